@@ -1,0 +1,68 @@
+# Every target works in a fresh clone: the first one used makes .venv and installs the core and all plugins.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+export NUMBA_NUM_THREADS ?= 1
+
+.PHONY: help demo test lint types bench reproduce tutorials docs wheels clean
+
+help:
+	@echo "make demo | test | lint | types | bench | reproduce | tutorials | docs | wheels | clean"
+
+# One pip command: pip must see the core and its plugins together, since a plugin requires `delaykit` from this tree.
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+		-e '.[all,dev,docs]' $(addprefix -e ./,$(PLUGINS))
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/delaykit demo $(DEMO_ARGS)
+
+# Exit status 5 of pytest means that no test was found; here that is a failure like any other.
+test: $(INSTALLED)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+	for source in $(wildcard $(addsuffix /src,$(PLUGINS))); do $(BIN)/mypy "$$source"; done
+
+bench: $(INSTALLED)
+	for script in $(wildcard benchmarks/bench_*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+reproduce: $(INSTALLED)
+	for script in $(wildcard plugins/*/reproduce/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/pytest -m reproduce $(PYTEST_ARGS) || test $$? -eq 5
+
+tutorials: $(INSTALLED)
+ifeq ($(wildcard tutorials/*.ipynb),)
+	@echo "no tutorials yet"
+else
+	$(BIN)/jupytext --test --to ipynb $(wildcard tutorials/*.py)
+	$(BIN)/pytest --nbmake --override-ini="addopts=--import-mode=importlib" --nbmake-timeout=300 $(wildcard tutorials/*.ipynb)
+endif
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# Wheels in a clean environment: the core with nothing else, then each plugin alone beside it.
+wheels: $(INSTALLED)
+	rm -rf dist build/wheels
+	for source in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$source"; done
+	$(BIN)/python tests/packaging/check_wheels.py dist build/wheels
+
+clean:
+	rm -rf $(VENV) build dist docs/_build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

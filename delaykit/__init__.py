@@ -1,0 +1,96 @@
+"""delaykit adds time to the synapses of existing spiking networks: delays, heterogeneity, pruning, in one call.
+
+>>> import delaykit as dk
+>>> dk.FreeDelay("axonal", max_delay=25)  # doctest: +SKIP
+
+Every public name is imported on first use, so ``import delaykit`` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from delaykit.delays import FreeDelay as FreeDelay
+    from delaykit.errors import CheckpointError as CheckpointError
+    from delaykit.errors import ConfigError as ConfigError
+    from delaykit.errors import DataError as DataError
+    from delaykit.errors import DelaykitError as DelaykitError
+    from delaykit.errors import DelayRangeError as DelayRangeError
+    from delaykit.errors import HistoryError as HistoryError
+    from delaykit.errors import PluginError as PluginError
+    from delaykit.errors import ShapeError as ShapeError
+    from delaykit.errors import TrainingError as TrainingError
+    from delaykit.errors import UnknownNameError as UnknownNameError
+    from delaykit.errors import WrapError as WrapError
+    from delaykit.functional.backend import backend as backend
+    from delaykit.hookspecs import hookimpl as hookimpl
+    from delaykit.interfaces import ComponentConfig as ComponentConfig
+    from delaykit.interfaces import Delay as Delay
+    from delaykit.interfaces import Heterogeneity as Heterogeneity
+    from delaykit.interfaces import NeuronAdapter as NeuronAdapter
+    from delaykit.interfaces import PointDelay as PointDelay
+    from delaykit.interfaces import Pruning as Pruning
+    from delaykit.interfaces import PruningReport as PruningReport
+    from delaykit.interfaces import Site as Site
+    from delaykit.records import API_VERSION as API_VERSION
+    from delaykit.records import Component as Component
+    from delaykit.registry import citation as citation
+    from delaykit.training import advance_ as advance_
+    from delaykit.training import attach as attach
+    from delaykit.training import discretized as discretized
+    from delaykit.training import finalize_ as finalize_
+    from delaykit.training import param_groups as param_groups
+    from delaykit.wrapping import At as At
+    from delaykit.wrapping import Plan as Plan
+    from delaykit.wrapping import Recurrent as Recurrent
+    from delaykit.wrapping import detach as detach
+    from delaykit.wrapping import disabled as disabled
+    from delaykit.wrapping import load as load
+    from delaykit.wrapping import plan as plan
+    from delaykit.wrapping import reset as reset
+    from delaykit.wrapping import rollout as rollout
+    from delaykit.wrapping import save as save
+    from delaykit.wrapping import status as status
+    from delaykit.wrapping import unwrap_ as unwrap_
+    from delaykit.wrapping import wrap as wrap
+    from delaykit.wrapping import wrap_ as wrap_
+
+__version__ = "0.1.0"
+
+_NAMES_OF = {
+    "delaykit.wrapping": "plan wrap wrap_ unwrap_ reset detach status save load rollout disabled At Recurrent Plan",
+    "delaykit.delays": "FreeDelay",
+    "delaykit.training": "param_groups attach advance_ discretized finalize_",
+    "delaykit.functional.backend": "backend",
+    "delaykit.interfaces": "Delay PointDelay Heterogeneity Pruning PruningReport NeuronAdapter ComponentConfig Site",
+    "delaykit.records": "Component API_VERSION",
+    "delaykit.errors": "DelaykitError ConfigError ShapeError DelayRangeError UnknownNameError PluginError HistoryError "
+    "TrainingError CheckpointError DataError WrapError",
+    "delaykit.hookspecs": "hookimpl",
+    "delaykit.registry": "citation",
+}
+_HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
+_SUBMODULES = ("errors", "functional", "interfaces", "kernels", "plotting", "testing")
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"delaykit.{name}")
+    hint = ""
+    if not name.startswith("_"):
+        from delaykit.registry import hint_for_attribute
+
+        hint = hint_for_attribute(name, candidates=list(__all__))
+    raise AttributeError(f"module 'delaykit' has no attribute {name!r}.{hint}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

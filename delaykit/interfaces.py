@@ -1,0 +1,157 @@
+"""The interfaces of delaykit, readable in five minutes.
+
+A connection is a causal filter, ``I[t, b, j] = sum_i sum_tau K[j, i, tau] s[t - tau, b, i]``, and ``K`` is built from
+up to three parts: a :class:`Delay` (how late), a :class:`Heterogeneity` (how long) and a :class:`Pruning` (whether).
+A plugin subclasses one of them, gives it a frozen-dataclass :class:`ComponentConfig`, and registers a
+:class:`Component` record (a string that points at the config) through the hook ``delaykit_components``.
+
+Dimension words: ``time batch pre post depth``. Delays are real numbers of steps, >= 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.errors import ConfigError
+from delaykit.records import API_VERSION as API_VERSION
+from delaykit.records import Component as Component
+
+if TYPE_CHECKING:
+    from delaykit.kernels import Kernel
+
+GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
+Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A place in a model where a component can be put: one connection. Pure description, no tensors.
+
+    Args:
+        name: the name rules match, e.g. ``fc1``, ``rlif1.recurrent``, ``cell.input``.
+        pre: number of input channels (presynaptic neurons).
+        post: number of output channels (postsynaptic neurons).
+        has_matrix: True where the connection is one ``(post, pre)`` weight matrix, so that per-synapse
+            components fit; False for convolutions and element-wise connections, which take lines only.
+        recurrent: True where the input is the neuron's own previous output.
+        neuron: site path of the neuron this connection drives, if the plan found one.
+        dt_ms: length of a step in milliseconds where the library knows it (Norse), else None.
+    """
+
+    name: str
+    pre: int
+    post: int
+    has_matrix: bool = True
+    recurrent: bool = False
+    neuron: str | None = None
+    dt_ms: float | None = None
+
+    def delay_shape(self, granularity: Granularity) -> tuple[int, int]:
+        """Two-dimensional shape of one delay per layer, pre neuron, post neuron or synapse."""
+        return {"layer": (1, 1), "axonal": (1, self.pre), "dendritic": (self.post, 1), "synaptic": (self.post, self.pre)}[
+            granularity
+        ]
+
+
+class ComponentConfig(ABC):
+    """What a user writes: a frozen dataclass, validated at construction, JSON both ways.
+
+    Subclasses are ``@dataclasses.dataclass(frozen=True)``, set ``kind`` and ``name``, hold only JSON values
+    (numbers, strings, booleans, lists, tuples) or tensors given as nested lists, and validate in ``__post_init__``.
+    """
+
+    kind: ClassVar[Literal["delay", "heterogeneity", "pruning"]]
+    name: ClassVar[str]
+
+    @abstractmethod
+    def build(self, site: Site, generator: torch.Generator | None = None) -> Any:
+        """Make the module (or :class:`Pruning`) for this site; random values come from ``generator``."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, enough for :meth:`from_json` to make an equal config."""
+        out: dict[str, Any] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            out[field.name] = list(value) if isinstance(value, tuple) else value
+        return out
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ComponentConfig:
+        """Inverse of :meth:`to_json`; unknown or missing fields raise :class:`ConfigError`."""
+        known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(cls.__name__, f"unknown field(s) {unknown}", f"only {sorted(known)}", "use a matching delaykit version")
+        return cls(**values)
+
+
+class Delay(nn.Module, ABC):
+    """How late: any causal, finite impulse response. All that is required is :meth:`impulse_response`."""
+
+    @abstractmethod
+    def impulse_response(self, weight: Tensor) -> Tensor:
+        """Response of every synapse: weight ``(post, pre)`` -> ``(post, pre, depth)``, differentiable."""
+
+    def project_(self) -> None:  # noqa: B027 - optional hook
+        """Bring parameters back into their bounds; called after each optimizer step."""
+
+    def advance_(self, progress: float) -> None:  # noqa: B027 - optional hook
+        """Follow schedules; ``progress`` in [0, 1], called once an epoch."""
+
+    def discretize_(self) -> None:  # noqa: B027 - optional hook
+        """Round to what hardware runs (integer delays, spread 0). The caller saves and restores the state dict."""
+
+
+class PointDelay(Delay):
+    """One arrival per spike and synapse, smeared by a :class:`~delaykit.kernels.Kernel`."""
+
+    granularity: Granularity
+
+    @abstractmethod
+    def delays(self) -> Tensor:
+        """Delays in steps, >= 0, differentiable; shape (1, 1), (1, pre), (post, 1) or (post, pre)."""
+
+    @abstractmethod
+    def kernel(self) -> Kernel:
+        """The shape of an arrival: linear, triangle(spread), gaussian(spread) or hard."""
+
+    def impulse_response(self, weight: Tensor) -> Tensor:
+        response = self.kernel().response(self.delays())  # (1|post, 1|pre, depth)
+        return weight.unsqueeze(-1) * response
+
+
+class Heterogeneity(nn.Module, ABC):
+    """How long: each synapse's current decays by a factor in [0, 1] per step."""
+
+    @abstractmethod
+    def decay(self) -> Tensor:
+        """Decay factors in [0, 1], differentiable; shape (1, 1), (1, pre), (post, 1) or (post, pre)."""
+
+    def project_(self) -> None:  # noqa: B027 - optional hook
+        """Bring parameters back into their bounds; called after each optimizer step."""
+
+    def advance_(self, progress: float) -> None:  # noqa: B027 - optional hook
+        """Follow schedules; ``progress`` in [0, 1], called once an epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PruningReport:
+    """What one pruning step did to one weight: counts of synapses before, after, and regrown."""
+
+    total: int
+    kept: int
+    pruned: int
+    regrown: int
+
+
+class Pruning(ABC):
+    """Whether: writes zeros into the weight, once an epoch."""
+
+    @abstractmethod
+    def step_(self, weight: Tensor, progress: float) -> PruningReport:
+        """Set the weakest synapses of ``weight`` to zero in place; ``progress`` in [0, 1]."""
