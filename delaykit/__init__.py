@@ -84,12 +84,9 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _SUBMODULES:
         return importlib.import_module(f"delaykit.{name}")
-    hint = ""
-    if not name.startswith("_"):
-        from delaykit.registry import hint_for_attribute
+    from delaykit.names import missing_attribute
 
-        hint = hint_for_attribute(name, candidates=list(__all__))
-    raise AttributeError(f"module 'delaykit' has no attribute {name!r}.{hint}")
+    raise AttributeError(missing_attribute(name, __all__))
 
 
 def __dir__() -> list[str]:

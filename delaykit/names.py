@@ -1,0 +1,52 @@
+"""Answer a name that is not there: the nearest one that is, and the package to install. Imports nothing of delaykit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+# Official plugins: plugin -> (component names, public Python names).
+OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "delrec": (("delrec", "dcls"), ("DelRec", "DCLS")),
+    "spatial": (("spatial",), ("Spatial",)),
+    "hetsyn": (("hetsyn",), ("HetSyn",)),
+    "motifs": (("motif",), ("Motif",)),
+    "sparsify": (("dynamic_sparsity",), ("DynamicSparsity",)),
+    "timing": (("timing",), ("Timing",)),
+    "lab": (("japanese_vowels", "shd"), ()),
+}
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest candidate, or an empty string.
+
+    Example:
+        >>> nearest("axonl", ["axonal", "dendritic"])
+        "; did you mean 'axonal'?"
+    """
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def official_plugin(name: str) -> str | None:
+    """Return the official plugin that a plugin, component or Python name belongs to.
+
+    Example:
+        >>> official_plugin("DelRec")
+        'delrec'
+    """
+    lowered = name.lower()
+    for plugin, (components, public) in OFFICIAL.items():
+        if lowered == plugin or lowered in components or lowered in (known.lower() for known in public):
+            return plugin
+    return None
+
+
+def missing_attribute(name: str, candidates: Iterable[str]) -> str:
+    """Say that the package ``delaykit`` has no such attribute, and what to do about it."""
+    message = f"module 'delaykit' has no attribute {name!r}"
+    for plugin, (_, public) in OFFICIAL.items():
+        if name in public:
+            return f"{message}; `pip install delaykit-{plugin}`, then `from delaykit_{plugin} import {name}`"
+    return message + nearest(name, candidates)

@@ -1,0 +1,134 @@
+"""Components by name: what is installed, the class behind a name, and the paper to cite."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from typing import Any
+
+from delaykit.errors import PluginError, UnknownNameError
+from delaykit.loader import PluginLoader, installed_sources
+from delaykit.names import nearest, official_plugin
+from delaykit.records import KINDS, Component
+
+
+@functools.cache
+def loader() -> PluginLoader:
+    """Load the installed plugins, once a process; environment variables are read at that moment."""
+    return PluginLoader(installed_sources(), os.environ)
+
+
+def components(kind: str | None = None) -> tuple[Component, ...]:
+    """List the registered components, sorted by kind and name.
+
+    Args:
+        kind: ``delay``, ``heterogeneity``, ``pruning``, ``adapter`` or ``task``; None for all.
+
+    Raises:
+        UnknownNameError: if there is no such kind.
+
+    Example:
+        >>> "free" in [c.name for c in components("delay")]
+        True
+    """
+    if kind is not None:
+        _check_kind(kind)
+    return tuple(record for key, record in sorted(loader().components.items()) if kind in (None, key[0]))
+
+
+def find(kind: str, name: str) -> Component:
+    """Return the record of one component.
+
+    Raises:
+        UnknownNameError: with the nearest name, or the package to install.
+
+    Example:
+        >>> find("delay", "free").config
+        'delaykit.delays:FreeDelay'
+    """
+    _check_kind(kind)
+    record = loader().components.get((kind, name))
+    if record is None:
+        names = [c.name for c in components(kind)]
+        found = f"no {kind} named {name!r}{nearest(name, names)}"
+        raise UnknownNameError("registry", found, f"one of {', '.join(names) or 'none'}", _how_to_get(name))
+    return record
+
+
+def resolve(kind: str, name: str) -> type:
+    """Import the config class (or adapter, or task) behind a name; it is imported on first use.
+
+    Raises:
+        UnknownNameError: if no component has that name.
+        PluginError: if the target cannot be imported.
+
+    Example:
+        >>> resolve("delay", "free").__name__  # doctest: +SKIP
+        'FreeDelay'
+    """
+    record = find(kind, name)
+    module, _, attribute = record.config.partition(":")
+    where = f"{kind} {name!r}"
+    try:
+        target: Any = importlib.import_module(module)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name and not module.startswith(error.name)
+        fix = f"install the missing package {error.name!r}" if missing else "see the error above"  # type: ignore[attr-defined]
+        raise PluginError(where, f"{type(error).__name__}: {error}", f"{module} to import", fix) from error
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            raise PluginError(where, f"no {part!r} in {target.__name__}", record.config, "correct the plugin's record")
+        target = getattr(target, part)
+    if not isinstance(target, type):
+        found = f"a {type(target).__name__} at {record.config}"
+        raise PluginError(where, found, "a class", "correct the plugin's record")
+    return target
+
+
+def citation(component: Any) -> str:
+    """Return the paper to cite for a component.
+
+    Args:
+        component: a :class:`Component`, a config or its class (anything with ``kind`` and ``name``), or a name.
+
+    Returns:
+        The citation; empty if the component names none.
+
+    Raises:
+        UnknownNameError: if nothing of that name is registered.
+
+    Example:
+        >>> "2306.17670" in citation("free")
+        True
+    """
+    if isinstance(component, Component):
+        return component.paper
+    if isinstance(component, str):
+        records = [record for record in components() if record.name == component]
+        if records:
+            return next((record.paper for record in records if record.paper), "")
+        names = sorted({record.name for record in components()})
+        found = f"no component named {component!r}{nearest(component, names)}"
+        raise UnknownNameError("citation", found, f"one of {', '.join(names)}", _how_to_get(component))
+    kind, name = getattr(component, "kind", None), getattr(component, "name", None)
+    if not isinstance(kind, str) or not isinstance(name, str):
+        found = f"{component!r}, which has no kind and name"
+        raise UnknownNameError("citation", found, "a component, its config or its name", "pass dk.citation('free')")
+    return find(kind, name).paper
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        found = f"kind {kind!r}{nearest(kind, KINDS)}"
+        raise UnknownNameError("registry", found, f"one of {', '.join(KINDS)}", "correct the kind")
+
+
+def _how_to_get(name: str) -> str:
+    plugin = official_plugin(name)
+    if plugin is None:
+        return "list what is installed with `delaykit plugins`"
+    for status in loader().statuses:
+        if status.name == plugin and status.state in ("broken", "disabled"):
+            return f"plugin {plugin!r} is installed but {status.state}; see `delaykit plugins`"
+    return f"pip install delaykit-{plugin}"
