@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 from typing import Any
 
@@ -73,9 +74,7 @@ def resolve(kind: str, name: str) -> type:
     try:
         target: Any = importlib.import_module(module)
     except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name and not module.startswith(error.name)
-        fix = f"install the missing package {error.name!r}" if missing else "see the error above"  # type: ignore[attr-defined]
-        raise PluginError(where, f"{type(error).__name__}: {error}", f"{module} to import", fix) from error
+        raise PluginError(where, f"{type(error).__name__}: {error}", f"{module} to import", _fix_for(error)) from error
     for part in attribute.split("."):
         if not hasattr(target, part):
             raise PluginError(where, f"no {part!r} in {target.__name__}", record.config, "correct the plugin's record")
@@ -122,6 +121,12 @@ def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         found = f"kind {kind!r}{nearest(kind, KINDS)}"
         raise UnknownNameError("registry", found, f"one of {', '.join(KINDS)}", "correct the kind")
+
+
+def _fix_for(error: Exception) -> str:
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    missing = package and importlib.util.find_spec(package) is None
+    return f"install the missing package {package!r}" if missing else "run `delaykit doctor`"
 
 
 def _how_to_get(name: str) -> str:
