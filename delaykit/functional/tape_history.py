@@ -1,0 +1,78 @@
+"""The rows a tape remembers: one row a time step, growing while a graph needs them, bounded while none does.
+
+A row is laid out ``(channel, chunk)`` with ``chunk = batch * space``: a delay belongs to a channel, so what a tap reads
+is one contiguous chunk, whatever its delay. ``pad`` rows of zeros come first: a tap that reaches back before the first
+spike reads zeros there and needs no mask.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_SPARE = 16
+
+
+def empty_rows(count: int, channel: int, chunk: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Allocate rows that may be written in any mode: a buffer born in inference mode could not be, outside it."""
+    with torch.inference_mode(False):
+        return torch.empty(count, channel, chunk, dtype=dtype, device=device)
+
+
+class History:
+    """Remember a stream, one row ``(channel, chunk)`` a step.
+
+    Args:
+        channel: rows' first size.
+        chunk: rows' second size, batch times space.
+        pad: number of zero rows in front, at least the longest reach of a tap minus one.
+        dtype: of the rows.
+        device: of the rows.
+
+    Attributes:
+        rows: buffer ``(capacity, channel, chunk)``; only the first ``size`` rows mean anything.
+        size: rows in use, the pad included.
+        forgot: whether rows were dropped.
+    """
+
+    def __init__(self, channel: int, chunk: int, pad: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.pad = self.size = pad
+        self.forgot = False
+        self.rows = empty_rows(pad + _SPARE, channel, chunk, dtype, device)
+        self.rows[:pad].zero_()
+
+    def reserve(self, keep: int | None = None) -> int:
+        """Make room for one more row and return its number.
+
+        Args:
+            keep: how many of the newest rows must survive; None keeps all.
+        """
+        if self.size == self.rows.shape[0]:
+            if keep is not None and self.size - self.pad > 2 * keep:
+                self._forget(keep)
+            else:
+                self._grow(2 * self.size)
+        self.size += 1
+        return self.size - 1
+
+    def extend(self, past: Tensor) -> None:
+        """Append rows ``(count, channel, chunk)`` that an earlier segment left."""
+        if self.size + past.shape[0] > self.rows.shape[0]:
+            self._grow(self.size + past.shape[0] + _SPARE)
+        self.rows[self.size : self.size + past.shape[0]].copy_(past)
+        self.size += past.shape[0]
+
+    def newest(self, keep: int) -> Tensor:
+        """Copy the ``keep`` newest rows, or all if there are fewer."""
+        return self.rows[max(self.pad, self.size - keep) : self.size].clone()
+
+    def _grow(self, capacity: int) -> None:
+        grown = empty_rows(capacity, self.rows.shape[1], self.rows.shape[2], self.rows.dtype, self.rows.device)
+        grown[: self.size].copy_(self.rows[: self.size])
+        self.rows = grown
+
+    def _forget(self, keep: int) -> None:
+        # Source and target do not overlap: more than 2 * keep rows are in use.
+        self.rows[self.pad : self.pad + keep].copy_(self.rows[self.size - keep : self.size])
+        self.size = self.pad + keep
+        self.forgot = True

@@ -1,0 +1,157 @@
+"""Tapes against the obvious: a python list of all inputs, filtered densely at every step by plain autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from delaykit.functional.tape import LinearTape, LineTape, ResponseTape
+from delaykit.functional.taps import Taps
+from delaykit.kernels import Linear, Triangle
+
+KINDS = ("layer", "axonal", "dendritic", "synaptic")
+
+
+def response_step(past: list[torch.Tensor], response: torch.Tensor) -> torch.Tensor:
+    """``sum_tau K[tau] x[t - tau]`` over a list whose last entry is the newest."""
+    out = 0.0
+    for tau in range(min(response.shape[2], len(past))):
+        out = out + past[-1 - tau] @ response[:, :, tau].t()
+    return out
+
+
+def line_step(past: list[torch.Tensor], response: torch.Tensor) -> torch.Tensor:
+    """The same a channel: response ``(channel, depth)``, inputs ``(batch, channel, *space)``."""
+    out = 0.0
+    for tau in range(min(response.shape[1], len(past))):
+        out = out + past[-1 - tau] * response[:, tau].view(-1, *[1] * (past[0].dim() - 2))
+    return out
+
+
+class Case:
+    """One connection with random parameters, its tape and its naive twin."""
+
+    def __init__(self, kind, pre=3, post=4, max_delay=5.0, spread=0.0, bias=True, integer=False, seed=0, dtype=torch.float64):
+        g = torch.Generator().manual_seed(seed)
+        shape = {"layer": (1, 1), "axonal": (1, pre), "dendritic": (post, 1), "synaptic": (post, pre), "line": (1, pre)}
+        delay = torch.rand(shape.get(kind, (post, pre)), generator=g, dtype=torch.float64) * max_delay
+        self.kind, self.max_delay, self.depth = kind, max_delay, int(max_delay + 2 * spread) + 8
+        self.delay = (delay.round() if integer else delay).to(dtype).requires_grad_()
+        self.spread = torch.tensor(spread, dtype=dtype, requires_grad=spread > 0)
+        self.weight = torch.randn(post, pre, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+        self.bias = torch.randn(post, generator=g, dtype=torch.float64).to(dtype).requires_grad_() if bias else None
+        self.response = torch.randn(post, pre, 4, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+
+    def kernel(self):
+        return Triangle(self.spread) if self.spread.requires_grad else Linear()
+
+    def taps(self) -> Taps:
+        return self.kernel().taps(self.delay)
+
+    def parameters(self) -> list[torch.Tensor]:
+        if self.kind == "response":
+            out = [self.response]
+        else:
+            out = [self.delay] + ([self.spread] if self.spread.requires_grad else [])
+            out += [] if self.kind == "line" else [self.weight]
+        return out + ([self.bias] if self.bias is not None and self.kind != "line" else [])
+
+    def arguments(self) -> tuple:
+        if self.kind == "line":
+            return (self.taps(),)
+        if self.kind == "response":
+            return (self.response, self.bias)
+        return (self.taps(), self.weight, self.bias)
+
+    def tape(self, **options):
+        return {"line": LineTape, "response": ResponseTape}.get(self.kind, LinearTape)(*self.arguments(), **options)
+
+    def dense(self) -> torch.Tensor:
+        if self.kind == "response":
+            return self.response
+        response = self.kernel().response(self.delay, self.depth)
+        return response[0] if self.kind == "line" else self.weight.unsqueeze(-1) * response
+
+    def naive_step(self, past: list[torch.Tensor], response: torch.Tensor) -> torch.Tensor:
+        if self.kind == "line":
+            return line_step(past, response)
+        y = response_step(past, response)
+        return y if self.bias is None else y + self.bias
+
+
+def inputs(time=9, batch=2, pre=3, space=(), seed=1, dtype=torch.float64) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, pre, *space, generator=g, dtype=torch.float64).to(dtype).requires_grad_() for _ in range(time)]
+
+
+def loss_of(outputs: list[torch.Tensor], steps=None, seed=2) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    terms = [(y * torch.randn(y.shape, generator=g, dtype=torch.float64).to(y.dtype)).sum() for y in outputs]
+    return sum(terms[t] for t in (range(len(terms)) if steps is None else steps))
+
+
+def run_tape(case: Case, xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    tape = case.tape()
+    return [tape.step(x) for x in xs]
+
+
+def run_naive(case: Case, xs: list[torch.Tensor]) -> list[torch.Tensor]:
+    response = case.dense()
+    return [case.naive_step(xs[: t + 1], response) for t in range(len(xs))]
+
+
+def assert_close(found, expected, tolerance=1e-12) -> None:
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            a, b = a.detach(), b.detach()
+            torch.testing.assert_close(a, b, atol=tolerance * max(1.0, float(b.abs().max())), rtol=0)
+
+
+def compare(case: Case, xs: list[torch.Tensor], steps=None, tolerance=1e-12) -> None:
+    found, expected = run_tape(case, xs), run_naive(case, xs)
+    assert_close(found, expected, tolerance)
+    wanted = [*xs, *case.parameters()]
+    assert_close(
+        torch.autograd.grad(loss_of(found, steps), wanted, allow_unused=True, materialize_grads=True),
+        torch.autograd.grad(loss_of(expected, steps), wanted, allow_unused=True, materialize_grads=True),
+        tolerance,
+    )
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.5, 9.3])
+@pytest.mark.parametrize("kind", [*KINDS, "line"])
+def test_equals_naive_autograd(kind, spread):
+    compare(Case(kind, spread=spread), inputs(time=14))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_response_tape_equals_naive_autograd(bias):
+    compare(Case("response", bias=bias), inputs(time=9))
+
+
+@pytest.mark.parametrize("space", [(5,), (2, 3)])
+@pytest.mark.parametrize("spread", [0.0, 9.3])
+def test_line_of_feature_maps(space, spread):
+    compare(Case("line", spread=spread), inputs(space=space))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from([*KINDS, "line"]),
+    time=st.integers(1, 24),
+    batch=st.integers(1, 3),
+    pre=st.integers(1, 4),
+    post=st.integers(1, 4),
+    max_delay=st.floats(0.0, 9.0),
+    integer=st.booleans(),
+    spread=st.sampled_from([0.0, 0.7, 8.0]),
+    bias=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+def test_law_equals_naive_autograd(kind, time, batch, pre, post, max_delay, integer, spread, bias, seed):
+    case = Case(kind, pre, post, max_delay, spread, bias, integer, seed)
+    compare(case, inputs(time, batch, pre, seed=seed + 1))
