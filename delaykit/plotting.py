@@ -1,0 +1,316 @@
+"""Pictures of delays, in one visual language: dark ink, quiet grid, one colour map a quantity, colour-blind safe.
+
+Every function draws on ``ax`` (or on a new one), labels its axes with units, returns the axes and never shows them.
+Delays are ``cividis``, signed weights and responses ``RdBu_r``, categories the Okabe-Ito colours in a fixed order.
+matplotlib is imported when a function is called, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from delaykit.errors import ConfigError, ShapeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike, NDArray
+
+INK = "#222222"
+GREY = "#8a8a8a"
+CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8a8a8a")
+COLOUR_MAPS = {"delay": "cividis", "signed": "RdBu_r", "count": "Greys"}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Set delaykit's look for the figures made inside, and restore the caller's afterwards.
+
+    Example:
+        >>> with style():  # doctest: +SKIP
+        ...     ax = raster(spikes)
+    """
+    import matplotlib as mpl
+    from cycler import cycler
+
+    with mpl.rc_context(
+        {
+            "figure.dpi": 110,
+            "savefig.dpi": 150,
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.labelsize": 10,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.edgecolor": GREY,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.7,
+            "axes.prop_cycle": cycler(color=CATEGORIES),
+            "lines.linewidth": 1.8,
+            "legend.frameon": True,
+            "legend.framealpha": 0.9,
+            "legend.edgecolor": "none",
+            "image.aspect": "auto",
+        }
+    ):
+        yield
+
+
+def raster(
+    spikes: ArrayLike, ax: Axes | None = None, *, dt_ms: float | None = None, channel: str = "channel", color: str = INK
+) -> Axes:
+    """Draw spikes as marks, time to the right; a mark grows darker with the number of spikes in it.
+
+    Args:
+        spikes: spikes or counts, ``(time, channel)``.
+        ax: where to draw; None: a new figure.
+        dt_ms: length of a step in ms; None: the time axis counts steps.
+        channel: what the vertical axis counts.
+        color: colour of the marks.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: ``spikes`` has not two dimensions.
+    """
+    counts = _array(spikes, 2, "spikes", "(time, channel)")
+    ax = _axes(ax)
+    step, unit = counts.nonzero()
+    size = min(60.0, max(1.5, 2500.0 / max(counts.shape[1], counts.shape[0])))
+    alpha = counts[step, unit] / counts.max() if len(step) else 1.0
+    ax.scatter(step * (dt_ms or 1.0), unit, s=size, c=color, alpha=0.35 + 0.65 * alpha, marker="|", linewidths=1.4)
+    ax.set(xlim=(-0.5 * (dt_ms or 1.0), (counts.shape[0] - 0.5) * (dt_ms or 1.0)), ylim=(-0.7, counts.shape[1] - 0.3))
+    ax.set(xlabel=_time_label("time", dt_ms), ylabel=channel)
+    ax.grid(False)
+    return ax
+
+
+def delay_histogram(
+    delays: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    before: ArrayLike | None = None,
+    max_delay: float | None = None,
+    dt_ms: float | None = None,
+    label: str = "after training",
+    label_before: str = "before",
+) -> Axes:
+    """Count delays in bins of equal width, with the counts before training as an outline.
+
+    Args:
+        delays: delays in steps, any shape.
+        ax: where to draw; None: a new figure.
+        before: the same delays before training, any shape; None: not drawn.
+        max_delay: right end of the axis in steps; None: the largest delay given.
+        dt_ms: length of a step in ms; None: the axis counts steps.
+        label: legend of ``delays``.
+        label_before: legend of ``before``.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: there is no delay.
+    """
+    import numpy as np
+
+    values = _array(delays, None, "delays", "at least one delay").ravel()
+    earlier = None if before is None else _array(before, None, "before", "at least one delay").ravel()
+    ax = _axes(ax)
+    scale = dt_ms or 1.0
+    largest = max_delay or max(1.0, float(values.max()), 0.0 if earlier is None else float(earlier.max()))
+    edges = np.linspace(0.0, largest * scale, _bin_count(largest) + 1).tolist()
+    color = CATEGORIES[0]
+    ax.hist(values * scale, bins=edges, color=color, alpha=0.75, edgecolor="white", linewidth=0.6, label=label)
+    if earlier is not None:
+        ax.hist(earlier * scale, bins=edges, histtype="step", color=INK, linewidth=1.4, label=label_before)
+        ax.legend()
+    ax.set(xlabel=_time_label("delay", dt_ms), ylabel="number of delays", xlim=(0, largest * scale))
+    ax.locator_params(axis="y", integer=True)
+    ax.grid(axis="x", visible=False)
+    return ax
+
+
+def learning_curves(
+    curves: Mapping[str, ArrayLike],
+    ax: Axes | None = None,
+    *,
+    chance: float | None = None,
+    quantity: str = "validation accuracy",
+    percent: bool = True,
+) -> Axes:
+    """Draw one mean line per method over the epochs, in a band from the worst to the best seed.
+
+    Args:
+        curves: for each method its values, ``(seed, epoch)`` or ``(epoch,)``; accuracies as fractions.
+        ax: where to draw; None: a new figure.
+        chance: chance level, as a fraction; None: not drawn.
+        quantity: what the vertical axis shows.
+        percent: show fractions as per cent; False for losses.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: a curve has more than two dimensions.
+    """
+    import numpy as np
+
+    ax = _axes(ax)
+    scale = 100.0 if percent else 1.0
+    for color, (name, values) in zip(_colours(len(curves)), curves.items(), strict=True):
+        runs = np.atleast_2d(np.asarray(values, dtype=float)) * scale
+        _array(runs, 2, name, "(seed, epoch)")
+        epochs = np.arange(1, runs.shape[1] + 1)
+        ax.plot(epochs, runs.mean(axis=0), color=color, label=name)
+        if len(runs) > 1:
+            ax.fill_between(epochs, runs.min(axis=0), runs.max(axis=0), color=color, alpha=0.15, linewidth=0)
+    if chance is not None:
+        ax.axhline(chance * scale, color=GREY, linestyle=":", linewidth=1.4)
+        ax.annotate(
+            "chance",
+            (0.0, chance * scale),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 3),
+            textcoords="offset points",
+            color=GREY,
+            fontsize=9,
+        )
+    ax.set(xlabel="epoch", xlim=(0, None), ylabel=f"{quantity} (%)" if percent else quantity)
+    ax.legend(loc="best")
+    return ax
+
+
+def accuracies(values: Mapping[str, Sequence[float]], ax: Axes | None = None, *, chance: float | None = None) -> Axes:
+    """Draw the accuracy of each method: every seed a dot, the mean a bar with the standard error as whisker.
+
+    The axis shows only the range that the methods span, so the chance level is written below it.
+
+    Args:
+        values: for each method the accuracy of each seed, as fractions.
+        ax: where to draw; None: a new figure.
+        chance: chance level, as a fraction; None: not drawn.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: a method has no accuracy.
+    """
+    ax = _axes(ax)
+    names = list(values)
+    rows = [100.0 * _array(values[name], 1, name, "one accuracy a seed") for name in names]
+    for row, (color, runs) in enumerate(zip(_colours(len(names)), rows, strict=True)):
+        mean = runs.mean()
+        error = runs.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
+        ax.errorbar(
+            mean, row, xerr=error, fmt="|", color=color, markersize=22, capsize=5, linewidth=2, markeredgewidth=2
+        )
+        ax.plot(runs, [row + 0.3] * len(runs), "o", color=color, markersize=5, alpha=0.7, markeredgewidth=0)
+        label = f"{mean:.1f} \u00b1 {error:.1f}" if len(runs) > 1 else f"{mean:.1f}"
+        ax.annotate(label, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=INK)
+    low, high = min(runs.min() for runs in rows), max(runs.max() for runs in rows)
+    margin = max(1.0, 0.25 * (high - low))
+    ax.set(yticks=range(len(names)), yticklabels=names, xlim=(max(0.0, low - margin), min(100.0, high + margin)))
+    ax.set(xlabel="test accuracy (%)" if chance is None else f"test accuracy (%); chance {100 * chance:.1f} %")
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def kernel(
+    response: ArrayLike, ax: Axes | None = None, *, dt_ms: float | None = None, labels: Sequence[str] = ()
+) -> Axes:
+    """Draw impulse responses: what one spike becomes at each later step.
+
+    Args:
+        response: ``(depth,)``, or several synapses ``(..., depth)``; up to seven as lines, more as an image.
+        ax: where to draw; None: a new figure.
+        dt_ms: length of a step in ms; None: the axis counts steps.
+        labels: legend of each synapse.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: there is no response, or the number of labels is another.
+    """
+    import numpy as np
+
+    values = np.atleast_1d(_array(response, None, "response", "(..., depth)"))
+    values = values.reshape(-1, values.shape[-1])
+    if labels and len(labels) != len(values):
+        raise ShapeError("kernel", f"{len(labels)} labels", f"one for each of the {len(values)} synapses")
+    ax = _axes(ax)
+    scale, depth = dt_ms or 1.0, values.shape[1]
+    when = np.arange(depth) * scale
+    ax.set_xlabel(_time_label("time since the spike", dt_ms))
+    if len(values) > len(CATEGORIES):
+        bound = float(abs(values).max()) or 1.0
+        image = ax.imshow(
+            values,
+            cmap=COLOUR_MAPS["signed"],
+            vmin=-bound,
+            vmax=bound,
+            aspect="auto",
+            interpolation="nearest",
+            extent=(-0.5 * scale, (depth - 0.5) * scale, len(values) - 0.5, -0.5),
+        )
+        ax.figure.colorbar(image, ax=ax, label="response (weight units)")
+        ax.set_ylabel("synapse")
+        ax.locator_params(axis="y", integer=True)
+        ax.grid(False)
+        return ax
+    for row, (color, line) in enumerate(zip(_colours(len(values)), values, strict=True)):
+        ax.plot(when, line, "-o", color=color, markersize=3.5, linewidth=1.2, label=labels[row] if labels else None)
+    ax.axhline(0.0, color=GREY, linewidth=0.8, zorder=0)
+    ax.set_ylabel("response (weight units)")
+    if labels:
+        ax.legend()
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ConfigError(
+            "delaykit.plotting", "no matplotlib", "the plot extra", "pip install 'delaykit[plot]'"
+        ) from None
+    return pyplot.subplots(figsize=(6.4, 3.6))[1]
+
+
+def _array(values: ArrayLike, dimensions: int | None, where: str, expected: str) -> NDArray[np.float64]:
+    import numpy as np
+
+    detach: Any = getattr(values, "detach", None)  # a tensor on any device, without importing torch
+    array = np.asarray(detach().cpu() if detach is not None else values, dtype=float)
+    if not array.size or (dimensions is not None and array.ndim != dimensions):
+        raise ShapeError(where, f"shape {array.shape}", expected)
+    return array
+
+
+def _bin_count(largest: float) -> int:
+    """One bin a step while that is readable; at least ten bins for short ranges, at most forty for long ones."""
+    return int(min(40, max(10, round(largest))))
+
+
+def _colours(count: int) -> list[str]:
+    return [CATEGORIES[k % len(CATEGORIES)] for k in range(count)]
+
+
+def _time_label(what: str, dt_ms: float | None) -> str:
+    return f"{what} (steps)" if dt_ms is None else f"{what} (ms)"
