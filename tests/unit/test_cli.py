@@ -42,7 +42,7 @@ def adds_command(name: str, run: Callable[[], None] = lambda: click.echo("ran"))
 
 
 def run(*arguments: str, sources: tuple[PluginSource, ...] = ()) -> Result:
-    return CliRunner().invoke(build(PluginLoader(sources, {})), arguments)
+    return CliRunner(env={"COLUMNS": "200"}).invoke(build(PluginLoader(sources, {})), arguments)
 
 
 def test_plugins_lists_working_and_broken_ones() -> None:

@@ -1,0 +1,22 @@
+"""Sphinx configuration: pages are MyST markdown, tutorials are executed notebooks shown as they are."""
+
+from __future__ import annotations
+
+import delaykit
+
+project = "delaykit"
+author = "The delaykit developers"
+copyright = "The delaykit developers"
+version = release = delaykit.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+nb_execution_mode = "off"
+exclude_patterns = ["_build"]
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+
+html_theme = "alabaster"
+html_theme_options = {"description": "Time in the synapses of existing spiking networks", "page_width": "1080px"}

@@ -1,0 +1,77 @@
+"""``import delaykit`` and ``delaykit --help`` stay light: no torch, nothing imported before it is used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import delaykit
+
+HEAVY = {"torch", "numpy", "pluggy", "click", "rich", "numba", "snntorch", "norse", "matplotlib", "safetensors"}
+
+
+def loaded_after(code: str, *arguments: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has imported after ``code``."""
+    report = "\nimport sys; sys.stderr.write('LOADED ' + ' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    return {name.partition(".")[0] for name in done.stderr.rpartition("LOADED ")[2].split()}
+
+
+def test_import_delaykit_imports_nothing_heavy() -> None:
+    assert "delaykit" in loaded_after("import delaykit; dir(delaykit); delaykit.__version__")
+    assert not HEAVY & loaded_after("import delaykit; dir(delaykit); delaykit.__version__")
+
+
+def test_import_delaykit_adds_few_modules() -> None:
+    # A count stands for the time, which a busy machine cannot measure: 60 ms are about 150 small modules.
+    added = loaded_after("import delaykit") - loaded_after("import importlib, typing")
+    assert len(added) < 10, sorted(added)
+
+
+def test_names_for_entry_modules_import_no_torch() -> None:
+    loaded = loaded_after("from delaykit import hookimpl, Component, API_VERSION, PluginError, citation")
+    assert "pluggy" in loaded and not {"torch", "numpy", "click"} & loaded
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("plugins",), ("plugins", "--json")])
+def test_help_and_listings_import_no_torch_with_every_installed_plugin(arguments: tuple[str, ...]) -> None:
+    code = "from delaykit.__main__ import main\ntry: main()\nexcept SystemExit as stop: assert not stop.code, stop.code"
+    loaded = loaded_after(code, *arguments)
+    assert "click" in loaded and not {"torch", "numpy", "matplotlib"} & loaded
+
+
+@pytest.mark.parametrize("name", delaykit.__all__)
+def test_every_public_name_resolves(name: str) -> None:
+    assert getattr(delaykit, name) is not None
+    assert name in dir(delaykit)
+
+
+def test_type_checkers_see_the_names_that_exist_at_run_time() -> None:
+    tree = ast.parse(Path(delaykit.__file__).read_text(encoding="utf-8"))
+    guarded = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert seen == delaykit._HOME
+
+
+def test_unknown_names_are_attribute_errors_that_help() -> None:
+    with pytest.raises(AttributeError, match="pip install delaykit-delrec`, then `from delaykit_delrec import DelRec"):
+        delaykit.DelRec  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean 'unwrap_'"):
+        delaykit.unwrap  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from delaykit import nothing_like_this")
+    assert not hasattr(delaykit, "__wrapped__")
+
+
+def test_star_import_gives_the_public_names() -> None:
+    names: dict[str, object] = {}
+    exec("from delaykit import *", names)
+    assert set(delaykit.__all__) <= set(names)

@@ -1,0 +1,101 @@
+"""The source tree: what the distributions contain, who imports whom, and that lists kept by hand are complete."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import delaykit
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+
+
+def read_toml(path: Path) -> dict:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The core's sdist and wheel."""
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", str(out)], cwd=ROOT, check=True, timeout=120)
+    return out
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names} == {"delaykit", f"delaykit-{delaykit.__version__}.dist-info"}
+    assert "delaykit/py.typed" in names
+    assert "delaykit/_template/src/delaykit_NAME/plugin.py.template" in names
+    assert not [name for name in names if name.endswith((".pyc", ".npz", ".ipynb"))]
+
+
+def test_the_sdist_holds_the_package_and_its_metadata(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    inside = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    top = {name.partition("/")[0] for name in inside}
+    assert "delaykit" in top and "LICENSE" in top
+    assert top <= {"delaykit", "pyproject.toml", "README.md", "LICENSE", "PKG-INFO", ".gitignore"}
+
+
+def test_every_file_of_the_package_is_in_the_sdist(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    inside = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "delaykit").rglob("*.py")}
+    assert sources <= inside
+
+
+def test_import_contracts_are_kept() -> None:
+    lint = str(Path(sys.executable).parent / "lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_plugin_is_under_the_import_contracts() -> None:
+    linter = read_toml(ROOT / "pyproject.toml")["tool"]["importlinter"]
+    packages = {path.name for path in ROOT.glob("plugins/*/src/delaykit_*") if path.is_dir()}
+    contracts = {contract["name"]: contract for contract in linter["contracts"]}
+    assert set(linter["root_packages"]) == packages | {"delaykit"}
+    assert set(contracts["Plugins import public names only"]["source_modules"]) == packages
+    assert set(contracts["The core imports no plugin"]["forbidden_modules"]) == packages
+    methods = contracts["No method imports the lab"]["source_modules"] if len(packages) > 1 else []
+    assert set(methods) == packages - {"delaykit_lab"}
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
+def test_a_plugin_is_named_licensed_and_versioned_like_the_core(plugin: Path) -> None:
+    project = read_toml(plugin / "pyproject.toml")["project"]
+    assert project["name"] == f"delaykit-{plugin.name}"
+    assert project["version"].split(".")[:2] == delaykit.__version__.split(".")[:2]
+    assert project["entry-points"]["delaykit"] == {plugin.name: f"delaykit_{plugin.name}.plugin"}
+    assert any(requirement.startswith("delaykit") for requirement in project["dependencies"])
+    for name in ("README.md", "CHANGELOG.md", "src", "tests"):
+        assert (plugin / name).exists(), name
+
+
+def test_the_extra_all_holds_every_run_time_extra() -> None:
+    extras = read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    named = set(everything.removeprefix("delaykit[").removesuffix("]").split(","))
+    assert named == set(extras) - {"all", "dev", "docs"}
+
+
+def test_tutorials_and_their_scripts_say_the_same() -> None:
+    import jupytext
+
+    for notebook in ROOT.glob("tutorials/*.ipynb"):
+        pair = [jupytext.read(path) for path in (notebook, notebook.with_suffix(".py"))]
+        first, second = ([(cell.cell_type, cell.source) for cell in document.cells] for document in pair)
+        assert first == second, f"run: jupytext --sync {notebook.relative_to(ROOT)}"
