@@ -1,0 +1,232 @@
+"""Spike trains in the HDF5 layout of the Heidelberg digits (SHD, SSC), from any path or from tonic's cache folder.
+
+Layout: ``spikes/times`` (sample,) vlen float16, seconds, sorted; ``spikes/units`` (sample,) vlen uint16;
+``labels`` (sample,); optional ``extra/speaker`` (sample,) and ``extra/keys`` (class,) UTF-8 bytes.
+
+Reference: Cramer, Stradmann, Schemmel, Zenke 2020, "The Heidelberg spiking data sets", arXiv 1910.07407.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delaykit import DataError
+from delaykit_lab.data.events import EventSet
+
+if TYPE_CHECKING:
+    import h5py
+
+UNITS = 700
+_PACKED = {b"\xfd7zXZ": ("xz", "xz -dk"), b"\x1f\x8b": ("gzip", "gunzip -k"), b"PK\x03\x04": ("zip", "unzip")}
+_FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
+
+
+def read_events(path: str | Path, n_units: int = UNITS) -> EventSet:
+    """Read one file of spike trains.
+
+    Args:
+        path: an HDF5 file in the layout above.
+        n_units: number of units; a unit beyond it is an error.
+
+    Returns:
+        All samples; times stay as stored (float16), :func:`~delaykit_lab.data.events.bin_events` widens them.
+
+    Raises:
+        DataError: the file is missing, packed, truncated, of another layout, or its values make no sense.
+
+    Example:
+        >>> events = read_events("shd_train.h5")  # doctest: +SKIP
+        >>> len(events), events.n_units  # doctest: +SKIP
+        (8156, 700)
+    """
+    import h5py
+
+    path = Path(path).expanduser()
+    _check_readable(path)
+    try:
+        with h5py.File(path, "r") as file:
+            times, units = _vlen(file, path, "spikes/times", "f"), _vlen(file, path, "spikes/units", "ui")
+            labels = _integers(file, path, "labels")
+            speakers = _integers(file, path, "extra/speaker") if "extra/speaker" in file else None
+            keys = _keys(file["extra/keys"][()]) if "extra/keys" in file else ()
+    except (OSError, KeyError, RuntimeError, ValueError) as problem:
+        if isinstance(problem, DataError):
+            raise
+        raise DataError(
+            str(path),
+            f"an HDF5 file that cannot be read ({problem})",
+            "a complete file in SHD layout",
+            "the file is probably truncated: fetch or unpack it again",
+        ) from problem
+    _check_values(path, times, units, labels, speakers, keys, n_units)
+    return EventSet(times, units, labels, n_units, keys, speakers, source=str(path))
+
+
+def locate(path: str | Path, split: str) -> Path:
+    """Find the file of one split.
+
+    Looks for, in this order: ``path/SHD/shd_{split}.h5`` (tonic's cache), ``path/shd_{split}.h5``, the only
+    ``*{split}*.h5`` in ``path``; or, where ``path`` is a file whose name holds the name of a split
+    (``digits_train.h5``), its sibling of the split asked for.
+
+    Args:
+        path: folder or file.
+        split: ``"train"`` or ``"test"``.
+
+    Raises:
+        DataError: nothing or several files fit.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return _sibling(path, split)
+    if not path.is_dir():
+        raise DataError(str(path), "nothing there", "a folder or an HDF5 file", "check the path")
+    for candidate in (path / "SHD" / f"shd_{split}.h5", path / f"shd_{split}.h5"):
+        if candidate.is_file():
+            return candidate
+    found = sorted(path.glob(f"*{split}*.h5"))
+    if len(found) == 1:
+        return found[0]
+    listing = ", ".join(file.name for file in found) or "none"
+    raise DataError(
+        str(path),
+        f"{len(found)} files named *{split}*.h5 ({listing})",
+        f"one, or SHD/shd_{split}.h5",
+        f"name one file, or unpack shd_{split}.h5.zip there",
+    )
+
+
+def mark_for_tonic(folder: str | Path) -> list[Path]:
+    """Let tonic's own ``SHD`` read ``folder/SHD/shd_*.h5`` without going to the network.
+
+    tonic looks for the archive it would have downloaded, even an empty one; this creates those empty markers.
+
+    Args:
+        folder: what is later passed to ``tonic.datasets.SHD(save_to=folder)``.
+
+    Returns:
+        The markers, one beside each data file.
+
+    Raises:
+        DataError: the folder holds no ``SHD/shd_*.h5``.
+    """
+    files = sorted((Path(folder).expanduser() / "SHD").glob("shd_*.h5"))
+    if not files:
+        raise DataError(
+            str(folder), "no SHD/shd_*.h5", "at least one such file", "put shd_train.h5 into its SHD folder"
+        )
+    markers = [file.with_name(file.name + ".zip") for file in files]
+    for marker in markers:
+        marker.touch()
+    return markers
+
+
+def _sibling(path: Path, split: str) -> Path:
+    """Return ``path``, or the file beside it whose name has ``split`` where that of ``path`` last names its own."""
+    at, own = max((path.stem.rfind(name), name) for name in ("train", "test", "valid"))
+    if at < 0:
+        raise DataError(
+            str(path),
+            "a file name without 'train' or 'test'",
+            f"a way to find the {split} split",
+            "name the files like digits_train.h5 and digits_test.h5, or pass their folder",
+        )
+    wanted = path.with_name(path.stem[:at] + split + path.stem[at + len(own) :] + path.suffix)
+    if not wanted.is_file():
+        expected = f"a file for the {split} split"
+        raise DataError(str(path), f"no {wanted.name} beside it", expected, "add it, or pass a folder")
+    return wanted
+
+
+def _check_readable(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(str(path), "no such file", "an HDF5 file in SHD layout", "check the path")
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if head == _FIRST_BYTES:
+        return
+    for magic, (kind, command) in _PACKED.items():
+        if head.startswith(magic):
+            raise DataError(str(path), f"a {kind} archive", "an HDF5 file", f"unpack it first: {command} {path.name}")
+    raise DataError(
+        str(path),
+        f"a file that begins with {head!r}",
+        "an HDF5 file in SHD layout",
+        "this is another format, or a download that failed",
+    )
+
+
+def _dataset(file: h5py.File, path: Path, name: str) -> Any:
+    import h5py
+
+    node = file.get(name)
+    if not isinstance(node, h5py.Dataset):
+        listing: list[str] = []
+        file.visit(listing.append)
+        raise DataError(
+            str(path),
+            f"no data set {name!r} (the file holds: {', '.join(sorted(listing)[:8]) or 'nothing'})",
+            "spikes/times, spikes/units, labels",
+            "this is an HDF5 file of another layout",
+        )
+    return node
+
+
+def _vlen(file: h5py.File, path: Path, name: str, kinds: str) -> list[NDArray[Any]]:
+    import h5py
+
+    node = _dataset(file, path, name)
+    base = h5py.check_vlen_dtype(node.dtype)
+    if base is None or np.dtype(base).kind not in kinds or node.ndim != 1:
+        raise DataError(
+            str(path),
+            f"{name} of type {node.dtype}, {node.ndim}-dimensional",
+            f"one variable-length array a sample, of kind {'float' if kinds == 'f' else 'integer'}",
+            "this is an HDF5 file of another layout",
+        )
+    return list(node[()])
+
+
+def _integers(file: h5py.File, path: Path, name: str) -> NDArray[np.int64]:
+    node = _dataset(file, path, name)
+    if node.ndim != 1 or node.dtype.kind not in "ui":
+        raise DataError(str(path), f"{name} of type {node.dtype}, {node.ndim}-dimensional", "one integer a sample")
+    return node[()].astype(np.int64)
+
+
+def _keys(raw: NDArray[Any]) -> tuple[str, ...]:
+    return tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in raw)
+
+
+def _check_values(
+    path: Path,
+    times: list[Any],
+    units: list[Any],
+    labels: NDArray[np.int64],
+    speakers: NDArray[np.int64] | None,
+    keys: tuple[str, ...],
+    n_units: int,
+) -> None:
+    where = str(path)
+    counts = {"times": len(times), "units": len(units), "labels": len(labels)}
+    if speakers is not None:
+        counts["speaker"] = len(speakers)
+    if len(set(counts.values())) > 1:
+        raise DataError(where, f"different numbers of samples {counts}", "as many of each", "fetch the file again")
+    if not len(labels):
+        raise DataError(where, "no samples", "at least one")
+    if labels.min() < 0 or (keys and labels.max() >= len(keys)):
+        raise DataError(where, f"labels {labels.min()} .. {labels.max()}", f"0 .. {len(keys) - 1}, one a key")
+    for sample, (when, which) in enumerate(zip(times, units, strict=True)):
+        if len(when) != len(which):
+            raise DataError(where, f"{len(when)} times but {len(which)} units in sample {sample}", "as many of each")
+        if len(which) and int(which.max()) >= n_units:
+            raise DataError(where, f"unit {which.max()} in sample {sample}", f"0 .. {n_units - 1}", "pass n_units=")
+        if not np.isfinite(when).all() or (len(when) and when[0] < 0) or (np.diff(when) < 0).any():
+            raise DataError(
+                where, f"times of sample {sample} that are not finite, sorted and >= 0", "seconds, ascending"
+            )

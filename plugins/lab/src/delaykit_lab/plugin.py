@@ -1,0 +1,52 @@
+"""Entry point of the plugin: records and commands only; what they name is imported on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from delaykit import Component, hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+DELAYKIT_API = 1
+
+
+@hookimpl
+def delaykit_components() -> Iterator[Component]:
+    """Yield the tasks, each a frozen dataclass with ``splits(seed)``."""
+    yield Component(
+        "task",
+        "japanese-vowels",
+        "delaykit_lab.tasks.japanese_vowels:JapaneseVowels",
+        "who speaks? recorded vowels of nine speakers, shipped inside sktime's wheel",
+        "Kudo, Toyama, Shimbo 1999, Pattern Recognition Letters 20, 1103-1111",
+    )
+    yield Component(
+        "task",
+        "spike-files",
+        "delaykit_lab.tasks.spike_files:SpikeFiles",
+        "classify spike trains from HDF5 files in the layout of the Heidelberg digits",
+        "Cramer, Stradmann, Schemmel, Zenke 2020, arXiv 1910.07407",
+    )
+
+
+@hookimpl
+def delaykit_commands(cli: click.Group) -> None:
+    """Add ``delaykit demo``."""
+    from delaykit_lab.commands import demo
+
+    cli.add_command(demo)
+
+
+@hookimpl
+def delaykit_health() -> Iterator[tuple[str, bool, str]]:
+    """Say whether the recordings that the demo needs are at hand."""
+    from delaykit import DataError
+    from delaykit_lab.data.japanese_vowels import installed_folder
+
+    try:
+        yield "lab: JapaneseVowels recordings", True, str(installed_folder())
+    except DataError as problem:
+        yield "lab: JapaneseVowels recordings", False, problem.fix

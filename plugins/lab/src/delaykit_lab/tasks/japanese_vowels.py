@@ -1,0 +1,71 @@
+"""Who speaks? Nine speakers, one vowel pair, twelve cepstral coefficients as ON and OFF spikes.
+
+Each utterance of up to 29 frames is stretched to two steps a frame by linear interpolation (58 steps) and
+delta-modulated: 12 ON and 12 OFF channels. The tracker starts at the mean of the training set and follows in steps of
+``threshold`` training-set standard deviations of the coefficient. Nothing of the test set enters the encoding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from delaykit import ConfigError
+from delaykit_lab.data.delta import delta_modulate, stretch
+from delaykit_lab.data.japanese_vowels import CHANNELS, CLASSES, MAX_FRAMES, Utterances, read_utterances
+from delaykit_lab.task import Frames, Splits, Task, hold_out
+
+STEPS_A_FRAME = 2
+STEPS = STEPS_A_FRAME * MAX_FRAMES
+
+
+@dataclasses.dataclass(frozen=True)
+class JapaneseVowels(Task):
+    """Speaker identification on the recordings that sktime's wheel carries.
+
+    Args:
+        threshold: step of the delta modulator, in standard deviations of each coefficient over the training set, > 0.
+        validation: share of the 270 training utterances held out, in (0, 1).
+        folder: where the two ``.ts`` files lie; None: inside the installed sktime.
+
+    Example:
+        >>> splits = JapaneseVowels().splits(seed=0)
+        >>> len(splits.train), len(splits.validation), len(splits.test)
+        (216, 54, 370)
+    """
+
+    name: ClassVar[str] = "japanese-vowels"
+    classes: ClassVar[int] = CLASSES  # type: ignore[misc]
+    channels: ClassVar[int] = 2 * CHANNELS  # type: ignore[misc]
+
+    threshold: float = 0.1
+    validation: float = 0.2
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0:
+            raise ConfigError(
+                "JapaneseVowels.threshold", f"{self.threshold}", "a positive number of standard deviations"
+            )
+
+    def title(self) -> str:
+        """One line for tables and pictures."""
+        return "JapaneseVowels: 9 speakers, recorded speech, 24 ON/OFF channels x 58 steps"
+
+    def splits(self, seed: int) -> Splits:
+        """Read and encode; 6 of the 30 training utterances of each speaker are held out for validation."""
+        train, test = read_utterances("train", self.folder), read_utterances("test", self.folder)
+        frames = np.concatenate(train.series)
+        threshold, start = self.threshold * frames.std(axis=0), frames.mean(axis=0)
+        learnable = _encode(train, threshold, start)
+        kept, held = hold_out(learnable.labels, self.validation, torch.Generator().manual_seed(seed))
+        return Splits(learnable.subset(kept), learnable.subset(held), _encode(test, threshold, start))
+
+
+def _encode(utterances: Utterances, threshold: np.ndarray, start: np.ndarray) -> Frames:
+    series = [stretch(one, STEPS_A_FRAME) for one in utterances.series]
+    spikes = delta_modulate(series, threshold, start, STEPS)
+    return Frames(torch.from_numpy(spikes), torch.from_numpy(utterances.labels))
