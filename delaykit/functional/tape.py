@@ -76,7 +76,7 @@ class Segment:
         return [None if p is None or p.is_inference() else p._version for p in self.operator.parameters]
 
     def backward(self, row: int, grad: Tensor | None, dtype: torch.dtype | None) -> tuple[Tensor | None, ...]:
-        """Write one output gradient down; give the input's (if a dtype is named) and, at the first row, the parameters'."""
+        """Write one output gradient down; give the input's (if a dtype is named) and, in the first row, all others."""
         task = _graph_task()
         record = self.passes.get(task)
         if record is None:
@@ -99,7 +99,6 @@ class Segment:
         return self.operator.gradients(self.history, last)
 
 
-
 class _Step(torch.autograd.Function):
     """One time step. The token carries no number: it makes the backward of a step wait for that of the next."""
 
@@ -114,8 +113,15 @@ class _Step(torch.autograd.Function):
         return y, torch.empty(0)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
+        if torch.is_grad_enabled():
+            # once_differentiable would let a loss that is linear in the output pass, with second derivatives of zero.
+            raise HistoryError(
+                "tape backward",
+                "create_graph=True",
+                "first derivatives only",
+                "use the sequence operators of delaykit.functional with the reference backend",
+            )
         into, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)
         return None, into, None, *parameters
 

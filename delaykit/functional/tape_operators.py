@@ -60,8 +60,10 @@ class Operator(ABC):
         self._sums = RunningSums(filter.outputs, self.chunk, device) if filter.order == 2 else None
 
     def output(self, row: Tensor, dtype: torch.dtype) -> Tensor:
-        """Row ``(channel, chunk)`` as a contiguous ``(batch, channel, *space)``."""
-        return row.view(row.shape[0], self.batch, *self.space).transpose(0, 1).to(dtype).contiguous()
+        """Copy a row ``(channel, chunk)`` into a new ``(batch, channel, *space)``: a row may be state that moves on."""
+        out = torch.empty(self.batch, row.shape[0], *self.space, dtype=dtype, device=self.device)
+        row_order(out).copy_(row.view(row.shape[0], self.batch, *self.space))
+        return out
 
     def _filtered(self, rows: Tensor, row: int) -> Tensor:
         out = self.filter.read(rows, row)
@@ -306,8 +308,7 @@ class _DendriticGradients(Gradients):
         dbias = self.stream.total(first) if bias is not None and bias.requires_grad else None
         low = first
         for low in self.stream.past(first):
-            if self.stream.sums is not None:
-                self.stream.push(low, None)
+            self.stream.push(low, None)
             self.currents[low].copy_(self.stream.read(low))
         rows = self.stream.history.rows[low : self.last + 1]
         dweight = None
