@@ -287,7 +287,7 @@ class Gaussian(Kernel):
         if 2 * radius + 1 < window:
             tau = _around(center, radius)
         else:
-            tau = torch.arange(window, device=delays.device, dtype=delays.dtype).view(-1, 1, 1).expand(-1, *center.shape)
+            tau = torch.arange(window).to(center).view(-1, 1, 1).expand(-1, *center.shape)
         keep = (tau >= 0) & (tau < window)
         height = self._height(tau - delays, self.spread)
         height = torch.where(keep, height, torch.zeros_like(height))

@@ -1,0 +1,279 @@
+"""The operators' inner sums for the CPU, by Numba: backend ``cpu``.
+
+Synapses work on rows: a neuron's whole sequence, ``time * batch`` numbers in a row, so that a delay of k steps is an
+offset of ``k * batch`` and a tap one multiply-add of two contiguous rows, however long the delay. Eight taps share a
+pass over the output. Rows of spikes that are mostly silent are replaced by lists of events.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delaykit.functional.backend import register
+from delaykit.functional.compiled import compiled, in_threads
+
+BLOCK = 1024  # numbers of a row handled before the next row, so that all input rows of a block stay in the cache
+EVENT_DENSITY = {torch.float32: 0.03, torch.float64: 0.06}  # below, a list of events beats a vectorised row
+
+
+@register("tap_filter", "cpu")
+def tap_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
+    """Filter channels; see :func:`delaykit.functional.portable.tap_filter`."""
+    x = x.contiguous()
+    out = torch.zeros_like(x)
+    arrays = _arrays(x, index, value)
+    kernel = _filter_channels if x.shape[3] == 1 else _filter_maps
+    sign = -1 if causal else 1
+    in_threads(lambda first, last: kernel(*arrays, sign, out.numpy(), first, last), x.shape[1], x.numel() * len(index))
+    return out
+
+
+@register("tap_correlation", "cpu")
+def tap_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
+    """Correlate channels; see :func:`delaykit.functional.portable.tap_correlation`."""
+    batch = x.shape[1]
+    shares = np.zeros((batch, *index.shape), dtype=np.float64)
+    arrays = _arrays(x, y, index)
+    in_threads(lambda first, last: _correlate_channels(*arrays, shares, first, last), batch, x.numel() * len(index))
+    return torch.from_numpy(shares.sum(0)).to(x.dtype)
+
+
+@register("synapse_filter", "cpu")
+def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
+    """Filter synapses; see :func:`delaykit.functional.portable.synapse_filter`."""
+    time, batch, _ = x.shape
+    out = torch.zeros(index.shape[1], time * batch, dtype=x.dtype)
+    taps, rows = _arrays(index, value), out.numpy()
+    work = time * batch * index.numel()
+    events = _events(x, causal) if causal else None
+    if events is not None:
+        given = (*events, batch, *taps, rows)
+        in_threads(lambda first, last: _scatter_events(*given, first, last), len(rows), work)
+    else:
+        source, start, step = _padded_rows(x, index, causal)
+        operands = (source.ravel(), source.shape[1], start, step, *taps, rows, BLOCK)
+        in_threads(lambda first, last: _mix_rows(*operands, first, last), len(rows), work)
+    return out.T.reshape(time, batch, -1)
+
+
+@register("synapse_correlation", "cpu")
+def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
+    """Correlate synapses; see :func:`delaykit.functional.portable.synapse_correlation`."""
+    time, batch, _ = x.shape
+    out = torch.zeros(index.shape, dtype=x.dtype)
+    (taps,), result = _arrays(index), out.numpy()
+    target = _rows(y).numpy()
+    work = time * batch * index.numel()
+    events = _events(x, True)
+    if events is not None:
+        given = (*events, batch, taps, target, result)
+        in_threads(lambda first, last: _gather_events(*given, first, last), len(target), work)
+    else:
+        source, start, step = _padded_rows(x, index, True)
+        operands = (source.ravel(), source.shape[1], start, step, taps, target, result, BLOCK)
+        in_threads(lambda first, last: _dot_rows(*operands, first, last), len(target), work)
+    return out
+
+
+@register("running_sum", "cpu")
+def running_sum(x: Tensor, decay: Tensor | None = None, reverse: bool = False) -> Tensor:
+    """Accumulate over time; see :func:`delaykit.functional.portable.running_sum`."""
+    out = x.clone(memory_format=torch.contiguous_format)
+    if x.shape[0] < 2 or not x.numel():
+        return out
+    factor = torch.ones((), dtype=x.dtype) if decay is None else decay
+    rows = out.view(x.shape[0], -1).numpy()
+    _accumulate(rows[::-1] if reverse else rows, *_arrays(factor.expand(x.shape[1:]).reshape(-1)))
+    return out
+
+
+def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(t.detach().contiguous().numpy() for t in tensors)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Turn ``(time, batch, neuron)`` into contiguous ``(neuron, time * batch)``."""
+    return x.detach().flatten(0, 1).T.contiguous()
+
+
+def _padded_rows(x: Tensor, index: Tensor, causal: bool) -> tuple[np.ndarray, int, int]:
+    """Make rows with silence where a tap looks outside the sequence: (rows, where a row starts, offset of one step)."""
+    time, batch, neurons = x.shape
+    silence = min(int(index.max()) if index.numel() else 0, time) * batch
+    rows = torch.zeros(neurons, silence + time * batch, dtype=x.dtype)
+    start = silence if causal else 0
+    rows[:, start : start + time * batch] = x.detach().flatten(0, 1).T
+    return rows.numpy(), start, -batch if causal else batch
+
+
+def _events(x: Tensor, causal: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """List the non-zero entries of each row, (first event of a row, position, size), or None where there are many."""
+    if not x.numel() or int(torch.count_nonzero(x)) > EVENT_DENSITY[x.dtype] * x.numel():
+        return None
+    rows = _rows(x)
+    neuron, position = rows.nonzero(as_tuple=True)
+    first = torch.searchsorted(neuron, torch.arange(rows.shape[0] + 1))
+    return first.numpy(), position.numpy(), rows[neuron, position].numpy()
+
+
+@compiled()
+def _filter_channels(x, index, value, sign, out, first, last):  # type: ignore[no-untyped-def]
+    """Add ``value[m, c] x[t + sign index[m, c], b, c]`` to ``out[t, b, c]``, where space has one place."""
+    time, _, channels, _ = x.shape
+    for t in range(time):
+        for b in range(first, last):
+            source, target = x[:, b, :, 0], out[t, b, :, 0]
+            for m in range(index.shape[0]):
+                for c in range(channels):
+                    read = t + sign * index[m, c]
+                    if value[m, c] != 0 and 0 <= read < time:
+                        target[c] += value[m, c] * source[read, c]
+
+
+@compiled()
+def _filter_maps(x, index, value, sign, out, first, last):  # type: ignore[no-untyped-def]
+    """Do the same where each channel is a map of many places."""
+    time, _, channels, _ = x.shape
+    for t in range(time):
+        for b in range(first, last):
+            for m in range(index.shape[0]):
+                for c in range(channels):
+                    read = t + sign * index[m, c]
+                    if value[m, c] != 0 and 0 <= read < time:
+                        weight, source, target = value[m, c], x[read, b, c], out[t, b, c]
+                        for s in range(target.shape[0]):
+                            target[s] += weight * source[s]
+
+
+@compiled(fastmath=("contract", "reassoc", "nsz"))
+def _correlate_channels(x, y, index, shares, first, last):  # type: ignore[no-untyped-def]
+    """Sum ``x[t - index[m, c], b, c, s] y[t, b, c, s]`` over time and space, a share for each row of the batch."""
+    for b in range(first, last):
+        for t in range(x.shape[0]):
+            for m in range(index.shape[0]):
+                for c in range(index.shape[1]):
+                    read = t - index[m, c]
+                    if read >= 0:
+                        total = 0.0
+                        source, target = x[read, b, c], y[t, b, c]
+                        for s in range(target.shape[0]):
+                            total += source[s] * target[s]
+                        shares[b, m, c] += total
+
+
+@compiled()
+def _accumulate(rows, decay):  # type: ignore[no-untyped-def]
+    """Run ``rows[t] += decay rows[t - 1]`` in place."""
+    for t in range(1, rows.shape[0]):
+        before, now = rows[t - 1], rows[t]
+        for n in range(now.shape[0]):
+            now[n] += decay[n] * before[n]
+
+
+@compiled()
+def _mix_rows(source, stride, start, step, index, value, out, block, first, last):  # type: ignore[no-untyped-def]
+    """Add ``value[m, r, q]`` times row q, shifted by its delay, to ``out[r]`` for r in first .. last - 1."""
+    taps, _, inputs = index.shape
+    length, reach = out.shape[1], len(source) // stride * stride
+    weight, where = np.zeros(taps * inputs + 8, out.dtype), np.zeros(taps * inputs + 8, np.int64)
+    for begin in range(0, length, block):
+        end = min(length, begin + block)
+        for r in range(first, last):
+            count = 0
+            for m in range(taps):
+                for q in range(inputs):
+                    offset = start + step * index[m, r, q]
+                    if value[m, r, q] != 0 and 0 <= offset <= stride - length and reach:
+                        weight[count], where[count] = value[m, r, q], q * stride + offset + begin
+                        count += 1
+            for rest in range(count, (count + 7) // 8 * 8):
+                weight[rest], where[rest] = 0, 0
+            target, size = out[r, begin:end], end - begin
+            for k in range(0, count, 8):
+                w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+                w4, w5, w6, w7 = weight[k + 4], weight[k + 5], weight[k + 6], weight[k + 7]
+                x0, x1 = source[where[k] : where[k] + size], source[where[k + 1] : where[k + 1] + size]
+                x2, x3 = source[where[k + 2] : where[k + 2] + size], source[where[k + 3] : where[k + 3] + size]
+                x4, x5 = source[where[k + 4] : where[k + 4] + size], source[where[k + 5] : where[k + 5] + size]
+                x6, x7 = source[where[k + 6] : where[k + 6] + size], source[where[k + 7] : where[k + 7] + size]
+                for n in range(target.shape[0]):
+                    one = (w0 * x0[n] + w1 * x1[n]) + (w2 * x2[n] + w3 * x3[n])
+                    two = (w4 * x4[n] + w5 * x5[n]) + (w6 * x6[n] + w7 * x7[n])
+                    target[n] += one + two
+
+
+@compiled(fastmath=("contract", "reassoc", "nsz"))
+def _dot_rows(source, stride, start, step, index, target, out, block, first, last):  # type: ignore[no-untyped-def]
+    """Add the dot product of ``target[r]`` with row q, shifted by ``index[m, r, q]``, to ``out[m, r, q]``."""
+    taps, _, inputs = index.shape
+    length = target.shape[1]
+    where, total = np.zeros(taps * inputs + 4, np.int64), np.zeros(taps * inputs + 4, out.dtype)
+    place = np.zeros((taps, inputs), np.int64)
+    for begin in range(0, length, block):
+        end = min(length, begin + block)
+        for r in range(first, last):
+            count = 0
+            for q in range(inputs):
+                for m in range(taps):
+                    offset = start + step * index[m, r, q]
+                    place[m, q] = -1
+                    for earlier in range(m):  # a repeated step has the same product
+                        if index[earlier, r, q] == index[m, r, q]:
+                            place[m, q] = place[earlier, q]
+                            break
+                    if place[m, q] < 0 and 0 <= offset <= stride - length:
+                        place[m, q], where[count] = count, q * stride + offset + begin
+                        count += 1
+            for rest in range(count, (count + 3) // 4 * 4):
+                where[rest] = 0
+            y, size = target[r, begin:end], end - begin
+            for k in range(0, count, 4):
+                x0, x1 = source[where[k] : where[k] + size], source[where[k + 1] : where[k + 1] + size]
+                x2, x3 = source[where[k + 2] : where[k + 2] + size], source[where[k + 3] : where[k + 3] + size]
+                t0 = t1 = t2 = t3 = out.dtype.type(0)
+                for n in range(y.shape[0]):
+                    t0 += x0[n] * y[n]
+                    t1 += x1[n] * y[n]
+                    t2 += x2[n] * y[n]
+                    t3 += x3[n] * y[n]
+                total[k], total[k + 1], total[k + 2], total[k + 3] = t0, t1, t2, t3
+            for m in range(taps):
+                for q in range(inputs):
+                    if place[m, q] >= 0:
+                        out[m, r, q] += total[place[m, q]]
+
+
+@compiled()
+def _scatter_events(first_event, position, size, batch, index, value, out, first, last):  # type: ignore[no-untyped-def]
+    """Let each event of row q arrive in ``out[r]`` after its delay."""
+    taps, _, inputs = index.shape
+    for r in range(first, last):
+        target = out[r]
+        for m in range(taps):
+            for q in range(inputs):
+                weight, delay = value[m, r, q], index[m, r, q] * batch
+                if weight != 0:
+                    for event in range(first_event[q], first_event[q + 1]):
+                        arrival = position[event] + delay
+                        if arrival >= target.shape[0]:
+                            break
+                        target[arrival] += weight * size[event]
+
+
+@compiled()
+def _gather_events(first_event, position, size, batch, index, target, out, first, last):  # type: ignore[no-untyped-def]
+    """Sum ``target[r]`` over the arrivals of row q's events."""
+    taps, _, inputs = index.shape
+    for r in range(first, last):
+        y = target[r]
+        for m in range(taps):
+            for q in range(inputs):
+                delay, total = index[m, r, q] * batch, out.dtype.type(0)
+                for event in range(first_event[q], first_event[q + 1]):
+                    arrival = position[event] + delay
+                    if arrival >= y.shape[0]:
+                        break
+                    total += y[arrival] * size[event]
+                out[m, r, q] = total
