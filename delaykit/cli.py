@@ -29,6 +29,8 @@ class CommandLine(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             plugin = COMMANDS_OF_PLUGINS.get(name)
+            if plugin and any(status.name == plugin for status in ctx.obj.statuses):
+                ctx.fail(f"the command {name!r} comes with the plugin {plugin!r}, see `delaykit plugins`")
             if plugin:
                 ctx.fail(f"the command {name!r} comes with a plugin: pip install delaykit-{plugin}")
             ctx.fail(f"no command {name!r}{nearest(name, self.commands)}")

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import delaykit
+
+# Sphinx reads below its own folder only: the notebooks are copied in, and git ignores the copies.
+for notebook in Path(__file__).parent.parent.glob("tutorials/*.ipynb"):
+    target = Path(__file__).parent / "tutorials" / notebook.name
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(notebook, target)
 
 project = "delaykit"
 author = "The delaykit developers"

@@ -102,6 +102,11 @@ def test_demo_without_lab_names_the_package() -> None:
     assert result.exit_code == 2 and "pip install delaykit-lab" in result.output
 
 
+def test_demo_with_a_broken_lab_points_to_the_reason() -> None:
+    result = run("demo", sources=(broken("lab"),))
+    assert result.exit_code == 2 and "see `delaykit plugins`" in result.output and "pip" not in result.output
+
+
 def test_unknown_command_suggests_the_nearest() -> None:
     result = run("plugin")
     assert result.exit_code == 2 and "did you mean 'plugins'?" in result.output
