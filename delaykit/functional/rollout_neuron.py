@@ -1,0 +1,272 @@
+r"""The neuron of a rollout, one step at a time: :class:`LIFDynamics` forward and its adjoint backward.
+
+With L' the gradient of the loss, r_t the spike of the step before where it resets this one (else 0), a, b, c switches
+of the reset (a: wipes the old membrane, b: the sum, c: at the end of the step), v~ the old membrane after a:
+
+    S_t = L'(s_t) + [connection's gradient] + [reset of step t+1]       V_t = L'(v_t) + [carried from step t+1]
+    S_t -= (sub_now + c (u_t - reset_value)) V_t                         only where the reset carries a gradient
+    U_t = (1 - c (s_t - r_t)) V_t + surrogate'(u_t - threshold) S_t      gradient of u_t
+    W_t = (1 - b r_t) U_t                                                gradient of beta v~ + gain i + offset
+    I_t = gain W_t + alpha I_{t+1}                                       gradient of i_t and of the drive
+    V_{t-1} = L'(v_{t-1}) + beta (1 - a r_t) W_t
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.rollout_numba import NumbaKernels
+
+DECAY, ALPHA, GAIN, OFFSET, THRESHOLD, SUBTRACT_OLD, SUBTRACT_NOW, RESET_VALUE = range(8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Switches:
+    """The reset as numbers, 0.0 or 1.0, so that one kernel without branches runs all of them."""
+
+    zero_old: float
+    wipe: float
+    zero_now: float
+    through_now: float
+    through_old: float
+
+    @classmethod
+    def of(cls, neuron: LIFDynamics) -> Switches:
+        """Read them off the description."""
+        zero, spares = neuron.reset == "zero", neuron.reset_spares_input
+        through = not neuron.detach_reset
+        return cls(
+            float(zero and neuron.delayed_reset and spares),
+            float(zero and neuron.delayed_reset and not spares),
+            float(zero and neuron.immediate_reset),
+            float(through and neuron.immediate_reset),
+            float(through and neuron.delayed_reset and neuron.reset_when == "next"),
+        )
+
+
+def pack(neuron: LIFDynamics, parameters: tuple[Tensor, ...]) -> Tensor:
+    """Stack decay, alpha, gain, offset, threshold, what resets subtract, and the reset value: ``(8, post)``."""
+    decay, alpha, gain, offset, threshold, reset_value = parameters
+    none = torch.zeros_like(threshold)
+    subtract = neuron.reset == "subtract"
+    old = threshold if subtract and neuron.delayed_reset else none
+    now = threshold if subtract and neuron.immediate_reset else none
+    return torch.stack([decay, alpha, gain, offset, threshold, old, now, reset_value])
+
+
+def fire(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
+    """Spikes of ``u - threshold`` in its own dtype, without a graph."""
+    if neuron.surrogate is None:
+        return torch.zeros_like(shifted)
+    return neuron.surrogate(shifted).detach().to(shifted.dtype)
+
+
+def slope(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
+    """Derivative of the elementwise surrogate, all steps at once; zero where it has none."""
+    if neuron.surrogate is None:
+        return torch.zeros_like(shifted)
+    with torch.enable_grad():
+        shifted = shifted.detach().requires_grad_()
+        spikes = neuron.surrogate(shifted)
+        if not spikes.requires_grad:
+            return torch.zeros_like(shifted)
+        (out,) = torch.autograd.grad(spikes, shifted, torch.ones_like(spikes))
+    return out.detach()
+
+
+def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
+    """View every tensor as a NumPy array, once a sequence; ``absent`` stands in for tensors that are None."""
+    tensors = absent | {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+class ForwardNeuron:
+    """Runs the neuron forward and records what the adjoint needs."""
+
+    def __init__(self, neuron: LIFDynamics, p: Tensor, drive: Tensor, synapse: Tensor, membrane: Tensor, bias: Tensor,
+                 mask: Tensor | None, history: Tensor | None, keep_current: bool,
+                 kernels: NumbaKernels | None) -> None:  # fmt: skip
+        self.neuron, self.p, self.drive, self.switches = neuron, p, drive, Switches.of(neuron)
+        self.bias, self.mask, self.history, self.keep, self.kernels = bias, mask, history, keep_current, kernels
+        self.carry, self.v = synapse.clone(), membrane.clone()
+        self.spikes, self.membrane = torch.empty_like(drive), torch.empty_like(drive)
+        self.u = torch.empty_like(drive) if neuron.immediate_reset else self.membrane
+        self.current = torch.empty_like(drive if keep_current else drive[:1])  # i_t, of all steps or the newest
+        self.shifted = torch.empty_like(self.v)
+        self.r = torch.zeros_like(self.v)
+        if neuron.delayed_reset:
+            self.r.copy_(fire(neuron, self.v - p[THRESHOLD]))
+        self.first_reset = self.r.clone()
+        if kernels is not None:
+            self.a = _arrays(vars(self), history=self.drive, mask=self.shifted)
+
+    def step(self, t: int, recurrent: Tensor | None) -> Tensor:
+        """Advance to step ``t`` with the recurrent current ``(post, batch)``; return its spikes ``(batch, post)``."""
+        neuron = self.neuron
+        self._integrate(t, recurrent)
+        spikes = fire(neuron, self.shifted)
+        self._commit(t, spikes)
+        if neuron.delayed_reset and neuron.reset_when == "both":
+            self.r.copy_(fire(neuron, self.v - self.p[THRESHOLD]))
+        return self.spikes[t]
+
+    def _integrate(self, t: int, recurrent: Tensor | None) -> None:
+        w = self.switches
+        if self.kernels is not None:
+            a = self.a
+            flow_in = a["shifted"] if recurrent is None else recurrent.numpy()
+            self.kernels.integrate(
+                t, a["drive"], flow_in, recurrent is not None, a["mask"], self.mask is not None, a["bias"], a["p"],
+                w.zero_old, w.wipe, a["r"], a["carry"], a["v"], a["u"], a["shifted"], a["current"], self.keep,
+            )  # fmt: skip
+            return
+        p, r, flow, old = self.p, self.r, self.drive[t], self.v
+        if recurrent is not None:
+            extra = recurrent.t() + self.bias
+            flow = flow + (extra if self.mask is None else self.mask * extra)
+        flow = flow + self.carry
+        self.carry = p[ALPHA] * flow
+        self.current[t if self.keep else 0] = flow
+        if w.zero_old:
+            old = old - r * (old - p[RESET_VALUE])
+        new = p[DECAY] * old + p[GAIN] * flow + p[OFFSET] - r * p[SUBTRACT_OLD]
+        if w.wipe:
+            new = new - r * (new - p[RESET_VALUE])
+        self.u[t] = new
+        torch.sub(new, p[THRESHOLD], out=self.shifted)
+
+    def _commit(self, t: int, spikes: Tensor) -> None:
+        neuron, w = self.neuron, self.switches
+        follows = neuron.delayed_reset and neuron.reset_when == "next"
+        if self.kernels is not None:
+            a = self.a
+            self.kernels.commit(
+                t, spikes.contiguous().numpy(), a["p"], neuron.immediate_reset, w.zero_now, follows, a["r"], a["v"],
+                a["u"], a["membrane"], a["spikes"], a["history"], self.history is not None,
+            )  # fmt: skip
+            return
+        p, new = self.p, self.u[t]
+        if neuron.immediate_reset:
+            new = new - (spikes - self.r) * (p[SUBTRACT_NOW] + w.zero_now * (new - p[RESET_VALUE]))
+            self.membrane[t] = new
+        self.v.copy_(new)
+        self.spikes[t] = spikes
+        if follows:
+            self.r.copy_(spikes)
+        if self.history is not None and t + 1 < len(self.drive):
+            self.history[:, t + 1] = spikes.t()
+
+
+class BackwardNeuron:
+    """Runs the adjoint, last step first, and then reduces the gradients of the neuron's own numbers, once."""
+
+    def __init__(self, neuron: LIFDynamics, p: Tensor, spikes: Tensor, membrane: Tensor, u: Tensor, start: Tensor,
+                 first_reset: Tensor, grad_spikes: Tensor, grad_membrane: Tensor, mask: Tensor | None,
+                 record: bool, kernels: NumbaKernels | None) -> None:  # fmt: skip
+        self.neuron, self.p, self.switches, self.kernels = neuron, p, Switches.of(neuron), kernels
+        self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
+        self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
+        self.slope = slope(neuron, u - p[THRESHOLD]).contiguous()
+        self.r = self._resets(first_reset)
+        self.gv, self.gs = torch.zeros_like(start), torch.zeros_like(start)
+        self.gi = torch.zeros_like(start)
+        self.grad_drive = torch.empty_like(spikes)
+        self.g = spikes.new_empty(spikes.shape[2], spikes.shape[1])
+        self.record = record
+        shape = spikes.shape if record else (1, 1, 1)
+        self.into_membrane, self.into_spike = spikes.new_empty(shape), spikes.new_empty(shape)
+        if kernels is not None:
+            self.a = _arrays(vars(self), mask=self.gv)
+
+    def _resets(self, first: Tensor) -> Tensor:
+        """r_t of every step, ``(time, batch, post)``; a single zero step where no spike reaches into the next."""
+        neuron = self.neuron
+        if not neuron.delayed_reset:
+            return torch.zeros_like(first).unsqueeze(0)
+        later = self.spikes[:-1]
+        if neuron.reset_when == "both":
+            later = fire(neuron, self.membrane[:-1] - self.p[THRESHOLD])
+        return torch.cat([first.unsqueeze(0), later])
+
+    def step(self, t: int, back: Tensor | None) -> Tensor:
+        """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(post, batch)``."""
+        if self.kernels is not None:
+            a, scales = self.a, dataclasses.astuple(self.switches)
+            self.kernels.adjoint(
+                t, a["grad_spikes"], a["grad_membrane"], a["slope"], a["spikes"], a["r"], self.neuron.delayed_reset,
+                a["u"], a["membrane"], a["start"], a["p"], scales,
+                a["mask"], self.mask is not None, a["g"] if back is None else back.numpy(), back is not None,
+                a["gv"], a["gi"], a["gs"], a["grad_drive"], a["g"], self.record, a["into_membrane"], a["into_spike"],
+            )  # fmt: skip
+            return self.g
+        return self._torch_step(t, back)
+
+    def _torch_step(self, t: int, back: Tensor | None) -> Tensor:
+        p, w = self.p, self.switches
+        early = self.r[t] if self.neuron.delayed_reset else self.r[0]
+        ds, dv = self.grad_spikes[t] + self.gs, self.grad_membrane[t] + self.gv
+        if back is not None:
+            ds = ds + back.t()
+        if w.through_now:
+            ds = ds - (p[SUBTRACT_NOW] + w.zero_now * (self.u[t] - p[RESET_VALUE])) * dv
+        into_spike = ds * self.slope[t]
+        du = dv * (1 - w.zero_now * (self.spikes[t] - early)) + into_spike
+        dw = du * (1 - w.wipe * early)
+        if w.through_old:
+            old = self.membrane[t - 1] if t else self.start
+            self.gs = -(p[SUBTRACT_OLD] + w.zero_old * p[DECAY] * (old - p[RESET_VALUE])) * du
+        self.gv = p[DECAY] * dw * (1 - w.zero_old * early)
+        self.gi = p[GAIN] * dw + p[ALPHA] * self.gi
+        self.grad_drive[t] = self.gi
+        self.g = (self.gi if self.mask is None else self.mask * self.gi).t()
+        if self.record:
+            self.into_membrane[t], self.into_spike[t] = dv, into_spike
+        return self.g
+
+    def finish(self) -> None:
+        """Let what reaches r_0, the spike before the first step, go on to the initial membrane."""
+        self.into_first_reset = torch.zeros_like(self.gs)
+        if self.switches.through_old:
+            self.into_first_reset = self.gs * slope(self.neuron, self.start - self.p[THRESHOLD])
+            self.gv += self.into_first_reset
+
+    def add_to_current(self, t: int, gradient: Tensor) -> Tensor:
+        """Add a gradient ``(batch, post)`` that arrives at i_t from outside, right after ``step(t)``; return g[t]."""
+        g = self.g + (gradient if self.mask is None else self.mask * gradient).t()
+        self.gi += gradient
+        self.grad_drive[t] += gradient
+        return g
+
+    def parameter_gradients(self, current: Tensor | None, want: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+        """Reduce over time and batch: gradients ``(post,)`` in the order of ``dynamics.PARAMETERS``."""
+        if not any(want):
+            return (None,) * 6
+        p, w, r = self.p, self.switches, self.r
+        dv, into_spike = self.into_membrane, self.into_spike
+        gate = self.spikes - r
+        du = dv * (1 - w.zero_now * gate) + into_spike
+        dw = du * (1 - w.wipe * r)
+        out: list[Tensor | None] = [None] * 6
+        if want[0]:
+            old = torch.cat([self.start.unsqueeze(0), self.membrane[:-1]])
+            out[0] = (dw * (old - w.zero_old * r * (old - p[RESET_VALUE]))).sum((0, 1))
+        if want[1] and current is not None:
+            out[1] = (self.grad_drive[1:] * current[:-1]).sum((0, 1))
+        if want[2] and current is not None:
+            out[2] = (dw * current).sum((0, 1))
+        if want[3]:
+            out[3] = dw.sum((0, 1))
+        if want[4]:
+            total = into_spike
+            if self.neuron.reset == "subtract":
+                total = total + float(self.neuron.immediate_reset) * gate * dv + r * du
+            out[4] = -total.sum((0, 1)) - self.into_first_reset.sum(0)
+        if want[5]:
+            kept = w.zero_now * gate * dv + (w.wipe + w.zero_old * p[DECAY]) * r * du
+            out[5] = kept.sum((0, 1))
+        return tuple(out)
