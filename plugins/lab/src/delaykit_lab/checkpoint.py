@@ -1,0 +1,96 @@
+"""The state of a run in one safetensors file: weights, optimizer, sample order, and a JSON header. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from delaykit import CheckpointError
+
+FORMAT = "delaykit-lab-run-1"
+
+
+def save_run(
+    path: Path,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    order: torch.Generator,
+    config: dict[str, Any],
+    history: list[dict[str, Any]],
+) -> None:
+    """Write the state of a run; an interruption leaves the earlier file whole.
+
+    Args:
+        path: file to write.
+        net: its state dict is kept.
+        optimizer: its tensors are kept; learning rates are not, they follow from the epoch.
+        order: generator of the sample order.
+        config: JSON values that must be equal when the run goes on.
+        history: JSON records, one an epoch.
+    """
+    tensors = {f"net.{name}": value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors["order"] = order.get_state()
+    header = {"format": FORMAT, "config": json.dumps(config, sort_keys=True), "history": json.dumps(history)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    # clones: safetensors refuses tensors that share memory, as tied weights do
+    save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, temporary, header)
+    os.replace(temporary, path)
+
+
+def load_run(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, config: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Put a saved state back into ``net``, ``optimizer`` and ``order``.
+
+    Returns:
+        The history saved with it.
+
+    Raises:
+        CheckpointError: the file is damaged or foreign, or belongs to another configuration or model.
+    """
+    header, tensors = _read(path)
+    if header["config"] != json.dumps(config, sort_keys=True):
+        found, expected = f"a run with {header['config']}", json.dumps(config, sort_keys=True)
+        raise CheckpointError(str(path), found, expected, "use the same settings, or another output folder")
+    weights = {name.removeprefix("net."): value for name, value in tensors.items() if name.startswith("net.")}
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    try:
+        net.load_state_dict(weights)
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        order.set_state(tensors["order"])
+        return json.loads(header["history"])
+    except (RuntimeError, ValueError, KeyError) as problem:
+        raise CheckpointError(
+            str(path),
+            f"a state that does not fit ({problem})",
+            "one of this model and optimizer",
+            "use another output folder",
+        ) from problem
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as problem:
+        raise CheckpointError(
+            str(path), f"a file that cannot be read ({problem})", "a saved run", "delete it"
+        ) from problem
+    if header.get("format") != FORMAT or not {"config", "history"} <= set(header):
+        raise CheckpointError(str(path), f"format {header.get('format')!r}", repr(FORMAT), "use another output folder")
+    return header, tensors

@@ -1,0 +1,197 @@
+"""A small training loop: seeded, saved after every epoch, resumed to the bit, with early and clear errors.
+
+The learning rate of every parameter group falls along half a cosine, lr_e = lr_0 (1 + cos(pi e / E)) / 2, so that the
+last epoch is the result and no epoch has to be chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from delaykit import ConfigError, ShapeError, TrainingError
+from delaykit_lab.checkpoint import load_run, save_run
+from delaykit_lab.task import Frames, Splits
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """How to train.
+
+    Args:
+        epochs: passes over the training set, >= 1.
+        batch_size: samples a step, >= 1.
+        clip: largest norm of the gradient, > 0.
+        seed: draws the order of the samples.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    epochs: int = 40
+    batch_size: int = 64
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "clip"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"FitConfig.{name}", f"{getattr(self, name)}", "a positive number")
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: losses in nats, accuracies as fractions."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+def fit(
+    net: nn.Module,
+    splits: Splits,
+    optimizer: torch.optim.Optimizer,
+    config: FitConfig,
+    *,
+    advance: Callable[[float], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: str | Path | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Epoch]:
+    """Minimise the cross-entropy of ``net(spikes)`` on the training split; measure on validation; never touch test.
+
+    Args:
+        net: maps spikes ``(time, batch, channel)`` to scores ``(batch, class)``.
+        splits: data of the task.
+        optimizer: with its groups' initial learning rates.
+        config: how to train.
+        advance: called after each epoch with the progress in (0, 1], for schedules of delays.
+        on_epoch: called with each new epoch's record, for progress bars.
+        checkpoint: file to save to after each epoch, and to go on from where it exists; None: neither.
+        device: where to train.
+
+    Returns:
+        One record an epoch, those before an interruption included.
+
+    Raises:
+        ShapeError: the net's scores do not fit the labels.
+        TrainingError: the loss is not finite.
+        CheckpointError: the checkpoint is of another run.
+
+    Example:
+        >>> class Counts(nn.Linear):  # a net that sees spike counts alone
+        ...     def forward(self, spikes):
+        ...         return super().forward(spikes.sum(dim=0))
+        >>> frames = Frames(torch.ones(5, 4, 3, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+        >>> net = Counts(3, 2)
+        >>> optimizer = torch.optim.Adam(net.parameters())
+        >>> [record.epoch for record in fit(net, Splits(frames, frames, frames), optimizer, FitConfig(epochs=2))]
+        [1, 2]
+    """
+    net.to(device)
+    _check_scores(net, splits, device)
+    order = torch.Generator().manual_seed(config.seed)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    path = None if checkpoint is None else Path(checkpoint)
+    history: list[Epoch] = []
+    if path is not None and path.exists():
+        history = [Epoch(**record) for record in load_run(path, net, optimizer, order, dataclasses.asdict(config))]
+    for epoch in range(len(history), config.epochs):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * epoch / config.epochs))
+        train_loss, train_accuracy = _train_epoch(net, splits.train, optimizer, config, order, device, epoch + 1)
+        if advance is not None:
+            advance((epoch + 1) / config.epochs)
+        scores = predict(net, splits.validation, device=device)
+        loss = functional.cross_entropy(scores, splits.validation.labels).item()
+        history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy(scores, splits.validation)))
+        if path is not None:
+            records = [dataclasses.asdict(record) for record in history]
+            save_run(path, net, optimizer, order, dataclasses.asdict(config), records)
+        if on_epoch is not None:
+            on_epoch(history[-1])
+    return history
+
+
+def predict(net: nn.Module, frames: Frames, batch_size: int = 256, device: torch.device | str = "cpu") -> Tensor:
+    """Score all samples without gradients, in evaluation mode; the mode is restored.
+
+    Returns:
+        Scores ``(sample, class)`` on the CPU.
+    """
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        batches = torch.arange(len(frames)).split(batch_size)
+        scores = torch.cat([net(frames.batch(index, device)[0]).cpu() for index in batches])
+    net.train(was_training)
+    return scores
+
+
+def accuracy(scores: Tensor, frames: Frames) -> float:
+    """Return the fraction of samples whose highest score is that of their label."""
+    return (scores.argmax(dim=1) == frames.labels).double().mean().item()
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``cpu``, ``cuda``, ... or ``auto`` (what Hugging Face accelerate finds) into a device.
+
+    Raises:
+        ConfigError: torch knows no device of that name, or it is not there.
+    """
+    if name == "auto":
+        from accelerate import PartialState
+
+        return PartialState().device
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as problem:
+        raise ConfigError("device", repr(name), "a device of this machine", "use 'auto' or 'cpu'") from problem
+    return torch.device(name)
+
+
+def _train_epoch(
+    net: nn.Module,
+    frames: Frames,
+    optimizer: torch.optim.Optimizer,
+    config: FitConfig,
+    order: torch.Generator,
+    device: torch.device | str,
+    epoch: int,
+) -> tuple[float, float]:
+    net.train()
+    total, right = 0.0, 0
+    for index in torch.randperm(len(frames), generator=order).split(config.batch_size):
+        spikes, labels = frames.batch(index, device)
+        scores = net(spikes)
+        loss = functional.cross_entropy(scores, labels)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                "fit", f"a loss of {loss.item()} in epoch {epoch}", "a finite loss", "lower the learning rate"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+        optimizer.step()
+        total += loss.item() * len(index)
+        right += int((scores.argmax(dim=1) == labels).sum())
+    return total / len(frames), right / len(frames)
+
+
+def _check_scores(net: nn.Module, splits: Splits, device: torch.device | str) -> None:
+    """Fail before training, not after the first epoch."""
+    first = splits.train.subset(torch.arange(min(2, len(splits.train))))
+    scores = predict(net, first, device=device)
+    highest = max(int(frames.labels.max()) for frames in (splits.train, splits.validation, splits.test))
+    if scores.dim() != 2 or scores.shape[0] != len(first) or scores.shape[1] <= highest:
+        expected = f"({len(first)}, more than {highest})"
+        raise ShapeError("fit", f"scores of shape {tuple(scores.shape)}", expected, "return (batch, class) scores")
