@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, DelayRangeError
 from delaykit.records import API_VERSION as API_VERSION
 from delaykit.records import Component as Component
 
@@ -106,6 +106,13 @@ class Delay(nn.Module, ABC):
     def discretize_(self) -> None:  # noqa: B027 - optional hook
         """Round to what hardware runs (integer delays, spread 0). The caller saves and restores the state dict."""
 
+    def longest(self) -> int | None:
+        """Return how many steps back a spike can ever matter, if bounded; histories cut by TBPTT keep that many."""
+        return None
+
+    def check(self) -> None:  # noqa: B027 - optional hook
+        """Raise a :class:`~delaykit.errors.DelayRangeError` for parameters that cannot run; called once a segment."""
+
 
 class PointDelay(Delay):
     """One arrival per spike and synapse, smeared by a :class:`~delaykit.kernels.Kernel`."""
@@ -119,6 +126,14 @@ class PointDelay(Delay):
     @abstractmethod
     def kernel(self) -> Kernel:
         """The shape of an arrival: linear, triangle(spread), gaussian(spread) or hard."""
+
+    def check(self) -> None:
+        delays = self.delays().detach()
+        if not bool(torch.isfinite(delays).all()):
+            raise DelayRangeError(type(self).__name__, "NaN or infinite delays", "finite delays >= 0", "reload a checkpoint")
+        if bool((delays < 0).any()):
+            fix = "call dk.attach(optimizer, net) so that delays are projected after every step"
+            raise DelayRangeError(type(self).__name__, f"a delay of {float(delays.min()):g} steps", "delays >= 0", fix)
 
     def impulse_response(self, weight: Tensor) -> Tensor:
         response = self.kernel().response(self.delays())  # (1|post, 1|pre, depth)
@@ -137,6 +152,13 @@ class Heterogeneity(nn.Module, ABC):
 
     def advance_(self, progress: float) -> None:  # noqa: B027 - optional hook
         """Follow schedules; ``progress`` in [0, 1], called once an epoch."""
+
+    def check(self) -> None:
+        """Raise :class:`~delaykit.errors.DelayRangeError` unless every decay is in [0, 1]; called once a segment."""
+        decay = self.decay().detach()
+        if not bool(((decay >= 0) & (decay <= 1)).all()):
+            fix = "call dk.attach(optimizer, net) so that decays are projected after every step"
+            raise DelayRangeError(type(self).__name__, "a decay that is NaN or outside [0, 1]", "decays in [0, 1]", fix)
 
 
 @dataclasses.dataclass(frozen=True)

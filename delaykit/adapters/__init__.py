@@ -1,0 +1,1 @@
+"""Adapters: each finds the connections and neurons of one library and knows where their state lives."""

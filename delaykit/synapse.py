@@ -1,0 +1,244 @@
+"""One connection's synapse: the parts composed, and the operator that runs them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.errors import ConfigError
+from delaykit.functional.delay_line import delay_line
+from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.reference import causal_convolution
+from delaykit.functional.tape import LinearTape, LineTape, ResponseTape, Tape
+from delaykit.functional.taps import Taps
+from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
+
+
+class Product:
+    """The wrapped module's own linear map, seen from the synapse.
+
+    Args:
+        with_bias: the module's untouched forward.
+        without_bias: the same map without its bias.
+        weight: the ``(post, pre)`` matrix, or None for convolutions and element-wise connections.
+        bias: the module's bias, or None.
+        space: number of dimensions behind the channel (0 for Linear, 2 for Conv2d).
+    """
+
+    def __init__(
+        self,
+        with_bias: Callable[[Tensor], Tensor],
+        without_bias: Callable[[Tensor], Tensor],
+        weight: Tensor | None,
+        bias: Tensor | None,
+        space: int = 0,
+    ) -> None:
+        self.with_bias, self.without_bias = with_bias, without_bias
+        self.weight, self.bias, self.space = weight, bias, space
+
+
+class Engine(ABC):
+    """One segment's parameters, computed once (from a reset or detach to the next) and ready to run."""
+
+    remember: int | None = None  # how many steps a tape keeps when its graph is cut
+
+    @abstractmethod
+    def sequence(self, spikes: Tensor) -> Tensor:
+        """Run a whole sequence: (time, batch, pre, *space) -> (time, batch, post, *space), bias included."""
+
+    @abstractmethod
+    def tape(self) -> Tape:
+        """Start an empty history for step mode."""
+
+    @abstractmethod
+    def rebind(self, tape: Tape) -> None:
+        """Start a new segment on a tape that keeps its remembered spikes (truncated BPTT)."""
+
+    def step(self, tape: Tape, spikes: Tensor) -> Tensor:
+        """Run one step: (batch, pre, *space) -> (batch, post, *space), bias included."""
+        return tape.step(spikes)
+
+
+class MatrixEngine(Engine):
+    """A point delay on a ``(post, pre)`` matrix, any granularity."""
+
+    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None) -> None:
+        self.parameters = (taps, weight, bias)
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        taps, weight, bias = self.parameters
+        return delayed_linear(spikes, weight, taps, bias)
+
+    def tape(self) -> Tape:
+        return LinearTape(*self.parameters, remember=self.remember)
+
+    def rebind(self, tape: Tape) -> None:
+        tape.rebind(*self.parameters)
+
+
+class ResponseEngine(Engine):
+    """Any impulse response on a matrix: the general, slow fallback."""
+
+    def __init__(self, response: Tensor, bias: Tensor | None) -> None:
+        self.parameters = (response, bias)
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        response, bias = self.parameters
+        current = causal_convolution(spikes, response)
+        return current if bias is None else current + bias
+
+    def tape(self) -> Tape:
+        return ResponseTape(*self.parameters, remember=self.remember)
+
+    def rebind(self, tape: Tape) -> None:
+        tape.rebind(*self.parameters)
+
+
+class LineEngine(Engine):
+    """A delay line before (layer, axonal) or behind (dendritic) any linear module, e.g. a convolution."""
+
+    def __init__(self, taps: Taps, product: Product, before: bool) -> None:
+        self.taps, self.product, self.before = taps, product, before
+        self.identity = taps.is_identity()
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        time, batch = spikes.shape[:2]
+
+        def over_time(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+            return run(x.flatten(0, 1)).unflatten(0, (time, batch))
+
+        if self.before:
+            return over_time(self.product.with_bias, delay_line(spikes, self.taps))
+        current = over_time(self.product.without_bias, spikes)
+        if self.identity:
+            return self._same_value(over_time(self.product.with_bias, spikes), delay_line(current.detach(), self.taps))
+        return self._add_bias(delay_line(current, self.taps))
+
+    def tape(self) -> Tape:
+        return LineTape(self.taps, remember=self.remember)
+
+    def rebind(self, tape: Tape) -> None:
+        tape.rebind(self.taps)
+
+    def step(self, tape: Tape, spikes: Tensor) -> Tensor:
+        if self.before:
+            return self.product.with_bias(tape.step(spikes))
+        current = self.product.without_bias(spikes)
+        if self.identity:
+            return self._same_value(self.product.with_bias(spikes), tape.step(current.detach()))
+        return self._add_bias(tape.step(current))
+
+    @staticmethod
+    def _same_value(current: Tensor, delayed: Tensor) -> Tensor:
+        # At zero delay the module's own result is returned to the bit; the delays still get their gradient.
+        return current + (delayed - delayed.detach())
+
+    def _add_bias(self, current: Tensor) -> Tensor:
+        bias = self.product.bias
+        return current if bias is None else current + bias.reshape(-1, *[1] * self.product.space)
+
+
+class Synapse(nn.Module):
+    """What a wrapped connection holds as its child ``dk``: delay, heterogeneity and pruning of one site.
+
+    Args:
+        site: the connection.
+        configs: at most one config of each kind ``delay`` and ``heterogeneity``, any number of ``pruning``.
+        generator: source of random initial values.
+
+    Raises:
+        ConfigError: two parts of one kind, or a part that needs a weight matrix where there is none.
+    """
+
+    def __init__(self, site: Site, configs: Sequence[ComponentConfig], generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.site = site
+        self.configs = tuple(configs)
+        self.delay: Delay | None = None
+        self.heterogeneity: Heterogeneity | None = None
+        self.prunings: list[Pruning] = []
+        for config in configs:
+            part = config.build(site, generator)
+            if config.kind == "pruning":
+                self.prunings.append(part)
+            elif getattr(self, config.kind) is not None:
+                raise ConfigError(site.name, f"two {config.kind} components", "at most one", "keep one of them")
+            else:
+                setattr(self, config.kind, part)
+        if not site.has_matrix and not self._runs_as_lines():
+            raise ConfigError(
+                site.name,
+                "a component that needs a (post, pre) weight matrix",
+                "a layer, axonal or dendritic delay on this connection",
+                "use FreeDelay('axonal'), or put the component on a Linear or recurrent connection",
+            )
+
+    def _runs_as_lines(self) -> bool:
+        if self.heterogeneity is not None:
+            return False
+        if self.delay is None:
+            return True
+        return isinstance(self.delay, PointDelay) and self.delay.granularity != "synaptic"
+
+    def impulse_response(self, weight: Tensor, depth: int | None = None) -> Tensor:
+        """Convolve the parts: weight (post, pre) -> (post, pre, depth). The judge of every faster path.
+
+        Args:
+            weight: (post, pre).
+            depth: number of steps to return; needed with a heterogeneity, whose response has no end.
+        """
+        response = weight.unsqueeze(-1) if self.delay is None else self.delay.impulse_response(weight)
+        if depth is not None:
+            response = nn.functional.pad(response, (0, max(0, depth - response.shape[-1])))[..., :depth]
+        if self.heterogeneity is None:
+            return response
+        decay, current, out = self.heterogeneity.decay(), torch.zeros_like(weight), []
+        for k in range(response.shape[-1]):
+            current = decay * current + response[..., k]
+            out.append(current)
+        return torch.stack(out, -1)
+
+    def engine(self, product: Product) -> Engine:
+        """Compute this segment's parameters once and pick the operator that runs them.
+
+        Raises:
+            DelayRangeError: a delay is NaN, infinite, negative or too large.
+        """
+        self.check()
+        with torch.enable_grad():  # a segment may begin under no_grad and train later
+            engine = self._engine(product)
+        engine.remember = self.delay.longest() if self.delay is not None else None
+        return engine
+
+    def _engine(self, product: Product) -> Engine:
+        if self.heterogeneity is not None:
+            from delaykit.decaying import DecayEngine
+
+            assert product.weight is not None
+            return DecayEngine(self, product.weight, product.bias)
+        if self.delay is None:
+            return LineEngine(identity_taps(), product, before=True)
+        if isinstance(self.delay, PointDelay):
+            taps = self.delay.kernel().taps(self.delay.delays())
+            if product.weight is not None:
+                return MatrixEngine(taps, product.weight, product.bias)
+            return LineEngine(taps, product, before=self.delay.granularity != "dendritic")
+        assert product.weight is not None
+        return ResponseEngine(self.impulse_response(product.weight), product.bias)
+
+    def check(self) -> None:
+        """Validate the parameters of this segment; costs a host sync, so it is done once a segment."""
+        for part in (self.delay, self.heterogeneity):
+            if part is not None:
+                part.check()
+
+    def extra_repr(self) -> str:
+        return self.site.name
+
+
+def identity_taps() -> Taps:
+    """Return the taps of no delay at all: one tap of 1 at tau 0."""
+    return Taps(torch.zeros(1, 1, 1, dtype=torch.int64), torch.ones(1, 1, 1), 0)

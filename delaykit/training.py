@@ -1,0 +1,156 @@
+"""Training: parameter groups, projection after the step, schedules, and integer delays for evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from delaykit.errors import ConfigError, TrainingError
+from delaykit.interfaces import PruningReport
+from delaykit.wrapping.controls import reset, wrapped_sites
+
+
+def param_groups(
+    net: nn.Module, lr: float, delay_lr: float | None = None, weight_decay: float = 0.0, **options: Any
+) -> list[dict[str, Any]]:
+    """Split a wrapped model's parameters for an optimizer: the model's own, and those of the synapses' parts.
+
+    Delays are large numbers next to weights and want a larger rate; they get no weight decay, which would pull them
+    to zero.
+
+    Args:
+        net: a wrapped model.
+        lr: learning rate of the model's own parameters, > 0.
+        delay_lr: rate of delays, decays, spreads and positions; default ``50 * lr`` (Queant et al. 2025 use 5e-2
+            beside 1e-3).
+        weight_decay: for the model's own parameters only.
+        **options: passed into both groups, e.g. ``betas``.
+
+    Returns:
+        Two groups, named ``model`` and ``delaykit``; parameters with ``requires_grad=False`` are left out.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal"), reset="manual")})
+        >>> [(g["name"], len(g["params"]), g["lr"]) for g in dk.param_groups(net, lr=1e-3)]
+        [('model', 2, 0.001), ('delaykit', 1, 0.05)]
+    """
+    for name, value in (("lr", lr), ("delay_lr", delay_lr)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"param_groups {name}", f"{value}", "a finite number > 0")
+    extra = _extra_parameters(net)
+    own = [p for p in net.parameters() if p.requires_grad and id(p) not in {id(e) for e in extra}]
+    return [
+        {"params": own, "lr": lr, "weight_decay": weight_decay, "name": "model", **options},
+        {"params": extra, "lr": 50 * lr if delay_lr is None else delay_lr, "weight_decay": 0.0, "name": "delaykit", **options},
+    ]
+
+
+def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
+    """Project delays (and other bounded parameters) back into their bounds after every optimizer step.
+
+    A clamp in the forward pass would kill the gradient at the bound, so bounds are kept here.
+
+    Args:
+        optimizer: the optimizer that trains the model.
+        net: a wrapped model.
+
+    Returns:
+        A handle; ``handle.remove()`` stops the projection.
+
+    Raises:
+        TrainingError: a trainable parameter of a component is in no group of the optimizer.
+    """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [name for name, p in _named_extra(net) if p.requires_grad and id(p) not in held]
+    if missing:
+        raise TrainingError(
+            "optimizer",
+            f"no group that holds {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}",
+            "every trainable delay in a group",
+            "build the optimizer after dk.wrap_, with dk.param_groups(net, lr=...)",
+        )
+    parts = [p for site in wrapped_sites(net) for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None]
+
+    def project(*_: Any) -> None:
+        for part in parts:
+            part.project_()
+
+    project()
+    return optimizer.register_step_post_hook(project)
+
+
+def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
+    """Follow all schedules, once an epoch: spreads anneal, sparsity is applied.
+
+    Args:
+        net: a wrapped model.
+        progress: fraction of the training that is done, in [0, 1], e.g. ``(epoch + 1) / epochs``.
+
+    Returns:
+        What pruning did, by site name; empty without pruning.
+    """
+    if not (math.isfinite(progress) and 0.0 <= progress <= 1.0):
+        raise ConfigError("advance_", f"progress={progress}", "a number in [0, 1]", "pass (epoch + 1) / epochs")
+    reports: dict[str, PruningReport] = {}
+    for site in wrapped_sites(net):
+        for part in (site.synapse.delay, site.synapse.heterogeneity):
+            if part is not None:
+                part.advance_(progress)
+        for pruning in site.synapse.prunings:
+            if site.weight is not None:
+                with torch.no_grad():
+                    reports[site.name] = pruning.step_(site.weight, progress)
+    return reports
+
+
+@contextlib.contextmanager
+def discretized(net: nn.Module) -> Iterator[None]:
+    """Evaluate with integer delays and spread 0, as hardware runs them; the real delays come back afterwards.
+
+    Args:
+        net: a wrapped model.
+    """
+    sites = wrapped_sites(net)
+    before = [{k: v.detach().clone() for k, v in site.synapse.state_dict().items()} for site in sites]
+    reset(net)
+    try:
+        finalize_(net)
+        yield
+    finally:
+        for site, values in zip(sites, before, strict=True):
+            with torch.no_grad():
+                for key, value in site.synapse.state_dict(keep_vars=True).items():
+                    value.copy_(values[key])
+        reset(net)
+
+
+def finalize_(net: nn.Module) -> None:
+    """Round all delays to integers and set all spreads to 0, for good.
+
+    Args:
+        net: a wrapped model.
+    """
+    for site in wrapped_sites(net):
+        if site.synapse.delay is not None:
+            site.synapse.delay.discretize_()
+    reset(net)
+
+
+def _named_extra(net: nn.Module) -> list[tuple[str, Tensor]]:
+    named = {id(p): name for name, p in net.named_parameters()}
+    seen: dict[int, Tensor] = {}
+    for site in wrapped_sites(net):
+        seen.update({id(p): p for p in site.synapse.parameters()})
+    return [(named.get(key, "delay"), p) for key, p in seen.items()]
+
+
+def _extra_parameters(net: nn.Module) -> list[Tensor]:
+    return [p for _, p in _named_extra(net) if p.requires_grad]

@@ -1,0 +1,183 @@
+"""Wrap and unwrap: carry out a plan, all of it or nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.errors import ConfigError
+from delaykit.synapse import Synapse
+from delaykit.wrapping import survey
+from delaykit.wrapping.connections import Attachment
+from delaykit.wrapping.plan import Plan, SitePlan, plan
+from delaykit.wrapping.retype import retype_
+from delaykit.wrapping.root import Undo, WrappedRoot, Wrapping, wrapping_of
+from delaykit.wrapping.state import NeuronWatch, RootScope
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def wrap_(net: Net, rules: Mapping[str, Any] | Plan, example: Any = None, generator: torch.Generator | None = None) -> Net:
+    """Put delays, time constants or pruning into the connections of ``net``, in place; return ``net``.
+
+    Every module keeps its identity, name and parameters; base checkpoints still load, :func:`unwrap_` takes all back.
+
+    Args:
+        net: a model of snnTorch, Norse or plain PyTorch modules.
+        rules: ``{pattern: component(s)}`` as in :func:`plan`, or a :class:`Plan`.
+        example: a batch, a tuple of arguments, or a callable that runs one sequence (see :func:`plan`).
+        generator: source of random initial values; default torch's global one.
+
+    Raises:
+        WrapError: the plan has issues; all are listed, and the model is as it was.
+
+    Example:
+        >>> import torch, snntorch as snn, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
+        >>> _ = dk.wrap_(net, {"0": dk.FreeDelay("axonal", max_delay=9)}, example=torch.zeros(1, 3))
+        >>> sorted(k for k in net.state_dict() if ".dk." in k)
+        ['0.dk.delay.delay', '0.dk.delay.spread']
+    """
+    todo = rules if isinstance(rules, Plan) else plan(net, rules, example)
+    todo.check()
+    _check_fits(net, todo)
+    known = wrapping_of(net)
+    wrapping = known or Wrapping(RootScope())
+    done, scopes = len(wrapping.undo), len(wrapping.scope.histories)
+    merged = _one_each(todo.sites)
+    synapses = [build_synapse(entry, generator) for entry in merged]
+    watches: dict[int, NeuronWatch] = _known_watches(wrapping)
+    try:
+        for entry, synapse in zip(merged, synapses, strict=True):
+            _attach(net, entry, synapse, wrapping, watches, todo)
+        if known is None:
+            retype_(net, WrappedRoot)
+            net.__dict__["_dk_wrapping"] = wrapping
+    except BaseException:
+        for undo in reversed(wrapping.undo[done:]):
+            undo.run()
+        del wrapping.undo[done:], wrapping.scope.histories[scopes:]
+        raise
+    wrapping.plans.append(merged)
+    return net
+
+
+def wrap(net: Net, rules: Mapping[str, Any] | Plan, example: Any = None, generator: torch.Generator | None = None) -> Net:
+    """Wrap a deep copy of ``net`` and return it; ``net`` stays bare. Arguments as in :func:`wrap_`.
+
+    An ``example`` that is a callable must not refer to ``net`` itself: pass a batch or arguments here.
+    """
+    todo = rules if isinstance(rules, Plan) else plan(net, rules, example)
+    todo.check()
+    twin = copy_model(net)
+    return wrap_(twin, _moved(todo, net, twin), generator=generator)
+
+
+def copy_model(net: Net) -> Net:
+    """Deep-copy a model, also one that holds tensors of a finished run, and register the copy with its library."""
+    memo: dict[int, Any] = {}
+    for module in net.modules():
+        for value in [*module.__dict__.values(), *module._buffers.values()]:
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    twin = copy.deepcopy(net, memo)
+    for adapter in survey.adapters():
+        for module in twin.modules():
+            adapter.after_copy(module)
+    return twin
+
+
+def unwrap_(net: Net) -> Net:
+    """Take everything back: the same modules and parameters, with their own classes; return ``net``.
+
+    Raises:
+        ConfigError: ``net`` is not a wrapped model.
+    """
+    wrapping = wrapping_of(net)
+    if wrapping is None:
+        raise ConfigError("model", "a model that is not wrapped", "the model given to dk.wrap_", "unwrap the root, not a part of it")
+    from delaykit.wrapping.retype import untype_
+
+    for undo in reversed(wrapping.undo):
+        undo.run()
+    untype_(net)
+    del net.__dict__["_dk_wrapping"]
+    return net
+
+
+def build_synapse(entry: SitePlan, generator: torch.Generator | None) -> Synapse:
+    """Make the synapse of one site, on the device and, for float64 models, in the dtype of its weights."""
+    synapse = Synapse(entry.site, entry.configs, generator)
+    reference = next(iter(entry.spot.module.parameters()), None)
+    if reference is None:
+        return synapse
+    return synapse.to(reference.device, torch.float64 if reference.dtype == torch.float64 else None)
+
+
+def _attach(
+    net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrapping, watches: dict[int, NeuronWatch], todo: Plan
+) -> None:
+    spot, watch, owner = entry.spot, None, None
+    leader = todo.neurons.get(entry.follows) if entry.follows else None
+    if leader is not None and leader.follows:
+        owner = leader.module
+        if id(owner) not in watches:
+            watches[id(owner)], undo = leader.adapter.watch_(owner)
+            wrapping.undo += undo
+        watch = watches[id(owner)]
+    attachment = Attachment(spot.name, entry.timing, wrapping.scope, watch, owner, owned=spot.owner is not None)
+    assert spot.adapter is not None or entry.recurrent is not None
+    if entry.recurrent is None:
+        wrapping.undo += spot.adapter.attach_(spot, synapse, attachment)  # type: ignore[union-attr]
+    else:
+        neuron = todo.neurons[entry.spot.path]
+        weight = recurrent_weight(entry, next(iter(net.parameters()), None))
+        wrapping.undo += neuron.adapter.add_recurrent_(neuron, synapse, attachment, weight, entry.recurrent.bias)
+
+
+def recurrent_weight(entry: SitePlan, like: Tensor | None) -> Tensor:
+    """Make the weight of a new recurrent connection."""
+    assert entry.recurrent is not None
+    rule, size = entry.recurrent, entry.site.pre
+    if isinstance(rule.weight, Tensor):
+        weight = rule.weight.detach().clone()
+    else:
+        weight = torch.zeros(size, size)
+        if rule.weight == "orthogonal":
+            nn.init.orthogonal_(weight)
+    return weight if like is None else weight.to(like.device, like.dtype)
+
+
+def _one_each(entries: tuple[SitePlan, ...]) -> list[SitePlan]:
+    """Keep the last entry for each connection: a shared module is wrapped once."""
+    last = {(id(e.spot.module), e.spot.slot): e for e in entries}
+    return list(last.values())
+
+
+def _known_watches(wrapping: Wrapping) -> dict[int, NeuronWatch]:
+    attachments = [a for u in wrapping.undo for a in u.arguments if isinstance(a, Attachment)]
+    return {id(a.owner): a.watch for a in attachments if a.owner is not None and a.watch is not None}
+
+
+def _check_fits(net: nn.Module, todo: Plan) -> None:
+    present = {id(m) for m in net.modules()}
+    if any(id(entry.spot.module) not in present for entry in todo.sites):
+        raise ConfigError("plan", "a plan made for another model", "a plan of this very model", "call dk.plan(net, ...) on it")
+
+
+def _moved(todo: Plan, old: nn.Module, new: nn.Module) -> Plan:
+    """Point a plan at a copy of its model."""
+    import dataclasses
+
+    twins = dict(new.named_modules(remove_duplicate=False))
+    sites = [dataclasses.replace(e, spot=dataclasses.replace(e.spot, module=twins[_path(old, e.spot.module)])) for e in todo.sites]
+    neurons = {p: dataclasses.replace(n, module=twins[_path(old, n.module)]) for p, n in todo.neurons.items()}
+    return Plan(tuple(sites), todo.issues, neurons)
+
+
+def _path(net: nn.Module, module: nn.Module) -> str:
+    return next(path for path, m in net.named_modules(remove_duplicate=False) if m is module)

@@ -1,0 +1,171 @@
+"""Everyday controls of a wrapped model: reset, detach, disabled, status."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from delaykit.adapters.norse import CarriedCell
+from delaykit.adapters.snntorch import WatchedNeuron
+from delaykit.errors import ConfigError
+from delaykit.synapse import Synapse
+from delaykit.wrapping.connections import Attachment, DelayedConnection
+from delaykit.wrapping.loop import RecurrentLoop
+from delaykit.wrapping.retype import has_mixin
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapped:
+    """One wrapped connection as it stands in a model.
+
+    Args:
+        name: site name.
+        synapse: its parts.
+        attachment: its timing and history.
+        weight: its weight as the parts see it, or None.
+    """
+
+    name: str
+    synapse: Synapse
+    attachment: Attachment
+    weight: Tensor | None
+
+
+def wrapped_sites(net: nn.Module) -> list[Wrapped]:
+    """List the wrapped connections of a model or of a part of it.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found = []
+    for module in net.modules():
+        if has_mixin(module, DelayedConnection) or "_dk" in module.__dict__:
+            attachment = module.__dict__["_dk"]
+            found.append(Wrapped(attachment.where, module._modules["dk"], attachment, getattr(module, "weight", None)))
+        elif has_mixin(module, CarriedCell):
+            for slot, attachment in module.__dict__["_dk_sites"].items():
+                found.append(_in_cell(module, slot, attachment))
+        elif has_mixin(module, WatchedNeuron) and "_dk_loop" in module.__dict__:
+            found.append(_loop(module._modules["dk"], module.__dict__["_dk_loop"]))
+    if not found:
+        raise ConfigError("model", "no wrapped connection", "a model given to dk.wrap_", "call dk.wrap_(net, rules, example=...)")
+    return found
+
+
+def _in_cell(module: nn.Module, slot: str, attachment: Attachment) -> Wrapped:
+    child = module._modules["dk"][slot]  # type: ignore[index]
+    if isinstance(child, RecurrentLoop):
+        return _loop(child, attachment)
+    return Wrapped(attachment.where, child, attachment, getattr(module, f"{slot}_weights"))
+
+
+def _loop(loop: nn.Module | None, attachment: Attachment) -> Wrapped:
+    assert isinstance(loop, RecurrentLoop)
+    return Wrapped(attachment.where, loop.synapse, attachment, loop.connection.weight)
+
+
+def reset(net: nn.Module) -> None:
+    """Clear every delay history: the next step begins a new sequence.
+
+    Needed before each sequence for sites with ``reset='manual'``; harmless for all others. Membranes are the neurons'
+    own business: reset them as you did before. Histories of Norse cells ride in the state: pass ``None`` there.
+
+    Args:
+        net: a wrapped model.
+    """
+    for site in wrapped_sites(net):
+        site.attachment.history.clear()
+
+
+def detach(net: nn.Module) -> None:
+    """Cut the graph of every delay history and keep the remembered spikes (truncated BPTT).
+
+    Needed between segments for sites with ``reset='manual'``; sites that follow a neuron do it when their neuron's
+    membrane was detached.
+
+    Args:
+        net: a wrapped model.
+    """
+    for site in wrapped_sites(net):
+        site.attachment.history.detach()
+
+
+@contextlib.contextmanager
+def disabled(net: nn.Module) -> Iterator[None]:
+    """Run the model bare, without delays, time constants or histories; enabled again afterwards.
+
+    Args:
+        net: a wrapped model.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal"), reset="manual")})
+        >>> with dk.disabled(net):
+        ...     y = net(torch.ones(1, 2))
+    """
+    sites = wrapped_sites(net)
+    before = [site.attachment.off for site in sites]
+    for site in sites:
+        site.attachment.off = True
+        site.attachment.history.clear()
+    try:
+        yield
+    finally:
+        for site, off in zip(sites, before, strict=True):
+            site.attachment.off = off
+            site.attachment.history.clear()
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteStatus:
+    """One line of :func:`status`.
+
+    Args:
+        name: site name.
+        components: what is attached.
+        trainable: number of trainable parameters the components hold.
+        density: fraction of non-zero weights, None where there is no weight.
+        reset: reset policy.
+    """
+
+    name: str
+    components: str
+    trainable: int
+    density: float | None
+    reset: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """State of a wrapped model; printing it shows a table."""
+
+    sites: tuple[SiteStatus, ...]
+
+    def __str__(self) -> str:
+        rows = [("site", "components", "trainable", "density", "reset")]
+        for s in self.sites:
+            rows.append((s.name, s.components, str(s.trainable), "-" if s.density is None else f"{s.density:.2f}", s.reset))
+        widths = [max(len(r[k]) for r in rows) for k in range(5)]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows)
+
+
+def status(net: nn.Module) -> Status:
+    """Report every wrapped connection: components, delays now, trainable parameters, density, reset policy.
+
+    Args:
+        net: a wrapped model.
+    """
+    rows = []
+    for site in wrapped_sites(net):
+        parts = [p.extra_repr() for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None]
+        parts += [type(p).__name__ for p in site.synapse.prunings]
+        density = None if site.weight is None else float((site.weight != 0).float().mean())
+        trainable = sum(p.numel() for p in site.synapse.parameters() if p.requires_grad)
+        timing = site.attachment.timing
+        when = "whole sequences" if timing.time_dim is not None else timing.policy
+        rows.append(SiteStatus(site.name, "; ".join(parts) or "plain", trainable, density, when))
+    return Status(tuple(rows))

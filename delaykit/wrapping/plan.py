@@ -1,0 +1,191 @@
+"""The plan: what will be done to which connection, decided before anything is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from delaykit.adapters.base import Neuron, Spot
+from delaykit.errors import DelaykitError, ShapeError, WrapError
+from delaykit.interfaces import ComponentConfig, Site
+from delaykit.synapse import Synapse
+from delaykit.wrapping import survey, timing
+from delaykit.wrapping.retype import has_mixin
+from delaykit.wrapping.root import wrapping_of
+from delaykit.wrapping.rules import Recurrent, select
+from delaykit.wrapping.state import Timing
+from delaykit.wrapping.trace import Trace, run_example
+
+
+@dataclasses.dataclass(frozen=True)
+class SitePlan:
+    """One site: where, what, and how it lives in time.
+
+    Args:
+        site: description of the connection.
+        spot: where it is in the model.
+        configs: components for it.
+        timing: reset policy, time dimension and streams.
+        follows: path of the neuron whose membrane it follows, or None.
+        recurrent: the rule that makes a new recurrent connection, if this is one.
+    """
+
+    site: Site
+    spot: Spot
+    configs: tuple[ComponentConfig, ...]
+    timing: Timing
+    follows: str | None = None
+    recurrent: Recurrent | None = None
+
+    def row(self) -> tuple[str, ...]:
+        """Return the cells of the printed plan."""
+        mode = "whole sequences" if self.timing.time_dim is not None else f"reset: {self.timing.policy}"
+        if self.timing.policy == "follow" and self.timing.time_dim is None:
+            mode += f" {self.follows}"
+        if self.timing.streams > 1:
+            mode += f", {self.timing.streams} streams"
+        parts = ", ".join(_short(c) for c in self.configs) or "plain"
+        size = f"{self.site.pre} -> {self.site.post}"
+        return self.site.name, size, self.site.neuron or "-", parts, f"{self.extra_parameters()}", mode
+
+    def extra_parameters(self) -> int:
+        """Count the parameters that the components add."""
+        synapse = Synapse(self.site, self.configs, torch.Generator().manual_seed(0))
+        return sum(p.numel() for p in synapse.parameters())
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What :func:`delaykit.wrap_` will do; printing it shows sites, components, reset policies and problems.
+
+    Args:
+        sites: one entry for each connection that gets components.
+        issues: everything that stands in the way; ``wrap_`` raises them all at once.
+        neurons: neurons of the model by path.
+    """
+
+    sites: tuple[SitePlan, ...]
+    issues: tuple[DelaykitError, ...] = ()
+    neurons: Mapping[str, Neuron] = dataclasses.field(default_factory=dict, repr=False)
+
+    def check(self) -> None:
+        """Raise :class:`~delaykit.errors.WrapError` with all issues, if there are any."""
+        if self.issues:
+            raise WrapError(list(self.issues))
+
+    def __str__(self) -> str:
+        rows = [("site", "size", "neuron", "components", "new parameters", "in time")] + [s.row() for s in self.sites]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"issue: {issue}" for issue in self.issues]
+        return "\n".join(lines)
+
+
+def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
+    """Decide what wrapping ``net`` by ``rules`` would do; the model is left as it is, state and RNG included.
+
+    Args:
+        net: a model made of snnTorch, Norse or plain PyTorch modules.
+        rules: ``{pattern: value}``; patterns are ``fnmatch`` patterns on connection names (``fc1``,
+            ``rlif1.recurrent``, ``cell.input``), values a component, a tuple of components, :class:`At`, or
+            :class:`Recurrent` (then the pattern is on neuron names).
+        example: what one run of the model looks like: a batch, a tuple of arguments, or a callable without
+            arguments that runs one sequence. Needed to find out where the time loop is.
+
+    Returns:
+        The plan. ``plan.issues`` lists every problem at once.
+
+    Example:
+        >>> import torch, snntorch as snn, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
+        >>> p = dk.plan(net, {"0": dk.FreeDelay("axonal")}, example=torch.zeros(1, 3))
+        >>> p.sites[0].timing.policy
+        'follow'
+    """
+    problems = survey.refuse_model(net)
+    if problems:
+        return Plan((), tuple(problems))
+    spots, neurons = survey.survey(net)
+    chosen, problems = select(rules, [s.name for s in spots], list(neurons))
+    trace, failure = _traced(net, example, spots, neurons)
+    if failure is not None:
+        problems.append(failure)
+    sites: list[SitePlan] = []
+    by_name = {s.name: s for s in spots}
+    for name, rule in chosen.items():
+        try:
+            if isinstance(rule, Recurrent):
+                sites.append(_plan_recurrent(net, neurons[name], rule, trace, spots))
+            else:
+                sites.append(_plan_site(net, by_name[name], rule, trace, neurons, spots))
+            _try_build(sites[-1])
+        except DelaykitError as error:
+            problems.append(error)
+    return Plan(tuple(sites), tuple(problems), neurons)
+
+
+def _traced(
+    net: nn.Module, example: Any, spots: list[Spot], neurons: dict[str, Neuron]
+) -> tuple[Trace | None, DelaykitError | None]:
+    if example is None:
+        return None, None
+    try:
+        return run_example(net, example, spots, list(neurons.values())), None
+    except DelaykitError as error:
+        return None, error
+    except Exception as error:  # the user's model may raise anything
+        found = f"{type(error).__name__}: {error}"
+        fix = "pass a batch, a tuple of arguments, or a function that runs one sequence, as the bare model takes it"
+        return None, ShapeError("example", found, "an example that the bare model runs", fix)
+
+
+def _plan_site(
+    net: nn.Module, spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron], spots: list[Spot]
+) -> SitePlan:
+    survey.refuse_spot(net, spot)
+    pre, post = survey.channels(spot, trace)
+    decision = timing.decide(spot, rule, trace, neurons, spots)
+    dt_ms = neurons[decision.neuron].dt_ms if decision.neuron else None
+    site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, decision.neuron, dt_ms)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows)
+
+
+def _plan_recurrent(net: nn.Module, neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:
+    name = f"{neuron.path}.recurrent"
+    reason = neuron.recurrent_refusal
+    if not reason and any(s.name == name for s in spots):
+        reason = f"it has a recurrent connection already: name it {name!r} in the rules"
+    if not reason and neuron.style != "step":
+        reason = "it runs whole sequences in one call"
+    if reason:
+        raise survey.refused(neuron.path, type(neuron.module).__name__, "a step neuron without recurrence", reason)
+    size = survey.neuron_size(neuron, rule, trace)
+    spot = Spot(neuron.path, "recurrent", neuron.module, size, size, recurrent=True, owner=neuron.path, carried=not neuron.follows)
+    decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
+    site = Site(name, size, size, True, True, neuron.path, neuron.dt_ms)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule)
+
+
+def _try_build(entry: SitePlan) -> None:
+    """Build once and throw away: what cannot be built is an issue, not a half-wrapped model."""
+    Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
+
+
+def _short(config: ComponentConfig) -> str:
+    kind = getattr(config, "granularity", "")
+    return f"{type(config).__name__}({kind})" if kind else type(config).__name__
+
+
+def is_wrapped(module: nn.Module, slot: str = "") -> bool:
+    """Tell whether a connection has a synapse already."""
+    child = module._modules.get("dk")
+    if child is None:
+        return False
+    return True if not slot or isinstance(child, Synapse) else slot in child._modules
+
+
+__all__ = ["Plan", "SitePlan", "has_mixin", "is_wrapped", "plan", "wrapping_of"]

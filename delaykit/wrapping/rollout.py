@@ -1,0 +1,156 @@
+"""Run one recurrent neuron over a whole sequence: fused where its equations are known, step by step elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.adapters.base import Neuron
+from delaykit.adapters.norse import CarriedCell
+from delaykit.errors import ConfigError, ShapeError
+from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.rollout import rollout as fused_rollout
+from delaykit.functional.taps import Taps
+from delaykit.interfaces import PointDelay
+from delaykit.synapse import Synapse
+from delaykit.wrapping.connections import Attachment
+from delaykit.wrapping.loop import RecurrentLoop
+from delaykit.wrapping.survey import adapters
+
+
+def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Run a recurrent neuron, wrapped or bare, over a whole sequence that starts from rest.
+
+    Equal to calling the neuron step by step from a fresh state, but with one hand-written adjoint for the LIF family
+    (snnTorch ``Leaky``, ``RLeaky``, ``Synaptic``, ``RSynaptic``; Norse LIF, LIFBox and LI): one matrix product a step,
+    memory for spikes and membrane only, cost independent of delays and spread. Other neurons run step by step.
+
+    Args:
+        neuron: a snnTorch neuron or Norse cell, with or without delays.
+        currents: ``(time, batch, post)``, the neuron's input; for a Norse cell with input weights
+            ``(time, batch, pre)``, its input spikes.
+        recurrent_mask: ``(batch, post)``, factor on the recurrent current: recurrent dropout, one mask a sequence.
+
+    Returns:
+        Spikes and membrane, both ``(time, batch, post)``. The neuron's own hidden state is left alone by the fused
+        path.
+
+    Raises:
+        ConfigError: not a neuron that is called step by step.
+        ShapeError: ``currents`` is not (time, batch, ...).
+
+    Example:
+        >>> import snntorch as snn
+        >>> spikes, membrane = rollout(snn.RLeaky(beta=0.9, linear_features=4), torch.rand(10, 2, 4))
+        >>> spikes.shape
+        torch.Size([10, 2, 4])
+    """
+    found = _find(neuron)
+    if currents.ndim < 3 or not currents.is_floating_point():
+        raise ShapeError("rollout", f"{currents.dtype} currents of shape {tuple(currents.shape)}", "floats (time, batch, post)")
+    parts = _parts(neuron)
+    dynamics = found.adapter.dynamics(neuron)
+    if dynamics is None or parts is None or currents.ndim != 3:
+        if recurrent_mask is not None:
+            raise ConfigError("rollout", "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family")
+        return _step_by_step(found, currents)
+    weight, bias, taps, drive = parts
+    if drive is not None:
+        currents = delayed_linear(currents, drive[0], drive[1], None) if drive[1] else nn.functional.linear(currents, drive[0])
+    spikes, membrane, _ = fused_rollout(currents, weight, bias, taps, dynamics, recurrent_mask=recurrent_mask)
+    return spikes, membrane
+
+
+def _find(neuron: nn.Module) -> Neuron:
+    for adapter in adapters():
+        _, found = adapter.find("", neuron)
+        if found is not None and found.style == "step":
+            return found
+    kind = type(neuron).__name__
+    raise ConfigError("rollout", kind, "a snnTorch neuron or Norse cell that is called step by step", "pass the neuron, not the net")
+
+
+Parts = tuple[Tensor | None, Tensor | None, Taps | None, tuple[Tensor, Taps | None] | None]
+
+
+def _parts(neuron: nn.Module) -> Parts | None:
+    """Return recurrent weight, bias and taps, and the input connection; None if they are not point delays on a matrix."""
+    try:
+        if isinstance(child := neuron._modules.get("dk"), nn.ModuleDict) or hasattr(neuron, "input_weights"):
+            return _norse_parts(neuron)
+        if isinstance(child, RecurrentLoop):
+            connection, off = child.connection, neuron.__dict__["_dk_loop"].off
+            return connection.weight, connection.bias, None if off else _taps(child.synapse), None
+        recurrent = getattr(neuron, "recurrent", None)
+        if recurrent is None:
+            return None, None, None, None
+        if not isinstance(recurrent, nn.Linear):
+            return None
+        attachment: Attachment | None = recurrent.__dict__.get("_dk")
+        off = attachment is None or attachment.off
+        return recurrent.weight, recurrent.bias, None if off else _taps(recurrent.dk), None  # type: ignore[arg-type]
+    except _NotFused:
+        return None
+
+
+def _norse_parts(neuron: Any) -> Parts:
+    sites: dict[str, Attachment] = neuron.__dict__.get("_dk_sites", {}) if isinstance(neuron, CarriedCell) else {}
+
+    def taps(slot: str) -> Taps | None:
+        return _taps(neuron.dk[slot]) if slot in sites and not sites[slot].off else None
+
+    drive = (neuron.input_weights, taps("input")) if hasattr(neuron, "input_weights") else None
+    if "loop" in sites:
+        loop = neuron.dk["loop"]
+        return loop.connection.weight, loop.connection.bias, None if sites["loop"].off else _taps(loop.synapse), drive
+    return getattr(neuron, "recurrent_weights", None), None, taps("recurrent"), drive
+
+
+class _NotFused(Exception):
+    """The parts are more than a point delay: run step by step."""
+
+
+def _taps(synapse: Synapse) -> Taps | None:
+    if synapse.heterogeneity is not None:
+        raise _NotFused
+    if synapse.delay is None:
+        return None
+    if not isinstance(synapse.delay, PointDelay):
+        raise _NotFused
+    synapse.check()
+    return synapse.delay.kernel().taps(synapse.delay.delays())
+
+
+def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
+    neuron: Any = found.module
+    scopes = [a.scope for a in _attachments(neuron)]
+    for scope in scopes:
+        scope.enter()
+    failed = True
+    try:
+        spikes, membranes = [], []
+        if found.follows:
+            neuron.reset_mem()
+            for current in currents:
+                output = neuron(current)
+                spikes.append(output if isinstance(output, Tensor) else output[0])
+                membranes.append(neuron.mem)
+        else:
+            state = None
+            for current in currents:
+                output, state = neuron(current, state)
+                spikes.append(output)
+                inner: Any = getattr(state, "lif", state)
+                membranes.append(inner.v)
+        failed = False
+        return torch.stack(spikes), torch.stack(membranes)
+    finally:
+        for scope in scopes:
+            scope.leave(failed)
+
+
+def _attachments(neuron: nn.Module) -> list[Attachment]:
+    own = [m.__dict__[key] for m in neuron.modules() for key in ("_dk", "_dk_loop") if key in m.__dict__]
+    return list({id(a.scope): a for a in own}.values())

@@ -1,0 +1,79 @@
+"""The wrapped root: it sees where a sequence begins, and it knows how to load and to undo."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from delaykit.wrapping.state import RootScope
+
+
+@dataclasses.dataclass
+class Wrapping:
+    """All that :func:`delaykit.unwrap_` needs, kept on the root.
+
+    Args:
+        scope: counts root calls.
+        plans: the plans that were applied, in order.
+        sites: path of the retyped module and slot of every site, by site name.
+        undo: callables that take a change back, applied last first.
+    """
+
+    scope: RootScope
+    plans: list[Any] = dataclasses.field(default_factory=list)
+    sites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    undo: list[Undo] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Undo:
+    """One change to a module and how to take it back; data instead of a closure, so that copies stay independent."""
+
+    action: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+    def run(self) -> None:
+        self.action(*self.arguments)
+
+
+class WrappedRoot:
+    """Mixin for the root: opens and closes the scope of one call, whether ``__call__`` or ``forward`` is used."""
+
+    keeps_signature = True
+    _dk_wrapping: Wrapping
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._dk_scoped(super().__call__, args, kwargs)  # type: ignore[misc]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._dk_scoped(super().forward, args, kwargs)  # type: ignore[misc]
+
+    def _dk_scoped(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        scope, failed = self._dk_wrapping.scope, True
+        scope.enter()
+        try:
+            output = call(*args, **kwargs)
+            failed = False
+            return output
+        finally:
+            scope.leave(failed)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # A checkpoint of the bare model has no delays at all: keep the present ones. One that has some must have all.
+        own = {k for k in self.state_dict(prefix=prefix) if is_extra(k)}  # type: ignore[attr-defined]
+        if not any(k in state_dict for k in own):
+            state_dict.update({k: v for k, v in self.state_dict(prefix=prefix).items() if k in own})  # type: ignore[attr-defined]
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+
+
+def is_extra(key: str) -> bool:
+    """Tell whether a state-dict key belongs to delaykit's parts (``fc1.dk.delay.delay``)."""
+    return "dk" in key.split(".")
+
+
+def wrapping_of(net: nn.Module) -> Wrapping | None:
+    """Return the wrapping record of a root, or None."""
+    return net.__dict__.get("_dk_wrapping")
