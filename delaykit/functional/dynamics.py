@@ -130,7 +130,7 @@ class LIFDynamics:
         out = {}
         for name in PARAMETERS:
             value = getattr(self, name)
-            tensor = torch.as_tensor(0.0 if value is None else value).to(like)
+            tensor = torch.as_tensor(0.0 if value is None else value, dtype=like.dtype, device=like.device)
             if tensor.numel() not in (1, like.shape[-1]):
                 expected = f"one value or {like.shape[-1]} (one a neuron)"
                 raise ShapeError(f"LIFDynamics.{name}", f"shape {tuple(tensor.shape)}", expected)
@@ -146,7 +146,7 @@ class LIFDynamics:
         Returns:
             ``(synapse, membrane)``, each ``(batch, post)``: zeros and :attr:`rest`.
         """
-        rest = torch.as_tensor(self.rest).detach().to(like)
+        rest = torch.as_tensor(self.rest, dtype=like.dtype, device=like.device).detach()
         return torch.zeros_like(like), rest.reshape(-1).expand(like.shape).contiguous()
 
     def step(self, drive: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
