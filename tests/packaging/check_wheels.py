@@ -6,44 +6,53 @@ Usage: python tests/packaging/check_wheels.py DIST WORK
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ["test_installed.py", "test_lazy_import.py"]
+TESTS = [ROOT / "tests" / "packaging" / name for name in ("test_installed.py", "test_lazy_import.py")]
+IS_INSTALLED = "import delaykit, sys; sys.exit(0 if delaykit.__file__.startswith(sys.prefix) else delaykit.__file__)"
 
 
-def run(*command: str | Path, **environ: str) -> None:
-    """Run a command away from the source tree, so that nothing is imported from it."""
-    print("+", *command, flush=True)
-    subprocess.run([str(part) for part in command], check=True, env={**os.environ, **environ}, cwd=work)
+class CleanEnvironment:
+    """A virtual environment; its commands run in its own folder, so that nothing comes from the source tree."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, with_pip=True, clear=True)
+        self.folder = folder
+        self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
+
+    def run(self, *command: str | Path, **environ: str) -> None:
+        print("+", *command, flush=True)
+        subprocess.run([str(part) for part in command], check=True, env={**os.environ, **environ}, cwd=self.folder)
+
+    def pip(self, *arguments: str | Path) -> None:
+        self.run(self.bin / "python", "-m", "pip", "--disable-pip-version-check", *arguments)
+
+    def install(self, *what: str | Path) -> None:
+        # No --find-links: a plugin that needs another plugin must not find it.
+        self.pip("install", "--quiet", "-c", ROOT / "constraints.txt", *what)
+
+    def test(self, plugins: str) -> None:
+        """Run the packaging tests, which expect just these ``plugins``."""
+        self.run(self.bin / "python", "-c", IS_INSTALLED)
+        self.run(self.bin / "pytest", "-p", "no:cacheprovider", *TESTS, DELAYKIT_EXPECT=plugins)
 
 
-def test(expected: str) -> None:
-    """Run the packaging tests against what is installed."""
-    code = "import delaykit, sys; sys.exit(0 if delaykit.__file__.startswith(sys.prefix) else delaykit.__file__)"
-    run(python, "-c", code)
-    paths = [ROOT / "tests" / "packaging" / name for name in TESTS]
-    run(python.parent / "pytest", "-p", "no:cacheprovider", *paths, DELAYKIT_EXPECT=expected)
+def main(dist: Path, work: Path) -> None:
+    """Test the one core wheel and every plugin wheel in ``dist``."""
+    (core,) = dist.glob("delaykit-*.whl")
+    clean = CleanEnvironment(work / "env")
+    clean.install(core, "pytest")
+    clean.test(plugins="")
+    for wheel in sorted(dist.glob("delaykit_*.whl")):
+        distribution = wheel.name.partition("-")[0].replace("_", "-")
+        clean.install(wheel)
+        clean.test(plugins=distribution.removeprefix("delaykit-").replace("-", "_"))
+        clean.pip("uninstall", "--quiet", "--yes", distribution)
 
 
-dist, work = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
-(core,) = dist.glob("delaykit-*.whl")
-plugins = {re.match(r"delaykit_(\w+?)-", path.name)[1]: path for path in sorted(dist.glob("delaykit_*.whl"))}  # type: ignore[index]
-
-venv.create(work / "env", with_pip=True, clear=True)
-python = work / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-pip = (python, "-m", "pip", "--disable-pip-version-check")
-constrained = (*pip, "install", "--quiet", "-c", ROOT / "constraints.txt")
-
-run(*constrained, core, "pytest")
-test(expected="")
-for name, wheel in plugins.items():
-    # No --find-links: a plugin that needs another plugin must not find it here.
-    run(*constrained, wheel)
-    test(expected=name)
-    run(*pip, "uninstall", "--quiet", "--yes", f"delaykit-{name.replace('_', '-')}")
-print("wheels tested: delaykit", *plugins)
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_names_for_entry_modules_import_no_torch() -> None:
     assert "pluggy" in loaded and not {"torch", "numpy", "click"} & loaded
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("click"), reason="the extra `cli` is not installed here")
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("plugins",), ("plugins", "--json")])
 def test_help_and_listings_import_no_torch_with_every_installed_plugin(arguments: tuple[str, ...]) -> None:
     code = "from delaykit.__main__ import main\ntry: main()\nexcept SystemExit as stop: assert not stop.code, stop.code"
