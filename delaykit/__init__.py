@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from delaykit.adapters.base import NeuronAdapter as NeuronAdapter
     from delaykit.delays import FreeDelay as FreeDelay
     from delaykit.errors import CheckpointError as CheckpointError
     from delaykit.errors import ConfigError as ConfigError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from delaykit.interfaces import ComponentConfig as ComponentConfig
     from delaykit.interfaces import Delay as Delay
     from delaykit.interfaces import Heterogeneity as Heterogeneity
-    from delaykit.interfaces import NeuronAdapter as NeuronAdapter
     from delaykit.interfaces import PointDelay as PointDelay
     from delaykit.interfaces import Pruning as Pruning
     from delaykit.interfaces import PruningReport as PruningReport
@@ -64,7 +64,8 @@ _NAMES_OF = {
     "delaykit.delays": "FreeDelay",
     "delaykit.training": "param_groups attach advance_ discretized finalize_",
     "delaykit.functional.backend": "backend",
-    "delaykit.interfaces": "Delay PointDelay Heterogeneity Pruning PruningReport NeuronAdapter ComponentConfig Site",
+    "delaykit.interfaces": "Delay PointDelay Heterogeneity Pruning PruningReport ComponentConfig Site",
+    "delaykit.adapters.base": "NeuronAdapter",
     "delaykit.records": "Component API_VERSION",
     "delaykit.errors": "DelaykitError ConfigError ShapeError DelayRangeError UnknownNameError PluginError HistoryError "
     "TrainingError CheckpointError DataError WrapError",
