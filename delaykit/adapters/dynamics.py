@@ -18,7 +18,7 @@ _SNNTORCH = ("Leaky", "RLeaky", "Synaptic", "RSynaptic")
 _NORSE_LIF = ("LIFCell", "LIF", "LIFRecurrentCell", "LIFRecurrent")
 _NORSE_LI = ("LICell", "LI")
 _NORSE_METHODS = ("heaviside", "super", "triangle", "tanh", "circ", "heavi_erfc")
-_OPAQUE_SURROGATES = ("SSO.", "custom_surrogate.")  # random, or a gradient that need not be linear
+_OPAQUE_SURROGATES = ("SSO.", "LSO.", "custom_surrogate.")  # random, or a gradient that need not be linear
 
 
 def dynamics_of_snntorch(neuron: nn.Module) -> LIFDynamics | None:
