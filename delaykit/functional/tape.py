@@ -16,7 +16,6 @@ Under ``no_grad`` and ``inference_mode`` only as many steps are kept as the taps
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,14 +24,8 @@ from torch import Tensor
 from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.tape_filters import ChannelFilter, ResponseFilter, SynapseFilter
 from delaykit.functional.tape_history import History
-from delaykit.functional.tape_operators import (
-    AxonalOperator,
-    DendriticOperator,
-    FilterOperator,
-    Gradients,
-    Operator,
-    store,
-)
+from delaykit.functional.tape_operators import FilterOperator, Gradients, Operator
+from delaykit.functional.tape_products import AxonalOperator, DendriticOperator
 from delaykit.functional.taps import Taps
 
 
@@ -60,6 +53,9 @@ class Segment:
         self._versions: list[int | None] = []
         self.row = -1
 
+    def _end(self, task: int) -> None:
+        self.passes.pop(task, None)
+
     def start(self) -> None:
         """Note that the next row is the first to record a gradient."""
         self.first, self._versions = self.history.size, self.versions()
@@ -68,7 +64,7 @@ class Segment:
         """Write one input down and give the output of this step."""
         keep = self.keep if self.first is None else None
         self.row = self.history.reserve(keep)
-        store(self.history.rows[self.row], x)
+        self.operator.store(self.history.rows, self.row, x)
         return self.operator.forward(x, self.history, self.row, keep)
 
     def versions(self) -> list[int | None]:
@@ -83,7 +79,7 @@ class Segment:
             record = self.passes[task] = self._begin(row, task)
         record.skip_to(row)
         record.push(row, grad)
-        into = None if dtype is None else record.input(row, dtype)
+        into = None if dtype is None else record.input(row).to(dtype)
         return (into, *record.finish(row)) if row == self.first else (into,)
 
     def _begin(self, last: int, task: int) -> Gradients:
@@ -95,7 +91,7 @@ class Segment:
                 "call backward before the optimizer's step, and rebind the tape after it",
             )
         # The engine calls this at the end of the pass, also when it never reached the first node.
-        torch.autograd.Variable._execution_engine.queue_callback(partial(self.passes.pop, task, None))
+        torch.autograd.Variable._execution_engine.queue_callback(lambda: self._end(task))
         return self.operator.gradients(self.history, last)
 
 
@@ -141,7 +137,7 @@ class Tape(ABC):
     def __init__(self, remember: int | None = None) -> None:
         self.steps = 0
         self.signature: Signature | None = None
-        self._shape: torch.Size | None = None
+        self._expected: tuple[torch.Size, torch.dtype, torch.device] | None = None
         self._remember = remember
         self._segment: Segment | None = None
         self._token: Tensor | None = None
@@ -173,7 +169,7 @@ class Tape(ABC):
         segment = self._segment
         if segment is None:
             segment = self._open(x)
-        elif x.shape != self._shape or x.dtype is not self.signature.dtype or x.device != self.signature.device:
+        elif (x.shape, x.dtype, x.device) != self._expected:
             self._refuse(x)
         self.steps += 1
         if torch.is_grad_enabled():
@@ -203,16 +199,18 @@ class Tape(ABC):
                 type(self).__name__, "a step after detach()", "parameters for the new segment", "call rebind(...)"
             )
         if self.signature is None:
-            self.signature, self._shape = Signature(x.shape[0], tuple(x.shape[2:]), x.dtype, x.device), x.shape
-        elif x.shape != self._shape or x.dtype != self.signature.dtype or x.device != self.signature.device:
+            self.signature = Signature(x.shape[0], tuple(x.shape[2:]), x.dtype, x.device)
+            self._expected = (x.shape, x.dtype, x.device)
+        elif (x.shape, x.dtype, x.device) != self._expected:
             self._refuse(x)
         with torch.inference_mode(False), torch.no_grad():
             operator = self._operator(x)
             reach = operator.filter.reach
-            if self._forgot and reach - 1 > len(self._past):
+            kept = 0 if self._past is None else len(self._past)
+            if self._forgot and reach - 1 > kept:
                 raise HistoryError(
                     type(self).__name__,
-                    f"delays that reach back {reach - 1} steps into a stream of which {len(self._past)} were kept",
+                    f"delays that reach back {reach - 1} steps into a stream of which {kept} were kept",
                     f"remember >= {reach - 1}",
                     "make the tape with remember= the largest delay it may ever have",
                 )
@@ -229,7 +227,7 @@ class Tape(ABC):
         raise HistoryError(
             type(self).__name__,
             f"an input of {tuple(x.shape)}, {x.dtype}, {x.device} in step {self.steps}",
-            f"{tuple(self._shape)}, {self.signature.dtype}, {self.signature.device} as in step 0",
+            f"{self._expected} as in step 0",
             "start a new tape for a new sequence",
         )
 

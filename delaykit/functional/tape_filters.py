@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from delaykit.functional import tape_kernels  # noqa: F401 - registers the kernels that resolve() finds
+from delaykit.functional.backend import resolve
 from delaykit.functional.taps import Taps
 
 
@@ -25,21 +27,19 @@ class Filter(ABC):
     parameters: tuple[Tensor, ...]
 
     @abstractmethod
-    def read(self, rows: Tensor, row: int) -> Tensor:
-        """Filter ``(rows, inputs, chunk)`` at ``row``: ``(outputs, chunk)``."""
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        """Filter ``(rows, inputs, chunk)`` at ``row`` into ``out (outputs, batch, space)``."""
 
     @abstractmethod
-    def read_back(self, rows: Tensor, row: int) -> Tensor:
-        """Apply the anti-causal twin to output gradients ``(rows, outputs, chunk)``: ``(inputs, chunk)``."""
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        """Apply the anti-causal twin to gradients ``(rows, outputs, chunk)``, into ``out (inputs, batch, space)``."""
 
     @abstractmethod
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
-        """Gradient of each parameter from output gradients ``start..stop`` and the rows they read."""
+        """Gradient of each parameter from output gradients ``start..stop`` and the rows they read.
 
-
-def _flat(rows: Tensor) -> Tensor:
-    """Rows ``(time, channel, chunk)`` as one contiguous series a channel, ``(channel, time * chunk)``."""
-    return rows.transpose(0, 1).reshape(rows.shape[1], -1)
+        Gradients of up to ``reach - 1`` rows before ``start`` are overwritten by zeros.
+        """
 
 
 class ChannelFilter(Filter):
@@ -55,36 +55,34 @@ class ChannelFilter(Filter):
         self.inputs = self.outputs = channels
         self.order = taps.order
         self.parameters = (taps.value,)
-        count = taps.index.shape[0]
-        self.index = taps.index.reshape(count, -1).expand(count, channels)
+        count, device = taps.index.shape[0], taps.index.device
+        self.index = taps.index.reshape(count, -1).expand(count, channels).contiguous()
         self.reach = int(self.index.max()) + 1
-        value = taps.value.detach().reshape(count, -1, 1).expand(count, channels, 1)
-        self.value = value.contiguous() if self.order == 2 else value.to(dtype).contiguous()
-        channel = torch.arange(channels, device=self.index.device)
-        self._behind = (channel - self.index * channels).flatten()
-        self._ahead = (channel + self.index * channels).flatten()
+        value = taps.value.detach().reshape(count, -1).expand(count, channels)
+        self.value = (value if self.order == 2 else value.to(dtype)).contiguous()
+        channel = torch.arange(channels, device=device)
+        self._behind, self._ahead = channel - self.index * channels, channel + self.index * channels
+        self._lines = resolve("tape_lines", device)
 
-    def _gather(self, rows: Tensor, row: int, relative: Tensor) -> Tensor:
-        found = rows.view(-1, rows.shape[2]).index_select(0, relative + row * self.inputs)
-        return (found.view(-1, self.inputs, rows.shape[2]) * self.value).sum(0)
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._lines(rows, row, self._behind, self.value, out)
 
-    def read(self, rows: Tensor, row: int) -> Tensor:
-        return self._gather(rows, row, self._behind)
-
-    def read_back(self, rows: Tensor, row: int) -> Tensor:
-        return self._gather(rows, row, self._ahead)
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._lines(rows, row, self._ahead, self.value, out)
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
-        channel = torch.arange(self.inputs, device=rows.device)
-        time = torch.arange(start, stop, device=rows.device).unsqueeze(1)
-        flat, seen = rows.view(-1, rows.shape[2]), gradients[start:stop]
-        out = torch.empty(self.index.shape, dtype=self.value.dtype, device=rows.device)
-        for m, index in enumerate(self.index):
-            read = flat.index_select(0, ((time - index) * self.inputs + channel).flatten()).view(seen.shape)
-            torch.sum((seen * read).to(out.dtype), (0, 2), out=out[m])
         (value,) = self.parameters
+        seen, series = _aligned(gradients, rows, start, stop, self.reach)
+        out = resolve("tap_correlation", rows.device)(series.unsqueeze(1), seen.unsqueeze(1), self.index)
         layer = value[0].numel() == 1
         return ((out.sum(1) if layer else out).reshape(value.shape).to(value.dtype),)
+
+
+def _aligned(gradients: Tensor, rows: Tensor, start: int, stop: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Cut both streams to the same steps, the oldest that a tap reads included; no gradient belongs to these."""
+    low = max(start - reach + 1, 0)
+    gradients[low:start].zero_()
+    return gradients[low:stop], rows[low:stop].to(gradients.dtype)
 
 
 class SynapseFilter(Filter):
@@ -101,41 +99,34 @@ class SynapseFilter(Filter):
         self.parameters = (taps.value, weight)
         self.index = taps.index
         self.reach = int(taps.index.max()) + 1
-        self.strength = taps.value.detach() * weight.detach()
+        value = taps.value.detach() if self.order == 2 else taps.value.detach().to(weight.dtype)
+        strength, device = value * weight.detach(), weight.device
+        pre, post = torch.arange(self.inputs, device=device), torch.arange(self.outputs, device=device)
+        behind, ahead = pre - taps.index * self.inputs, post.unsqueeze(1) + taps.index * self.outputs
+        # (from, to, m): the kernels take one source channel after the other
+        self._behind = behind.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
+        self._ahead = ahead.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
+        self._synapses = resolve("tape_synapses", device)
 
-    @staticmethod
-    def _sweep(rows: Tensor, row: int, relative: Tensor, strength: Tensor) -> Tensor:
-        """``out[a] = sum_{m, b} strength[m, a, b] rows[row + relative[m, a, b], b]``, one output channel at a time."""
-        channels, chunk = rows.shape[1:]
-        flat, channel = rows.view(-1, chunk), torch.arange(channels, device=rows.device)
-        out = torch.empty(strength.shape[1], chunk, dtype=strength.dtype, device=rows.device)
-        for a in range(strength.shape[1]):
-            found = flat.index_select(0, ((relative[:, a] + row) * channels + channel).flatten()).to(strength.dtype)
-            torch.mv(found.t(), strength[:, a].flatten(), out=out[a])
-        return out
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._synapses(rows, row, *self._behind, out)
 
-    def read(self, rows: Tensor, row: int) -> Tensor:
-        return self._sweep(rows, row, -self.index, self.strength)
-
-    def read_back(self, rows: Tensor, row: int) -> Tensor:
-        return self._sweep(rows, row, self.index.transpose(1, 2), self.strength.transpose(1, 2))
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._synapses(rows, row, *self._ahead, out)
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         value, weight = self.parameters
-        chunk = rows.shape[2]
-        low = start - self.reach + 1
-        seen = _flat(gradients[start:stop])
-        # window[i, s] is the series of channel i that began s steps after ``low``: a view, nothing is copied
-        window = _flat(rows[low:stop]).to(seen.dtype).unfold(1, seen.shape[1], chunk)
-        channel = torch.arange(self.inputs, device=rows.device)
-        overlap = torch.empty(self.strength.shape, dtype=seen.dtype, device=rows.device)
-        for j in range(self.outputs):
-            for m, index in enumerate(self.index[:, j]):
-                torch.mv(window[channel, self.reach - 1 - index], seen[j], out=overlap[m, j])
+        seen, series = _aligned(gradients, rows, start, stop, self.reach)
+        overlap = resolve("synapse_correlation", rows.device)(series.transpose(1, 2), seen.transpose(1, 2), self.index)
         return (
             (overlap * weight.detach()).to(value.dtype) if value.requires_grad else None,
             (overlap * value.detach()).sum(0).to(weight.dtype) if weight.requires_grad else None,
         )
+
+
+def _flat(rows: Tensor) -> Tensor:
+    """Rows ``(time, channel, chunk)`` as one contiguous series a channel, ``(channel, time * chunk)``."""
+    return rows.transpose(0, 1).flatten(1)
 
 
 class ResponseFilter(Filter):
@@ -152,17 +143,16 @@ class ResponseFilter(Filter):
         self._behind = kernel.flip(2).transpose(1, 2).reshape(self.outputs, -1)
         self._ahead = kernel.permute(1, 2, 0).reshape(self.inputs, -1)
 
-    def read(self, rows: Tensor, row: int) -> Tensor:
-        return self._behind @ rows[row - self.reach + 1 : row + 1].flatten(0, 1)
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        out.copy_((self._behind @ rows[row - self.reach + 1 : row + 1].flatten(0, 1)).view(out.shape))
 
-    def read_back(self, rows: Tensor, row: int) -> Tensor:
-        return self._ahead @ rows[row : row + self.reach].flatten(0, 1)
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        out.copy_((self._ahead @ rows[row : row + self.reach].flatten(0, 1)).view(out.shape))
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         (response,) = self.parameters
-        seen = _flat(gradients[start:stop])
-        low = start - self.reach + 1
-        series, chunk = _flat(rows[low:stop]), rows.shape[2]
+        low, chunk = start - self.reach + 1, rows.shape[2]
+        seen, series = _flat(gradients[start:stop]), _flat(rows[low:stop])
         out = torch.empty_like(response, memory_format=torch.contiguous_format)
         for tau in range(self.reach):
             begin = (start - tau - low) * chunk

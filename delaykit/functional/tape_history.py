@@ -13,10 +13,10 @@ from torch import Tensor
 _SPARE = 16
 
 
-def empty_rows(count: int, channel: int, chunk: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def empty_rows(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Allocate rows that may be written in any mode: a buffer born in inference mode could not be, outside it."""
     with torch.inference_mode(False):
-        return torch.empty(count, channel, chunk, dtype=dtype, device=device)
+        return torch.empty(shape, dtype=dtype, device=device)
 
 
 class History:
@@ -38,7 +38,7 @@ class History:
     def __init__(self, channel: int, chunk: int, pad: int, dtype: torch.dtype, device: torch.device) -> None:
         self.pad = self.size = pad
         self.forgot = False
-        self.rows = empty_rows(pad + _SPARE, channel, chunk, dtype, device)
+        self.rows = empty_rows((pad + _SPARE, channel, chunk), dtype, device)
         self.rows[:pad].zero_()
 
     def reserve(self, keep: int | None = None) -> int:
@@ -67,7 +67,7 @@ class History:
         return self.rows[max(self.pad, self.size - keep) : self.size].clone()
 
     def _grow(self, capacity: int) -> None:
-        grown = empty_rows(capacity, self.rows.shape[1], self.rows.shape[2], self.rows.dtype, self.rows.device)
+        grown = empty_rows((capacity, *self.rows.shape[1:]), self.rows.dtype, self.rows.device)
         grown[: self.size].copy_(self.rows[: self.size])
         self.rows = grown
 

@@ -7,20 +7,27 @@ one step at a time; a backward pass makes one :class:`Gradients` that is fed the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from delaykit.functional.backend import resolve
 from delaykit.functional.tape_filters import Filter
 from delaykit.functional.tape_history import History, empty_rows
 
 
 class RunningSums:
-    """Sum a stream twice in float64: what turns taps of order 2 into a response."""
+    """Sum a stream twice in float64: what turns taps of order 2 into a response.
 
-    def __init__(self, channel: int, chunk: int, device: torch.device) -> None:
-        self.first, self.second = empty_rows(2, channel, chunk, torch.float64, device).zero_()
+    Args:
+        shape: ``(channel, batch, space)``.
+        device: where.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
+        self.first, self.second, self.incoming = empty_rows((3, *shape), torch.float64, device).zero_()
 
     def add(self, row: Tensor | None) -> Tensor:
         """Take the next row in, None for zeros, and give the running sum of the running sum (valid until the next)."""
@@ -30,50 +37,43 @@ class RunningSums:
         return self.second
 
 
-def row_order(x: Tensor) -> Tensor:
-    """View ``(batch, channel, *space)`` in the order of a row; may not be contiguous."""
-    return x.transpose(0, 1)
-
-
-def store(row: Tensor, x: Tensor) -> None:
-    """Copy ``(batch, channel, *space)`` into a row ``(channel, chunk)``."""
-    first = row_order(x)
-    row.view(first.shape).copy_(first)
-
-
 class Operator(ABC):
     """One connection with constant parameters.
 
-    Attributes:
+    Args:
         filter: its filter.
-        parameters: what its gradients are given for, in the order of :meth:`Gradients.finish`.
+        identity: whether the filter lets everything through at once, so that it can be left out.
+        shape: of an input, ``(batch, channel, *space)``.
         dtype: of the rows.
+        device: of the rows.
+        weight: ``(post, pre)`` or None.
+        bias: ``(post,)`` or None.
+
+    Attributes:
+        parameters: what gradients are given for, in the order of :meth:`Gradients.finish`.
     """
 
-    filter: Filter
-    parameters: tuple[Tensor | None, ...]
-
-    def __init__(self, filter: Filter, identity: bool, shape: torch.Size, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        filter: Filter,
+        identity: bool,
+        shape: torch.Size,
+        dtype: torch.dtype,
+        device: torch.device,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> None:
         self.filter, self.identity, self.dtype, self.device = filter, identity, dtype, device
-        self.batch, self.space = shape[0], shape[2:]
-        self.chunk = shape[0] * self.space.numel()
-        self._sums = RunningSums(filter.outputs, self.chunk, device) if filter.order == 2 else None
+        self.batch, self.space, self.places = shape[0], shape[2:], shape[2:].numel()
+        self.chunk = self.batch * self.places
+        self.weight, self.bias = weight, bias
+        self.store = resolve("tape_store", device)
+        self._sums = self.new_sums()
 
-    def output(self, row: Tensor, dtype: torch.dtype) -> Tensor:
-        """Copy a row ``(channel, chunk)`` into a new ``(batch, channel, *space)``: a row may be state that moves on."""
-        out = torch.empty(self.batch, row.shape[0], *self.space, dtype=dtype, device=self.device)
-        row_order(out).copy_(row.view(row.shape[0], self.batch, *self.space))
-        return out
-
-    def _filtered(self, rows: Tensor, row: int) -> Tensor:
-        out = self.filter.read(rows, row)
-        return out if self._sums is None else self._sums.add(out).to(self.dtype)
-
-    def replay(self, history: History) -> None:
-        """Bring running state up to the rows that an earlier segment left."""
-        if self._sums is not None and not self.identity:
-            for row in range(history.pad, history.size):
-                self._sums.add(self.filter.read(history.rows, row))
+    @property
+    @abstractmethod
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        """All tensors that gradients are given for."""
 
     @abstractmethod
     def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
@@ -83,6 +83,34 @@ class Operator(ABC):
     def gradients(self, history: History, last: int) -> Gradients:
         """Begin a backward pass whose last recorded step is ``last``."""
 
+    def new_sums(self) -> RunningSums | None:
+        """Make the running sums that order 2 needs, None for order 0."""
+        shape = (self.filter.outputs, self.batch, self.places)
+        return RunningSums(shape, self.device) if self.filter.order == 2 else None
+
+    def replay(self, history: History) -> None:
+        """Bring running state up to the rows that an earlier segment left."""
+        if self._sums is not None and not self.identity:
+            for row in range(history.pad, history.size):
+                self.filter.read(history.rows, row, self._sums.incoming)
+                self._sums.add(self._sums.incoming)
+
+    def filtered(self, rows: Tensor, row: int, out: Tensor, sums: RunningSums | None) -> None:
+        """Write the filter's output at ``row`` to ``out (channel, batch, space)``; moves the sums on."""
+        if sums is None:
+            self.filter.read(rows, row, out)
+        else:
+            self.filter.read(rows, row, sums.incoming)
+            out.copy_(sums.add(sums.incoming))
+
+    def empty(self, channels: int) -> Tensor:
+        """Allocate an output ``(batch, channel, *space)``."""
+        return torch.empty(self.batch, channels, *self.space, dtype=self.dtype, device=self.device)
+
+    def turned(self, out: Tensor) -> Tensor:
+        """View an output ``(batch, channel, *space)`` as ``(channel, batch, space)``."""
+        return out.view(self.batch, -1, self.places).transpose(0, 1)
+
 
 class FilterGradients:
     """Output gradients of the filter alone, with a tail of zeros for the steps after the last.
@@ -91,34 +119,29 @@ class FilterGradients:
     """
 
     def __init__(self, operator: Operator, history: History, last: int) -> None:
-        self.filter, self.history, self.last = operator.filter, history, last
-        self.dtype = operator.dtype
-        self.sums = None
-        dtype = operator.dtype
-        if self.filter.order == 2:
-            self.sums, dtype = RunningSums(self.filter.outputs, operator.chunk, operator.device), torch.float64
+        self.operator, self.filter, self.history, self.last = operator, operator.filter, history, last
+        self.sums = operator.new_sums()
+        dtype = operator.dtype if self.sums is None else torch.float64
         count = last + self.filter.reach
-        self.rows = empty_rows(count, self.filter.outputs, operator.chunk, dtype, operator.device)
+        self.rows = empty_rows((count, self.filter.outputs, operator.chunk), dtype, operator.device)
         self.rows[last + 1 :].zero_()
 
     def push(self, row: int, grad: Tensor | None) -> None:
-        """Take a gradient ``(outputs, chunk)`` or one in the shape ``(outputs, batch, *space)``."""
-        target = self.rows[row]
+        """Take a gradient ``(batch, outputs, *space)``."""
         if self.sums is not None:
-            target.copy_(self.sums.add(None if grad is None else grad.reshape(target.shape)))
+            turned = (
+                None if grad is None else grad.reshape(self.operator.batch, -1, self.operator.places).transpose(0, 1)
+            )
+            self.rows[row].view(self.sums.second.shape).copy_(self.sums.add(turned))
         elif grad is None:
-            target.zero_()
+            self.rows[row].zero_()
         else:
-            target.view(grad.shape).copy_(grad)
-
-    def read(self, row: int) -> Tensor:
-        """Gradient of the filter's input."""
-        return self.filter.read_back(self.rows, row).to(self.dtype)
+            self.operator.store(self.rows, row, grad)
 
     def total(self, first: int) -> Tensor:
         """Sum of all output gradients, ``(outputs,)``; ask before rows older than ``first`` are pushed."""
         if self.sums is not None:
-            return self.sums.first.sum(1)
+            return self.sums.first.sum((1, 2))
         return self.rows[first : self.last + 1].sum((0, 2))
 
     def past(self, first: int) -> range:
@@ -134,7 +157,10 @@ class FilterGradients:
         return self.filter.correlate(self.rows, rows, start, self.last + 1)
 
 
-class Gradients(ABC):
+OperatorType = TypeVar("OperatorType", bound=Operator)
+
+
+class Gradients(ABC, Generic[OperatorType]):
     """What one backward pass writes down of one segment; rows arrive in descending order without a gap.
 
     Args:
@@ -143,7 +169,7 @@ class Gradients(ABC):
         last: the last row the loss depends on, which is the first to come.
     """
 
-    def __init__(self, operator: Operator, history: History, last: int) -> None:
+    def __init__(self, operator: OperatorType, history: History, last: int) -> None:
         self.operator, self.last, self.oldest = operator, last, last + 1
         self.stream = FilterGradients(operator, history, last)
 
@@ -158,7 +184,7 @@ class Gradients(ABC):
         """Take the output gradient of ``row``, None where the loss does not see it."""
 
     @abstractmethod
-    def input(self, row: int, dtype: torch.dtype) -> Tensor:
+    def input(self, row: int) -> Tensor:
         """Give the completed gradient of the input of ``row``."""
 
     @abstractmethod
@@ -169,156 +195,34 @@ class Gradients(ABC):
 class FilterOperator(Operator):
     """A filter, plus a bias: delay lines, per-synapse delays, any impulse response."""
 
-    def __init__(self, filter, identity, shape, dtype, device, bias=None, weight=None):
-        super().__init__(filter, identity, shape, dtype, device)
-        self.bias, self.weight = bias, weight
-        self.parameters = (*filter.parameters, bias)
+    @property
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        return (*self.filter.parameters, self.bias)
 
-    def forward(self, x, history, row, keep):
+    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
         if self.identity:
             return x.clone() if self.weight is None else F.linear(x, self.weight, self.bias)
-        y = self.output(self._filtered(history.rows, row), x.dtype)
-        return y if self.bias is None else y.add_(self.bias)
+        y = self.empty(self.filter.outputs)
+        self.filtered(history.rows, row, self.turned(y), self._sums)
+        return (y if self.bias is None else y.add_(self.bias)).to(x.dtype)
 
-    def gradients(self, history, last):
+    def gradients(self, history: History, last: int) -> Gradients:
         return _FilterOnly(self, history, last)
 
 
-class _FilterOnly(Gradients):
-    def push(self, row, grad):
-        self.stream.push(row, None if grad is None else row_order(grad))
+class _FilterOnly(Gradients[FilterOperator]):
+    def push(self, row: int, grad: Tensor | None) -> None:
+        self.stream.push(row, grad)
 
-    def input(self, row, dtype):
-        return self.operator.output(self.stream.read(row), dtype)
+    def input(self, row: int) -> Tensor:
+        out = self.operator.empty(self.operator.filter.inputs)
+        self.operator.filter.read_back(self.stream.rows, row, self.operator.turned(out))
+        return out
 
-    def finish(self, first):
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
         bias = self.operator.bias
         total = self.stream.total(first).to(bias.dtype) if bias is not None and bias.requires_grad else None
         if self.stream.sums is not None:
             for row in self.stream.past(first):
                 self.stream.push(row, None)
         return (*self.stream.parameters(self.stream.history.rows, first), total)
-
-
-class AxonalOperator(Operator):
-    """Delay every presynaptic channel, then one product: ``y = F.linear(z, W, b)``, ``z`` the delayed input."""
-
-    def __init__(self, filter, identity, shape, dtype, device, weight, bias):
-        super().__init__(filter, identity, shape, dtype, device)
-        self.weight, self.bias = weight, bias
-        self.parameters = (*filter.parameters, weight, bias)
-
-    def forward(self, x, history, row, keep):
-        z = x if self.identity else self._filtered(history.rows, row).t()
-        return F.linear(z, self.weight, self.bias)
-
-    def gradients(self, history, last):
-        return _AxonalGradients(self, history, last)
-
-
-class _AxonalGradients(Gradients):
-    def __init__(self, operator: AxonalOperator, history: History, last: int) -> None:
-        super().__init__(operator, history, last)
-        self.weight = operator.weight.detach()
-        shape = (last + 1, operator.batch, self.weight.shape[0])
-        self.currents = empty_rows(*shape, operator.dtype, operator.device)
-
-    def push(self, row, grad):
-        if grad is None:
-            self.currents[row].zero_()
-            self.stream.push(row, None)
-        else:
-            current = self.currents[row].copy_(grad)
-            self.stream.push(row, self.weight.t() @ current.t())
-
-    def input(self, row, dtype):
-        return self.operator.output(self.stream.read(row), dtype)
-
-    def finish(self, first):
-        weight, bias = self.operator.weight, self.operator.bias
-        currents = self.currents[first : self.last + 1].flatten(0, 1)
-        dbias = currents.sum(0) if bias is not None and bias.requires_grad else None
-        if self.stream.sums is not None:
-            for row in self.stream.past(first):
-                self.stream.push(row, None)
-        dweight = self._delayed(first) @ currents if weight.requires_grad else None
-        parameters = self.stream.parameters(self.stream.history.rows, first)
-        return (*parameters, None if dweight is None else dweight.t(), dbias)
-
-    def _delayed(self, first: int) -> Tensor:
-        """Delay the recorded input once more, ``(pre, time * batch)``: cheaper than to have kept it."""
-        operator, history = self.operator, self.stream.history
-        count = self.last + 1 - first
-        z = empty_rows(count, operator.filter.inputs, operator.chunk, operator.dtype, operator.device)
-        sums = RunningSums(operator.filter.inputs, operator.chunk, operator.device) if self.stream.sums else None
-        for row in range(first if sums is None else history.pad, self.last + 1):
-            a = operator.filter.read(history.rows, row)
-            if sums is not None:
-                a = sums.add(a)
-            if row >= first:
-                z[row - first].copy_(a)
-        return z.transpose(0, 1).flatten(1)
-
-
-class DendriticOperator(Operator):
-    """One product, then a delay of every postsynaptic channel, then the bias."""
-
-    def __init__(self, filter, identity, shape, dtype, device, weight, bias):
-        super().__init__(filter, identity, shape, dtype, device)
-        self.weight, self.bias = weight, bias
-        self.parameters = (*filter.parameters, weight, bias)
-        self.currents: History | None = None
-
-    def replay(self, history):
-        if self.identity:
-            return
-        self.currents = History(self.filter.outputs, self.chunk, history.pad, self.dtype, self.device)
-        if history.size > history.pad:
-            self.currents.extend(self.weight @ history.rows[history.pad : history.size])
-        super().replay(self.currents)
-
-    def forward(self, x, history, row, keep):
-        if self.identity:
-            return F.linear(x, self.weight, self.bias)
-        current = F.linear(x, self.weight)
-        at = self.currents.reserve(keep)
-        store(self.currents.rows[at], current)
-        y = self.output(self._filtered(self.currents.rows, at), current.dtype)
-        return y if self.bias is None else y.add_(self.bias)
-
-    def gradients(self, history, last):
-        return _DendriticGradients(self, history, last)
-
-
-class _DendriticGradients(Gradients):
-    def __init__(self, operator: DendriticOperator, history: History, last: int) -> None:
-        super().__init__(operator, history, last)
-        self.weight = operator.weight.detach()
-        self.currents = empty_rows(last + 1, operator.filter.outputs, operator.chunk, operator.dtype, operator.device)
-
-    def push(self, row, grad):
-        self.stream.push(row, None if grad is None else row_order(grad))
-        self.currents[row].copy_(self.stream.read(row))
-
-    def input(self, row, dtype):
-        return (self.currents[row].t() @ self.weight).to(dtype)
-
-    def finish(self, first):
-        weight, bias = self.operator.weight, self.operator.bias
-        dbias = self.stream.total(first) if bias is not None and bias.requires_grad else None
-        low = first
-        for low in self.stream.past(first):
-            self.stream.push(low, None)
-            self.currents[low].copy_(self.stream.read(low))
-        rows = self.stream.history.rows[low : self.last + 1]
-        dweight = None
-        if weight.requires_grad:
-            flat = self.currents[low : self.last + 1].transpose(0, 1).flatten(1)
-            dweight = flat @ rows.transpose(0, 1).flatten(1).t()
-        return (*self.stream.parameters(self._read(), first), dweight, dbias)
-
-    def _read(self) -> Tensor:
-        """Rows that the filter has read: the undelayed currents."""
-        if self.operator.currents is not None:
-            return self.operator.currents.rows
-        return self.weight @ self.stream.history.rows[: self.last + 1]
