@@ -37,7 +37,7 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
-	for source in $(wildcard $(addsuffix /src,$(PLUGINS))); do $(BIN)/mypy "$$source"; done
+	for name in $(notdir $(PLUGINS)); do $(BIN)/mypy -p "delaykit_$$name"; done
 
 bench: $(INSTALLED)
 	for script in $(wildcard benchmarks/bench_*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
