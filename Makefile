@@ -50,8 +50,7 @@ tutorials: $(INSTALLED)
 ifeq ($(wildcard tutorials/*.ipynb),)
 	@echo "no tutorials yet"
 else
-	$(BIN)/jupytext --test --to ipynb $(wildcard tutorials/*.py)
-	$(BIN)/pytest --nbmake --override-ini="addopts=--import-mode=importlib" --nbmake-timeout=300 $(wildcard tutorials/*.ipynb)
+	$(BIN)/pytest --nbmake --nbmake-timeout=300 $(wildcard tutorials/*.ipynb)
 endif
 
 docs: $(INSTALLED)

@@ -1,7 +1,8 @@
 """delaykit adds time to the synapses of existing spiking networks: delays, heterogeneity, pruning, in one call.
 
 >>> import delaykit as dk
->>> dk.FreeDelay("axonal", max_delay=25)  # doctest: +SKIP
+>>> dk.FreeDelay("axonal", max_delay=25).granularity
+'axonal'
 
 Every public name is imported on first use, so ``import delaykit`` loads no torch.
 """

@@ -65,7 +65,7 @@ def resolve(kind: str, name: str) -> type:
         PluginError: if the target cannot be imported.
 
     Example:
-        >>> resolve("delay", "free").__name__  # doctest: +SKIP
+        >>> resolve("delay", "free").__name__
         'FreeDelay'
     """
     record = find(kind, name)
