@@ -7,6 +7,7 @@ matplotlib is imported when a function is called, not before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -123,20 +124,18 @@ def delay_histogram(
     Raises:
         ShapeError: there is no delay.
     """
-    import numpy as np
-
     values = _array(delays, None, "delays", "at least one delay").ravel()
     earlier = None if before is None else _array(before, None, "before", "at least one delay").ravel()
     ax = _axes(ax)
     scale = dt_ms or 1.0
     largest = max_delay or max(1.0, float(values.max()), 0.0 if earlier is None else float(earlier.max()))
-    edges = np.linspace(0.0, largest * scale, _bin_count(largest) + 1).tolist()
+    edges = [scale * edge for edge in _edges(largest)]
     color = CATEGORIES[0]
     ax.hist(values * scale, bins=edges, color=color, alpha=0.75, edgecolor="white", linewidth=0.6, label=label)
     if earlier is not None:
         ax.hist(earlier * scale, bins=edges, histtype="step", color=INK, linewidth=1.4, label=label_before)
         ax.legend()
-    ax.set(xlabel=_time_label("delay", dt_ms), ylabel="number of delays", xlim=(0, largest * scale))
+    ax.set(xlabel=_time_label("delay", dt_ms), ylabel="number of delays", xlim=(edges[0], edges[-1]))
     ax.locator_params(axis="y", integer=True)
     ax.grid(axis="x", visible=False)
     return ax
@@ -303,9 +302,12 @@ def _array(values: ArrayLike, dimensions: int | None, where: str, expected: str)
     return array
 
 
-def _bin_count(largest: float) -> int:
-    """One bin a step while that is readable; at least ten bins for short ranges, at most forty for long ones."""
-    return int(min(40, max(10, round(largest))))
+def _edges(largest: float) -> list[float]:
+    """Bins around whole steps, at most forty; ten equal ones where the range is short."""
+    if largest < 10:
+        return [largest * k / 10 for k in range(11)]
+    width = math.ceil((largest + 1) / 40)
+    return [width * k - 0.5 for k in range(math.ceil((largest + 1) / width) + 1)]
 
 
 def _colours(count: int) -> list[str]:

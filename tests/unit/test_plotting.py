@@ -61,15 +61,22 @@ def test_delay_histogram_counts_every_delay(ax):
     delays = torch.tensor([[0.0, 3.2], [24.9, 25.0]])
     plotting.delay_histogram(delays, ax, before=[1.0, 2.0, 3.0], max_delay=25)
     heights = [patch.get_height() for patch in ax.patches if hasattr(patch, "get_height")]
-    assert sum(heights) == 4 and heights[0] == 1 and heights[-1] == 2
+    assert sum(heights) == 4 and heights[0] == 1 and heights[3] == 1 and heights[-1] == 2 and len(heights) == 26
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["after training", "before"]
     assert ax.get_xlabel() == "delay (steps)"
 
 
 def test_delay_histogram_keeps_delays_above_a_too_small_axis_visible(ax):
     plotting.delay_histogram([1.0, 30.0], ax)
-    assert ax.get_xlim()[1] == 30.0
+    assert ax.get_xlim() == (-0.5, 30.5)
     assert sum(patch.get_height() for patch in ax.patches) == 2
+
+
+@pytest.mark.parametrize("largest", [0.5, 9.9, 10.0, 39.0, 40.0, 333.3])
+def test_every_delay_up_to_the_largest_has_a_bin(ax, largest):
+    plotting.delay_histogram(np.linspace(0, largest, 101), ax, max_delay=largest)
+    heights = [patch.get_height() for patch in ax.patches]
+    assert sum(heights) == 101 and 10 <= len(heights) <= 41
 
 
 def test_learning_curves_show_the_mean_and_the_range(ax):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import delaykit as dk
+from delaykit_lab.counts import count_accuracy
 from delaykit_lab.report import chance_levels, conclusions, percent, table
 from delaykit_lab.runner import Epoch, FitConfig, accuracy, choose_device, fit, predict
 from delaykit_lab.task import Splits, Task
@@ -96,6 +97,7 @@ class DemoResult:
     sizes: dict[str, int]
     chance: float
     most_frequent: float
+    counts_alone: float
     runs: list[Run]
 
     def accuracies(self, integer: bool = False) -> dict[str, list[float]]:
@@ -120,12 +122,14 @@ class DemoResult:
             run = numbers[variant.name]
             rounded = percent(whole[variant.name]) if variant.delays else ""
             rows.append([variant.title, str(run.hidden), str(run.numbers), percent(exact[variant.name]), rounded])
+        rows.append(["spike counts alone*", "", "", f"{100 * self.counts_alone:.1f} %", ""])
         lines = [
             f"{self.title}; {self.config.library}",
             f"{self.sizes['train']} training, {self.sizes['validation']} validation, {self.sizes['test']} test samples",
             "",
             table(rows),
             f"mean +- standard error over {self.config.seeds} seed(s); parameters include frozen delays",
+            "* logistic regression without time",
             f"chance {100 * self.chance:.1f} % (always the most frequent class: {100 * self.most_frequent:.1f} %)",
             "",
             "What the numbers support",
@@ -162,7 +166,8 @@ def run_demo(config: DemoConfig, output: str | Path, *, resume: bool = False, wa
                 runs.append(_run(config, task, splits, variant, seed, state, follow))
     sizes = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
     chance, most_frequent = chance_levels(splits.test.labels, task.classes)
-    result = DemoResult(config, task.title(), sizes, chance, most_frequent, runs)
+    counts_alone = count_accuracy(splits)
+    result = DemoResult(config, task.title(), sizes, chance, most_frequent, counts_alone, runs)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "results.json.new"
     temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")

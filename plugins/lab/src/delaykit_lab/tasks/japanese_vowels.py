@@ -19,6 +19,7 @@ from delaykit_lab.data.japanese_vowels import CHANNELS, CLASSES, MAX_FRAMES, Utt
 from delaykit_lab.task import Frames, Splits, Task, hold_out
 
 STEPS_A_FRAME = 2
+FRAME_MS = 6.4  # shift of the analysis window in the recordings' description
 STEPS = STEPS_A_FRAME * MAX_FRAMES
 
 
@@ -53,7 +54,11 @@ class JapaneseVowels(Task):
 
     def title(self) -> str:
         """One line for tables and pictures."""
-        return "JapaneseVowels: 9 speakers, recorded speech, 24 ON/OFF channels x 58 steps"
+        return "JapaneseVowels: 9 speakers, recorded speech, 24 ON/OFF channels x 58 steps of 3.2 ms"
+
+    def step_ms(self) -> float:
+        """Length of a time step in ms."""
+        return FRAME_MS / STEPS_A_FRAME
 
     def splits(self, seed: int) -> Splits:
         """Read and encode; 6 of the 30 training utterances of each speaker are held out for validation."""
