@@ -92,7 +92,10 @@ def make_optimizer(net: nn.Module, variant: Variant, lr: float, delay_lr: float)
 def delays_of(net: nn.Module) -> dict[str, Tensor]:
     """Delays in steps of every wrapped connection, by the connection's name."""
     found = ((name, module) for name, module in net.named_modules() if isinstance(module, dk.PointDelay))
-    return {name.split(".dk")[0]: module.delays().detach().flatten().clone() for name, module in found}
+    return {
+        name.removesuffix(".delay").replace(".dk", ""): module.delays().detach().flatten().clone()
+        for name, module in found
+    }
 
 
 def count_numbers(net: nn.Module) -> int:

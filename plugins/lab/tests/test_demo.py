@@ -1,0 +1,184 @@
+"""The demo end to end, small: equal nets, honest bookkeeping, readable files, clear errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import delaykit as dk
+from delaykit_lab import JapaneseVowels
+from delaykit_lab.commands import demo
+from delaykit_lab.demo import DemoConfig, run_demo
+from delaykit_lab.pictures import draw
+from delaykit_lab.variants import VARIANTS, add_delays_, builder, count_numbers, delays_of, equal_size, make_optimizer
+
+BARE, FROZEN, LEARNED = VARIANTS
+LIBRARIES = ["snntorch", "norse"]
+
+
+@pytest.fixture(autouse=True)
+def _installed(request):
+    library = request.node.callspec.params.get("library") if hasattr(request.node, "callspec") else None
+    if library:
+        pytest.importorskip(library, reason=f"{library} is not installed")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return JapaneseVowels().splits(seed=0).train.batch(torch.arange(4))
+
+
+def delayed(library, variant, batch, seed=0, hidden=10):
+    net = builder(library, JapaneseVowels(), seed)(hidden)
+    return add_delays_(net, library, variant, 25, batch[0], seed)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_nets_fire_at_first(library, batch):
+    net = builder(library, JapaneseVowels(), 0)(48)
+    layer = net.lif if library == "snntorch" else net.cell
+    rates = []
+    layer.register_forward_hook(lambda module, args, out: rates.append(out[0].mean().item()))
+    net(batch[0])
+    assert len(rates) == 58
+    assert 0.02 < sum(rates) / len(rates) < 0.3
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_frozen_and_learned_start_equal_and_differ_from_bare(library, batch):
+    with torch.no_grad():
+        bare, frozen, learned = (delayed(library, variant, batch)(batch[0]) for variant in VARIANTS)
+    assert torch.equal(frozen, learned)
+    assert not torch.equal(bare, frozen)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_one_step_moves_learned_delays_and_only_those(library, batch):
+    for variant in (FROZEN, LEARNED):
+        net = delayed(library, variant, batch)
+        before = delays_of(net)
+        optimizer = make_optimizer(net, variant, lr=1e-2, delay_lr=0.2)
+        torch.nn.functional.cross_entropy(net(batch[0]), batch[1]).backward()
+        optimizer.step()
+        after = delays_of(net)
+        assert {site: len(values) for site, values in before.items()} in (
+            {"fc_in": 24, "lif.recurrent": 10},
+            {"cell.input": 24, "cell.recurrent": 10},
+        )
+        for site in before:
+            moved = (after[site] != before[site]).any()
+            assert moved == variant.learn, (variant.name, site)
+            assert 0 <= after[site].min() and after[site].max() <= 25
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_parameter_counts_are_equal_in_favour_of_the_bare_net(library, batch):
+    counts = {count_numbers(delayed(library, variant, batch, hidden=48)) for variant in (FROZEN, LEARNED)}
+    build = builder(library, JapaneseVowels(), 0)
+    hidden = equal_size(build, max(counts), 48)
+    assert len(counts) == 1
+    assert count_numbers(build(hidden - 1)) < max(counts) <= count_numbers(build(hidden))
+
+
+def test_building_a_net_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    first, second = (builder("snntorch", JapaneseVowels(), 7)(10) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first.fc_in.weight, second.fc_in.weight)
+
+
+SMALL = DemoConfig(seeds=2, epochs=2, hidden=8)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    seen = []
+    result = run_demo(SMALL, folder, watch=lambda variant, seed, epoch: seen.append((seed, variant.name, epoch.epoch)))
+    return result, folder, seen
+
+
+def test_every_variant_is_trained_on_every_seed(small):
+    result, _, seen = small
+    names = [variant.name for variant in VARIANTS]
+    assert seen == [(seed, name, epoch) for seed in range(2) for name in names for epoch in (1, 2)]
+    assert [(run.seed, run.variant) for run in result.runs] == [(seed, name) for seed in range(2) for name in names]
+    assert result.sizes == {"train": 216, "validation": 54, "test": 370}
+
+
+def test_results_on_disk_are_those_in_memory(small):
+    result, folder, _ = small
+    stored = json.loads((folder / "results.json").read_text())
+    assert stored == json.loads(json.dumps(result.to_json()))
+    assert stored["runs"][2]["history"][1]["epoch"] == 2
+    assert stored["chance"] == pytest.approx(1 / 9) and stored["most_frequent"] == pytest.approx(88 / 370)
+
+
+def test_the_text_names_every_number(small):
+    text = small[0].text()
+    for part in (
+        "no delays",
+        "frozen random delays",
+        "learned delays",
+        "+-",
+        "chance 11.1 %",
+        "parameters",
+        "snntorch",
+    ):
+        assert part in text
+
+
+def test_a_resumed_demo_repeats_the_results_without_training(small):
+    result, folder, _ = small
+    seen = []
+    again = run_demo(SMALL, folder, resume=True, watch=lambda *event: seen.append(event))
+    assert again.accuracies() == result.accuracies() and not seen
+    # delays before training are drawn again, those after come from the state
+    assert [run.delays_after for run in again.runs] == [run.delays_after for run in result.runs]
+
+
+def test_a_demo_of_other_settings_does_not_resume(small):
+    _, folder, _ = small
+    with pytest.raises(dk.CheckpointError):
+        run_demo(DemoConfig(seeds=2, epochs=3, hidden=8), folder, resume=True)
+
+
+def test_the_thread_count_is_restored(small):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run_demo(DemoConfig(seeds=1, epochs=2, hidden=8), small[1], resume=True)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_pictures_are_written(small, tmp_path):
+    paths = draw(small[0], JapaneseVowels().splits(seed=0).train, 3.2, tmp_path)
+    assert [path.name for path in paths] == ["input.png", "learning.png", "delays.png", "accuracy.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in paths)
+
+
+def test_the_command_runs_on_files_and_prints_the_table(tonic_folder):
+    output = tonic_folder / "out"
+    options = ["--data", str(tonic_folder), "--seeds", "1", "--epochs", "1", "--output", str(output)]
+    got = CliRunner().invoke(demo, options)
+    assert got.exit_code == 0, got.output
+    assert "shd_train" in got.output and "supports nothing yet" in got.output and "whole-step" in got.output
+    assert sorted(path.name for path in output.iterdir()) == [
+        "accuracy.png", "delays.png", "input.png", "learning.png", "results.json", "state",
+    ]  # fmt: skip
+
+
+def test_bad_data_is_one_clear_line(tmp_path):
+    got = CliRunner().invoke(demo, ["--data", str(tmp_path / "none")])
+    assert got.exit_code == 1
+    assert "Error:" in got.output and "nothing there" in got.output and "Traceback" not in got.output
+
+
+def test_an_unknown_library_is_refused():
+    with pytest.raises(dk.ConfigError, match="snntorch, norse"):
+        builder("brian", JapaneseVowels(), 0)
