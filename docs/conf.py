@@ -29,3 +29,21 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 
 html_theme = "alabaster"
 html_theme_options = {"description": "Time in the synapses of existing spiking networks", "page_width": "1080px"}
+
+
+def show_tables_as_written(app, what, name, obj, options, lines):
+    """Docstrings draw tables for the terminal, ``| a | b |``, which reStructuredText would take for something else."""
+    shown = []
+    for line in lines:
+        if line.startswith("|"):
+            if not (shown and shown[-1].startswith("   |")):
+                shown += ["::", ""]
+            line = "   " + line
+        elif shown and shown[-1].startswith("   |"):
+            shown.append("")
+        shown.append(line)
+    lines[:] = shown
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", show_tables_as_written)
