@@ -23,6 +23,7 @@ from delaykit.records import Component as Component
 
 if TYPE_CHECKING:
     from delaykit.kernels import Kernel
+    from delaykit.synapse import Engine
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]
@@ -53,9 +54,12 @@ class Site:
 
     def delay_shape(self, granularity: Granularity) -> tuple[int, int]:
         """Two-dimensional shape of one delay per layer, pre neuron, post neuron or synapse."""
-        return {"layer": (1, 1), "axonal": (1, self.pre), "dendritic": (self.post, 1), "synaptic": (self.post, self.pre)}[
-            granularity
-        ]
+        return {
+            "layer": (1, 1),
+            "axonal": (1, self.pre),
+            "dendritic": (self.post, 1),
+            "synaptic": (self.post, self.pre),
+        }[granularity]
 
 
 class ComponentConfig(ABC):
@@ -86,7 +90,9 @@ class ComponentConfig(ABC):
         known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ConfigError(cls.__name__, f"unknown field(s) {unknown}", f"only {sorted(known)}", "use a matching delaykit version")
+            raise ConfigError(
+                cls.__name__, f"unknown field(s) {unknown}", f"only {sorted(known)}", "use a matching delaykit version"
+            )
         return cls(**values)
 
 
@@ -96,6 +102,13 @@ class Delay(nn.Module, ABC):
     @abstractmethod
     def impulse_response(self, weight: Tensor) -> Tensor:
         """Response of every synapse: weight ``(post, pre)`` -> ``(post, pre, depth)``, differentiable."""
+
+    def engine(self, weight: Tensor, bias: Tensor | None) -> Engine | None:
+        """Return an operator of your own for this delay on a matrix, bound to this segment's parameters, or None.
+
+        The way in for a plugin's fast path; it must equal :meth:`impulse_response`, which the conformance laws check.
+        """
+        return None
 
     def project_(self) -> None:  # noqa: B027 - optional hook
         """Bring parameters back into their bounds; called after each optimizer step."""
@@ -130,7 +143,9 @@ class PointDelay(Delay):
     def check(self) -> None:
         delays = self.delays().detach()
         if not bool(torch.isfinite(delays).all()):
-            raise DelayRangeError(type(self).__name__, "NaN or infinite delays", "finite delays >= 0", "reload a checkpoint")
+            raise DelayRangeError(
+                type(self).__name__, "NaN or infinite delays", "finite delays >= 0", "reload a checkpoint"
+            )
         if bool((delays < 0).any()):
             fix = "call dk.attach(optimizer, net) so that delays are projected after every step"
             raise DelayRangeError(type(self).__name__, f"a delay of {float(delays.min()):g} steps", "delays >= 0", fix)
@@ -146,6 +161,10 @@ class Heterogeneity(nn.Module, ABC):
     @abstractmethod
     def decay(self) -> Tensor:
         """Decay factors in [0, 1], differentiable; shape (1, 1), (1, pre), (post, 1) or (post, pre)."""
+
+    def engine(self, weight: Tensor, bias: Tensor | None, delay: Delay | None) -> Engine | None:
+        """Return an operator of your own for this decay (behind ``delay``, if any) on a matrix, or None."""
+        return None
 
     def project_(self) -> None:  # noqa: B027 - optional hook
         """Bring parameters back into their bounds; called after each optimizer step."""

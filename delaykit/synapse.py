@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
+from delaykit.decaying import Decaying, DecayTape
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.reference import causal_convolution
-from delaykit.functional.tape import LinearTape, LineTape, ResponseTape, Tape
+from delaykit.functional.tape import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
 
@@ -40,6 +42,16 @@ class Product:
         self.weight, self.bias, self.space = weight, bias, space
 
 
+class Stepper(Protocol):
+    """The remembered past of one stream in step mode, e.g. a :class:`~delaykit.functional.tape.Tape`."""
+
+    def step(self, x: Tensor) -> Tensor:
+        """Run one step: (batch, pre, *space) -> (batch, post, *space)."""
+
+    def detach(self) -> None:
+        """Cut the graph (truncated BPTT); :meth:`Engine.rebind` hands the parameters over anew."""
+
+
 class Engine(ABC):
     """One segment's parameters, computed once (from a reset or detach to the next) and ready to run."""
 
@@ -50,14 +62,14 @@ class Engine(ABC):
         """Run a whole sequence: (time, batch, pre, *space) -> (time, batch, post, *space), bias included."""
 
     @abstractmethod
-    def tape(self) -> Tape:
+    def tape(self) -> Stepper:
         """Start an empty history for step mode."""
 
     @abstractmethod
-    def rebind(self, tape: Tape) -> None:
+    def rebind(self, tape: Any) -> None:
         """Start a new segment on a tape that keeps its remembered spikes (truncated BPTT)."""
 
-    def step(self, tape: Tape, spikes: Tensor) -> Tensor:
+    def step(self, tape: Stepper, spikes: Tensor) -> Tensor:
         """Run one step: (batch, pre, *space) -> (batch, post, *space), bias included."""
         return tape.step(spikes)
 
@@ -72,10 +84,10 @@ class MatrixEngine(Engine):
         taps, weight, bias = self.parameters
         return delayed_linear(spikes, weight, taps, bias)
 
-    def tape(self) -> Tape:
+    def tape(self) -> Stepper:
         return LinearTape(*self.parameters, remember=self.remember)
 
-    def rebind(self, tape: Tape) -> None:
+    def rebind(self, tape: Any) -> None:
         tape.rebind(*self.parameters)
 
 
@@ -90,11 +102,27 @@ class ResponseEngine(Engine):
         current = causal_convolution(spikes, response)
         return current if bias is None else current + bias
 
-    def tape(self) -> Tape:
+    def tape(self) -> Stepper:
         return ResponseTape(*self.parameters, remember=self.remember)
 
-    def rebind(self, tape: Tape) -> None:
+    def rebind(self, tape: Any) -> None:
         tape.rebind(*self.parameters)
+
+
+class DecayEngine(Engine):
+    """A heterogeneity on a matrix, alone or with any delay."""
+
+    def __init__(self, parameters: Decaying) -> None:
+        self.parameters = parameters
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        return self.parameters.sequence(spikes)
+
+    def tape(self) -> Stepper:
+        return DecayTape(self.parameters, self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.rebind(self.parameters)
 
 
 class LineEngine(Engine):
@@ -117,13 +145,13 @@ class LineEngine(Engine):
             return self._same_value(over_time(self.product.with_bias, spikes), delay_line(current.detach(), self.taps))
         return self._add_bias(delay_line(current, self.taps))
 
-    def tape(self) -> Tape:
+    def tape(self) -> Stepper:
         return LineTape(self.taps, remember=self.remember)
 
-    def rebind(self, tape: Tape) -> None:
+    def rebind(self, tape: Any) -> None:
         tape.rebind(self.taps)
 
-    def step(self, tape: Tape, spikes: Tensor) -> Tensor:
+    def step(self, tape: Stepper, spikes: Tensor) -> Tensor:
         if self.before:
             return self.product.with_bias(tape.step(spikes))
         current = self.product.without_bias(spikes)
@@ -153,7 +181,9 @@ class Synapse(nn.Module):
         ConfigError: two parts of one kind, or a part that needs a weight matrix where there is none.
     """
 
-    def __init__(self, site: Site, configs: Sequence[ComponentConfig], generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, site: Site, configs: Sequence[ComponentConfig], generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.site = site
         self.configs = tuple(configs)
@@ -214,20 +244,27 @@ class Synapse(nn.Module):
         return engine
 
     def _engine(self, product: Product) -> Engine:
+        if product.weight is None:
+            return self._line_engine(product)
+        weight, bias = product.weight, product.bias
         if self.heterogeneity is not None:
-            from delaykit.decaying import DecayEngine
-
-            assert product.weight is not None
-            return DecayEngine(self, product.weight, product.bias)
+            own = self.heterogeneity.engine(weight, bias, self.delay)
+            return own or DecayEngine(Decaying(self, weight, bias))
         if self.delay is None:
-            return LineEngine(identity_taps(), product, before=True)
+            return MatrixEngine(identity_taps(weight), weight, bias)
+        own = self.delay.engine(weight, bias)
+        if own is not None:
+            return own
         if isinstance(self.delay, PointDelay):
-            taps = self.delay.kernel().taps(self.delay.delays())
-            if product.weight is not None:
-                return MatrixEngine(taps, product.weight, product.bias)
-            return LineEngine(taps, product, before=self.delay.granularity != "dendritic")
-        assert product.weight is not None
-        return ResponseEngine(self.impulse_response(product.weight), product.bias)
+            return MatrixEngine(self.delay.kernel().taps(self.delay.delays()), weight, bias)
+        return ResponseEngine(self.delay.impulse_response(weight), bias)
+
+    def _line_engine(self, product: Product) -> Engine:
+        if self.delay is None:
+            return LineEngine(identity_taps(next(self.parameters(), None)), product, before=True)
+        assert isinstance(self.delay, PointDelay)
+        taps = self.delay.kernel().taps(self.delay.delays())
+        return LineEngine(taps, product, before=self.delay.granularity != "dendritic")
 
     def check(self) -> None:
         """Validate the parameters of this segment; costs a host sync, so it is done once a segment."""
@@ -239,6 +276,7 @@ class Synapse(nn.Module):
         return self.site.name
 
 
-def identity_taps() -> Taps:
-    """Return the taps of no delay at all: one tap of 1 at tau 0."""
-    return Taps(torch.zeros(1, 1, 1, dtype=torch.int64), torch.ones(1, 1, 1), 0)
+def identity_taps(like: Tensor | None = None) -> Taps:
+    """Return the taps of no delay at all, one tap of 1 at tau 0, on the device and in the dtype of ``like``."""
+    value = torch.ones(1, 1, 1) if like is None else like.new_ones(1, 1, 1)
+    return Taps(value.new_zeros(1, 1, 1, dtype=torch.int64), value, 0)

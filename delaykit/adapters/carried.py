@@ -28,12 +28,17 @@ def carrying_class(state_class: type) -> type:
     """Make the subclass of a state's NamedTuple that has a passenger."""
 
     def replace(self: Any, **changes: Any) -> Any:
-        return carry(state_class(*self)._replace(**changes), self.passenger)  # type: ignore[attr-defined]
+        return carry(state_class(*self)._replace(**changes), self.passenger)
 
     def reduce(self: Any) -> Any:
         return state_class, tuple(self)  # copies and pickles are plain states: histories are not data
 
-    members = {"_replace": replace, "__reduce__": reduce, "__reduce_ex__": lambda self, _: reduce(self), "_dk_base": state_class}
+    members = {
+        "_replace": replace,
+        "__reduce__": reduce,
+        "__reduce_ex__": lambda self, _: reduce(self),
+        "_dk_base": state_class,
+    }
     cls = type(state_class.__name__, (state_class,), members)
     _pytree.register_pytree_node(
         cls, lambda s: (list(s), s.passenger), lambda values, passenger: carry(state_class(*values), passenger)

@@ -123,7 +123,8 @@ class NorseAdapter(NeuronAdapter):
         style = "sequence" if isinstance(module, (SNN, SNNRecurrent)) else "step"
         spots = [_cell_spot(path, slot, module, refusal, self) for slot in slots]
         already = "it has recurrent weights already" if "recurrent" in slots else ""
-        dt_ms = float(module.dt) * 1000 if hasattr(module, "dt") else None
+        dt: Any = getattr(module, "dt", None)
+        dt_ms = None if dt is None else float(dt) * 1000
         neuron = Neuron(path, module, self, style, False, dt_ms, refusal or already)  # type: ignore[arg-type]
         return spots, neuron
 
@@ -138,7 +139,9 @@ class NorseAdapter(NeuronAdapter):
     def given_state(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         return [leaf for leaf in tree_leaves((args[1:], kwargs)) if isinstance(leaf, Tensor)]
 
-    def add_recurrent_(self, neuron: Neuron, synapse: Synapse, attachment: Attachment, weight: Tensor, bias: bool) -> list[Undo]:
+    def add_recurrent_(
+        self, neuron: Neuron, synapse: Synapse, attachment: Attachment, weight: Tensor, bias: bool
+    ) -> list[Undo]:
         return _attach_slot_(neuron.module, "loop", RecurrentLoop(weight, bias, synapse), attachment)
 
     def dynamics(self, module: nn.Module) -> LIFDynamics | None:
@@ -168,7 +171,11 @@ def _sequential_spots(path: str, module: Any, adapter: NeuronAdapter) -> list[Sp
     for name, child in module.named_children():
         where = ".".join(p for p in (path, name) if p)
         if isinstance(child, nn.Linear):
-            spots.append(Spot(where, "", child, child.in_features, child.out_features, carried=True, adapter=_Inside(module, name)))
+            spots.append(
+                Spot(
+                    where, "", child, child.in_features, child.out_features, carried=True, adapter=_Inside(module, name)
+                )
+            )
         elif isinstance(child, CONVOLUTIONS):
             size = child.in_channels, child.out_channels
             spots.append(Spot(where, "", child, *size, has_matrix=False, carried=True, adapter=_Inside(module, name)))

@@ -15,13 +15,15 @@ from delaykit.wrapping import survey
 from delaykit.wrapping.connections import Attachment
 from delaykit.wrapping.plan import Plan, SitePlan, plan
 from delaykit.wrapping.retype import retype_
-from delaykit.wrapping.root import Undo, WrappedRoot, Wrapping, wrapping_of
+from delaykit.wrapping.root import WrappedRoot, Wrapping, wrapping_of
 from delaykit.wrapping.state import NeuronWatch, RootScope
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def wrap_(net: Net, rules: Mapping[str, Any] | Plan, example: Any = None, generator: torch.Generator | None = None) -> Net:
+def wrap_(
+    net: Net, rules: Mapping[str, Any] | Plan, example: Any = None, generator: torch.Generator | None = None
+) -> Net:
     """Put delays, time constants or pruning into the connections of ``net``, in place; return ``net``.
 
     Every module keeps its identity, name and parameters; base checkpoints still load, :func:`unwrap_` takes all back.
@@ -66,7 +68,9 @@ def wrap_(net: Net, rules: Mapping[str, Any] | Plan, example: Any = None, genera
     return net
 
 
-def wrap(net: Net, rules: Mapping[str, Any] | Plan, example: Any = None, generator: torch.Generator | None = None) -> Net:
+def wrap(
+    net: Net, rules: Mapping[str, Any] | Plan, example: Any = None, generator: torch.Generator | None = None
+) -> Net:
     """Wrap a deep copy of ``net`` and return it; ``net`` stays bare. Arguments as in :func:`wrap_`.
 
     An ``example`` that is a callable must not refer to ``net`` itself: pass a batch or arguments here.
@@ -99,7 +103,9 @@ def unwrap_(net: Net) -> Net:
     """
     wrapping = wrapping_of(net)
     if wrapping is None:
-        raise ConfigError("model", "a model that is not wrapped", "the model given to dk.wrap_", "unwrap the root, not a part of it")
+        raise ConfigError(
+            "model", "a model that is not wrapped", "the model given to dk.wrap_", "unwrap the root, not a part of it"
+        )
     from delaykit.wrapping.retype import untype_
 
     for undo in reversed(wrapping.undo):
@@ -166,7 +172,9 @@ def _known_watches(wrapping: Wrapping) -> dict[int, NeuronWatch]:
 def _check_fits(net: nn.Module, todo: Plan) -> None:
     present = {id(m) for m in net.modules()}
     if any(id(entry.spot.module) not in present for entry in todo.sites):
-        raise ConfigError("plan", "a plan made for another model", "a plan of this very model", "call dk.plan(net, ...) on it")
+        raise ConfigError(
+            "plan", "a plan made for another model", "a plan of this very model", "call dk.plan(net, ...) on it"
+        )
 
 
 def _moved(todo: Plan, old: nn.Module, new: nn.Module) -> Plan:
@@ -174,7 +182,10 @@ def _moved(todo: Plan, old: nn.Module, new: nn.Module) -> Plan:
     import dataclasses
 
     twins = dict(new.named_modules(remove_duplicate=False))
-    sites = [dataclasses.replace(e, spot=dataclasses.replace(e.spot, module=twins[_path(old, e.spot.module)])) for e in todo.sites]
+    sites = [
+        dataclasses.replace(e, spot=dataclasses.replace(e.spot, module=twins[_path(old, e.spot.module)]))
+        for e in todo.sites
+    ]
     neurons = {p: dataclasses.replace(n, module=twins[_path(old, n.module)]) for p, n in todo.neurons.items()}
     return Plan(tuple(sites), todo.issues, neurons)
 

@@ -88,7 +88,9 @@ def load(net: nn.Module, path: str | os.PathLike[str], example: Any = None) -> n
             unwrap_(net)
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(str(base), f"a checkpoint that does not fit this model ({error})", "the model it was saved from") from error
+        raise CheckpointError(
+            str(base), f"a checkpoint that does not fit this model ({error})", "the model it was saved from"
+        ) from error
     return net
 
 
@@ -107,7 +109,9 @@ def _rules(meta: dict[str, Any], base: Path) -> dict[str, Any]:
         configs = [_config(c, base) for c in site["components"]]
         if site.get("streams", 1) != 1:
             fix = "wrap the model with dk.wrap_(net, rules, example=...) first, then load"
-            raise CheckpointError(str(base), f"{site['site']!r}, a layer shared by several streams", "a wrapped model", fix)
+            raise CheckpointError(
+                str(base), f"{site['site']!r}, a layer shared by several streams", "a wrapped model", fix
+            )
         if "recurrent" in site:
             new = site["recurrent"]
             weight = torch.zeros(int(new["size"]), int(new["size"]))
@@ -122,7 +126,7 @@ def _config(record: dict[str, Any], base: Path) -> ComponentConfig:
         config = registry.resolve(record["kind"], record["name"])
     except DelaykitError as error:
         raise CheckpointError(str(base), f"component {record['name']!r}: {error}", "an installed component") from error
-    return config.from_json(record["config"])  # type: ignore[attr-defined, no-any-return]
+    return config.from_json(record["config"])  # type: ignore[attr-defined]
 
 
 def _fill(net: nn.Module, tensors: dict[str, Tensor], base: Path) -> None:
@@ -130,13 +134,19 @@ def _fill(net: nn.Module, tensors: dict[str, Tensor], base: Path) -> None:
     missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     if missing or unknown:
         found = f"missing {missing[:3]} and unknown {unknown[:3]}"
-        raise CheckpointError(str(base), found, "the same sites and components", "wrap the model as it was wrapped when saved")
+        raise CheckpointError(
+            str(base), found, "the same sites and components", "wrap the model as it was wrapped when saved"
+        )
     for key, value in own.items():
         if value.shape != tensors[key].shape:
             found = f"{key} of shape {tuple(tensors[key].shape)}"
-            raise CheckpointError(str(base), found, f"shape {tuple(value.shape)}", "load into the model it was saved from")
+            raise CheckpointError(
+                str(base), found, f"shape {tuple(value.shape)}", "load into the model it was saved from"
+            )
         if not bool(torch.isfinite(tensors[key]).all()):
-            raise CheckpointError(str(base), f"{key} with NaN or infinite values", "finite values", "use an older checkpoint")
+            raise CheckpointError(
+                str(base), f"{key} with NaN or infinite values", "finite values", "use an older checkpoint"
+            )
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(tensors[key])
@@ -161,7 +171,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(str(path), "no such file", "a checkpoint written by dk.save") from None
     except (ValueError, OSError) as error:
-        raise CheckpointError(str(path), f"a file that is not JSON ({error})", "a checkpoint written by dk.save") from None
+        raise CheckpointError(
+            str(path), f"a file that is not JSON ({error})", "a checkpoint written by dk.save"
+        ) from None
     if not isinstance(meta, dict) or meta.get("writer") != "delaykit" or not isinstance(meta.get("format"), int):
         raise CheckpointError(str(path), "JSON that delaykit did not write", "a checkpoint written by dk.save")
     if meta["format"] > FORMAT:

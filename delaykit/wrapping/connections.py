@@ -40,7 +40,8 @@ class Attachment:
         self.watch, self.owner, self.owned = watch, owner, owned
         self.history = History()
         self.off = False
-        scope.histories.append(self.history)
+        if timing.policy == "root":
+            scope.histories.append(self.history)
         if watch is not None and not owned:
             watch.followers.append(self.history)
 
@@ -112,7 +113,9 @@ def carried_history(where: str, state: Any) -> History:
     if state is None:
         return History()
     if not isinstance(state, CarriedState):
-        raise HistoryError(where, f"a state of type {type(state).__name__}", "None or the state of the step before", "pass None first")
+        raise HistoryError(
+            where, f"a state of type {type(state).__name__}", "None or the state of the step before", "pass None first"
+        )
     if state.age != state.history.age:
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "start both sequences from None"
@@ -134,9 +137,12 @@ def run_connection(module: Any, attachment: Attachment, product: Product, input:
     return step_connection(module.dk, attachment, product, input, history)
 
 
-@torch.compiler.disable
-def step_connection(synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History) -> Tensor:
+def step_connection(
+    synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
+) -> Tensor:
     """Run one time step: (..., pre, *space) -> (..., post, *space)."""
+    if torch.compiler.is_compiling():
+        return _uncompiled_step(synapse, attachment, product, input, history)
     spikes = _checked(synapse, attachment.where, product, input)
     lead = spikes.shape[: spikes.ndim - 1 - product.space]
     batch = spikes.reshape(-1, *spikes.shape[len(lead) :])
@@ -144,12 +150,20 @@ def step_connection(synapse: Synapse, attachment: Attachment, product: Product, 
     return output.reshape(*lead, *output.shape[1:])
 
 
+@torch.compiler.disable
+def _uncompiled_step(*arguments: Any) -> Tensor:
+    """Take the step outside the compiler: a history is a side effect, so a compiled loop breaks its graph here."""
+    return step_connection(*arguments)
+
+
 def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:
     """Run a whole sequence whose time runs along ``time_dim``."""
     spikes = _checked(synapse, where, product, input).movedim(time_dim, 0)
     lead = spikes.shape[1 : spikes.ndim - 1 - product.space]
     if spikes.ndim < 2 + product.space:
-        raise ShapeError(where, f"input of shape {tuple(input.shape)}", "a sequence (time, batch, channel)", "add the time dimension")
+        raise ShapeError(
+            where, f"input of shape {tuple(input.shape)}", "a sequence (time, batch, channel)", "add the time dimension"
+        )
     batch = spikes.reshape(spikes.shape[0], -1, *spikes.shape[1 + len(lead) :])
     output = synapse.engine(product).sequence(batch)
     return output.reshape(output.shape[0], *lead, *output.shape[2:]).movedim(0, time_dim)
@@ -158,7 +172,9 @@ def sequence_connection(synapse: Synapse, where: str, product: Product, input: T
 def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> Tensor:
     channel_dim = -1 - product.space
     if not isinstance(input, Tensor) or not input.is_floating_point():
-        found = f"input of dtype {input.dtype}" if isinstance(input, Tensor) else f"input of type {type(input).__name__}"
+        found = (
+            f"input of dtype {input.dtype}" if isinstance(input, Tensor) else f"input of type {type(input).__name__}"
+        )
         raise ShapeError(where, found, "a floating point tensor", "convert spikes with .float()")
     if input.ndim < 1 + product.space or input.shape[channel_dim] != synapse.site.pre:
         wanted = "(..., channel" + ", space" * product.space + f") with {synapse.site.pre} channels"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,17 +42,20 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
         ConfigError: there are none.
     """
     found = []
+    module: Any
     for module in net.modules():
         if has_mixin(module, DelayedConnection) or "_dk" in module.__dict__:
             attachment = module.__dict__["_dk"]
-            found.append(Wrapped(attachment.where, module._modules["dk"], attachment, getattr(module, "weight", None)))
+            found.append(Wrapped(attachment.where, module.dk, attachment, getattr(module, "weight", None)))
         elif has_mixin(module, CarriedCell):
             for slot, attachment in module.__dict__["_dk_sites"].items():
                 found.append(_in_cell(module, slot, attachment))
         elif has_mixin(module, WatchedNeuron) and "_dk_loop" in module.__dict__:
             found.append(_loop(module._modules["dk"], module.__dict__["_dk_loop"]))
     if not found:
-        raise ConfigError("model", "no wrapped connection", "a model given to dk.wrap_", "call dk.wrap_(net, rules, example=...)")
+        raise ConfigError(
+            "model", "no wrapped connection", "a model given to dk.wrap_", "call dk.wrap_(net, rules, example=...)"
+        )
     return found
 
 
@@ -148,7 +152,9 @@ class Status:
     def __str__(self) -> str:
         rows = [("site", "components", "trainable", "density", "reset")]
         for s in self.sites:
-            rows.append((s.name, s.components, str(s.trainable), "-" if s.density is None else f"{s.density:.2f}", s.reset))
+            rows.append(
+                (s.name, s.components, str(s.trainable), "-" if s.density is None else f"{s.density:.2f}", s.reset)
+            )
         widths = [max(len(r[k]) for r in rows) for k in range(5)]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows)
 

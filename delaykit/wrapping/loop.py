@@ -21,7 +21,7 @@ class RecurrentLoop(nn.Module):
 
     def __init__(self, weight: Tensor, bias: bool, synapse: Synapse) -> None:
         super().__init__()
-        self.connection = nn.Linear(*weight.shape, bias=bias, device="meta")
+        self.connection = nn.Linear(weight.shape[1], weight.shape[0], bias=bias, device="meta")
         self.connection.weight = nn.Parameter(weight)
         if bias:
             self.connection.bias = nn.Parameter(weight.new_zeros(weight.shape[0]))

@@ -154,7 +154,9 @@ def _plan_site(
     return SitePlan(site, spot, rule.components, decision.timing, decision.follows)
 
 
-def _plan_recurrent(net: nn.Module, neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:
+def _plan_recurrent(
+    net: nn.Module, neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]
+) -> SitePlan:
     name = f"{neuron.path}.recurrent"
     reason = neuron.recurrent_refusal
     if not reason and any(s.name == name for s in spots):
@@ -164,7 +166,16 @@ def _plan_recurrent(net: nn.Module, neuron: Neuron, rule: Recurrent, trace: Trac
     if reason:
         raise survey.refused(neuron.path, type(neuron.module).__name__, "a step neuron without recurrence", reason)
     size = survey.neuron_size(neuron, rule, trace)
-    spot = Spot(neuron.path, "recurrent", neuron.module, size, size, recurrent=True, owner=neuron.path, carried=not neuron.follows)
+    spot = Spot(
+        neuron.path,
+        "recurrent",
+        neuron.module,
+        size,
+        size,
+        recurrent=True,
+        owner=neuron.path,
+        carried=not neuron.follows,
+    )
     decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
     site = Site(name, size, size, True, True, neuron.path, neuron.dt_ms)
     return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule)

@@ -33,7 +33,7 @@ def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
 def retype_(module: nn.Module, mixin: type) -> None:
     """Put ``mixin`` in front of the module's class, in place; mixins stack."""
     base, mixins = original_class(module), tuple(getattr(type(module), "_dk_mixins", ()))
-    module.__class__ = retyped_class(base, (*mixins, mixin))
+    module.__class__ = retyped_class(base, (*mixins, mixin))  # type: ignore[arg-type]
 
 
 def untype_(module: nn.Module) -> None:
@@ -58,5 +58,5 @@ def _reduce_ex(self: nn.Module, protocol: int) -> tuple[Any, ...]:
 
 
 def _revive(base: type, mixins: tuple[type, ...]) -> Any:
-    cls = retyped_class(base, mixins)
+    cls: Any = retyped_class(base, mixins)
     return cls.__new__(cls)

@@ -49,16 +49,22 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     """
     found = _find(neuron)
     if currents.ndim < 3 or not currents.is_floating_point():
-        raise ShapeError("rollout", f"{currents.dtype} currents of shape {tuple(currents.shape)}", "floats (time, batch, post)")
+        raise ShapeError(
+            "rollout", f"{currents.dtype} currents of shape {tuple(currents.shape)}", "floats (time, batch, post)"
+        )
     parts = _parts(neuron)
     dynamics = found.adapter.dynamics(neuron)
     if dynamics is None or parts is None or currents.ndim != 3:
         if recurrent_mask is not None:
-            raise ConfigError("rollout", "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family")
+            raise ConfigError(
+                "rollout", "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
+            )
         return _step_by_step(found, currents)
     weight, bias, taps, drive = parts
     if drive is not None:
-        currents = delayed_linear(currents, drive[0], drive[1], None) if drive[1] else nn.functional.linear(currents, drive[0])
+        currents = (
+            delayed_linear(currents, drive[0], drive[1], None) if drive[1] else nn.functional.linear(currents, drive[0])
+        )
     spikes, membrane, _ = fused_rollout(currents, weight, bias, taps, dynamics, recurrent_mask=recurrent_mask)
     return spikes, membrane
 
@@ -69,7 +75,9 @@ def _find(neuron: nn.Module) -> Neuron:
         if found is not None and found.style == "step":
             return found
     kind = type(neuron).__name__
-    raise ConfigError("rollout", kind, "a snnTorch neuron or Norse cell that is called step by step", "pass the neuron, not the net")
+    raise ConfigError(
+        "rollout", kind, "a snnTorch neuron or Norse cell that is called step by step", "pass the neuron, not the net"
+    )
 
 
 Parts = tuple[Tensor | None, Tensor | None, Taps | None, tuple[Tensor, Taps | None] | None]

@@ -85,7 +85,9 @@ class Recurrent:
 Rule = ComponentConfig | tuple[ComponentConfig, ...] | At | Recurrent
 
 
-def select(rules: Mapping[str, Rule], sites: Iterable[str], neurons: Iterable[str]) -> tuple[dict[str, Any], list[DelaykitError]]:
+def select(
+    rules: Mapping[str, Rule], sites: Iterable[str], neurons: Iterable[str]
+) -> tuple[dict[str, Any], list[DelaykitError]]:
     """Match every rule against site and neuron names; a later rule wins where two match.
 
     Returns:
@@ -95,7 +97,9 @@ def select(rules: Mapping[str, Rule], sites: Iterable[str], neurons: Iterable[st
     chosen: dict[str, Any] = {}
     problems: list[DelaykitError] = []
     if not isinstance(rules, Mapping) or not rules:
-        problems.append(ConfigError("rules", repr(rules), "a dict {site pattern: component}", "e.g. {'fc*': FreeDelay()}"))
+        problems.append(
+            ConfigError("rules", repr(rules), "a dict {site pattern: component}", "e.g. {'fc*': FreeDelay()}")
+        )
         return chosen, problems
     for pattern, value in rules.items():
         try:
@@ -122,7 +126,10 @@ def _configs(where: str, components: tuple[Any, ...]) -> tuple[ComponentConfig, 
     for component in components:
         if not isinstance(component, ComponentConfig):
             raise ConfigError(
-                where, repr(component), "component configs such as FreeDelay('axonal')", "pass an instance of a component config"
+                where,
+                repr(component),
+                "component configs such as FreeDelay('axonal')",
+                "pass an instance of a component config",
             )
     return components
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from delaykit.errors import HistoryError
-from delaykit.functional.tape import Tape
 
 if TYPE_CHECKING:
-    from delaykit.synapse import Engine, Product, Synapse
+    from delaykit.synapse import Engine, Product, Stepper, Synapse
 
 Policy = Literal["root", "follow", "carried", "manual"]
 POLICIES: tuple[str, ...] = ("root", "follow", "carried", "manual")
@@ -138,7 +137,7 @@ class History:
     def clear(self) -> None:
         """Forget everything."""
         self.engine: Engine | None = None
-        self.tapes: list[Tape | None] = []
+        self.tapes: list[Stepper | None] = []
         self._kinds: list[Any] = []
         self.moment: tuple[Any, Any] | None = None
         self.age = 0
@@ -199,4 +198,3 @@ class History:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return History, ()
-

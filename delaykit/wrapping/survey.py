@@ -61,9 +61,17 @@ def refuse_model(net: nn.Module) -> list[DelaykitError]:
         fix = "use DistributedDataParallel: wrap the inner model with delaykit, then DDP"
         return [ConfigError("model", "nn.DataParallel", "a plain model: replicas would share no history", fix)]
     if isinstance(net, nn.parallel.DistributedDataParallel):
-        return [ConfigError("model", kind, "the inner model", "first dk.wrap_(model, ...), then DistributedDataParallel(model)")]
+        return [
+            ConfigError(
+                "model", kind, "the inner model", "first dk.wrap_(model, ...), then DistributedDataParallel(model)"
+            )
+        ]
     if hasattr(net, "_orig_mod"):
-        return [ConfigError("model", "a compiled model", "the eager model", "first dk.wrap_(model, ...), then torch.compile(model)")]
+        return [
+            ConfigError(
+                "model", "a compiled model", "the eager model", "first dk.wrap_(model, ...), then torch.compile(model)"
+            )
+        ]
     if isinstance(net, torch.jit.ScriptModule):
         return [ConfigError("model", "a TorchScript module", "the eager model", "wrap the model before scripting it")]
     if not isinstance(net, nn.Module):
@@ -76,7 +84,9 @@ def refuse_spot(net: nn.Module, spot: Spot) -> None:
     where, found = spot.name, type(spot.module).__name__
     child = spot.module._modules.get("dk")
     if isinstance(child, Synapse) or (child is not None and spot.slot in child._modules):
-        raise ConfigError(where, "a wrapped connection", "a bare one", "call dk.unwrap_(net) first, then wrap with all rules")
+        raise ConfigError(
+            where, "a wrapped connection", "a bare one", "call dk.unwrap_(net) first, then wrap with all rules"
+        )
     if spot.refusal:
         raise refused(where, found, "a connection that adds its input linearly", spot.refusal)
     if parametrize.is_parametrized(spot.module):
@@ -97,7 +107,9 @@ def channels(spot: Spot, trace: Trace | None) -> tuple[int, int]:
         return spot.pre, spot.post
     calls = (trace.sites if trace else {}).get(spot.name, [])
     if not calls or not calls[0].input_shape:
-        raise ShapeError(spot.name, "a connection whose size only a run can tell", "an example run that calls it", "pass example=")
+        raise ShapeError(
+            spot.name, "a connection whose size only a run can tell", "an example run that calls it", "pass example="
+        )
     return calls[0].input_shape[-1], calls[0].input_shape[-1]
 
 
@@ -107,7 +119,9 @@ def neuron_size(neuron: Neuron, rule: Recurrent, trace: Trace | None) -> int:
         return rule.weight.shape[0]
     calls = trace.neurons.get(neuron.path, []) if trace else []
     if not calls:
-        raise ShapeError(neuron.path, "a neuron whose size only a run can tell", "an example run that calls it", "pass example=")
+        raise ShapeError(
+            neuron.path, "a neuron whose size only a run can tell", "an example run that calls it", "pass example="
+        )
     if len(calls[0].input_shape) != 2:
         found = f"input of shape {calls[0].input_shape}"
         raise ShapeError(neuron.path, found, "(batch, neuron)", "dk.Recurrent joins flat layers only")

@@ -60,7 +60,9 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"), neuron)
     if reset == "carried":
-        raise ConfigError(spot.name, "reset='carried'", "a connection inside Norse's SequentialState", "use reset='auto'")
+        raise ConfigError(
+            spot.name, "reset='carried'", "a connection inside Norse's SequentialState", "use reset='auto'"
+        )
     if calls_a_root > 1 and reset in ("auto", "root"):
         return Decision(Timing("root", None, streams), neuron)
     if reset in ("manual", "root"):
@@ -78,7 +80,9 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
         return Decision(Timing(reset), owner, owner)  # type: ignore[arg-type]
     calls = trace.neurons.get(owner, []) if trace is not None else []
     if not calls:
-        raise ConfigError(spot.name, "no example run that calls its neuron", "an example", "pass example=, or dk.At(..., reset=)")
+        raise ConfigError(
+            spot.name, "no example run that calls its neuron", "an example", "pass example=, or dk.At(..., reset=)"
+        )
     assert trace is not None
     chains = _chains(calls)
     order = [chains[c.number] for c in calls]
@@ -106,7 +110,11 @@ def _followed(spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str 
     """Decide for a loop outside the model: the history is tied to a neuron whose reset can be seen."""
     leader = neuron or next((path for path in trace.order if neurons[path].follows), None)
     if leader is None or not neurons[leader].follows:
-        what = f"neuron {leader!r} ({type(neurons[leader].module).__name__})" if leader else "no neuron that delaykit knows"
+        what = (
+            f"neuron {leader!r} ({type(neurons[leader].module).__name__})"
+            if leader
+            else "no neuron that delaykit knows"
+        )
         found = f"a time loop outside the model and {what}, whose reset cannot be seen"
         raise HistoryError(spot.name, found, "a loop inside the model, or a snnTorch neuron to follow", ASK_MANUAL)
     if any(call.given == "fresh" for call in trace.neurons[leader]):
@@ -182,5 +190,7 @@ def _sequence(spot: Spot, call: Call, time_dim: int) -> Timing:
     rank = len(call.input_shape) - 1 - space
     if not -len(call.input_shape) <= time_dim < len(call.input_shape) or time_dim % len(call.input_shape) >= rank:
         expected = f"a dimension before the channel of an input of shape {call.input_shape}"
-        raise ShapeError(spot.name, f"time_dim={time_dim}", expected, "time comes first in Norse and in snnTorch's sequence neurons")
+        raise ShapeError(
+            spot.name, f"time_dim={time_dim}", expected, "time comes first in Norse and in snnTorch's sequence neurons"
+        )
     return Timing("manual", time_dim % len(call.input_shape))
