@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ConfigError
+from delaykit.functional.second_differences import triangle_taps
 from delaykit.functional.taps import Taps
 
 NORMALIZE_EPSILON = 1e-7
@@ -90,10 +91,10 @@ def _around(center: Tensor, radius: int) -> Tensor:
     return center + step.view(-1, *[1] * center.dim())
 
 
-def _masked(tau: Tensor, value: Tensor, keep: Tensor, center: Tensor, order: int = 0) -> Taps:
+def _masked(tau: Tensor, value: Tensor, keep: Tensor, center: Tensor) -> Taps:
     """Switch off the taps that are not kept: value 0, no gradient, index of the centre (which a backend may skip)."""
     index = torch.where(keep, tau, center).clamp(min=0).to(torch.int64)
-    return Taps(index, torch.where(keep, value, torch.zeros_like(value)), order)
+    return Taps(index, torch.where(keep, value, torch.zeros_like(value)))
 
 
 def _tent_response(delays: Tensor, width: float | Tensor, depth: int | None, normalize: bool) -> Tensor:
@@ -195,43 +196,12 @@ class Triangle(Kernel):
         else:
             spread = self.spread.double()
         delays, width = torch.broadcast_tensors(delays.double(), 1 + spread)
-        return _second_differences(delays, width, self.normalize)
+        return triangle_taps(delays, width, NORMALIZE_EPSILON if self.normalize else None)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`. Host sync where the spread is a tensor."""
         spread = self.spread.detach().max().item() if isinstance(self.spread, Tensor) else self.spread
         return math.floor(max_delay + 1 + spread) + 1
-
-
-def _second_differences(delays: Tensor, width: Tensor, normalize: bool) -> Taps:
-    """List h[tau] - 2 h[tau-1] + h[tau-2] of a triangle restricted to tau >= 0.
-
-    A triangle has kinks at d - s, d and d + s; a kink at x touches the differences at c, c+1, c+2 with c = round(x).
-    Where the left kink is cut off by causality its three places move to tau = 0, 1, 2 and hold the cut itself.
-    """
-    with torch.no_grad():
-        kinks = torch.stack([delays - width, delays, delays + width])
-        first = kinks.round().clamp(min=0)
-        last_taken = torch.cat([torch.full_like(first[:1], -1.0), first[:2] + 2])  # the kinks come in order
-        tau = _around(first + 1, 1)  # (3 places, 3 kinks, A, B)
-        nearest = (tau.unsqueeze(2) - 1 - kinks).abs().amin(2)
-        keep = (tau > last_taken) & ((tau <= 1) | (nearest <= 1))
-    tau, keep = tau.flatten(0, 1), keep.flatten(0, 1)
-
-    def height(at: Tensor) -> Tensor:
-        return torch.where(at >= 0, (width - (at - delays).abs()).clamp(min=0), torch.zeros_like(at))
-
-    value = height(tau) - 2 * height(tau - 1) + height(tau - 2)
-    with torch.no_grad():  # the same numbers without the rounding noise of three large terms: a kink is a tent
-        left, middle, right = ((1 - (tau - 1 - kink).abs()).clamp(min=0) for kink in kinks)
-        exact = torch.where(tau <= 1, value, left - 2 * middle + right)
-    value = torch.where(keep, value + (exact - value).detach(), torch.zeros_like(value))
-    if normalize:  # sum of the twice-running sum: half the second moment, as the zeroth and the first vanish
-        area = (value * (tau - first[1]) ** 2).sum(0) / 2
-        value = value / (area + NORMALIZE_EPSILON)
-    else:
-        value = value / width**2
-    return _masked(tau, value, keep, first[1] + 1, order=2)
 
 
 @dataclasses.dataclass(frozen=True)

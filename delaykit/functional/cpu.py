@@ -14,8 +14,8 @@ from torch import Tensor
 from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
 
-BLOCK = 1024  # numbers of a row handled before the next row, so that all input rows of a block stay in the cache
-EVENT_DENSITY = {torch.float32: 0.03, torch.float64: 0.06}  # below, a list of events beats a vectorised row
+BLOCK_BYTES = 8192  # of a row handled before the next row, so that all input rows of a block stay in the cache
+EVENT_DENSITY = {torch.float32: 0.025, torch.float64: 0.05}  # below, a list of events beats a vectorised row
 
 
 @register("tap_filter", "cpu")
@@ -53,7 +53,7 @@ def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Ten
         in_threads(lambda first, last: _scatter_events(*given, first, last), len(rows), work)
     else:
         source, start, step = _padded_rows(x, index, causal)
-        operands = (source.ravel(), source.shape[1], start, step, *taps, rows, BLOCK)
+        operands = (source.ravel(), source.shape[1], start, step, *taps, rows, BLOCK_BYTES // rows.itemsize)
         in_threads(lambda first, last: _mix_rows(*operands, first, last), len(rows), work)
     return out.T.reshape(time, batch, -1)
 
@@ -72,7 +72,7 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
         in_threads(lambda first, last: _gather_events(*given, first, last), len(target), work)
     else:
         source, start, step = _padded_rows(x, index, True)
-        operands = (source.ravel(), source.shape[1], start, step, taps, target, result, BLOCK)
+        operands = (source.ravel(), source.shape[1], start, step, taps, target, result, BLOCK_BYTES // result.itemsize)
         in_threads(lambda first, last: _dot_rows(*operands, first, last), len(target), work)
     return out
 
@@ -182,8 +182,8 @@ def _mix_rows(source, stride, start, step, index, value, out, block, first, last
         end = min(length, begin + block)
         for r in range(first, last):
             count = 0
-            for m in range(taps):
-                for q in range(inputs):
+            for q in range(inputs):
+                for m in range(taps):
                     offset = start + step * index[m, r, q]
                     if value[m, r, q] != 0 and 0 <= offset <= stride - length and reach:
                         weight[count], where[count] = value[m, r, q], q * stride + offset + begin
@@ -262,18 +262,22 @@ def _scatter_events(first_event, position, size, batch, index, value, out, first
                         target[arrival] += weight * size[event]
 
 
-@compiled()
+@compiled(fastmath=("contract", "reassoc", "nsz"))
 def _gather_events(first_event, position, size, batch, index, target, out, first, last):  # type: ignore[no-untyped-def]
     """Sum ``target[r]`` over the arrivals of row q's events."""
     taps, _, inputs = index.shape
     for r in range(first, last):
         y = target[r]
-        for m in range(taps):
-            for q in range(inputs):
-                delay, total = index[m, r, q] * batch, out.dtype.type(0)
-                for event in range(first_event[q], first_event[q + 1]):
-                    arrival = position[event] + delay
-                    if arrival >= y.shape[0]:
+        for q in range(inputs):
+            where, sizes = position[first_event[q] : first_event[q + 1]], size[first_event[q] : first_event[q + 1]]
+            for m in range(taps):
+                delay, total, repeated = index[m, r, q] * batch, out.dtype.type(0), False
+                for earlier in range(m):
+                    if index[earlier, r, q] == index[m, r, q]:
+                        total, repeated = out[earlier, r, q], True
                         break
-                    total += y[arrival] * size[event]
+                if not repeated:
+                    in_time = np.searchsorted(where, y.shape[0] - delay)
+                    for event in range(in_time):
+                        total += y[where[event] + delay] * sizes[event]
                 out[m, r, q] = total

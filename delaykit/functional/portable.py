@@ -125,7 +125,8 @@ def decay_filter_gradient(x: Tensor, y: Tensor, decay: Tensor, weight: Tensor) -
     """Pull ``y``, the gradient of :func:`decay_filter`'s output, back to ``x``, ``decay`` and ``weight``.
 
     Backward sweep: ``P[t] = decay P[t+1] + y[t]``, ``dx[t] = sum_j weight P``. Forward sweep:
-    ``E[t] = decay E[t-1] + X[t-1]``, ``dweight = sum y X``, ``ddecay = weight sum y E``. The weight is factored out and nothing is divided by the decay.
+    ``E[t] = decay E[t-1] + X[t-1]``, ``dweight = sum y X``, ``ddecay = weight sum y E``.
+    The weight is factored out, and nothing is divided by the decay.
     """
     grad_x, grad_decay, grad_weight = torch.zeros_like(x), torch.zeros_like(decay), torch.zeros_like(weight)
     for rows in _row_chunks(x, weight):

@@ -66,6 +66,10 @@ class Taps(NamedTuple):
 
     def is_identity(self) -> bool:
         """Tell whether every response is exactly 1 at tau 0 and 0 elsewhere. Host sync."""
+        one_synapse = Taps(self.index[:, :1, :1], self.value[:, :1, :1], self.order)  # a cheap way to a common no
+        return one_synapse._all_identities() and self._all_identities()
+
+    def _all_identities(self) -> bool:
         expected = [1.0, -2.0, 1.0] if self.order == 2 else [1.0]
         zero = torch.zeros_like(self.value)
         wrong = torch.where(self.index >= len(expected), self.value, zero).ne(0).any()
