@@ -187,7 +187,7 @@ class Tape(ABC):
         segment, self._segment, self._token = self._segment, None, None
         if segment is not None:
             self._past = segment.history.newest(segment.keep)
-            self._forgot |= segment.history.forgot or len(self._past) < segment.history.size - segment.history.pad
+            self._forgot |= segment.history.forgot or self._past.shape[1] < segment.history.size - segment.history.pad
 
     def _rebind(self) -> None:
         self.detach()
@@ -206,7 +206,7 @@ class Tape(ABC):
         with torch.inference_mode(False), torch.no_grad():
             operator = self._operator(x)
             reach = operator.filter.reach
-            kept = 0 if self._past is None else len(self._past)
+            kept = 0 if self._past is None else self._past.shape[1]
             if self._forgot and reach - 1 > kept:
                 raise HistoryError(
                     type(self).__name__,

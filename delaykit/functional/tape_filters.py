@@ -1,4 +1,4 @@
-"""The three filters a tape can run, one time step at a call, over rows ``(channel, chunk)`` (see ``tape_history``).
+"""The three filters a tape can run, one time step at a call, over histories ``(channel, time, chunk)``.
 
 Each reads backward in time for the output, ``y[t] = sum_tau K[tau] x[t - tau]``, forward in time for the input
 gradient, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``, and correlates both streams once for its own parameters,
@@ -28,11 +28,16 @@ class Filter(ABC):
 
     @abstractmethod
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
-        """Filter ``(rows, inputs, chunk)`` at ``row`` into ``out (outputs, batch, space)``."""
+        """Filter ``(inputs, time, chunk)`` at ``row`` into ``out (outputs, batch, space)``."""
 
     @abstractmethod
     def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
-        """Apply the anti-causal twin to gradients ``(rows, outputs, chunk)``, into ``out (inputs, batch, space)``."""
+        """Apply the anti-causal twin to gradients ``(outputs, time, chunk)``, into ``out (inputs, batch, space)``."""
+
+    def read_all(self, rows: Tensor, start: int, out: Tensor) -> None:
+        """Filter all steps from ``start`` on into ``out (outputs, time, chunk)``."""
+        for step in range(out.shape[1]):
+            self.read(rows, start + step, out[:, step].unsqueeze(-1))
 
     @abstractmethod
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
@@ -60,20 +65,22 @@ class ChannelFilter(Filter):
         self.reach = int(self.index.max()) + 1
         value = taps.value.detach().reshape(count, -1).expand(count, channels)
         self.value = (value if self.order == 2 else value.to(dtype)).contiguous()
-        channel = torch.arange(channels, device=device)
-        self._behind, self._ahead = channel - self.index * channels, channel + self.index * channels
+        self._behind = -self.index
         self._lines = resolve("tape_lines", device)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
         self._lines(rows, row, self._behind, self.value, out)
 
+    def read_all(self, rows: Tensor, start: int, out: Tensor) -> None:
+        resolve("tape_series", rows.device)(rows, start, self._behind, self.value, out)
+
     def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
-        self._lines(rows, row, self._ahead, self.value, out)
+        self._lines(rows, row, self.index, self.value, out)
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         (value,) = self.parameters
         seen, series = _aligned(gradients, rows, start, stop, self.reach)
-        out = resolve("tap_correlation", rows.device)(series.unsqueeze(1), seen.unsqueeze(1), self.index)
+        out = resolve("tape_correlation", rows.device)(series, seen, self.index)
         layer = value[0].numel() == 1
         return ((out.sum(1) if layer else out).reshape(value.shape).to(value.dtype),)
 
@@ -81,8 +88,8 @@ class ChannelFilter(Filter):
 def _aligned(gradients: Tensor, rows: Tensor, start: int, stop: int, reach: int) -> tuple[Tensor, Tensor]:
     """Cut both streams to the same steps, the oldest that a tap reads included; no gradient belongs to these."""
     low = max(start - reach + 1, 0)
-    gradients[low:start].zero_()
-    return gradients[low:stop], rows[low:stop].to(gradients.dtype)
+    gradients[:, low:start].zero_()
+    return gradients[:, low:stop], rows[:, low:stop].to(gradients.dtype)
 
 
 class SynapseFilter(Filter):
@@ -100,13 +107,11 @@ class SynapseFilter(Filter):
         self.index = taps.index
         self.reach = int(taps.index.max()) + 1
         value = taps.value.detach() if self.order == 2 else taps.value.detach().to(weight.dtype)
-        strength, device = value * weight.detach(), weight.device
-        pre, post = torch.arange(self.inputs, device=device), torch.arange(self.outputs, device=device)
-        behind, ahead = pre - taps.index * self.inputs, post.unsqueeze(1) + taps.index * self.outputs
+        strength = value * weight.detach()
         # (from, to, m): the kernels take one source channel after the other
-        self._behind = behind.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
-        self._ahead = ahead.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
-        self._synapses = resolve("tape_synapses", device)
+        self._behind = -taps.index.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
+        self._ahead = taps.index.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
+        self._synapses = resolve("tape_synapses", weight.device)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
         self._synapses(rows, row, *self._behind, out)
@@ -117,16 +122,13 @@ class SynapseFilter(Filter):
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         value, weight = self.parameters
         seen, series = _aligned(gradients, rows, start, stop, self.reach)
-        overlap = resolve("synapse_correlation", rows.device)(series.transpose(1, 2), seen.transpose(1, 2), self.index)
+        overlap = resolve("synapse_correlation", rows.device)(
+            series.permute(1, 2, 0), seen.permute(1, 2, 0), self.index
+        )
         return (
             (overlap * weight.detach()).to(value.dtype) if value.requires_grad else None,
             (overlap * value.detach()).sum(0).to(weight.dtype) if weight.requires_grad else None,
         )
-
-
-def _flat(rows: Tensor) -> Tensor:
-    """Rows ``(time, channel, chunk)`` as one contiguous series a channel, ``(channel, time * chunk)``."""
-    return rows.transpose(0, 1).flatten(1)
 
 
 class ResponseFilter(Filter):
@@ -140,21 +142,19 @@ class ResponseFilter(Filter):
         self.outputs, self.inputs, self.reach = response.shape
         self.parameters = (response,)
         kernel = response.detach()
-        self._behind = kernel.flip(2).transpose(1, 2).reshape(self.outputs, -1)
-        self._ahead = kernel.permute(1, 2, 0).reshape(self.inputs, -1)
+        self._behind = kernel.flip(2).reshape(self.outputs, -1)
+        self._ahead = kernel.transpose(0, 1).reshape(self.inputs, -1)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
-        out.copy_((self._behind @ rows[row - self.reach + 1 : row + 1].flatten(0, 1)).view(out.shape))
+        out.copy_((self._behind @ rows[:, row - self.reach + 1 : row + 1].flatten(0, 1)).view(out.shape))
 
     def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
-        out.copy_((self._ahead @ rows[row : row + self.reach].flatten(0, 1)).view(out.shape))
+        out.copy_((self._ahead @ rows[:, row : row + self.reach].flatten(0, 1)).view(out.shape))
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         (response,) = self.parameters
-        low, chunk = start - self.reach + 1, rows.shape[2]
-        seen, series = _flat(gradients[start:stop]), _flat(rows[low:stop])
+        seen = gradients[:, start:stop].flatten(1)
         out = torch.empty_like(response, memory_format=torch.contiguous_format)
         for tau in range(self.reach):
-            begin = (start - tau - low) * chunk
-            out[:, :, tau] = seen @ series[:, begin : begin + seen.shape[1]].t()
+            out[:, :, tau] = seen @ rows[:, start - tau : stop - tau].flatten(1).t()
         return (out,)

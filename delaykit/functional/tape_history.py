@@ -1,8 +1,8 @@
-"""The rows a tape remembers: one row a time step, growing while a graph needs them, bounded while none does.
+"""What a tape remembers: one row a time step, growing while a graph needs them, bounded while none does.
 
-A row is laid out ``(channel, chunk)`` with ``chunk = batch * space``: a delay belongs to a channel, so what a tap reads
-is one contiguous chunk, whatever its delay. ``pad`` rows of zeros come first: a tap that reaches back before the first
-spike reads zeros there and needs no mask.
+Laid out ``(channel, time, chunk)`` with ``chunk = batch * space``: a delay belongs to a channel, so what a tap reads is
+one contiguous chunk, neighbouring taps are neighbours in memory, and a whole channel is one series. ``pad`` rows of
+zeros come first: a tap that reaches back before the first spike reads zeros there and needs no mask.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ def empty_rows(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device)
         return torch.empty(shape, dtype=dtype, device=device)
 
 
+def spread(count: int) -> int:
+    """Make the rows of a channel odd in number: a power of two would put all channels into the same cache lines."""
+    return count | 1
+
+
 class History:
     """Remember a stream, one row ``(channel, chunk)`` a step.
 
@@ -30,7 +35,7 @@ class History:
         device: of the rows.
 
     Attributes:
-        rows: buffer ``(capacity, channel, chunk)``; only the first ``size`` rows mean anything.
+        rows: buffer ``(channel, capacity, chunk)``; only the first ``size`` rows mean anything.
         size: rows in use, the pad included.
         forgot: whether rows were dropped.
     """
@@ -38,8 +43,8 @@ class History:
     def __init__(self, channel: int, chunk: int, pad: int, dtype: torch.dtype, device: torch.device) -> None:
         self.pad = self.size = pad
         self.forgot = False
-        self.rows = empty_rows((pad + _SPARE, channel, chunk), dtype, device)
-        self.rows[:pad].zero_()
+        self.rows = empty_rows((channel, spread(pad + _SPARE), chunk), dtype, device)
+        self.rows[:, :pad].zero_()
 
     def reserve(self, keep: int | None = None) -> int:
         """Make room for one more row and return its number.
@@ -47,7 +52,7 @@ class History:
         Args:
             keep: how many of the newest rows must survive; None keeps all.
         """
-        if self.size == self.rows.shape[0]:
+        if self.size == self.rows.shape[1]:
             if keep is not None and self.size - self.pad > 2 * keep:
                 self._forget(keep)
             else:
@@ -56,23 +61,25 @@ class History:
         return self.size - 1
 
     def extend(self, past: Tensor) -> None:
-        """Append rows ``(count, channel, chunk)`` that an earlier segment left."""
-        if self.size + past.shape[0] > self.rows.shape[0]:
-            self._grow(self.size + past.shape[0] + _SPARE)
-        self.rows[self.size : self.size + past.shape[0]].copy_(past)
-        self.size += past.shape[0]
+        """Append rows ``(channel, count, chunk)`` that an earlier segment left."""
+        end = self.size + past.shape[1]
+        if end > self.rows.shape[1]:
+            self._grow(end + _SPARE)
+        self.rows[:, self.size : end].copy_(past)
+        self.size = end
 
     def newest(self, keep: int) -> Tensor:
         """Copy the ``keep`` newest rows, or all if there are fewer."""
-        return self.rows[max(self.pad, self.size - keep) : self.size].clone()
+        return self.rows[:, max(self.pad, self.size - keep) : self.size].clone()
 
     def _grow(self, capacity: int) -> None:
-        grown = empty_rows((capacity, *self.rows.shape[1:]), self.rows.dtype, self.rows.device)
-        grown[: self.size].copy_(self.rows[: self.size])
+        channel, _, chunk = self.rows.shape
+        grown = empty_rows((channel, spread(capacity), chunk), self.rows.dtype, self.rows.device)
+        grown[:, : self.size].copy_(self.rows[:, : self.size])
         self.rows = grown
 
     def _forget(self, keep: int) -> None:
         # Source and target do not overlap: more than 2 * keep rows are in use.
-        self.rows[self.pad : self.pad + keep].copy_(self.rows[self.size - keep : self.size])
+        self.rows[:, self.pad : self.pad + keep].copy_(self.rows[:, self.size - keep : self.size])
         self.size = self.pad + keep
         self.forgot = True

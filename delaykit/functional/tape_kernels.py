@@ -1,7 +1,6 @@
-"""Inner loops of a tape's time step, over rows ``(time, channel, chunk)``; backends ``torch`` and ``cpu`` (Numba).
+"""Inner loops of a tape, over histories ``(channel, time, chunk)``; backends ``torch`` and ``cpu`` (Numba).
 
-Offsets count rows of the flattened ``(time * channel, chunk)`` from the first channel of the current step, so that one
-kernel reads the past for an output and the future for a gradient.
+Offsets are steps, negative into the past: one kernel reads the past for an output and the future for a gradient.
 """
 
 from __future__ import annotations
@@ -16,54 +15,79 @@ from delaykit.functional.compiled import compiled
 
 @register("tape_store", "torch")
 def store(rows: Tensor, row: int, x: Tensor) -> None:
-    """Copy ``x (batch, channel, *space)`` into row ``(channel, chunk)``."""
+    """Copy ``x (batch, channel, *space)`` into ``rows[:, row]``."""
     turned = x.transpose(0, 1)
-    rows[row].view(turned.shape).copy_(turned)
+    rows[:, row].view(turned.shape).copy_(turned)
 
 
 @register("tape_lines", "torch")
 def lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Read ``out[c] = sum_m value[m, c] flat[row * channels + offset[m, c]]``.
+    """Read ``out[c] = sum_m value[m, c] rows[c, row + offset[m, c]]``.
 
     Args:
-        rows: ``(time, channel, chunk)``.
+        rows: ``(channel, time, chunk)``.
         row: the current step.
         offset: int64 ``(m, channel)``.
         value: ``(m, channel)``.
         out: ``(channel, batch, space)``, any strides.
     """
-    channels, chunk = rows.shape[1:]
-    found = rows.view(-1, chunk).index_select(0, offset.flatten() + row * channels).view(*offset.shape, chunk)
-    out.copy_((found * value.unsqueeze(-1)).sum(0).view(out.shape))
+    channel = torch.arange(rows.shape[0], device=rows.device)
+    out.copy_((rows[channel, offset + row] * value.unsqueeze(-1)).sum(0).view(out.shape))
+
+
+@register("tape_series", "torch")
+def series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Do what :func:`lines` does for all steps from ``start`` on; ``out (channel, time, chunk)``."""
+    out.zero_()
+    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
+    step = torch.arange(start, start + out.shape[1], device=rows.device)
+    for m in range(offset.shape[0]):
+        out.addcmul_(rows[channel, step + offset[m].unsqueeze(1)], value[m].view(-1, 1, 1))
 
 
 @register("tape_synapses", "torch")
 def synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Read ``out[a] = sum_{b, m} value[b, a, m] flat[row * channels + offset[b, a, m]]``, one output at a time."""
-    channels, chunk = rows.shape[1:]
-    flat, target = rows.view(-1, chunk), torch.empty(value.shape[1], chunk, dtype=value.dtype, device=rows.device)
+    """Read ``out[a] = sum_{b, m} value[b, a, m] rows[b, row + offset[b, a, m]]``, one output at a time."""
+    target = torch.empty(value.shape[1], rows.shape[2], dtype=value.dtype, device=rows.device)
+    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
     for a in range(value.shape[1]):
-        found = flat.index_select(0, offset[:, a].flatten() + row * channels).to(value.dtype)
+        found = rows[channel, row + offset[:, a]].flatten(0, 1).to(value.dtype)
         torch.mv(found.t(), value[:, a].flatten(), out=target[a])
     out.copy_(target.view(out.shape))
+
+
+@register("tape_correlation", "torch")
+def correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
+    """Correlate ``c[m, c] = sum_t gradients[c, t] . rows[c, t - index[m, c]]``; none where that is before 0."""
+    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
+    step = torch.arange(rows.shape[1], device=rows.device)
+    read = [(rows[channel, (step - k.unsqueeze(1)).clamp(min=0)] * gradients).sum((1, 2)) for k in index]
+    return torch.stack(read)
 
 
 @register("tape_store", "cpu")
 def store_cpu(rows: Tensor, row: int, x: Tensor) -> None:
     """Do what :func:`store` does."""
+    if x.dim() != 2:  # the chunks of maps are contiguous already
+        store(rows, row, x.detach())
+        return
     x = x.detach()
     if x.dtype is not rows.dtype:
         x = x.to(rows.dtype)
-    if x.dim() == 2:
-        _store_channels(rows.numpy(), row, x.contiguous().numpy())
-    else:
-        store(rows, row, x)  # maps are contiguous already
+    _store_channels(rows.numpy(), row, x.contiguous().numpy())
 
 
 @register("tape_lines", "cpu")
 def lines_cpu(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
     """Do what :func:`lines` does."""
     _lines(rows.numpy(), row, offset.numpy(), value.numpy(), out.numpy())
+
+
+@register("tape_series", "cpu")
+def series_cpu(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Do what :func:`series` does."""
+    out.zero_()
+    _series(rows.flatten(1).numpy(), rows.shape[2], start, offset.numpy(), value.numpy(), out.flatten(1).numpy())
 
 
 @register("tape_synapses", "cpu")
@@ -74,11 +98,19 @@ def synapses_cpu(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Ten
     out.copy_(target.view(out.shape))
 
 
+@register("tape_correlation", "cpu")
+def correlation_cpu(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
+    """Do what :func:`correlation` does."""
+    out = torch.zeros(index.shape, dtype=torch.float64)
+    _correlation(rows.numpy(), gradients.numpy(), index.numpy(), out.numpy())
+    return out.to(rows.dtype)
+
+
 @compiled()
 def _store_channels(rows, row, x):  # type: ignore[no-untyped-def]
     batch, channels = x.shape
     for c in range(channels):
-        target = rows[row, c]
+        target = rows[c, row]
         for b in range(batch):
             target[b] = x[b, c]
 
@@ -88,15 +120,13 @@ def _lines(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
     """Sum in a chunk of its own: the output may be strided, and vector units want neighbours."""
     count, channels = offset.shape
     chunk, (_, batch, space) = rows.shape[2], out.shape
-    flat = rows.reshape(-1, chunk)
     total = np.empty(chunk, out.dtype)
     for c in range(channels):
+        total[:] = 0
         for m in range(count):
-            source, weight = flat[row * channels + offset[m, c]], value[m, c]
-            if m == 0:
-                for n in range(chunk):
-                    total[n] = weight * source[n]
-            else:
+            weight = value[m, c]
+            if weight != 0:
+                source = rows[c, row + offset[m, c]]
                 for n in range(chunk):
                     total[n] += weight * source[n]
         for b in range(batch):
@@ -105,17 +135,46 @@ def _lines(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def _series(rows, chunk, start, offset, value, out):  # type: ignore[no-untyped-def]
+    """One shifted multiply-add of whole series for every channel and tap."""
+    count, channels = offset.shape
+    length = out.shape[1]
+    for c in range(channels):
+        target = out[c]
+        for m in range(count):
+            weight, begin = value[m, c], (start + offset[m, c]) * chunk
+            if weight != 0:
+                source = rows[c, begin : begin + length]
+                for n in range(length):
+                    target[n] += weight * source[n]
+
+
+@compiled()
 def _synapses(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
     """Go through the inputs in the outer loop: the few rows that one input's delays can reach stay in the cache."""
     inputs, outputs, count = offset.shape
     chunk = rows.shape[2]
-    flat, base = rows.reshape(-1, chunk), row * rows.shape[1]
     for b in range(inputs):
         for a in range(outputs):
             target = out[a]
             for m in range(count):
                 weight = value[b, a, m]
                 if weight != 0:
-                    source = flat[base + offset[b, a, m]]
+                    source = rows[b, row + offset[b, a, m]]
                     for n in range(chunk):
                         target[n] += weight * source[n]
+
+
+@compiled(fastmath=("contract", "reassoc", "nsz"))
+def _correlation(rows, gradients, index, out):  # type: ignore[no-untyped-def]
+    """Sum a chunk in the rows' precision, with vector units, and the chunks in float64."""
+    time, chunk = gradients.shape[1:]
+    for c in range(rows.shape[0]):
+        for m in range(index.shape[0]):
+            k = index[m, c]
+            for t in range(k, time):
+                source, target = rows[c, t - k], gradients[c, t]
+                total = rows.dtype.type(0)
+                for n in range(chunk):
+                    total += source[n] * target[n]
+                out[m, c] += total

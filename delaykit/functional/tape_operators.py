@@ -15,7 +15,7 @@ from torch import Tensor
 
 from delaykit.functional.backend import resolve
 from delaykit.functional.tape_filters import Filter
-from delaykit.functional.tape_history import History, empty_rows
+from delaykit.functional.tape_history import History, empty_rows, spread
 
 
 class RunningSums:
@@ -123,8 +123,8 @@ class FilterGradients:
         self.sums = operator.new_sums()
         dtype = operator.dtype if self.sums is None else torch.float64
         count = last + self.filter.reach
-        self.rows = empty_rows((count, self.filter.outputs, operator.chunk), dtype, operator.device)
-        self.rows[last + 1 :].zero_()
+        self.rows = empty_rows((self.filter.outputs, spread(count), operator.chunk), dtype, operator.device)
+        self.rows[:, last + 1 :].zero_()
 
     def push(self, row: int, grad: Tensor | None) -> None:
         """Take a gradient ``(batch, outputs, *space)``."""
@@ -132,9 +132,9 @@ class FilterGradients:
             turned = (
                 None if grad is None else grad.reshape(self.operator.batch, -1, self.operator.places).transpose(0, 1)
             )
-            self.rows[row].view(self.sums.second.shape).copy_(self.sums.add(turned))
+            self.rows[:, row].view(self.sums.second.shape).copy_(self.sums.add(turned))
         elif grad is None:
-            self.rows[row].zero_()
+            self.rows[:, row].zero_()
         else:
             self.operator.store(self.rows, row, grad)
 
@@ -142,7 +142,7 @@ class FilterGradients:
         """Sum of all output gradients, ``(outputs,)``; ask before rows older than ``first`` are pushed."""
         if self.sums is not None:
             return self.sums.first.sum((1, 2))
-        return self.rows[first : self.last + 1].sum((0, 2))
+        return self.rows[:, first : self.last + 1].sum((1, 2))
 
     def past(self, first: int) -> range:
         """Rows before ``first`` whose values reach the outputs, newest first."""

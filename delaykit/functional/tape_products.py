@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.tape_filters import Filter
-from delaykit.functional.tape_history import History, empty_rows
+from delaykit.functional.tape_history import History, empty_rows, spread
 from delaykit.functional.tape_operators import Gradients, Operator
 
 
@@ -65,7 +65,7 @@ class _AxonalGradients(Gradients[AxonalOperator]):
             return
         current = self.currents[row].copy_(grad)
         if self.stream.sums is None:
-            torch.mm(self.turned_matrix, current.t(), out=self.stream.rows[row])
+            torch.mm(self.turned_matrix, current.t(), out=self.stream.rows[:, row])
         else:
             self.stream.push(row, current @ self.matrix)
 
@@ -89,10 +89,12 @@ class _AxonalGradients(Gradients[AxonalOperator]):
         operator, history, sums = self.operator, self.stream.history, self.operator.new_sums()
         shape = (operator.filter.inputs, self.last + 1 - first, operator.batch)
         z = torch.empty(*shape, dtype=operator.dtype, device=operator.device)
-        if sums is not None:
-            for row in range(history.pad, first):
-                operator.filter.read(history.rows, row, sums.incoming)
-                sums.add(sums.incoming)
+        if sums is None:
+            operator.filter.read_all(history.rows, first, z)
+            return z.flatten(1)
+        for row in range(history.pad, first):
+            operator.filter.read(history.rows, row, sums.incoming)
+            sums.add(sums.incoming)
         for row in range(first, self.last + 1):
             operator.filtered(history.rows, row, z[:, row - first].unsqueeze(-1), sums)
         return z.flatten(1)
@@ -104,7 +106,7 @@ class DendriticOperator(ProductOperator):
     def replay(self, history: History) -> None:
         self.currents = History(self.filter.outputs, self.chunk, history.pad, self.dtype, self.device)
         if history.size > history.pad and not self.identity:
-            self.currents.extend(self.matrix @ history.rows[history.pad : history.size])
+            self.currents.extend(_product(self.matrix, history.rows[:, history.pad : history.size]))
             super().replay(self.currents)
 
     def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
@@ -125,15 +127,15 @@ class _DendriticGradients(Gradients[DendriticOperator]):
     def __init__(self, operator: DendriticOperator, history: History, last: int) -> None:
         super().__init__(operator, history, last)
         self.matrix = operator.matrix.detach()
-        shape = (last + 1, operator.filter.outputs, operator.chunk)
+        shape = (operator.filter.outputs, spread(last + 1), operator.chunk)
         self.currents = empty_rows(shape, operator.dtype, operator.device)
 
     def push(self, row: int, grad: Tensor | None) -> None:
         self.stream.push(row, grad)
-        self.operator.filter.read_back(self.stream.rows, row, self.currents[row].unsqueeze(-1))
+        self.operator.filter.read_back(self.stream.rows, row, self.currents[:, row].unsqueeze(-1))
 
     def input(self, row: int) -> Tensor:
-        return self.currents[row].t() @ self.matrix
+        return self.currents[:, row].t() @ self.matrix
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         weight, bias = self.operator.matrix, self.operator.bias
@@ -143,12 +145,17 @@ class _DendriticGradients(Gradients[DendriticOperator]):
             self.push(low, None)
         into_weight = None
         if weight.requires_grad:
-            rows = self.stream.history.rows[low : self.last + 1].transpose(0, 1).flatten(1)
-            into_weight = self.currents[low : self.last + 1].transpose(0, 1).flatten(1) @ rows.t()
+            rows = self.stream.history.rows[:, low : self.last + 1].flatten(1)
+            into_weight = self.currents[:, low : self.last + 1].flatten(1) @ rows.t()
         return (*self.stream.parameters(self._read(), first), into_weight, into_bias)
 
     def _read(self) -> Tensor:
         """Rows that the filter has read: the currents before their delay."""
         if self.operator.identity:
-            return self.matrix @ self.stream.history.rows[: self.last + 1]
+            return _product(self.matrix, self.stream.history.rows[:, : self.last + 1])
         return self.operator.currents.rows
+
+
+def _product(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Multiply every row ``(channel, chunk)`` of ``(channel, time, chunk)``."""
+    return (matrix @ rows.flatten(1)).view(matrix.shape[0], *rows.shape[1:])
