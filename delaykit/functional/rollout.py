@@ -196,7 +196,7 @@ class _Rollout(torch.autograd.Function):
         neuron = ForwardNeuron(
             plan.dynamics, p, drive.detach().contiguous(), synapse.detach(), membrane.detach(),
             p.new_zeros(neurons) if bias is None else bias.detach(), None if mask is None else mask.contiguous(),
-            history if connection is not None and connection.remembers else None, any(needs[11:13]), plan.kernels,
+            history if connection is not None and connection.remembers else None, 0, any(needs[11:13]), plan.kernels,
         )  # fmt: skip
         newest = spikes.detach()
         for t in range(steps):
@@ -215,7 +215,8 @@ class _Rollout(torch.autograd.Function):
         plan, needs, steps = ctx.plan, ctx.needs_input_grad, len(spikes)
         neuron = BackwardNeuron(
             plan.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first, grad_spikes,
-            grad_membrane, None if mask is None else mask.contiguous(), any(needs[10:]), plan.kernels,
+            grad_membrane, None if mask is None else mask.contiguous(),
+            2 if any(needs[14:]) else int(any(needs[10:14])), plan.kernels,
         )  # fmt: skip
         connection = _connection(plan, weight, index, value)
         if connection is not None:
@@ -232,13 +233,11 @@ class _Rollout(torch.autograd.Function):
             flow = neuron.grad_drive if mask is None else neuron.grad_drive * mask
             grad_bias = flow.sum((0, 1)) if needs[3] else None
             if needs[2] or needs[5]:
-                x = _empty_history(spikes, spikes0)
-                x[:, 1:] = spikes[:-1].permute(2, 0, 1)
-                flow = flow.permute(2, 0, 1).contiguous()
+                x = _history(spikes, spikes0, plan.kernels)
                 grad_weight, grad_value = connection.gradients(x, flow, (needs[2], needs[5]))
         return (
             None, neuron.grad_drive, grad_weight, grad_bias, None, grad_value, None,
-            None if back is None else back.t().clone(), neuron.gi, neuron.gv,
+            None if back is None else back.clone(), neuron.gi, neuron.gv,
             *neuron.parameter_gradients(current, needs[10:]),
         )  # fmt: skip
 
@@ -255,6 +254,16 @@ def _empty_history(like: Tensor, newest: Tensor) -> Tensor:
     steps, batch, neurons = like.shape
     history = like.new_empty(neurons, steps, batch)
     history[:, 0] = newest.detach().t()
+    return history
+
+
+def _history(spikes: Tensor, newest: Tensor, kernels: NumbaKernels | None) -> Tensor:
+    """Make the whole input history ``(pre, time, batch)`` of a connection from the recorded spikes."""
+    history = _empty_history(spikes, newest)
+    if kernels is None:
+        history[:, 1:] = spikes[:-1].permute(2, 0, 1)
+    else:
+        kernels.remember(spikes.numpy(), newest.detach().numpy(), history.numpy(), 0)
     return history
 
 

@@ -38,12 +38,20 @@ class Reader(ABC):
     def __init__(self, history: Tensor, rows: int, order: int, sign: int, kernels: NumbaKernels | None) -> None:
         self.history, self.order, self.sign, self.kernels = history, order, sign, kernels
         shape = (rows, history.shape[2])
-        self.out = history.new_empty(shape)
+        self.out, self.turned = history.new_empty(shape), history.new_empty(shape[::-1])
         if order:  # two running sums would make a drift out of every float32 rounding
             self.sums = history.new_zeros((2, *shape), dtype=torch.float64)
             self.raw = torch.empty_like(self.sums[0])
         else:
             self.raw = self.out
+
+    def read_turned(self, t: int) -> Tensor:
+        """Return the filtered history at step ``t``, ``(batch, rows)``; valid until the next read."""
+        rows = self.read(t)
+        if self.kernels is None:
+            return rows.t()
+        self.kernels.turn(rows.numpy(), self.turned.numpy())
+        return self.turned
 
     def read(self, t: int) -> Tensor:
         """Return the filtered history at step ``t``, ``(rows, batch)``; valid until the next read."""
@@ -176,7 +184,7 @@ class Connection(ABC):
 
     @abstractmethod
     def current(self, t: int, spikes: Tensor) -> Tensor:
-        """Return the current at ``t``, ``(post, batch)``, from the newest input ``spikes`` ``(batch, pre)``."""
+        """Return the current at ``t``, ``(batch, post)``, from the newest input ``spikes`` ``(batch, pre)``."""
 
     @abstractmethod
     def begin_backward(self, steps: int, batch: int) -> None:
@@ -184,11 +192,22 @@ class Connection(ABC):
 
     @abstractmethod
     def pull(self, t: int, g: Tensor) -> Tensor:
-        """Return the gradient of x[t], ``(pre, batch)``, from that of the current at ``t``, ``(post, batch)``."""
+        """Return the gradient of x[t], ``(batch, pre)``, from that of the current at ``t``, ``(batch, post)``."""
 
     @abstractmethod
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of weight and tap values, once, from the recorded ``(neuron, time, batch)``."""
+        """Return the gradients of weight and tap values, once.
+
+        Args:
+            x: all inputs, ``(pre, time, batch)``.
+            g: all gradients of the current, ``(time, batch, post)``.
+            want: which of the two is needed.
+        """
+
+
+def _weight_gradient(g: Tensor, x: Tensor) -> Tensor:
+    """Multiply ``g (time, batch, post)`` with ``x (pre, time, batch)`` to ``(post, pre)``."""
+    return g.flatten(0, 1).t() @ x.flatten(1).t()
 
 
 class Bare(Connection):
@@ -197,19 +216,19 @@ class Bare(Connection):
     remembers = False
 
     def begin(self, x: Tensor) -> None:
-        self.out = x.new_empty(self.weight.shape[0], x.shape[2])
+        self.out = x.new_empty(x.shape[2], self.weight.shape[0])
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
-        return torch.mm(self.weight, spikes.t(), out=self.out)
+        return torch.mm(spikes, self.weight.t(), out=self.out)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.out = self.weight.new_empty(self.weight.shape[1], batch)
+        self.out = self.weight.new_empty(batch, self.weight.shape[1])
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        return torch.mm(self.weight.t(), g, out=self.out)
+        return torch.mm(g, self.weight, out=self.out)
 
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-        return (g.flatten(1) @ x.flatten(1).t() if want[0] else None), None
+        return (_weight_gradient(g, x) if want[0] else None), None
 
 
 class Axonal(Connection):
@@ -219,10 +238,10 @@ class Axonal(Connection):
 
     def begin(self, x: Tensor) -> None:
         self.reader = LineReader(x, self.taps, 1, self.kernels)
-        self.out = x.new_empty(self.weight.shape[0], x.shape[2])
+        self.out = x.new_empty(x.shape[2], self.weight.shape[0])
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
-        return torch.mm(self.weight, self.reader.read(t), out=self.out)
+        return torch.mm(self.reader.read(t).t(), self.weight.t(), out=self.out)
 
     def begin_backward(self, steps: int, batch: int) -> None:
         self.arrived = self.weight.new_empty(self.weight.shape[1], steps, batch)  # gradient of R(x)
@@ -230,8 +249,8 @@ class Axonal(Connection):
         self.out = self.weight.new_empty(self.weight.shape[1], batch)
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        self.arrived[:, t].copy_(torch.mm(self.weight.t(), g, out=self.out))
-        return self.reader.read(t)
+        self.arrived[:, t].copy_(torch.mm(self.weight.t(), g.t(), out=self.out))
+        return self.reader.read_turned(t)
 
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
         grad_weight = grad_value = None
@@ -241,7 +260,7 @@ class Axonal(Connection):
             delayed, reader = self.arrived, LineReader(x, self.taps, 1, self.kernels)  # its buffer is free by now
             for t in range(x.shape[1]):
                 delayed[:, t].copy_(reader.read(t))
-            grad_weight = g.flatten(1) @ delayed.flatten(1).t()
+            grad_weight = _weight_gradient(g, delayed)
         return grad_weight, grad_value
 
 
@@ -258,26 +277,26 @@ class Dendritic(Connection):
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
         self.product[:, t].copy_(torch.mm(self.weight, spikes.t(), out=self.out))
-        return self.reader.read(t)
+        return self.reader.read_turned(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
         self.current_gradient = self.weight.new_empty(self.weight.shape[0], steps, batch)
         self.product_gradient = torch.empty_like(self.current_gradient)
         self.reader = LineReader(self.current_gradient, self.taps, -1, self.kernels)
-        self.out = self.weight.new_empty(self.weight.shape[1], batch)
+        self.out = self.weight.new_empty(batch, self.weight.shape[1])
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        self.current_gradient[:, t].copy_(g)
+        self.current_gradient[:, t].copy_(g.t())
         early = self.reader.read(t)
         self.product_gradient[:, t].copy_(early)
-        return torch.mm(self.weight.t(), early, out=self.out)
+        return torch.mm(early.t(), self.weight, out=self.out)
 
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
         grad_weight = self.product_gradient.flatten(1) @ x.flatten(1).t() if want[0] else None
         grad_value = None
         if want[1]:
-            product = torch.mm(self.weight, x.flatten(1)).view(g.shape)
-            grad_value = correlate_lines(product, g, self.taps, self.kernels)
+            product = torch.mm(self.weight, x.flatten(1)).view(self.current_gradient.shape)
+            grad_value = correlate_lines(product, self.current_gradient, self.taps, self.kernels)
         return grad_weight, grad_value
 
 
@@ -293,7 +312,7 @@ class Synaptic(Connection):
         self.reader = SynapseReader(x, self._coefficients(), 1, self.kernels)
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
-        return self.reader.read(t)
+        return self.reader.read_turned(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
         self.current_gradient = self.weight.new_empty(self.weight.shape[0], steps, batch)
@@ -302,13 +321,13 @@ class Synaptic(Connection):
         self.reader = SynapseReader(self.current_gradient, turned, -1, self.kernels)
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        self.current_gradient[:, t].copy_(g)
-        return self.reader.read(t)
+        self.current_gradient[:, t].copy_(g.t())
+        return self.reader.read_turned(t)
 
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
         if not any(want):
             return None, None
-        correlation = correlate_synapses(x, g, self.taps, self.kernels)
+        correlation = correlate_synapses(x, self.current_gradient, self.taps, self.kernels)
         grad_weight = (correlation * self.taps.value).sum(0).to(self.weight.dtype) if want[0] else None
         return grad_weight, (correlation * self.weight if want[1] else None)
 

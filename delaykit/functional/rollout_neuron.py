@@ -89,10 +89,11 @@ class ForwardNeuron:
     """Runs the neuron forward and records what the adjoint needs."""
 
     def __init__(self, neuron: LIFDynamics, p: Tensor, drive: Tensor, synapse: Tensor, membrane: Tensor, bias: Tensor,
-                 mask: Tensor | None, history: Tensor | None, keep_current: bool,
+                 mask: Tensor | None, history: Tensor | None, pad: int, keep_current: bool,
                  kernels: NumbaKernels | None) -> None:  # fmt: skip
         self.neuron, self.p, self.drive, self.switches = neuron, p, drive, Switches.of(neuron)
-        self.bias, self.mask, self.history, self.keep, self.kernels = bias, mask, history, keep_current, kernels
+        self.bias, self.mask, self.history, self.pad = bias, mask, history, pad
+        self.keep, self.kernels = keep_current, kernels
         self.carry, self.v = synapse.clone(), membrane.clone()
         self.spikes, self.membrane = torch.empty_like(drive), torch.empty_like(drive)
         self.u = torch.empty_like(drive) if neuron.immediate_reset else self.membrane
@@ -106,7 +107,7 @@ class ForwardNeuron:
             self.a = _arrays(vars(self), history=self.drive, mask=self.shifted)
 
     def step(self, t: int, recurrent: Tensor | None) -> Tensor:
-        """Advance to step ``t`` with the recurrent current ``(post, batch)``; return its spikes ``(batch, post)``."""
+        """Advance to step ``t`` with the recurrent current ``(batch, post)``; return its spikes ``(batch, post)``."""
         neuron = self.neuron
         self._integrate(t, recurrent)
         spikes = fire(neuron, self.shifted)
@@ -121,13 +122,14 @@ class ForwardNeuron:
             a = self.a
             flow_in = a["shifted"] if recurrent is None else recurrent.numpy()
             self.kernels.integrate(
-                t, a["drive"], flow_in, recurrent is not None, a["mask"], self.mask is not None, a["bias"], a["p"],
-                w.zero_old, w.wipe, a["r"], a["carry"], a["v"], a["u"], a["shifted"], a["current"], self.keep,
+                t, a["drive"], flow_in, recurrent is not None, a["mask"], self.mask is not None, a["p"], a["bias"],
+                self.neuron.synapse_decay is not None, w.zero_old, self.neuron.delayed_reset, w.wipe, a["r"], a["carry"],
+                a["v"], a["u"], a["shifted"], a["current"], self.keep,
             )  # fmt: skip
             return
         p, r, flow, old = self.p, self.r, self.drive[t], self.v
         if recurrent is not None:
-            extra = recurrent.t() + self.bias
+            extra = recurrent + self.bias
             flow = flow + (extra if self.mask is None else self.mask * extra)
         flow = flow + self.carry
         self.carry = p[ALPHA] * flow
@@ -147,7 +149,7 @@ class ForwardNeuron:
             a = self.a
             self.kernels.commit(
                 t, spikes.contiguous().numpy(), a["p"], neuron.immediate_reset, w.zero_now, follows, a["r"], a["v"],
-                a["u"], a["membrane"], a["spikes"], a["history"], self.history is not None,
+                a["u"], a["membrane"], a["spikes"], a["history"], self.pad, self.history is not None,
             )  # fmt: skip
             return
         p, new = self.p, self.u[t]
@@ -159,7 +161,7 @@ class ForwardNeuron:
         if follows:
             self.r.copy_(spikes)
         if self.history is not None and t + 1 < len(self.drive):
-            self.history[:, t + 1] = spikes.t()
+            self.history[:, self.pad + t + 1] = spikes.t()
 
 
 class BackwardNeuron:
@@ -167,7 +169,7 @@ class BackwardNeuron:
 
     def __init__(self, neuron: LIFDynamics, p: Tensor, spikes: Tensor, membrane: Tensor, u: Tensor, start: Tensor,
                  first_reset: Tensor, grad_spikes: Tensor, grad_membrane: Tensor, mask: Tensor | None,
-                 record: bool, kernels: NumbaKernels | None) -> None:  # fmt: skip
+                 record: int, kernels: NumbaKernels | None) -> None:  # fmt: skip
         self.neuron, self.p, self.switches, self.kernels = neuron, p, Switches.of(neuron), kernels
         self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
         self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
@@ -176,12 +178,12 @@ class BackwardNeuron:
         self.gv, self.gs = torch.zeros_like(start), torch.zeros_like(start)
         self.gi = torch.zeros_like(start)
         self.grad_drive = torch.empty_like(spikes)
-        self.g = spikes.new_empty(spikes.shape[2], spikes.shape[1])
-        self.record = record
-        shape = spikes.shape if record else (1, 1, 1)
-        self.into_membrane, self.into_spike = spikes.new_empty(shape), spikes.new_empty(shape)
+        self.record = record  # 0: nothing, 1: W_t, 2: also V_t and what flows through the spikes
+        nothing = spikes.new_empty(1, 1, 1)
+        self.into_sum = torch.empty_like(spikes) if record > 0 else nothing
+        self.into_membrane, self.into_spike = (torch.empty_like(spikes) if record > 1 else nothing for _ in range(2))
         if kernels is not None:
-            self.a = _arrays(vars(self), mask=self.gv)
+            self.a = _arrays(vars(self))
 
     def _resets(self, first: Tensor) -> Tensor:
         """r_t of every step, ``(time, batch, post)``; a single zero step where no spike reaches into the next."""
@@ -194,24 +196,28 @@ class BackwardNeuron:
         return torch.cat([first.unsqueeze(0), later])
 
     def step(self, t: int, back: Tensor | None) -> Tensor:
-        """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(post, batch)``."""
+        """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(batch, post)``."""
         if self.kernels is not None:
             a, scales = self.a, dataclasses.astuple(self.switches)
             self.kernels.adjoint(
                 t, a["grad_spikes"], a["grad_membrane"], a["slope"], a["spikes"], a["r"], self.neuron.delayed_reset,
-                a["u"], a["membrane"], a["start"], a["p"], scales,
-                a["mask"], self.mask is not None, a["g"] if back is None else back.numpy(), back is not None,
-                a["gv"], a["gi"], a["gs"], a["grad_drive"], a["g"], self.record, a["into_membrane"], a["into_spike"],
+                a["u"], a["membrane"], a["start"], a["p"], scales, self.neuron.synapse_decay is not None,
+                a["gv"] if back is None else back.numpy(), back is not None, a["gv"], a["gi"], a["gs"], a["grad_drive"],
+                a["into_sum"], a["into_membrane"], a["into_spike"], self.record,
             )  # fmt: skip
-            return self.g
-        return self._torch_step(t, back)
+        else:
+            self._torch_step(t, back)
+        return self._masked(self.grad_drive[t])
 
-    def _torch_step(self, t: int, back: Tensor | None) -> Tensor:
+    def _masked(self, gradient: Tensor) -> Tensor:
+        return gradient if self.mask is None else self.mask * gradient
+
+    def _torch_step(self, t: int, back: Tensor | None) -> None:
         p, w = self.p, self.switches
         early = self.r[t] if self.neuron.delayed_reset else self.r[0]
         ds, dv = self.grad_spikes[t] + self.gs, self.grad_membrane[t] + self.gv
         if back is not None:
-            ds = ds + back.t()
+            ds = ds + back
         if w.through_now:
             ds = ds - (p[SUBTRACT_NOW] + w.zero_now * (self.u[t] - p[RESET_VALUE])) * dv
         into_spike = ds * self.slope[t]
@@ -223,10 +229,10 @@ class BackwardNeuron:
         self.gv = p[DECAY] * dw * (1 - w.zero_old * early)
         self.gi = p[GAIN] * dw + p[ALPHA] * self.gi
         self.grad_drive[t] = self.gi
-        self.g = (self.gi if self.mask is None else self.mask * self.gi).t()
-        if self.record:
+        if self.record > 0:
+            self.into_sum[t] = dw
+        if self.record > 1:
             self.into_membrane[t], self.into_spike[t] = dv, into_spike
-        return self.g
 
     def finish(self) -> None:
         """Let what reaches r_0, the spike before the first step, go on to the initial membrane."""
@@ -237,36 +243,36 @@ class BackwardNeuron:
 
     def add_to_current(self, t: int, gradient: Tensor) -> Tensor:
         """Add a gradient ``(batch, post)`` that arrives at i_t from outside, right after ``step(t)``; return g[t]."""
-        g = self.g + (gradient if self.mask is None else self.mask * gradient).t()
         self.gi += gradient
         self.grad_drive[t] += gradient
-        return g
+        return self._masked(self.grad_drive[t])
 
     def parameter_gradients(self, current: Tensor | None, want: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Reduce over time and batch: gradients ``(post,)`` in the order of ``dynamics.PARAMETERS``."""
-        if not any(want):
-            return (None,) * 6
-        p, w, r = self.p, self.switches, self.r
-        dv, into_spike = self.into_membrane, self.into_spike
-        gate = self.spikes - r
-        du = dv * (1 - w.zero_now * gate) + into_spike
-        dw = du * (1 - w.wipe * r)
+        p, w, dw = self.p, self.switches, self.into_sum
         out: list[Tensor | None] = [None] * 6
         if want[0]:
-            old = torch.cat([self.start.unsqueeze(0), self.membrane[:-1]])
-            out[0] = (dw * (old - w.zero_old * r * (old - p[RESET_VALUE]))).sum((0, 1))
+            out[0] = (dw[0] * self.start).sum(0) + (dw[1:] * self.membrane[:-1]).sum((0, 1))
+            if w.zero_old:
+                old = torch.cat([self.start.unsqueeze(0), self.membrane[:-1]])
+                out[0] = out[0] - (dw * self.r * (old - p[RESET_VALUE])).sum((0, 1))
         if want[1] and current is not None:
             out[1] = (self.grad_drive[1:] * current[:-1]).sum((0, 1))
         if want[2] and current is not None:
             out[2] = (dw * current).sum((0, 1))
         if want[3]:
             out[3] = dw.sum((0, 1))
-        if want[4]:
-            total = into_spike
-            if self.neuron.reset == "subtract":
-                total = total + float(self.neuron.immediate_reset) * gate * dv + r * du
-            out[4] = -total.sum((0, 1)) - self.into_first_reset.sum(0)
-        if want[5]:
-            kept = w.zero_now * gate * dv + (w.wipe + w.zero_old * p[DECAY]) * r * du
-            out[5] = kept.sum((0, 1))
+        if want[4] or want[5]:
+            out[4], out[5] = self._reset_gradients()
         return tuple(out)
+
+    def _reset_gradients(self) -> tuple[Tensor, Tensor]:
+        """Gradients of threshold and reset value."""
+        p, w, r, dv = self.p, self.switches, self.r, self.into_membrane
+        gate = self.spikes - r
+        du = dv * (1 - w.zero_now * gate) + self.into_spike
+        threshold = self.into_spike.sum((0, 1)) + self.into_first_reset.sum(0)
+        if self.neuron.reset == "subtract":
+            threshold = threshold + (float(self.neuron.immediate_reset) * gate * dv + r * du).sum((0, 1))
+        value = w.zero_now * gate * dv + (w.wipe + w.zero_old * p[DECAY]) * r * du
+        return -threshold, value.sum((0, 1))

@@ -17,6 +17,8 @@ class NumbaKernels(NamedTuple):
     integrate: Any
     commit: Any
     adjoint: Any
+    turn: Any
+    remember: Any
     read_lines: Any
     read_synapses: Any
     running_sums: Any
@@ -29,81 +31,133 @@ def numba_kernels() -> NumbaKernels | None:
     """Compile (on first use) and return the kernels; None where Numba is not installed."""
     try:
         import numba
+        import numpy as np
     except ImportError:
         return None
     jit = numba.njit(nogil=True)
     fast = numba.njit(nogil=True, fastmath={"reassoc", "contract"})  # vectorised sums; NaN and inf stay what they are
 
+    # Many short loops over one row of neurons: each touches few arrays, so that it is vectorised.
     @jit
-    def integrate(t, drive, recurrent, recurs, mask, masked, bias, p, zero_old, wipe, r, syn, v, u, shifted,
-                  current, keep):  # type: ignore[no-untyped-def]  # fmt: skip
-        """Write u[t] and u[t] - threshold; ``syn`` goes from alpha i_{t-1} to alpha i_t."""
+    def integrate(t, drive, recurrent, recurs, mask, masked, p, bias, synaptic, zero_old, delayed, wipe, r, syn, v, u,
+                  shifted, current, keep):  # type: ignore[no-untyped-def]  # fmt: skip
+        """Write i_t, u_t and u_t - threshold; ``syn`` goes from alpha i_{t-1} to alpha i_t."""
         batch, neurons = v.shape
+        decay, alpha, gain, offset, threshold, subtract, value = p[0], p[1], p[2], p[3], p[4], p[5], p[7]
         for b in range(batch):
+            flow, into, new = current[t if keep else 0, b], drive[t, b], u[t, b]
+            old, early, extra, factor, carry, over = v[b], r[b], recurrent[b], mask[b], syn[b], shifted[b]
             for n in range(neurons):
-                flow = drive[t, b, n]
-                if recurs:
-                    extra = bias[n] + recurrent[n, b]
-                    flow += mask[b, n] * extra if masked else extra
-                flow += syn[b, n]
-                syn[b, n] = p[1, n] * flow
-                current[t if keep else 0, b, n] = flow
-                old = v[b, n]
-                old -= zero_old * r[b, n] * (old - p[7, n])
-                new = p[0, n] * old + p[2, n] * flow + p[3, n] - r[b, n] * p[5, n]
-                new -= wipe * r[b, n] * (new - p[7, n])
-                u[t, b, n] = new
-                shifted[b, n] = new - p[4, n]
+                flow[n] = into[n]
+            if recurs and masked:
+                for n in range(neurons):
+                    flow[n] += factor[n] * (extra[n] + bias[n])
+            elif recurs:
+                for n in range(neurons):
+                    flow[n] += extra[n] + bias[n]
+            if synaptic:
+                for n in range(neurons):
+                    flow[n] += carry[n]
+                for n in range(neurons):
+                    carry[n] = alpha[n] * flow[n]
+            if zero_old:
+                for n in range(neurons):
+                    old[n] -= early[n] * (old[n] - value[n])
+            for n in range(neurons):
+                new[n] = decay[n] * old[n] + (gain[n] * flow[n] + offset[n])
+            if delayed:
+                for n in range(neurons):
+                    new[n] -= early[n] * subtract[n]
+            if wipe:
+                for n in range(neurons):
+                    new[n] -= early[n] * (new[n] - value[n])
+            for n in range(neurons):
+                over[n] = new[n] - threshold[n]
 
     @jit
-    def commit(t, spike, p, immediate, zero_now, delayed, r, v, u, membrane, spikes, history, remembers):  # type: ignore[no-untyped-def]
+    def commit(t, spike, p, immediate, zero_now, delayed, r, v, u, membrane, spikes, history, pad, remembers):  # type: ignore[no-untyped-def]  # fmt: skip
         """Write s[t], v[t] and the next input s[t] of the recurrent connection."""
         batch, neurons = v.shape
+        subtract, value = p[6], p[7]
         for b in range(batch):
+            new, old, fired, early, out = u[t, b], v[b], spike[b], r[b], membrane[t, b]
+            kept = spikes[t, b]
             for n in range(neurons):
-                s = spike[b, n]
-                new = u[t, b, n]
-                if immediate:
-                    new -= (s - r[b, n]) * (p[6, n] + zero_now * (new - p[7, n]))
-                    membrane[t, b, n] = new
-                v[b, n] = new
-                spikes[t, b, n] = s
-                if delayed:
-                    r[b, n] = s
-        if remembers and t + 1 < history.shape[1]:
+                kept[n] = fired[n]
+            for n in range(neurons):
+                old[n] = new[n]
+            if immediate:
+                for n in range(neurons):
+                    old[n] -= (fired[n] - early[n]) * (subtract[n] + zero_now * (new[n] - value[n]))
+                for n in range(neurons):
+                    out[n] = old[n]
+            if delayed:
+                for n in range(neurons):
+                    early[n] = fired[n]
+        if remembers and pad + t + 1 < history.shape[1]:
             for n in range(neurons):
                 for b in range(batch):
-                    history[n, t + 1, b] = spike[b, n]
+                    history[n, pad + t + 1, b] = spike[b, n]
 
     @jit
-    def adjoint(t, grad_spikes, grad_membrane, slope, spikes, r, delayed, u, membrane, start, p, scales, mask,
-                masked, back, recurs, gv, gi, gs, grad_drive, g, record, into_membrane, into_spike):  # type: ignore[no-untyped-def]  # fmt: skip
-        """One step of the adjoint, last step first; see ``rollout._adjoint_step`` for the equations."""
+    def adjoint(t, grad_spikes, grad_membrane, slope, spikes, r, delayed, u, membrane, start, p, scales, synaptic, back,
+                recurs, gv, gi, gs, grad_drive, into_sum, into_membrane, into_spike, record):  # type: ignore[no-untyped-def]  # fmt: skip
+        """One step of the adjoint, last step first; see ``rollout_neuron`` for the equations."""
         zero_old, wipe, zero_now, through_now, through_old = scales
         batch, neurons = gv.shape
-        at = t if delayed else 0
+        decay, alpha, gain, old_subtract, now_subtract, value = p[0], p[1], p[2], p[5], p[6], p[7]
+        ds, dv, du, dw = np.empty_like(gv[0]), np.empty_like(gv[0]), np.empty_like(gv[0]), np.empty_like(gv[0])
         for b in range(batch):
+            early, fired, before, steep = r[t if delayed else 0, b], spikes[t, b], u[t, b], slope[t, b]
+            old = membrane[t - 1, b] if t > 0 else start[b]
+            from_spikes, from_membrane, later = grad_spikes[t, b], grad_membrane[t, b], gv[b]
+            reset_gradient, flow, extra, out = gs[b], gi[b], back[b], grad_drive[t, b]
             for n in range(neurons):
-                early = r[at, b, n]
-                ds = grad_spikes[t, b, n] + gs[b, n]
-                if recurs:
-                    ds += back[n, b]
-                dv = grad_membrane[t, b, n] + gv[b, n]
-                before = u[t, b, n]
-                ds -= through_now * (p[6, n] + zero_now * (before - p[7, n])) * dv
-                fire = ds * slope[t, b, n]
-                du = dv * (1 - zero_now * (spikes[t, b, n] - early)) + fire
-                dw = du * (1 - wipe * early)
-                old = membrane[t - 1, b, n] if t > 0 else start[b, n]
-                gs[b, n] = -through_old * (p[5, n] + zero_old * p[0, n] * (old - p[7, n])) * du
-                gv[b, n] = p[0, n] * dw * (1 - zero_old * early)
-                flow = p[2, n] * dw + p[1, n] * gi[b, n]
-                gi[b, n] = flow
-                grad_drive[t, b, n] = flow
-                g[n, b] = mask[b, n] * flow if masked else flow
-                if record:
-                    into_membrane[t, b, n] = dv
-                    into_spike[t, b, n] = fire
+                ds[n] = from_spikes[n]
+            for n in range(neurons):
+                dv[n] = from_membrane[n] + later[n]
+            if recurs:
+                for n in range(neurons):
+                    ds[n] += extra[n]
+            if through_old:
+                for n in range(neurons):
+                    ds[n] += reset_gradient[n]
+            if through_now:
+                for n in range(neurons):
+                    ds[n] -= (now_subtract[n] + zero_now * (before[n] - value[n])) * dv[n]
+            for n in range(neurons):
+                ds[n] *= steep[n]
+            for n in range(neurons):
+                du[n] = dv[n] + ds[n]
+            if zero_now:
+                for n in range(neurons):
+                    du[n] -= dv[n] * (fired[n] - early[n])
+            for n in range(neurons):
+                dw[n] = du[n]
+            if wipe:
+                for n in range(neurons):
+                    dw[n] -= du[n] * early[n]
+            if through_old:
+                for n in range(neurons):
+                    reset_gradient[n] = -(old_subtract[n] + zero_old * decay[n] * (old[n] - value[n])) * du[n]
+            for n in range(neurons):
+                later[n] = decay[n] * dw[n]
+            if zero_old:
+                for n in range(neurons):
+                    later[n] -= later[n] * early[n]
+            if synaptic:
+                for n in range(neurons):
+                    flow[n] = gain[n] * dw[n] + alpha[n] * flow[n]
+            else:
+                for n in range(neurons):
+                    flow[n] = gain[n] * dw[n]
+            for n in range(neurons):
+                out[n] = flow[n]
+            if record > 0:
+                into_sum[t, b, :] = dw
+            if record > 1:
+                into_membrane[t, b, :] = dv
+                into_spike[t, b, :] = ds
 
     @jit
     def running_sums(z, first, second, out):  # type: ignore[no-untyped-def]
@@ -113,6 +167,23 @@ def numba_kernels() -> NumbaKernels | None:
                 first[n, b] += z[n, b]
                 second[n, b] += first[n, b]
                 out[n, b] = second[n, b]
+
+    @jit
+    def turn(x, out):  # type: ignore[no-untyped-def]
+        """Turn (neuron, batch) into (batch, neuron)."""
+        for b in range(x.shape[1]):
+            for n in range(x.shape[0]):
+                out[b, n] = x[n, b]
+
+    @jit
+    def remember(spikes, first, out, pad):  # type: ignore[no-untyped-def]
+        """Write (time, batch, neuron) one step later as (neuron, time, batch); ``first`` comes first."""
+        steps, batch, neurons = spikes.shape
+        for t in range(steps):
+            now = spikes[t - 1] if t > 0 else first
+            for n in range(neurons):
+                for b in range(batch):
+                    out[n, pad + t, b] = now[b, n]
 
     @jit
     def read_lines(history, t, sign, index, value, out):  # type: ignore[no-untyped-def]
@@ -177,5 +248,6 @@ def numba_kernels() -> NumbaKernels | None:
                         out[i, j, m] = dot(x[j], g[i], lag) if lag < x.shape[1] else 0.0
 
     return NumbaKernels(
-        integrate, commit, adjoint, read_lines, read_synapses, running_sums, correlate_lines, correlate_synapses
-    )
+        integrate, commit, adjoint, turn, remember, read_lines, read_synapses, running_sums, correlate_lines,
+        correlate_synapses,
+    )  # fmt: skip
