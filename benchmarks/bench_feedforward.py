@@ -101,6 +101,7 @@ def main() -> None:
     for size in arguments.sizes:
         pre, post = map(int, size.split("x"))
         spikes = (torch.rand(TIME, BATCH, pre) < DENSITY).float().to(arguments.device).requires_grad_()
+        plain = 0.0  # the first case sets it
         weight = torch.randn(post, pre, device=arguments.device, requires_grad=True)
         for name, case, delay in cases(pre, post, arguments.device):
             if arguments.backend:

@@ -47,7 +47,7 @@ def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Ten
     out = torch.zeros(index.shape[1], time * batch, dtype=x.dtype)
     taps, rows = _arrays(index, value), out.numpy()
     work = time * batch * index.numel()
-    events = _events(x, causal) if causal else None
+    events = _events(x) if causal else None
     if events is not None:
         given = (*events, batch, *taps, rows)
         in_threads(lambda first, last: _scatter_events(*given, first, last), len(rows), work)
@@ -55,7 +55,7 @@ def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Ten
         source, start, step = _padded_rows(x, index, causal)
         operands = (source.ravel(), source.shape[1], start, step, *taps, rows, BLOCK_BYTES // rows.itemsize)
         in_threads(lambda first, last: _mix_rows(*operands, first, last), len(rows), work)
-    return out.T.reshape(time, batch, -1)
+    return out.T.reshape(time, batch, len(rows))
 
 
 @register("synapse_correlation", "cpu")
@@ -66,7 +66,7 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     (taps,), result = _arrays(index), out.numpy()
     target = _rows(y).numpy()
     work = time * batch * index.numel()
-    events = _events(x, True)
+    events = _events(x)
     if events is not None:
         given = (*events, batch, taps, target, result)
         in_threads(lambda first, last: _gather_events(*given, first, last), len(target), work)
@@ -108,7 +108,7 @@ def _padded_rows(x: Tensor, index: Tensor, causal: bool) -> tuple[np.ndarray, in
     return rows.numpy(), start, -batch if causal else batch
 
 
-def _events(x: Tensor, causal: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def _events(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """List the non-zero entries of each row, (first event of a row, position, size), or None where there are many."""
     if not x.numel() or int(torch.count_nonzero(x)) > EVENT_DENSITY[x.dtype] * x.numel():
         return None
@@ -176,7 +176,7 @@ def _accumulate(rows, decay):  # type: ignore[no-untyped-def]
 def _mix_rows(source, stride, start, step, index, value, out, block, first, last):  # type: ignore[no-untyped-def]
     """Add ``value[m, r, q]`` times row q, shifted by its delay, to ``out[r]`` for r in first .. last - 1."""
     taps, _, inputs = index.shape
-    length, reach = out.shape[1], len(source) // stride * stride
+    length = out.shape[1]
     weight, where = np.zeros(taps * inputs + 8, out.dtype), np.zeros(taps * inputs + 8, np.int64)
     for begin in range(0, length, block):
         end = min(length, begin + block)
@@ -185,7 +185,7 @@ def _mix_rows(source, stride, start, step, index, value, out, block, first, last
             for q in range(inputs):
                 for m in range(taps):
                     offset = start + step * index[m, r, q]
-                    if value[m, r, q] != 0 and 0 <= offset <= stride - length and reach:
+                    if value[m, r, q] != 0 and 0 <= offset <= stride - length:
                         weight[count], where[count] = value[m, r, q], q * stride + offset + begin
                         count += 1
             for rest in range(count, (count + 7) // 8 * 8):

@@ -59,7 +59,7 @@ def _around_kinks(delays: Tensor, width: Tensor) -> tuple[Tensor, ...]:
     value = torch.stack([(-past).clamp(min=0), 1 - past.abs(), past.clamp(min=0)]) * slope
     by_delay = torch.stack([before, 1 - 2 * before, before - 1]) * -slope
 
-    # Causality: where the left kink is cut off, h[0] and h[1] - 2 h[0] stand at tau = 0 and 1 for all that begins there.
+    # Causality: where the left kink is cut off, h[0] and h[1] - 2 h[0] at tau = 0 and 1 stand for what came before.
     cut = nearest[0] <= 0
     keep = ~cut | (index >= 2)
     value, by_delay = value * keep, by_delay * keep

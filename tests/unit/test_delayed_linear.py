@@ -60,7 +60,7 @@ def test_equals_the_dense_filter(name: str, kernel: Kernel, granularity: str, de
 
 
 def test_the_sparse_case_is_really_run_as_events() -> None:
-    assert cpu._events(spikes_of(0.04), True) is not None and cpu._events(spikes_of(1.0), True) is None
+    assert cpu._events(spikes_of(0.04)) is not None and cpu._events(spikes_of(1.0)) is None
 
 
 @pytest.mark.parametrize("name", ["torch", "cpu"])

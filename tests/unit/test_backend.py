@@ -1,0 +1,156 @@
+"""The dispatcher: which code runs where, how a plugin joins, and what a wrong choice is told."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
+from delaykit.functional import backend as dispatcher
+from delaykit.functional.backend import backend, chosen, register, resolve
+from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.kernels import Linear
+
+CPU = torch.device("cpu")
+HAS_NUMBA = importlib.util.find_spec("numba") is not None
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """A table of our own, so that a test's operators do not outlive it."""
+    own = dict(dispatcher._implementations)
+    monkeypatch.setattr(dispatcher, "_implementations", own)
+    return own
+
+
+def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+
+
+@pytest.mark.skipif(not HAS_NUMBA, reason="Numba is not installed, so there is nothing to prefer on the cpu")
+def test_the_cpu_prefers_numba() -> None:
+    assert resolve("tap_filter", CPU).__module__.endswith(".cpu")
+
+
+def test_without_numba_the_cpu_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("numba", monkeypatch)
+    assert resolve("tap_filter", CPU).__module__.endswith(".portable")
+    with pytest.raises(ConfigError, match=r"numba.*delaykit\[fast\]"), backend("cpu"):
+        pass
+
+
+def test_without_triton_cuda_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("triton", monkeypatch)
+    assert resolve("tap_filter", torch.device("cuda")).__module__.endswith(".portable")
+    with pytest.raises(ConfigError, match=r"triton.*pip install triton"), backend("gpu"):
+        pass
+
+
+def test_other_devices_run_torch() -> None:
+    assert resolve("tap_filter", torch.device("mps")).__module__.endswith(".portable")
+
+
+def test_blocks_nest_and_end_also_after_an_error() -> None:
+    assert chosen() is None
+    with backend("torch"):
+        with backend("reference"):
+            assert chosen() == "reference"
+        assert chosen() == "torch"
+        with pytest.raises(ZeroDivisionError), backend("reference"):
+            _ = 1 / 0
+        assert chosen() == "torch"
+    assert chosen() is None
+
+
+def test_the_choice_of_one_thread_is_not_anothers() -> None:
+    seen: list[str | None] = []
+    with backend("torch"):
+        thread = threading.Thread(target=lambda: seen.append(chosen()))
+        thread.start()
+        thread.join()
+    assert seen == [None]
+
+
+def test_an_unknown_backend_is_refused_before_anything_runs() -> None:
+    with pytest.raises(UnknownNameError, match="cuda_graphs.*reference"), backend("cuda_graphs"):
+        pass
+    with pytest.raises(UnknownNameError):
+        register("anything", "tpu")
+
+
+@pytest.mark.skipif(not HAS_NUMBA, reason="needs Numba to ask for it on a wrong device")
+def test_a_backend_on_a_foreign_device_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with backend("cpu"), pytest.raises(ConfigError, match="cuda"):
+        resolve("tap_filter", torch.device("cuda"))
+
+
+def test_triton_on_the_cpu_needs_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "_installed", lambda name: True)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with backend("gpu"), pytest.raises(ConfigError, match="TRITON_INTERPRET"):
+        resolve("tap_filter", CPU)
+
+
+def test_an_operator_nobody_registered_is_named_with_those_known() -> None:
+    with pytest.raises(UnknownNameError, match="time_machine.*tap_filter"):
+        resolve("time_machine", CPU)
+
+
+def test_a_plugin_adds_an_operator_and_a_faster_kernel(table: dict) -> None:
+    register("plugin_sum", "torch")(portable := lambda x: x.sum())
+    assert resolve("plugin_sum", CPU) is portable
+    with backend("gpu") if importlib.util.find_spec("triton") else backend("torch"):
+        assert resolve("plugin_sum", torch.device("cuda")) is portable  # no Triton kernel: torch
+
+    @register("plugin_sum", "cpu")
+    def fast(x: torch.Tensor) -> torch.Tensor:
+        return x.sum()
+
+    assert resolve("plugin_sum", CPU) is (fast if HAS_NUMBA else portable)
+    register("plugin_sum", "cpu")(fast)  # a module that is imported again
+    with pytest.raises(ConfigError, match="fast"):
+        register("plugin_sum", "cpu")(lambda x: x)
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "cpu"])
+def test_the_operator_really_runs_in_the_backend_asked_for(
+    name: str, table: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    resolve("synapse_filter", CPU)  # load the built-ins
+    for other in ("torch", "cpu"):
+        kernel = table["synapse_filter", other]
+        monkeypatch.setitem(
+            table, ("synapse_filter", other), lambda *given, k=kernel, o=other: calls.append(o) or k(*given)
+        )
+    with backend(name):
+        delayed_linear(torch.ones(3, 1, 2), torch.ones(2, 2), Linear().taps(torch.ones(2, 2)))
+    assert calls == ([] if name == "reference" else [name])
+
+
+def test_a_block_entered_later_still_reaches_compiled_code() -> None:
+    taps = Linear().taps(torch.full((2, 2), 1.5))
+    operator = torch.compile(delayed_linear, backend="eager", fullgraph=True)
+    spikes, weight = torch.rand(4, 1, 2), torch.rand(2, 2)
+    expected = delayed_linear(spikes, weight, taps)
+    for name in ("torch", "cpu", "reference"):
+        with backend(name):
+            torch.testing.assert_close(operator(spikes, weight, taps), expected)
+
+
+def test_importing_the_operators_imports_neither_numba_nor_triton() -> None:
+    code = (
+        "import sys, delaykit.functional.delayed_linear, delaykit.functional.filtered_linear, delaykit.functional.cpu,"
+        " delaykit.functional.gpu; sys.exit(bool({'numba', 'triton.language'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_errors_are_of_the_one_family() -> None:
+    assert issubclass(ConfigError, DelaykitError) and issubclass(UnknownNameError, DelaykitError)
