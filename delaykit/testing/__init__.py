@@ -1,0 +1,39 @@
+"""The laws every component owes, for yours too: subclass :class:`ComponentConformance` in a test file.
+
+>>> from delaykit.testing import ComponentConformance
+>>> class TestMine(ComponentConformance):  # doctest: +SKIP
+...     config = MyConfig(max_delay=5.0)
+
+Needs pytest, and hypothesis for the strategies; both are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from delaykit.testing.conformance import ComponentConformance as ComponentConformance
+    from delaykit.testing.nets import Record as Record
+    from delaykit.testing.nets import TinyNet as TinyNet
+    from delaykit.testing.nets import tiny_nets as tiny_nets
+
+_HOME = {
+    "ComponentConformance": "delaykit.testing.conformance",
+    "Record": "delaykit.testing.nets",
+    "TinyNet": "delaykit.testing.nets",
+    "tiny_nets": "delaykit.testing.nets",
+}
+_SUBMODULES = ("conformance", "nets", "reference_net", "strategies")
+
+__all__ = ["ComponentConformance", "Record", "TinyNet", "tiny_nets"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"delaykit.testing.{name}")
+    from delaykit.names import missing_attribute
+
+    raise AttributeError(missing_attribute(name, __all__))

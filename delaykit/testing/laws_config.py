@@ -1,0 +1,68 @@
+"""Laws of configs and of the parts they build."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from delaykit.testing.kit import OPERATOR_SITE, TIME, Kit, law, require
+from delaykit.testing.kit import Operator as Operator
+
+EVERY_KIND = ("delay", "heterogeneity", "pruning")
+PARTS = ("delay", "heterogeneity")
+
+
+class ConfigLaws(Kit):
+    """A config is data; what it builds depends on nothing else than the site and the generator."""
+
+    @law(*EVERY_KIND)
+    def test_config_survives_json(self) -> None:
+        """``from_json(json.loads(json.dumps(to_json())))`` is an equal config."""
+        again = type(self.config).from_json(json.loads(json.dumps(self.config.to_json())))
+        require(again == self.config, f"{self.config} came back from JSON as {again}")
+
+    @law(*PARTS)
+    def test_same_seed_builds_the_same(self) -> None:
+        """Two builds with equally seeded generators are equal, and leave torch's global generator alone."""
+        before = torch.random.get_rng_state()
+        first, second = (self.config.build(OPERATOR_SITE, torch.Generator().manual_seed(1)) for _ in range(2))
+        require(torch.equal(before, torch.random.get_rng_state()), "build drew from torch's global generator")
+        one, two = first.state_dict(), second.state_dict()
+        require(one.keys() == two.keys(), "two builds have different parameters")
+        for key in one:
+            require(torch.equal(one[key], two[key]), f"two builds with one seed differ in {key}")
+
+    @law(*PARTS)
+    def test_schedules_keep_parameters_legal(self) -> None:
+        """``advance_`` from 0 to 1 keeps every parameter finite and the part runnable."""
+        operator = Operator(self.config)
+        for progress in (0.0, 0.1, 0.5, 0.9, 1.0):
+            for part in operator.parts:
+                part.advance_(progress)
+            operator.synapse.check()
+            for name, value in operator.synapse.state_dict().items():
+                require(bool(torch.isfinite(value).all()), f"{name} is not finite at progress {progress}")
+            response = operator.synapse.impulse_response(operator.weight, TIME)
+            require(bool(torch.isfinite(response).all()), f"the response is not finite at progress {progress}")
+
+    @law(*PARTS)
+    def test_projection_brings_illegal_values_back(self) -> None:
+        """``project_`` makes any finite parameters legal, leaves legal ones alone, and twice is once."""
+        operator = Operator(self.config)
+        legal = [p.detach().clone() for p in operator.synapse.parameters()]
+        for part in operator.parts:
+            part.project_()
+        for before, after in zip(legal, operator.synapse.parameters(), strict=True):
+            require(torch.equal(before, after), "project_ moved a parameter that was legal")
+        for far in (-1e4, 1e4):
+            for parameter in operator.synapse.parameters():
+                parameter.data.fill_(far)
+            for part in operator.parts:
+                part.project_()
+            operator.synapse.check()
+            once = [p.detach().clone() for p in operator.synapse.parameters()]
+            for part in operator.parts:
+                part.project_()
+            for before, after in zip(once, operator.synapse.parameters(), strict=True):
+                require(torch.equal(before, after), "projecting twice is not projecting once")
