@@ -43,27 +43,30 @@ if TYPE_CHECKING:
     from delaykit.training import discretized as discretized
     from delaykit.training import finalize_ as finalize_
     from delaykit.training import param_groups as param_groups
-    from delaykit.wrapping import At as At
-    from delaykit.wrapping import Recurrent as Recurrent
-    from delaykit.wrapping import detach as detach
-    from delaykit.wrapping import disabled as disabled
-    from delaykit.wrapping import load as load
-    from delaykit.wrapping import reset as reset
-    from delaykit.wrapping import save as save
-    from delaykit.wrapping import status as status
-    from delaykit.wrapping import unwrap_ as unwrap_
-    from delaykit.wrapping import wrap as wrap
-    from delaykit.wrapping import wrap_ as wrap_
+    from delaykit.wrapping.apply import unwrap_ as unwrap_
+    from delaykit.wrapping.apply import wrap as wrap
+    from delaykit.wrapping.apply import wrap_ as wrap_
+    from delaykit.wrapping.checkpoint import load as load
+    from delaykit.wrapping.checkpoint import save as save
+    from delaykit.wrapping.controls import detach as detach
+    from delaykit.wrapping.controls import disabled as disabled
+    from delaykit.wrapping.controls import reset as reset
+    from delaykit.wrapping.controls import status as status
     from delaykit.wrapping.plan import Plan as Plan
     from delaykit.wrapping.plan import plan as plan
     from delaykit.wrapping.rollout import rollout as rollout
+    from delaykit.wrapping.rules import At as At
+    from delaykit.wrapping.rules import Recurrent as Recurrent
 
 __version__ = "0.1.0"
 
 _NAMES_OF = {
-    "delaykit.wrapping": "wrap wrap_ unwrap_ reset detach status save load disabled At Recurrent",
-    "delaykit.wrapping.plan": "plan Plan",
+    "delaykit.wrapping.apply": "unwrap_ wrap wrap_",
+    "delaykit.wrapping.checkpoint": "load save",
+    "delaykit.wrapping.controls": "detach disabled reset status",
+    "delaykit.wrapping.plan": "Plan plan",
     "delaykit.wrapping.rollout": "rollout",
+    "delaykit.wrapping.rules": "At Recurrent",
     "delaykit.delays": "FreeDelay",
     "delaykit.training": "param_groups attach advance_ discretized finalize_",
     "delaykit.functional.backend": "backend",

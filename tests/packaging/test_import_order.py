@@ -1,0 +1,51 @@
+"""Every module can be the first one imported: a circular import that works in one order only is a trap for users."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import delaykit
+
+# One interpreter loads the libraries once, then each module is imported first in a fork of it.
+EACH_IN_A_FORK = """
+import importlib, json, os, sys
+for library in ("torch._dynamo", "torch.library", "snntorch", "norse", "numba", "matplotlib", "hypothesis"):
+    try:
+        importlib.import_module(library)
+    except ImportError:
+        pass
+failed = {}
+for name in json.loads(sys.argv[1]):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            os.write(write, f"{type(error).__name__}: {error}".encode()[:2000])
+        os._exit(0)
+    os.close(write)
+    message = os.fdopen(read).read()
+    os.wait()
+    if message:
+        failed[name] = message
+print(json.dumps(failed))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, which this system has not; the order is the same on all")
+def test_every_module_can_be_imported_first() -> None:
+    folder = str(Path(delaykit.__file__).parent)
+    names = ["delaykit", *(info.name for info in pkgutil.walk_packages([folder], "delaykit.", onerror=str))]
+    names = [name for name in names if "._" not in name]
+    assert "delaykit.wrapping.apply" in names and "delaykit.functional.taps" in names
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_IN_A_FORK, json.dumps(names)], capture_output=True, text=True, timeout=120
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == {}, done.stderr
