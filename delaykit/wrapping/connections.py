@@ -98,7 +98,7 @@ class CarriedState:
 class CarriedConnection(DelayedConnection):
     """Mixin for a connection inside ``SequentialState``: the history rides in the returned state."""
 
-    def forward(self, input: Tensor, state: Any = None) -> Any:  # type: ignore[override]
+    def forward(self, input: Tensor, state: Any = None) -> Any:
         base = super(DelayedConnection, self).forward  # type: ignore[misc]
         if self._dk.off:
             return base(input), state
@@ -183,6 +183,9 @@ def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> T
         raise ShapeError(where, "a sparse tensor", "a dense tensor", "call .to_dense() on the spikes")
     if torch.is_autocast_enabled(input.device.type):
         return input.float()  # delays and their products stay float32 under autocast
+    if product.weight is not None and input.dtype != product.weight.dtype:
+        fix = "convert the input (.float() or .double()), or the model; snnTorch's surrogates always return float32"
+        raise ShapeError(where, f"input of {input.dtype}", f"{product.weight.dtype}, that of its weight", fix)
     return input
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from delaykit.adapters.base import Neuron, Spot
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.wrapping.state import Timing
+from delaykit.wrapping.survey import primary
 from delaykit.wrapping.trace import Call, Trace
 
 ASK_MANUAL = "use dk.At(component, reset='manual') and call dk.reset(net) before each sequence"
@@ -37,7 +38,8 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         return _owned(spot, reset, trace, neurons)
     if trace is None:
         return _without_example(spot, reset, time_dim)
-    calls = trace.sites.get(spot.name, [])
+    seen_as = primary(spot, spots).name  # the trace knows a shared module by its first name only
+    calls = trace.sites.get(seen_as, [])
     if not calls:
         raise ConfigError(
             spot.name,
@@ -45,12 +47,12 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
             "a connection that the model calls as a module",
             "check the example; a weight that is used through torch.nn.functional cannot be delayed",
         )
-    heard = [[h for h in trace.consumers(spot.name, c.number) if h[1].root == c.root] for c in calls]
+    heard = [[h for h in trace.consumers(seen_as, c.number) if h[1].root == c.root] for c in calls]
     drives = sorted({path for found in heard for path, _ in found})
     neuron = drives[0] if drives else None
     if time_dim is not None:
         return Decision(_sequence(spot, calls[0], time_dim), neuron)
-    streams = _streams(spot, calls, heard, trace)
+    streams = _streams(spot, calls, heard, trace, reset)
     calls_a_root = len(calls) / max(1, trace.roots) / streams
     steps = max(len(found) for found in heard)
     if any(neurons[path].style == "sequence" for path in drives):
@@ -140,7 +142,7 @@ def _chains(calls: list[Call]) -> list[int]:
     return chains
 
 
-def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]], trace: Trace) -> int:
+def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]], trace: Trace, reset: str) -> int:
     """Count the streams that take turns on this connection within a step; refuse what cannot be told apart."""
     chains = {path: _chains(found) for path, found in trace.neurons.items()}
     keys = [frozenset((path, chains[path][call.number]) for path, call in found) for found in heard]
@@ -148,17 +150,33 @@ def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]],
         mine = [keys[c.number] for c in calls if c.root == root and keys[c.number]]  # an unheard call tells nothing
         distinct = list(dict.fromkeys(mine))
         if len(distinct) > 1 and len(distinct) < len(mine):
+            if reset == "manual":  # the user says where a sequence begins: several may follow in one run
+                return _period(spot, mine)
             if mine != distinct * (len(mine) // len(distinct)):
-                raise HistoryError(
-                    spot.name, "calls for several sequences or neurons inside one run of the model, in no fixed rotation",
-                    "one sequence a run, or streams that take turns at every step",
-                    "use dk.At(..., reset='manual') with dk.reset(net) between the sequences, or a copy of the layer",
-                )  # fmt: skip
+                raise _no_rotation(spot)
             return len(distinct)
         paths = {frozenset(path for path, _ in key) for key in mine}
         if len(distinct) > 1 and len(distinct) == len(mine) and len(paths) == len(mine):
             return len(distinct)  # a shared layer, called once for each of its neurons; the loop is outside
     return 1
+
+
+def _period(spot: Spot, keys: list[frozenset[tuple[str, int]]]) -> int:
+    """Return how many streams take turns, where one sequence may follow another with streams of its own."""
+    period = next((k for k in range(1, len(keys)) if keys[k] == keys[0]), 1)
+    rounds = [keys[k : k + period] for k in range(0, len(keys), period)]
+    for k in range(1, len(rounds)):
+        if rounds[k] != rounds[k - 1] and any(key in past for past in rounds[:k] for key in rounds[k]):
+            raise _no_rotation(spot)
+    return period
+
+
+def _no_rotation(spot: Spot) -> HistoryError:
+    return HistoryError(
+        spot.name, "calls for several sequences or neurons inside one run of the model, in no fixed rotation",
+        "one sequence a run, or streams that take turns at every step",
+        "use dk.At(..., reset='manual') with dk.reset(net) between the sequences, or a copy of the layer",
+    )  # fmt: skip
 
 
 def _time_dim(spot: Spot, call: Call, heard: list[tuple[str, Call]], steps: int) -> int:

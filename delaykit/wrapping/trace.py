@@ -25,6 +25,7 @@ from delaykit.adapters.base import Neuron, Spot
 from delaykit.wrapping.retype import original_class, retyped_class
 
 STATE_NAMES = ("spk", "syn", "syn_exc", "syn_inh", "mem")  # where snnTorch neurons keep their state
+FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
 
 
@@ -67,6 +68,9 @@ class _Provenance(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in FORGETFUL:  # a reset: the values of the old tensor are gone
+            self.forget(output)
+            return output
         tags = self.of((args, kwargs))
         if tags:
             for leaf in tree_leaves(output):
@@ -77,6 +81,9 @@ class _Provenance(TorchDispatchMode):
     def of(self, values: Any) -> frozenset[Tag]:
         found = [self.tags.get(v, frozenset()) for v in tree_leaves(values) if isinstance(v, Tensor)]
         return frozenset().union(*found) if found else frozenset()
+
+    def forget(self, output: Tensor) -> None:
+        self.tags.pop(output, None)
 
     def mark(self, values: Any, tag: Tag) -> None:
         for leaf in tree_leaves(values):

@@ -221,12 +221,12 @@ def compare(net, twin, made, run, x, tolerance=1e-10):
     cotangent = torch.randn(want.shape, generator=torch.Generator().manual_seed(1), dtype=want.dtype)
     (got * cotangent).sum().backward()
     (want * cotangent).sum().backward()
+    for site, late in made.items():
+        assert bool(late.delay.grad.any()), f"no gradient reaches the delays of {site}: the test shows nothing"
     mine, hand = named_gradients(net), named_gradients(twin)
     assert set(mine) == set(hand), (sorted(mine), sorted(hand))
     for name in hand:
         same(mine[name], hand[name], tolerance, f"gradient of {name}")
-    for site in made:
-        assert bool(hand[f"{site}.delay"].any()), f"no gradient reaches the delays of {site}: the test shows nothing"
 
 
 def spikes_in(time=TIME, batch=BATCH, shape=(PRE,), seed=0, rate=0.3):

@@ -582,7 +582,7 @@ def test_truncated_backpropagation_keeps_the_spikes_and_cuts_the_graph():
             for segment in x.split(5):
                 for module in net.modules():
                     if isinstance(module, snn.Leaky):
-                        module.detach_hidden() if False else module.mem.detach_()
+                        module.mem = module.mem.detach()
                 for late in made.values():
                     late.detach()
                 y = torch.stack([net(step) for step in segment])
@@ -598,6 +598,6 @@ def test_truncated_backpropagation_keeps_the_spikes_and_cuts_the_graph():
 def test_mixed_precision_by_mistake_is_named():
     net = ResetMem()
     dk.wrap_(net, {"fc1": dk.FreeDelay("axonal", init=2)}, example=hand.spikes_in().float())
-    with pytest.raises((dk.ShapeError, RuntimeError), match="fc1|dtype"):
+    with pytest.raises(dk.ShapeError, match="fc1.*float64.*float32"):
         net(hand.spikes_in())
     assert net(hand.spikes_in().float()).shape == (hand.TIME, hand.BATCH, POST)
