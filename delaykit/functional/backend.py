@@ -70,6 +70,8 @@ def register(operator: str, backend: str) -> Callable[[Implementation], Implemen
 def backend(name: str) -> Iterator[None]:
     """Run the operators inside the ``with`` block in one backend.
 
+    A backward pass outside the block chooses for itself, and so does one on cuda, which runs in threads of its own.
+
     Args:
         name: ``reference``, ``torch``, ``cpu`` or ``gpu``.
 

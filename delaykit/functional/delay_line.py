@@ -31,7 +31,7 @@ def delay_line(x: Tensor, taps: Taps) -> Tensor:
 
     Returns:
         The delayed sequence, shape and dtype of ``x``. Taps of order 2 are summed up in float64: over 2000
-        steps of spikes and a triangle of spread 10 they drift by 1e-12, so a float32 result is off by its rounding only.
+        steps of spikes and a triangle of spread 10 they drift by 1e-12, and a float32 result is off by its rounding.
 
     Raises:
         ShapeError: ``x`` has fewer than three dimensions, or the taps do not fit its channels.

@@ -55,7 +55,7 @@ def filtered_linear(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor 
     else:
         common = torch.promote_types(torch.promote_types(spikes.dtype, weight.dtype), torch.float32)
         current = _filter(spikes.to(common), decay.to(common), weight.to(common))
-    return current if bias is None else current + bias
+    return current if bias is None else current + bias.to(current.dtype)
 
 
 def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None) -> None:
@@ -72,7 +72,8 @@ def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None) -
 
 
 def _decaying(x: Tensor, decay: Tensor) -> Tensor:
-    return _accumulate(x, decay.to(x.dtype), False)
+    work = torch.promote_types(torch.promote_types(x.dtype, decay.dtype), torch.float32)
+    return _accumulate(x.to(work), decay.to(work), False).to(x.dtype)
 
 
 @torch.library.custom_op(

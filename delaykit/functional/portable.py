@@ -94,11 +94,13 @@ def running_sum(x: Tensor, decay: Tensor | None = None, reverse: bool = False) -
         decay: broadcasts with ``x[0]``; None: 1.
         reverse: ``y[t] = decay y[t + 1] + x[t]`` instead.
     """
+    if decay is None:
+        return x.flip(0).cumsum(0).flip(0) if reverse else x.cumsum(0)
     out = x.clone(memory_format=torch.contiguous_format)
     steps = range(x.shape[0] - 2, -1, -1) if reverse else range(1, x.shape[0])
     for step in steps:
         before = out[step + 1] if reverse else out[step - 1]
-        out[step] += before if decay is None else decay * before
+        out[step] += decay * before
     return out
 
 

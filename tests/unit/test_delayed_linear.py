@@ -286,3 +286,14 @@ def test_decay_compiles_without_a_graph_break(granularity: str) -> None:
     assert_all_close(
         value_and_gradients(compiled(*inputs), *inputs), value_and_gradients(filtered_linear(*inputs), *inputs)
     )
+
+
+@pytest.mark.parametrize("granularity", SHAPES)
+def test_decay_stays_in_float32_under_autocast(granularity: str) -> None:
+    spikes, weight = spikes_of(1.0, torch.float32), random(POST, PRE, dtype=torch.float32)
+    decay, bias = random(*SHAPES[granularity], dtype=torch.float32), random(POST, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = filtered_linear(spikes.bfloat16(), weight, decay, bias)
+    out.float().sum().backward()
+    assert decay.grad.dtype == torch.float32
+    torch.testing.assert_close(out.float(), filtered_linear(spikes, weight, decay, bias), atol=0.1, rtol=0.02)

@@ -1,0 +1,111 @@
+"""The Triton kernels equal plain torch: on a cuda device, or without one in Triton's interpreter."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from delaykit.functional import portable
+from delaykit.functional.backend import backend
+from delaykit.functional.delay_line import delay_line
+from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.filtered_linear import filtered_linear
+from delaykit.kernels import Kernel, Linear, Triangle
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+runs = pytest.mark.skipif(
+    not HAS_TRITON or (DEVICE == "cpu" and not INTERPRETED), reason="needs Triton, and a cuda device or its interpreter"
+)
+KERNELS = [Linear(), Triangle(4.0)]
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
+@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the other tests of this file run here themselves")
+def test_this_file_in_the_interpreter() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(
+        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout[-3000:]
+
+
+def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (scale * torch.rand(shape, generator=generator, dtype=torch.float64)).to(DEVICE).requires_grad_()
+
+
+def assert_backends_agree(operator, *inputs: Tensor) -> None:  # type: ignore[no-untyped-def]
+    results = []
+    for name in ("gpu", "torch"):
+        with backend(name):
+            out = operator(*inputs)
+            cotangent = torch.cos(torch.arange(out.numel(), dtype=out.dtype, device=out.device)).reshape(out.shape)
+            results.append((out, *torch.autograd.grad(out, inputs, cotangent)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=1e-11)
+
+
+@runs
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5)])
+@pytest.mark.parametrize("space", [(), (2, 3)])
+def test_delay_line(kernel: Kernel, shape: tuple[int, int], space: tuple[int, ...]) -> None:
+    inputs = random(13, 3, 5, *space), random(*shape, seed=1, scale=15.0)
+    assert_backends_agree(lambda x, delays: delay_line(x, kernel.taps(delays)), *inputs)
+
+
+@runs
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("shape", [(1, 5), (4, 1), (4, 5)])
+def test_delayed_linear(kernel: Kernel, shape: tuple[int, int]) -> None:
+    inputs = random(13, 3, 5), random(4, 5, seed=1), random(*shape, seed=2, scale=15.0), random(4, seed=3)
+    assert_backends_agree(lambda x, w, delays, bias: delayed_linear(x, w, kernel.taps(delays), bias), *inputs)
+
+
+@runs
+@pytest.mark.parametrize("shape", [(1, 5), (4, 1), (4, 5)])
+def test_filtered_linear(shape: tuple[int, int]) -> None:
+    assert_backends_agree(filtered_linear, random(9, 3, 5), random(4, 5, seed=1), random(*shape, seed=2))
+
+
+@runs
+def test_sequences_longer_than_a_block() -> None:
+    """More numbers in a row than a program handles, in each of the kernels."""
+    inputs = random(130, 5, 3), random(2, 3, seed=1), random(2, 3, seed=2, scale=100.0)
+    assert_backends_agree(lambda x, w, delays: delayed_linear(x, w, Linear().taps(delays)), *inputs)
+    assert_backends_agree(
+        lambda x, d: delay_line(x, Triangle(3.0).taps(d)), random(130, 5, 3), random(1, 3, scale=90.0)
+    )
+
+
+@runs
+@pytest.mark.parametrize("reverse", [False, True])
+def test_running_sum(reverse: bool) -> None:
+    from delaykit.functional import gpu
+
+    x, decay = random(7, 3, 5).detach(), random(5, seed=1).detach()
+    for factor in (None, decay):
+        expected = portable.running_sum(x, factor, reverse)
+        torch.testing.assert_close(gpu.running_sum(x, factor, reverse), expected, atol=1e-13, rtol=0)
+
+
+@runs
+@pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3)])
+def test_empty_sequences(shape: tuple[int, ...]) -> None:
+    x, weight = (
+        torch.ones(shape, device=DEVICE, requires_grad=True),
+        torch.ones(2, 3, device=DEVICE, requires_grad=True),
+    )
+    with backend("gpu"):
+        for taps_of in ((1, 3), (2, 3)):
+            out = delayed_linear(x, weight, Linear().taps(torch.ones(taps_of, device=DEVICE)))
+            assert out.shape == (*shape[:2], 2)
+            out.sum().backward()
