@@ -134,7 +134,8 @@ def main(repeats: int = 9, out: str = "bench_step_loop.json") -> None:
     for max_delay, row in results.items():
         for kind, ms in row.items():
             sys.stdout.write(f"{max_delay:9d} {kind:>9} {ms:8.1f} {ms / row['bare']:7.2f} {ms / row['naive']:8.2f}\n")
-    Path(out).write_text(json.dumps({"unit": "process CPU ms", "torch": torch.__version__, "results": results}, indent=1))
+    report = {"unit": "process CPU ms", "torch": torch.__version__, "results": results}
+    Path(out).write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

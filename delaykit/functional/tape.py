@@ -16,7 +16,7 @@ Under ``no_grad`` and ``inference_mode`` only as many steps are kept as the taps
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,8 +24,9 @@ from torch import Tensor
 from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.tape_filters import ChannelFilter, ResponseFilter, SynapseFilter
 from delaykit.functional.tape_history import History
-from delaykit.functional.tape_operators import FilterOperator, Gradients, Operator
+from delaykit.functional.tape_operators import FilterOperator, Operator
 from delaykit.functional.tape_products import AxonalOperator, DendriticOperator
+from delaykit.functional.tape_segment import Segment, Step, inside_backward
 from delaykit.functional.taps import Taps
 
 
@@ -36,90 +37,6 @@ class Signature(NamedTuple):
     space: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
-
-
-_graph_task = torch._C._current_graph_task_id
-_NO_GRAPH_TASK = -1
-
-
-class Segment:
-    """Steps that share their parameters and one graph. Nodes hold the segment; it never holds a node."""
-
-    def __init__(self, operator: Operator, history: History, keep: int) -> None:
-        self.operator, self.history, self.keep = operator, history, keep
-        self.first: int | None = None
-        self.passes: dict[int, Gradients] = {}
-        self.trainable = any(p is not None and p.requires_grad for p in operator.parameters)
-        self._versions: list[int | None] = []
-        self.row = -1
-
-    def _end(self, task: int) -> None:
-        self.passes.pop(task, None)
-
-    def start(self) -> None:
-        """Note that the next row is the first to record a gradient."""
-        self.first, self._versions = self.history.size, self.versions()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Write one input down and give the output of this step."""
-        keep = self.keep if self.first is None else None
-        self.row = self.history.reserve(keep)
-        self.operator.store(self.history.rows, self.row, x)
-        return self.operator.forward(x, self.history, self.row, keep)
-
-    def versions(self) -> list[int | None]:
-        """Count in-place changes of every parameter, as autograd does for tensors it has saved."""
-        return [None if p is None or p.is_inference() else p._version for p in self.operator.parameters]
-
-    def backward(self, row: int, grad: Tensor | None, dtype: torch.dtype | None) -> tuple[Tensor | None, ...]:
-        """Write one output gradient down; give the input's (if a dtype is named) and, in the first row, all others."""
-        task = _graph_task()
-        record = self.passes.get(task)
-        if record is None:
-            record = self.passes[task] = self._begin(row, task)
-        record.skip_to(row)
-        record.push(row, grad)
-        into = None if dtype is None else record.input(row).to(dtype)
-        return (into, *record.finish(row)) if row == self.first else (into,)
-
-    def _begin(self, last: int, task: int) -> Gradients:
-        if self.versions() != self._versions:
-            raise HistoryError(
-                "tape backward",
-                "a weight or delay that was changed in place after its segment began",
-                "the parameters that made the outputs",
-                "call backward before the optimizer's step, and rebind the tape after it",
-            )
-        # The engine calls this at the end of the pass, also when it never reached the first node.
-        torch.autograd.Variable._execution_engine.queue_callback(lambda: self._end(task))
-        return self.operator.gradients(self.history, last)
-
-
-class _Step(torch.autograd.Function):
-    """One time step. The token carries no number: it makes the backward of a step wait for that of the next."""
-
-    @staticmethod
-    def forward(ctx: Any, segment: Segment, x: Tensor, token: Tensor | None, *parameters: Tensor | None) -> Any:
-        ctx.set_materialize_grads(False)
-        if token is None:
-            segment.start()
-        y = segment.forward(x)
-        ctx.segment, ctx.row = segment, segment.row
-        ctx.dtype = x.dtype if ctx.needs_input_grad[1] else None
-        return y, torch.empty(0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
-        if torch.is_grad_enabled():
-            # once_differentiable would let a loss that is linear in the output pass, with second derivatives of zero.
-            raise HistoryError(
-                "tape backward",
-                "create_graph=True",
-                "first derivatives only",
-                "use the sequence operators of delaykit.functional with the reference backend",
-            )
-        into, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)
-        return None, into, None, *parameters
 
 
 class Tape(ABC):
@@ -159,7 +76,7 @@ class Tape(ABC):
         """
         if torch.compiler.is_compiling():
             return _uncompiled_step(self, x)
-        if _graph_task() != _NO_GRAPH_TASK:
+        if inside_backward():
             raise HistoryError(
                 type(self).__name__,
                 "a step inside a backward pass",
@@ -174,10 +91,10 @@ class Tape(ABC):
         self.steps += 1
         if torch.is_grad_enabled():
             if self._token is not None:
-                y, self._token = _Step.apply(segment, x, self._token)
+                y, self._token = Step.apply(segment, x, self._token)
                 return y
             if x.requires_grad or segment.trainable:
-                y, self._token = _Step.apply(segment, x, None, *segment.operator.parameters)
+                y, self._token = Step.apply(segment, x, None, *segment.operator.parameters)
                 return y
         return segment.forward(x)
 
@@ -223,7 +140,7 @@ class Tape(ABC):
         self._segment = Segment(operator, history, keep)
         return self._segment
 
-    def _refuse(self, x: Tensor) -> None:
+    def _refuse(self, x: Tensor) -> NoReturn:
         raise HistoryError(
             type(self).__name__,
             f"an input of {tuple(x.shape)}, {x.dtype}, {x.device} in step {self.steps}",
