@@ -4,9 +4,9 @@ r"""Run a recurrent layer over a whole sequence: delayed recurrent connection an
     rec_t = mask (bias + sum_j sum_tau W_ij h_ij(tau) x_{t-tau,j})
     s_t, state_t = neuron(currents_t + rec_t, state_{t-1})          see :mod:`delaykit.functional.dynamics`
 
-Forward keeps spikes and membrane, O(time batch post); backward costs one product a step; the surrogate's derivative is
-taken once, on the whole recorded membrane; weight, bias, taps and the neuron's numbers get their gradients once, after
-the loop. Reading the taps costs O(batch post m) a step, whatever the delays and the spread.
+Forward keeps spikes (twice where there are delays) and membrane, O(time batch post); backward costs one product a step;
+the surrogate's derivative is taken after the loop, on the recorded membrane, and so do weight, bias, taps and the
+neuron's numbers get their gradients. Reading the taps costs O(batch post m) a step, whatever the delays and the spread.
 """
 
 from __future__ import annotations
@@ -186,17 +186,20 @@ class _Rollout(torch.autograd.Function):
                 value: Tensor | None, mask: Tensor | None, spikes: Tensor, synapse: Tensor, membrane: Tensor,
                 *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         p = pack(plan.dynamics, parameters)
-        connection = _connection(plan, weight, index, value)
         steps, batch, neurons = drive.shape
-        history = None
+        connection = _connection(plan, steps, weight, index, value)
+        history, pad = None, 0 if connection is None else connection.pad
         if connection is not None:
-            history = _empty_history(drive, spikes) if connection.remembers else drive.new_empty(neurons, steps, batch)
-            connection.begin(history)
+            history = drive.new_empty(pad + steps if connection.remembers else 1, neurons, batch)
+            history[:pad] = 0
+            history[pad if connection.remembers else 0] = spikes.detach().t()
+            connection.begin(history, steps)
+        remembers = connection is not None and connection.remembers
         needs = ctx.needs_input_grad
         neuron = ForwardNeuron(
             plan.dynamics, p, drive.detach().contiguous(), synapse.detach(), membrane.detach(),
             p.new_zeros(neurons) if bias is None else bias.detach(), None if mask is None else mask.contiguous(),
-            history if connection is not None and connection.remembers else None, 0, any(needs[11:13]), plan.kernels,
+            history if remembers else None, pad, any(needs[11:13]), plan.kernels,
         )  # fmt: skip
         newest = spikes.detach()
         for t in range(steps):
@@ -204,21 +207,21 @@ class _Rollout(torch.autograd.Function):
         ctx.plan, ctx.posts = plan, plan.dynamics.immediate_reset
         ctx.save_for_backward(
             p, weight, index, value, mask, spikes, membrane, neuron.first_reset, neuron.spikes, neuron.membrane,
-            neuron.u if ctx.posts else None, neuron.current if neuron.keep else None,
+            neuron.u if ctx.posts else None, neuron.current if neuron.keep else None, history if remembers else None,
         )  # fmt: skip
         return neuron.spikes, neuron.membrane, neuron.current[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor, grad_membrane: Tensor, grad_current: Tensor) -> tuple[Any, ...]:
-        p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current = ctx.saved_tensors
+        p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, x = ctx.saved_tensors
         plan, needs, steps = ctx.plan, ctx.needs_input_grad, len(spikes)
         neuron = BackwardNeuron(
             plan.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first, grad_spikes,
             grad_membrane, None if mask is None else mask.contiguous(),
             2 if any(needs[14:]) else int(any(needs[10:14])), plan.kernels,
         )  # fmt: skip
-        connection = _connection(plan, weight, index, value)
+        connection = _connection(plan, steps, weight, index, value)
         if connection is not None:
             connection.begin_backward(steps, spikes.shape[1])
         back = None
@@ -233,7 +236,7 @@ class _Rollout(torch.autograd.Function):
             flow = neuron.grad_drive if mask is None else neuron.grad_drive * mask
             grad_bias = flow.sum((0, 1)) if needs[3] else None
             if needs[2] or needs[5]:
-                x = _history(spikes, spikes0, plan.kernels)
+                x = torch.cat([spikes0.detach().unsqueeze(0), spikes[:-1]]) if x is None else x
                 grad_weight, grad_value = connection.gradients(x, flow, (needs[2], needs[5]))
         return (
             None, neuron.grad_drive, grad_weight, grad_bias, None, grad_value, None,
@@ -242,29 +245,13 @@ class _Rollout(torch.autograd.Function):
         )  # fmt: skip
 
 
-def _connection(plan: _Plan, weight: Tensor | None, index: Tensor | None, value: Tensor | None) -> Connection | None:
+def _connection(
+    plan: _Plan, steps: int, weight: Tensor | None, index: Tensor | None, value: Tensor | None
+) -> Connection | None:
     if weight is None:
         return None
     taps = None if index is None or value is None else Sparse(index, value.detach(), plan.order)
-    return connect(weight.detach(), taps, plan.kernels)
-
-
-def _empty_history(like: Tensor, newest: Tensor) -> Tensor:
-    """Make the input history ``(pre, time, batch)`` of the connection; its first step is the initial spikes."""
-    steps, batch, neurons = like.shape
-    history = like.new_empty(neurons, steps, batch)
-    history[:, 0] = newest.detach().t()
-    return history
-
-
-def _history(spikes: Tensor, newest: Tensor, kernels: NumbaKernels | None) -> Tensor:
-    """Make the whole input history ``(pre, time, batch)`` of a connection from the recorded spikes."""
-    history = _empty_history(spikes, newest)
-    if kernels is None:
-        history[:, 1:] = spikes[:-1].permute(2, 0, 1)
-    else:
-        kernels.remember(spikes.numpy(), newest.detach().numpy(), history.numpy(), 0)
-    return history
+    return connect(weight.detach(), taps, steps, plan.kernels)
 
 
 def _kernels_for(like: Tensor) -> NumbaKernels | None:

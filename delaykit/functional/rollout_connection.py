@@ -1,6 +1,6 @@
 """The recurrent connection of a rollout, one step at a time: delayed current forward, its anti-causal twin backward.
 
-Histories are ``(neuron, time, batch)``, see :mod:`delaykit.functional.rollout_numba`. With x[t] = s[t-1] the input of
+Histories are ``(time, neuron, batch)``, see :mod:`delaykit.functional.rollout_numba`. With x[t] = s[t-1] the input of
 the connection and g[t] the gradient of its current:
 
 | delay | current | gradient of x | gradient of the weight | gradient of a tap |
@@ -35,34 +35,36 @@ class Sparse(NamedTuple):
 class Reader(ABC):
     """Reads a history through taps: the past (``sign`` 1, steps ascending) or the future (-1, steps descending)."""
 
-    def __init__(self, history: Tensor, rows: int, order: int, sign: int, kernels: NumbaKernels | None) -> None:
-        self.history, self.order, self.sign, self.kernels = history, order, sign, kernels
+    def __init__(self, history: Tensor, rows: int, order: int, kernels: NumbaKernels | None) -> None:
+        self.history, self.order, self.kernels = history, order, kernels
         shape = (rows, history.shape[2])
         self.out, self.turned = history.new_empty(shape), history.new_empty(shape[::-1])
+        self.raw = self.out
         if order:  # two running sums would make a drift out of every float32 rounding
             self.sums = history.new_zeros((2, *shape), dtype=torch.float64)
             self.raw = torch.empty_like(self.sums[0])
-        else:
-            self.raw = self.out
+        if kernels is not None:
+            self.out_array, self.turned_array, self.raw_array = (x.numpy() for x in (self.out, self.turned, self.raw))
+            self.sum_arrays = self.sums.numpy() if order else None
+
+    def read(self, t: int) -> Tensor:
+        """Return the filtered history at step ``t``, ``(rows, batch)``; valid until the next read."""
+        self._gather(t)
+        if self.order and self.kernels is not None:
+            self.kernels.running_sums(self.raw_array, *self.sum_arrays, self.out_array)
+        elif self.order:
+            self.sums[0] += self.raw
+            self.sums[1] += self.sums[0]
+            self.out.copy_(self.sums[1])
+        return self.out
 
     def read_turned(self, t: int) -> Tensor:
         """Return the filtered history at step ``t``, ``(batch, rows)``; valid until the next read."""
         rows = self.read(t)
         if self.kernels is None:
             return rows.t()
-        self.kernels.turn(rows.numpy(), self.turned.numpy())
+        self.kernels.turn(self.out_array, self.turned_array)
         return self.turned
-
-    def read(self, t: int) -> Tensor:
-        """Return the filtered history at step ``t``, ``(rows, batch)``; valid until the next read."""
-        self._gather(t)
-        if self.order and self.kernels is not None:
-            self.kernels.running_sums(self.raw.numpy(), self.sums[0].numpy(), self.sums[1].numpy(), self.out.numpy())
-        elif self.order:
-            self.sums[0] += self.raw
-            self.sums[1] += self.sums[0]
-            self.out.copy_(self.sums[1])
-        return self.out
 
     @abstractmethod
     def _gather(self, t: int) -> None:
@@ -73,45 +75,59 @@ class LineReader(Reader):
     """One set of taps for each neuron: index and value ``(m, neuron)``."""
 
     def __init__(self, history: Tensor, taps: Sparse, sign: int, kernels: NumbaKernels | None) -> None:
-        super().__init__(history, history.shape[0], taps.order, sign, kernels)
+        super().__init__(history, history.shape[1], taps.order, kernels)
+        self.sign = sign
         self.index, self.value = taps.index.flatten(1).contiguous(), taps.value.flatten(1).contiguous()
         if kernels is not None:
-            self.arrays = (history.numpy(), sign, self.index.numpy(), self.value.numpy(), self.raw.numpy())
+            self.arrays = (history.numpy(), self.index.numpy(), self.value.numpy())
 
     def _gather(self, t: int) -> None:
         if self.kernels is not None:
-            history, sign, index, value, raw = self.arrays
-            self.kernels.read_lines(history, t, sign, index, value, raw)
+            history, index, value = self.arrays
+            self.kernels.read_lines(history, t, self.sign, index, value, self.raw_array)
             return
-        neurons, steps, _ = self.history.shape
+        steps, neurons, _ = self.history.shape
         source = t - self.sign * self.index
         weight = torch.where((source >= 0) & (source < steps), self.value, torch.zeros_like(self.value))
-        rows = self.history[torch.arange(neurons, device=source.device), source.clamp(0, steps - 1)]
+        rows = self.history[source.clamp(0, steps - 1), torch.arange(neurons, device=source.device)]
         torch.sum(rows * weight.unsqueeze(-1), 0, out=self.raw)
 
 
 class SynapseReader(Reader):
-    """One set of taps for each synapse; ``coefficient`` is weight times value, ``(m, out, in)``."""
+    """One set of taps for each synapse, ``(m, out, in)``, values already times the weight.
 
-    def __init__(self, history: Tensor, taps: Sparse, sign: int, kernels: NumbaKernels | None) -> None:
-        super().__init__(history, taps.index.shape[1], taps.order, sign, kernels)
+    The history has ``pad`` steps of zeros more, before the past and after the future: no read needs a bounds check.
+    """
+
+    def __init__(self, history: Tensor, pad: int, taps: Sparse, sign: int, kernels: NumbaKernels | None) -> None:
+        super().__init__(history, taps.index.shape[1], taps.order, kernels)
+        self.sign, self.pad = sign, pad
         if kernels is not None:
-            packed = taps.index.permute(1, 2, 0).to(torch.int32).contiguous()
-            coefficient = taps.value.permute(1, 2, 0).contiguous()
-            self.arrays = (history.numpy(), sign, packed.numpy(), coefficient.numpy(), self.raw.numpy())
+            self._pack(taps)
         else:
-            self.dense = _by_lag(taps, history.shape[1])
+            self.dense = _by_lag(taps, history.shape[0])
+
+    def _pack(self, taps: Sparse) -> None:
+        """List the taps that are not zero, row by row, with their place in the flat history relative to now."""
+        _, neurons, batch = self.history.shape
+        value, index = taps.value.permute(1, 2, 0), taps.index.permute(1, 2, 0)
+        used = (value != 0) & (index <= self.pad)  # beyond the pad lies only what is before the first step
+        place = (torch.arange(neurons).unsqueeze(1) - self.sign * index * neurons) * batch
+        first = torch.zeros(len(value) + 1, dtype=torch.int64)
+        torch.cumsum(used.sum((1, 2)), 0, out=first[1:])
+        self.arrays = (self.history.numpy(), first.numpy(), place[used].numpy(), value[used].numpy())
 
     def _gather(self, t: int) -> None:
+        steps, neurons, batch = self.history.shape
+        now = t + self.pad if self.sign > 0 else t
         if self.kernels is not None:
-            history, sign, index, coefficient, raw = self.arrays
-            self.kernels.read_synapses(history, t, sign, index, coefficient, raw)
+            history, first, place, value = self.arrays
+            self.kernels.read_synapses(history, now * neurons * batch, first, place, value, self.raw_array)
             return
         # without Numba: one product over all lags, dense in the depth but right on every device
-        steps, depth = self.history.shape[1], self.dense.shape[0]
-        lags = torch.arange(min(depth, t + 1 if self.sign > 0 else steps - t), device=self.history.device)
-        window = self.history[:, t - self.sign * lags].to(self.dense.dtype)
-        self.raw.copy_(torch.einsum("kij,jkb->ib", self.dense[: len(lags)], window))
+        depth = min(len(self.dense), now + 1 if self.sign > 0 else steps - now)
+        window = self.history[now - self.sign * torch.arange(depth, device=self.history.device)].to(self.dense.dtype)
+        self.raw.copy_(torch.einsum("kij,kjb->ib", self.dense[:depth], window))
 
 
 def _by_lag(taps: Sparse, steps: int) -> Tensor:
@@ -122,50 +138,50 @@ def _by_lag(taps: Sparse, steps: int) -> Tensor:
     return dense.scatter_add_(0, torch.where(inside, taps.index, 0), torch.where(inside, taps.value, 0.0))
 
 
-def future_sums(g: Tensor, order: int) -> Tensor:
-    """Apply the anti-causal running sums of ``order`` along time, in float64: what correlates with the bare taps."""
-    if order == 0:
-        return g
-    g = g.double()
-    for _ in range(order):
-        g = g.flip(1).cumsum(1).flip(1)
-    return g
+def unrolled(history: Tensor, pad: int, steps: int, taps: Sparse, summed: bool, kernels: NumbaKernels | None) -> Tensor:
+    """Give ``(neuron, time batch)``; for second differences in float64, if ``summed`` twice summed from the end."""
+    _, neurons, batch = history.shape
+    dtype = torch.float64 if taps.order else history.dtype
+    if kernels is not None:
+        out = history.new_empty((neurons, steps * batch), dtype=dtype)
+        kernels.unroll(history.numpy(), pad, summed and taps.order > 0, out.numpy())
+        return out
+    history = history[pad : pad + steps].to(dtype)
+    for _ in range(taps.order if summed else 0):
+        history = history.flip(0).cumsum(0).flip(0)
+    return history.transpose(0, 1).flatten(1)
 
 
 def correlate_lines(x: Tensor, g: Tensor, taps: Sparse, kernels: NumbaKernels | None) -> Tensor:
-    """Gradient of the tap values of lines, ``sum_{t, b} x[n, t - index] g[n, t]``, shape of the taps."""
-    g = future_sums(g, taps.order)
-    x = x.to(g.dtype)
+    """Gradient of the tap values of lines, ``sum_{t, b} x[t - index, n] g[t, n]``, shape of the taps."""
+    steps, _, batch = g.shape
+    flat_x, flat_g = (unrolled(h, 0, steps, taps, late, kernels) for h, late in ((x, False), (g, True)))
     index = taps.index.flatten(1).contiguous()
-    out = g.new_empty(index.shape)
+    out = flat_g.new_empty(index.shape)
     if kernels is not None:
-        flat_x, flat_g = x.flatten(1).contiguous(), g.flatten(1).contiguous()
-        kernels.correlate_lines(flat_x.numpy(), flat_g.numpy(), x.shape[2], index.numpy(), out.numpy())
+        kernels.correlate_lines(flat_x.numpy(), flat_g.numpy(), batch, index.numpy(), out.numpy())
         return out.view(taps.index.shape)
-    neurons, steps, _ = x.shape
-    time = torch.arange(steps, device=x.device)
+    time, rows = torch.arange(steps, device=x.device), flat_x.unflatten(1, (steps, batch))
     for m in range(index.shape[0]):
         source = time - index[m].unsqueeze(1)
-        rows = x[torch.arange(neurons, device=x.device).unsqueeze(1), source.clamp(min=0)]
-        out[m] = (rows * (source >= 0).unsqueeze(-1) * g).sum((1, 2))
+        past = rows.gather(1, source.clamp(min=0).unsqueeze(-1).expand(-1, -1, batch)) * (source >= 0).unsqueeze(-1)
+        out[m] = (past * flat_g.view_as(past)).sum((1, 2))
     return out.view(taps.index.shape)
 
 
-def correlate_synapses(x: Tensor, g: Tensor, taps: Sparse, kernels: NumbaKernels | None) -> Tensor:
-    """Return ``sum_{t, b} x[j, t - index[m, i, j]] g[i, t]``, ``(m, post, pre)``."""
-    g = future_sums(g, taps.order)
-    x = x.to(g.dtype)
+def correlate_synapses(x: Tensor, g: Tensor, pad: int, taps: Sparse, kernels: NumbaKernels | None) -> Tensor:
+    """Return ``sum_{t, b} x[t - index[m, i, j], j] g[t, i]``, ``(m, post, pre)``; x padded before, g after."""
+    steps, batch = g.shape[0] - pad, g.shape[2]
+    flat_x, flat_g = unrolled(x, pad, steps, taps, False, kernels), unrolled(g, 0, steps, taps, True, kernels)
     if kernels is not None:
         packed = taps.index.permute(1, 2, 0).to(torch.int32).contiguous()
-        out = g.new_empty(packed.shape)
-        flat_x, flat_g = x.flatten(1).contiguous(), g.flatten(1).contiguous()
-        kernels.correlate_synapses(flat_x.numpy(), flat_g.numpy(), x.shape[2], packed.numpy(), out.numpy())
+        out = flat_g.new_empty(packed.shape)
+        kernels.correlate_synapses(flat_x.numpy(), flat_g.numpy(), batch, packed.numpy(), out.numpy())
         return out.permute(2, 0, 1)
-    steps = x.shape[1]
-    out = g.new_zeros(taps.index.shape)
+    out = flat_g.new_zeros(taps.index.shape)
     for lag in torch.unique(taps.index).tolist():
         if lag < steps:
-            product = g[:, lag:].flatten(1) @ x[:, : steps - lag].flatten(1).T
+            product = flat_g[:, lag * batch :] @ flat_x[:, : (steps - lag) * batch].T
             out = torch.where(taps.index == lag, product, out)
     return out
 
@@ -173,14 +189,15 @@ def correlate_synapses(x: Tensor, g: Tensor, taps: Sparse, kernels: NumbaKernels
 class Connection(ABC):
     """One recurrent connection over one sequence; inputs and gradients are handed over step by step."""
 
-    remembers = True  # whether the forward steps read a history of the input
+    remembers = True  # whether the steps read a history of the input
 
     def __init__(self, weight: Tensor, taps: Sparse | None, kernels: NumbaKernels | None) -> None:
         self.weight, self.taps, self.kernels = weight, taps, kernels
+        self.pad = 0
 
     @abstractmethod
-    def begin(self, x: Tensor) -> None:
-        """Prepare the forward steps; ``x`` is the input history that is being filled, ``(pre, time, batch)``."""
+    def begin(self, x: Tensor, steps: int) -> None:
+        """Prepare the forward steps; ``x (pad + time, pre, batch)`` is the input history that is being filled."""
 
     @abstractmethod
     def current(self, t: int, spikes: Tensor) -> Tensor:
@@ -199,15 +216,15 @@ class Connection(ABC):
         """Return the gradients of weight and tap values, once.
 
         Args:
-            x: all inputs, ``(pre, time, batch)``.
+            x: all inputs, ``(time, batch, pre)`` or, where :attr:`remembers`, the history ``(pad + time, pre, batch)``.
             g: all gradients of the current, ``(time, batch, post)``.
             want: which of the two is needed.
         """
 
 
 def _weight_gradient(g: Tensor, x: Tensor) -> Tensor:
-    """Multiply ``g (time, batch, post)`` with ``x (pre, time, batch)`` to ``(post, pre)``."""
-    return g.flatten(0, 1).t() @ x.flatten(1).t()
+    """Multiply ``g (time, batch, post)`` with ``x (time, batch, pre)`` to ``(post, pre)``."""
+    return g.flatten(0, 1).t() @ x.flatten(0, 1)
 
 
 class Bare(Connection):
@@ -215,7 +232,7 @@ class Bare(Connection):
 
     remembers = False
 
-    def begin(self, x: Tensor) -> None:
+    def begin(self, x: Tensor, steps: int) -> None:
         self.out = x.new_empty(x.shape[2], self.weight.shape[0])
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
@@ -236,7 +253,7 @@ class Axonal(Connection):
 
     taps: Sparse
 
-    def begin(self, x: Tensor) -> None:
+    def begin(self, x: Tensor, steps: int) -> None:
         self.reader = LineReader(x, self.taps, 1, self.kernels)
         self.out = x.new_empty(x.shape[2], self.weight.shape[0])
 
@@ -244,12 +261,11 @@ class Axonal(Connection):
         return torch.mm(self.reader.read(t).t(), self.weight.t(), out=self.out)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.arrived = self.weight.new_empty(self.weight.shape[1], steps, batch)  # gradient of R(x)
+        self.arrived = self.weight.new_empty(steps, self.weight.shape[1], batch)  # gradient of R(x)
         self.reader = LineReader(self.arrived, self.taps, -1, self.kernels)
-        self.out = self.weight.new_empty(self.weight.shape[1], batch)
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        self.arrived[:, t].copy_(torch.mm(self.weight.t(), g.t(), out=self.out))
+        torch.mm(self.weight.t(), g.t(), out=self.arrived[t])
         return self.reader.read_turned(t)
 
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
@@ -257,9 +273,10 @@ class Axonal(Connection):
         if want[1]:
             grad_value = correlate_lines(x, self.arrived, self.taps, self.kernels)
         if want[0]:
-            delayed, reader = self.arrived, LineReader(x, self.taps, 1, self.kernels)  # its buffer is free by now
-            for t in range(x.shape[1]):
-                delayed[:, t].copy_(reader.read(t))
+            reader = LineReader(x, self.taps, 1, self.kernels)
+            delayed = self.arrived.view(g.shape)  # free by now
+            for t in range(len(g)):
+                delayed[t] = reader.read_turned(t)
             grad_weight = _weight_gradient(g, delayed)
         return grad_weight, grad_value
 
@@ -270,33 +287,31 @@ class Dendritic(Connection):
     remembers = False
     taps: Sparse
 
-    def begin(self, x: Tensor) -> None:
-        self.product = x.new_empty(self.weight.shape[0], x.shape[1], x.shape[2])
+    def begin(self, x: Tensor, steps: int) -> None:
+        self.product = x.new_empty(steps, self.weight.shape[0], x.shape[2])
         self.reader = LineReader(self.product, self.taps, 1, self.kernels)
-        self.out = x.new_empty(self.weight.shape[0], x.shape[2])
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
-        self.product[:, t].copy_(torch.mm(self.weight, spikes.t(), out=self.out))
+        torch.mm(self.weight, spikes.t(), out=self.product[t])
         return self.reader.read_turned(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.current_gradient = self.weight.new_empty(self.weight.shape[0], steps, batch)
-        self.product_gradient = torch.empty_like(self.current_gradient)
+        self.current_gradient = self.weight.new_empty(steps, self.weight.shape[0], batch)
+        self.product_gradient = self.weight.new_empty(steps, batch, self.weight.shape[0])
         self.reader = LineReader(self.current_gradient, self.taps, -1, self.kernels)
         self.out = self.weight.new_empty(batch, self.weight.shape[1])
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        self.current_gradient[:, t].copy_(g.t())
-        early = self.reader.read(t)
-        self.product_gradient[:, t].copy_(early)
-        return torch.mm(early.t(), self.weight, out=self.out)
+        self.current_gradient[t] = g.t()
+        self.product_gradient[t] = self.reader.read_turned(t)
+        return torch.mm(self.product_gradient[t], self.weight, out=self.out)
 
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
-        grad_weight = self.product_gradient.flatten(1) @ x.flatten(1).t() if want[0] else None
+        grad_weight = _weight_gradient(self.product_gradient, x) if want[0] else None
         grad_value = None
         if want[1]:
-            product = torch.mm(self.weight, x.flatten(1)).view(self.current_gradient.shape)
-            grad_value = correlate_lines(product, self.current_gradient, self.taps, self.kernels)
+            product = torch.matmul(self.weight, x.transpose(1, 2))
+            grad_value = correlate_lines(product.contiguous(), self.current_gradient, self.taps, self.kernels)
         return grad_weight, grad_value
 
 
@@ -305,38 +320,42 @@ class Synaptic(Connection):
 
     taps: Sparse
 
+    def __init__(self, weight: Tensor, taps: Sparse, kernels: NumbaKernels | None, steps: int) -> None:
+        super().__init__(weight, taps, kernels)
+        self.pad = min(int(taps.index.max()), steps)
+
     def _coefficients(self) -> Sparse:
         return self.taps._replace(value=self.weight * self.taps.value)
 
-    def begin(self, x: Tensor) -> None:
-        self.reader = SynapseReader(x, self._coefficients(), 1, self.kernels)
+    def begin(self, x: Tensor, steps: int) -> None:
+        self.reader = SynapseReader(x, self.pad, self._coefficients(), 1, self.kernels)
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
         return self.reader.read_turned(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.current_gradient = self.weight.new_empty(self.weight.shape[0], steps, batch)
+        self.current_gradient = self.weight.new_zeros(steps + self.pad, self.weight.shape[0], batch)
         index, value, order = self._coefficients()
         turned = Sparse(index.transpose(1, 2), value.transpose(1, 2), order)
-        self.reader = SynapseReader(self.current_gradient, turned, -1, self.kernels)
+        self.reader = SynapseReader(self.current_gradient, self.pad, turned, -1, self.kernels)
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        self.current_gradient[:, t].copy_(g.t())
+        self.current_gradient[t] = g.t()
         return self.reader.read_turned(t)
 
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
         if not any(want):
             return None, None
-        correlation = correlate_synapses(x, self.current_gradient, self.taps, self.kernels)
+        correlation = correlate_synapses(x, self.current_gradient, self.pad, self.taps, self.kernels)
         grad_weight = (correlation * self.taps.value).sum(0).to(self.weight.dtype) if want[0] else None
         return grad_weight, (correlation * self.weight if want[1] else None)
 
 
-def connect(weight: Tensor, taps: Sparse | None, kernels: NumbaKernels | None) -> Connection:
+def connect(weight: Tensor, taps: Sparse | None, steps: int, kernels: NumbaKernels | None) -> Connection:
     """Choose the connection by the taps' own shape: (m, 1, pre), (m, post, 1) or (m, post, pre)."""
     if taps is None:
         return Bare(weight, None, kernels)
     post, pre = taps.index.shape[1:]
     if post == 1:
         return Axonal(weight, taps, kernels)
-    return Dendritic(weight, taps, kernels) if pre == 1 else Synaptic(weight, taps, kernels)
+    return Dendritic(weight, taps, kernels) if pre == 1 else Synaptic(weight, taps, kernels, steps)

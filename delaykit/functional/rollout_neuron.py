@@ -66,17 +66,21 @@ def fire(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
     return neuron.surrogate(shifted).detach().to(shifted.dtype)
 
 
+SLOPE_STEPS = 8  # so many steps at a time keep the surrogate's temporaries in the cache
+
+
 def slope(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
-    """Derivative of the elementwise surrogate, all steps at once; zero where it has none."""
+    """Derivative of the elementwise surrogate at every step; zero where it has none."""
     if neuron.surrogate is None:
         return torch.zeros_like(shifted)
+    out = torch.zeros_like(shifted)
     with torch.enable_grad():
-        shifted = shifted.detach().requires_grad_()
-        spikes = neuron.surrogate(shifted)
-        if not spikes.requires_grad:
-            return torch.zeros_like(shifted)
-        (out,) = torch.autograd.grad(spikes, shifted, torch.ones_like(spikes))
-    return out.detach()
+        for part, target in zip(shifted.split(SLOPE_STEPS), out.split(SLOPE_STEPS), strict=True):
+            part = part.detach().requires_grad_()
+            spikes = neuron.surrogate(part)
+            if spikes.requires_grad:
+                target.copy_(torch.autograd.grad(spikes, part, torch.ones_like(spikes))[0])
+    return out
 
 
 def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
@@ -123,8 +127,8 @@ class ForwardNeuron:
             flow_in = a["shifted"] if recurrent is None else recurrent.numpy()
             self.kernels.integrate(
                 t, a["drive"], flow_in, recurrent is not None, a["mask"], self.mask is not None, a["p"], a["bias"],
-                self.neuron.synapse_decay is not None, w.zero_old, self.neuron.delayed_reset, w.wipe, a["r"], a["carry"],
-                a["v"], a["u"], a["shifted"], a["current"], self.keep,
+                self.neuron.synapse_decay is not None, w.zero_old, self.neuron.delayed_reset, w.wipe, a["r"],
+                a["carry"], a["v"], a["u"], a["shifted"], a["current"], self.keep,
             )  # fmt: skip
             return
         p, r, flow, old = self.p, self.r, self.drive[t], self.v
@@ -161,7 +165,7 @@ class ForwardNeuron:
         if follows:
             self.r.copy_(spikes)
         if self.history is not None and t + 1 < len(self.drive):
-            self.history[:, self.pad + t + 1] = spikes.t()
+            self.history[self.pad + t + 1] = spikes.t()
 
 
 class BackwardNeuron:

@@ -1,8 +1,8 @@
 """Numba kernels of the rollout: one time step of the neuron, one read of the taps, one sweep for their gradients.
 
-Histories are ``(neuron, time, batch)``: the batch of one neuron at one step is contiguous, so a delay of ``k`` steps is
-an offset of ``k * batch`` and every tap is one vector operation, whatever ``k``. What users see is ``(time, batch,
-neuron)``; the neuron kernels turn it around on the way, ``batch x neuron`` numbers a step.
+Histories are ``(time, neuron, batch)``: the batch of one neuron at one step is contiguous, so every tap is one vector
+operation, whatever the delay. The sweeps unroll them to ``(neuron, time batch)`` first. What users see is
+``(time, batch, neuron)``; it is turned around on the way, ``batch x neuron`` numbers a step.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class NumbaKernels(NamedTuple):
     commit: Any
     adjoint: Any
     turn: Any
-    remember: Any
     read_lines: Any
     read_synapses: Any
     running_sums: Any
+    unroll: Any
     correlate_lines: Any
     correlate_synapses: Any
 
@@ -94,10 +94,11 @@ def numba_kernels() -> NumbaKernels | None:
             if delayed:
                 for n in range(neurons):
                     early[n] = fired[n]
-        if remembers and pad + t + 1 < history.shape[1]:
+        if remembers and pad + t + 1 < history.shape[0]:
+            following = history[pad + t + 1]
             for n in range(neurons):
                 for b in range(batch):
-                    history[n, pad + t + 1, b] = spike[b, n]
+                    following[n, b] = spike[b, n]
 
     @jit
     def adjoint(t, grad_spikes, grad_membrane, slope, spikes, r, delayed, u, membrane, start, p, scales, synaptic, back,
@@ -176,59 +177,75 @@ def numba_kernels() -> NumbaKernels | None:
                 out[b, n] = x[n, b]
 
     @jit
-    def remember(spikes, first, out, pad):  # type: ignore[no-untyped-def]
-        """Write (time, batch, neuron) one step later as (neuron, time, batch); ``first`` comes first."""
-        steps, batch, neurons = spikes.shape
-        for t in range(steps):
-            now = spikes[t - 1] if t > 0 else first
-            for n in range(neurons):
-                for b in range(batch):
-                    out[n, pad + t, b] = now[b, n]
-
-    @jit
     def read_lines(history, t, sign, index, value, out):  # type: ignore[no-untyped-def]
-        """out[n] = sum_m value[m, n] history[n, t - sign index[m, n]]."""
+        """out[n] = sum_m value[m, n] history[t - sign index[m, n], n]."""
         taps, neurons = index.shape
-        steps = history.shape[1]
+        steps = history.shape[0]
         for n in range(neurons):
-            out[n, :] = 0.0
+            row = out[n]
+            for b in range(row.shape[0]):
+                row[b] = 0
             for m in range(taps):
                 weight = value[m, n]
                 source = t - sign * index[m, n]
                 if weight != 0 and 0 <= source < steps:
-                    for b in range(out.shape[1]):
-                        out[n, b] += weight * history[n, source, b]
+                    past = history[source, n]
+                    for b in range(row.shape[0]):
+                        row[b] += weight * past[b]
 
     @jit
-    def read_synapses(history, t, sign, index, coefficient, out):  # type: ignore[no-untyped-def]
-        """out[i] = sum_{j, m} coefficient[i, j, m] history[j, t - sign index[i, j, m]]."""
-        rows, columns, taps = index.shape
-        steps, batch = history.shape[1], history.shape[2]
-        for i in range(rows):
-            out[i, :] = 0.0
-            for j in range(columns):
-                for m in range(taps):
-                    weight = coefficient[i, j, m]
-                    source = t - sign * index[i, j, m]
-                    if weight != 0 and 0 <= source < steps:
-                        for b in range(batch):
-                            out[i, b] += weight * history[j, source, b]
+    def read_synapses(history, at, first, offset, coefficient, out):  # type: ignore[no-untyped-def]
+        """out[i] = sum_e coefficient[e] history.flat[at + offset[e] ...], e in first[i] .. first[i + 1] - 1."""
+        flat = history.reshape(-1)
+        batch = out.shape[1]
+        for i in range(out.shape[0]):
+            row = out[i]
+            for b in range(batch):
+                row[b] = 0
+            for e in range(first[i], first[i + 1]):
+                weight = coefficient[e]
+                source = at + offset[e]
+                for b in range(batch):
+                    row[b] += weight * flat[source + b]
+
+    @jit
+    def unroll(history, pad, sums, out):  # type: ignore[no-untyped-def]
+        """Write (pad + time, neuron, batch) as (neuron, time batch); ``sums``: twice summed from the end."""
+        neurons, batch = history.shape[1], history.shape[2]
+        steps = out.shape[1] // batch
+        for n in range(neurons):
+            row = out[n]
+            for t in range(steps):
+                for b in range(batch):
+                    row[t * batch + b] = history[pad + t, n, b]
+            if sums:
+                for _ in range(2):
+                    for at in range((steps - 1) * batch - 1, -1, -1):
+                        row[at] += row[at + batch]
 
     @fast
     def dot(x, g, lag):  # type: ignore[no-untyped-def]
         """sum_t x[t] g[t + lag] over flattened (time, batch); ``lag`` counts numbers."""
+        past, now = x[: x.shape[0] - lag], g[lag:]
         total = x[0] * 0
-        for at in range(x.shape[0] - lag):
-            total += x[at] * g[at + lag]
+        for at in range(past.shape[0]):
+            total += past[at] * now[at]
         return total
 
     @jit
     def correlate_lines(x, g, batch, index, out):  # type: ignore[no-untyped-def]
-        """out[m, n] = sum_t x[n, t - index[m, n]] g[n, t]."""
-        for m in range(index.shape[0]):
-            for n in range(index.shape[1]):
+        """out[m, n] = sum_t x[n, t - index[m, n]] g[n, t]; equal lags of one neuron are computed once."""
+        for n in range(index.shape[1]):
+            for m in range(index.shape[0]):
+                known = -1
+                for earlier in range(m):
+                    if index[earlier, n] == index[m, n]:
+                        known = earlier
                 lag = index[m, n] * batch
-                out[m, n] = dot(x[n], g[n], lag) if lag < x.shape[1] else 0.0
+                if known >= 0:
+                    out[m, n] = out[known, n]
+                else:
+                    out[m, n] = dot(x[n], g[n], lag) if lag < x.shape[1] else 0.0
 
     @jit
     def correlate_synapses(x, g, batch, index, out):  # type: ignore[no-untyped-def]
@@ -237,17 +254,17 @@ def numba_kernels() -> NumbaKernels | None:
         for i in range(rows):
             for j in range(columns):
                 for m in range(taps):
-                    lag = index[i, j, m] * batch
                     known = -1
                     for earlier in range(m):
                         if index[i, j, earlier] == index[i, j, m]:
                             known = earlier
+                    lag = index[i, j, m] * batch
                     if known >= 0:
                         out[i, j, m] = out[i, j, known]
                     else:
                         out[i, j, m] = dot(x[j], g[i], lag) if lag < x.shape[1] else 0.0
 
     return NumbaKernels(
-        integrate, commit, adjoint, turn, remember, read_lines, read_synapses, running_sums, correlate_lines,
+        integrate, commit, adjoint, turn, read_lines, read_synapses, running_sums, unroll, correlate_lines,
         correlate_synapses,
     )  # fmt: skip

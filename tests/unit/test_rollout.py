@@ -336,7 +336,7 @@ def test_kept_memory_is_a_few_sequences():
     case[0].requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         rollout(*case, LIFDynamics(decay=0.9, surrogate=spike))
-    assert sum(kept) < 2.5 * case[0].nbytes  # spikes and membrane, which the caller gets anyway
+    assert sum(kept) < 3.5 * case[0].nbytes  # spikes and membrane, which the caller gets anyway, and the input history
 
 
 def test_half_precision_is_computed_in_float32():
