@@ -1,0 +1,137 @@
+"""Recurrent delays, side by side in one process: process-CPU time and kept memory of one training step.
+
+    python benchmarks/bench_recurrent.py [--json out.json] [--time 100 --batch 32 --neurons 256]
+
+Kept memory is the storage of every tensor alive after the forward and not before: what autograd saved and what Python
+holds, spikes and membrane included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import snntorch as snn
+import torch
+from torch import Tensor
+
+from delaykit.adapters.dynamics import dynamics_of_snntorch
+from delaykit.functional.rollout import rollout
+from delaykit.functional.taps import Taps
+from delaykit.kernels import Triangle
+
+
+def rleaky_loop(neuron: snn.RLeaky, drive: Tensor) -> tuple[Tensor, Tensor]:
+    spikes, membrane = torch.zeros_like(drive[0]), torch.zeros_like(drive[0])
+    record = []
+    for x in drive:
+        spikes, membrane = neuron(x, spikes, membrane)
+        record.append((spikes, membrane))
+    return torch.stack([s for s, _ in record]), torch.stack([v for _, v in record])
+
+
+def ring_loop(neuron: snn.RLeaky, drive: Tensor, taps: Taps) -> tuple[Tensor, Tensor]:
+    """Delay as one would write it: a ring of the last ``depth`` spikes, filtered anew each step, by autograd."""
+    depth = taps.depth()
+    kernel = taps.response(depth)[0].T.to(drive).flip(0).unsqueeze(1)  # (depth, 1, pre), oldest first
+    ring = drive.new_zeros(depth, *drive.shape[1:])
+    membrane, record = torch.zeros_like(drive[0]), []
+    beta, threshold = neuron.beta.clamp(0, 1), neuron.threshold
+    for x in drive:
+        recurrent = neuron.recurrent((ring * kernel).sum(0))
+        reset = neuron.spike_grad(membrane - threshold).detach()
+        membrane = beta * membrane + x + recurrent - reset * threshold
+        spikes = neuron.spike_grad(membrane - threshold)
+        ring = torch.cat([ring[1:], spikes.unsqueeze(0)])
+        record.append((spikes, membrane))
+    return torch.stack([s for s, _ in record]), torch.stack([v for _, v in record])
+
+
+def fused(neuron: snn.RLeaky, drive: Tensor, taps: Taps | None) -> tuple[Tensor, Tensor]:
+    weight, bias = neuron.recurrent.weight, neuron.recurrent.bias
+    return rollout(drive, weight, bias, taps, dynamics_of_snntorch(neuron))[:2]
+
+
+def live_storages() -> dict[int, int]:
+    gc.collect()
+    tensors = [x for x in gc.get_objects() if isinstance(x, Tensor)]
+    return {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+
+
+def kept_megabytes(forward: Callable[[], tuple[Tensor, Tensor]]) -> float:
+    before, saved = live_storages(), {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()
+    after = live_storages() | saved
+    del result
+    return sum(size for pointer, size in after.items() if pointer not in before) / 1e6
+
+
+def measure(forward: Callable[[], tuple[Tensor, Tensor]], cotangent: Tensor, repeats: int) -> dict[str, float]:
+    def train() -> tuple[float, float]:
+        start = time.process_time()
+        spikes, membrane = forward()
+        middle = time.process_time()
+        (spikes * cotangent).sum().backward()
+        return middle - start, time.process_time() - start
+
+    train()
+    times = [train() for _ in range(repeats)]
+    return {
+        "forward_ms": 1e3 * statistics.median(f for f, _ in times),
+        "cpu_ms": 1e3 * statistics.median(total for _, total in times),
+        "kept_mb": kept_megabytes(forward),
+        "rate": forward()[0].mean().item(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", default=None)
+    parser.add_argument("--time", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--neurons", type=int, default=256)
+    parser.add_argument("--max-delay", type=float, default=25.0)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    n = args.neurons
+    neuron = snn.RLeaky(beta=0.9, linear_features=n, learn_beta=True)
+    drive = (0.25 * torch.randn(args.time, args.batch, n) + 0.05).requires_grad_()
+    axonal = (torch.rand(1, n) * args.max_delay).requires_grad_()
+    synaptic = (torch.rand(n, n) * args.max_delay).requires_grad_()
+    cotangent = torch.randn(args.time, args.batch, n)
+    cases: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
+        "snnTorch RLeaky loop, no delay": lambda: rleaky_loop(neuron, drive),
+        "rollout, no delay": lambda: fused(neuron, drive, None),
+        "rollout axonal, sigma 0": lambda: fused(neuron, drive, Triangle(0.0).taps(axonal)),
+        "rollout axonal, sigma 10": lambda: fused(neuron, drive, Triangle(10.0).taps(axonal)),
+        "naive ring axonal, sigma 0": lambda: ring_loop(neuron, drive, Triangle(0.0).taps(axonal)),
+        "naive ring axonal, sigma 10": lambda: ring_loop(neuron, drive, Triangle(10.0).taps(axonal)),
+        "rollout synaptic, sigma 0": lambda: fused(neuron, drive, Triangle(0.0).taps(synaptic)),
+        "rollout synaptic, sigma 10": lambda: fused(neuron, drive, Triangle(10.0).taps(synaptic)),
+    }
+    results = {k: measure(v, cotangent, args.repeats) for k, v in cases.items() if args.only in k}
+    base = next(iter(results.values()))["cpu_ms"]
+    print(f"{'case':34}{'CPU ms':>9}{'forward':>9}{'ratio':>7}{'kept MB':>9}{'spike rate':>12}")
+    for name, r in results.items():
+        ratio = r["cpu_ms"] / base
+        print(f"{name:34}{r['cpu_ms']:9.1f}{r['forward_ms']:9.1f}{ratio:7.2f}{r['kept_mb']:9.1f}{r['rate']:12.3f}")
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"settings": vars(args), "results": results}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
