@@ -44,15 +44,14 @@ class Identity(torch.autograd.Function):
         return grads[0] @ weight, None, grads[0].t() @ x, grads[0].sum(0)
 
 
-class Network(nn.Module):
+class Network:
     """Three delayed connections, each with a snn.Leaky after it."""
 
     def __init__(self, max_delay: int) -> None:
-        super().__init__()
         torch.manual_seed(0)
-        self.connections = nn.ModuleList(nn.Linear(i, j) for i, j in zip(SIZES, SIZES[1:], strict=False))
-        self.neurons = nn.ModuleList(snn.Leaky(beta=0.9) for _ in self.connections)
-        self.delays = nn.ParameterList(torch.rand(1, i) * max_delay for i in SIZES[:-1])
+        self.connections = [nn.Linear(i, j) for i, j in zip(SIZES, SIZES[1:], strict=False)]
+        self.neurons = [snn.Leaky(beta=0.9) for _ in self.connections]
+        self.delays = [nn.Parameter(torch.rand(1, i) * max_delay) for i in SIZES[:-1]]
         self.depth = max_delay + 2
 
     def bare(self) -> list[Connection]:
@@ -99,7 +98,8 @@ class Network(nn.Module):
 
     def run(self, kind: str, spikes: Tensor) -> float:
         """Run one sequence forward and backward; give its process CPU time in ms."""
-        self.zero_grad()
+        for p in (*self.delays, *(p for linear in self.connections for p in linear.parameters())):
+            p.grad = None
         begin = time.process_time()
         connections: list[Connection] = getattr(self, kind)()
         membranes = [neuron.reset_mem() for neuron in self.neurons]

@@ -199,6 +199,13 @@ def test_detach_keeps_a_bounded_past_and_never_truncates_silently():
 
 
 @EVERY_KIND
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_nothing_is_forgotten_while_a_graph_needs_it(kind, spread):
+    """A sequence many times longer than the delays: what a bounded history would drop is wanted by backward."""
+    compare(Case(kind, max_delay=1.0, spread=spread), inputs(time=90), tolerance=1e-11)
+
+
+@EVERY_KIND
 @BOTH_ORDERS
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_memory_does_not_grow_without_a_graph(kind, spread, mode):

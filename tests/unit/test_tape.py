@@ -7,6 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from delaykit.functional.backend import backend
 from delaykit.functional.tape import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
 from delaykit.kernels import Linear, Triangle
@@ -139,6 +140,14 @@ def compare(case: Case, xs: list[torch.Tensor], steps=None, tolerance=1e-12) -> 
 @pytest.mark.parametrize("kind", [*KINDS, "line"])
 def test_equals_naive_autograd(kind, spread):
     compare(Case(kind, spread=spread), inputs(time=14))
+
+
+@pytest.mark.parametrize("spread", [0.0, 9.3])
+@pytest.mark.parametrize("kind", [*KINDS, "line"])
+def test_plain_torch_equals_naive_autograd(kind, spread):
+    """The kernels for devices and installations without Numba."""
+    with backend("torch"):
+        compare(Case(kind, spread=spread), inputs(time=14))
 
 
 @pytest.mark.parametrize("bias", [True, False])
