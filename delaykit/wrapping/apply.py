@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ def wrap_(
     wrapping = known or Wrapping(RootScope())
     done, scopes = len(wrapping.undo), len(wrapping.scope.histories)
     merged = _one_each(todo.sites)
-    synapses = [build_synapse(entry, generator) for entry in merged]
+    synapses = [build_synapse(entry, generator, net) for entry in merged]
     watches: dict[int, NeuronWatch] = _known_watches(wrapping)
     try:
         for entry, synapse in zip(merged, synapses, strict=True):
@@ -115,10 +116,11 @@ def unwrap_(net: Net) -> Net:
     return net
 
 
-def build_synapse(entry: SitePlan, generator: torch.Generator | None) -> Synapse:
+def build_synapse(entry: SitePlan, generator: torch.Generator | None, net: nn.Module) -> Synapse:
     """Make the synapse of one site, on the device and, for float64 models, in the dtype of its weights."""
     synapse = Synapse(entry.site, entry.configs, generator)
-    reference = next(iter(entry.spot.module.parameters()), None)
+    parameters = itertools.chain(entry.spot.module.parameters(), net.parameters())  # a neuron may have none
+    reference = next(parameters, None)
     if reference is None:
         return synapse
     return synapse.to(reference.device, torch.float64 if reference.dtype == torch.float64 else None)
@@ -178,16 +180,20 @@ def _check_fits(net: nn.Module, todo: Plan) -> None:
 
 
 def _moved(todo: Plan, old: nn.Module, new: nn.Module) -> Plan:
-    """Point a plan at a copy of its model."""
+    """Point a plan at a copy of its model: the same names, found anew, so that adapters see the copy's containers."""
     import dataclasses
 
+    spots, neurons = survey.survey(new)
+    by_name = {spot.name: spot for spot in spots}
     twins = dict(new.named_modules(remove_duplicate=False))
-    sites = [
-        dataclasses.replace(e, spot=dataclasses.replace(e.spot, module=twins[_path(old, e.spot.module)]))
-        for e in todo.sites
-    ]
-    neurons = {p: dataclasses.replace(n, module=twins[_path(old, n.module)]) for p, n in todo.neurons.items()}
-    return Plan(tuple(sites), todo.issues, neurons)
+
+    def twin(entry: SitePlan) -> SitePlan:
+        if entry.recurrent is None:
+            return dataclasses.replace(entry, spot=by_name[entry.spot.name])
+        module = twins[_path(old, entry.spot.module)]
+        return dataclasses.replace(entry, spot=dataclasses.replace(entry.spot, module=module))
+
+    return Plan(tuple(twin(entry) for entry in todo.sites), todo.issues, neurons)
 
 
 def _path(net: nn.Module, module: nn.Module) -> str:

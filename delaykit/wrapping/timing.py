@@ -55,7 +55,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     streams = _streams(spot, calls, heard, trace, reset)
     calls_a_root = len(calls) / max(1, trace.roots) / streams
     steps = max(len(found) for found in heard)
-    if any(neurons[path].style == "sequence" for path in drives):
+    if any(neurons[path].style == "sequence" for path in drives) or _reads_sequence(calls[0], trace, neurons):
         return Decision(_sequence(spot, calls[0], 0), neuron)
     if steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
         return Decision(_sequence(spot, calls[0], _time_dim(spot, calls[0], heard[0], steps)), neuron)
@@ -70,6 +70,13 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     if reset in ("manual", "root"):
         return Decision(Timing(reset, None, streams), neuron)
     return _followed(spot, trace, neurons, neuron, streams)
+
+
+def _reads_sequence(call: Call, trace: Trace, neurons: dict[str, Neuron]) -> bool:
+    """Tell whether a readout is given all that a sequence neuron put out: its rank and length, not a sum over time."""
+    sources = [(path, n) for kind, path, n in call.tags if kind == "state" and neurons[path].style == "sequence"]
+    heard = [trace.neurons[path][n].output_shape for path, n in sources]
+    return any(len(s) == len(call.input_shape) and s[0] == call.input_shape[0] for s in heard)
 
 
 def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuron]) -> Decision:

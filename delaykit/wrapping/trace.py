@@ -25,7 +25,7 @@ from delaykit.adapters.base import Neuron, Spot
 from delaykit.wrapping.retype import original_class, retyped_class
 
 STATE_NAMES = ("spk", "syn", "syn_exc", "syn_inh", "mem")  # where snnTorch neurons keep their state
-FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "zero_", "fill_")
+FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
 
 

@@ -235,7 +235,19 @@ def spikes_in(time=TIME, batch=BATCH, shape=(PRE,), seed=0, rate=0.3):
 
 
 def check(
-    build, run, sites, which, *, reset="auto", time_dim=None, shape=(PRE,), rate=0.3, optional=(), before=None, **options
+    build,
+    run,
+    sites,
+    which,
+    *,
+    reset="auto",
+    time_dim=None,
+    shape=(PRE,),
+    rate=0.3,
+    optional=(),
+    before=None,
+    least=0.02,
+    **options,
 ):
     """Compare a wrapped model with the one made by hand.
 
@@ -248,6 +260,7 @@ def check(
         time_dim: as in :class:`delaykit.At`.
         shape: of one input step.
         rate: of input spikes.
+        least: smallest firing rate of a layer; 0.3 is the largest.
         optional: neurons that need not fire.
         before: called with the wrapped net before each of its sequences (manual resets).
         options: of :class:`HandDelayed`, by site name with ``_`` for dots.
@@ -255,7 +268,7 @@ def check(
     net, twin = build().double(), build().double()
     x, other = spikes_in(shape=shape, rate=rate), spikes_in(TIME + 3, BATCH - 1, shape, seed=5, rate=rate)
     made = hand_made(twin, sites, which, **options)
-    make_lively_(twin, run, x, made, optional=optional)
+    make_lively_(twin, run, x, made, least, optional=optional)
     excite_like_(net, twin, made)
     dk.wrap_(net, rules(sites, reset, time_dim), example=lambda: run(net, x))
     set_delays_(net, made)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hand
 import pytest
 import torch
+from hand import HIDDEN, POST, PRE, spike
 from torch import nn
 
-import hand
-from hand import HIDDEN, POST, PRE, spike
-
 snn = pytest.importorskip("snntorch", reason="wraps snntorch models")
-import delaykit as dk  # noqa: E402
 from snntorch import utils  # noqa: E402
+
+import delaykit as dk  # noqa: E402
 
 
 def leaky(**more):
@@ -124,7 +124,14 @@ class DuckTyped(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList(
-            [nn.Linear(PRE, HIDDEN), leaky(), nn.Dropout(0.2), nn.Linear(HIDDEN, HIDDEN), leaky(), nn.Linear(HIDDEN, POST)]
+            [
+                nn.Linear(PRE, HIDDEN),
+                leaky(),
+                nn.Dropout(0.2),
+                nn.Linear(HIDDEN, HIDDEN),
+                leaky(),
+                nn.Linear(HIDDEN, POST),
+            ]
         )
 
     def forward(self, x):
@@ -458,18 +465,18 @@ class TwoSequences(ResetMem):
     """Two sequences in one forward, the contrastive way."""
 
     def forward(self, x):
-        return torch.cat([super(TwoSequences, self).forward(x), super(TwoSequences, self).forward(x.flip(-1))])
+        return torch.cat([ResetMem.forward(self, x), ResetMem.forward(self, x.flip(-1))])
 
 
 class TwoSequencesReset(TwoSequences):
     def forward(self, x):
-        first = super(TwoSequences, self).forward(x)
+        first = ResetMem.forward(self, x)
         for module in self.modules():
             if isinstance(module, hand.HandDelayed):
                 module.clear()
         if hasattr(self.fc1, "dk"):
             dk.reset(self)
-        return torch.cat([first, super(TwoSequences, self).forward(x.flip(-1))])
+        return torch.cat([first, ResetMem.forward(self, x.flip(-1))])
 
 
 @pytest.mark.parametrize("which", hand.DELAYS)
