@@ -1,5 +1,6 @@
 """The Triton kernels of backend ``gpu``. Import this module only where Triton is installed; ``gpu.py`` does."""
 
+# mypy: disallow-untyped-defs=False
 from __future__ import annotations
 
 import triton
@@ -7,7 +8,7 @@ import triton.language as tl
 
 
 @triton.jit
-def filter_channels(  # type: ignore[no-untyped-def]
+def filter_channels(
     x, index, value, out, size, time, inner, channels, space, SIGN, TAPS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """``out[t, b, c, s] = sum_m value[m, c] x[t + SIGN index[m, c], b, c, s]``; inner = numbers a step."""
