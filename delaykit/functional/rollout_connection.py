@@ -110,19 +110,21 @@ class SynapseReader(Reader):
     def _pack(self, taps: Sparse) -> None:
         """List the taps that are not zero, row by row, with their place in the flat history relative to now."""
         _, neurons, batch = self.history.shape
-        value, index = taps.value.permute(1, 2, 0), taps.index.permute(1, 2, 0)
+        value, index = taps.value.permute(1, 2, 0).contiguous(), taps.index.permute(1, 2, 0).contiguous()
         used = (value != 0) & (index <= self.pad)  # beyond the pad lies only what is before the first step
         place = (torch.arange(neurons).unsqueeze(1) - self.sign * index * neurons) * batch
         first = torch.zeros(len(value) + 1, dtype=torch.int64)
         torch.cumsum(used.sum((1, 2)), 0, out=first[1:])
-        self.arrays = (self.history.numpy(), first.numpy(), place[used].numpy(), value[used].numpy())
+        (kept,) = used.view(-1).nonzero(as_tuple=True)
+        place, value = place.view(-1)[kept], value.view(-1)[kept]
+        self.arrays = (self.history.view(-1).numpy(), first.numpy(), place.numpy(), value.numpy())
 
     def _gather(self, t: int) -> None:
         steps, neurons, batch = self.history.shape
         now = t + self.pad if self.sign > 0 else t
         if self.kernels is not None:
-            history, first, place, value = self.arrays
-            self.kernels.read_synapses(history, now * neurons * batch, first, place, value, self.raw_array)
+            flat, first, place, value = self.arrays
+            self.kernels.read_synapses(flat, now * neurons * batch, first, place, value, self.raw_array)
             return
         # without Numba: one product over all lags, dense in the depth but right on every device
         depth = min(len(self.dense), now + 1 if self.sign > 0 else steps - now)

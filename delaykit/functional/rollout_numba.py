@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+from delaykit.functional.rollout_vector import make_gather
+
 
 class NumbaKernels(NamedTuple):
     """The compiled functions."""
@@ -193,20 +195,26 @@ def numba_kernels() -> NumbaKernels | None:
                     for b in range(row.shape[0]):
                         row[b] += weight * past[b]
 
+    wide, narrow = make_gather(numba, 32), make_gather(numba, 8)
+
     @jit
-    def read_synapses(history, at, first, offset, coefficient, out):  # type: ignore[no-untyped-def]
-        """out[i] = sum_e coefficient[e] history.flat[at + offset[e] ...], e in first[i] .. first[i + 1] - 1."""
-        flat = history.reshape(-1)
-        batch = out.shape[1]
-        for i in range(out.shape[0]):
-            row = out[i]
-            for b in range(batch):
-                row[b] = 0
-            for e in range(first[i], first[i + 1]):
-                weight = coefficient[e]
-                source = at + offset[e]
-                for b in range(batch):
-                    row[b] += weight * flat[source + b]
+    def read_synapses(flat, at, first, place, coefficient, out):  # type: ignore[no-untyped-def]
+        """out[i] = sum_e coefficient[e] flat[at + place[e] ...], e = first[i] .. first[i + 1] - 1."""
+        rows, batch = out.shape
+        result = out.reshape(-1)
+        for i in range(rows):
+            b = 0
+            while b + 32 <= batch:
+                wide(result, i * batch + b, flat, at + b, place, coefficient, first[i], first[i + 1])
+                b += 32
+            while b + 8 <= batch:
+                narrow(result, i * batch + b, flat, at + b, place, coefficient, first[i], first[i + 1])
+                b += 8
+            for rest in range(b, batch):
+                total = 0.0
+                for e in range(first[i], first[i + 1]):
+                    total += coefficient[e] * flat[at + place[e] + rest]
+                result[i * batch + rest] = total
 
     @jit
     def unroll(history, pad, sums, out):  # type: ignore[no-untyped-def]

@@ -75,8 +75,8 @@ def naive(currents, weight, bias, taps, dynamics, state=None, mask=None):
     x = [torch.zeros_like(currents[0]) if state.spikes is None else state.spikes]
     response = None
     if weight is not None:
-        bare = torch.ones(1, 1, 1, dtype=currents.dtype)
-        response = weight.unsqueeze(-1) * (bare if taps is None else taps.response(int(taps.index.max()) + 1))
+        shape = torch.ones(1, 1, 1) if taps is None else taps.response(int(taps.index.max()) + 1)
+        response = weight.unsqueeze(-1) * shape.to(currents)
     membranes = []
     for t, drive in enumerate(currents):
         if response is not None:
@@ -376,3 +376,26 @@ def test_wrong_arguments_say_what_is_wrong():
         LIFDynamics(decay=0.9, reset="zero", detach_reset=False)
     with pytest.raises(ConfigError, match="learned parameters"):
         LIFDynamics(decay=0.9, surrogate=torch.nn.PReLU())
+
+
+@pytest.mark.parametrize("spread", [0.0, 6.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_vector_width_of_the_batch(backend, dtype, spread):
+    g = torch.Generator().manual_seed(14)
+    currents, weight = torch.rand(9, 45, 4, generator=g).to(dtype), torch.randn(4, 4, generator=g).to(dtype)
+    delays = leaf((torch.rand(4, 4, generator=g) * 5).to(dtype))
+    neuron = LIFDynamics(decay=0.8, surrogate=smooth, reset="subtract", reset_when="same")
+    membranes = [f(currents, weight, None, Triangle(spread).taps(delays), neuron)[1] for f in (rollout, naive)]
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(membranes[0], membranes[1], rtol=tolerance, atol=tolerance)
+    grads = [torch.autograd.grad((m * currents).sum(), delays)[0] for m in membranes]
+    torch.testing.assert_close(grads[0], grads[1], rtol=10 * tolerance, atol=100 * tolerance)
+
+
+def test_a_connection_without_any_tap_is_silent(backend):
+    currents, weight = torch.rand(5, 2, 3), torch.ones(3, 3)
+    taps = Linear().taps(torch.ones(3, 3))
+    silent = taps._replace(value=torch.zeros_like(taps.value))
+    neuron = LIFDynamics(decay=0.8, surrogate=spike)
+    spikes, membrane, _ = rollout(currents, weight, None, silent, neuron)
+    torch.testing.assert_close((spikes, membrane), rollout(currents, None, None, None, neuron)[:2])
