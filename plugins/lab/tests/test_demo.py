@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -97,12 +98,16 @@ SMALL = DemoConfig(seeds=2, epochs=2, hidden=8)
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     seen = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     result = run_demo(SMALL, folder, watch=lambda variant, seed, epoch: seen.append((seed, variant.name, epoch.epoch)))
-    return result, folder, seen
+    threads = torch.get_num_threads()
+    torch.set_num_threads(before)
+    return result, folder, seen, threads
 
 
 def test_every_variant_is_trained_on_every_seed(small):
-    result, _, seen = small
+    result, _, seen, _ = small
     names = [variant.name for variant in VARIANTS]
     assert seen == [(seed, name, epoch) for seed in range(2) for name in names for epoch in (1, 2)]
     assert [(run.seed, run.variant) for run in result.runs] == [(seed, name) for seed in range(2) for name in names]
@@ -110,7 +115,7 @@ def test_every_variant_is_trained_on_every_seed(small):
 
 
 def test_results_on_disk_are_those_in_memory(small):
-    result, folder, _ = small
+    result, folder, *_ = small
     stored = json.loads((folder / "results.json").read_text())
     assert stored == json.loads(json.dumps(result.to_json()))
     assert stored["runs"][2]["history"][1]["epoch"] == 2
@@ -132,7 +137,7 @@ def test_the_text_names_every_number(small):
 
 
 def test_a_resumed_demo_repeats_the_results_without_training(small):
-    result, folder, _ = small
+    result, folder, *_ = small
     seen = []
     again = run_demo(SMALL, folder, resume=True, watch=lambda *event: seen.append(event))
     assert again.accuracies() == result.accuracies() and not seen
@@ -140,20 +145,14 @@ def test_a_resumed_demo_repeats_the_results_without_training(small):
     assert [run.delays_after for run in again.runs] == [run.delays_after for run in result.runs]
 
 
-def test_a_demo_of_other_settings_does_not_resume(small):
-    _, folder, _ = small
+@pytest.mark.parametrize("other", [{"epochs": 3}, {"delay_lr": 0.1}, {"max_delay": 20}, {"library": "norse"}])
+def test_a_demo_of_other_settings_does_not_resume(small, other):
     with pytest.raises(dk.CheckpointError):
-        run_demo(DemoConfig(seeds=2, epochs=3, hidden=8), folder, resume=True)
+        run_demo(dataclasses.replace(SMALL, **other), small[1], resume=True)
 
 
 def test_the_thread_count_is_restored(small):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        run_demo(DemoConfig(seeds=1, epochs=2, hidden=8), small[1], resume=True)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    assert small[3] == 2
 
 
 def test_pictures_are_written(small, tmp_path):

@@ -40,7 +40,18 @@ def test_frames_are_binary_and_silent_after_the_end():
     test = read_utterances("test")
     for sample, series in enumerate(test.series):
         assert not SPLITS.test.spikes[2 * len(series) :, sample].any()
-    assert 0.05 < SPLITS.test.spikes.float().mean() < 0.3
+    assert 0.03 < SPLITS.test.spikes.float().mean() < 0.3
+
+
+def test_started_at_the_first_frame_spikes_tell_changes_only(tmp_path):
+    lines = (installed_folder() / "JapaneseVowels_TEST.ts").read_text(encoding="utf-8").splitlines()
+    constant = ":".join([",".join(["0.5"] * 9)] * 12 + ["1"])
+    train = (installed_folder() / "JapaneseVowels_TRAIN.ts").read_text(encoding="utf-8")
+    (tmp_path / "JapaneseVowels_TRAIN.ts").write_text(train, encoding="utf-8")
+    text = "\n".join([line for line in lines if line[0] in "#@"] + [constant] * 370)
+    (tmp_path / "JapaneseVowels_TEST.ts").write_text(text, encoding="utf-8")
+    assert not JapaneseVowels(start="first", folder=str(tmp_path)).splits(seed=0).test.spikes.any()
+    assert JapaneseVowels(start="mean", folder=str(tmp_path)).splits(seed=0).test.spikes.any()
 
 
 def test_on_and_off_never_spike_together():
@@ -119,6 +130,8 @@ def test_stretching_keeps_the_frames():
     np.testing.assert_allclose(longer[-1], series[-1])
 
 
-def test_a_threshold_must_be_positive():
+def test_bad_settings():
     with pytest.raises(ConfigError):
         JapaneseVowels(threshold=0.0)
+    with pytest.raises(ConfigError, match="'first' or 'mean'"):
+        JapaneseVowels(start="zero")

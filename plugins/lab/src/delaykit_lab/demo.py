@@ -196,7 +196,8 @@ def _run(
     before = delays_of(net)
     optimizer = make_optimizer(net, variant, config.lr, config.delay_lr)
     settings = FitConfig(epochs=config.epochs, seed=seed)
-    history = fit(net, splits, optimizer, settings, on_epoch=follow, checkpoint=state, device=device)
+    identity = dataclasses.asdict(config) | {"seeds": None, "task": repr(task), "variant": variant.name}
+    history = fit(net, splits, optimizer, settings, on_epoch=follow, checkpoint=state, identity=identity, device=device)
     exact = accuracy(predict(net, splits.test, device=device), splits.test)
     whole = exact
     if variant.learn:

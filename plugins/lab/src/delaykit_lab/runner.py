@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,7 @@ def fit(
     advance: Callable[[float], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     checkpoint: str | Path | None = None,
+    identity: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
 ) -> list[Epoch]:
     """Minimise the cross-entropy of ``net(spikes)`` on the training split; measure on validation; never touch test.
@@ -77,6 +79,8 @@ def fit(
         advance: called after each epoch with the progress in (0, 1], for schedules of delays.
         on_epoch: called with each new epoch's record, for progress bars.
         checkpoint: file to save to after each epoch, and to go on from where it exists; None: neither.
+        identity: JSON values that say what else makes this run (data, model, rates): a checkpoint that was saved with
+            others is refused.
         device: where to train.
 
     Returns:
@@ -102,9 +106,10 @@ def fit(
     order = torch.Generator().manual_seed(config.seed)
     rates = [group["lr"] for group in optimizer.param_groups]
     path = None if checkpoint is None else Path(checkpoint)
+    settings = {"fit": dataclasses.asdict(config), "identity": dict(identity or {})}
     history: list[Epoch] = []
     if path is not None and path.exists():
-        history = [Epoch(**record) for record in load_run(path, net, optimizer, order, dataclasses.asdict(config))]
+        history = [Epoch(**record) for record in load_run(path, net, optimizer, order, settings)]
     for epoch in range(len(history), config.epochs):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * epoch / config.epochs))
@@ -116,7 +121,7 @@ def fit(
         history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy(scores, splits.validation)))
         if path is not None:
             records = [dataclasses.asdict(record) for record in history]
-            save_run(path, net, optimizer, order, dataclasses.asdict(config), records)
+            save_run(path, net, optimizer, order, settings, records)
         if on_epoch is not None:
             on_epoch(history[-1])
     return history

@@ -1,0 +1,54 @@
+"""idx files, the layout of MNIST: a magic number, one size a dimension, then the numbers; gzipped or not."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delaykit import DataError
+
+# The third byte of the magic number names the type; all numbers are big-endian.
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path: str | Path) -> NDArray[np.generic]:
+    """Read one idx file.
+
+    Args:
+        path: the file, ``.gz`` or plain.
+
+    Returns:
+        The array, in the machine's byte order.
+
+    Raises:
+        DataError: the file is missing, truncated, too long, or no idx file.
+
+    Example:
+        >>> read_idx("mnist/t10k-labels-idx1-ubyte.gz").shape  # doctest: +SKIP
+        (10000,)
+
+    Reference:
+        LeCun, Cortes, Burges, the MNIST database of handwritten digits.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as problem:
+        raise DataError(
+            str(path), f"a file that cannot be read ({problem})", "an idx file", "copy it again"
+        ) from problem
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
+        raise DataError(str(path), f"the first bytes {content[:4].hex()}", "0000, a type and a rank", "use an idx file")
+    dtype, rank = np.dtype(TYPES[content[2]]), content[3]
+    if len(content) < 4 + 4 * rank:
+        raise DataError(str(path), f"{len(content)} bytes", f"{rank} sizes of 4 bytes", "the file is truncated")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
+    expected = 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if len(content) != expected:
+        raise DataError(str(path), f"{len(content)} bytes", f"{expected} for shape {shape}", "copy the file again")
+    return np.frombuffer(content, dtype, offset=4 + 4 * rank).reshape(shape).astype(dtype.newbyteorder("="))
