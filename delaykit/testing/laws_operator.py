@@ -20,8 +20,8 @@ class OperatorLaws(Kit):
             found, wanted = operator.sequence(spikes), operator.judge(spikes)
             assert_equal([found], [wanted], VALUE_TOLERANCE, "sequence operator")
             leaves = operator.leaves(spikes)
-            both = [gradients(operator.loss(current), leaves) for current in (found, wanted)]
-            assert_equal(*both, GRADIENT_TOLERANCE, "gradient of the sequence operator")
+            one, two = (gradients(operator.loss(current), leaves) for current in (found, wanted))
+            assert_equal(one, two, GRADIENT_TOLERANCE, "gradient of the sequence operator")
 
     @law(*PARTS)
     def test_step_equals_sequence(self) -> None:
@@ -31,8 +31,8 @@ class OperatorLaws(Kit):
         found, wanted = operator.steps(spikes), operator.sequence(spikes)
         assert_equal([found], [wanted], VALUE_TOLERANCE, "step operator")
         leaves = operator.leaves(spikes)
-        both = [gradients(operator.loss(current), leaves) for current in (found, wanted)]
-        assert_equal(*both, GRADIENT_TOLERANCE, "gradient of the step operator")
+        one, two = (gradients(operator.loss(current), leaves) for current in (found, wanted))
+        assert_equal(one, two, GRADIENT_TOLERANCE, "gradient of the step operator")
 
     @law(*PARTS)
     def test_causality(self) -> None:

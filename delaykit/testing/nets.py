@@ -109,6 +109,25 @@ class TinyNet(ABC):
         return self.name
 
 
+class SharedNet(TinyNet):
+    """A net whose one connection has two names, ``a`` and ``b``, and drives two layers in turn."""
+
+    sites, loop_inside = ("a", "b"), True
+
+    def start(self, net: nn.Module) -> Any:
+        return None
+
+    def advance(self, net: nn.Module, spikes: Tensor, state: Any) -> tuple[Record, Any]:
+        return net(spikes), None
+
+    def cut(self, net: nn.Module, state: Any) -> Any:
+        raise NotImplementedError("one call is one sequence")
+
+    def connection(self, net: nn.Module, site: str) -> tuple[Tensor, Tensor | None]:
+        module: Any = net.get_submodule(site)
+        return module.weight, module.bias
+
+
 def input_spikes(time: int = 24, batch: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     """Draw input for the tiny nets: ``(time, batch, 6)`` of 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
@@ -132,5 +151,9 @@ def tiny_nets(library: str) -> tuple[TinyNet, ...]:
     """
     if library not in LIBRARIES:
         raise ConfigError("tiny_nets", repr(library), f"one of {', '.join(LIBRARIES)}")
-    nets: tuple[TinyNet, ...] = importlib.import_module(f"delaykit.testing.nets_{library}").NETS
-    return nets
+    return importlib.import_module(f"delaykit.testing.nets_{library}").NETS
+
+
+def shared_net(library: str) -> SharedNet:
+    """Return the net of one library in which one connection has two names."""
+    return importlib.import_module(f"delaykit.testing.nets_{library}").SHARED

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, Record, TinyNet
+from delaykit.testing.nets import HIDDEN, OUT, PRE, Record, SharedNet, TinyNet
 from delaykit.testing.reference_net import CurrentBased, Layer
 
 DT, MEMBRANE_RATE, SYNAPTIC_RATE = 0.001, 0.3, 0.4
@@ -22,9 +22,13 @@ def _parameters() -> Any:
         return torch.tensor(value, dtype=torch.float64)
 
     return LIFParameters(
-        tau_mem_inv=exact(MEMBRANE_RATE / DT), tau_syn_inv=exact(SYNAPTIC_RATE / DT), v_leak=exact(0.0), v_th=exact(1.0),
-        v_reset=exact(0.0), alpha=exact(STEEPNESS),
-    )  # fmt: skip
+        tau_mem_inv=exact(MEMBRANE_RATE / DT),
+        tau_syn_inv=exact(SYNAPTIC_RATE / DT),
+        v_leak=exact(0.0),
+        v_th=exact(1.0),
+        v_reset=exact(0.0),
+        alpha=exact(STEEPNESS),
+    )
 
 
 class _CellModel(nn.Module):
@@ -133,4 +137,38 @@ def _neuron(recurrent: bool) -> CurrentBased:
     return CurrentBased(MEMBRANE_RATE, SYNAPTIC_RATE, STEEPNESS, detach_reset=recurrent)
 
 
+class _SharedModel(nn.Module):
+    def __init__(self) -> None:
+        from norse.torch import LIFCell
+
+        super().__init__()
+        self.a = nn.Linear(PRE, PRE)
+        self.b = self.a
+        self.lif1, self.lif2 = LIFCell(p=_parameters()), LIFCell(p=_parameters())
+        with torch.no_grad():
+            self.a.weight.mul_(5.0)
+
+    def forward(self, x: Tensor) -> Record:
+        first = second = None
+        steps = []
+        for step in x:
+            spk1, first = self.lif1(self.a(step), first)
+            spk2, second = self.lif2(self.b(spk1), second)
+            steps.append((torch.cat([spk1, spk2], -1), torch.cat([first.v, second.v], -1)))
+        return Record.of(steps)
+
+
+class NorseShared(SharedNet):
+    """One Linear under two names, before each of two LIF cells."""
+
+    name, library = "norse-shared", "norse"
+
+    def make(self) -> nn.Module:
+        return _SharedModel()
+
+    def layers(self, net: nn.Module) -> list[Layer]:
+        return [Layer("a", None, _neuron(False)), Layer("b", None, _neuron(False))]
+
+
+SHARED = NorseShared()
 NETS: tuple[TinyNet, ...] = (NorseCellLoop(), NorseSequential())

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, Record, TinyNet
+from delaykit.testing.nets import HIDDEN, OUT, PRE, Record, SharedNet, TinyNet
 from delaykit.testing.reference_net import Layer, SubtractReset, surrogate_spike
 
 
@@ -23,7 +23,7 @@ class _LoopModel(nn.Module):
         _louder_(self.fc1, 3.0)
         _louder_(self.fc2, 4.0)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Record:
         spk1, mem1 = self.rlif1.init_rleaky()
         mem2 = self.lif2.init_leaky()
         steps = []
@@ -31,7 +31,7 @@ class _LoopModel(nn.Module):
             spk1, mem1 = self.rlif1(self.fc1(step), spk1, mem1)
             spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
             steps.append((torch.cat([spk1, spk2], -1), torch.cat([mem1, mem2], -1)))
-        return tuple(Record.of(steps))
+        return Record.of(steps)
 
 
 class SnnTorchLoop(TinyNet):
@@ -47,7 +47,7 @@ class SnnTorchLoop(TinyNet):
         return None
 
     def advance(self, net: nn.Module, spikes: Tensor, state: Any) -> tuple[Record, Any]:
-        return Record(*net(spikes)), None
+        return net(spikes), None
 
     def cut(self, net: nn.Module, state: Any) -> Any:
         raise NotImplementedError("one call is one sequence")
@@ -69,10 +69,10 @@ class SnnTorchSequential(TinyNet):
 
         hidden = snn.Leaky(beta=0.8, threshold=0.9, init_hidden=True, spike_grad=surrogate_spike)
         out = snn.Leaky(beta=0.7, threshold=0.6, init_hidden=True, output=True, spike_grad=surrogate_spike)
-        net = nn.Sequential(nn.Linear(PRE, HIDDEN), hidden, nn.Linear(HIDDEN, OUT), out)
-        _louder_(net[0], 3.0)
-        _louder_(net[2], 4.0)
-        return net
+        first, second = nn.Linear(PRE, HIDDEN), nn.Linear(HIDDEN, OUT)
+        _louder_(first, 3.0)
+        _louder_(second, 4.0)
+        return nn.Sequential(first, hidden, second, out)
 
     def start(self, net: nn.Module) -> None:
         from snntorch import utils
@@ -116,4 +116,38 @@ def _linear(net: nn.Module, site: str) -> tuple[Tensor, Tensor | None]:
     return module.weight, module.bias
 
 
+class _SharedModel(nn.Module):
+    def __init__(self) -> None:
+        import snntorch as snn
+
+        super().__init__()
+        self.a = nn.Linear(PRE, PRE)
+        self.b = self.a
+        self.lif1 = snn.Leaky(beta=0.8, threshold=0.9, spike_grad=surrogate_spike)
+        self.lif2 = snn.Leaky(beta=0.8, threshold=0.9, spike_grad=surrogate_spike)
+        _louder_(self.a, 3.0)
+
+    def forward(self, x: Tensor) -> Record:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        steps = []
+        for step in x:
+            spk1, mem1 = self.lif1(self.a(step), mem1)
+            spk2, mem2 = self.lif2(self.b(spk1), mem2)
+            steps.append((torch.cat([spk1, spk2], -1), torch.cat([mem1, mem2], -1)))
+        return Record.of(steps)
+
+
+class SnnTorchShared(SharedNet):
+    """One Linear under two names, before each of two Leaky layers."""
+
+    name, library = "snntorch-shared", "snntorch"
+
+    def make(self) -> nn.Module:
+        return _SharedModel()
+
+    def layers(self, net: nn.Module) -> list[Layer]:
+        return [Layer("a", None, _neuron(net.lif1)), Layer("b", None, _neuron(net.lif2))]
+
+
+SHARED = SnnTorchShared()
 NETS: tuple[TinyNet, ...] = (SnnTorchLoop(), SnnTorchSequential())

@@ -1,0 +1,76 @@
+"""Laws of scale: processes, compilation, pickles."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from delaykit.testing.kit import (
+    BATCH,
+    GRADIENT_TOLERANCE,
+    VALUE_TOLERANCE,
+    Kit,
+    assert_equal,
+    gradients,
+    law,
+    loss_of,
+    require,
+)
+from delaykit.testing.laws_config import PARTS
+from delaykit.testing.nets import TinyNet, input_spikes
+from delaykit.testing.processes import gradients_of_two_processes
+
+SHORT = 8  # steps: dynamo traces every one of them
+
+
+class ScaleLaws(Kit):
+    """What a wrapped net owes to the tools around it."""
+
+    @law(*PARTS)
+    def test_connection_pickles(self, tiny: TinyNet, skip_law: Callable[[str], None]) -> None:
+        """A wrapped Linear comes back from a pickle with its class, its parts and an empty history."""
+        net = self.wrapped(tiny)
+        tiny.run(net, input_spikes())
+        linears = [m for m in net.modules() if isinstance(m, nn.Linear) and "dk" in m._modules]
+        if not linears:
+            skip_law(f"no wrapped nn.Linear in {tiny}")
+        for module in linears:
+            again: Any = pickle.loads(pickle.dumps(module))
+            require(type(again) is type(module), f"{type(module).__name__} came back as {type(again).__name__}")
+            require(not again.__dict__["_dk"].history.tapes, "the history was pickled")
+            one, two = (m.dk.impulse_response(m.weight, SHORT) for m in (module, again))  # type: ignore[union-attr, operator]
+            require(torch.equal(one, two), "the pickled connection has another impulse response")
+
+    @law(*PARTS)
+    def test_compiled_equals_eager(self, tiny: TinyNet, skip_law: Callable[[str], None]) -> None:
+        """``torch.compile`` (backend ``eager``: dynamo and its graph breaks, no code generation) changes nothing."""
+        if not tiny.loop_inside:
+            skip_law(f"{tiny} is stepped from outside; what is compiled there is one step")
+        net, spikes = self.wrapped(tiny), input_spikes(SHORT, BATCH)
+        eager = tiny.run(net, spikes)
+        torch.compiler.reset()
+        compiled: Any = torch.compile(net, backend="eager")
+        trained = [p for p in net.parameters() if p.requires_grad]
+        wanted = gradients(loss_of(eager), trained)
+        for which in ("first", "repeated"):
+            found = tiny.run(compiled, spikes)
+            assert_equal(found, eager, VALUE_TOLERANCE, f"{which} compiled sequence")
+            assert_equal(gradients(loss_of(found), trained), wanted, GRADIENT_TOLERANCE, "gradient of the compiled net")
+
+    @law(*PARTS)
+    def test_two_processes_equal_one(self, tiny: TinyNet, tmp_path: Path, skip_law: Callable[[str], None]) -> None:
+        """DistributedDataParallel over two processes (gloo) gives the gradients of one process."""
+        if not tiny.loop_inside:
+            skip_law(f"{tiny} is stepped from outside; DistributedDataParallel synchronises whole forward calls")
+        net, spikes = self.wrapped(tiny), input_spikes(SHORT * 2, 4)
+        trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        wanted = gradients(loss_of(tiny.run(net, spikes)), list(trained.values()))
+        state = {key: value.clone() for key, value in net.state_dict().items()}
+        found = gradients_of_two_processes(tiny, self.rules(tiny, self.config), state, spikes, tmp_path)
+        require(found.keys() == trained.keys(), "other parameters than in one process")
+        assert_equal([found[name] for name in trained], wanted, GRADIENT_TOLERANCE, "gradient of two processes")
