@@ -38,6 +38,9 @@ def carrying_class(state_class: type) -> type:
         "__reduce__": reduce,
         "__reduce_ex__": lambda self, _: reduce(self),
         "_dk_base": state_class,
+        # torch rebuilds every namedtuple from its values alone, registered or not, and knows one by this method being
+        # callable on the class; as a property it still works on every state.
+        "_asdict": property(lambda self: lambda: state_class(*self)._asdict()),
     }
     cls = type(state_class.__name__, (state_class,), members)
     _pytree.register_pytree_node(
@@ -63,9 +66,11 @@ def board(where: str, state: Any, slots: list[str]) -> Histories:
     if passenger is None:
         if state is not None and not _is_initial(state):
             raise HistoryError(
-                where, f"a running {type(state).__name__} without its delay history", "the state that the step before returned",
+                where,
+                f"a running {type(state).__name__} without its delay history",
+                "the state that the step before returned",
                 "change states with state._replace(...) or torch.utils._pytree.tree_map, or begin a sequence with None",
-            )  # fmt: skip
+            )
         return {slot: History() for slot in slots}
     histories: Histories = passenger.histories
     if any(histories[slot].age != age for slot, age in passenger.ages.items()):
