@@ -51,16 +51,16 @@ def _around_kinks(delays: Tensor, width: Tensor) -> tuple[Tensor, ...]:
         return torch.tensor(numbers, dtype=delays.dtype, device=delays.device).view(3, 1, 1)
 
     slope, shift = per_kink(SLOPES), per_kink(SHIFTS)
-    kinks = delays + shift * width
-    nearest = kinks.round()
-    past = kinks - nearest
+    left, middle, right = nearest = (delays + shift * width).round()
+    # how far each kink lies past its nearest integer, rounded just as s - abs(tau - d) is, so that ties agree
+    past = torch.stack([(delays - left) - width, delays - middle, width - (right - delays)])
     before = torch.where(past == 0, per_kink(TIES), (past < 0).to(past.dtype))
     index = torch.stack([nearest, nearest + 1, nearest + 2])  # (3 places, 3 kinks, A, B)
     value = torch.stack([(-past).clamp(min=0), 1 - past.abs(), past.clamp(min=0)]) * slope
     by_delay = torch.stack([before, 1 - 2 * before, before - 1]) * -slope
 
     # Causality: where the left kink is cut off, h[0] and h[1] - 2 h[0] at tau = 0 and 1 stand for what came before.
-    cut = nearest[0] <= 0
+    cut = left <= 0
     keep = ~cut | (index >= 2)
     value, by_delay = value * keep, by_delay * keep
     by_width = by_delay * shift
