@@ -55,7 +55,8 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     streams = _streams(spot, calls, heard, trace, reset)
     calls_a_root = len(calls) / max(1, trace.roots) / streams
     steps = max(len(found) for found in heard)
-    if any(neurons[path].style == "sequence" for path in drives) or _reads_sequence(calls[0], trace, neurons):
+    whole = any(neurons[path].style == "sequence" for path in drives) or _reads_sequence(calls[0], trace, neurons)
+    if whole and calls_a_root <= 1:  # Norse's Lift calls it step by step, and the neuron once
         return Decision(_sequence(spot, calls[0], 0), neuron)
     if steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
         return Decision(_sequence(spot, calls[0], _time_dim(spot, calls[0], heard[0], steps)), neuron)

@@ -160,12 +160,12 @@ def firing(net, run, x):
     return {path: float(s.mean()) for path, s in flat.items() if bool(((s == 0) | (s == 1)).all())}
 
 
-def excite_(net, seed):
+def excite_(net, seed, scale=1.0):
     """Draw all weights anew, more excitatory than not, each matrix at a gain of its own."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in sorted(net.named_parameters()):
-            gain = 0.3 * 10.0 ** torch.rand((), generator=generator)
+            gain = 0.3 * scale * 10.0 ** torch.rand((), generator=generator)
             if name.endswith("delay"):
                 continue
             if p.ndim >= 2:
@@ -174,11 +174,11 @@ def excite_(net, seed):
                 p.copy_(0.1 * torch.randn(p.shape, generator=generator))
 
 
-def make_lively_(net, run, x, made, least=0.02, most=0.3, optional=()):
+def make_lively_(net, run, x, made, least=0.02, most=0.3, optional=(), scale=1.0):
     """Find weights at which every spiking neuron of the hand-made model fires at 2-30 %; fail if there are none."""
     seen, start = [], LIVELY.get(str(net), 0)
     for seed in range(start, start + 100):
-        excite_(net, seed)
+        excite_(net, seed, scale)
         clear(made)
         rates = {path: r for path, r in firing(net, run, x).items() if path not in optional}
         seen.append(rates)
@@ -247,6 +247,7 @@ def check(
     optional=(),
     before=None,
     least=0.02,
+    scale=1.0,
     **options,
 ):
     """Compare a wrapped model with the one made by hand.
@@ -261,6 +262,7 @@ def check(
         shape: of one input step.
         rate: of input spikes.
         least: smallest firing rate of a layer; 0.3 is the largest.
+        scale: of the weights that are tried.
         optional: neurons that need not fire.
         before: called with the wrapped net before each of its sequences (manual resets).
         options: of :class:`HandDelayed`, by site name with ``_`` for dots.
@@ -268,7 +270,7 @@ def check(
     net, twin = build().double(), build().double()
     x, other = spikes_in(shape=shape, rate=rate), spikes_in(TIME + 3, BATCH - 1, shape, seed=5, rate=rate)
     made = hand_made(twin, sites, which, **options)
-    make_lively_(twin, run, x, made, least, optional=optional)
+    make_lively_(twin, run, x, made, least, optional=optional, scale=scale)
     excite_like_(net, twin, made)
     dk.wrap_(net, rules(sites, reset, time_dim), example=lambda: run(net, x))
     set_delays_(net, made)

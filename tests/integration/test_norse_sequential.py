@@ -1,0 +1,191 @@
+"""Norse's SequentialState, Lift and sequence modules with delays, against delays written out by hand."""
+
+from __future__ import annotations
+
+import hand
+import pytest
+import torch
+from hand import HIDDEN, POST, PRE
+from torch import nn
+from torch.utils import _pytree
+
+import delaykit as dk
+
+norse = pytest.importorskip("norse.torch", reason="wraps norse models")
+
+SCALE = 8.0
+SITES = {"0": "axonal", "2": "axonal"}
+
+
+def stepper():
+    return norse.SequentialState(
+        nn.Linear(PRE, HIDDEN, bias=False), norse.LIFCell(), nn.Linear(HIDDEN, POST), norse.LICell()
+    )
+
+
+def sequencer():
+    return norse.SequentialState(nn.Linear(PRE, HIDDEN, bias=False), norse.LIF(), nn.Linear(HIDDEN, POST), norse.LI())
+
+
+def step_outside(net, x):
+    state, out = None, []
+    for step in x:
+        y, state = net(step, state)
+        out.append(y)
+    return torch.stack(out)
+
+
+def whole(net, x):
+    return net(x)[0]
+
+
+@pytest.mark.parametrize("which", hand.DELAYS)
+@pytest.mark.parametrize("kind", ["axonal", "dendritic", "synaptic"])
+def test_stepped_from_outside(kind, which):
+    hand.check(stepper, step_outside, {"0": kind, "2": kind}, which, scale=SCALE, rate=0.5)
+
+
+@pytest.mark.parametrize("which", hand.DELAYS)
+@pytest.mark.parametrize("kind", ["axonal", "dendritic", "synaptic"])
+def test_whole_sequences(kind, which):
+    options = {"0": {"time_dim": 0}, "2": {"time_dim": 0}}
+    hand.check(sequencer, whole, {"0": kind, "2": kind}, which, scale=SCALE, rate=0.5, **options)
+
+
+class Nested(nn.Module):
+    """A SequentialState as a member, its loop in the root's forward, ``s = None``."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = stepper(), nn.Linear(POST, 2)
+
+    def forward(self, x):
+        s, out = None, []
+        for step in x:
+            y, s = self.body(step, s)
+            out.append(self.head(y))
+        return torch.stack(out)
+
+
+class Lifted(nn.Module):
+    """Lift over the layers, sequence neurons in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lif = norse.Lift(nn.Conv2d(1, 2, 3)), norse.LIF()
+        self.fc, self.li = norse.Lift(nn.Linear(8, POST)), norse.LI()
+
+    def forward(self, x):
+        z, _ = self.lif(self.conv(x))
+        return self.li(self.fc(z.flatten(2)))[0]
+
+
+def call(net, x):
+    return net(x)
+
+
+@pytest.mark.parametrize("which", hand.DELAYS)
+def test_nested_in_a_module(which):
+    hand.check(Nested, call, {"body.0": "axonal", "body.2": "axonal", "head": "axonal"}, which, scale=SCALE, rate=0.5)
+
+
+@pytest.mark.parametrize("which", hand.DELAYS)
+def test_lift(which):
+    sites = {"conv.lifted_module": "axonal", "fc.lifted_module": "axonal"}
+    hand.check(Lifted, call, sites, which, scale=SCALE, shape=(1, 4, 4))
+
+
+def test_lift_inside_sequential_state():
+    def build():
+        lift = norse.Lift(nn.Linear(PRE, HIDDEN, bias=False))
+        return norse.SequentialState(lift, norse.LIF(), norse.Lift(nn.Linear(HIDDEN, POST)), norse.LI())
+
+    sites = {"0.lifted_module": "axonal", "2.lifted_module": "axonal"}
+    hand.check(build, whole, sites, "mixed", scale=SCALE, rate=0.5)
+
+
+def test_recurrent_cells_inside_sequential_state():
+    """Three sites of three kinds in one chain, stepped and whole, equal each other."""
+    torch.manual_seed(0)
+    cells = norse.SequentialState(
+        nn.Linear(PRE, HIDDEN), norse.LIFRecurrentCell(HIDDEN, HIDDEN), nn.Linear(HIDDEN, POST)
+    )
+    layers = norse.SequentialState(nn.Linear(PRE, HIDDEN), norse.LIFRecurrent(HIDDEN, HIDDEN), nn.Linear(HIDDEN, POST))
+    cells, layers, x = cells.double(), layers.double(), hand.spikes_in(rate=0.5)
+    with torch.no_grad():
+        cells[1].input_weights.mul_(4)
+    layers.load_state_dict(cells.state_dict())
+    rules = {"0": dk.FreeDelay(init=2.5), "1.*": dk.FreeDelay(init=1.5), "2": dk.FreeDelay(init=2.0)}
+    dk.wrap_(cells, rules, example=lambda: step_outside(cells, x))
+    rules["2"] = dk.At(rules["2"], time_dim=0)
+    dk.wrap_(layers, rules, example=x)
+    for data in (x, x, x[:, :2]):
+        hand.same(step_outside(cells, data), whole(layers, data))
+    rates = hand.firing(layers, whole, x)
+    assert 0.02 <= rates["1"] <= 0.3, rates
+
+
+def test_detached_states_keep_late_spikes():
+    net, twin = stepper().double(), stepper().double()
+    made = hand.hand_made(twin, SITES, "mixed")
+    x = hand.spikes_in(15, rate=0.5)
+    hand.make_lively_(twin, step_outside, x, made, scale=SCALE)
+    hand.excite_like_(net, twin, made)
+    dk.wrap_(net, hand.rules(SITES), example=lambda: step_outside(net, x))
+    hand.set_delays_(net, made)
+    hand.clear(made)
+    states = [None, None]
+    for segment in x.split(5):
+        for late in made.values():
+            late.detach()
+        outs = []
+        for k, model in enumerate((net, twin)):
+            if states[k] is not None:
+                states[k] = [_detached(s) for s in states[k]]
+            out = []
+            for step in segment:
+                y, states[k] = model(step, states[k])
+                out.append(y)
+            outs.append(torch.stack(out))
+        hand.same(*outs)
+        for y in outs:
+            y.square().sum().backward()
+        mine, theirs = hand.named_gradients(net), hand.named_gradients(twin)
+        for name in theirs:
+            hand.same(mine[name], theirs[name], what=name)
+
+
+def _detached(state):
+    return _pytree.tree_map(lambda leaf: leaf.detach() if hasattr(leaf, "detach") else leaf, state)
+
+
+def test_foreign_and_reused_states_are_refused():
+    net, x = stepper().double(), hand.spikes_in(rate=0.5)
+    dk.wrap_(net, hand.rules(SITES), example=lambda: step_outside(net, x))
+    _, state = net(x[0])
+    kept = list(state)
+    net(x[1], state)
+    with pytest.raises(dk.HistoryError, match="stepped already"):
+        net(x[2], kept)
+    with pytest.raises(dk.HistoryError, match="None"):
+        net(x[0], [torch.zeros(1), *kept[1:]])
+
+
+def test_unwrapping_gives_the_flags_back():
+    net, x = stepper().double(), hand.spikes_in(rate=0.5)
+    flags, bare = list(net.stateful_layers), step_outside(net, x)
+    dk.wrap_(net, {"*": dk.FreeDelay(init=0)}, example=lambda: step_outside(net, x))
+    assert net.stateful_layers == [True] * 4
+    torch.testing.assert_close(step_outside(net, x), bare, rtol=0, atol=0)
+    dk.unwrap_(net)
+    assert net.stateful_layers == flags
+    torch.testing.assert_close(step_outside(net, x), bare, rtol=0, atol=0)
+
+
+def test_recurrent_sequential():
+    """The output of the chain comes back as its input; the history rides in the nested state."""
+
+    def build():
+        return norse.RecurrentSequential(nn.Linear(PRE, PRE, bias=False), norse.LIFCell())
+
+    hand.check(build, step_outside, {"module.0": "axonal"}, "mixed", scale=SCALE, rate=0.5)
