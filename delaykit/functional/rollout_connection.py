@@ -33,29 +33,53 @@ class Sparse(NamedTuple):
 
 
 class Reader(ABC):
-    """Reads a history through taps: the past (``sign`` 1, steps ascending) or the future (-1, steps descending)."""
+    """Reads a history through taps: the past (``sign`` 1, steps ascending) or the future (-1, steps descending).
 
-    def __init__(self, history: Tensor, rows: int, order: int, kernels: NumbaKernels | None) -> None:
-        self.history, self.order, self.kernels = history, order, kernels
-        shape = (rows, history.shape[2])
+    The history ``(time + pad, neuron, batch)`` has ``pad`` steps of zeros more, before the past or after the future, so
+    that no read needs a bounds check.
+    """
+
+    def __init__(self, history: Tensor, pad: int, taps: Sparse, sign: int, kernels: NumbaKernels | None) -> None:
+        self.history, self.pad, self.sign, self.order, self.kernels = history, pad, sign, taps.order, kernels
+        index, value, source = self._by_row(taps)
+        shape = (len(index), history.shape[2])
         self.out, self.turned = history.new_empty(shape), history.new_empty(shape[::-1])
         self.raw = self.out
-        if order:  # two running sums would make a drift out of every float32 rounding
+        if taps.order:  # two running sums would make a drift out of every float32 rounding
             self.sums = history.new_zeros((2, *shape), dtype=torch.float64)
             self.raw = torch.empty_like(self.sums[0])
-        if kernels is not None:
-            self.out_array, self.turned_array, self.raw_array = (x.numpy() for x in (self.out, self.turned, self.raw))
-            self.sum_arrays = self.sums.numpy() if order else None
+        if kernels is None:
+            self._prepare(taps)
+            return
+        self._pack(index, value, source)
+        self.out_array, self.turned_array, self.raw_array = (x.numpy() for x in (self.out, self.turned, self.raw))
+        self.sum_arrays = self.sums.numpy() if taps.order else None
+
+    def _pack(self, index: Tensor, value: Tensor, source: Tensor) -> None:
+        """List the taps that are not zero, row by row, with their place in the flat history relative to now."""
+        _, neurons, batch = self.history.shape
+        used = (value != 0) & (index <= self.pad)  # beyond the pad lies only what is before the first step
+        place = (source - self.sign * index * neurons) * batch
+        first = torch.zeros(len(index) + 1, dtype=torch.int64)
+        torch.cumsum(used.sum(1), 0, out=first[1:])
+        (kept,) = used.reshape(-1).nonzero(as_tuple=True)
+        self.flat, self.first = self.history.view(-1).numpy(), first.numpy()
+        self.place, self.value = place.reshape(-1)[kept].numpy(), value.reshape(-1)[kept].numpy()
 
     def read(self, t: int) -> Tensor:
         """Return the filtered history at step ``t``, ``(rows, batch)``; valid until the next read."""
-        self._gather(t)
-        if self.order and self.kernels is not None:
+        steps, neurons, batch = self.history.shape
+        now = t + self.pad if self.sign > 0 else t
+        if self.kernels is None:
+            self._gather(now)
+            if self.order:
+                self.sums[0] += self.raw
+                self.sums[1] += self.sums[0]
+                self.out.copy_(self.sums[1])
+            return self.out
+        self.kernels.read(self.flat, now * neurons * batch, self.first, self.place, self.value, self.raw_array)
+        if self.order:
             self.kernels.running_sums(self.raw_array, *self.sum_arrays, self.out_array)
-        elif self.order:
-            self.sums[0] += self.raw
-            self.sums[1] += self.sums[0]
-            self.out.copy_(self.sums[1])
         return self.out
 
     def read_turned(self, t: int) -> Tensor:
@@ -67,67 +91,50 @@ class Reader(ABC):
         return self.turned
 
     @abstractmethod
-    def _gather(self, t: int) -> None:
-        """Write the tapped history at ``t`` into ``self.raw``."""
+    def _by_row(self, taps: Sparse) -> tuple[Tensor, Tensor, Tensor]:
+        """Return index and value ``(rows, entries)`` and the neuron that each entry reads, which may broadcast."""
+
+    @abstractmethod
+    def _prepare(self, taps: Sparse) -> None:
+        """Get ready to gather without Numba."""
+
+    @abstractmethod
+    def _gather(self, now: int) -> None:
+        """Write the tapped history at ``now`` into ``self.raw``, without Numba."""
 
 
 class LineReader(Reader):
-    """One set of taps for each neuron: index and value ``(m, neuron)``."""
+    """One set of taps for each neuron, ``(m, 1, neuron)`` or ``(m, neuron, 1)``."""
 
-    def __init__(self, history: Tensor, taps: Sparse, sign: int, kernels: NumbaKernels | None) -> None:
-        super().__init__(history, history.shape[1], taps.order, kernels)
-        self.sign = sign
-        self.index, self.value = taps.index.flatten(1).contiguous(), taps.value.flatten(1).contiguous()
-        if kernels is not None:
-            self.arrays = (history.numpy(), self.index.numpy(), self.value.numpy())
+    def _by_row(self, taps: Sparse) -> tuple[Tensor, Tensor, Tensor]:
+        index, value = (x.flatten(1).t().contiguous() for x in taps[:2])
+        return index, value, torch.arange(len(index), device=index.device).unsqueeze(1)
 
-    def _gather(self, t: int) -> None:
-        if self.kernels is not None:
-            history, index, value = self.arrays
-            self.kernels.read_lines(history, t, self.sign, index, value, self.raw_array)
-            return
+    def _prepare(self, taps: Sparse) -> None:
+        self.index, self.weight = taps.index.flatten(1), taps.value.flatten(1)
+
+    def _gather(self, now: int) -> None:
         steps, neurons, _ = self.history.shape
-        source = t - self.sign * self.index
-        weight = torch.where((source >= 0) & (source < steps), self.value, torch.zeros_like(self.value))
+        source = now - self.sign * self.index
+        weight = torch.where((source >= 0) & (source < steps), self.weight, torch.zeros_like(self.weight))
         rows = self.history[source.clamp(0, steps - 1), torch.arange(neurons, device=source.device)]
         torch.sum(rows * weight.unsqueeze(-1), 0, out=self.raw)
 
 
 class SynapseReader(Reader):
-    """One set of taps for each synapse, ``(m, out, in)``, values already times the weight.
+    """One set of taps for each synapse, ``(m, out, in)``, values already times the weight."""
 
-    The history has ``pad`` steps of zeros more, before the past and after the future: no read needs a bounds check.
-    """
+    def _by_row(self, taps: Sparse) -> tuple[Tensor, Tensor, Tensor]:
+        index, value = (x.permute(1, 2, 0).flatten(1) for x in taps[:2])
+        sources = torch.arange(taps.index.shape[2], device=index.device)
+        return index, value, sources.repeat_interleave(len(taps.index)).unsqueeze(0)
 
-    def __init__(self, history: Tensor, pad: int, taps: Sparse, sign: int, kernels: NumbaKernels | None) -> None:
-        super().__init__(history, taps.index.shape[1], taps.order, kernels)
-        self.sign, self.pad = sign, pad
-        if kernels is not None:
-            self._pack(taps)
-        else:
-            self.dense = _by_lag(taps, history.shape[0])
+    def _prepare(self, taps: Sparse) -> None:
+        self.dense = _by_lag(taps, self.history.shape[0])
 
-    def _pack(self, taps: Sparse) -> None:
-        """List the taps that are not zero, row by row, with their place in the flat history relative to now."""
-        _, neurons, batch = self.history.shape
-        value, index = taps.value.permute(1, 2, 0).contiguous(), taps.index.permute(1, 2, 0).contiguous()
-        used = (value != 0) & (index <= self.pad)  # beyond the pad lies only what is before the first step
-        place = (torch.arange(neurons).unsqueeze(1) - self.sign * index * neurons) * batch
-        first = torch.zeros(len(value) + 1, dtype=torch.int64)
-        torch.cumsum(used.sum((1, 2)), 0, out=first[1:])
-        (kept,) = used.view(-1).nonzero(as_tuple=True)
-        place, value = place.view(-1)[kept], value.view(-1)[kept]
-        self.arrays = (self.history.view(-1).numpy(), first.numpy(), place.numpy(), value.numpy())
-
-    def _gather(self, t: int) -> None:
-        steps, neurons, batch = self.history.shape
-        now = t + self.pad if self.sign > 0 else t
-        if self.kernels is not None:
-            flat, first, place, value = self.arrays
-            self.kernels.read_synapses(flat, now * neurons * batch, first, place, value, self.raw_array)
-            return
-        # without Numba: one product over all lags, dense in the depth but right on every device
-        depth = min(len(self.dense), now + 1 if self.sign > 0 else steps - now)
+    def _gather(self, now: int) -> None:
+        """One product over all lags: dense in the depth, but right on every device."""
+        depth = min(len(self.dense), now + 1 if self.sign > 0 else len(self.history) - now)
         window = self.history[now - self.sign * torch.arange(depth, device=self.history.device)].to(self.dense.dtype)
         self.raw.copy_(torch.einsum("kij,kjb->ib", self.dense[:depth], window))
 
@@ -154,10 +161,10 @@ def unrolled(history: Tensor, pad: int, steps: int, taps: Sparse, summed: bool, 
     return history.transpose(0, 1).flatten(1)
 
 
-def correlate_lines(x: Tensor, g: Tensor, taps: Sparse, kernels: NumbaKernels | None) -> Tensor:
-    """Gradient of the tap values of lines, ``sum_{t, b} x[t - index, n] g[t, n]``, shape of the taps."""
-    steps, _, batch = g.shape
-    flat_x, flat_g = (unrolled(h, 0, steps, taps, late, kernels) for h, late in ((x, False), (g, True)))
+def correlate_lines(x: Tensor, g: Tensor, pad: int, taps: Sparse, kernels: NumbaKernels | None) -> Tensor:
+    """Return ``sum_{t, b} x[t - index, n] g[t, n]``, shape of the taps; x padded before, g after."""
+    steps, batch = g.shape[0] - pad, g.shape[2]
+    flat_x, flat_g = unrolled(x, pad, steps, taps, False, kernels), unrolled(g, 0, steps, taps, True, kernels)
     index = taps.index.flatten(1).contiguous()
     out = flat_g.new_empty(index.shape)
     if kernels is not None:
@@ -193,9 +200,13 @@ class Connection(ABC):
 
     remembers = True  # whether the steps read a history of the input
 
-    def __init__(self, weight: Tensor, taps: Sparse | None, kernels: NumbaKernels | None) -> None:
+    def __init__(self, weight: Tensor, taps: Sparse | None, steps: int, kernels: NumbaKernels | None) -> None:
         self.weight, self.taps, self.kernels = weight, taps, kernels
-        self.pad = 0
+        self.pad = 0 if taps is None else min(int(taps.index.max()), steps)
+
+    def _padded(self, steps: int, neurons: int, batch: int) -> Tensor:
+        """Make a history with the pad before its past or after its future."""
+        return self.weight.new_zeros(steps + self.pad, neurons, batch)
 
     @abstractmethod
     def begin(self, x: Tensor, steps: int) -> None:
@@ -256,15 +267,15 @@ class Axonal(Connection):
     taps: Sparse
 
     def begin(self, x: Tensor, steps: int) -> None:
-        self.reader = LineReader(x, self.taps, 1, self.kernels)
+        self.reader = LineReader(x, self.pad, self.taps, 1, self.kernels)
         self.out = x.new_empty(x.shape[2], self.weight.shape[0])
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
         return torch.mm(self.reader.read(t).t(), self.weight.t(), out=self.out)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.arrived = self.weight.new_empty(steps, self.weight.shape[1], batch)  # gradient of R(x)
-        self.reader = LineReader(self.arrived, self.taps, -1, self.kernels)
+        self.arrived = self._padded(steps, self.weight.shape[1], batch)  # gradient of R(x)
+        self.reader = LineReader(self.arrived, self.pad, self.taps, -1, self.kernels)
 
     def pull(self, t: int, g: Tensor) -> Tensor:
         torch.mm(self.weight.t(), g.t(), out=self.arrived[t])
@@ -273,10 +284,10 @@ class Axonal(Connection):
     def gradients(self, x: Tensor, g: Tensor, want: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
         grad_weight = grad_value = None
         if want[1]:
-            grad_value = correlate_lines(x, self.arrived, self.taps, self.kernels)
+            grad_value = correlate_lines(x, self.arrived, self.pad, self.taps, self.kernels)
         if want[0]:
-            reader = LineReader(x, self.taps, 1, self.kernels)
-            delayed = self.arrived.view(g.shape)  # free by now
+            reader = LineReader(x, self.pad, self.taps, 1, self.kernels)
+            delayed = self.arrived[: len(g)].view(g.shape)  # free by now
             for t in range(len(g)):
                 delayed[t] = reader.read_turned(t)
             grad_weight = _weight_gradient(g, delayed)
@@ -290,17 +301,17 @@ class Dendritic(Connection):
     taps: Sparse
 
     def begin(self, x: Tensor, steps: int) -> None:
-        self.product = x.new_empty(steps, self.weight.shape[0], x.shape[2])
-        self.reader = LineReader(self.product, self.taps, 1, self.kernels)
+        self.product = self._padded(steps, self.weight.shape[0], x.shape[2])
+        self.reader = LineReader(self.product, self.pad, self.taps, 1, self.kernels)
 
     def current(self, t: int, spikes: Tensor) -> Tensor:
-        torch.mm(self.weight, spikes.t(), out=self.product[t])
+        torch.mm(self.weight, spikes.t(), out=self.product[self.pad + t])
         return self.reader.read_turned(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.current_gradient = self.weight.new_empty(steps, self.weight.shape[0], batch)
+        self.current_gradient = self._padded(steps, self.weight.shape[0], batch)
         self.product_gradient = self.weight.new_empty(steps, batch, self.weight.shape[0])
-        self.reader = LineReader(self.current_gradient, self.taps, -1, self.kernels)
+        self.reader = LineReader(self.current_gradient, self.pad, self.taps, -1, self.kernels)
         self.out = self.weight.new_empty(batch, self.weight.shape[1])
 
     def pull(self, t: int, g: Tensor) -> Tensor:
@@ -312,8 +323,9 @@ class Dendritic(Connection):
         grad_weight = _weight_gradient(self.product_gradient, x) if want[0] else None
         grad_value = None
         if want[1]:
-            product = torch.matmul(self.weight, x.transpose(1, 2))
-            grad_value = correlate_lines(product.contiguous(), self.current_gradient, self.taps, self.kernels)
+            product = self._padded(len(g), self.weight.shape[0], g.shape[1])
+            torch.matmul(self.weight, x.transpose(1, 2), out=product[self.pad :])
+            grad_value = correlate_lines(product, self.current_gradient, self.pad, self.taps, self.kernels)
         return grad_weight, grad_value
 
 
@@ -321,10 +333,6 @@ class Synaptic(Connection):
     """One delay for each synapse: every synapse reads its own taps."""
 
     taps: Sparse
-
-    def __init__(self, weight: Tensor, taps: Sparse, kernels: NumbaKernels | None, steps: int) -> None:
-        super().__init__(weight, taps, kernels)
-        self.pad = min(int(taps.index.max()), steps)
 
     def _coefficients(self) -> Sparse:
         return self.taps._replace(value=self.weight * self.taps.value)
@@ -336,7 +344,7 @@ class Synaptic(Connection):
         return self.reader.read_turned(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.current_gradient = self.weight.new_zeros(steps + self.pad, self.weight.shape[0], batch)
+        self.current_gradient = self._padded(steps, self.weight.shape[0], batch)
         index, value, order = self._coefficients()
         turned = Sparse(index.transpose(1, 2), value.transpose(1, 2), order)
         self.reader = SynapseReader(self.current_gradient, self.pad, turned, -1, self.kernels)
@@ -356,8 +364,7 @@ class Synaptic(Connection):
 def connect(weight: Tensor, taps: Sparse | None, steps: int, kernels: NumbaKernels | None) -> Connection:
     """Choose the connection by the taps' own shape: (m, 1, pre), (m, post, 1) or (m, post, pre)."""
     if taps is None:
-        return Bare(weight, None, kernels)
+        return Bare(weight, None, steps, kernels)
     post, pre = taps.index.shape[1:]
-    if post == 1:
-        return Axonal(weight, taps, kernels)
-    return Dendritic(weight, taps, kernels) if pre == 1 else Synaptic(weight, taps, kernels, steps)
+    kind = Axonal if post == 1 else Dendritic if pre == 1 else Synaptic
+    return kind(weight, taps, steps, kernels)

@@ -69,14 +69,14 @@ def fire(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
 SLOPE_STEPS = 8  # so many steps at a time keep the surrogate's temporaries in the cache
 
 
-def slope(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
+def slope(neuron: LIFDynamics, u: Tensor, threshold: Tensor) -> Tensor:
     """Derivative of the elementwise surrogate at every step; zero where it has none."""
     if neuron.surrogate is None:
-        return torch.zeros_like(shifted)
-    out = torch.zeros_like(shifted)
+        return torch.zeros_like(u)
+    out = torch.zeros_like(u)
     with torch.enable_grad():
-        for part, target in zip(shifted.split(SLOPE_STEPS), out.split(SLOPE_STEPS), strict=True):
-            part = part.detach().requires_grad_()
+        for part, target in zip(u.split(SLOPE_STEPS), out.split(SLOPE_STEPS), strict=True):
+            part = (part - threshold).detach().requires_grad_()
             spikes = neuron.surrogate(part)
             if spikes.requires_grad:
                 target.copy_(torch.autograd.grad(spikes, part, torch.ones_like(spikes))[0])
@@ -177,7 +177,7 @@ class BackwardNeuron:
         self.neuron, self.p, self.switches, self.kernels = neuron, p, Switches.of(neuron), kernels
         self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
         self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
-        self.slope = slope(neuron, u - p[THRESHOLD]).contiguous()
+        self.slope = slope(neuron, u, p[THRESHOLD])
         self.r = self._resets(first_reset)
         self.gv, self.gs = torch.zeros_like(start), torch.zeros_like(start)
         self.gi = torch.zeros_like(start)
@@ -242,7 +242,7 @@ class BackwardNeuron:
         """Let what reaches r_0, the spike before the first step, go on to the initial membrane."""
         self.into_first_reset = torch.zeros_like(self.gs)
         if self.switches.through_old:
-            self.into_first_reset = self.gs * slope(self.neuron, self.start - self.p[THRESHOLD])
+            self.into_first_reset = self.gs * slope(self.neuron, self.start, self.p[THRESHOLD])
             self.gv += self.into_first_reset
 
     def add_to_current(self, t: int, gradient: Tensor) -> Tensor:

@@ -20,8 +20,7 @@ class NumbaKernels(NamedTuple):
     commit: Any
     adjoint: Any
     turn: Any
-    read_lines: Any
-    read_synapses: Any
+    read: Any
     running_sums: Any
     unroll: Any
     correlate_lines: Any
@@ -178,27 +177,10 @@ def numba_kernels() -> NumbaKernels | None:
             for n in range(x.shape[0]):
                 out[b, n] = x[n, b]
 
-    @jit
-    def read_lines(history, t, sign, index, value, out):  # type: ignore[no-untyped-def]
-        """out[n] = sum_m value[m, n] history[t - sign index[m, n], n]."""
-        taps, neurons = index.shape
-        steps = history.shape[0]
-        for n in range(neurons):
-            row = out[n]
-            for b in range(row.shape[0]):
-                row[b] = 0
-            for m in range(taps):
-                weight = value[m, n]
-                source = t - sign * index[m, n]
-                if weight != 0 and 0 <= source < steps:
-                    past = history[source, n]
-                    for b in range(row.shape[0]):
-                        row[b] += weight * past[b]
-
     wide, narrow = make_gather(numba, 32), make_gather(numba, 8)
 
     @jit
-    def read_synapses(flat, at, first, place, coefficient, out):  # type: ignore[no-untyped-def]
+    def read(flat, at, first, place, coefficient, out):  # type: ignore[no-untyped-def]
         """out[i] = sum_e coefficient[e] flat[at + place[e] ...], e = first[i] .. first[i + 1] - 1."""
         rows, batch = out.shape
         result = out.reshape(-1)
@@ -273,6 +255,6 @@ def numba_kernels() -> NumbaKernels | None:
                         out[i, j, m] = dot(x[j], g[i], lag) if lag < x.shape[1] else 0.0
 
     return NumbaKernels(
-        integrate, commit, adjoint, turn, read_lines, read_synapses, running_sums, unroll, correlate_lines,
+        integrate, commit, adjoint, turn, read, running_sums, unroll, correlate_lines,
         correlate_synapses,
     )  # fmt: skip
