@@ -22,8 +22,8 @@ from delaykit.testing.kit import (
     require,
 )
 from delaykit.testing.laws_config import PARTS
-from delaykit.testing.nets import TinyNet, input_spikes
-from delaykit.testing.processes import gradients_of_two_processes
+from delaykit.testing.nets import TinyNet, input_spikes, missing, tiny_nets
+from delaykit.testing.processes import Job, gradients_of_two_processes
 
 SHORT = 8  # steps: dynamo traces every one of them
 
@@ -63,14 +63,21 @@ class ScaleLaws(Kit):
             assert_equal(gradients(loss_of(found), trained), wanted, GRADIENT_TOLERANCE, "gradient of the compiled net")
 
     @law(*PARTS)
-    def test_two_processes_equal_one(self, tiny: TinyNet, tmp_path: Path, skip_law: Callable[[str], None]) -> None:
+    def test_two_processes_equal_one(self, tmp_path: Path, skip_law: Callable[[str], None]) -> None:
         """DistributedDataParallel over two processes (gloo) gives the gradients of one process."""
-        if not tiny.loop_inside:
-            skip_law(f"{tiny} is stepped from outside; DistributedDataParallel synchronises whole forward calls")
-        net, spikes = self.wrapped(tiny), input_spikes(SHORT * 2, 4)
-        trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        wanted = gradients(loss_of(tiny.run(net, spikes)), list(trained.values()))
-        state = {key: value.clone() for key, value in net.state_dict().items()}
-        found = gradients_of_two_processes(tiny, self.rules(tiny, self.config), state, spikes, tmp_path)
-        require(found.keys() == trained.keys(), "other parameters than in one process")
-        assert_equal([found[name] for name in trained], wanted, GRADIENT_TOLERANCE, "gradient of two processes")
+        nets = [net for name in self.libraries if not missing(name) for net in tiny_nets(name) if net.loop_inside]
+        nets = [net for net in nets if self.rules(net, self.config)]
+        if not nets:
+            skip_law("no net whose forward runs a whole sequence, which is what DistributedDataParallel synchronises")
+        spikes = input_spikes(SHORT * 2, 4)
+        jobs, wanted = [], []
+        for tiny in nets:
+            net = self.wrapped(tiny)
+            trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+            found = gradients(loss_of(tiny.run(net, spikes)), list(trained.values()))
+            wanted.append(dict(zip(trained, found, strict=True)))
+            state = {key: value.detach().clone() for key, value in net.state_dict().items()}
+            jobs.append(Job(tiny, self.rules(tiny, self.config), state, spikes))
+        for tiny, one, two in zip(nets, gradients_of_two_processes(jobs, tmp_path), wanted, strict=True):
+            require(one.keys() == two.keys(), f"{tiny} has other parameters in two processes")
+            assert_equal([one[name] for name in two], two.values(), GRADIENT_TOLERANCE, f"gradient of {tiny}")
