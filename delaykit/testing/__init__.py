@@ -24,7 +24,7 @@ _HOME = {
     "TinyNet": "delaykit.testing.nets",
     "tiny_nets": "delaykit.testing.nets",
 }
-_SUBMODULES = ("conformance", "nets", "reference_net", "strategies")
+_SUBMODULES = ("conformance", "kit", "laws_scale", "nets", "reference_net", "strategies")
 
 __all__ = ["ComponentConformance", "Record", "TinyNet", "tiny_nets"]
 

@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from delaykit.testing.kit import OPERATOR_SITE, TIME, Kit, law, require
+from delaykit.testing.kit import OPERATOR_SITE, TIME, Kit, gradients, law, require
 from delaykit.testing.kit import Operator as Operator
 
 EVERY_KIND = ("delay", "heterogeneity", "pruning")
@@ -66,3 +66,20 @@ class ConfigLaws(Kit):
                 part.project_()
             for before, after in zip(once, operator.synapse.parameters(), strict=True):
                 require(torch.equal(before, after), "projecting twice is not projecting once")
+
+    @law(*PARTS)
+    def test_bounds_do_not_stop_learning(self) -> None:
+        """At both ends of the bounds a gradient still reaches every trained parameter: no clamp in forward."""
+        for far in (-1e4, 1e4):
+            operator = Operator(self.config)
+            trained = [p for p in operator.synapse.parameters() if p.requires_grad]
+            for parameter in trained:
+                parameter.data.fill_(far)
+            for part in operator.parts:
+                part.project_()
+            slopes = gradients(operator.loss(operator.judge(operator.spikes())), trained)
+            dead = [tuple(g.shape) for g in slopes if not bool(g.any())]
+            require(
+                not dead,
+                f"no gradient reaches parameters of shape {dead} at the {'upper' if far > 0 else 'lower'} bound",
+            )

@@ -85,6 +85,8 @@ class PruningLaws(Kit):
         weights: list[Any] = [site.weight for site in wrapped_sites(net)]
         one, two = gradients(loss_of(found), weights), gradients(loss_of(wanted), weights)
         assert_equal(one, two, GRADIENT_TOLERANCE, "gradient of pruned weights")
+        alive = any(bool(slope[weight == 0].any()) for weight, slope in zip(weights, one, strict=True))
+        require(alive, "no gradient reaches the zeros, so that no pruned synapse can ever grow again")
 
     def _build(self) -> Any:
         return self.config.build(OPERATOR_SITE, torch.Generator().manual_seed(2))

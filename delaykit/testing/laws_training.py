@@ -29,7 +29,7 @@ from delaykit.testing.laws_config import PARTS
 from delaykit.testing.nets import Record, TinyNet, input_spikes
 from delaykit.wrapping.controls import wrapped_sites
 
-SEGMENT, RATE = 8, 1e-4
+SEGMENT, RATE, FLOAT32_TOLERANCE = 8, 1e-4, 1e-5
 
 
 class TrainingLaws(Kit):
@@ -119,15 +119,18 @@ class TrainingLaws(Kit):
 
     @law(*PARTS)
     def test_net_moves_between_dtypes(self, tiny: TinyNet) -> None:
-        """``net.float()`` runs in float32, ``net.double()`` in float64 again, and equals its reference there."""
+        """``net.float()`` runs in float32, ``net.double()`` in float64 again, and no more than rounding is lost."""
         net, spikes = self.wrapped(tiny), input_spikes(TIME, BATCH)
         tiny.run(net, spikes)
+        before = self.responses(tiny, net)
         tiny.start(net.float())
         membranes = tiny.run(net, spikes.float()).membranes
         require(membranes.dtype == torch.float32, f"float() gives membranes of {membranes.dtype}")
         require(bool(torch.isfinite(membranes).all()), "float() gives membranes that are not finite")
         tiny.start(net.double())
         assert_equal(tiny.run(net, spikes), self.judge(tiny, net, spikes), VALUE_TOLERANCE, "net after double()")
+        after = self.responses(tiny, net)
+        assert_equal(after.values(), before.values(), FLOAT32_TOLERANCE, "impulse response after float() and double()")
 
 
 def _descend_(net: nn.Module, parameters: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
