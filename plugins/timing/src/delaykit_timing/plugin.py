@@ -1,0 +1,23 @@
+"""Entry point of the plugin. It has layers of its own, not parts of a wrapped synapse, so it registers no component."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from delaykit import Component, hookimpl
+
+DELAYKIT_API = 1
+
+
+@hookimpl
+def delaykit_components() -> Iterator[Component]:
+    """Yield nothing: an event layer takes the delays of other plugins and brings none."""
+    return iter(())
+
+
+@hookimpl
+def delaykit_health() -> Iterator[tuple[str, bool, str]]:
+    """Say whether event layers run compiled on the CPU."""
+    fast = importlib.util.find_spec("numba") is not None
+    yield "timing: compiled kernels", fast, "numba" if fast else "slow without numba: pip install 'delaykit[fast]'"
