@@ -164,12 +164,12 @@ def unrolled(history: Tensor, pad: int, steps: int, taps: Sparse, summed: bool, 
 def correlate_lines(x: Tensor, g: Tensor, pad: int, taps: Sparse, kernels: NumbaKernels | None) -> Tensor:
     """Return ``sum_{t, b} x[t - index, n] g[t, n]``, shape of the taps; x padded before, g after."""
     steps, batch = g.shape[0] - pad, g.shape[2]
-    flat_x, flat_g = unrolled(x, pad, steps, taps, False, kernels), unrolled(g, 0, steps, taps, True, kernels)
     index = taps.index.flatten(1).contiguous()
-    out = flat_g.new_empty(index.shape)
+    out = g.new_empty(index.shape, dtype=torch.float64 if taps.order else g.dtype)
     if kernels is not None:
-        kernels.correlate_lines(flat_x.numpy(), flat_g.numpy(), batch, index.numpy(), out.numpy())
+        kernels.correlate_lines(x.numpy(), g.numpy(), pad, taps.order > 0, index.numpy(), out.numpy())
         return out.view(taps.index.shape)
+    flat_x, flat_g = unrolled(x, pad, steps, taps, False, None), unrolled(g, 0, steps, taps, True, None)
     time, rows = torch.arange(steps, device=x.device), flat_x.unflatten(1, (steps, batch))
     for m in range(index.shape[0]):
         source = time - index[m].unsqueeze(1)

@@ -175,6 +175,7 @@ class BackwardNeuron:
                  first_reset: Tensor, grad_spikes: Tensor, grad_membrane: Tensor, mask: Tensor | None,
                  record: int, kernels: NumbaKernels | None) -> None:  # fmt: skip
         self.neuron, self.p, self.switches, self.kernels = neuron, p, Switches.of(neuron), kernels
+        self.scales = dataclasses.astuple(self.switches)
         self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
         self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
         self.slope = slope(neuron, u, p[THRESHOLD])
@@ -202,7 +203,7 @@ class BackwardNeuron:
     def step(self, t: int, back: Tensor | None) -> Tensor:
         """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(batch, post)``."""
         if self.kernels is not None:
-            a, scales = self.a, dataclasses.astuple(self.switches)
+            a, scales = self.a, self.scales
             self.kernels.adjoint(
                 t, a["grad_spikes"], a["grad_membrane"], a["slope"], a["spikes"], a["r"], self.neuron.delayed_reset,
                 a["u"], a["membrane"], a["start"], a["p"], scales, self.neuron.synapse_decay is not None,

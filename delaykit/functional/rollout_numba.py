@@ -199,19 +199,23 @@ def numba_kernels() -> NumbaKernels | None:
                 result[i * batch + rest] = total
 
     @jit
+    def unroll_row(history, pad, n, sums, row):  # type: ignore[no-untyped-def]
+        """Write one neuron of (pad + time, neuron, batch) as (time batch); ``sums``: twice summed from the end."""
+        batch = history.shape[2]
+        steps = row.shape[0] // batch
+        for t in range(steps):
+            for b in range(batch):
+                row[t * batch + b] = history[pad + t, n, b]
+        if sums:
+            for _ in range(2):
+                for at in range((steps - 1) * batch - 1, -1, -1):
+                    row[at] += row[at + batch]
+
+    @jit
     def unroll(history, pad, sums, out):  # type: ignore[no-untyped-def]
-        """Write (pad + time, neuron, batch) as (neuron, time batch); ``sums``: twice summed from the end."""
-        neurons, batch = history.shape[1], history.shape[2]
-        steps = out.shape[1] // batch
-        for n in range(neurons):
-            row = out[n]
-            for t in range(steps):
-                for b in range(batch):
-                    row[t * batch + b] = history[pad + t, n, b]
-            if sums:
-                for _ in range(2):
-                    for at in range((steps - 1) * batch - 1, -1, -1):
-                        row[at] += row[at + batch]
+        """Write all neurons of a history as (neuron, time batch)."""
+        for n in range(out.shape[0]):
+            unroll_row(history, pad, n, sums, out[n])
 
     @fast
     def dot(x, g, lag):  # type: ignore[no-untyped-def]
@@ -223,9 +227,14 @@ def numba_kernels() -> NumbaKernels | None:
         return total
 
     @jit
-    def correlate_lines(x, g, batch, index, out):  # type: ignore[no-untyped-def]
-        """out[m, n] = sum_t x[n, t - index[m, n]] g[n, t]; equal lags of one neuron are computed once."""
+    def correlate_lines(x, g, pad, sums, index, out):  # type: ignore[no-untyped-def]
+        """out[m, n] = sum_t x[t - index[m, n], n] g[t, n]; equal lags of one neuron are computed once."""
+        batch = g.shape[2]
+        past = np.empty((g.shape[0] - pad) * batch, out.dtype)
+        now = np.empty_like(past)
         for n in range(index.shape[1]):
+            unroll_row(x, pad, n, False, past)
+            unroll_row(g, 0, n, sums, now)
             for m in range(index.shape[0]):
                 known = -1
                 for earlier in range(m):
@@ -235,7 +244,7 @@ def numba_kernels() -> NumbaKernels | None:
                 if known >= 0:
                     out[m, n] = out[known, n]
                 else:
-                    out[m, n] = dot(x[n], g[n], lag) if lag < x.shape[1] else 0.0
+                    out[m, n] = dot(past, now, lag) if lag < past.shape[0] else 0.0
 
     @jit
     def correlate_synapses(x, g, batch, index, out):  # type: ignore[no-untyped-def]
