@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -18,11 +19,14 @@ from delaykit import registry
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import ComponentConfig
 from delaykit.wrapping.apply import wrap_
+from delaykit.wrapping.controls import wrapped_sites
 from delaykit.wrapping.plan import SitePlan, is_wrapped
 from delaykit.wrapping.root import is_extra, wrapping_of
 from delaykit.wrapping.rules import At, Recurrent
+from delaykit.wrapping.state import POLICIES
 
 FORMAT = 1
+_WRITTEN = "a checkpoint written by dk.save"
 
 
 def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -75,11 +79,16 @@ def load(net: nn.Module, path: str | os.PathLike[str], example: Any = None) -> n
     meta = _read_meta(base.with_name(base.name + ".json"))
     tensors = _read_tensors(base.with_name(base.name + ".safetensors"), meta["sha256"])
     for alias, key in meta["aliases"].items():
+        if key not in tensors:
+            raise CheckpointError(str(base), f"{alias} as another name of {key}, which is not there", _WRITTEN)
         tensors[alias] = tensors[key]
     fresh = wrapping_of(net) is None
     try:
         if fresh:
-            wrap_(net, _rules(meta, base), example=example)
+            unused = torch.Generator().manual_seed(
+                0
+            )  # initial values are overwritten: leave the global generator alone
+            wrap_(net, _rules(meta, tensors, base), example=example, generator=unused)
         _fill(net, tensors, base)
     except DelaykitError as error:
         if fresh and wrapping_of(net) is not None:
@@ -103,7 +112,7 @@ def _site_json(entry: SitePlan) -> dict[str, Any]:
     return out
 
 
-def _rules(meta: dict[str, Any], base: Path) -> dict[str, Any]:
+def _rules(meta: dict[str, Any], tensors: dict[str, Tensor], base: Path) -> dict[str, Any]:
     rules: dict[str, Any] = {}
     for site in meta["sites"]:
         configs = [_config(c, base) for c in site["components"]]
@@ -114,11 +123,20 @@ def _rules(meta: dict[str, Any], base: Path) -> dict[str, Any]:
             )
         if "recurrent" in site:
             new = site["recurrent"]
-            weight = torch.zeros(int(new["size"]), int(new["size"]))
-            rules[new["neuron"]] = Recurrent(*configs, weight=weight, bias=bool(new["bias"]), reset=site["reset"])
+            weight = _loop_weight(new["neuron"], new["size"], tensors, base)
+            rule: Recurrent | At = Recurrent(*configs, weight=weight, bias=new["bias"], reset=site["reset"])
+            rules[glob.escape(new["neuron"])] = rule
         else:
-            rules[site["site"]] = At(*configs, reset=site["reset"], time_dim=site["time_dim"])
+            rules[glob.escape(site["site"])] = At(*configs, reset=site["reset"], time_dim=site["time_dim"])
     return rules
+
+
+def _loop_weight(neuron: str, size: int, tensors: dict[str, Tensor], base: Path) -> Tensor:
+    for key, value in tensors.items():
+        if key.startswith(f"{neuron}.dk.") and key.endswith("connection.weight") and value.shape == (size, size):
+            return value
+    found = f"a recurrent connection of {size} neurons on {neuron!r} without its weight"
+    raise CheckpointError(str(base), found, _WRITTEN)
 
 
 def _config(record: dict[str, Any], base: Path) -> ComponentConfig:
@@ -126,7 +144,11 @@ def _config(record: dict[str, Any], base: Path) -> ComponentConfig:
         config = registry.resolve(record["kind"], record["name"])
     except DelaykitError as error:
         raise CheckpointError(str(base), f"component {record['name']!r}: {error}", "an installed component") from error
-    return config.from_json(record["config"])  # type: ignore[attr-defined]
+    try:
+        return config.from_json(record["config"])  # type: ignore[attr-defined]
+    except Exception as error:  # a plugin's config may raise anything on values it never wrote
+        found = f"component {record['name']!r} with a config it does not take ({type(error).__name__}: {error})"
+        raise CheckpointError(str(base), found, _WRITTEN) from error
 
 
 def _fill(net: nn.Module, tensors: dict[str, Tensor], base: Path) -> None:
@@ -143,13 +165,28 @@ def _fill(net: nn.Module, tensors: dict[str, Tensor], base: Path) -> None:
             raise CheckpointError(
                 str(base), found, f"shape {tuple(value.shape)}", "load into the model it was saved from"
             )
+        if tensors[key].is_floating_point() != value.is_floating_point():
+            raise CheckpointError(
+                str(base), f"{key} of {tensors[key].dtype}", f"{value.dtype}", "use an older checkpoint"
+            )
         if not bool(torch.isfinite(tensors[key]).all()):
             raise CheckpointError(
                 str(base), f"{key} with NaN or infinite values", "finite values", "use an older checkpoint"
             )
-    with torch.no_grad():
-        for key, value in own.items():
-            value.copy_(tensors[key])
+    before = {key: value.detach().clone() for key, value in own.items()}
+    _copy_(own, tensors)
+    try:
+        for site in wrapped_sites(net):
+            site.synapse.check()
+    except DelaykitError:
+        _copy_(own, before)
+        raise
+
+
+@torch.no_grad()
+def _copy_(targets: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for key, target in targets.items():
+        target.copy_(values[key])
 
 
 def _without_aliases(tensors: dict[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -169,30 +206,37 @@ def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise CheckpointError(str(path), "no such file", "a checkpoint written by dk.save") from None
-    except (ValueError, OSError) as error:
-        raise CheckpointError(
-            str(path), f"a file that is not JSON ({error})", "a checkpoint written by dk.save"
-        ) from None
-    if not isinstance(meta, dict) or meta.get("writer") != "delaykit" or not isinstance(meta.get("format"), int):
-        raise CheckpointError(str(path), "JSON that delaykit did not write", "a checkpoint written by dk.save")
-    if meta["format"] > FORMAT:
-        fix = "install a newer delaykit"
-        raise CheckpointError(str(path), f"format {meta['format']}", f"format {FORMAT} or older", fix)
-    shape = {"sites": list, "aliases": dict, "sha256": str}
-    bad = [key for key, kind in shape.items() if not isinstance(meta.get(key), kind)]
-    if bad or not all(_is_site(s) for s in meta["sites"]):
-        raise CheckpointError(str(path), f"damaged entries {bad or ['sites']}", "a checkpoint written by dk.save")
+        raise CheckpointError(str(path), "no such file", _WRITTEN) from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(str(path), f"a file that is not JSON ({error})", _WRITTEN) from None
+    version = meta.get("format") if isinstance(meta, dict) and meta.get("writer") == "delaykit" else None
+    if type(version) is not int or version < 1:
+        raise CheckpointError(str(path), "JSON that delaykit did not write", _WRITTEN)
+    if version > FORMAT:
+        raise CheckpointError(str(path), f"format {version}", f"format {FORMAT} or older", "install a newer delaykit")
+    fits = _is(meta.get("sha256"), str) and _is(meta.get("aliases"), dict) and _is(meta.get("sites"), list)
+    fits = fits and all(_is(key, str) for key in meta["aliases"].values())
+    if not fits or not meta["sites"] or not all(_is_site(site) for site in meta["sites"]):
+        raise CheckpointError(str(path), "damaged entries", _WRITTEN)
     return meta
 
 
+def _is(value: Any, *kinds: type) -> bool:
+    return type(value) in kinds  # exactly: True is no size
+
+
 def _is_site(site: Any) -> bool:
-    if not (isinstance(site, dict) and {"site", "components", "reset", "time_dim"} <= set(site)):
+    """Check one entry to the last value: whatever is in a file came from somebody else."""
+    if not _is(site, dict) or not _is(site.get("site"), str) or not _is(site.get("components"), list):
         return False
     parts = site["components"]
-    return isinstance(parts, list) and all(
-        isinstance(c, dict) and {"kind", "name", "config"} <= set(c) and isinstance(c["config"], dict) for c in parts
-    )
+    fits = site.get("reset") in POLICIES and _is(site.get("time_dim"), int, type(None))
+    fits = fits and _is(site.get("streams", 1), int)
+    fits = fits and all(_is(c, dict) and _is(c.get("name"), str) and _is(c.get("config"), dict) for c in parts)
+    fits = fits and all(c.get("kind") in ("delay", "heterogeneity", "pruning") for c in parts)
+    new = site.get("recurrent", {"neuron": "", "size": 0, "bias": False})
+    fits = fits and _is(new, dict) and _is(new.get("neuron"), str)
+    return fits and _is(new.get("size"), int) and _is(new.get("bias"), bool)
 
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ different-batch-size sequence.
 from __future__ import annotations
 
 import math
+import random
 
 import torch
 from torch import nn
@@ -294,3 +295,20 @@ def excite_like_(net, twin, made):
     }
     missing = net.load_state_dict(state, strict=False)
     assert not [k for k in missing.missing_keys if not k.endswith(".V")], missing
+
+
+def photograph(net):
+    """All there is to see of a model and of the random generators, to compare before and after."""
+    modules = {
+        path: (type(m), m.training, {k: (id(v), repr(v)) for k, v in sorted(m.__dict__.items())})
+        for path, m in net.named_modules()
+    }
+    tensors = {k: (id(v), v.detach().clone()) for k, v in [*net.named_parameters(), *net.named_buffers()]}
+    return modules, tensors, torch.get_rng_state(), random.getstate()
+
+
+def same_photograph(one, two):
+    assert one[0] == two[0]
+    assert {k: v[0] for k, v in one[1].items()} == {k: v[0] for k, v in two[1].items()}
+    assert all(torch.equal(v[1], two[1][k][1]) for k, v in one[1].items())
+    assert torch.equal(one[2], two[2]) and one[3] == two[3]
