@@ -97,7 +97,13 @@ class ComponentConfig(ABC):
 
 
 class Delay(nn.Module, ABC):
-    """How late: any causal, finite impulse response. All that is required is :meth:`impulse_response`."""
+    """How late: any causal, finite impulse response. All that is required is :meth:`impulse_response`.
+
+    ``dropout`` is the probability with which, in training, a neuron's current from this connection is dropped for a
+    whole sequence.
+    """
+
+    dropout: float = 0.0
 
     @abstractmethod
     def impulse_response(self, weight: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
 from delaykit.decaying import Decaying, DecayTape
+from delaykit.dropout import DropoutTape, mask_sequence
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.reference import causal_convolution
@@ -169,6 +170,25 @@ class LineEngine(Engine):
         return current if bias is None else current + bias.reshape(-1, *[1] * self.product.space)
 
 
+class DropoutEngine(Engine):
+    """Any engine, its current (bias included) masked by :attr:`Delay.dropout`."""
+
+    def __init__(self, engine: Engine, delay: Delay) -> None:
+        self.engine, self.delay = engine, delay
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        return mask_sequence(self.delay, self.engine.sequence(spikes))
+
+    def tape(self) -> Stepper:
+        return DropoutTape(self.engine.tape(), self.delay)
+
+    def rebind(self, tape: Any) -> None:
+        self.engine.rebind(tape.tape)
+
+    def step(self, tape: Any, spikes: Tensor) -> Tensor:
+        return tape.mask(self.engine.step(tape.tape, spikes))
+
+
 class Synapse(nn.Module):
     """What a wrapped connection holds as its child ``dk``: delay, heterogeneity and pruning of one site.
 
@@ -240,8 +260,10 @@ class Synapse(nn.Module):
         self.check()
         with torch.enable_grad():  # a segment may begin under no_grad and train later
             engine = self._engine(product)
-        engine.remember = self.delay.longest() if self.delay is not None else None
-        return engine
+        if self.delay is None:
+            return engine
+        engine.remember = self.delay.longest()
+        return DropoutEngine(engine, self.delay) if self.delay.dropout > 0 else engine
 
     def _engine(self, product: Product) -> Engine:
         if product.weight is None:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from delaykit.adapters.base import Neuron
 from delaykit.adapters.norse import CarriedCell
+from delaykit.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.rollout import rollout as fused_rollout
 from delaykit.functional.taps import Taps
-from delaykit.interfaces import PointDelay
+from delaykit.interfaces import Delay, PointDelay
 from delaykit.synapse import Synapse
 from delaykit.wrapping.connections import Attachment
 from delaykit.wrapping.loop import RecurrentLoop
@@ -31,7 +32,8 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         neuron: a snnTorch neuron or Norse cell, with or without delays.
         currents: ``(time, batch, post)``, the neuron's input; for a Norse cell with input weights
             ``(time, batch, pre)``, its input spikes.
-        recurrent_mask: ``(batch, post)``, factor on the recurrent current: recurrent dropout, one mask a sequence.
+        recurrent_mask: ``(batch, post)``, factor on the recurrent current: recurrent dropout, one mask a sequence. None:
+            drawn with the probability that the delay asks for, if any, in training.
 
     Returns:
         Spikes and membrane, both ``(time, batch, post)``. The neuron's own hidden state is left alone by the fused
@@ -60,7 +62,9 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
                 "rollout", "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
             )
         return _step_by_step(found, currents)
-    weight, bias, taps, drive = parts
+    weight, bias, taps, drive, delay = parts
+    if recurrent_mask is None and delay is not None and weight is not None:
+        recurrent_mask = draw_mask(delay, torch.Size((currents.shape[1], weight.shape[0])), currents)
     if drive is not None:
         currents = (
             delayed_linear(currents, drive[0], drive[1], None) if drive[1] else nn.functional.linear(currents, drive[0])
@@ -80,25 +84,26 @@ def _find(neuron: nn.Module) -> Neuron:
     )
 
 
-Parts = tuple[Tensor | None, Tensor | None, Taps | None, tuple[Tensor, Taps | None] | None]
+Drive = tuple[Tensor, Taps | None]
+Parts = tuple[Tensor | None, Tensor | None, Taps | None, Drive | None, Delay | None]
 
 
 def _parts(neuron: nn.Module) -> Parts | None:
-    """Return recurrent weight, bias and taps, and the input connection; None if they are not point delays on a matrix."""
+    """Return recurrent weight, bias, taps, the input connection and the recurrent delay, if all are point delays."""
     try:
         if isinstance(child := neuron._modules.get("dk"), nn.ModuleDict) or hasattr(neuron, "input_weights"):
             return _norse_parts(neuron)
         if isinstance(child, RecurrentLoop):
             connection, off = child.connection, neuron.__dict__["_dk_loop"].off
-            return connection.weight, connection.bias, None if off else _taps(child.synapse), None
+            return connection.weight, connection.bias, *_recurrent(child.synapse, off, None)
         recurrent = getattr(neuron, "recurrent", None)
         if recurrent is None:
-            return None, None, None, None
+            return None, None, None, None, None
         if not isinstance(recurrent, nn.Linear):
             return None
         attachment: Attachment | None = recurrent.__dict__.get("_dk")
         off = attachment is None or attachment.off
-        return recurrent.weight, recurrent.bias, None if off else _taps(recurrent.dk), None  # type: ignore[arg-type]
+        return recurrent.weight, recurrent.bias, *_recurrent(None if off else recurrent.dk, off, None)
     except _NotFused:
         return None
 
@@ -106,14 +111,22 @@ def _parts(neuron: nn.Module) -> Parts | None:
 def _norse_parts(neuron: Any) -> Parts:
     sites: dict[str, Attachment] = neuron.__dict__.get("_dk_sites", {}) if isinstance(neuron, CarriedCell) else {}
 
-    def taps(slot: str) -> Taps | None:
-        return _taps(neuron.dk[slot]) if slot in sites and not sites[slot].off else None
-
-    drive = (neuron.input_weights, taps("input")) if hasattr(neuron, "input_weights") else None
+    drive = None
+    if hasattr(neuron, "input_weights"):
+        delayed = "input" in sites and not sites["input"].off
+        drive = neuron.input_weights, _taps(neuron.dk["input"]) if delayed else None
+        if delayed and (delay := neuron.dk["input"].delay) is not None and delay.training and delay.dropout > 0:
+            raise _NotFused
     if "loop" in sites:
         loop = neuron.dk["loop"]
-        return loop.connection.weight, loop.connection.bias, None if sites["loop"].off else _taps(loop.synapse), drive
-    return getattr(neuron, "recurrent_weights", None), None, taps("recurrent"), drive
+        return loop.connection.weight, loop.connection.bias, *_recurrent(loop.synapse, sites["loop"].off, drive)
+    off = "recurrent" not in sites or sites["recurrent"].off
+    synapse = None if off else neuron.dk["recurrent"]
+    return getattr(neuron, "recurrent_weights", None), None, *_recurrent(synapse, off, drive)
+
+
+def _recurrent(synapse: Any, off: bool, drive: Drive | None) -> tuple[Taps | None, Drive | None, Delay | None]:
+    return (None, drive, None) if off else (_taps(synapse), drive, synapse.delay)
 
 
 class _NotFused(Exception):

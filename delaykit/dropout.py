@@ -1,0 +1,58 @@
+"""Dropout of a connection's current: one mask a sequence, so that a neuron loses the connection for all of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from delaykit.interfaces import Delay
+    from delaykit.synapse import Stepper
+
+
+def draw_mask(delay: Delay, shape: torch.Size, like: Tensor) -> Tensor | None:
+    """Draw the factors ``m / (1 - p)``, m = 0 with probability p, from torch's generator; None while not training.
+
+    Args:
+        delay: says the probability and whether it is being trained.
+        shape: (batch, post).
+        like: dtype and device.
+    """
+    if not (delay.training and delay.dropout > 0):
+        return None
+    keep = 1.0 - delay.dropout
+    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(keep) / keep
+
+
+class DropoutTape:
+    """A tape whose current is masked; the mask is drawn at the first step and outlives the cuts of truncated BPTT."""
+
+    def __init__(self, tape: Stepper, delay: Delay) -> None:
+        self.tape, self.delay = tape, delay
+        self._mask: Tensor | None = None
+        self._drawn = False
+
+    def mask(self, current: Tensor) -> Tensor:
+        """Scale a step's current (batch, post, *space) by this sequence's mask."""
+        if not self._drawn:
+            self._mask, self._drawn = draw_mask(self.delay, current.shape[:2], current), True
+        return current if self._mask is None else current * widen(self._mask, current)
+
+    def step(self, x: Tensor) -> Tensor:
+        return self.mask(self.tape.step(x))
+
+    def detach(self) -> None:
+        self.tape.detach()
+
+
+def widen(mask: Tensor, current: Tensor) -> Tensor:
+    """Line a mask (batch, post) up with a current (..., batch, post, *space) whose batch is where the mask's is."""
+    return mask.reshape(*mask.shape, *[1] * (current.dim() - mask.dim()))
+
+
+def mask_sequence(delay: Delay, current: Tensor) -> Tensor:
+    """Scale (time, batch, post, *space) by one mask for the whole sequence."""
+    mask: Any = draw_mask(delay, current.shape[1:3], current)
+    return current if mask is None else current * widen(mask, current[0])
