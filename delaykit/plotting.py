@@ -134,7 +134,8 @@ def delay_histogram(
     ax.hist(values * scale, bins=edges, color=color, alpha=0.75, edgecolor="white", linewidth=0.6, label=label)
     if earlier is not None:
         ax.hist(earlier * scale, bins=edges, histtype="step", color=INK, linewidth=1.4, label=label_before)
-        ax.legend()
+        ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
+        ax.legend(loc="upper left", ncols=2)
     ax.set(xlabel=_time_label("delay", dt_ms), ylabel="number of delays", xlim=(edges[0], edges[-1]))
     ax.locator_params(axis="y", integer=True)
     ax.grid(axis="x", visible=False)

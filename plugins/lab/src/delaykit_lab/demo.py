@@ -57,7 +57,7 @@ class DemoConfig:
     epochs: int = 40
     hidden: int = 48
     max_delay: int = 25
-    lr: float = 2e-2
+    lr: float = 1e-2
     delay_lr: float = 0.2
     limit: int | None = 1000
     device: str = "cpu"
