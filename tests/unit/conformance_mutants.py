@@ -1,0 +1,372 @@
+"""Components with one thing wrong each, and sound ones beside them: what the conformance kit must catch, and pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from delaykit import ComponentConfig, Heterogeneity, PointDelay, Pruning, PruningReport
+from delaykit.functional.reference import causal_convolution
+from delaykit.kernels import Linear, Triangle
+from delaykit.synapse import Engine
+
+
+class SoundDelay(PointDelay):
+    """One learned delay and spread for each input; the mutants below break one thing each."""
+
+    granularity = "axonal"
+
+    def __init__(self, site, generator):
+        super().__init__()
+        self.delay = nn.Parameter(1.0 + 3.0 * torch.rand(1, site.pre, generator=generator))
+        self.register_buffer("spread", torch.tensor(1.0))
+
+    def delays(self):
+        return self.delay
+
+    def kernel(self):
+        return Triangle(self.spread)
+
+    @torch.no_grad()
+    def project_(self):
+        self.delay.clamp_(0.0, 5.0)
+
+    @torch.no_grad()
+    def advance_(self, progress):
+        self.spread.fill_(1.0 - progress)
+
+    @torch.no_grad()
+    def discretize_(self):
+        self.delay.round_()
+        self.spread.zero_()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ComponentConfig):
+    kind: ClassVar[Any] = "delay"
+    name: ClassVar[str] = "kit-test"
+    part: ClassVar[type] = SoundDelay
+
+    at_zero: bool = False
+
+    def build(self, site, generator=None):
+        part = self.part(site, generator)
+        if self.at_zero:
+            part.delay.data.zero_()
+            part.spread.zero_()
+        return part
+
+
+def config_of(part):
+    return dataclasses.dataclass(frozen=True)(type("Config", (Config,), {"part": part, "__module__": __name__}))
+
+
+class Decay(Heterogeneity):
+    def __init__(self, site, generator):
+        super().__init__()
+        self.factor = nn.Parameter(0.1 + 0.5 * torch.rand(site.post, site.pre, generator=generator))
+
+    def decay(self):
+        return self.factor
+
+    @torch.no_grad()
+    def project_(self):
+        self.factor.clamp_(0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecayConfig(ComponentConfig):
+    kind: ClassVar[Any] = "heterogeneity"
+    name: ClassVar[str] = "kit-test-decay"
+    scale: float = 1.0
+
+    def build(self, site, generator=None):
+        part = Decay(site, generator)
+        part.factor.data.mul_(self.scale)
+        return part
+
+
+class Magnitude(Pruning):
+    def step_(self, weight, progress):
+        before = int((weight != 0).sum())
+        count = round(0.5 * progress * weight.numel())
+        weakest = weight.detach().abs().flatten().argsort(stable=True)[:count]
+        weight.view(-1)[weakest] = 0.0
+        kept = int((weight != 0).sum())
+        return PruningReport(weight.numel(), kept, before - kept, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MagnitudeConfig(ComponentConfig):
+    kind: ClassVar[Any] = "pruning"
+    name: ClassVar[str] = "kit-test-pruning"
+    part: ClassVar[type] = Magnitude
+
+    def build(self, site, generator=None):
+        return self.part()
+
+
+# ------------------------------------------------------------------------------------------- broken operators
+class DoubleTape:
+    """A plain list of inputs; the engine decides what is wrong with it."""
+
+    def __init__(self, engine):
+        self.engine, self.past = engine, []
+
+    def step(self, x):
+        self.past.append(x)
+        return self.engine.honest(torch.stack(self.past))[-1]
+
+    def detach(self):
+        self.past = [x.detach() for x in self.past]
+
+
+class OwnEngine(Engine):
+    tape_class: type = DoubleTape
+
+    def __init__(self, response, bias):
+        self.response, self.bias = response, bias
+
+    def honest(self, spikes):
+        return causal_convolution(spikes, self.response) + (0.0 if self.bias is None else self.bias)
+
+    def sequence(self, spikes):
+        return self.honest(spikes)
+
+    def tape(self):
+        return self.tape_class(self)
+
+    def rebind(self, tape):
+        tape.engine = self
+
+
+def with_engine(engine):
+    class Part(SoundDelay):
+        def engine(self, weight, bias):
+            return engine(self.impulse_response(weight), bias)
+
+    return Part
+
+
+class Acausal(OwnEngine):
+    def sequence(self, spikes):
+        current = self.honest(spikes)
+        return current + 1e-3 * torch.cat([current[1:], current[:1]])
+
+
+class MixesRows(OwnEngine):
+    def sequence(self, spikes):
+        return self.honest(spikes - 1e-3 * spikes.mean(1, keepdim=True))
+
+
+class WrongGradient(OwnEngine):
+    def sequence(self, spikes):
+        current = self.honest(spikes)
+        return 2 * current.detach() - current
+
+
+class ForgetfulTape(DoubleTape):
+    def step(self, x):
+        self.past = self.past[-2:]
+        return super().step(x)
+
+
+class ForgetsOnDetach(DoubleTape):
+    def detach(self):
+        self.past = []
+
+
+class NeverForgets(DoubleTape):
+    forever: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.past = self.forever.setdefault(engine.response.shape[:2], [])
+
+    def step(self, x):
+        if self.past and self.past[0].shape != x.shape:
+            self.past.clear()
+        return super().step(x)
+
+
+def with_tape(tape):
+    return with_engine(type("Engine", (OwnEngine,), {"tape_class": tape}))
+
+
+# ------------------------------------------------------------------------------------------- broken parts
+class LateByOne(SoundDelay):
+    def delays(self):
+        return self.delay + 1.0
+
+
+class FlippedSign(SoundDelay):
+    def delays(self):
+        return 2 * self.delay.detach() - self.delay
+
+
+class ForgottenParameter(SoundDelay):
+    def __init__(self, site, generator):
+        super().__init__(site, generator)
+        self.unused = nn.Parameter(torch.ones(3))
+
+
+class ClampsInForward(SoundDelay):
+    def delays(self):
+        return self.delay.clamp(0.0, 5.0)
+
+    def project_(self):
+        pass
+
+
+class NeverProjects(SoundDelay):
+    def project_(self):
+        pass
+
+
+class GlobalRandom(SoundDelay):
+    def __init__(self, site, generator):
+        super().__init__(site, None)
+
+
+class BadSchedule(SoundDelay):
+    def advance_(self, progress):
+        self.spread.fill_(1.0 / (1.0 - progress) if progress < 1 else float("nan"))
+
+
+class NeverRounds(SoundDelay):
+    def discretize_(self):
+        self.spread.zero_()
+
+
+class ForgetsOutsideState(SoundDelay):
+    shape = Triangle
+
+    def kernel(self):
+        return Linear() if self.shape is Linear else Triangle(self.spread)
+
+    def discretize_(self):
+        super().discretize_()
+        self.shape = Linear
+
+
+class SharedByCopies(SoundDelay):
+    def __deepcopy__(self, memo):
+        return self
+
+
+class HiddenState(SoundDelay):
+    count: ClassVar[int] = 0
+
+    def __init__(self, site, generator):
+        super().__init__(site, generator)
+        HiddenState.count += 1
+        self.offset = 0.01 * HiddenState.count
+
+    def delays(self):
+        return self.delay + self.offset
+
+
+class NoPickle(SoundDelay):
+    def __init__(self, site, generator):
+        super().__init__(site, generator)
+        self.scale = lambda: 1.0
+
+
+class HalfOnMove(SoundDelay):
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        self.delay.data = self.delay.data.half().to(self.delay.dtype)
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class NotJson(Config):
+    ratio: Any = frozenset({1, 2})
+
+
+@dataclasses.dataclass(frozen=True)
+class NotTheSameJson(Config):
+    pair: Any = ((1, 2), (3, 4))
+
+
+MUTANTS = [
+    ("causality", with_engine(Acausal), "before a change of input"),
+    ("sequence_equals_reference", with_engine(Acausal), "^sequence operator"),
+    ("sequence_equals_reference", with_engine(WrongGradient), "^gradient of the sequence operator"),
+    ("gradcheck", FlippedSign, "Jacobian mismatch"),
+    ("batch_rows_are_independent", with_engine(MixesRows), "rows run alone"),
+    ("step_equals_sequence", with_tape(ForgetfulTape), "^step operator"),
+    ("net_equals_reference", with_tape(ForgetfulTape), "first sequence"),
+    ("net_equals_reference", with_tape(NeverForgets), "repeated sequence"),
+    ("truncated_bptt_equals_reference", with_tape(ForgetsOnDetach), "segment 1"),
+    ("gradients_equal_reference", ForgottenParameter, "no gradient reaches new parameters"),
+    ("optimizer_step_stays_in_bounds", ForgottenParameter, "did not move"),
+    ("optimizer_step_stays_in_bounds", NeverProjects, "a delay of -"),
+    ("identity_at_init", LateByOne, "differ from the bare net"),
+    ("bounds_do_not_stop_learning", ClampsInForward, "at the lower bound"),
+    ("projection_brings_illegal_values_back", NeverProjects, "a delay of -"),
+    ("same_seed_builds_the_same", GlobalRandom, "global generator"),
+    ("schedules_keep_parameters_legal", BadSchedule, "not finite at progress"),
+    ("discretized_restores_exactly", NeverRounds, "not whole numbers"),
+    ("discretized_restores_exactly", ForgetsOutsideState, "computes something else now"),
+    ("copy_trains_alone", SharedByCopies, "shares parameters"),
+    ("extras_round_trip", HiddenState, "the loaded net differs"),
+    ("connection_pickles", NoPickle, "lambda"),
+    ("net_moves_between_dtypes", HalfOnMove, "after float"),
+]
+
+
+class Shrinks(Magnitude):
+    def step_(self, weight, progress):
+        report = super().step_(weight, progress)
+        weight.mul_(0.999)
+        return report
+
+
+class Miscounts(Magnitude):
+    def step_(self, weight, progress):
+        report = super().step_(weight, progress)
+        return dataclasses.replace(report, pruned=report.pruned + 1)
+
+
+class PrunesAll(Magnitude):
+    def step_(self, weight, progress):
+        weight.mul_(1.0 - (progress == 1.0))
+        return super().step_(weight, progress)
+
+
+class PrunesOnAndOn(Magnitude):
+    def step_(self, weight, progress):
+        kept = int((weight != 0).sum())
+        return super().step_(weight, min(1.0, progress * 0.5 + 1.1 * (1 - kept / weight.numel())))
+
+
+class PrunesAtRandom(Magnitude):
+    def step_(self, weight, progress):
+        noise = torch.rand_like(weight)
+        kept = weight.clone()
+        report = super().step_(weight.mul_(noise), progress)
+        weight.copy_(torch.where(weight == 0, 0.0, kept))
+        return report
+
+
+class FreezesZeros(Magnitude):
+    def step_(self, weight, progress):
+        report = super().step_(weight, progress)
+        if weight.requires_grad:
+            mask = (weight != 0).detach().clone()
+            weight.register_hook(lambda grad: grad * mask)
+        return report
+
+
+PRUNING_MUTANTS = [
+    ("pruning_writes_zeros_only", Shrinks, "a kept weight changed"),
+    ("pruning_writes_zeros_only", Miscounts, "the report says"),
+    ("pruning_prunes_in_the_end", PrunesAll, "or none is"),
+    ("pruning_twice_is_once", PrunesOnAndOn, "a second step"),
+    ("pruning_is_deterministic", PrunesAtRandom, "prune differently"),
+    ("pruned_weights_keep_their_gradients", FreezesZeros, "no gradient reaches the zeros"),
+]
