@@ -1,0 +1,139 @@
+"""The operators' inner sums event by event, by Numba; backend ``cpu``. Dense input goes to the matrix products.
+
+A bank is ``(pre, depth, post)``: what a spike sends is one contiguous block of ``depth * post`` numbers. Threads share
+the post neurons, so no two ever write to the same place and the order of summation does not depend on their number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from delaykit.functional.backend import register
+from delaykit.functional.compiled import compiled, in_threads
+from torch import Tensor
+
+from delaykit_motifs import portable
+
+EVENT_DENSITY = 0.08  # of the input, above which `depth` matrix products are faster than rows added one by one
+SPARSE_TARGET = 0.05  # of the currents, below which only pairs of events are visited
+
+
+@register("motifs_tapped_linear", "cpu")
+def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
+    """Filter; see :func:`delaykit_motifs.portable.tapped_linear`."""
+    if _density(x) > EVENT_DENSITY:
+        return portable.tapped_linear(x, bank)
+    out = x.new_zeros(*x.shape[:2], bank.shape[2])
+    events, rows, result = _events(x), bank.detach().contiguous().numpy(), out.numpy()
+    work = len(events[0]) * bank.shape[1] * bank.shape[2]
+    in_threads(lambda first, last: _send(*events, rows, result, first, last), bank.shape[2], work)
+    return out
+
+
+@register("motifs_tapped_adjoint", "cpu")
+def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
+    """Filter backwards; see :func:`delaykit_motifs.portable.tapped_adjoint`.
+
+    Every input has a gradient, spike or not, so this is dense.
+    """
+    return portable.tapped_adjoint(y, bank)
+
+
+@register("motifs_tapped_correlation", "cpu")
+def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
+    """Correlate; see :func:`delaykit_motifs.portable.tapped_correlation`."""
+    if _density(x) > EVENT_DENSITY:
+        return portable.tapped_correlation(x, y, depth)
+    out = x.new_zeros(x.shape[2], depth, y.shape[2])
+    result, events = out.numpy(), _events(x, by_neuron=True)
+    if _density(y) < SPARSE_TARGET:
+        first_target, target = _listed(y)
+        _pair(*events, first_target, *target, x.shape[0], result)
+    else:
+        given, work = y.detach().contiguous().numpy(), len(events[0]) * depth * y.shape[2]
+        in_threads(lambda first, last: _collect(*events, given, result, first, last), y.shape[2], work)
+    return out
+
+
+@register("motifs_window_read", "cpu")
+def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
+    """Give one step; see :func:`delaykit_motifs.portable.window_read`."""
+    window = rows[:, row - bank.shape[1] + 1 : row + 1]
+    if _density(window) > EVENT_DENSITY:
+        return portable.window_read(rows, row, bank)
+    out = rows.new_zeros(rows.shape[2], bank.shape[2])
+    _gather(rows.detach().numpy(), row, bank.numpy(), out.numpy())
+    return out
+
+
+def _density(x: Tensor) -> float:
+    return int(torch.count_nonzero(x)) / max(1, x.numel())
+
+
+def _events(x: Tensor, by_neuron: bool = False) -> tuple[np.ndarray, ...]:
+    """List what is not zero as (time, batch, neuron, size), in the order of time or of neurons."""
+    x = x.detach()
+    if by_neuron:  # neighbours in the list write to the same block of the bank
+        neuron, time, batch = x.permute(2, 0, 1).nonzero(as_tuple=True)
+    else:
+        time, batch, neuron = x.nonzero(as_tuple=True)
+    return tuple(t.numpy() for t in (time, batch, neuron, x[time, batch, neuron]))
+
+
+def _listed(y: Tensor) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """List what is not zero by batch row and time: (first event of each row and step, (neuron, size))."""
+    time, batch, _ = y.shape
+    turned = y.detach().transpose(0, 1)
+    row, step, neuron = turned.nonzero(as_tuple=True)
+    first = torch.searchsorted(row * time + step, torch.arange(batch * time + 1))
+    return first.numpy(), (neuron.numpy(), turned[row, step, neuron].numpy())
+
+
+@compiled()
+def _send(time, batch, neuron, size, bank, out, first, last):  # type: ignore[no-untyped-def]
+    """Add the block of each event to the currents that are to come."""
+    depth = bank.shape[1]
+    for e in range(len(time)):
+        t, b, i, v = time[e], batch[e], neuron[e], size[e]
+        for tau in range(min(depth, out.shape[0] - t)):
+            source, target = bank[i, tau, first:last], out[t + tau, b, first:last]
+            for j in range(last - first):
+                target[j] += v * source[j]
+
+
+@compiled()
+def _collect(time, batch, neuron, size, y, out, first, last):  # type: ignore[no-untyped-def]
+    """Add what followed each event to the event's block."""
+    depth = out.shape[1]
+    for e in range(len(time)):
+        t, b, i, v = time[e], batch[e], neuron[e], size[e]
+        for tau in range(min(depth, y.shape[0] - t)):
+            source, target = y[t + tau, b, first:last], out[i, tau, first:last]
+            for j in range(last - first):
+                target[j] += v * source[j]
+
+
+@compiled()
+def _pair(time, batch, neuron, size, first_target, target, target_size, steps, out):  # type: ignore[no-untyped-def]
+    """Do the same where what followed is sparse, too."""
+    depth = out.shape[1]
+    for e in range(len(time)):
+        t, i, v = time[e], neuron[e], size[e]
+        base = batch[e] * steps + t
+        for tau in range(min(depth, steps - t)):
+            for q in range(first_target[base + tau], first_target[base + tau + 1]):
+                out[i, tau, target[q]] += v * target_size[q]
+
+
+@compiled()
+def _gather(rows, row, bank, out):  # type: ignore[no-untyped-def]
+    """Look through the last ``depth`` steps and add the row of whatever is not zero."""
+    pre, depth, post = bank.shape
+    for i in range(pre):
+        for tau in range(depth):
+            for c in range(rows.shape[2]):
+                v = rows[i, row - tau, c]
+                if v != 0:
+                    source, target = bank[i, tau], out[c]
+                    for j in range(post):
+                        target[j] += v * source[j]

@@ -1,0 +1,29 @@
+"""Entry point of the plugin: records only; what they name is imported on first use."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from delaykit import Component, hookimpl
+
+DELAYKIT_API = 1
+
+
+@hookimpl
+def delaykit_components() -> Iterator[Component]:
+    """Yield the motif tensor, a weight for each synapse and each delay."""
+    yield Component(
+        kind="delay",
+        name="motif",
+        config="delaykit_motifs.config:Motif",
+        summary="one weight for each synapse and each of D delays",
+        paper="arXiv 2604.14096",
+    )
+
+
+@hookimpl
+def delaykit_health() -> Iterator[tuple[str, bool, str]]:
+    """Say whether sparse spikes run event by event."""
+    fast = importlib.util.find_spec("numba") is not None
+    yield "motifs: event-driven kernels", fast, "numba" if fast else "slow without numba: pip install 'delaykit[fast]'"

@@ -1,0 +1,60 @@
+"""The operators' inner sums in plain torch, for every device: one matrix product for each delay; backend ``torch``.
+
+Layouts: spikes and currents ``(time, batch, neuron)``, bank ``(pre, depth, post)``.
+"""
+
+from __future__ import annotations
+
+import torch
+from delaykit.functional.backend import register
+from torch import Tensor
+
+
+@register("motifs_tapped_linear", "torch")
+def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
+    """Filter: ``y[t, b, j] = sum_{i, tau} bank[i, tau, j] x[t - tau, b, i]``."""
+    time, batch, pre = x.shape
+    out = x.new_zeros(time * batch, bank.shape[2])
+    rows = x.reshape(time * batch, pre)
+    for tau in range(min(bank.shape[1], time)):
+        late = tau * batch
+        out[late:].addmm_(rows[: len(rows) - late], bank[:, tau])
+    return out.view(time, batch, -1)
+
+
+@register("motifs_tapped_adjoint", "torch")
+def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
+    """Filter backwards in time: ``x[t, b, i] = sum_{j, tau} bank[i, tau, j] y[t + tau, b, j]``."""
+    time, batch, post = y.shape
+    out = y.new_zeros(time * batch, bank.shape[0])
+    rows = y.reshape(time * batch, post)
+    for tau in range(min(bank.shape[1], time)):
+        late = tau * batch
+        out[: len(rows) - late].addmm_(rows[late:], bank[:, tau].t())
+    return out.view(time, batch, -1)
+
+
+@register("motifs_tapped_correlation", "torch")
+def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
+    """Correlate: ``bank[i, tau, j] = sum_{t, b} x[t - tau, b, i] y[t, b, j]``."""
+    time, batch, pre = x.shape
+    out = x.new_zeros(pre, depth, y.shape[2])
+    source, target = x.reshape(time * batch, -1), y.reshape(time * batch, -1)
+    for tau in range(min(depth, time)):
+        late = tau * batch
+        torch.mm(source[: len(source) - late].t(), target[late:], out=out[:, tau])
+    return out
+
+
+@register("motifs_window_read", "torch")
+def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
+    """Give one step from a history: ``y[c, j] = sum_{i, tau} bank[i, tau, j] rows[i, row - tau, c]``.
+
+    Args:
+        rows: ``(pre, time, chunk)``.
+        row: the current step, at least ``depth - 1``.
+        bank: ``(pre, depth, post)``.
+    """
+    depth = bank.shape[1]
+    window = rows[:, row - depth + 1 : row + 1].flip(1).flatten(0, 1)
+    return window.t() @ bank.flatten(0, 1)
