@@ -67,7 +67,9 @@ def main() -> None:
     rows = {case[0]: {name: measure(case, name) for name in ("torch", "gpu")} for case in CASES}
     sys.stdout.write(f"{torch.cuda.get_device_name()}, T={TIME} B={BATCH} {PRE}->{POST}, forward+backward, ms\n")
     for label, row in rows.items():
-        line = f"{label:30s} torch {row['torch']:9.2f}  triton {row['gpu']:9.2f}  ratio {row['gpu'] / row['torch']:.2f}\n"
+        line = (
+            f"{label:30s} torch {row['torch']:9.2f}  triton {row['gpu']:9.2f}  ratio {row['gpu'] / row['torch']:.2f}\n"
+        )
         sys.stdout.write(line)
     Path("runs").mkdir(exist_ok=True)
     Path("runs/bench_gpu.json").write_text(json.dumps(rows, indent=1))

@@ -77,7 +77,10 @@ class FreeDelay(ComponentConfig):
         _number("spread_decay", self.spread_decay, above=0.0, most=1.0)
         if self.spread > 0 and self.kernel in ("linear", "hard"):
             raise ConfigError(
-                "FreeDelay.spread", f"{self.spread} with kernel {self.kernel!r}", "0", "use kernel='triangle' or 'gaussian'"
+                "FreeDelay.spread",
+                f"{self.spread} with kernel {self.kernel!r}",
+                "0",
+                "use kernel='triangle' or 'gaussian'",
             )
         if self.kernel == "hard" and self.learn:
             raise ConfigError(
@@ -215,7 +218,9 @@ def _initial(config: FreeDelay, shape: tuple[int, int], generator: torch.Generat
         values = torch.as_tensor(config.init, dtype=torch.get_default_dtype())
         wanted = _natural(config.granularity, shape)
         if values.ndim and values.shape != torch.Size(wanted):
-            raise ShapeError(where, f"initial delays of shape {tuple(values.shape)}", f"a number or shape {wanted}", "fix init=")
+            raise ShapeError(
+                where, f"initial delays of shape {tuple(values.shape)}", f"a number or shape {wanted}", "fix init="
+            )
         return values.reshape(shape if values.ndim else (1, 1)).expand(shape).clone()
     if config.init == "uniform":
         return config.low + (high - config.low) * torch.rand(shape, generator=generator)
@@ -231,9 +236,16 @@ def _one_of(field: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"FreeDelay.{field}", repr(value), f"one of {', '.join(choices)}")
 
 
-def _number(field: str, value: Any, *, above: float | None = None, least: float | None = None, most: float | None = None) -> None:
+def _number(
+    field: str, value: Any, *, above: float | None = None, least: float | None = None, most: float | None = None
+) -> None:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    ok = ok and (above is None or value > above) and (least is None or value >= least) and (most is None or value <= most)
+    ok = (
+        ok
+        and (above is None or value > above)
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+    )
     if not ok:
         bounds = [f"> {above:g}" if above is not None else "", f">= {least:g}" if least is not None else ""]
         bounds.append(f"<= {most:g}" if most is not None else "")

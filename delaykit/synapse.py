@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from delaykit.errors import ConfigError
 from delaykit.decaying import Decaying, DecayTape
 from delaykit.dropout import DropoutTape, mask_sequence
+from delaykit.errors import ConfigError
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.reference import causal_convolution

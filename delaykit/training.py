@@ -49,7 +49,13 @@ def param_groups(
     own = [p for p in net.parameters() if p.requires_grad and id(p) not in {id(e) for e in extra}]
     return [
         {"params": own, "lr": lr, "weight_decay": weight_decay, "name": "model", **options},
-        {"params": extra, "lr": 50 * lr if delay_lr is None else delay_lr, "weight_decay": 0.0, "name": "delaykit", **options},
+        {
+            "params": extra,
+            "lr": 50 * lr if delay_lr is None else delay_lr,
+            "weight_decay": 0.0,
+            "name": "delaykit",
+            **options,
+        },
     ]
 
 
@@ -77,7 +83,9 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
             "every trainable delay in a group",
             "build the optimizer after dk.wrap_, with dk.param_groups(net, lr=...)",
         )
-    parts = [p for site in wrapped_sites(net) for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None]
+    parts = [
+        p for site in wrapped_sites(net) for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None
+    ]
 
     def project(*_: Any) -> None:
         for part in parts:

@@ -24,11 +24,11 @@
 import matplotlib.pyplot as plt
 import snntorch as snn
 import torch
-from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 from snntorch import surrogate
 
 import delaykit as dk
 from delaykit import plotting
+from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 
 torch.manual_seed(0)
 torch.set_num_threads(1)  # the layers are small: a second thread would only wait
@@ -109,7 +109,7 @@ print(net)
 # %% [markdown]
 # ## What a delay does
 #
-# A connection is a causal filter: a spike that enters at step 0 leaves at step `tau` with the weight `K[post, pre, tau]`.
+# A connection is a causal filter: a spike that enters at step 0 leaves at step `tau`, times `K[post, pre, tau]`.
 # A delay of 2.5 steps is shared by the steps 2 and 3, which is what makes it learnable. A wider arrival lets a gradient
 # see further.
 
@@ -172,7 +172,9 @@ with plotting.style():
     plotting.delay_histogram(net.fc1.dk.delay.delay.detach(), axes[1], before=before, max_delay=20)
     axes[1].set_title("input delays")
     plt.show()
-print(f"test accuracy   delays {accuracy(net, splits.test):.3f}   no delays {accuracy(plain, splits.test):.3f}   chance 0.111")
+print(
+    f"test accuracy   delays {accuracy(net, splits.test):.3f}   no delays {accuracy(plain, splits.test):.3f}   chance 0.111"
+)
 
 # %% [markdown]
 # One seed of a small network proves little: `delaykit demo` runs three seeds, with frozen random delays as the control
@@ -186,7 +188,12 @@ print(f"test accuracy   delays {accuracy(net, splits.test):.3f}   no delays {acc
 # %%
 with dk.discretized(net):
     print("rounded delays:", f"{accuracy(net, splits.test):.3f}", " first delays:", net.fc1.dk.delay.delay[:5].tolist())
-print("real delays:   ", f"{accuracy(net, splits.test):.3f}", " first delays:", [round(d, 2) for d in net.fc1.dk.delay.delay[:5].tolist()])
+print(
+    "real delays:   ",
+    f"{accuracy(net, splits.test):.3f}",
+    " first delays:",
+    [round(d, 2) for d in net.fc1.dk.delay.delay[:5].tolist()],
+)
 print(dk.status(net))
 
 # %% [markdown]

@@ -22,10 +22,10 @@
 import matplotlib.pyplot as plt
 import norse.torch as norse
 import torch
-from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 
 import delaykit as dk
 from delaykit import plotting
+from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 
 torch.manual_seed(0)
 torch.set_num_threads(1)  # the layers are small: a second thread would only wait
@@ -44,7 +44,9 @@ spikes, labels = splits.train.batch(torch.arange(64))
 class Net(torch.nn.Module):
     def __init__(self, hidden=40):
         super().__init__()
-        p = norse.LIFParameters(tau_mem_inv=torch.tensor(100.0), tau_syn_inv=torch.tensor(300.0), v_th=torch.tensor(0.3))
+        p = norse.LIFParameters(
+            tau_mem_inv=torch.tensor(100.0), tau_syn_inv=torch.tensor(300.0), v_th=torch.tensor(0.3)
+        )
         self.cell = norse.LIFRecurrentCell(24, hidden, p=p)
         self.readout = torch.nn.Linear(hidden, 9)
         self.li = norse.LICell()
@@ -148,7 +150,11 @@ print(f"test accuracy {accuracy(net, splits.test):.3f}, chance 0.111")
 
 # %%
 chain = norse.SequentialState(torch.nn.Linear(24, 40), norse.LIFRecurrentCell(40, 40), norse.LICell())
-dk.wrap_(chain, {"0": dk.FreeDelay("axonal", max_delay=9), "1.recurrent": dk.FreeDelay("synaptic", max_delay=9)}, example=spikes[0])
+dk.wrap_(
+    chain,
+    {"0": dk.FreeDelay("axonal", max_delay=9), "1.recurrent": dk.FreeDelay("synaptic", max_delay=9)},
+    example=spikes[0],
+)
 state = None
 for step in spikes:
     output, state = chain(step, state)

@@ -99,7 +99,9 @@ class NeuronAdapter(ABC):
         """Retype a neuron with a hidden membrane so that connections can follow it."""
         raise TypeError(f"{type(self).__name__} has no neurons to follow")
 
-    def add_recurrent_(self, neuron: Neuron, synapse: Synapse, attachment: Attachment, weight: Tensor, bias: bool) -> list[Undo]:
+    def add_recurrent_(
+        self, neuron: Neuron, synapse: Synapse, attachment: Attachment, weight: Tensor, bias: bool
+    ) -> list[Undo]:
         """Give a neuron without recurrence a delayed recurrent connection of its own."""
         raise TypeError(f"{type(self).__name__} cannot add a recurrent connection")
 

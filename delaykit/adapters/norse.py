@@ -39,6 +39,7 @@ class CarriedCell:
     _dk_running: Histories | None
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
+        """Step the cell with the histories that ride in ``state``; return (output, state that carries them)."""
         if all(a.off for a in self._dk_sites.values()):
             return super().forward(input_tensor, plain(state))  # type: ignore[misc]
         histories = board(self._dk_where(), state, list(self._dk_sites))
@@ -66,6 +67,7 @@ class CarriedCell:
 
     @property
     def input_weights(self) -> Any:
+        """Return the input weight; while the cell runs, its delayed stand-in."""
         return self._dk_weight("input")
 
     @input_weights.setter
@@ -74,6 +76,7 @@ class CarriedCell:
 
     @property
     def recurrent_weights(self) -> Any:
+        """Return the recurrent weight; while the cell runs, its delayed stand-in."""
         return self._dk_weight("recurrent")
 
     @recurrent_weights.setter
@@ -210,7 +213,7 @@ def _attach_slot_(module: nn.Module, slot: str, child: nn.Module, attachment: At
         module.__dict__["_dk_sites"], module.__dict__["_dk_running"] = {}, None
         module.add_module("dk", nn.ModuleDict())
     module.__dict__["_dk_sites"][slot] = attachment
-    module._modules["dk"][slot] = child  # type: ignore[index]
+    module._modules["dk"][slot] = child  # type: ignore[index, operator]
     return [Undo(_detach_slot_, (module, slot, before))]
 
 

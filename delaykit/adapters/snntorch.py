@@ -25,8 +25,8 @@ INNER_REFUSALS = {
     "SLSTM": "its gates are not additive in the input; delay the connection before the neuron instead",
     "SConv2dLSTM": "its gates are not additive in the input; delay the connection before the neuron instead",
     "LeakyParallel": "its weights are fused inside nn.RNN; put a Linear before it and delay that",
-    "LinearLeaky": "it flattens time and batch before its inner Linear; use nn.Linear and StateLeaky, and delay the Linear",
-    "AssociativeLeaky": "its projections feed a matrix state space model, not a synapse; delay the connection before it",
+    "LinearLeaky": "it flattens time and batch before its inner Linear; delay an nn.Linear before a StateLeaky",
+    "AssociativeLeaky": "its projections feed a matrix state space model; delay the connection before it",
 }
 NO_RECURRENT = {
     "SLSTM": "its recurrence is inside the LSTM cell",
@@ -42,6 +42,7 @@ class WatchedNeuron:
     _dk_watch: NeuronWatch
 
     def forward(self, input_: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Step the neuron, and note which membrane it was given and which it left."""
         watch, module = self._dk_watch, self
         watch.enter(_membrane(module), _given_membrane(args, kwargs), type(self).__name__)
         try:
@@ -73,8 +74,14 @@ class SnnTorchAdapter(NeuronAdapter):
         if kind in RECURRENT:
             spots.append(_recurrent_spot(path, module.recurrent))  # type: ignore[arg-type]
         if kind in INNER_REFUSALS:
-            inner = [(n, m) for n, m in module.named_modules() if isinstance(m, (nn.Linear, *CONVOLUTIONS, nn.RNNBase, nn.LSTMCell))]
-            spots += [Spot(f"{path}.{n}".strip("."), "", m, 0, 0, owner=path, refusal=INNER_REFUSALS[kind]) for n, m in inner]
+            inner = [
+                (n, m)
+                for n, m in module.named_modules()
+                if isinstance(m, (nn.Linear, *CONVOLUTIONS, nn.RNNBase, nn.LSTMCell))
+            ]
+            spots += [
+                Spot(f"{path}.{n}".strip("."), "", m, 0, 0, owner=path, refusal=INNER_REFUSALS[kind]) for n, m in inner
+            ]
         style = "sequence" if kind in SEQUENCE else "step"
         neuron = Neuron(path, module, self, style, style == "step", None, NO_RECURRENT.get(kind, ""))  # type: ignore[arg-type]
         return spots, neuron
@@ -93,7 +100,9 @@ class SnnTorchAdapter(NeuronAdapter):
         module.__dict__["_dk_watch"] = watch
         return watch, [Undo(_unwatch_, (module, before))]
 
-    def add_recurrent_(self, neuron: Neuron, synapse: Synapse, attachment: Attachment, weight: Tensor, bias: bool) -> list[Undo]:
+    def add_recurrent_(
+        self, neuron: Neuron, synapse: Synapse, attachment: Attachment, weight: Tensor, bias: bool
+    ) -> list[Undo]:
         watch, undo = self.watch_(neuron.module)
         attachment.watch, attachment.owner = watch, neuron.module
         neuron.module.__dict__["_dk_loop"] = attachment

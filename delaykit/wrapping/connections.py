@@ -57,8 +57,8 @@ class Attachment:
             raise HistoryError(
                 self.where,
                 "a call outside net(...)",
-                "calls from inside the wrapped model's forward, where its sequence begins and ends",
-                "call the wrapped model itself, or wrap with reset='manual' and call dk.reset(net) before each sequence",
+                "calls from inside the wrapped model's forward, where a sequence begins",
+                "call the wrapped model itself, or wrap with reset='manual' and dk.reset(net) before each sequence",
             )
         return (self.scope.serial, generation), cuts
 
@@ -71,12 +71,14 @@ class DelayedConnection:
     _dk: Attachment
 
     def forward(self, input: Tensor) -> Tensor:
+        """Run one step, or a whole sequence, through the synapse."""
         base = super().forward  # type: ignore[misc]
         if self._dk.off:
             return base(input)
         return run_connection(self, self._dk, product_of(self, base), input)
 
     def extra_repr(self) -> str:
+        """Describe the connection as it stands: size, delays, density."""
         return describe(self, super().extra_repr())  # type: ignore[misc]
 
 
@@ -99,6 +101,7 @@ class CarriedConnection(DelayedConnection):
     """Mixin for a connection inside ``SequentialState``: the history rides in the returned state."""
 
     def forward(self, input: Tensor, state: Any = None) -> Any:
+        """Run one step; return (output, state that carries the history)."""
         base = super(DelayedConnection, self).forward  # type: ignore[misc]
         if self._dk.off:
             return base(input), state

@@ -32,8 +32,8 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         neuron: a snnTorch neuron or Norse cell, with or without delays.
         currents: ``(time, batch, post)``, the neuron's input; for a Norse cell with input weights
             ``(time, batch, pre)``, its input spikes.
-        recurrent_mask: ``(batch, post)``, factor on the recurrent current: recurrent dropout, one mask a sequence. None:
-            drawn with the probability that the delay asks for, if any, in training.
+        recurrent_mask: ``(batch, post)``, factor on the recurrent current: recurrent dropout, one mask a sequence.
+            None: drawn with the probability that the delay asks for, if any, in training.
 
     Returns:
         Spikes and membrane, both ``(time, batch, post)``. The neuron's own hidden state is left alone by the fused

@@ -36,6 +36,7 @@ class Undo:
     arguments: tuple[Any, ...]
 
     def run(self) -> None:
+        """Take the change back."""
         self.action(*self.arguments)
 
 
@@ -49,6 +50,7 @@ class WrappedRoot:
         return self._dk_scoped(super().__call__, args, kwargs)  # type: ignore[misc]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model inside the scope of one call."""
         return self._dk_scoped(super().forward, args, kwargs)  # type: ignore[misc]
 
     def _dk_scoped(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -142,7 +142,7 @@ def _no_match(pattern: str, wants_neuron: bool, sites: list[str], neurons: list[
         fix = (
             "that name is a connection; dk.Recurrent goes on a neuron"
             if wants_neuron
-            else "that name is a neuron, not a connection; use dk.Recurrent(...) to give it one, or name the connection into it"
+            else "that name is a neuron: use dk.Recurrent(...) to give it a connection, or name the one into it"
         )
     kind = "neuron" if wants_neuron else "connection"
     expected = f"a {kind} among {', '.join(here)}" if here else f"a {kind}, but this model has none"

@@ -44,11 +44,13 @@ class RootScope:
         self.histories: list[History] = []
 
     def enter(self) -> None:
+        """Begin a call; only the outermost one counts."""
         self.depth += 1
         if self.depth == 1:
             self.serial += 1
 
     def leave(self, failed: bool) -> None:
+        """End a call; at the end of the outermost one the histories are let go."""
         self.depth -= 1
         if self.depth == 0:
             for history in self.histories:
@@ -66,7 +68,7 @@ class RootScope:
 class NeuronWatch:
     """Knows whether a neuron's membrane is the one that the neuron's own last step left behind.
 
-    ``generation`` grows when the membrane was replaced (a reset), ``cuts`` when it only lost its graph (truncated BPTT).
+    ``generation`` grows when the membrane was replaced (a reset), ``cuts`` when it only lost its graph (TBPTT).
     """
 
     def __init__(self) -> None:
@@ -102,7 +104,7 @@ class NeuronWatch:
             if stale:
                 raise HistoryError(
                     where,
-                    "a fresh state passed by hand after its delayed inputs had already been stepped with the old history",
+                    "a fresh state passed by hand after its delayed inputs were stepped with the old history",
                     "a reset that can be seen before the step (neuron.reset_mem(), snntorch.utils.reset)",
                     "wrap with reset='manual' and call dk.reset(net) before each sequence",
                 )
@@ -158,7 +160,9 @@ class History:
         self.clear()
         if check and calls % streams:
             raise HistoryError(
-                "net", f"a shared layer called {calls} times", f"a multiple of the {streams} streams seen when wrapping",
+                "net",
+                f"a shared layer called {calls} times",
+                f"a multiple of the {streams} streams seen when wrapping",
                 "wrap again with an example that runs the streams as you do now",
             )  # fmt: skip
 
