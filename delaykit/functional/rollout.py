@@ -204,6 +204,7 @@ class _Rollout(torch.autograd.Function):
         newest = spikes.detach()
         for t in range(steps):
             newest = neuron.step(t, None if connection is None else connection.current(t, newest))
+        ctx.set_materialize_grads(False)  # the membrane's gradient is often absent, and large
         ctx.plan, ctx.posts = plan, plan.dynamics.immediate_reset
         ctx.save_for_backward(
             p, weight, index, value, mask, spikes, membrane, neuron.first_reset, neuron.spikes, neuron.membrane,
@@ -213,12 +214,16 @@ class _Rollout(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor, grad_membrane: Tensor, grad_current: Tensor) -> tuple[Any, ...]:
+    def backward(
+        ctx: Any, grad_spikes: Tensor | None, grad_membrane: Tensor | None, grad_current: Tensor | None
+    ) -> tuple[Any, ...]:
         p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, x = ctx.saved_tensors
         plan, needs, steps = ctx.plan, ctx.needs_input_grad, len(spikes)
         neuron = BackwardNeuron(
-            plan.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first, grad_spikes,
-            grad_membrane, None if mask is None else mask.contiguous(),
+            plan.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first,
+            torch.zeros_like(spikes) if grad_spikes is None else grad_spikes,
+            torch.zeros_like(first).unsqueeze(0) if grad_membrane is None else grad_membrane,
+            None if mask is None else mask.contiguous(),
             2 if any(needs[14:]) else int(any(needs[10:14])), plan.kernels,
         )  # fmt: skip
         connection = _connection(plan, steps, weight, index, value)
@@ -227,7 +232,7 @@ class _Rollout(torch.autograd.Function):
         back = None
         for t in range(steps - 1, -1, -1):
             g = neuron.step(t, back)
-            if t == steps - 1:
+            if t == steps - 1 and grad_current is not None:
                 g = neuron.add_to_current(t, grad_current)
             back = None if connection is None else connection.pull(t, g)
         neuron.finish()

@@ -165,9 +165,10 @@ def correlate_lines(x: Tensor, g: Tensor, pad: int, taps: Sparse, kernels: Numba
     """Return ``sum_{t, b} x[t - index, n] g[t, n]``, shape of the taps; x padded before, g after."""
     steps, batch = g.shape[0] - pad, g.shape[2]
     index = taps.index.flatten(1).contiguous()
-    out = g.new_empty(index.shape, dtype=torch.float64 if taps.order else g.dtype)
+    out = g.new_zeros(index.shape, dtype=torch.float64 if taps.order else g.dtype)
     if kernels is not None:
-        kernels.correlate_lines(x.numpy(), g.numpy(), pad, taps.order > 0, index.numpy(), out.numpy())
+        sums = out.new_zeros((2, *g.shape[1:]))
+        kernels.correlate_lines(x.numpy(), g.numpy(), pad, taps.order, index.numpy(), sums.numpy(), out.numpy())
         return out.view(taps.index.shape)
     flat_x, flat_g = unrolled(x, pad, steps, taps, False, None), unrolled(g, 0, steps, taps, True, None)
     time, rows = torch.arange(steps, device=x.device), flat_x.unflatten(1, (steps, batch))

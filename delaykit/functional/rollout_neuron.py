@@ -179,7 +179,7 @@ class BackwardNeuron:
         self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
         self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
         self.slope = slope(neuron, u, p[THRESHOLD])
-        self.r = self._resets(first_reset)
+        self.first_r, self.later_r = first_reset, self._later_resets()
         self.gv, self.gs = torch.zeros_like(start), torch.zeros_like(start)
         self.gi = torch.zeros_like(start)
         self.grad_drive = torch.empty_like(spikes)
@@ -190,22 +190,25 @@ class BackwardNeuron:
         if kernels is not None:
             self.a = _arrays(vars(self))
 
-    def _resets(self, first: Tensor) -> Tensor:
-        """r_t of every step, ``(time, batch, post)``; a single zero step where no spike reaches into the next."""
+    def _later_resets(self) -> Tensor:
+        """r_t of every step but the first, ``(time - 1, batch, post)``; empty where no spike reaches into the next."""
         neuron = self.neuron
         if not neuron.delayed_reset:
-            return torch.zeros_like(first).unsqueeze(0)
-        later = self.spikes[:-1]
+            return self.spikes[:0]
         if neuron.reset_when == "both":
-            later = fire(neuron, self.membrane[:-1] - self.p[THRESHOLD])
-        return torch.cat([first.unsqueeze(0), later])
+            return fire(neuron, self.membrane[:-1] - self.p[THRESHOLD])
+        return self.spikes[:-1]
+
+    def _resets(self) -> Tensor:
+        """r_t of every step, or one step that broadcasts."""
+        return torch.cat([self.first_r.unsqueeze(0), self.later_r])
 
     def step(self, t: int, back: Tensor | None) -> Tensor:
         """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(batch, post)``."""
         if self.kernels is not None:
             a, scales = self.a, self.scales
             self.kernels.adjoint(
-                t, a["grad_spikes"], a["grad_membrane"], a["slope"], a["spikes"], a["r"], self.neuron.delayed_reset,
+                t, a["grad_spikes"], a["grad_membrane"], a["slope"], a["spikes"], a["later_r"], a["first_r"],
                 a["u"], a["membrane"], a["start"], a["p"], scales, self.neuron.synapse_decay is not None,
                 a["gv"] if back is None else back.numpy(), back is not None, a["gv"], a["gi"], a["gs"], a["grad_drive"],
                 a["into_sum"], a["into_membrane"], a["into_spike"], self.record,
@@ -219,8 +222,8 @@ class BackwardNeuron:
 
     def _torch_step(self, t: int, back: Tensor | None) -> None:
         p, w = self.p, self.switches
-        early = self.r[t] if self.neuron.delayed_reset else self.r[0]
-        ds, dv = self.grad_spikes[t] + self.gs, self.grad_membrane[t] + self.gv
+        early = self.later_r[t - 1] if t and len(self.later_r) else self.first_r
+        ds, dv = self.grad_spikes[t] + self.gs, self.grad_membrane[min(t, len(self.grad_membrane) - 1)] + self.gv
         if back is not None:
             ds = ds + back
         if w.through_now:
@@ -260,7 +263,7 @@ class BackwardNeuron:
             out[0] = (dw[0] * self.start).sum(0) + (dw[1:] * self.membrane[:-1]).sum((0, 1))
             if w.zero_old:
                 old = torch.cat([self.start.unsqueeze(0), self.membrane[:-1]])
-                out[0] = out[0] - (dw * self.r * (old - p[RESET_VALUE])).sum((0, 1))
+                out[0] = out[0] - (dw * self._resets() * (old - p[RESET_VALUE])).sum((0, 1))
         if want[1] and current is not None:
             out[1] = (self.grad_drive[1:] * current[:-1]).sum((0, 1))
         if want[2] and current is not None:
@@ -273,7 +276,7 @@ class BackwardNeuron:
 
     def _reset_gradients(self) -> tuple[Tensor, Tensor]:
         """Gradients of threshold and reset value."""
-        p, w, r, dv = self.p, self.switches, self.r, self.into_membrane
+        p, w, r, dv = self.p, self.switches, self._resets(), self.into_membrane
         gate = self.spikes - r
         du = dv * (1 - w.zero_now * gate) + self.into_spike
         threshold = self.into_spike.sum((0, 1)) + self.into_first_reset.sum(0)

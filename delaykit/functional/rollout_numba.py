@@ -102,7 +102,7 @@ def numba_kernels() -> NumbaKernels | None:
                     following[n, b] = spike[b, n]
 
     @jit
-    def adjoint(t, grad_spikes, grad_membrane, slope, spikes, r, delayed, u, membrane, start, p, scales, synaptic, back,
+    def adjoint(t, grad_spikes, grad_membrane, slope, spikes, r, first_r, u, membrane, start, p, scales, synaptic, back,
                 recurs, gv, gi, gs, grad_drive, into_sum, into_membrane, into_spike, record):  # type: ignore[no-untyped-def]  # fmt: skip
         """One step of the adjoint, last step first; see ``rollout_neuron`` for the equations."""
         zero_old, wipe, zero_now, through_now, through_old = scales
@@ -110,9 +110,11 @@ def numba_kernels() -> NumbaKernels | None:
         decay, alpha, gain, old_subtract, now_subtract, value = p[0], p[1], p[2], p[5], p[6], p[7]
         ds, dv, du, dw = np.empty_like(gv[0]), np.empty_like(gv[0]), np.empty_like(gv[0]), np.empty_like(gv[0])
         for b in range(batch):
-            early, fired, before, steep = r[t if delayed else 0, b], spikes[t, b], u[t, b], slope[t, b]
+            early = r[t - 1, b] if t > 0 and r.shape[0] > 0 else first_r[b]
+            fired, before, steep = spikes[t, b], u[t, b], slope[t, b]
             old = membrane[t - 1, b] if t > 0 else start[b]
-            from_spikes, from_membrane, later = grad_spikes[t, b], grad_membrane[t, b], gv[b]
+            from_spikes, later = grad_spikes[t, b], gv[b]
+            from_membrane = grad_membrane[min(t, grad_membrane.shape[0] - 1), b]  # a single step of zeros if absent
             reset_gradient, flow, extra, out = gs[b], gi[b], back[b], grad_drive[t, b]
             for n in range(neurons):
                 ds[n] = from_spikes[n]
@@ -199,23 +201,19 @@ def numba_kernels() -> NumbaKernels | None:
                 result[i * batch + rest] = total
 
     @jit
-    def unroll_row(history, pad, n, sums, row):  # type: ignore[no-untyped-def]
-        """Write one neuron of (pad + time, neuron, batch) as (time batch); ``sums``: twice summed from the end."""
-        batch = history.shape[2]
-        steps = row.shape[0] // batch
-        for t in range(steps):
-            for b in range(batch):
-                row[t * batch + b] = history[pad + t, n, b]
-        if sums:
-            for _ in range(2):
-                for at in range((steps - 1) * batch - 1, -1, -1):
-                    row[at] += row[at + batch]
-
-    @jit
     def unroll(history, pad, sums, out):  # type: ignore[no-untyped-def]
-        """Write all neurons of a history as (neuron, time batch)."""
-        for n in range(out.shape[0]):
-            unroll_row(history, pad, n, sums, out[n])
+        """Write (pad + time, neuron, batch) as (neuron, time batch); ``sums``: twice summed from the end."""
+        neurons, batch = history.shape[1], history.shape[2]
+        steps = out.shape[1] // batch
+        for n in range(neurons):
+            row = out[n]
+            for t in range(steps):
+                for b in range(batch):
+                    row[t * batch + b] = history[pad + t, n, b]
+            if sums:
+                for _ in range(2):
+                    for at in range((steps - 1) * batch - 1, -1, -1):
+                        row[at] += row[at + batch]
 
     @fast
     def dot(x, g, lag):  # type: ignore[no-untyped-def]
@@ -226,25 +224,35 @@ def numba_kernels() -> NumbaKernels | None:
             total += past[at] * now[at]
         return total
 
-    @jit
-    def correlate_lines(x, g, pad, sums, index, out):  # type: ignore[no-untyped-def]
-        """out[m, n] = sum_t x[t - index[m, n], n] g[t, n]; equal lags of one neuron are computed once."""
+    @fast
+    def correlate_lines(x, g, pad, order, index, sums, out):  # type: ignore[no-untyped-def]
+        """out[m, n] = sum_t x[t - index[m, n], n] g[t, n], last step first so that g can be summed on the way."""
+        taps, neurons = index.shape
         batch = g.shape[2]
-        past = np.empty((g.shape[0] - pad) * batch, out.dtype)
-        now = np.empty_like(past)
-        for n in range(index.shape[1]):
-            unroll_row(x, pad, n, False, past)
-            unroll_row(g, 0, n, sums, now)
-            for m in range(index.shape[0]):
-                known = -1
-                for earlier in range(m):
-                    if index[earlier, n] == index[m, n]:
-                        known = earlier
-                lag = index[m, n] * batch
-                if known >= 0:
-                    out[m, n] = out[known, n]
+        for t in range(g.shape[0] - pad - 1, -1, -1):
+            for n in range(neurons):
+                first, second, now = sums[0, n], sums[1, n], g[t, n]
+                if order > 0:
+                    for b in range(batch):
+                        first[b] += now[b]
+                    for b in range(batch):
+                        second[b] += first[b]
                 else:
-                    out[m, n] = dot(past, now, lag) if lag < past.shape[0] else 0.0
+                    for b in range(batch):
+                        second[b] = now[b]
+                for m in range(taps):
+                    source = t - index[m, n]
+                    if source < 0 or (m > 0 and index[m, n] == index[0, n]):
+                        continue
+                    past = x[pad + source, n]
+                    total = second[0] * 0
+                    for b in range(batch):
+                        total += past[b] * second[b]
+                    out[m, n] += total
+        for m in range(1, taps):
+            for n in range(neurons):
+                if index[m, n] == index[0, n]:
+                    out[m, n] = out[0, n]
 
     @jit
     def correlate_synapses(x, g, batch, index, out):  # type: ignore[no-untyped-def]
