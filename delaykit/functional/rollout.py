@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.functional.backend import chosen
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.rollout_connection import Connection, Sparse, connect
 from delaykit.functional.rollout_neuron import BackwardNeuron, ForwardNeuron, pack
@@ -260,7 +261,8 @@ def _connection(
 
 
 def _kernels_for(like: Tensor) -> NumbaKernels | None:
-    return numba_kernels() if like.device.type == "cpu" else None
+    wanted = chosen() in (None, "cpu")
+    return numba_kernels() if wanted and like.device.type == "cpu" else None
 
 
 def _fitted(taps: Taps, currents: Tensor) -> Sparse:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional import rollout as rollout_module
+from delaykit.functional.backend import backend as choose_backend
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.rollout import RolloutState, rollout, rollout_generic
 from delaykit.kernels import Hard, Linear, Triangle
@@ -399,3 +400,11 @@ def test_a_connection_without_any_tap_is_silent(backend):
     neuron = LIFDynamics(decay=0.8, surrogate=spike)
     spikes, membrane, _ = rollout(currents, weight, None, silent, neuron)
     torch.testing.assert_close((spikes, membrane), rollout(currents, None, None, None, neuron)[:2])
+
+
+def test_a_chosen_backend_is_honoured():
+    currents = torch.zeros(2, 1, 1)
+    with choose_backend("torch"):
+        assert rollout_module._kernels_for(currents) is None
+    pytest.importorskip("numba", reason="the Numba kernels need numba")
+    assert rollout_module._kernels_for(currents) is not None
