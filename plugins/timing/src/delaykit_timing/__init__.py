@@ -14,6 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from delaykit_timing.discrete import SpikeTimeReport as SpikeTimeReport
+    from delaykit_timing.discrete import compare as compare
+    from delaykit_timing.discrete import to_discrete as to_discrete
+    from delaykit_timing.discrete import to_events as to_events
     from delaykit_timing.dynamics import Dynamics as Dynamics
     from delaykit_timing.dynamics import membrane_response as membrane_response
     from delaykit_timing.encoders import first_spike_encode as first_spike_encode
@@ -34,10 +38,12 @@ if TYPE_CHECKING:
     from delaykit_timing.network import project_after_steps as project_after_steps
     from delaykit_timing.operator import SpikeTimes as SpikeTimes
     from delaykit_timing.operator import spike_times as spike_times
+    from delaykit_timing.traces import membrane_trace as membrane_trace
 
 __version__ = "0.1.0"
 
 _NAMES_OF = {
+    "discrete": "SpikeTimeReport compare to_discrete to_events",
     "dynamics": "Dynamics membrane_response",
     "encoders": "first_spike_encode latency_encode",
     "events": "Events from_raster from_tonic to_raster",
@@ -45,6 +51,7 @@ _NAMES_OF = {
     "losses": "first_spike_hinge output_norm potential_cross_entropy spike_count_penalty wanted_direction",
     "network": "TimingNet TimingOutput project_after_steps",
     "operator": "SpikeTimes spike_times",
+    "traces": "membrane_trace",
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 

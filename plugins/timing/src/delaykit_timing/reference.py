@@ -62,7 +62,7 @@ def neuron_spikes(times: Tensor, weight: Tensor, dynamics: Dynamics) -> tuple[li
     Example:
         >>> spikes, _ = neuron_spikes(torch.tensor([0.1, 0.2]), torch.tensor([4.0, 4.0]), Dynamics(0.8))
         >>> [f"{float(t):.4f}" for t in spikes]
-        ['0.3119', '0.4876', '0.7135']
+        ['0.3280', '0.5744']
     """
     found: list[Tensor] = []
     edges = [float(t) for t in times.detach()] + [dynamics.end]
