@@ -107,13 +107,18 @@ def _plain_snntorch(neuron: Any, kind: str) -> bool:
     return ungraded and not (neuron.state_quant or neuron.inhibition or opaque or lost)
 
 
+def _rate(cell: Any, tau_inv: Any) -> torch.Tensor:
+    """Norse rounds ``dt tau_inv`` to the parameter's precision, and nothing after it in a float64 network."""
+    return (cell.dt * torch.as_tensor(tau_inv)).double()
+
+
 def _norse_membrane(cell: Any) -> dict[str, Any]:
-    rate, leak = cell.dt * torch.as_tensor(cell.p.tau_mem_inv), torch.as_tensor(cell.p.v_leak)
+    rate, leak = _rate(cell, cell.p.tau_mem_inv), torch.as_tensor(cell.p.v_leak)
     return {"decay": 1 - rate, "gain": rate, "offset": rate * leak, "rest": leak.detach()}
 
 
 def _norse_synapse(cell: Any) -> dict[str, Any]:
-    return {"synapse_decay": 1 - cell.dt * torch.as_tensor(cell.p.tau_syn_inv), "synapse_state_decayed": True}
+    return {"synapse_decay": 1 - _rate(cell, cell.p.tau_syn_inv), "synapse_state_decayed": True}
 
 
 def _norse_surrogate(cell: Any) -> Any:

@@ -40,7 +40,7 @@ class CarriedCell:
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
         """Step the cell with the histories that ride in ``state``; return (output, state that carries them)."""
-        if all(a.off for a in self._dk_sites.values()):
+        if all(a.off for a in self._dk_sites.values()) and "loop" not in self._dk_sites:
             return super().forward(input_tensor, plain(state))  # type: ignore[misc]
         histories = board(self._dk_where(), state, list(self._dk_sites))
         self._dk_running = histories
@@ -60,6 +60,8 @@ class CarriedCell:
 
     def _dk_weight(self, slot: str) -> Any:
         own = self._parameters.get(WEIGHTS[slot], self.__dict__.get(WEIGHTS[slot]))  # type: ignore[attr-defined]
+        if own is None:  # LIFCell and others have no weights: hasattr must keep saying so
+            raise AttributeError(WEIGHTS[slot])
         if self._dk_running is None or slot not in self._dk_sites or self._dk_sites[slot].off:
             return own
         synapse = self._modules["dk"][slot]  # type: ignore[attr-defined]

@@ -130,7 +130,7 @@ def _attach(
     net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrapping, watches: dict[int, NeuronWatch], todo: Plan
 ) -> None:
     spot, watch, owner = entry.spot, None, None
-    leader = todo.neurons.get(entry.follows) if entry.follows else None
+    leader = todo.neurons.get(entry.follows) if entry.follows is not None else None  # "" is the root
     if leader is not None and leader.follows:
         owner = leader.module
         if id(owner) not in watches:

@@ -101,6 +101,8 @@ def detach(net: nn.Module) -> None:
 def disabled(net: nn.Module) -> Iterator[None]:
     """Run the model bare, without delays, time constants or histories; enabled again afterwards.
 
+    A recurrent connection that :class:`delaykit.Recurrent` added stays, at its natural latency of one step.
+
     Args:
         net: a wrapped model.
 

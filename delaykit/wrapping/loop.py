@@ -29,10 +29,9 @@ class RecurrentLoop(nn.Module):
 
     def add_to(self, drive: Tensor, history: History, attachment: Attachment) -> Tensor:
         """Return the neuron's input with the recurrent current added; s[-1] is zero."""
-        if attachment.off:
-            spikes = history.last_output
-            return drive if spikes is None else drive + self.connection(spikes)
         spikes = torch.zeros_like(drive) if history.last_output is None else history.last_output
+        if attachment.off:
+            return drive + self.connection(spikes)
         product = product_of(self.connection, self.connection.forward)
         return drive + step_connection(self.synapse, attachment, product, spikes, history)
 

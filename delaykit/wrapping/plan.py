@@ -149,7 +149,7 @@ def _plan_site(
     survey.refuse_spot(net, spot)
     pre, post = survey.channels(spot, trace)
     decision = timing.decide(spot, rule, trace, neurons, spots)
-    dt_ms = neurons[decision.neuron].dt_ms if decision.neuron else None
+    dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
     site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, decision.neuron, dt_ms)
     return SitePlan(site, spot, rule.components, decision.timing, decision.follows)
 

@@ -85,7 +85,7 @@ class NeuronWatch:
             return "fresh"
         if membrane.data_ptr() != left.data_ptr() or membrane.shape != left.shape:
             return "fresh"
-        if membrane._version != self._left_version and not bool(membrane.detach().any()):
+        if _version(membrane) != self._left_version and not bool(membrane.detach().any()):
             return "fresh"  # zeroed in place
         return "cut" if self._left_graph and not membrane.requires_grad else "same"
 
@@ -119,7 +119,7 @@ class NeuronWatch:
         if membrane is None:
             self._left = None
             return
-        self._left, self._left_graph, self._left_version = membrane.detach(), membrane.requires_grad, membrane._version
+        self._left, self._left_graph, self._left_version = membrane.detach(), membrane.requires_grad, _version(membrane)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NeuronWatch:
         copy = memo[id(self)] = NeuronWatch()
@@ -128,6 +128,10 @@ class NeuronWatch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return NeuronWatch, (), {"followers": self.followers}
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # inference tensors do not count their changes
 
 
 class History:

@@ -118,11 +118,12 @@ def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
 
 def _followed(spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str | None, streams: int) -> Decision:
     """Decide for a loop outside the model: the history is tied to a neuron whose reset can be seen."""
-    leader = neuron or next((path for path in trace.order if neurons[path].follows), None)
+    first = next((path for path in trace.order if neurons[path].follows), None)
+    leader = first if neuron is None else neuron  # the root's own path is ""
     if leader is None or not neurons[leader].follows:
         what = (
             f"neuron {leader!r} ({type(neurons[leader].module).__name__})"
-            if leader
+            if leader is not None
             else "no neuron that delaykit knows"
         )
         found = f"a time loop outside the model and {what}, whose reset cannot be seen"

@@ -17,9 +17,9 @@ NUMBERS = {"beta": 0.8, "spike_grad": spike}
 ALPHA = {"alpha": 0.5, **NUMBERS}
 SNNTORCH = {
     "Leaky": lambda **k: snn.Leaky(**NUMBERS, **k),
-    "Lapicque": lambda **k: snn.Lapicque(**NUMBERS, **k),
+    "Lapicque": lambda **k: snn.Lapicque(**NUMBERS, threshold=0.1, **k),
     "Synaptic": lambda **k: snn.Synaptic(**ALPHA, **k),
-    "Alpha": lambda **k: snn.Alpha(alpha=0.7, beta=0.6, spike_grad=spike, **k),
+    "Alpha": lambda **k: snn.Alpha(alpha=0.7, beta=0.6, spike_grad=spike, threshold=0.6, **k),
     "RLeaky": lambda **k: snn.RLeaky(linear_features=HIDDEN, **NUMBERS, **k),
     "RLeaky one-to-one": lambda **k: snn.RLeaky(all_to_all=False, V=0.5, **NUMBERS, **k),
     "RSynaptic": lambda **k: snn.RSynaptic(linear_features=HIDDEN, **ALPHA, **k),
@@ -38,6 +38,9 @@ NORSE = [
     "LIFExRecurrentCell",
     "LIFRefracRecurrentCell",
 ]
+
+
+SCALES = {"IAFCell": 1.0, **{kind: 3.0 for kind in NORSE if "Recurrent" in kind}}
 
 
 def drive(size, seed=0, steps=hand.TIME, batch=hand.BATCH, scale=1.0):
@@ -70,9 +73,14 @@ def compare(neuron, loop, currents):
     grads = []
     for run in (lambda: dk.rollout(neuron, currents), lambda: loop(neuron, currents)):
         spikes, membrane = run()
-        total = (spikes * scale).sum() + (membrane * scale.flip(0)).sum()
+        spiking = 0.0 if torch.equal(spikes, membrane) else (spikes * scale).sum()
+        total = spiking + (membrane * scale.flip(0)).sum()
         grads.append((spikes, membrane, *torch.autograd.grad(total, leaves, allow_unused=True)))
-    assert 0.02 <= float(grads[1][0].detach().mean()) <= 0.5 or torch.equal(grads[1][0], grads[1][1])
+    rate = float(grads[1][0].detach().mean())
+    if torch.equal(grads[1][0], grads[1][1]):  # a readout puts its membrane out and never spikes
+        grads[1] = (torch.zeros_like(grads[1][0]), *grads[1][1:])
+    else:
+        assert 0.02 <= rate <= 0.4, rate
     for one, two in zip(*grads, strict=True):
         if one is None or two is None:
             assert not any(g.any() for g in (one, two) if g is not None)
@@ -94,11 +102,12 @@ def test_delayed_recurrence_of_snntorch(kind, reset, granularity):
         return  # refused by the plan: there is no matrix
     torch.manual_seed(0)
     neuron = SNNTORCH[kind](init_hidden=True, reset_mechanism=reset).double()
-    x = drive(HIDDEN)
+    shift = (0.2 if "one" in kind else 0.3) if reset == "none" else 0.1  # without a reset a neuron fires for long
+    x = drive(HIDDEN) - shift
     rule = dk.FreeDelay(granularity, max_delay=6)
     dk.wrap_(neuron, {"recurrent": rule}, example=lambda: snntorch_loop(neuron, x))
     compare(neuron, snntorch_loop, x)
-    compare(neuron, snntorch_loop, drive(HIDDEN, 5, 9, 2))
+    compare(neuron, snntorch_loop, drive(HIDDEN, 5, 9, 2) - shift)
 
 
 @pytest.mark.parametrize("kind", [k for k in SNNTORCH if not k.startswith("R")])
@@ -121,7 +130,7 @@ def cell_of(kind):
     if "Recurrent" in kind:
         with torch.no_grad():
             cell.input_weights.copy_(cell.input_weights.abs())
-    return cell, PRE if "Recurrent" in kind else HIDDEN, 1.0 if kind == "IAFCell" else 6.0
+    return cell, PRE if "Recurrent" in kind else HIDDEN, SCALES.get(kind, 6.0)
 
 
 @pytest.mark.parametrize("kind", NORSE)
@@ -148,6 +157,8 @@ def test_new_recurrence_of_norse(kind):
     rule = dk.Recurrent(dk.FreeDelay("axonal", max_delay=4), weight=torch.randn(size, size).double())
     dk.wrap_(cell, {"": rule}, example=lambda: norse_loop(cell, x))
     compare(cell, norse_loop, x)
+    with dk.disabled(cell):
+        compare(cell, norse_loop, drive(size, 5, 9, 2, scale))
 
 
 def test_a_wrapped_layer_before_the_rollout_takes_the_whole_sequence():
