@@ -25,7 +25,7 @@ from delaykit.testing.laws_config import PARTS
 from delaykit.testing.nets import TinyNet, input_spikes, missing, tiny_nets
 from delaykit.testing.processes import Job, gradients_of_two_processes
 
-SHORT = 8  # steps: dynamo traces every one of them
+SHORT = 6  # steps: dynamo traces every one of them
 
 
 class ScaleLaws(Kit):
@@ -69,7 +69,7 @@ class ScaleLaws(Kit):
         nets = [net for net in nets if self.rules(net, self.config)]
         if not nets:
             skip_law("no net whose forward runs a whole sequence, which is what DistributedDataParallel synchronises")
-        spikes = input_spikes(SHORT * 2, 4)
+        spikes = input_spikes(2 * SHORT, 4)
         jobs, wanted = [], []
         for tiny in nets:
             net = self.wrapped(tiny)

@@ -109,7 +109,6 @@ class MagnitudeConfig(ComponentConfig):
         return self.part()
 
 
-# ------------------------------------------------------------------------------------------- broken operators
 class DoubleTape:
     """A plain list of inputs; the engine decides what is wrong with it."""
 
@@ -196,7 +195,6 @@ def with_tape(tape):
     return with_engine(type("Engine", (OwnEngine,), {"tape_class": tape}))
 
 
-# ------------------------------------------------------------------------------------------- broken parts
 class LateByOne(SoundDelay):
     def delays(self):
         return self.delay + 1.0
