@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree
 
@@ -49,6 +50,7 @@ def carrying_class(state_class: type) -> type:
     return cls
 
 
+@torch.compiler.disable  # dynamo would look through the cache and make a class, and a pytree node, at every step
 def carry(state: tuple[Any, ...], passenger: Passenger) -> Any:
     """Return ``state`` with a passenger."""
     out = carrying_class(getattr(type(state), "_dk_base", type(state)))(*state)
