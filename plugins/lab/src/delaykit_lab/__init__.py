@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from delaykit_lab.data.events import EventSet as EventSet
     from delaykit_lab.data.events import bin_events as bin_events
+    from delaykit_lab.data.idx import read_idx as read_idx
     from delaykit_lab.data.japanese_vowels import read_utterances as read_utterances
     from delaykit_lab.data.spike_hdf5 import locate as locate
     from delaykit_lab.data.spike_hdf5 import mark_for_tonic as mark_for_tonic
@@ -28,17 +29,21 @@ if TYPE_CHECKING:
     from delaykit_lab.task import Splits as Splits
     from delaykit_lab.task import Task as Task
     from delaykit_lab.tasks.japanese_vowels import JapaneseVowels as JapaneseVowels
+    from delaykit_lab.tasks.mnist import MNIST as MNIST
+    from delaykit_lab.tasks.mnist import Images as Images
     from delaykit_lab.tasks.spike_files import SpikeFiles as SpikeFiles
 
 __version__ = "0.1.0"
 
 _NAMES_OF = {
     "data.events": "EventSet bin_events",
+    "data.idx": "read_idx",
     "data.japanese_vowels": "read_utterances",
     "data.spike_hdf5": "locate mark_for_tonic read_events",
     "runner": "FitConfig fit predict",
     "task": "Frames Splits Task",
     "tasks.japanese_vowels": "JapaneseVowels",
+    "tasks.mnist": "MNIST Images",
     "tasks.spike_files": "SpikeFiles",
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}

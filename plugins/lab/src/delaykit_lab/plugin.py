@@ -25,6 +25,13 @@ def delaykit_components() -> Iterator[Component]:
     )
     yield Component(
         "task",
+        "mnist",
+        "delaykit_lab.tasks.mnist:MNIST",
+        "which digit? a spike a pixel, bright ones early; scikit-learn's digits where no MNIST files are given",
+        "LeCun, Bottou, Bengio, Haffner 1998, Proceedings of the IEEE 86, 2278-2324",
+    )
+    yield Component(
+        "task",
         "spike-files",
         "delaykit_lab.tasks.spike_files:SpikeFiles",
         "classify spike trains from HDF5 files in the layout of the Heidelberg digits",

@@ -18,6 +18,7 @@ from delaykit import ConfigError, DataError, ShapeError
 from delaykit_lab.data.idx import read_idx
 from delaykit_lab.task import Frames, Splits, Task, hold_out
 
+SAMPLES = {"train": 60000, "t10k": 10000}
 DIGITS_TEST = 0.2  # share of scikit-learn's digits that is the test set, drawn once with seed 0
 
 
@@ -80,7 +81,7 @@ class MNIST(Task):
     Example:
         >>> images = MNIST().images(seed=0)
         >>> len(images.train), len(images.validation), len(images.test), images.train.values.shape[1]
-        (1292, 144, 361, 64)
+        (1295, 143, 359, 64)
     """
 
     name: ClassVar[str] = "mnist"
@@ -136,10 +137,11 @@ def _digits() -> tuple[Images, Images]:
 
 
 def _mnist(folder: Path) -> tuple[Images, Images]:
-    return _part(folder, "train", 60000), _part(folder, "t10k", 10000)
+    return _part(folder, "train"), _part(folder, "t10k")
 
 
-def _part(folder: Path, part: str, samples: int) -> Images:
+def _part(folder: Path, part: str) -> Images:
+    samples = SAMPLES[part]
     pixels, labels = (_find(folder, part, kind) for kind in ("images-idx3", "labels-idx1"))
     values, classes = read_idx(pixels), read_idx(labels)
     if values.shape != (samples, 28, 28) or classes.shape != (samples,):
