@@ -15,7 +15,7 @@ import torch
 
 import delaykit as dk
 from delaykit_lab.counts import count_accuracy
-from delaykit_lab.report import chance_levels, conclusions, percent, table
+from delaykit_lab.report import chance_levels, conclusions, percent, table, training_failures
 from delaykit_lab.runner import Epoch, FitConfig, accuracy, choose_device, fit, predict
 from delaykit_lab.task import Splits, Task
 from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
@@ -107,7 +107,10 @@ class DemoResult:
 
     def conclusions(self) -> list[str]:
         """Sentences on what the numbers support."""
-        return conclusions(self.accuracies(), self.sizes["test"])
+        fitted = {
+            v.title: [run.history[-1].train_accuracy for run in self.runs if run.variant == v.name] for v in VARIANTS
+        }
+        return conclusions(self.accuracies(), self.sizes["test"]) + training_failures(fitted)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values."""

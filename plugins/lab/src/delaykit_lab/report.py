@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 CONFIDENCE = 0.95
+FITTED = 0.9  # training accuracy below which a run counts as failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,24 @@ def conclusions(accuracies: Mapping[str, Sequence[float]], samples: int) -> list
             f"The intervals cover the seeds only; a test set of {samples} samples is itself uncertain by about "
             f"{error:.1f} points."
         )
+    return lines
+
+
+def training_failures(train_accuracies: Mapping[str, Sequence[float]]) -> list[str]:
+    """Warn of nets that did not fit their own training data: their test accuracy tells of the optimiser, not of delays.
+
+    Example:
+        >>> training_failures({"no delays": [0.99, 0.4], "learned delays": [1.0, 1.0]})
+        ['no delays: 1 of 2 runs did not fit the training data (below 90 %), so comparisons with it tell of training.']
+    """
+    lines = []
+    for title, values in train_accuracies.items():
+        failed = sum(value < FITTED for value in values)
+        if failed:
+            lines.append(
+                f"{title}: {failed} of {len(values)} runs did not fit the training data (below {100 * FITTED:.0f} %), "
+                "so comparisons with it tell of training."
+            )
     return lines
 
 
