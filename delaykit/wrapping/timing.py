@@ -66,11 +66,11 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         raise ConfigError(
             spot.name, "reset='carried'", "a connection inside Norse's SequentialState", "use reset='auto'"
         )
-    if calls_a_root > 1 and reset in ("auto", "root"):
-        return Decision(Timing("root", None, streams), neuron)
     if reset in ("manual", "root"):
         return Decision(Timing(reset, None, streams), neuron)
-    return _followed(spot, trace, neurons, neuron, streams)
+    if calls_a_root > 1 and not _goes_on(trace):
+        return Decision(Timing("root", None, streams), neuron)
+    return _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
 
 
 def _reads_sequence(call: Call, trace: Trace, neurons: dict[str, Neuron]) -> bool:
@@ -78,6 +78,17 @@ def _reads_sequence(call: Call, trace: Trace, neurons: dict[str, Neuron]) -> boo
     sources = [(path, n) for kind, path, n in call.tags if kind == "state" and neurons[path].style == "sequence"]
     heard = [trace.neurons[path][n].output_shape for path, n in sources]
     return any(len(s) == len(call.input_shape) and s[0] == call.input_shape[0] for s in heard)
+
+
+def _goes_on(trace: Trace) -> bool:
+    """Tell whether a sequence is fed in several calls of the model: a state of one call goes on in the next."""
+    for calls in trace.neurons.values():
+        roots: dict[int, set[int]] = {}
+        for chain, call in zip(_chains(calls), calls, strict=True):
+            roots.setdefault(chain, set()).add(call.root)
+        if any(len(seen) > 1 for seen in roots.values()):
+            return True
+    return False
 
 
 def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuron]) -> Decision:
@@ -101,7 +112,7 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
             spot.name, "one neuron stepped on several interleaved streams", "one stream at a time",
             "run the streams one after the other, or use a copy of the neuron for each",
         )  # fmt: skip
-    policy = "root" if len(calls) > trace.roots else "follow"
+    policy = "root" if len(calls) > trace.roots and not _goes_on(trace) else "follow"
     return Decision(Timing(policy), owner, owner)  # type: ignore[arg-type]
 
 
@@ -116,8 +127,10 @@ def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
     raise ConfigError(spot.name, "no example, so nobody can tell where the time loop is", "an example", fix)
 
 
-def _followed(spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str | None, streams: int) -> Decision:
-    """Decide for a loop outside the model: the history is tied to a neuron whose reset can be seen."""
+def _followed(
+    spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str | None, streams: int, steps: int
+) -> Decision:
+    """Decide for a sequence that outlasts a call of the model: the history is tied to a neuron whose reset can be seen."""
     first = next((path for path in trace.order if neurons[path].follows), None)
     leader = first if neuron is None else neuron  # the root's own path is ""
     if leader is None or not neurons[leader].follows:
@@ -129,10 +142,10 @@ def _followed(spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str 
         found = f"a time loop outside the model and {what}, whose reset cannot be seen"
         raise HistoryError(spot.name, found, "a loop inside the model, or a snnTorch neuron to follow", ASK_MANUAL)
     if any(call.given == "fresh" for call in trace.neurons[leader]):
-        found = f"a time loop outside the model that hands {leader!r} its state by hand"
+        found = f"a sequence of several calls of the model, in which {leader!r} is handed its state"
         raise HistoryError(spot.name, found, "a state that the neuron keeps itself", ASK_MANUAL)
     others = [len(c) for c in trace.neurons.values()]
-    if neuron is None and max(others) > trace.roots:
+    if neuron is None and max(others) > steps:
         raise _outside_the_loop(spot)
     return Decision(Timing("follow", None, streams), neuron, leader)
 

@@ -143,7 +143,7 @@ def firing(net, run, x):
     """Rates of all neurons that spike, by module path."""
     spikes, handles = {}, []
     for path, module in net.named_modules():
-        if type(module).__module__.startswith(("snntorch", "norse")) and path:
+        if type(module).__module__.startswith(("snntorch", "norse")) or getattr(module, "spiking", False):
 
             def hook(_, __, output, path=path):
                 first = output if isinstance(output, torch.Tensor) else output[0]
