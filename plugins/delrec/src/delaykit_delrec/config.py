@@ -1,0 +1,124 @@
+"""What users write for a recurrent connection: ``DelRec(max_delay=30)``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+
+from delaykit import ComponentConfig, ConfigError, FreeDelay, Site
+
+if TYPE_CHECKING:
+    from delaykit_delrec.delay import DelRecDelay
+
+GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic", "hybrid")
+CONTROLS = ("learned", "frozen", "zero")
+ROUNDINGS = ("none", "each-epoch", "straight-through", "stochastic")
+
+
+@dataclasses.dataclass(frozen=True)
+class DelRec(ComponentConfig):
+    r"""Describe learned delays of a recurrent connection, seen through a triangle that narrows while they train.
+
+    ``K[post, pre, tau] = w[post, pre] max(0, s - |tau - d|) / s^2``, ``s = 1 + sigma``
+
+    ``tau`` counts from the connection's own input, the spikes of the step before: the total latency is 1 + d, and
+    d = 0 is the bare recurrent connection. The paper counts the total. Nothing is renormalised: the sum of K is w for
+    whole s and an arrival that is not cut off at tau = 0, e.g. 0.81 w for sigma 3 and d = 0 (total 1).
+
+    Args:
+        granularity: ``layer`` (one d), ``axonal`` (one per presynaptic neuron), ``dendritic``, ``synaptic`` (one per
+            synapse) or ``hybrid`` (an axonal delay plus a learned offset per synapse, which starts at 0).
+        max_delay: largest delay in steps, > 0; kept by projection after each optimizer step.
+        sigma: spread at the start, in steps, >= 0.
+        rho: annealing, in (0, 1]: ``sigma_e = sigma rho^(100 e / E)`` after epoch e of E, by ``dk.advance_``.
+        learn_spread: give every presynaptic neuron its own spread ``2 sigma_e sigmoid(p)``, p learned from 0.
+        init: ``half-normal`` ``|N(0, scale^2)|`` cut at max_delay, ``uniform`` in [low, high], ``integers``, a number,
+            or a nested list.
+        low: smallest initial delay in steps (``uniform``, ``integers``).
+        high: largest initial delay in steps; default ``max_delay``.
+        scale: standard deviation of ``half-normal`` in steps.
+        control: ``learned``; ``frozen``: random initial delays, rounded, never trained, no spread (what learning adds
+            is measured against this one); ``zero``: all delays 0, no spread, the vanilla recurrent layer.
+        rounding: ``none`` (evaluate inside ``dk.discretized``, which restores); ``each-epoch``: ``dk.advance_``
+            rounds the delays in place and training goes on from there, as in the published loop;
+            ``straight-through``: whole delays forward, the real delay's gradient backward; ``stochastic``: the same,
+            rounded up with the probability of the fraction, drawn anew for each sequence of training.
+        dropout: probability with which a neuron's recurrent current is dropped for a whole training sequence.
+        normalize: divide the triangle by its sum over tau >= 0 instead of by s^2.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range.
+
+    Example:
+        >>> DelRec(max_delay=30, init="uniform", low=10.0).to_json()["granularity"]
+        'axonal'
+
+    Reference: Queant et al. 2025, arXiv 2509.24852, eq. 5-9. Different here: bounds, dendritic and hybrid delays, and
+    rounding that restores by default.
+    """
+
+    kind: ClassVar[Literal["delay"]] = "delay"
+    name: ClassVar[str] = "delrec"
+
+    granularity: str = "axonal"
+    _: dataclasses.KW_ONLY
+    max_delay: float = 30.0
+    sigma: float = 10.0
+    rho: float = 0.95
+    learn_spread: bool = False
+    init: Any = "half-normal"
+    low: float = 0.0
+    high: float | None = None
+    scale: float = 12.0
+    control: str = "learned"
+    rounding: str = "none"
+    dropout: float = 0.0
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("granularity", self.granularity, GRANULARITIES)
+        _one_of("control", self.control, CONTROLS)
+        _one_of("rounding", self.rounding, ROUNDINGS)
+        for field in ("learn_spread", "normalize"):
+            if not isinstance(getattr(self, field), bool):
+                raise ConfigError(f"DelRec.{field}", repr(getattr(self, field)), "True or False")
+        if not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
+            raise ConfigError("DelRec.dropout", repr(self.dropout), "a probability in [0, 1)")
+        if isinstance(self.init, torch.Tensor):  # JSON holds nested lists
+            object.__setattr__(self, "init", self.init.tolist())
+        self.start()
+        if self.learn_spread and (self.granularity == "dendritic" or self.sigma == 0 or self.control != "learned"):
+            found = f"learn_spread with {self.granularity} {self.control} delays and sigma={self.sigma:g}"
+            expected = "learned delays, sigma > 0 and any granularity but dendritic"
+            raise ConfigError("DelRec.learn_spread", found, expected, "leave learn_spread out")
+
+    def start(self) -> FreeDelay:
+        """Return the free delay whose initial values are this component's, with every shared field checked.
+
+        Raises:
+            ConfigError: a field is out of range, under this component's name.
+        """
+        base: Any = {"layer": "layer", "dendritic": "dendritic", "synaptic": "synaptic"}.get(self.granularity, "axonal")
+        names = {"spread": "sigma", "spread_decay": "rho"}
+        try:
+            return FreeDelay(
+                base, max_delay=self.max_delay, init=0.0 if self.control == "zero" else self.init, low=self.low,
+                high=self.high, scale=self.scale, kernel="triangle", spread=self.sigma, spread_decay=self.rho,
+            )  # fmt: skip
+        except ConfigError as error:
+            field = error.where.rpartition(".")[2]
+            where = f"DelRec.{names.get(field, field)}"
+            raise ConfigError(where, error.found, error.expected, error.fix) from None
+
+    def build(self, site: Site, generator: torch.Generator | None = None) -> DelRecDelay:
+        """Make the delays of one connection; random initial values come from ``generator``."""
+        from delaykit_delrec.delay import DelRecDelay
+
+        return DelRecDelay(self, site, generator)
+
+
+def _one_of(field: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"DelRec.{field}", repr(value), f"one of {', '.join(choices)}")

@@ -1,0 +1,105 @@
+"""Pictures of training: where delays go, how far they move, how many sit at a bound, how the spread narrows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from delaykit.plotting import CATEGORIES, COLOUR_MAPS
+from delaykit_delrec.history import DelayHistory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def delay_evolution(history: DelayHistory, site: str, ax: Axes | None = None, *, bins: int = 30) -> Axes:
+    """Draw the histogram of one connection's delays, epoch by epoch, as a column of an image.
+
+    Args:
+        history: snapshots.
+        site: the connection's name.
+        ax: where to draw; None: a new figure.
+        bins: number of bins from 0 to the largest delay.
+
+    Returns:
+        The axes.
+    """
+    import torch
+
+    ax = _axes(ax)
+    snapshots = history.delays[site]
+    top = history.longest.get(site, max(float(d.max()) for d in snapshots)) or 1.0
+    counts = torch.stack([torch.histc(d.float(), bins, 0.0, top) for d in snapshots], 1)
+    image = ax.imshow(
+        counts.numpy(), origin="lower", aspect="auto", cmap=COLOUR_MAPS["count"], interpolation="nearest",
+        extent=(-0.5, len(snapshots) - 0.5, 0.0, top),
+    )  # fmt: skip
+    ax.figure.colorbar(image, ax=ax, label="number of delays")
+    ax.set(xlabel="epoch", ylabel="delay (steps)")
+    ax.grid(False)
+    return ax
+
+
+def spread_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
+    """Draw the mean spread of every connection over the epochs, on a logarithmic axis.
+
+    Args:
+        history: snapshots.
+        ax: where to draw; None: a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = _curves(history, lambda site: history.spreads[site], ax, first=0)
+    if any(value > 0 for values in history.spreads.values() for value in values):
+        ax.set_yscale("log")
+    ax.set_ylabel("spread (steps)")
+    return ax
+
+
+def movement_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
+    """Draw the mean distance that a delay moves in each epoch.
+
+    Args:
+        history: snapshots.
+        ax: where to draw; None: a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = _curves(history, history.movement, ax, first=1)
+    ax.set(ylabel="mean |Δd| per epoch (steps)", ylim=(0, None))
+    return ax
+
+
+def bounds_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
+    """Draw the share of delays that sit at 0 or at the maximum.
+
+    Args:
+        history: snapshots.
+        ax: where to draw; None: a new figure.
+
+    Returns:
+        The axes.
+    """
+    ax = _curves(history, lambda site: [100 * share for share in history.at_bounds(site)], ax, first=0)
+    ax.set(ylabel="delays at a bound (%)", ylim=(0, None))
+    return ax
+
+
+def _curves(history: DelayHistory, values: Callable[[str], list[float]], ax: Axes | None, first: int) -> Axes:
+    ax = _axes(ax)
+    for k, site in enumerate(history.delays):
+        line = values(site)
+        ax.plot(range(first, first + len(line)), line, color=CATEGORIES[k % len(CATEGORIES)], label=site)
+    ax.set_xlabel("epoch")
+    ax.legend()
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(6.4, 3.6))[1]
