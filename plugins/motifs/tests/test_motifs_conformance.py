@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
+
 from delaykit.testing import ComponentConformance
 from delaykit.testing.kit import parts_of
 from delaykit.testing.nets import TinyNet
 from delaykit_motifs import Motif
-from torch import nn
 
 
 class TestMotif(ComponentConformance):

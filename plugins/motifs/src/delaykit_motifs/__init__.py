@@ -15,15 +15,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from delaykit_motifs.config import Motif as Motif
     from delaykit_motifs.delay import MotifDelay as MotifDelay
+    from delaykit_motifs.dynamics import Dynamics as Dynamics
+    from delaykit_motifs.free_run import Run as Run
+    from delaykit_motifs.hebb import cross_correlogram as cross_correlogram
+    from delaykit_motifs.hebb import hebbian as hebbian
+    from delaykit_motifs.hebb import ridge as ridge
+    from delaykit_motifs.memory import MotifMemory as MotifMemory
+    from delaykit_motifs.metrics import f1 as f1
+    from delaykit_motifs.metrics import f1_over_time as f1_over_time
+    from delaykit_motifs.metrics import f1_per_pattern as f1_per_pattern
+    from delaykit_motifs.noise import flip_cue as flip_cue
+    from delaykit_motifs.noise import silence as silence
+    from delaykit_motifs.noise import truncate_cue as truncate_cue
     from delaykit_motifs.operators import tapped_correlation as tapped_correlation
     from delaykit_motifs.operators import tapped_linear as tapped_linear
+    from delaykit_motifs.patterns import bernoulli_patterns as bernoulli_patterns
+    from delaykit_motifs.patterns import evidence_of as evidence_of
+    from delaykit_motifs.patterns import evidence_patterns as evidence_patterns
 
 __version__ = "0.1.0"
 
 _NAMES_OF = {
     "config": "Motif",
     "delay": "MotifDelay",
+    "dynamics": "Dynamics",
+    "free_run": "Run",
+    "hebb": "cross_correlogram hebbian ridge",
+    "memory": "MotifMemory",
+    "metrics": "f1 f1_over_time f1_per_pattern",
+    "noise": "flip_cue silence truncate_cue",
     "operators": "tapped_correlation tapped_linear",
+    "patterns": "bernoulli_patterns evidence_of evidence_patterns",
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from delaykit.functional.backend import register
-from delaykit.functional.compiled import compiled, in_threads
 from torch import Tensor
 
+from delaykit.functional.backend import register
+from delaykit.functional.compiled import compiled, in_threads
 from delaykit_motifs import portable
 
-EVENT_DENSITY = 0.08  # of the input, above which `depth` matrix products are faster than rows added one by one
-SPARSE_TARGET = 0.05  # of the currents, below which only pairs of events are visited
+EVENT_DENSITY = 0.12  # of the input, above which `depth` matrix products are faster than rows added one by one
+SPARSE_TARGET = 0.03  # of the currents, below which only pairs of events are visited
 
 
 @register("motifs_tapped_linear", "cpu")

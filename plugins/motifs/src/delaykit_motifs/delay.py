@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
+
 from delaykit.errors import DelayRangeError, ShapeError
 from delaykit.functional.backend import wants_reference
 from delaykit.functional.tape import ResponseTape
 from delaykit.interfaces import Delay, Site
 from delaykit.synapse import Engine
-from torch import Tensor, nn
-
-from delaykit_motifs.tape import TappedTape
 from delaykit_motifs.operators import tapped_linear
+from delaykit_motifs.tape import TappedTape
 
 if TYPE_CHECKING:
     from delaykit_motifs.config import Motif
@@ -69,7 +69,7 @@ class MotifDelay(Delay):
         late = taps.shape[-1] - 1 if taps.dim() == 3 else -1
         if taps.shape[:2] != self.taps.shape[:2] or not 0 <= late <= self.taps.shape[2]:
             expected = f"(post, pre, up to depth) = {(*self.taps.shape[:2], self.config.depth)}"
-            raise ShapeError(self._where, f"taps {tuple(taps.shape)}", expected, "wrap with Motif(depth=taps.shape[-1])")
+            raise ShapeError(self._where, f"taps {tuple(taps.shape)}", expected, "wrap with that Motif(depth=...)")
         weight.copy_(taps[:, :, 0])
         self.taps.zero_()
         self.taps[:, :, :late] = taps[:, :, 1:]
@@ -77,7 +77,8 @@ class MotifDelay(Delay):
     def check(self) -> None:
         """Raise :class:`DelayRangeError` for taps that are NaN or infinite."""
         if not bool(torch.isfinite(self.taps.detach()).all()):
-            raise DelayRangeError(self._where, "NaN or infinite taps", "finite taps", "lower delay_lr or clip gradients")
+            fix = "lower delay_lr or clip gradients"
+            raise DelayRangeError(self._where, "NaN or infinite taps", "finite taps", fix)
 
     def extra_repr(self) -> str:
         used = int(torch.count_nonzero(self.taps.detach()))

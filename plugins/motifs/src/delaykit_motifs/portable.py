@@ -6,8 +6,9 @@ Layouts: spikes and currents ``(time, batch, neuron)``, bank ``(pre, depth, post
 from __future__ import annotations
 
 import torch
-from delaykit.functional.backend import register
 from torch import Tensor
+
+from delaykit.functional.backend import register
 
 
 @register("motifs_tapped_linear", "torch")

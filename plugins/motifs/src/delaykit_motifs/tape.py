@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from delaykit.errors import ShapeError
 from delaykit.functional.backend import resolve
 from delaykit.functional.tape import Tape
 from delaykit.functional.tape_filters import Filter
 from delaykit.functional.tape_operators import FilterOperator, Operator
-from torch import Tensor
-
 from delaykit_motifs.operators import bank_of, tapped_correlation
 
 

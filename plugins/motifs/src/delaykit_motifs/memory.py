@@ -1,0 +1,158 @@
+"""A working memory: a recurrent network whose motif tensor holds spike patterns, and its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.errors import CheckpointError, ShapeError
+from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.free_run import Run, free_run
+from delaykit_motifs.membrane import leaky_membrane
+from delaykit_motifs.operators import tapped_linear
+
+FORMAT = "delaykit-motifs/1"
+RUNAWAY = 0.08  # spikes a neuron and step after which a recall is given up; memories fire at 0.001
+SPARSE = 0.4  # of taps in use, below which a file lists them one by one
+
+
+class MotifMemory(nn.Module):
+    """Remember spike patterns and complete them from their first ``depth`` steps.
+
+    Args:
+        taps: ``(neuron, neuron, depth)``: post, pre, tau; a spike arrives ``tau + 1`` steps later. From
+            :func:`~delaykit_motifs.hebb.hebbian`, or zeros to be trained.
+        dynamics: threshold, leak and reset.
+
+    Raises:
+        ShapeError: taps that are not square.
+
+    Example:
+        >>> from delaykit_motifs import bernoulli_patterns, f1, hebbian
+        >>> patterns = bernoulli_patterns(200, 2, 64, 0.01, torch.Generator().manual_seed(0))
+        >>> memory = MotifMemory(hebbian(patterns, depth=21))
+        >>> f1(memory.recall(patterns[:21], 200).spikes, patterns, start=21)
+        1.0
+    """
+
+    def __init__(self, taps: Tensor, dynamics: Dynamics | None = None) -> None:
+        super().__init__()
+        if taps.dim() != 3 or taps.shape[0] != taps.shape[1]:
+            raise ShapeError("MotifMemory", f"taps {tuple(taps.shape)}", "(neuron, neuron, depth)", "make them square")
+        self.dynamics = dynamics or Dynamics()
+        bank = taps.detach().permute(1, 2, 0).contiguous()
+        self.taps = nn.Parameter(bank.permute(2, 0, 1))
+
+    @property
+    def depth(self) -> int:
+        """Number of delays, which is also the length of a full cue."""
+        return self.taps.shape[2]
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return self.taps.shape[0]
+
+    def recall(
+        self,
+        cue: Tensor,
+        steps: int,
+        *,
+        noise: Tensor | None = None,
+        mute: Tensor | None = None,
+        join: bool = False,
+        runaway: float = RUNAWAY,
+    ) -> Run:
+        """Show the beginning of some patterns and let the network complete them.
+
+        Args:
+            cue: spikes ``(cue steps, pattern, neuron)``. Steps before the pattern, such as background, may come first.
+            steps: length of the answer, the cue included.
+            noise: spikes forced at any time, ``(steps, pattern, neuron)``; None: none.
+            mute: bool ``(neuron,)``, True where a neuron never fires.
+            join: while the cue is shown, let neurons fire by themselves, too; otherwise they fire exactly the cue and
+                their membranes start at 0 behind it.
+            runaway: stop a network that has fired in more than this share of all steps and neurons.
+
+        Returns:
+            Spikes ``(steps, pattern, neuron)``, and where runaways were stopped.
+
+        Raises:
+            ShapeError: a cue longer than the answer, or of other neurons.
+        """
+        if cue.dim() != 3 or cue.shape[0] > steps or cue.shape[2] != self.neurons:
+            found, expected = f"a cue {tuple(cue.shape)}", f"(at most {steps}, pattern, {self.neurons})"
+            raise ShapeError("MotifMemory.recall", found, expected, "pass patterns[:memory.depth]")
+        drive = torch.zeros(steps, *cue.shape[1:], dtype=torch.bool, device=cue.device)
+        drive[: len(cue)] = cue != 0
+        if noise is not None:
+            drive |= noise != 0
+        return free_run(self.taps, drive, self.dynamics, 0 if join else len(cue), mute, runaway)
+
+    def membrane(self, patterns: Tensor) -> Tensor:
+        """Compute the membranes that would be if the network fired the patterns (teacher forcing); differentiable.
+
+        Args:
+            patterns: spikes ``(time, pattern, neuron)``: they are the contexts, and they reset.
+
+        Returns:
+            ``(time - depth, pattern, neuron)``, from step ``depth`` on, where a recall begins to run free.
+        """
+        spikes = patterns.to(self.taps.dtype)
+        current = tapped_linear(spikes[:-1], self.taps)[self.depth - 1 :]
+        before = spikes[self.depth - 1 : -1].clone()
+        before[:1] = 0  # membranes start at 0 behind the cue
+        if self.dynamics.reset == "hard":
+            return leaky_membrane(current, self.dynamics.beta * (1 - before))
+        return leaky_membrane(current - self.dynamics.theta * before, torch.full_like(before, self.dynamics.beta))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the memory to one safetensors file; sparse memories list their taps in use. Nothing is pickled."""
+        from safetensors.torch import save_file
+
+        bank = self.taps.detach().permute(1, 2, 0).contiguous().cpu()
+        used = bank.flatten().nonzero().squeeze(1)
+        if len(used) < SPARSE * bank.numel():
+            tensors = {"index": used, "value": bank.flatten()[used]}
+        else:
+            tensors = {"bank": bank}
+        about = {"format": FORMAT, "shape": list(bank.shape), "dynamics": dataclasses.asdict(self.dynamics)}
+        path = Path(path)
+        beside = path.with_name(path.name + ".part")  # a crash must not leave half a memory under the name
+        save_file(tensors, beside, {"about": json.dumps(about)})
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MotifMemory:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: a file that is missing, truncated, foreign or newer.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        where, fix = str(path), "pass a file written by MotifMemory.save"
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads((file.metadata() or {}).get("about", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        except (OSError, SafetensorError, ValueError) as problem:
+            raise CheckpointError(where, f"no readable memory ({problem})", "a safetensors file", fix) from None
+        if about.get("format") != FORMAT:
+            raise CheckpointError(where, f"format {about.get('format')!r}", FORMAT, fix)
+        pre, depth, post = about["shape"]
+        bank = tensors.get("bank")
+        if bank is None:
+            bank = tensors["value"].new_zeros(pre * depth * post)
+            bank[tensors["index"]] = tensors["value"]
+        return cls(bank.view(pre, depth, post).permute(2, 0, 1), Dynamics(**about["dynamics"]))
+
+    def extra_repr(self) -> str:
+        used = int(torch.count_nonzero(self.taps.detach()))
+        share = used / max(1, self.taps.numel())
+        return f"{self.neurons} neurons, {self.depth} delays, {share:.1%} of taps in use, {self.dynamics}"
