@@ -177,8 +177,8 @@ def excite_(net, seed, scale=1.0):
 
 def make_lively_(net, run, x, made, least=0.02, most=0.3, optional=(), scale=1.0):
     """Find weights at which every spiking neuron of the hand-made model fires at 2-30 %; fail if there are none."""
-    seen, start = [], LIVELY.get(str(net), 0)
-    for seed in range(start, start + 100):
+    seen = []
+    for seed in (LIVELY.get(str(net), 0), *range(100)):
         excite_(net, seed, scale)
         clear(made)
         rates = {path: r for path, r in firing(net, run, x).items() if path not in optional}

@@ -156,7 +156,7 @@ class Lstm(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(PRE, HIDDEN), nn.Linear(HIDDEN, POST)
-        self.lstm = snn.SLSTM(HIDDEN, HIDDEN, spike_grad=spike, threshold=0.1)
+        self.lstm = snn.SLSTM(HIDDEN, HIDDEN, spike_grad=spike, threshold=0.3)
 
     def forward(self, x):
         syn = mem = torch.zeros(x.shape[1], HIDDEN, dtype=x.dtype)
