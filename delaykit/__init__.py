@@ -48,10 +48,12 @@ if TYPE_CHECKING:
     from delaykit.wrapping.apply import wrap_ as wrap_
     from delaykit.wrapping.checkpoint import load as load
     from delaykit.wrapping.checkpoint import save as save
+    from delaykit.wrapping.controls import Wrapped as Wrapped
     from delaykit.wrapping.controls import detach as detach
     from delaykit.wrapping.controls import disabled as disabled
     from delaykit.wrapping.controls import reset as reset
     from delaykit.wrapping.controls import status as status
+    from delaykit.wrapping.controls import wrapped_sites as wrapped_sites
     from delaykit.wrapping.plan import Plan as Plan
     from delaykit.wrapping.plan import plan as plan
     from delaykit.wrapping.rollout import rollout as rollout
@@ -63,7 +65,7 @@ __version__ = "0.1.0"
 _NAMES_OF = {
     "delaykit.wrapping.apply": "unwrap_ wrap wrap_",
     "delaykit.wrapping.checkpoint": "load save",
-    "delaykit.wrapping.controls": "detach disabled reset status",
+    "delaykit.wrapping.controls": "Wrapped detach disabled reset status wrapped_sites",
     "delaykit.wrapping.plan": "Plan plan",
     "delaykit.wrapping.rollout": "rollout",
     "delaykit.wrapping.rules": "At Recurrent",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -109,6 +110,9 @@ class Delay(nn.Module, ABC):
     def impulse_response(self, weight: Tensor) -> Tensor:
         """Response of every synapse: weight ``(post, pre)`` -> ``(post, pre, depth)``, differentiable."""
 
+    holds_weight: ClassVar[bool] = False
+    """True where the delay holds the synapses' weights itself, so that the module's own is an empty placeholder."""
+
     def engine(self, weight: Tensor, bias: Tensor | None) -> Engine | None:
         """Return an operator of your own for this delay on a matrix, bound to this segment's parameters, or None.
 
@@ -188,12 +192,21 @@ class Heterogeneity(nn.Module, ABC):
 
 @dataclasses.dataclass(frozen=True)
 class PruningReport:
-    """What one pruning step did to one weight: counts of synapses before, after, and regrown."""
+    """What one pruning step did to one weight, in numbers of synapses.
+
+    Args:
+        total: synapses that there could be.
+        kept: synapses that there are.
+        pruned: synapses that there were after the step before (or at the start), and are no more.
+        regrown: synapses that there were not after the step before.
+        isolated: postsynaptic neurons without any input left.
+    """
 
     total: int
     kept: int
     pruned: int
     regrown: int
+    isolated: int = 0
 
 
 class Pruning(ABC):
@@ -202,3 +215,15 @@ class Pruning(ABC):
     @abstractmethod
     def step_(self, weight: Tensor, progress: float) -> PruningReport:
         """Set the weakest synapses of ``weight`` to zero in place; ``progress`` in [0, 1]."""
+
+    def bind_(self, delay: Delay | None, heterogeneity: Heterogeneity | None) -> None:  # noqa: B027 - optional hook
+        """Learn of the other parts of the synapse, once, when it is built."""
+
+    def attached_(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - optional hook
+        """Learn of the optimizer that trains the weight; called by :func:`delaykit.attach`."""
+
+    def survey(self, pruned: Sequence[tuple[Pruning, Tensor]], progress: float) -> None:  # noqa: B027 - optional hook
+        """See all weights of the model that are about to be pruned, before the first step of an epoch."""
+
+    def project_(self, weight: Tensor) -> None:  # noqa: B027 - optional hook
+        """Keep pruned synapses at zero, if that is what the method wants; called after each optimizer step."""

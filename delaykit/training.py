@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from delaykit.errors import ConfigError, TrainingError
-from delaykit.interfaces import PruningReport
+from delaykit.interfaces import Pruning, PruningReport
 from delaykit.wrapping.controls import reset, wrapped_sites
 
 
@@ -62,7 +62,8 @@ def param_groups(
 def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
     """Project delays (and other bounded parameters) back into their bounds after every optimizer step.
 
-    A clamp in the forward pass would kill the gradient at the bound, so bounds are kept here.
+    A clamp in the forward pass would kill the gradient at the bound, so bounds are kept here. Pruning that keeps its
+    zeros writes them here, too.
 
     Args:
         optimizer: the optimizer that trains the model.
@@ -87,9 +88,16 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
         p for site in wrapped_sites(net) for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None
     ]
 
+    prunings = _prunings(net)
+    for pruning, _ in prunings:
+        pruning.attached_(optimizer)
+
+    @torch.no_grad()
     def project(*_: Any) -> None:
         for part in parts:
             part.project_()
+        for pruning, weight in prunings:
+            pruning.project_(weight)
 
     project()
     return optimizer.register_step_post_hook(project)
@@ -108,6 +116,9 @@ def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
     if not (math.isfinite(progress) and 0.0 <= progress <= 1.0):
         raise ConfigError("advance_", f"progress={progress}", "a number in [0, 1]", "pass (epoch + 1) / epochs")
     reports: dict[str, PruningReport] = {}
+    pruned = _prunings(net)
+    for pruning, _ in pruned:
+        pruning.survey(pruned, progress)
     for site in wrapped_sites(net):
         for part in (site.synapse.delay, site.synapse.heterogeneity):
             if part is not None:
@@ -150,6 +161,11 @@ def finalize_(net: nn.Module) -> None:
         if site.synapse.delay is not None:
             site.synapse.delay.discretize_()
     reset(net)
+
+
+def _prunings(net: nn.Module) -> list[tuple[Pruning, Tensor]]:
+    sites = [site for site in wrapped_sites(net) if site.weight is not None]
+    return [(pruning, site.weight) for site in sites for pruning in site.synapse.prunings if site.weight is not None]
 
 
 def _named_extra(net: nn.Module) -> list[tuple[str, Tensor]]:

@@ -221,7 +221,7 @@ def describe(module: Any, fallback: str) -> str:
     parts = [f"{synapse.site.pre} -> {synapse.site.post}"]
     parts += [p.extra_repr() for p in (synapse.delay, synapse.heterogeneity) if p is not None and p.extra_repr()]
     weight = getattr(module, "weight", None)
-    if isinstance(weight, Tensor):
+    if isinstance(weight, Tensor) and not (synapse.delay is not None and synapse.delay.holds_weight):
         density = float((weight != 0).float().mean())
         if density < 1.0:
             parts.append(f"density {density:.2f}")

@@ -7,11 +7,13 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from delaykit.adapters.norse import CarriedCell
 from delaykit.adapters.snntorch import WatchedNeuron
 from delaykit.errors import ConfigError
+from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
 from delaykit.wrapping.connections import Attachment, DelayedConnection
 from delaykit.wrapping.loop import RecurrentLoop
@@ -27,12 +29,24 @@ class Wrapped:
         synapse: its parts.
         attachment: its timing and history.
         weight: its weight as the parts see it, or None.
+        holder: the module that holds the weight.
+        parameter: the weight's name there.
     """
 
     name: str
     synapse: Synapse
     attachment: Attachment
     weight: Tensor | None
+    holder: nn.Module
+    parameter: str = "weight"
+
+    @property
+    def kept(self) -> int | None:
+        """Count the synapses that are not zero; None where the connection has no weight of its own."""
+        delay = self.synapse.delay
+        if self.weight is None or (delay is not None and delay.holds_weight):
+            return None
+        return int(torch.count_nonzero(self.weight))
 
 
 def wrapped_sites(net: nn.Module) -> list[Wrapped]:
@@ -46,7 +60,7 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
     for module in net.modules():
         if has_mixin(module, DelayedConnection) or "_dk" in module.__dict__:
             attachment = module.__dict__["_dk"]
-            found.append(Wrapped(attachment.where, module.dk, attachment, getattr(module, "weight", None)))
+            found.append(Wrapped(attachment.where, module.dk, attachment, getattr(module, "weight", None), module))
         elif has_mixin(module, CarriedCell):
             for slot, attachment in module.__dict__["_dk_sites"].items():
                 found.append(_in_cell(module, slot, attachment))
@@ -63,12 +77,13 @@ def _in_cell(module: nn.Module, slot: str, attachment: Attachment) -> Wrapped:
     child = module._modules["dk"][slot]  # type: ignore[index]
     if isinstance(child, RecurrentLoop):
         return _loop(child, attachment)
-    return Wrapped(attachment.where, child, attachment, getattr(module, f"{slot}_weights"))
+    name = f"{slot}_weights"
+    return Wrapped(attachment.where, child, attachment, getattr(module, name), module, name)
 
 
 def _loop(loop: nn.Module | None, attachment: Attachment) -> Wrapped:
     assert isinstance(loop, RecurrentLoop)
-    return Wrapped(attachment.where, loop.synapse, attachment, loop.connection.weight)
+    return Wrapped(attachment.where, loop.synapse, attachment, loop.connection.weight, loop.connection)
 
 
 def reset(net: nn.Module) -> None:
@@ -136,6 +151,9 @@ class SiteStatus:
         trainable: number of trainable parameters the components hold.
         density: fraction of non-zero weights, None where there is no weight.
         reset: reset policy.
+        weights: number of weights, None where there is none.
+        kept: number of non-zero weights.
+        delays: a copy of the delays in steps, any shape; None without a point delay.
     """
 
     name: str
@@ -143,21 +161,33 @@ class SiteStatus:
     trainable: int
     density: float | None
     reset: str
+    weights: int | None = None
+    kept: int | None = None
+    delays: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """State of a wrapped model; printing it shows a table."""
+    """State of a wrapped model; printing it shows a table.
+
+    Args:
+        sites: one line for each wrapped connection.
+    """
 
     sites: tuple[SiteStatus, ...]
 
+    @property
+    def delays(self) -> dict[str, Tensor]:
+        """Copies of the delays in steps, by site name."""
+        return {site.name: site.delays for site in self.sites if site.delays is not None}
+
     def __str__(self) -> str:
-        rows = [("site", "components", "trainable", "density", "reset")]
+        rows = [("site", "components", "trainable", "density", "kept", "reset")]
         for s in self.sites:
-            rows.append(
-                (s.name, s.components, str(s.trainable), "-" if s.density is None else f"{s.density:.2f}", s.reset)
-            )
-        widths = [max(len(r[k]) for r in rows) for k in range(5)]
+            density = "-" if s.density is None else f"{s.density:.2f}"
+            kept = "-" if s.kept is None else f"{s.kept}/{s.weights}"
+            rows.append((s.name, s.components, str(s.trainable), density, kept, s.reset))
+        widths = [max(len(r[k]) for r in rows) for k in range(6)]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows)
 
 
@@ -166,14 +196,20 @@ def status(net: nn.Module) -> Status:
 
     Args:
         net: a wrapped model.
+
+    Returns:
+        A table when printed; ``status(net).delays["fc1"]`` is a copy of that connection's delays in steps.
     """
     rows = []
     for site in wrapped_sites(net):
         parts = [p.extra_repr() for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None]
         parts += [type(p).__name__ for p in site.synapse.prunings]
-        density = None if site.weight is None else float((site.weight != 0).float().mean())
+        kept, weights = site.kept, None if site.weight is None else site.weight.numel()
+        density = kept / weights if weights and kept is not None else None
         trainable = sum(p.numel() for p in site.synapse.parameters() if p.requires_grad)
         timing = site.attachment.timing
         when = "whole sequences" if timing.time_dim is not None else timing.policy
-        rows.append(SiteStatus(site.name, "; ".join(parts) or "plain", trainable, density, when))
+        delay = site.synapse.delay
+        delays = delay.delays().detach().clone() if isinstance(delay, PointDelay) else None
+        rows.append(SiteStatus(site.name, "; ".join(parts) or "plain", trainable, density, when, weights, kept, delays))
     return Status(tuple(rows))
