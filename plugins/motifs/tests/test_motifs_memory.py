@@ -11,8 +11,8 @@ import torch
 import delaykit_motifs as motifs
 from delaykit import CheckpointError, ConfigError, ShapeError, backend
 from delaykit_motifs import Dynamics, MotifMemory
-from delaykit_motifs.free_run import free_run
 from delaykit_motifs.hebb import context_sizes
+from delaykit_motifs.network import free_run
 
 RESETS = ("hard", "subtractive")
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from delaykit.errors import CheckpointError, ShapeError
 from delaykit_motifs.dynamics import Dynamics
-from delaykit_motifs.free_run import Run, free_run
 from delaykit_motifs.membrane import leaky_membrane
+from delaykit_motifs.network import Run, free_run
 from delaykit_motifs.operators import tapped_linear
 
 FORMAT = "delaykit-motifs/1"
