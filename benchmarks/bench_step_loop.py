@@ -1,9 +1,9 @@
 """What a delay costs in a user's own time loop: 140-256-256-20 with snn.Leaky, 100 steps, 32 samples, one thread.
 
 Rows: the bare loop; the bare loop with an autograd node that does nothing on every connection (the floor of anything
-that hooks in with one node); a tape with learned axonal delays on every connection; and what one would write by hand,
-stacking the newest ``depth`` inputs at every step. Forward and backward, process CPU time, median of interleaved
-repetitions in one process. Writes ``bench_step_loop.json`` next to the table it prints.
+that hooks in with one node); the loop wrapped by ``dk.wrap_`` with learned axonal delays on every connection, as a user
+runs it; the tape below it, called by hand; and what one would write oneself, stacking the newest ``depth`` inputs at
+every step. Forward and backward, process CPU time, median of interleaved repetitions in one process.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import delaykit as dk
 from delaykit.functional.tape import LinearTape
 from delaykit.kernels import Linear
 
@@ -44,19 +45,40 @@ class Identity(torch.autograd.Function):
         return grads[0] @ weight, None, grads[0].t() @ x, grads[0].sum(0)
 
 
+class Loop(nn.Module):
+    """Three connections, each with a snn.Leaky after it, in a time loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections = nn.ModuleList(nn.Linear(i, j) for i, j in zip(SIZES, SIZES[1:], strict=False))
+        self.neurons = nn.ModuleList(snn.Leaky(beta=0.9) for _ in self.connections)
+
+    def forward(self, spikes: Tensor, connections: list[Connection] | None = None) -> Tensor:
+        """Return the mean squared membrane of the last layer."""
+        used = connections or list(self.connections)
+        membranes: list[Tensor] = [neuron.reset_mem() for neuron in self.neurons]  # type: ignore[operator]
+        loss = torch.zeros(())
+        for x in spikes:
+            for layer, connection in enumerate(used):
+                x, membranes[layer] = self.neurons[layer](connection(x), membranes[layer])
+            loss = loss + membranes[-1].square().mean()
+        return loss
+
+
 class Network:
-    """Three delayed connections, each with a snn.Leaky after it."""
+    """The loop, bare and wrapped, with the same delays for every way to have them."""
 
     def __init__(self, max_delay: int) -> None:
         torch.manual_seed(0)
-        self.connections = [nn.Linear(i, j) for i, j in zip(SIZES, SIZES[1:], strict=False)]
-        self.neurons = [snn.Leaky(beta=0.9) for _ in self.connections]
+        self.loop = Loop()
+        self.connections: list[nn.Linear] = list(self.loop.connections)  # type: ignore[arg-type]
         self.delays = [nn.Parameter(torch.rand(1, i) * max_delay) for i in SIZES[:-1]]
         self.depth = max_delay + 2
-
-    def bare(self) -> list[Connection]:
-        """Use the connections as they are."""
-        return list(self.connections)
+        rules = {
+            f"connections.{k}": dk.FreeDelay("axonal", max_delay=max_delay, init=delay.detach()[0])
+            for k, delay in enumerate(self.delays)
+        }
+        self.wrapped_loop = dk.wrap(self.loop, rules, example=torch.zeros(3, BATCH, SIZES[0]))
 
     def identity(self) -> list[Connection]:
         """Put a node without any work in place of every connection."""
@@ -98,16 +120,13 @@ class Network:
 
     def run(self, kind: str, spikes: Tensor) -> float:
         """Run one sequence forward and backward; give its process CPU time in ms."""
-        for p in (*self.delays, *(p for linear in self.connections for p in linear.parameters())):
+        for p in (*self.delays, *self.loop.parameters(), *self.wrapped_loop.parameters()):
             p.grad = None
         begin = time.process_time()
-        connections: list[Connection] = getattr(self, kind)()
-        membranes = [neuron.reset_mem() for neuron in self.neurons]
-        loss = torch.zeros(())
-        for x in spikes:
-            for layer, connection in enumerate(connections):
-                x, membranes[layer] = self.neurons[layer](connection(x), membranes[layer])
-            loss = loss + membranes[-1].square().mean()
+        if kind == "wrapped":
+            loss = self.wrapped_loop(spikes)
+        else:
+            loss = self.loop(spikes, None if kind == "bare" else getattr(self, kind)())
         loss.backward()
         return (time.process_time() - begin) * 1e3
 
@@ -116,7 +135,7 @@ def measure(max_delay: int, repeats: int) -> dict[str, float]:
     """Median milliseconds of every kind, interleaved."""
     network = Network(max_delay)
     spikes = (torch.rand(TIME, BATCH, SIZES[0], generator=torch.Generator().manual_seed(1)) < 0.2).float()
-    kinds = ("bare", "identity", "tape", "naive")
+    kinds = ("bare", "identity", "wrapped", "tape", "naive")
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for repeat in range(repeats + 1):
         for kind in kinds:
@@ -126,7 +145,7 @@ def measure(max_delay: int, repeats: int) -> dict[str, float]:
     return {kind: statistics.median(values) for kind, values in times.items()}
 
 
-def main(repeats: int = 9, out: str = "bench_step_loop.json") -> None:
+def main(repeats: int = 9, out: str = "runs/bench_step_loop.json") -> None:
     """Print the table, write the JSON."""
     torch.set_num_threads(1)
     results = {max_delay: measure(max_delay, repeats) for max_delay in (25, 100)}
@@ -135,6 +154,7 @@ def main(repeats: int = 9, out: str = "bench_step_loop.json") -> None:
         for kind, ms in row.items():
             sys.stdout.write(f"{max_delay:9d} {kind:>9} {ms:8.1f} {ms / row['bare']:7.2f} {ms / row['naive']:8.2f}\n")
     report = {"unit": "process CPU ms", "torch": torch.__version__, "results": results}
+    Path(out).parent.mkdir(exist_ok=True)
     Path(out).write_text(json.dumps(report, indent=1))
 
 

@@ -32,7 +32,7 @@ from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 
 torch.manual_seed(0)
 torch.set_num_threads(1)  # the layers are small: a second thread would only wait
-task = JapaneseVowels()
+task = JapaneseVowels(start="mean", threshold=0.1)
 splits = task.splits(seed=0)
 spikes, labels = splits.train.batch(torch.arange(64))
 print(task.title())
@@ -155,7 +155,7 @@ def train(model, groups, epochs=12):
     return curve
 
 
-before = net.fc1.dk.delay.delay.detach().clone()
+before = dk.status(net).delays["fc1"]
 with_delays = train(net, dk.param_groups(net, lr=4e-3, delay_lr=0.1))
 
 torch.manual_seed(0)
@@ -169,12 +169,11 @@ with plotting.style():
     fig, axes = plt.subplots(1, 2, figsize=(8.5, 3))
     plotting.learning_curves({"delays": with_delays, "no delays": without}, axes[0], chance=1 / 9)
     axes[0].set_title("learning")
-    plotting.delay_histogram(net.fc1.dk.delay.delay.detach(), axes[1], before=before, max_delay=20)
+    plotting.delay_histogram(dk.status(net).delays["fc1"], axes[1], before=before, max_delay=20)
     axes[1].set_title("input delays")
     plt.show()
-print(
-    f"test accuracy   delays {accuracy(net, splits.test):.3f}   no delays {accuracy(plain, splits.test):.3f}   chance 0.111"
-)
+for name, model in (("delays", net), ("no delays", plain)):
+    print(f"test accuracy, {name}: {accuracy(model, splits.test):.3f} (chance 0.111)")
 
 # %% [markdown]
 # One seed of a small network proves little: `delaykit demo` runs three seeds, with frozen random delays as the control
@@ -185,15 +184,15 @@ print(
 # Neuromorphic chips delay by whole steps. Inside `dk.discretized` delays are rounded and spreads are 0; the real ones
 # come back afterwards.
 
+
 # %%
+def first_delays(model):
+    return [round(d, 2) for d in dk.status(model).delays["fc1"].flatten()[:5].tolist()]
+
+
 with dk.discretized(net):
-    print("rounded delays:", f"{accuracy(net, splits.test):.3f}", " first delays:", net.fc1.dk.delay.delay[:5].tolist())
-print(
-    "real delays:   ",
-    f"{accuracy(net, splits.test):.3f}",
-    " first delays:",
-    [round(d, 2) for d in net.fc1.dk.delay.delay[:5].tolist()],
-)
+    print(f"rounded delays: {accuracy(net, splits.test):.3f}", first_delays(net))
+print(f"real delays:    {accuracy(net, splits.test):.3f}", first_delays(net))
 print(dk.status(net))
 
 # %% [markdown]

@@ -29,7 +29,7 @@ from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 
 torch.manual_seed(0)
 torch.set_num_threads(1)  # the layers are small: a second thread would only wait
-task = JapaneseVowels()
+task = JapaneseVowels(start="mean", threshold=0.1)
 splits = task.splits(seed=0)
 spikes, labels = splits.train.batch(torch.arange(64))
 
@@ -118,7 +118,7 @@ def accuracy(model, frames):
         return float((model(x).argmax(-1) == y).float().mean())
 
 
-before = net.cell.dk["input"].delay.delay.detach().clone()
+before = dk.status(net).delays["cell.input"]
 optimizer = torch.optim.Adam(dk.param_groups(net, lr=4e-3, delay_lr=0.1))
 dk.attach(optimizer, net)
 generator, curve = torch.Generator().manual_seed(1), []
@@ -137,7 +137,7 @@ with plotting.style():
     fig, axes = plt.subplots(1, 2, figsize=(8.5, 3))
     plotting.learning_curves({"delays": curve}, axes[0], chance=1 / 9)
     axes[0].set_title("learning")
-    plotting.delay_histogram(net.cell.dk["input"].delay.delay.detach(), axes[1], before=before, max_delay=20)
+    plotting.delay_histogram(dk.status(net).delays["cell.input"], axes[1], before=before, max_delay=20)
     axes[1].set_title("input delays")
     plt.show()
 print(f"test accuracy {accuracy(net, splits.test):.3f}, chance 0.111")

@@ -36,7 +36,7 @@ Watch = Callable[[Variant, int, Epoch], None]
 
 @dataclasses.dataclass(frozen=True)
 class DemoConfig:
-    """Settings of the demo; all were chosen on validation data.
+    """Settings of the demo: development numbers, as test accuracies were seen while nets and encoding were settled.
 
     Args:
         library: ``snntorch`` or ``norse``.

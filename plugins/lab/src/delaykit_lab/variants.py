@@ -90,12 +90,10 @@ def make_optimizer(net: nn.Module, variant: Variant, lr: float, delay_lr: float)
 
 
 def delays_of(net: nn.Module) -> dict[str, Tensor]:
-    """Delays in steps of every wrapped connection, by the connection's name."""
-    found = ((name, module) for name, module in net.named_modules() if isinstance(module, dk.PointDelay))
-    return {
-        name.removesuffix(".delay").replace(".dk", ""): module.delays().detach().flatten().clone()
-        for name, module in found
-    }
+    """Delays in steps of every wrapped connection, by the connection's name; none of a bare net."""
+    if not any(isinstance(module, dk.PointDelay) for module in net.modules()):
+        return {}
+    return {name: values.flatten() for name, values in dk.status(net).delays.items()}
 
 
 def count_numbers(net: nn.Module) -> int:
