@@ -97,6 +97,17 @@ class CarriedState:
         return self
 
 
+class CarriedTail:
+    """The state of a connection that is fed whole sequences, maybe in pieces: the inputs that are still under way."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+
+    def detach(self) -> CarriedTail:
+        """Cut the graph and keep the spikes."""
+        return CarriedTail(self.inputs.detach())
+
+
 class CarriedConnection(DelayedConnection):
     """Mixin for a connection inside ``SequentialState``: the history rides in the returned state."""
 
@@ -106,9 +117,29 @@ class CarriedConnection(DelayedConnection):
         if self._dk.off:
             return base(input), state
         product = product_of(self, base)
+        if self._dk.timing.time_dim is not None:
+            return carried_sequence(self.dk, self._dk.where, product, input, self._dk.timing.time_dim, state)
         history = carried_history(self._dk.where, state)
         output = step_connection(self.dk, self._dk, product, input, history)
         return output, CarriedState(history)
+
+
+def carried_sequence(
+    synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, state: Any
+) -> tuple[Tensor, CarriedTail]:
+    """Run a piece of a sequence behind the inputs of the piece before."""
+    if state is not None and not isinstance(state, CarriedTail):
+        found = f"a state of type {type(state).__name__}"
+        raise HistoryError(where, found, "None or the state of the piece before", "pass None first")
+    joined = input if state is None else torch.cat([state.inputs, input], time_dim)
+    output = sequence_connection(synapse, where, product, joined, time_dim)
+    length, reach = joined.shape[time_dim], None
+    if synapse.heterogeneity is None and synapse.delay is not None:
+        reach = synapse.delay.longest()
+    keep = length if reach is None else min(reach, length)
+    tail = CarriedTail(joined.narrow(time_dim, length - keep, keep))
+    steps = input.shape[time_dim]
+    return output.narrow(time_dim, length - steps, steps), tail
 
 
 def carried_history(where: str, state: Any) -> History:

@@ -7,7 +7,7 @@ from typing import Any
 
 from delaykit.adapters.base import Neuron, Spot
 from delaykit.errors import ConfigError, HistoryError, ShapeError
-from delaykit.wrapping.state import Timing
+from delaykit.wrapping.state import Policy, Timing
 from delaykit.wrapping.survey import primary
 from delaykit.wrapping.trace import Call, Trace
 
@@ -118,7 +118,7 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
 
 def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
     if time_dim is not None:
-        return Decision(Timing("manual", time_dim))
+        return Decision(Timing(_whole(spot), time_dim))
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"))
     if reset in ("root", "manual"):
@@ -130,7 +130,7 @@ def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
 def _followed(
     spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str | None, streams: int, steps: int
 ) -> Decision:
-    """Decide for a sequence that outlasts a call of the model: the history is tied to a neuron whose reset can be seen."""
+    """Decide for a sequence that outlasts a call: the history is tied to a neuron whose reset can be seen."""
     first = next((path for path in trace.order if neurons[path].follows), None)
     leader = first if neuron is None else neuron  # the root's own path is ""
     if leader is None or not neurons[leader].follows:
@@ -233,4 +233,8 @@ def _sequence(spot: Spot, call: Call, time_dim: int) -> Timing:
         raise ShapeError(
             spot.name, f"time_dim={time_dim}", expected, "time comes first in Norse and in snnTorch's sequence neurons"
         )
-    return Timing("manual", time_dim % len(call.input_shape))
+    return Timing(_whole(spot), time_dim % len(call.input_shape))
+
+
+def _whole(spot: Spot) -> Policy:
+    return "carried" if spot.carried else "manual"  # SequentialState may feed one sequence in several pieces

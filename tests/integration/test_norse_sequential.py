@@ -189,3 +189,29 @@ def test_recurrent_sequential():
         return norse.RecurrentSequential(nn.Linear(PRE, PRE, bias=False), norse.LIFCell())
 
     hand.check(build, step_outside, {"module.0": "axonal"}, "mixed", scale=SCALE, rate=0.5)
+
+
+def in_pieces(net, x):
+    state, out = None, []
+    for piece in x.split(5):
+        y, state = net(piece, state)
+        out.append(y)
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("kind", ["axonal", "dendritic", "synaptic"])
+def test_a_sequence_in_pieces_keeps_its_late_spikes(kind):
+    net, x = sequencer().double(), hand.spikes_in(23, rate=0.5)
+    hand.make_lively_(net, whole, x, {}, scale=SCALE)
+    dk.wrap_(net, {"0": dk.FreeDelay(kind, max_delay=7), "2": dk.FreeDelay(kind, max_delay=7)}, example=x)
+    outs, grads = [], []
+    for run in (whole, in_pieces):
+        outs.append(run(net, x))
+        outs[-1].square().sum().backward()
+        grads.append(hand.named_gradients(net))
+    hand.same(*outs)
+    for name, gradient in grads[0].items():
+        hand.same(grads[1][name], gradient, what=name)
+    assert 0.02 <= hand.firing(net, whole, x)["1"] <= 0.4
+    with pytest.raises(dk.HistoryError, match="None"):
+        net(x, [torch.zeros(1), None, None, None])
