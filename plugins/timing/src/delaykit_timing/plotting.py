@@ -53,10 +53,11 @@ def membrane(
     if np.isfinite(threshold):
         ax.axhline(threshold, color=GREY, linestyle=":", linewidth=1.4)
         ax.annotate(
-            "threshold", (0, threshold), xytext=(4, 3), textcoords="offset points", color=GREY, fontsize=9,
+            "threshold", (0, threshold), xytext=(4, -11), textcoords="offset points", color=GREY, fontsize=9,
         )  # fmt: skip
     ax.set(xlim=(0, end), xlabel=f"time ({unit})" if unit else "time", ylabel="potential")
-    ax.legend(loc="best")
+    if len(neurons) > 1:
+        ax.legend(loc="best")
     return ax
 
 
@@ -98,7 +99,9 @@ def spike_histogram(shares: ArrayLike, ax: Axes | None = None, *, label: str | N
     values = 100 * np.asarray(shares, dtype=float)
     color = CATEGORIES[sum(1 for line in ax.lines) % len(CATEGORIES)]
     ax.plot(np.arange(len(values)), values, "-o", color=color, markersize=4, linewidth=1.4, label=label)
-    ax.set(xlabel="spikes of a neuron in a sample", ylabel="share of neurons (%)", ylim=(0, None))
+    ax.set(xlabel="spikes of a neuron in a sample", ylabel="share of neurons (%)")
+    ax.autoscale(axis="y")  # an earlier line may have fixed the top
+    ax.set_ylim(bottom=0)
     ax.locator_params(axis="x", integer=True)
     if label is not None:
         ax.legend()
