@@ -201,8 +201,8 @@ def in_pieces(net, x):
 
 @pytest.mark.parametrize("kind", ["axonal", "dendritic", "synaptic"])
 def test_a_sequence_in_pieces_keeps_its_late_spikes(kind):
-    net, x = sequencer().double(), hand.spikes_in(23, rate=0.5)
-    hand.make_lively_(net, whole, x, {}, scale=SCALE)
+    net, x = sequencer().double(), hand.spikes_in(23)
+    hand.make_lively_(net, whole, x, {}, scale=2.0)
     dk.wrap_(net, {"0": dk.FreeDelay(kind, max_delay=7), "2": dk.FreeDelay(kind, max_delay=7)}, example=x)
     outs, grads = [], []
     for run in (whole, in_pieces):
