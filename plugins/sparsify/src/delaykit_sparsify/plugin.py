@@ -1,0 +1,29 @@
+"""Entry point of the plugin: records only; what they name is imported on first use."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from delaykit import Component, hookimpl
+
+DELAYKIT_API = 1
+
+
+@hookimpl
+def delaykit_components() -> Iterator[Component]:
+    """Yield dynamic sparsification."""
+    yield Component(
+        kind="pruning",
+        name="dynamic_sparsity",
+        config="delaykit_sparsify.config:DynamicSparsity",
+        summary="zeros written into the weight after each epoch, with regrowth",
+        paper="Sp2SNN",
+    )
+
+
+@hookimpl
+def delaykit_health() -> Iterator[tuple[str, bool, str]]:
+    """Say whether compact connections run compiled on the CPU."""
+    fast = importlib.util.find_spec("numba") is not None
+    yield "sparsify: compiled kernels", fast, "numba" if fast else "slow without numba: pip install 'delaykit[fast]'"

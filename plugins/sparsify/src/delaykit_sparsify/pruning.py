@@ -1,0 +1,184 @@
+"""Pruning of one weight: which synapses stay, which grow, and what goes with those that are pruned."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from delaykit import ConfigError, Delay, DelayRangeError, Heterogeneity, Pruning, PruningReport, Site, TrainingError
+
+if TYPE_CHECKING:
+    from delaykit_sparsify.config import DynamicSparsity
+
+
+class DynamicPruning(Pruning):
+    """Write zeros into one weight of any shape, its first dimension being the postsynaptic one.
+
+    Args:
+        config: what to do.
+        site: the connection.
+        generator: source of the seed of random regrowth.
+    """
+
+    def __init__(self, config: DynamicSparsity, site: Site, generator: torch.Generator | None = None) -> None:
+        self.config, self.site = config, site
+        self.active: Tensor | None = None  # synapses kept by the last step, in the weight's shape
+        self._eligible: Tensor | None = None
+        self._progress, self._draws = -1.0, 0
+        self._quota: int | None = None  # this epoch's share of a global ranking
+        self._seed = int(torch.randint(2**31, (1,), generator=generator)) if config.regrow == "random" else 0
+        self._optimizer: Any = None
+        self._delay: Delay | None = None
+
+    def bind_(self, delay: Delay | None, heterogeneity: Heterogeneity | None) -> None:
+        """Remember the delay, if a pruned synapse is to lose its own."""
+        if self.config.loses == "weight":
+            return
+        shape = (self.site.post, self.site.pre)
+        if delay is None or not any(p.shape == shape for p in delay.parameters()):
+            fix = "use loses='weight', or FreeDelay('synaptic')"
+            raise ConfigError(self.site.name, "loses='delay' without synaptic delays", "a delay for each synapse", fix)
+        self._delay = delay
+
+    def attached_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Remember the optimizer; its running averages are reset if the config asks for it."""
+        self._optimizer = weakref.ref(optimizer)
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy is trained by another optimizer
+        return {**self.__dict__, "_optimizer": None}
+
+    def survey(self, pruned: Sequence[tuple[Pruning, Tensor]], progress: float) -> None:
+        """Share the synapses out over all weights that one ``global`` config prunes: one ranking for all."""
+        if self.config.scope == "matrix":
+            return
+        mine = [(p, w) for p, w in pruned if isinstance(p, DynamicPruning) and p.config == self.config]
+        if mine[0][0] is not self:
+            return
+        scores = [_scores(p._candidates(w), w.abs())[p._fitting(w)] for p, w in mine]
+        total = sum(len(s) for s in scores)
+        kept = _strongest(torch.cat(scores), self.config.keeps(total, progress))
+        for (pruning, _), part in zip(mine, kept.split([len(s) for s in scores]), strict=True):
+            pruning._quota = int(part.sum())
+
+    @torch.no_grad()
+    def step_(self, weight: Tensor, progress: float) -> PruningReport:
+        """Prune ``weight`` in place to the sparsity of ``progress``; grow synapses where the config says so.
+
+        Raises:
+            DelayRangeError: the weight has a NaN or an infinite value.
+            TrainingError: a gradient or the optimizer is needed and not there.
+        """
+        if not bool(torch.isfinite(weight).all()):
+            fix = "lower the learning rate or clip gradients"
+            raise DelayRangeError(self.site.name, "NaN or infinite weights", "finite weights", fix)
+        eligible = self._fitting(weight)
+        total = int(eligible.sum())
+        quota = self.config.keeps(total, progress) if self._quota is None else self._quota
+        before = (weight != 0) if self.active is None else self.active
+        grown = self._grown(weight, quota, progress)
+        stays = _strongest(_scores(self._candidates(weight) & ~grown, weight.abs()), quota - int(grown.sum()))
+        stays &= self._candidates(weight) & ~grown
+        if self.config.regrow in ("free", "none"):
+            stays &= weight != 0
+        active = stays | grown
+        weight.masked_fill_(~stays, 0.0)  # what grows, grows from zero
+        self._forget_(weight, (before & ~active) | grown, active)
+        self.active, self._progress, self._quota = active, progress, None
+        inputs = active.flatten(1).any(1) if active.ndim > 1 else active
+        return PruningReport(
+            total=total,
+            kept=int(active.sum()),
+            pruned=int((before & ~active).sum()),
+            regrown=int((active & ~before).sum()),
+            isolated=int((~inputs).sum()),
+        )
+
+    @torch.no_grad()
+    def project_(self, weight: Tensor) -> None:
+        """Write the zeros again after an optimizer step, unless they may regrow freely."""
+        if self.config.regrow != "free" and self.active is not None:
+            weight.masked_fill_(~self.active.to(weight.device), 0.0)
+
+    def _fitting(self, weight: Tensor) -> Tensor:
+        """Find the synapses that may exist: no autapses where the library masked them out (an all-zero diagonal)."""
+        if self._eligible is None or self._eligible.shape != weight.shape:
+            eligible = torch.ones_like(weight, dtype=torch.bool)
+            square = self.site.recurrent and weight.ndim == 2 and weight.shape[0] == weight.shape[1]
+            if square and not bool(weight.diagonal().any()) and bool(weight.any()):
+                eligible.fill_diagonal_(False)
+            self._eligible = eligible
+        self._eligible = self._eligible.to(weight.device)
+        return self._eligible
+
+    def _candidates(self, weight: Tensor) -> Tensor:
+        """Find the synapses that may stay."""
+        eligible = self._fitting(weight)
+        if self.config.regrow == "free" or self.active is None:
+            return eligible
+        self.active = self.active.to(weight.device)
+        return eligible & self.active
+
+    def _grown(self, weight: Tensor, quota: int, progress: float) -> Tensor:
+        """Choose the synapses that SET or RigL grow now, in place of the weakest of those there are."""
+        none = torch.zeros_like(weight, dtype=torch.bool)
+        if self.config.regrow in ("free", "none") or self.active is None or progress <= self._progress:
+            return none
+        there = self._candidates(weight)
+        count = int(self._drop(progress) * min(quota, int(there.sum())))
+        survivors = _strongest(_scores(there, weight.abs()), min(quota, int(there.sum())) - count) & there
+        free = self._fitting(weight) & ~survivors
+        count = min(count, int(free.sum()))
+        return _strongest(_scores(free, self._appeal(weight)), count) & free if count else none
+
+    def _drop(self, progress: float) -> float:
+        if self.config.regrow == "gradient":
+            return self.config.drop * (1 + math.cos(math.pi * progress)) / 2  # Evci et al. 2020, f_decay
+        return 0.0 if progress >= 1 else self.config.drop  # what is new at the end could not learn any more
+
+    def _appeal(self, weight: Tensor) -> Tensor:
+        """Score the synapses that could grow: at random (SET) or by the gradient of the last batch (RigL)."""
+        if self.config.regrow == "random":
+            self._draws += 1
+            generator = torch.Generator().manual_seed(self._seed + self._draws)
+            return torch.rand(weight.shape, generator=generator).to(weight.device)
+        if weight.grad is None:
+            fix = "call dk.advance_ before optimizer.zero_grad(), while the gradients of the last batch are there"
+            raise TrainingError(self.site.name, "no gradient", "one in weight.grad, for regrow='gradient'", fix)
+        return weight.grad.abs()
+
+    def _forget_(self, weight: Tensor, gone: Tensor, active: Tensor) -> None:
+        """Take from the pruned synapses what the config says that they lose."""
+        lost = [weight]
+        if self._delay is not None:
+            delays = [p for p in self._delay.parameters() if p.shape == weight.shape]
+            for delay in delays:
+                delay.masked_fill_(~active, 0.0)
+            lost += delays
+        if self.config.moments == "keep":
+            return
+        optimizer = None if self._optimizer is None else self._optimizer()
+        if optimizer is None:
+            fix = "call dk.attach(optimizer, net), or use moments='keep'"
+            raise TrainingError(self.site.name, "moments='reset' without an optimizer", "the optimizer", fix)
+        for parameter in lost:
+            for value in optimizer.state.get(parameter, {}).values():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    value.masked_fill_(gone, 0.0)
+
+
+def _scores(allowed: Tensor, score: Tensor) -> Tensor:
+    """Rank what is not allowed behind all that is."""
+    return torch.where(allowed, score, torch.full_like(score, -1.0))
+
+
+def _strongest(scores: Tensor, count: int) -> Tensor:
+    """Mark the ``count`` largest scores; of equal ones those that come first."""
+    order = scores.flatten().argsort(descending=True, stable=True)
+    out = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    out[order[: max(0, count)]] = True
+    return out.view(scores.shape)
