@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError, DelayRangeError, FreeDelay, ShapeError, Site, TrainingError
+from delaykit import ConfigError, DelayRangeError, FreeDelay, PointDelay, ShapeError, Site, TrainingError
+from delaykit.kernels import Linear
 from delaykit_timing import (
     Events,
     MultiSpikeLIF,
@@ -238,3 +241,68 @@ def test_a_layer_says_what_it_is_and_checks_its_input() -> None:
     assert "4 -> 3" in repr(layer_with("axonal")) and "axonal delays" in repr(layer_with("axonal"))
     with pytest.raises(ShapeError, match="5 neurons"):
         layer_with(None)(Events.of([[0.1]], [[0]], size=5))
+
+
+class Positions(PointDelay):
+    """A delay of another plugin's kind: as long as the way between two places."""
+
+    granularity = "synaptic"
+
+    def __init__(self) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(4)
+        self.pre = torch.nn.Parameter(3 * torch.randn(4, 2, generator=g, dtype=torch.float64))
+        self.post = torch.nn.Parameter(3 * torch.randn(3, 2, generator=g, dtype=torch.float64))
+
+    def delays(self) -> Tensor:
+        return (self.post[:, None] - self.pre).square().sum(-1).add(0.01).sqrt()
+
+    def kernel(self) -> Linear:
+        return Linear()
+
+
+def test_positions_get_the_exact_gradient_of_their_delays() -> None:
+    g = torch.Generator().manual_seed(3)
+    layer = MultiSpikeLIF(
+        4, 3, tau_synapse=0.5, weight_mean=2.0, weight_std=1.0, delay=Positions(), dt=DT, generator=g
+    ).double()
+    events = some_events()
+
+    def loss() -> Tensor:
+        out = layer(events)
+        return torch.where(out.mask, out.times.square(), 0.0).sum() + out.potential.sum()
+
+    loss().backward()
+    for place in (layer.delay.pre, layer.delay.post):
+        assert float(place.grad.abs().max()) > 1e-3
+        with torch.no_grad():
+            for k in range(place.numel()):
+                values = []
+                for shift in (-1e-4, 1e-4):
+                    place.view(-1)[k] += shift
+                    values.append(float(loss()))
+                    place.view(-1)[k] -= shift
+                assert abs((values[1] - values[0]) / 2e-4 - float(place.grad.view(-1)[k])) < 1e-7
+
+
+def test_copies_pickles_and_compiled_layers_are_the_same_layer() -> None:
+    layer, events = layer_with("synaptic"), some_events()
+    right = layer(events)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), torch.compile(layer, backend="eager")):
+        out = other(events)
+        assert torch.equal(out.times, right.times) and torch.equal(out.potential, right.potential)
+
+
+def test_an_empty_batch_makes_an_empty_batch() -> None:
+    out = layer_with("synaptic")(Events.of([], [], size=4))
+    assert len(out) == 0 and out.potential.shape == (0, 3)
+    assert layer_with(None)(Events.of([], [], size=4)).spike_counts().shape == (0, 3)
+
+
+def test_two_backward_passes_add_up() -> None:
+    layer, events = layer_with("axonal"), some_events()
+    loss = layer(events).potential.square().sum()
+    loss.backward(retain_graph=True)
+    once = layer.weight.grad.clone()
+    loss.backward()
+    assert torch.equal(layer.weight.grad, 2 * once)
