@@ -4,13 +4,14 @@ r"""Run a recurrent layer over a whole sequence: delayed recurrent connection an
     rec_t = mask (bias + sum_j sum_tau W_ij h_ij(tau) x_{t-tau,j})
     s_t, state_t = neuron(currents_t + rec_t, state_{t-1})          see :mod:`delaykit.functional.dynamics`
 
-Forward keeps spikes (twice where there are delays) and membrane, O(time batch post); backward costs one product a step;
-the surrogate's derivative is taken after the loop, on the recorded membrane, and so do weight, bias, taps and the
+Forward keeps spikes, membrane and for axonal delays the delayed spikes, O(time batch post); backward costs one product a
+step; the surrogate's derivative is taken after the loop, on the recorded membrane, and so do weight, bias, taps and the
 neuron's numbers get their gradients. Reading the taps costs O(batch post m) a step, whatever the delays and the spread.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,9 +22,9 @@ from torch.autograd.function import once_differentiable
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional.backend import chosen
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
-from delaykit.functional.rollout_connection import Connection, Sparse, connect
+from delaykit.functional.rollout_connection import Connection, connect
+from delaykit.functional.rollout_delay import Sparse
 from delaykit.functional.rollout_neuron import BackwardNeuron, ForwardNeuron, pack
-from delaykit.functional.rollout_numba import NumbaKernels, numba_kernels
 from delaykit.functional.taps import Taps
 
 
@@ -104,7 +105,7 @@ def rollout(
     if not dynamics.synapse_state_decayed:  # the adjoint carries alpha i_t
         carried = parameters["synapse_decay"] * carried
     fit: Callable[[Tensor | None], Tensor | None] = lambda x: None if x is None else x.to(currents)  # noqa: E731
-    plan = _Plan(dynamics, 0 if sparse is None else sparse.order, _kernels_for(currents))
+    plan = _Plan(dynamics, 0 if sparse is None else sparse.order, _kernels_for(currents) is not None)
     with torch.autocast(currents.device.type, enabled=False):
         spikes, membrane, current = _Rollout.apply(
             plan, currents, fit(weight), fit(bias), *(sparse[:2] if sparse else (None, None)), fit(recurrent_mask),
@@ -176,7 +177,7 @@ class _Plan(NamedTuple):
 
     dynamics: LIFDynamics
     order: int
-    kernels: NumbaKernels | None
+    compiled: bool
 
 
 class _Rollout(torch.autograd.Function):
@@ -189,18 +190,13 @@ class _Rollout(torch.autograd.Function):
         p = pack(plan.dynamics, parameters)
         steps, batch, neurons = drive.shape
         connection = _connection(plan, steps, weight, index, value)
-        history, pad = None, 0 if connection is None else connection.pad
         if connection is not None:
-            history = drive.new_empty(pad + steps if connection.remembers else 1, neurons, batch)
-            history[:pad] = 0
-            history[pad if connection.remembers else 0] = spikes.detach().t()
-            connection.begin(history, steps)
-        remembers = connection is not None and connection.remembers
+            connection.begin(steps, batch)
         needs = ctx.needs_input_grad
         neuron = ForwardNeuron(
             plan.dynamics, p, drive.detach().contiguous(), synapse.detach(), membrane.detach(),
             p.new_zeros(neurons) if bias is None else bias.detach(), None if mask is None else mask.contiguous(),
-            history if remembers else None, pad, any(needs[11:13]), plan.kernels,
+            any(needs[11:13]), plan.compiled,
         )  # fmt: skip
         newest = spikes.detach()
         for t in range(steps):
@@ -209,7 +205,8 @@ class _Rollout(torch.autograd.Function):
         ctx.plan, ctx.posts = plan, plan.dynamics.immediate_reset
         ctx.save_for_backward(
             p, weight, index, value, mask, spikes, membrane, neuron.first_reset, neuron.spikes, neuron.membrane,
-            neuron.u if ctx.posts else None, neuron.current if neuron.keep else None, history if remembers else None,
+            neuron.u if ctx.posts else None, neuron.current if neuron.keep else None,
+            None if connection is None else connection.delayed,
         )  # fmt: skip
         return neuron.spikes, neuron.membrane, neuron.current[-1].clone()
 
@@ -218,14 +215,14 @@ class _Rollout(torch.autograd.Function):
     def backward(
         ctx: Any, grad_spikes: Tensor | None, grad_membrane: Tensor | None, grad_current: Tensor | None
     ) -> tuple[Any, ...]:
-        p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, x = ctx.saved_tensors
+        p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, delayed = ctx.saved_tensors
         plan, needs, steps = ctx.plan, ctx.needs_input_grad, len(spikes)
         neuron = BackwardNeuron(
             plan.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first,
             torch.zeros_like(spikes) if grad_spikes is None else grad_spikes,
             torch.zeros_like(first).unsqueeze(0) if grad_membrane is None else grad_membrane,
             None if mask is None else mask.contiguous(),
-            2 if any(needs[14:]) else int(any(needs[10:14])), plan.kernels,
+            2 if any(needs[14:]) else int(any(needs[10:14])), plan.compiled,
         )  # fmt: skip
         connection = _connection(plan, steps, weight, index, value)
         if connection is not None:
@@ -242,8 +239,8 @@ class _Rollout(torch.autograd.Function):
             flow = neuron.grad_drive if mask is None else neuron.grad_drive * mask
             grad_bias = flow.sum((0, 1)) if needs[3] else None
             if needs[2] or needs[5]:
-                x = torch.cat([spikes0.detach().unsqueeze(0), spikes[:-1]]) if x is None else x
-                grad_weight, grad_value = connection.gradients(x, flow, (needs[2], needs[5]))
+                x = torch.cat([spikes0.detach().unsqueeze(0), spikes[:-1]])
+                grad_weight, grad_value = connection.gradients(x, delayed, flow, (needs[2], needs[5]))
         return (
             None, neuron.grad_drive, grad_weight, grad_bias, None, grad_value, None,
             None if back is None else back.clone(), neuron.gi, neuron.gv,
@@ -257,12 +254,13 @@ def _connection(
     if weight is None:
         return None
     taps = None if index is None or value is None else Sparse(index, value.detach(), plan.order)
-    return connect(weight.detach(), taps, steps, plan.kernels)
+    return connect(weight.detach(), taps, steps, plan.compiled)
 
 
-def _kernels_for(like: Tensor) -> NumbaKernels | None:
-    wanted = chosen() in (None, "cpu")
-    return numba_kernels() if wanted and like.device.type == "cpu" else None
+def _kernels_for(like: Tensor) -> str | None:
+    """Name the backend of the compiled steps for tensors like this one; None for plain torch."""
+    wanted = chosen() in (None, "cpu") and like.device.type == "cpu"
+    return "cpu" if wanted and importlib.util.find_spec("numba") is not None else None
 
 
 def _fitted(taps: Taps, currents: Tensor) -> Sparse:

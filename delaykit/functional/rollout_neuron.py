@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout_numba import NumbaKernels
+from delaykit.functional.rollout_neuron_kernels import adjoint, commit, integrate
 
 DECAY, ALPHA, GAIN, OFFSET, THRESHOLD, SUBTRACT_OLD, SUBTRACT_NOW, RESET_VALUE = range(8)
 
@@ -66,20 +66,21 @@ def fire(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
     return neuron.surrogate(shifted).detach().to(shifted.dtype)
 
 
-SLOPE_STEPS = 8  # so many steps at a time keep the surrogate's temporaries in the cache
+SLOPE_NUMBERS = 1 << 17  # at a time, which keeps the surrogate's temporaries in the cache
 
 
 def slope(neuron: LIFDynamics, u: Tensor, threshold: Tensor) -> Tensor:
     """Derivative of the elementwise surrogate at every step; zero where it has none."""
-    if neuron.surrogate is None:
-        return torch.zeros_like(u)
     out = torch.zeros_like(u)
-    with torch.enable_grad():
-        for part, target in zip(u.split(SLOPE_STEPS), out.split(SLOPE_STEPS), strict=True):
-            part = (part - threshold).detach().requires_grad_()
-            spikes = neuron.surrogate(part)
-            if spikes.requires_grad:
-                target.copy_(torch.autograd.grad(spikes, part, torch.ones_like(spikes))[0])
+    if neuron.surrogate is None:
+        return out
+    steps = max(1, SLOPE_NUMBERS // max(1, u[0].numel()))
+    for part, target in zip(u.split(steps), out.split(steps), strict=True):
+        shifted = (part - threshold).detach().requires_grad_()
+        with torch.enable_grad():
+            spikes = neuron.surrogate(shifted)
+        if spikes.requires_grad:
+            target.copy_(torch.autograd.grad(spikes, shifted, torch.ones_like(spikes))[0])
     return out
 
 
@@ -93,11 +94,9 @@ class ForwardNeuron:
     """Runs the neuron forward and records what the adjoint needs."""
 
     def __init__(self, neuron: LIFDynamics, p: Tensor, drive: Tensor, synapse: Tensor, membrane: Tensor, bias: Tensor,
-                 mask: Tensor | None, history: Tensor | None, pad: int, keep_current: bool,
-                 kernels: NumbaKernels | None) -> None:  # fmt: skip
+                 mask: Tensor | None, keep_current: bool, compiled: bool) -> None:  # fmt: skip
         self.neuron, self.p, self.drive, self.switches = neuron, p, drive, Switches.of(neuron)
-        self.bias, self.mask, self.history, self.pad = bias, mask, history, pad
-        self.keep, self.kernels = keep_current, kernels
+        self.bias, self.mask, self.keep, self.compiled = bias, mask, keep_current, compiled
         self.carry, self.v = synapse.clone(), membrane.clone()
         self.spikes, self.membrane = torch.empty_like(drive), torch.empty_like(drive)
         self.u = torch.empty_like(drive) if neuron.immediate_reset else self.membrane
@@ -107,8 +106,8 @@ class ForwardNeuron:
         if neuron.delayed_reset:
             self.r.copy_(fire(neuron, self.v - p[THRESHOLD]))
         self.first_reset = self.r.clone()
-        if kernels is not None:
-            self.a = _arrays(vars(self), history=self.drive, mask=self.shifted)
+        if compiled:
+            self.a = _arrays(vars(self), mask=self.shifted)
 
     def step(self, t: int, recurrent: Tensor | None) -> Tensor:
         """Advance to step ``t`` with the recurrent current ``(batch, post)``; return its spikes ``(batch, post)``."""
@@ -122,10 +121,10 @@ class ForwardNeuron:
 
     def _integrate(self, t: int, recurrent: Tensor | None) -> None:
         w = self.switches
-        if self.kernels is not None:
+        if self.compiled:
             a = self.a
             flow_in = a["shifted"] if recurrent is None else recurrent.numpy()
-            self.kernels.integrate(
+            integrate(
                 t, a["drive"], flow_in, recurrent is not None, a["mask"], self.mask is not None, a["p"], a["bias"],
                 self.neuron.synapse_decay is not None, w.zero_old, self.neuron.delayed_reset, w.wipe, a["r"],
                 a["carry"], a["v"], a["u"], a["shifted"], a["current"], self.keep,
@@ -149,11 +148,11 @@ class ForwardNeuron:
     def _commit(self, t: int, spikes: Tensor) -> None:
         neuron, w = self.neuron, self.switches
         follows = neuron.delayed_reset and neuron.reset_when == "next"
-        if self.kernels is not None:
+        if self.compiled:
             a = self.a
-            self.kernels.commit(
+            commit(
                 t, spikes.contiguous().numpy(), a["p"], neuron.immediate_reset, w.zero_now, follows, a["r"], a["v"],
-                a["u"], a["membrane"], a["spikes"], a["history"], self.pad, self.history is not None,
+                a["u"], a["membrane"], a["spikes"],
             )  # fmt: skip
             return
         p, new = self.p, self.u[t]
@@ -164,8 +163,6 @@ class ForwardNeuron:
         self.spikes[t] = spikes
         if follows:
             self.r.copy_(spikes)
-        if self.history is not None and t + 1 < len(self.drive):
-            self.history[self.pad + t + 1] = spikes.t()
 
 
 class BackwardNeuron:
@@ -173,8 +170,8 @@ class BackwardNeuron:
 
     def __init__(self, neuron: LIFDynamics, p: Tensor, spikes: Tensor, membrane: Tensor, u: Tensor, start: Tensor,
                  first_reset: Tensor, grad_spikes: Tensor, grad_membrane: Tensor, mask: Tensor | None,
-                 record: int, kernels: NumbaKernels | None) -> None:  # fmt: skip
-        self.neuron, self.p, self.switches, self.kernels = neuron, p, Switches.of(neuron), kernels
+                 record: int, compiled: bool) -> None:  # fmt: skip
+        self.neuron, self.p, self.switches, self.compiled = neuron, p, Switches.of(neuron), compiled
         self.scales = dataclasses.astuple(self.switches)
         self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
         self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
@@ -187,7 +184,7 @@ class BackwardNeuron:
         nothing = spikes.new_empty(1, 1, 1)
         self.into_sum = torch.empty_like(spikes) if record > 0 else nothing
         self.into_membrane, self.into_spike = (torch.empty_like(spikes) if record > 1 else nothing for _ in range(2))
-        if kernels is not None:
+        if compiled:
             self.a = _arrays(vars(self))
 
     def _later_resets(self) -> Tensor:
@@ -205,9 +202,9 @@ class BackwardNeuron:
 
     def step(self, t: int, back: Tensor | None) -> Tensor:
         """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(batch, post)``."""
-        if self.kernels is not None:
+        if self.compiled:
             a, scales = self.a, self.scales
-            self.kernels.adjoint(
+            adjoint(
                 t, a["grad_spikes"], a["grad_membrane"], a["slope"], a["spikes"], a["later_r"], a["first_r"],
                 a["u"], a["membrane"], a["start"], a["p"], scales, self.neuron.synapse_decay is not None,
                 a["gv"] if back is None else back.numpy(), back is not None, a["gv"], a["gi"], a["gs"], a["grad_drive"],
@@ -260,10 +257,11 @@ class BackwardNeuron:
         p, w, dw = self.p, self.switches, self.into_sum
         out: list[Tensor | None] = [None] * 6
         if want[0]:
-            out[0] = (dw[0] * self.start).sum(0) + (dw[1:] * self.membrane[:-1]).sum((0, 1))
+            decay = (dw[0] * self.start).sum(0) + (dw[1:] * self.membrane[:-1]).sum((0, 1))
             if w.zero_old:
                 old = torch.cat([self.start.unsqueeze(0), self.membrane[:-1]])
-                out[0] = out[0] - (dw * self._resets() * (old - p[RESET_VALUE])).sum((0, 1))
+                decay = decay - (dw * self._resets() * (old - p[RESET_VALUE])).sum((0, 1))
+            out[0] = decay
         if want[1] and current is not None:
             out[1] = (self.grad_drive[1:] * current[:-1]).sum((0, 1))
         if want[2] and current is not None:

@@ -6,9 +6,41 @@ tap, which costs several times the arithmetic.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 LANES = 8
+
+
+@functools.cache
+def vector_read() -> Any:
+    """Compile ``read(flat, at, first, place, weight, out)`` on first use.
+
+    ``out[i] = sum_e weight[e] flat[at + place[e] ...]``, e = first[i] .. first[i + 1] - 1, out ``(rows, batch)``.
+    """
+    import numba
+
+    wide, narrow = make_gather(numba, 32), make_gather(numba, 8)
+
+    @numba.njit(nogil=True)
+    def read(flat, at, first, place, weight, out):  # type: ignore[no-untyped-def]
+        rows, batch = out.shape
+        result = out.reshape(-1)
+        for i in range(rows):
+            b = 0
+            while b + 32 <= batch:
+                wide(result, i * batch + b, flat, at + b, place, weight, first[i], first[i + 1])
+                b += 32
+            while b + 8 <= batch:
+                narrow(result, i * batch + b, flat, at + b, place, weight, first[i], first[i + 1])
+                b += 8
+            for rest in range(b, batch):
+                total = 0.0
+                for e in range(first[i], first[i + 1]):
+                    total += weight[e] * flat[at + place[e] + rest]
+                result[i * batch + rest] = total
+
+    return read
 
 
 def make_gather(numba: Any, width: int) -> Any:
@@ -17,7 +49,7 @@ def make_gather(numba: Any, width: int) -> Any:
     ``out[out_at + b] = sum_e weight[e] flat[at + place[e] + b]``, e = first .. last - 1, b < width; all arrays are flat
     and contiguous, nothing is bounds-checked; sums and ``out`` have the type of ``weight``.
     """
-    from llvmlite import ir
+    from llvmlite import ir  # type: ignore[import-untyped]
     from numba.core import cgutils, types
     from numba.extending import intrinsic
     from numba.np.arrayobj import make_array

@@ -1,0 +1,199 @@
+"""The compiled loops of a rollout's connection.
+
+Spikes are rare, so what multiplies them goes by the numbers that are not zero; where too many are not, the product says
+so and leaves the work to a dense one. Whole arrays are indexed by np.uintp where a slice in an inner loop would cost a
+reference count, and a signed index a test for Python's negative ones.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import numpy as np
+
+from delaykit.functional.compiled import compiled
+
+MOST = 0.35  # share of numbers that are not zero up to which the sparse products are the faster ones (N 256 and 1024)
+BLOCK = 64  # rows of a weight gradient that are handled together, from the cache
+
+
+@compiled()
+def sparse_product(x, turned, out):
+    """Write ``out = x @ turned``, by the rows of ``turned`` that x names; False, and nothing done, where x is dense."""
+    batch, inputs = x.shape
+    outputs, used = turned.shape[1], 0
+    for b in range(batch):
+        row = x[b]
+        for n in range(inputs):
+            used += row[n] != 0
+    if used > MOST * x.size:
+        return False
+    named = np.empty(inputs + 1, np.int64)
+    for b in range(batch):
+        row, target = x[b], out[b]
+        used = 0
+        for n in range(inputs):
+            named[used] = n
+            used += row[n] != 0
+        target[:] = 0
+        e = 0
+        while e + 4 <= used:  # four rows at a time: a quarter of the loads and stores of the target
+            i, j, k, m = named[e], named[e + 1], named[e + 2], named[e + 3]
+            xi, xj, xk, xm, wi, wj, wk, wm = row[i], row[j], row[k], row[m], turned[i], turned[j], turned[k], turned[m]
+            for n in range(outputs):
+                target[n] += xi * wi[n] + xj * wj[n] + xk * wk[n] + xm * wm[n]
+            e += 4
+        for f in range(e, used):
+            xi, wi = row[named[f]], turned[named[f]]
+            for n in range(outputs):
+                target[n] += xi * wi[n]
+    return True
+
+
+@compiled()
+def sparse_weight_gradient(g, x, out):
+    """Add ``x.T @ g`` to ``out``; False, and nothing done, where x is dense."""
+    rows, inputs = x.shape
+    outputs, used = g.shape[1], 0
+    for r in range(rows):
+        row = x[r]
+        for n in range(inputs):
+            used += row[n] != 0
+    if used > MOST * x.size:
+        return False
+    named, count = np.empty((inputs, BLOCK + 1), np.int64), np.empty(inputs, np.int64)
+    for start in range(0, rows, BLOCK):
+        count[:] = 0
+        for r in range(start, min(start + BLOCK, rows)):
+            row = x[r]
+            for n in range(inputs):
+                named[n, count[n]] = r
+                count[n] += row[n] != 0
+        for n in range(inputs):
+            at, target = named[n], out[n]
+            e = 0
+            while e + 4 <= count[n]:
+                i, j, k, m = at[e], at[e + 1], at[e + 2], at[e + 3]
+                xi, xj, xk, xm, gi, gj, gk, gm = x[i, n], x[j, n], x[k, n], x[m, n], g[i], g[j], g[k], g[m]
+                for o in range(outputs):
+                    target[o] += xi * gi[o] + xj * gj[o] + xk * gk[o] + xm * gm[o]
+                e += 4
+            for f in range(e, count[n]):
+                xi, gi = x[at[f], n], g[at[f]]
+                for o in range(outputs):
+                    target[o] += xi * gi[o]
+    return True
+
+
+@compiled()
+def deliver(x, slot, index, value, pending, sums, out):
+    """Add x to the steps at which its taps let it arrive, and move what arrives now from ``pending`` to ``out``."""
+    batch, neurons = x.shape
+    slots, taps = pending.shape[1], len(index)
+    named = np.empty(neurons + 1, np.int64)
+    for b in range(batch):
+        row, used = x[b], 0
+        for n in range(neurons):
+            named[used] = n
+            used += row[n] != 0
+        for e in range(used):
+            n = named[e]
+            for m in range(taps):
+                if value[m, n] != 0:
+                    at = slot + index[m, n]
+                    pending[b, at - slots if at >= slots else at, n] += value[m, n] * row[n]
+        now, target = pending[b, slot], out[b]
+        if len(sums) > 0:  # two running sums, in float64: no drift
+            first, second = sums[0, b], sums[1, b]
+            for n in range(neurons):
+                first[n] += now[n]
+            for n in range(neurons):
+                second[n] += first[n]
+            for n in range(neurons):
+                target[n] = second[n]
+        else:
+            for n in range(neurons):
+                target[n] = now[n]
+        now[:] = 0
+
+
+@compiled()
+def running_sums(z, sums, out):
+    """Add z to the first sum and the first to the second, in float64: no drift."""
+    first, second = sums[0], sums[1]
+    for n in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            first[n, b] += z[n, b]
+            second[n, b] += first[n, b]
+            out[n, b] = second[n, b]
+
+
+@compiled()
+def turn(x, out):
+    """Turn (neuron, batch) into (batch, neuron)."""
+    for b in range(x.shape[1]):
+        for n in range(x.shape[0]):
+            out[b, n] = x[n, b]
+
+
+@compiled()
+def unroll(history, summed, out):
+    """Write ``(time, neuron, batch)`` as ``(neuron, time batch)``; ``summed``: twice summed from the end."""
+    neurons, batch = history.shape[1], history.shape[2]
+    steps = out.shape[1] // batch
+    for n in range(neurons):
+        row = out[n]
+        for t in range(steps):
+            for b in range(batch):
+                row[t * batch + b] = history[t, n, b]
+        if summed:
+            for _ in range(2):
+                for at in range((steps - 1) * batch - 1, -1, -1):
+                    row[at] += row[at + batch]
+
+
+@compiled()
+def correlate_sparse(x, g, batch, index, out):
+    """Add ``sum_t x[t b, n] g[n, (t + index[m, n]) b]`` to ``out[m, n]``; False, and nothing done, where x is dense."""
+    rows, neurons = x.shape
+    used = 0
+    for r in range(rows):
+        row = x[r]
+        for n in range(neurons):
+            used += row[n] != 0
+    if used > MOST * x.size:
+        return False
+    named, count = np.empty((neurons, rows + 1), np.int32), np.zeros(neurons, np.int64)
+    for r in range(rows):
+        row = x[r]
+        for n in range(neurons):
+            named[n, count[n]] = r
+            count[n] += row[n] != 0
+    for n in range(neurons):
+        for e in range(count[n]):
+            r = named[n, e]
+            for m in range(len(index)):
+                at = r + index[m, n] * batch
+                if at < rows:
+                    out[m, n] += x[r, n] * g[n, at]
+    return True
+
+
+@compiled(fastmath=("contract", "reassoc"))
+def correlate(x, g, batch, index, paired, out):
+    """out[i, j, m] = sum_t x[j, t - index[i, j, m]] g[i, t], or x[i, ...] where ``paired``; equal lags once."""
+    rows, columns, taps = index.shape
+    for i in range(rows):
+        for j in range(columns):
+            for m in range(taps):
+                known = -1
+                for earlier in range(m):
+                    if index[i, j, earlier] == index[i, j, m]:
+                        known = earlier
+                if known >= 0:
+                    out[i, j, m] = out[i, j, known]
+                    continue
+                lag, total = index[i, j, m] * batch, x.dtype.type(0)
+                past, now = x[i if paired else j, : max(0, x.shape[1] - lag)], g[i, lag:]
+                for at in range(len(past)):
+                    total += past[at] * now[at]
+                out[i, j, m] = total
