@@ -30,7 +30,8 @@ from delaykit.functional.taps import Taps
 
 NORMALIZE_EPSILON = 1e-7
 GAUSSIAN_FLOOR = 0.27  # DCLS: a gaussian of spread 0 is one step wide
-GAUSSIAN_REACH = 9.0  # beyond 9 std a gaussian is < 3e-18 of its peak, below float64 rounding
+GAUSSIAN_REACH = 9.0  # beyond 9 std a gaussian is < 3e-18 of its peak, below float64 rounding ...
+GAUSSIAN_REACH_FLOAT32 = 6.0  # ... and beyond 6 std < 2e-8, below float32 rounding
 MAX_DIRECT_RADIUS = 3  # a triangle of up to 7 taps is listed tap by tap, a wider one by second differences
 
 
@@ -214,7 +215,8 @@ class Gaussian(Kernel):
         window: the response lives in tau = 0 .. window - 1; None: ceil(largest delay + 5 std) + 1, which reads the
             delays back (host sync; give the window under ``torch.compile``).
 
-    A spread given as a Python number makes at most ``2 ceil(9 std) + 1`` taps, a tensor ``window`` taps.
+    A spread given as a Python number makes at most ``2 ceil(9 std + 1/2) + 1`` taps (6 std in float32), a tensor
+    ``window`` taps.
 
     Raises:
         ConfigError: the spread is not finite or the window is not positive.
@@ -246,14 +248,15 @@ class Gaussian(Kernel):
         return _fit(_scaled(height, -1) if self.normalize else height, depth)
 
     def taps(self, delays: Tensor) -> Taps:
-        """List the steps of the window, or those within 9 std of the delay where these are fewer."""
+        """List the steps of the window, or those that precision can tell from 0 where these are fewer."""
         window = self.depth(_largest(delays)) if self.window is None else self.window
         center = delays.detach().round().clamp(0, window - 1)
         if isinstance(self.spread, Tensor):
             delays, center, _ = torch.broadcast_tensors(delays, center, self.spread)
             radius = window
         else:
-            radius = math.ceil(GAUSSIAN_REACH * (abs(self.spread) + GAUSSIAN_FLOOR) + 0.5)
+            reach = GAUSSIAN_REACH if delays.dtype == torch.float64 else GAUSSIAN_REACH_FLOAT32
+            radius = math.ceil(reach * (abs(self.spread) + GAUSSIAN_FLOOR) + 0.5)
         if 2 * radius + 1 < window:
             tau = _around(center, radius)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from delaykit import ComponentConfig, ConfigError, FreeDelay, Site
+from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, Site
 
 if TYPE_CHECKING:
     from delaykit_delrec.delay import DelRecDelay
@@ -107,7 +107,7 @@ class DelRec(ComponentConfig):
                 base, max_delay=self.max_delay, init=0.0 if self.control == "zero" else self.init, low=self.low,
                 high=self.high, scale=self.scale, kernel="triangle", spread=self.sigma, spread_decay=self.rho,
             )  # fmt: skip
-        except ConfigError as error:
+        except (ConfigError, DelayRangeError) as error:
             field = error.where.rpartition(".")[2]
             where = f"DelRec.{names.get(field, field)}"
             raise ConfigError(where, error.found, error.expected, error.fix) from None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from delaykit import ComponentConfig, ConfigError, FreeDelay, PointDelay, Site
+from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, PointDelay, Site
 from delaykit.delays import check_delays, describe_delays
 from delaykit.kernels import Gaussian, Kernel
 from delaykit.synapse import Engine
@@ -94,7 +94,7 @@ class DCLS(ComponentConfig):
     def _free(self) -> FreeDelay:
         try:
             return FreeDelay(self.granularity, max_delay=self.kernel_size - 1, init=self.init)  # type: ignore[arg-type]
-        except ConfigError as error:
+        except (ConfigError, DelayRangeError) as error:
             field = error.where.rpartition(".")[2]
             raise ConfigError(f"DCLS.{field}", error.found, error.expected, error.fix) from None
 

@@ -14,10 +14,10 @@ def keep_exact(module: nn.Module, cast: Callable[[], object]) -> None:
     A half-precision delay cannot count steps: 2049 is not a float16. An annealed spread of 0.0592 in float32 would
     move every published number by 1e-9.
     """
-    before = module.sigma
+    sigma, before = module.sigma, [values.detach().clone() for values in module.parameters(recurse=False)]
     cast()
     after = module.sigma
-    module.sigma = after.double() if before.is_meta or after.is_meta else before.to(after.device)  # type: ignore
-    for values in module.parameters(recurse=False):
+    module.sigma = after.double() if sigma.is_meta or after.is_meta else sigma.to(after.device)  # type: ignore
+    for values, exact in zip(module.parameters(recurse=False), before, strict=True):
         if values.dtype in (torch.float16, torch.bfloat16):
-            values.data = values.data.float()
+            values.data = exact.to(values.device).float()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from delaykit import CheckpointError
+from delaykit import CheckpointError, DelayRangeError
 from delaykit_delrec.dcls import DCLSDelay
 from delaykit_delrec.delay import DelRecDelay
 
@@ -146,31 +146,30 @@ def load_published_(connection: nn.Module, layer: Published, sigma: float | None
         raise CheckpointError(
             where, found, f"{tuple(delay.delay.shape)}", "wrap with the granularity of the checkpoint"
         )
+    spread = _spread_of(layer, delay, where) if layer.layout == "dcls" else sigma or 0.0
+    if layer.layout == "delrec" and layer.spread is not None and delay.spread_logit is None:
+        raise CheckpointError(where, "p_spread", "no learned spread", "wrap with DelRec(learn_spread=True)")
     before = delay.delay.clone()
     delay.delay.copy_(delays.reshape(delay.delay.shape))
     try:
         delay.check()
-    except ValueError as error:
+    except DelayRangeError as error:
         delay.delay.copy_(before)
         raise CheckpointError(where, str(error), "delays within the bounds", "raise max_delay or kernel_size") from None
     weight.copy_(layer.weight)
+    delay.sigma.fill_(spread)
+    if layer.layout == "delrec" and layer.spread is not None:
+        delay.spread_logit.copy_(layer.spread)
     bias: Any = getattr(connection, "bias", None)
     if layer.bias is not None and bias is not None:
         bias.copy_(layer.bias)
-    _load_spread_(delay, layer, sigma, where)
 
 
-def _load_spread_(delay: Any, layer: Published, sigma: float | None, where: str) -> None:
-    if layer.layout == "dcls":
-        spread = None if layer.spread is None else layer.spread.abs()
-        if spread is not None and float(spread.max() - spread.min()) > 1e-6 * float(spread.max()):
-            raise CheckpointError(
-                where, "spreads SIG that differ between synapses", "one SIG for all", "train with one"
-            )
-        delay.sigma.fill_(0.0 if spread is None else float(spread.max()))
-        return
-    delay.sigma.fill_(0.0 if sigma is None else sigma)
-    if layer.spread is not None:
-        if delay.spread_logit is None:
-            raise CheckpointError(where, "p_spread", "no learned spread", "wrap with DelRec(learn_spread=True)")
-        delay.spread_logit.copy_(layer.spread)
+def _spread_of(layer: Published, delay: Any, where: str) -> float:
+    """Return the one spread that all synapses of a DCLS layer share."""
+    if layer.spread is None or delay.config.version == "v1":
+        return 0.0
+    low, high = float(layer.spread.abs().min()), float(layer.spread.abs().max())
+    if high - low > 1e-6 * high:
+        raise CheckpointError(where, f"spreads SIG of {low:g}..{high:g}", "one spread for all synapses")
+    return high

@@ -7,18 +7,21 @@ current in float32), and is causal to rounding too.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.tape import LinearTape
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import PointDelay
+from delaykit.kernels import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
 from delaykit.synapse import Engine, Stepper
 
-WIDEST_TAPS = 9  # more taps than these cost more than a transform
+TAPS_A_TRANSFORM = 5  # a transform of as many steps costs about as much as this many taps a synapse (measured)
 
 
 def spectral_convolution(spikes: Tensor, response: Tensor) -> Tensor:
@@ -38,12 +41,35 @@ def spectral_convolution(spikes: Tensor, response: Tensor) -> Tensor:
         >>> [round(x, 6) for x in spectral_convolution(spikes, torch.tensor([[[0.0, 2.0]]])).flatten().tolist()]
         [0.0, 2.0, 0.0]
     """
-    time = spikes.shape[0]
-    response = response[..., :time]
-    size = _fast_size(time + response.shape[-1] - 1)
-    spectrum = torch.fft.rfft(spikes, size, dim=0)  # (frequency, batch, pre)
-    kernel = torch.fft.rfft(response, size, dim=-1).permute(2, 1, 0)  # (frequency, pre, post)
-    return torch.fft.irfft(spectrum @ kernel, size, dim=0)[:time]
+    return _Spectral.apply(spikes, response[..., : spikes.shape[0]])
+
+
+class _Spectral(torch.autograd.Function):
+    """The product of two spectra; its adjoint is two products, with one factor conjugated."""
+
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor, response: Tensor) -> Tensor:
+        time, depth = spikes.shape[0], response.shape[-1]
+        size = _fast_size(time + depth - 1)
+        spectrum = torch.fft.rfft(spikes, size, dim=0)  # (frequency, batch, pre)
+        kernel = torch.fft.rfft(response, size, dim=-1).permute(2, 0, 1).contiguous()  # (frequency, post, pre)
+        ctx.save_for_backward(spectrum, kernel)
+        ctx.sizes = time, depth, size
+        return torch.fft.irfft(spectrum @ kernel.transpose(1, 2), size, dim=0)[:time]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        spectrum, kernel = ctx.saved_tensors
+        time, depth, size = ctx.sizes
+        arrived = torch.fft.rfft(gradient, size, dim=0)  # (frequency, batch, post)
+        grad_spikes = grad_response = None
+        if ctx.needs_input_grad[0]:
+            grad_spikes = torch.fft.irfft(arrived @ kernel.conj(), size, dim=0)[:time]
+        if ctx.needs_input_grad[1]:
+            grad_kernel = (arrived.transpose(1, 2) @ spectrum.conj()).permute(1, 2, 0)
+            grad_response = torch.fft.irfft(grad_kernel, size, dim=-1)[..., :depth]
+        return grad_spikes, grad_response
 
 
 def _fast_size(least: int) -> int:
@@ -63,29 +89,72 @@ def _rest(size: int) -> int:
 
 def spectral_engine(delay: PointDelay, weight: Tensor, bias: Tensor | None) -> Engine | None:
     """Return an engine for a delay with many taps for each synapse; None where taps are few or shared."""
-    if delay.granularity != "synaptic":
+    if delay.granularity != "synaptic" or not delay.delays().numel():
         return None
-    taps = delay.kernel().taps(delay.delays())
-    return None if len(taps.index) <= WIDEST_TAPS else SpectralEngine(delay, taps, weight, bias)
+    taps = len(delay.kernel().taps(delay.delays().detach()[:1, :1]).index)  # as many for every delay
+    return None if taps <= TAPS_A_TRANSFORM else SpectralEngine(delay, taps, weight, bias)
 
 
 class SpectralEngine(Engine):
-    """Whole sequences by Fourier transforms, single steps by taps."""
+    """Whole sequences by Fourier transforms where these are cheaper than taps, single steps by taps."""
 
-    def __init__(self, delay: PointDelay, taps: Taps, weight: Tensor, bias: Tensor | None) -> None:
-        self.delay, self.taps, self.weight, self.bias = delay, taps, weight, bias
+    def __init__(self, delay: PointDelay, count: int, weight: Tensor, bias: Tensor | None) -> None:
+        self.delay, self.count, self.weight, self.bias = delay, count, weight, bias
+        self._taps: Taps | None = None
 
     def sequence(self, spikes: Tensor) -> Tensor:
-        dtype = torch.result_type(spikes, self.weight)
-        if dtype in (torch.float16, torch.bfloat16):  # transforms are for float32 and float64
-            return delayed_linear(spikes, self.weight, self.taps, self.bias)
+        time, dtype = spikes.shape[0], torch.result_type(spikes, self.weight)
+        window = self.delay.kernel().depth(0.0)
+        padded = _fast_size(time + min(window, time) - 1)
+        dear = self.count * time <= TAPS_A_TRANSFORM * padded
+        if dear or dtype in (torch.float16, torch.bfloat16):  # transforms are for float32 and float64
+            return delayed_linear(spikes, self.weight, self.taps(), self.bias)
         with torch.autocast(spikes.device.type, enabled=False):
-            response = self.delay.impulse_response(self.weight.to(dtype))
-            current = spectral_convolution(spikes.to(dtype), response.to(dtype))
+            response = early_response(self.delay.kernel(), self.delay.delays(), min(window, time))
+            current = spectral_convolution(spikes.to(dtype), (self.weight.unsqueeze(-1) * response).to(dtype))
         return current if self.bias is None else current + self.bias
 
+    def taps(self) -> Taps:
+        """List the taps, once a segment, with their gradient even if the segment begins without."""
+        if self._taps is None:
+            with torch.enable_grad():
+                self._taps = self.delay.kernel().taps(self.delay.delays())
+        return self._taps
+
     def tape(self) -> Stepper:
-        return LinearTape(self.taps, self.weight, self.bias, remember=self.remember)
+        return LinearTape(self.taps(), self.weight, self.bias, remember=self.remember)
 
     def rebind(self, tape: Any) -> None:
-        tape.rebind(self.taps, self.weight, self.bias)
+        tape.rebind(self.taps(), self.weight, self.bias)
+
+
+def early_response(kernel: Kernel, delays: Tensor, depth: int) -> Tensor:
+    """Write out the first steps of a windowed response; what is left out costs only its share of the sum.
+
+    Args:
+        kernel: with a window.
+        delays: (post, pre), steps.
+        depth: steps to return, at most the window.
+
+    Returns:
+        ``(post, pre, depth)``, equal to the first steps of ``kernel.response(delays)`` in value and gradient.
+    """
+    window = kernel.depth(0.0)
+    if not (isinstance(kernel, Gaussian) and kernel.normalize and window > 2 * depth):
+        return kernel.response(delays)[..., :depth]
+    bare = dataclasses.replace(kernel, normalize=False, window=depth)
+    return bare.response(delays) / (_gaussian_sum(kernel, delays, window) + NORMALIZE_EPSILON).unsqueeze(-1)
+
+
+def _gaussian_sum(kernel: Gaussian, delays: Tensor, window: int) -> Tensor:
+    """Sum exp(-u^2 / 2 std^2) over the window, row by row; the slope is known, so autograd keeps none of the terms."""
+    std = float(kernel.spread) + GAUSSIAN_FLOOR
+    exact = delays.detach()
+    total, slope = torch.empty_like(exact), torch.empty_like(exact)
+    tau = torch.arange(window, device=exact.device, dtype=exact.dtype)
+    for row, values in enumerate(exact):
+        u = tau - values.unsqueeze(-1)
+        height = torch.exp(u * u * (-0.5 / std**2))
+        total[row] = height.sum(-1)
+        slope[row] = (height * u).sum(-1) / std**2
+    return total + slope * (delays - exact)
