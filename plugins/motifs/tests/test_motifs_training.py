@@ -181,7 +181,7 @@ def test_pictures_draw_on_the_given_axes() -> None:
         motifs.plot_motif(memory.taps, 3, axes[0, 0]),
         motifs.plot_recall(run.spikes[:, 0], patterns[:, 0], 15, axes[0, 1]),
         motifs.plot_f1_over_time({"hebb": (run.spikes, patterns)}, 15, axes[1, 0]),
-        motifs.plot_sweep(points, axes[1, 1], label="delays D", log=True),
+        motifs.plot_sweep({"hebb": points, "again": points}, axes[1, 1], label="delays D", log=True),
     ]
     assert drawn == axes.flatten().tolist() and all(ax.get_xlabel() and ax.get_ylabel() for ax in drawn)
     plt.close(figure)

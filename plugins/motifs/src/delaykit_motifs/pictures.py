@@ -94,23 +94,26 @@ def plot_f1_over_time(
 
 
 def plot_sweep(
-    points: Sequence[Point], ax: Axes | None = None, *, label: str, title: str = "", log: bool = False
+    runs: Mapping[str, Sequence[Point]], ax: Axes | None = None, *, label: str, title: str = "", log: bool = False
 ) -> Axes:
     """Draw F1 over what was varied: the mean of all seeds as a line, each seed as a dot.
 
     Args:
-        points: from :func:`~delaykit_motifs.experiments.sweep`.
+        runs: name -> points from :func:`~delaykit_motifs.experiments.sweep`.
         ax: where to draw; None: a new figure.
         label: of the horizontal axis, with its unit.
         title: above.
         log: logarithmic horizontal axis.
     """
     ax = _axes(ax)
-    values = sorted({p.value for p in points})
-    means = [float(np.mean([p.f1 for p in points if p.value == value])) for value in values]
-    ax.plot(values, means, color=CATEGORIES[0], marker="o", markersize=4)
-    ax.scatter([p.value for p in points], [p.f1 for p in points], s=12, color=INK, alpha=0.5, zorder=3)
+    for k, (name, points) in enumerate(runs.items()):
+        values, color = sorted({p.value for p in points}), CATEGORIES[k % len(CATEGORIES)]
+        means = [float(np.mean([p.f1 for p in points if p.value == value])) for value in values]
+        ax.plot(values, means, color=color, linewidth=1.4, label=name)
+        ax.scatter([p.value for p in points], [p.f1 for p in points], s=14, color=color, zorder=3)
     ax.set(xlabel=label, ylabel="F1", ylim=(-0.03, 1.05), title=title)
+    if len(runs) > 1:
+        ax.legend()
     if log:
         ax.set_xscale("log")
     return ax
