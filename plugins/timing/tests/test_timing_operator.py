@@ -244,6 +244,24 @@ def test_a_grazing_spike_has_a_bounded_gradient(ratio: float, name: str) -> None
         assert math.isfinite(weight.grad.item()) and abs(weight.grad.item()) <= 1e7
 
 
+@pytest.mark.parametrize("name", ["torch", "cpu", "reference"])
+@pytest.mark.parametrize("delay", [0.0, 0.1])
+def test_the_slope_that_a_gradient_is_divided_by_has_a_floor(delay: float, name: str) -> None:
+    # dt/dw = -kappa(t) / S with S = I - threshold / tau_v, here 0.19 of threshold / tau_v
+    times, neurons = torch.tensor([[0.0]]).double(), torch.tensor([[0]])
+    given = torch.full((2, 1), delay, dtype=torch.float64) if delay else None  # either kernel
+    for floor, expected in ((1e-6, None), (0.5, 0.5)):
+        weight = torch.full((2, 1), 5.2, dtype=torch.float64, requires_grad=True)
+        with backend(name):
+            out = spike_times(times, neurons, weight, Dynamics(0.8, max_spikes=1, slope_floor=floor), given)
+            out.when.sum().backward()
+        t = float(out.when.detach()[0]) - delay
+        kappa = 0.8 * (math.exp(-t / 0.8) - math.exp(-t / 0.4))
+        share = 0.4 * 5.2 * math.exp(-t / 0.8) - 1
+        assert 0.1 < share < 0.3
+        assert weight.grad[0, 0].item() == pytest.approx(-kappa * 0.4 / (expected or share), rel=1e-9)
+
+
 def test_a_small_time_constant_in_a_long_window_does_not_overflow() -> None:
     # exp(t / tau_synapse) would be exp(4000)
     g = torch.Generator().manual_seed(0)
