@@ -15,6 +15,8 @@ from delaykit_delrec.config import DelRec
 from delaykit_delrec.precision import keep_exact
 from delaykit_delrec.rounding import stochastic, straight_through
 
+LARGEST_LOGIT = 10.0  # a learned spread this near to 0 or to twice sigma still has a gradient to come back by
+
 
 class DelRecDelay(PointDelay):
     """Hold the delays of one connection.
@@ -73,8 +75,10 @@ class DelRecDelay(PointDelay):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Clamp the delays into [0, max_delay]; a hybrid's offset gives way to its axonal part."""
+        """Clamp the delays into [0, max_delay] and logits into [-10, 10]; an offset gives way to its axonal part."""
         self.delay.clamp_(0.0, self.config.max_delay)
+        if self.spread_logit is not None:
+            self.spread_logit.clamp_(-LARGEST_LOGIT, LARGEST_LOGIT)
         if self.offset is not None:
             base = self.delay.reshape(self._shape).expand_as(self.offset)
             self.offset.clamp_(-base, self.config.max_delay - base)
