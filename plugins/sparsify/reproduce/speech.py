@@ -1,0 +1,204 @@
+"""Accuracy against the fraction of synapses kept, dynamic against static, on files in SHD's layout.
+
+    python plugins/sparsify/reproduce/speech.py --data FOLDER          # reduced: minutes to half an hour on one core
+    python plugins/sparsify/reproduce/speech.py --data FOLDER --full   # 700 channels, 300 neurons, 100 epochs
+
+A recurrent snnTorch layer with learned delays on both connections. *Dynamic*: zeros after each epoch, free regrowth.
+*Static*: one dense training, its weakest synapses removed at the end, not trained again. Test accuracy after the last
+pruning; no epoch and no setting is chosen by it. Results go to ``runs/sparsify``; what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib
+import snntorch as snn
+import torch
+from snntorch import surrogate
+from torch import Tensor, nn
+
+import delaykit as dk
+from delaykit import plotting
+from delaykit_lab.task import Frames, Splits
+from delaykit_lab.tasks.spike_files import SpikeFiles
+from delaykit_sparsify import DynamicSparsity, masks, turnover
+
+KEPT = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+REDUCED: dict[str, Any] = {
+    "channels": 70, "dt_ms": 20.0, "hidden": 64, "samples": 800, "test": 600, "epochs": 15, "batch": 50,
+}  # fmt: skip
+FULL: dict[str, Any] = {
+    "channels": 700, "dt_ms": 10.0, "hidden": 300, "samples": None, "test": None, "epochs": 100, "batch": 64,
+}  # fmt: skip
+
+
+class Net(nn.Module):
+    """Linear, recurrent leaky neurons, Linear; class scores summed over time."""
+
+    def __init__(self, channels: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(channels, hidden)
+        self.lif = snn.RLeaky(beta=0.7, linear_features=hidden, spike_grad=surrogate.atan(alpha=5.0))
+        self.readout = nn.Linear(hidden, classes)
+        nn.init.orthogonal_(self.lif.recurrent.weight, gain=0.5)
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        return self.readout(dk.rollout(self.lif, self.fc(spikes))[0]).sum(0)
+
+
+def build(setting: dict[str, Any], granularity: str, kept: float, classes: int, seed: int) -> Net:
+    """Make the network of one run; both connections have delays, and are pruned unless all is kept."""
+    torch.manual_seed(seed)
+    net = Net(setting["channels"], setting["hidden"], classes)
+    delay = dk.FreeDelay(granularity, max_delay=500 / setting["dt_ms"])  # type: ignore[arg-type]
+    parts = (delay,) if kept == 1 else (delay, DynamicSparsity(1 - kept))
+    rules = {"fc": dk.At(*parts, reset="manual", time_dim=0), "lif.recurrent": dk.At(*parts, reset="root")}
+    return dk.wrap_(net, rules)
+
+
+def batches(frames: Frames, size: int, generator: torch.Generator | None = None) -> list[Tensor]:
+    """Split the samples, in random order with a generator."""
+    order = torch.arange(len(frames)) if generator is None else torch.randperm(len(frames), generator=generator)
+    return list(order.split(size))
+
+
+@torch.no_grad()
+def accuracy(net: Net, frames: Frames) -> float:
+    """Return the fraction of samples classified right."""
+    right = 0
+    for index in batches(frames, 200):
+        spikes, labels = frames.batch(index)
+        right += int((net(spikes).argmax(1) == labels).sum())
+    return right / len(frames)
+
+
+def train(net: Net, splits: Splits, setting: dict[str, Any], seed: int, pruned: bool) -> dict[str, Any]:
+    """Train, prune after each epoch, and record validation accuracy and turnover."""
+    optimizer = torch.optim.Adam(dk.param_groups(net, lr=2e-3, delay_lr=5e-2))
+    dk.attach(optimizer, net)
+    generator = torch.Generator().manual_seed(seed)
+    curve, first = [], None
+    for epoch in range(setting["epochs"]):
+        for index in batches(splits.train, setting["batch"], generator):
+            spikes, labels = splits.train.batch(index)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(spikes), labels).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
+        if pruned:
+            dk.advance_(net, (epoch + 1) / setting["epochs"])
+            first = first or masks(net)
+        curve.append(accuracy(net, splits.validation))
+    changes = turnover(first, masks(net)) if first else {}
+    return {"curve": curve, "turnover": {name: vars(change) for name, change in changes.items()}}
+
+
+def run(
+    task: SpikeFiles, setting: dict[str, Any], granularity: str, kept: float, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Train once; a dense training gives the static results of every kept fraction, too."""
+    splits = task.splits(seed=0)
+    test = splits.test
+    if setting["test"] and setting["test"] < len(test):
+        test = test.subset(torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: setting["test"]])
+    net = build(setting, granularity, kept, task.classes, seed)
+    start = time.process_time()
+    record = train(net, splits, setting, seed, pruned=kept < 1)
+    record["cpu_s"] = round(time.process_time() - start, 1)
+    if kept < 1:
+        return {f"{granularity}/dynamic/{kept}/{seed}": {**record, "test": accuracy(net, test)}}
+    out = {f"{granularity}/dense/1.0/{seed}": {**record, "test": accuracy(net, test)}}
+    for fraction in KEPT[:-1]:
+        pruned, trained = copy.deepcopy(net), build(setting, granularity, fraction, task.classes, seed)
+        trained.load_state_dict(pruned.state_dict())
+        dk.advance_(trained, 1.0)
+        out[f"{granularity}/static/{fraction}/{seed}"] = {"test": accuracy(trained, test)}
+    return out
+
+
+def table(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Average over seeds."""
+    rows = []
+    for granularity in ("axonal", "synaptic"):
+        for kept in KEPT:
+            for kind in ("dynamic", "static", "dense"):
+                prefix = f"{granularity}/{kind}/{kept}/"
+                values = [r["test"] for key, r in sorted(results.items()) if key.startswith(prefix)]
+                if values:
+                    spread = stdev(values) if len(values) > 1 else 0.0
+                    rows.append(
+                        {
+                            "delays": granularity,
+                            "kept": kept,
+                            "kind": kind,
+                            "mean": mean(values),
+                            "sd": spread,
+                            "n": len(values),
+                        }
+                    )
+    return rows
+
+
+def picture(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Draw accuracy against the fraction kept."""
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plotting.style():
+        figure, ax = plt.subplots(figsize=(6.4, 4))
+        for colour, granularity in zip(plotting.CATEGORIES, ("axonal", "synaptic"), strict=False):
+            for kind, line in (("dynamic", "o-"), ("static", "s--")):
+                points = [r for r in rows if r["delays"] == granularity and r["kind"] in (kind, "dense")]
+                x, y = [r["kept"] for r in points], [100 * r["mean"] for r in points]
+                error = [100 * r["sd"] for r in points]
+                ax.errorbar(x, y, yerr=error, fmt=line, color=colour, label=f"{granularity} delays, {kind}", capsize=2)
+        ax.set(xscale="log", xlabel="fraction of synapses kept", ylabel="test accuracy (%)", title=title)
+        ax.set_xticks(KEPT, [f"{k:g}" for k in KEPT])
+        ax.axhline(5, color=plotting.GREY, linestyle=":", linewidth=1.4)
+        ax.legend(fontsize=9)
+        figure.savefig(path)
+
+
+def main() -> None:
+    """Run what is not there yet, and show the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="data", help="folder with *train*.h5 and *test*.h5")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/sparsify"))
+    arguments = parser.parse_args()
+    from tqdm import tqdm
+
+    if not Path(arguments.data).exists():
+        raise SystemExit(f"{arguments.data}: no such folder; pass --data with files in SHD's layout")
+    setting = FULL if arguments.full else REDUCED
+    if not arguments.full:
+        torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    name = "full" if arguments.full else "reduced"
+    path = arguments.out / f"speech_{name}.json"
+    results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
+    task = SpikeFiles(
+        arguments.data, dt_ms=setting["dt_ms"], channels=setting["channels"], limit=setting["samples"], validation=0.15
+    )
+    todo = [(s, g, k) for s in range(arguments.seeds) for g in ("axonal", "synaptic") for k in reversed(KEPT)]
+    for seed, granularity, kept in tqdm(todo):
+        if f"{granularity}/{'dense' if kept == 1 else 'dynamic'}/{kept}/{seed}" in results:
+            continue
+        results |= run(task, setting, granularity, kept, seed)
+        path.write_text(json.dumps({"setting": setting, "task": task.title(), "results": results}, indent=1))
+    rows = table(results)
+    picture(rows, f"{task.title()} ({name})", path.with_suffix(".png"))
+    for row in rows:
+        print("{delays:9} kept {kept:5} {kind:8} {mean:.3f} +- {sd:.3f} (n = {n})".format(**row))
+
+
+if __name__ == "__main__":
+    main()

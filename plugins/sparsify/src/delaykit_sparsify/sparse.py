@@ -1,0 +1,177 @@
+"""Sparse synapses with delays, for inference: what is kept is listed, what is not costs neither time nor memory.
+
+A connection is a list of arrivals, sorted by presynaptic neuron (the columns of a sparse matrix, one for each delay):
+
+    current[t, b, j] = sum over arrivals (i -> j, tau, value):  value spikes[t - tau, b, i]
+
+A spike visits the arrivals of its own neuron and nothing else, so the cost is spikes times kept synapses per neuron.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from delaykit.errors import ShapeError, TrainingError
+from delaykit.functional.backend import resolve
+from delaykit.functional.taps import Taps
+from delaykit_sparsify import cpu, portable  # noqa: F401 - register the operators that resolve() finds
+
+SMALL = 1 << 15  # numbers below fit into 16 bits
+
+
+class Arrivals(NamedTuple):
+    """The synapses of one connection.
+
+    Args:
+        first: ``(pre + 1,)``, int32: arrivals ``first[i] .. first[i + 1] - 1`` belong to presynaptic neuron i.
+        post: ``(arrival,)``, int16 or int32: the postsynaptic neuron.
+        tau: ``(arrival,)``, int16 or int32: the delay in steps, >= 0.
+        value: ``(arrival,)``: the weight that arrives.
+    """
+
+    first: Tensor
+    post: Tensor
+    tau: Tensor
+    value: Tensor
+
+    def depth(self) -> int:
+        """Return how many steps the response lasts: 1 + the largest delay. Host sync."""
+        return int(self.tau.max()) + 1 if len(self.tau) else 1
+
+    def nbytes(self) -> int:
+        """Count the bytes of all four lists."""
+        return sum(x.numel() * x.element_size() for x in self)
+
+
+def list_arrivals(post: Tensor, pre: Tensor, tau: Tensor, value: Tensor, inputs: int, outputs: int) -> Arrivals:
+    """Sort arrivals by presynaptic neuron, delay and postsynaptic neuron, in the smallest integers that fit.
+
+    Args:
+        post: ``(arrival,)``, integers, as the next two.
+        pre: presynaptic neurons.
+        tau: delays in steps.
+        value: ``(arrival,)``.
+        inputs: number of presynaptic neurons.
+        outputs: number of postsynaptic neurons.
+    """
+    order = torch.arange(len(pre), device=pre.device)
+    for key in (post, tau, pre):
+        order = order[key[order].argsort(stable=True)]
+    counts = torch.bincount(pre, minlength=inputs)
+    first = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(torch.int32)
+    longest = int(tau.max()) if len(tau) else 0
+
+    def small(x: Tensor, largest: int) -> Tensor:
+        return x[order].to(torch.int16 if largest < SMALL else torch.int32)
+
+    return Arrivals(first, small(post, outputs), small(tau, longest), value[order].contiguous())
+
+
+def arrivals_of_taps(weight: Tensor, taps: Taps) -> Arrivals:
+    """List the arrivals of a weight matrix behind the taps of any point delay.
+
+    Args:
+        weight: ``(post, pre)``.
+        taps: delays of a layer, of neurons or of synapses.
+
+    Example:
+        >>> from delaykit.kernels import Linear
+        >>> weight = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+        >>> arrivals_of_taps(weight, Linear().taps(torch.tensor([[1.0, 0.25]]))).value.tolist()
+        [2.0, 3.0, 1.0]
+    """
+    if taps.order:
+        return arrivals_of_response(weight.unsqueeze(-1) * taps.response(taps.depth()).to(weight))
+    strength = taps.value.to(weight) * weight
+    m, post, pre = strength.nonzero(as_tuple=True)
+    tau = taps.index.expand(-1, *weight.shape)[m, post, pre]
+    return list_arrivals(post, pre, tau, strength[m, post, pre], weight.shape[1], weight.shape[0])
+
+
+def arrivals_of_response(response: Tensor) -> Arrivals:
+    """List the arrivals of any impulse response ``(post, pre, depth)``."""
+    post, pre, tau = response.nonzero(as_tuple=True)
+    return list_arrivals(post, pre, tau, response[post, pre, tau], response.shape[1], response.shape[0])
+
+
+def dense_response(arrivals: Arrivals, outputs: int) -> Tensor:
+    """Write the impulse response out, ``(post, pre, depth)``: the inverse of :func:`arrivals_of_response`."""
+    first, post, tau, value = arrivals
+    inputs = len(first) - 1
+    pre = torch.repeat_interleave(torch.arange(inputs, device=first.device), first.diff().long())
+    out = value.new_zeros(outputs, inputs, arrivals.depth())
+    return out.index_put((post.long(), pre, tau.long()), value, accumulate=True)
+
+
+def sparse_filter(spikes: Tensor, arrivals: Arrivals, outputs: int, bias: Tensor | None = None) -> Tensor:
+    """Run a whole sequence through sparse synapses; inference only.
+
+    ``current[t, b, j] = sum over arrivals (i -> j, tau, value): value spikes[t - tau, b, i] + bias[j]``
+
+    Args:
+        spikes: ``(time, batch, pre)``.
+        arrivals: the synapses.
+        outputs: number of postsynaptic neurons.
+        bias: ``(post,)`` or None.
+
+    Returns:
+        Current ``(time, batch, post)``.
+
+    Raises:
+        ShapeError: the spikes do not fit the synapses.
+        TrainingError: the spikes want a gradient.
+
+    Example:
+        >>> weight = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+        >>> sparse_filter(torch.eye(2).view(2, 1, 2), arrivals_of_response(weight.unsqueeze(-1)), 2).tolist()
+        [[[2.0, 0.0]], [[0.0, 4.0]]]
+    """
+    check_inference("sparse_filter", spikes)
+    if spikes.dim() != 3 or spikes.shape[2] != len(arrivals.first) - 1:
+        expected = f"(time, batch, {len(arrivals.first) - 1})"
+        raise ShapeError("sparse_filter", f"spikes {tuple(spikes.shape)}", expected, "check the layer before it")
+    out = resolve("sparsify_filter", spikes.device)(spikes.detach().to(arrivals.value.dtype), *arrivals, outputs)
+    return out if bias is None else out + bias.detach()
+
+
+def check_inference(where: str, spikes: Tensor) -> None:
+    """Raise :class:`TrainingError` rather than cut a gradient silently."""
+    if torch.is_grad_enabled() and spikes.requires_grad:
+        fix = "run under torch.no_grad(); train the model that compact_ was called on a copy of"
+        raise TrainingError(where, "an input that wants a gradient", "inference: compact synapses do not learn", fix)
+
+
+class Ring:
+    """Step mode: currents that are still to come, ``(depth, batch, post)``; a spike is delivered when it happens.
+
+    Args:
+        arrivals: the synapses.
+        outputs: number of postsynaptic neurons.
+
+    Example:
+        >>> from delaykit.kernels import Linear
+        >>> ring = Ring(arrivals_of_taps(torch.ones(1, 1), Linear().taps(torch.tensor([[1.0]]))), 1)
+        >>> [ring.push(torch.tensor([[x]])).item() for x in (1.0, 0.0, 2.0)]
+        [0.0, 1.0, 0.0]
+    """
+
+    def __init__(self, arrivals: Arrivals, outputs: int) -> None:
+        self.arrivals, self.outputs, self.depth, self.slot = arrivals, outputs, arrivals.depth(), 0
+        self.currents: Tensor | None = None
+        self._deliver = resolve("sparsify_deliver", arrivals.value.device)
+
+    def push(self, spikes: Tensor) -> Tensor:
+        """Take the spikes of this step, ``(batch, pre)``, and give its current, ``(batch, post)``."""
+        x = spikes.detach().to(self.arrivals.value.dtype)
+        if self.currents is None:
+            with torch.inference_mode(False):
+                self.currents = x.new_zeros(self.depth, x.shape[0], self.outputs)
+        self._deliver(x, *self.arrivals, self.currents, self.slot)
+        now = self.currents[self.slot]
+        out = now.clone()
+        now.zero_()
+        self.slot = (self.slot + 1) % self.depth
+        return out
