@@ -100,12 +100,20 @@ def unwrap_(net: Net) -> Net:
     """Take everything back: the same modules and parameters, with their own classes; return ``net``.
 
     Raises:
-        ConfigError: ``net`` is not a wrapped model.
+        ConfigError: ``net`` is not a wrapped model, or its weights were given away.
     """
     wrapping = wrapping_of(net)
     if wrapping is None:
         raise ConfigError(
             "model", "a model that is not wrapped", "the model given to dk.wrap_", "unwrap the root, not a part of it"
+        )
+    gone = [
+        m.site.name for m in net.modules() if isinstance(m, Synapse) and m.delay is not None and m.delay.holds_weight
+    ]
+    if gone:
+        fix = "unwrap a copy that was made before"
+        raise ConfigError(
+            "unwrap_", f"compact connections ({', '.join(gone)})", "modules with weights of their own", fix
         )
     from delaykit.wrapping.retype import untype_
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -15,18 +14,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from delaykit import registry
 from delaykit.errors import CheckpointError, DelaykitError
-from delaykit.interfaces import ComponentConfig
-from delaykit.wrapping.apply import wrap_
+from delaykit.interfaces import Delay
+from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.controls import wrapped_sites
-from delaykit.wrapping.plan import SitePlan, is_wrapped
+from delaykit.wrapping.record import WRITTEN, is_record, plan_from, to_json
 from delaykit.wrapping.root import is_extra, wrapping_of
-from delaykit.wrapping.rules import At, Recurrent
-from delaykit.wrapping.state import POLICIES
 
 FORMAT = 1
-_WRITTEN = "a checkpoint written by dk.save"
 
 
 def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -45,13 +40,16 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
     wrapping = wrapping_of(net)
     if wrapping is None:
         raise CheckpointError("dk.save", "a model that is not wrapped", "the model given to dk.wrap_")
+    if any(isinstance(m, Delay) and m.holds_weight for m in net.modules()):
+        fix = "save before making it compact, load, and make it compact again"
+        raise CheckpointError("dk.save", "compact connections", "the components that the model was wrapped with", fix)
     aliases, tensors = _without_aliases({k: v for k, v in net.state_dict().items() if is_extra(k)})
     payload = save_tensors(tensors)
     entries = [entry for plan in wrapping.plans for entry in plan]
     meta = {
         "format": FORMAT,
         "writer": "delaykit",
-        "sites": [_site_json(entry) for entry in entries],
+        "sites": [to_json(entry) for entry in entries],
         "aliases": aliases,
         "sha256": hashlib.sha256(payload).hexdigest(),
     }
@@ -61,13 +59,14 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
     _write(base.with_name(base.name + ".json"), json.dumps(meta, indent=1).encode())
 
 
-def load(net: nn.Module, path: str | os.PathLike[str], example: Any = None) -> nn.Module:
+def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """Read what :func:`save` wrote into ``net``; a bare model is wrapped first, as it was when saved.
+
+    No example is needed: reset policies, time dimensions and streams are part of the checkpoint.
 
     Args:
         net: the same model, bare or wrapped with the same components.
         path: file name without ending.
-        example: as in :func:`delaykit.wrap_`, for a bare model; without it the saved reset policies are used.
 
     Returns:
         ``net``.
@@ -80,20 +79,16 @@ def load(net: nn.Module, path: str | os.PathLike[str], example: Any = None) -> n
     tensors = _read_tensors(base.with_name(base.name + ".safetensors"), meta["sha256"])
     for alias, key in meta["aliases"].items():
         if key not in tensors:
-            raise CheckpointError(str(base), f"{alias} as another name of {key}, which is not there", _WRITTEN)
+            raise CheckpointError(str(base), f"{alias} as another name of {key}, which is not there", WRITTEN)
         tensors[alias] = tensors[key]
     fresh = wrapping_of(net) is None
     try:
         if fresh:
-            unused = torch.Generator().manual_seed(
-                0
-            )  # initial values are overwritten: leave the global generator alone
-            wrap_(net, _rules(meta, tensors, base), example=example, generator=unused)
+            unused = torch.Generator().manual_seed(0)  # initial values are overwritten: leave the global one alone
+            wrap_(net, plan_from(net, meta["sites"], tensors, str(base)), generator=unused)
         _fill(net, tensors, base)
     except DelaykitError as error:
         if fresh and wrapping_of(net) is not None:
-            from delaykit.wrapping.apply import unwrap_
-
             unwrap_(net)
         if isinstance(error, CheckpointError):
             raise
@@ -101,54 +96,6 @@ def load(net: nn.Module, path: str | os.PathLike[str], example: Any = None) -> n
             str(base), f"a checkpoint that does not fit this model ({error})", "the model it was saved from"
         ) from error
     return net
-
-
-def _site_json(entry: SitePlan) -> dict[str, Any]:
-    components = [{"kind": c.kind, "name": c.name, "config": c.to_json()} for c in entry.configs]
-    out: dict[str, Any] = {"site": entry.site.name, "components": components}
-    out |= {"reset": entry.timing.policy, "time_dim": entry.timing.time_dim, "streams": entry.timing.streams}
-    if entry.recurrent is not None:
-        out["recurrent"] = {"neuron": entry.spot.path, "size": entry.site.pre, "bias": entry.recurrent.bias}
-    return out
-
-
-def _rules(meta: dict[str, Any], tensors: dict[str, Tensor], base: Path) -> dict[str, Any]:
-    rules: dict[str, Any] = {}
-    for site in meta["sites"]:
-        configs = [_config(c, base) for c in site["components"]]
-        if site.get("streams", 1) != 1:
-            fix = "wrap the model with dk.wrap_(net, rules, example=...) first, then load"
-            raise CheckpointError(
-                str(base), f"{site['site']!r}, a layer shared by several streams", "a wrapped model", fix
-            )
-        if "recurrent" in site:
-            new = site["recurrent"]
-            weight = _loop_weight(new["neuron"], new["size"], tensors, base)
-            rule: Recurrent | At = Recurrent(*configs, weight=weight, bias=new["bias"], reset=site["reset"])
-            rules[glob.escape(new["neuron"])] = rule
-        else:
-            rules[glob.escape(site["site"])] = At(*configs, reset=site["reset"], time_dim=site["time_dim"])
-    return rules
-
-
-def _loop_weight(neuron: str, size: int, tensors: dict[str, Tensor], base: Path) -> Tensor:
-    for key, value in tensors.items():
-        if key.startswith(f"{neuron}.dk.") and key.endswith("connection.weight") and value.shape == (size, size):
-            return value
-    found = f"a recurrent connection of {size} neurons on {neuron!r} without its weight"
-    raise CheckpointError(str(base), found, _WRITTEN)
-
-
-def _config(record: dict[str, Any], base: Path) -> ComponentConfig:
-    try:
-        config = registry.resolve(record["kind"], record["name"])
-    except DelaykitError as error:
-        raise CheckpointError(str(base), f"component {record['name']!r}: {error}", "an installed component") from error
-    try:
-        return config.from_json(record["config"])  # type: ignore[attr-defined]
-    except Exception as error:  # a plugin's config may raise anything on values it never wrote
-        found = f"component {record['name']!r} with a config it does not take ({type(error).__name__}: {error})"
-        raise CheckpointError(str(base), found, _WRITTEN) from error
 
 
 def _fill(net: nn.Module, tensors: dict[str, Tensor], base: Path) -> None:
@@ -206,37 +153,20 @@ def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise CheckpointError(str(path), "no such file", _WRITTEN) from None
+        raise CheckpointError(str(path), "no such file", WRITTEN) from None
     except (ValueError, OSError, RecursionError) as error:
-        raise CheckpointError(str(path), f"a file that is not JSON ({error})", _WRITTEN) from None
+        raise CheckpointError(str(path), f"a file that is not JSON ({error})", WRITTEN) from None
     version = meta.get("format") if isinstance(meta, dict) and meta.get("writer") == "delaykit" else None
     if type(version) is not int or version < 1:
-        raise CheckpointError(str(path), "JSON that delaykit did not write", _WRITTEN)
+        raise CheckpointError(str(path), "JSON that delaykit did not write", WRITTEN)
     if version > FORMAT:
         raise CheckpointError(str(path), f"format {version}", f"format {FORMAT} or older", "install a newer delaykit")
-    fits = _is(meta.get("sha256"), str) and _is(meta.get("aliases"), dict) and _is(meta.get("sites"), list)
-    fits = fits and all(_is(key, str) for key in meta["aliases"].values())
-    if not fits or not meta["sites"] or not all(_is_site(site) for site in meta["sites"]):
-        raise CheckpointError(str(path), "damaged entries", _WRITTEN)
+    kinds = {"sha256": str, "aliases": dict, "sites": list}
+    fits = all(isinstance(meta.get(key), kind) for key, kind in kinds.items())
+    fits = fits and all(isinstance(key, str) for key in meta["aliases"].values())
+    if not fits or not meta["sites"] or not all(is_record(site) for site in meta["sites"]):
+        raise CheckpointError(str(path), "damaged entries", WRITTEN)
     return meta
-
-
-def _is(value: Any, *kinds: type) -> bool:
-    return type(value) in kinds  # exactly: True is no size
-
-
-def _is_site(site: Any) -> bool:
-    """Check one entry to the last value: whatever is in a file came from somebody else."""
-    if not _is(site, dict) or not _is(site.get("site"), str) or not _is(site.get("components"), list):
-        return False
-    parts = site["components"]
-    fits = site.get("reset") in POLICIES and _is(site.get("time_dim"), int, type(None))
-    fits = fits and _is(site.get("streams", 1), int)
-    fits = fits and all(_is(c, dict) and _is(c.get("name"), str) and _is(c.get("config"), dict) for c in parts)
-    fits = fits and all(c.get("kind") in ("delay", "heterogeneity", "pruning") for c in parts)
-    new = site.get("recurrent", {"neuron": "", "size": 0, "bias": False})
-    fits = fits and _is(new, dict) and _is(new.get("neuron"), str)
-    return fits and _is(new.get("size"), int) and _is(new.get("bias"), bool)
 
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
@@ -257,6 +187,3 @@ def _write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     os.replace(part, path)
-
-
-__all__ = ["is_wrapped", "load", "save"]
