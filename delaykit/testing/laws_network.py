@@ -127,7 +127,7 @@ class NetworkLaws(Kit):
         fresh = tiny.build()
         if not _is_registered(self.config):  # dk.load finds a component by its registered name
             self.wrap_(tiny, fresh)
-        dk.load(fresh, tmp_path / "extras", example=self.example(tiny, fresh))
+        dk.load(fresh, tmp_path / "extras")
         require(len(wrapped_sites(fresh)) == len(wrapped_sites(net)), "dk.load wrapped other sites")
         require(all(map(torch.equal, tiny.run(fresh, spikes), tiny.run(net, spikes))), "the loaded net differs")
 

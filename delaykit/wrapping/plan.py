@@ -14,8 +14,6 @@ from delaykit.errors import DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.synapse import Synapse
 from delaykit.wrapping import survey, timing
-from delaykit.wrapping.retype import has_mixin
-from delaykit.wrapping.root import wrapping_of
 from delaykit.wrapping.rules import Recurrent, select
 from delaykit.wrapping.state import Timing
 from delaykit.wrapping.trace import Trace, run_example
@@ -157,28 +155,24 @@ def _plan_site(
 def _plan_recurrent(
     net: nn.Module, neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]
 ) -> SitePlan:
-    name = f"{neuron.path}.recurrent"
-    reason = neuron.recurrent_refusal
+    size = survey.neuron_size(neuron, rule, trace)
+    spot = loop_spot(neuron, size, spots)
+    decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
+    site = Site(spot.name, size, size, True, True, neuron.path, neuron.dt_ms)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule)
+
+
+def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
+    """Describe the recurrent connection that a neuron is about to get; refuse where it cannot have one."""
+    name, reason = ".".join(p for p in (neuron.path, "recurrent") if p), neuron.recurrent_refusal
     if not reason and any(s.name == name for s in spots):
         reason = f"it has a recurrent connection already: name it {name!r} in the rules"
     if not reason and neuron.style != "step":
         reason = "it runs whole sequences in one call"
     if reason:
         raise survey.refused(neuron.path, type(neuron.module).__name__, "a step neuron without recurrence", reason)
-    size = survey.neuron_size(neuron, rule, trace)
-    spot = Spot(
-        neuron.path,
-        "recurrent",
-        neuron.module,
-        size,
-        size,
-        recurrent=True,
-        owner=neuron.path,
-        carried=not neuron.follows,
-    )
-    decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
-    site = Site(name, size, size, True, True, neuron.path, neuron.dt_ms)
-    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule)
+    options = {"recurrent": True, "owner": neuron.path, "carried": not neuron.follows}
+    return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
 
 
 def _try_build(entry: SitePlan) -> None:
@@ -189,14 +183,3 @@ def _try_build(entry: SitePlan) -> None:
 def _short(config: ComponentConfig) -> str:
     kind = getattr(config, "granularity", "")
     return f"{type(config).__name__}({kind})" if kind else type(config).__name__
-
-
-def is_wrapped(module: nn.Module, slot: str = "") -> bool:
-    """Tell whether a connection has a synapse already."""
-    child = module._modules.get("dk")
-    if child is None:
-        return False
-    return True if not slot or isinstance(child, Synapse) else slot in child._modules
-
-
-__all__ = ["Plan", "SitePlan", "has_mixin", "is_wrapped", "plan", "wrapping_of"]
