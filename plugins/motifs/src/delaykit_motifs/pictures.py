@@ -67,7 +67,7 @@ def plot_recall(
     ax.axvspan(0, depth, color=GREY, alpha=0.2, linewidth=0, label="cue")
     ax.set(xlabel="time (steps)", ylabel="neuron", xlim=(0, len(found)), ylim=(-1, found.shape[1]))
     ax.grid(False)
-    ax.legend(loc="upper right", ncols=4, fontsize=8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, fontsize=9)
     return ax
 
 
