@@ -4,8 +4,8 @@ r"""Run a recurrent layer over a whole sequence: delayed recurrent connection an
     rec_t = mask (bias + sum_j sum_tau W_ij h_ij(tau) x_{t-tau,j})
     s_t, state_t = neuron(currents_t + rec_t, state_{t-1})          see :mod:`delaykit.functional.dynamics`
 
-Forward keeps spikes, membrane and for axonal delays the delayed spikes, O(time batch post); backward costs one product a
-step; the surrogate's derivative is taken after the loop, on the recorded membrane, and so do weight, bias, taps and the
+Forward keeps spikes, membrane and the delayed spikes, O(time batch post); backward costs one product a step; the
+surrogate's derivative is taken after the loop, on the recorded membrane, and so do weight, bias, taps and the
 neuron's numbers get their gradients. Reading the taps costs O(batch post m) a step, whatever the delays and the spread.
 """
 
@@ -23,6 +23,7 @@ from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional.backend import chosen
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.rollout_connection import Connection, connect
+from delaykit.functional.rollout_correlation import Inputs
 from delaykit.functional.rollout_delay import Sparse
 from delaykit.functional.rollout_neuron import BackwardNeuron, ForwardNeuron, pack
 from delaykit.functional.taps import Taps
@@ -50,6 +51,7 @@ def rollout(
     dynamics: LIFDynamics,
     state: RolloutState | None = None,
     recurrent_mask: Tensor | None = None,
+    connection: Connection | None = None,
 ) -> tuple[Tensor, Tensor, RolloutState]:
     r"""Run a leaky neuron with a delayed recurrent connection over a sequence.
 
@@ -65,6 +67,7 @@ def rollout(
         state: where to start; None for rest. Spikes before the last step are not part of it, so ``state.spikes`` is
             refused where there are delays.
         recurrent_mask: ``(batch, post)``, factor on the recurrent current (recurrent dropout, one mask a sequence).
+        connection: runs the recurrent connection in place of ``weight`` and ``taps``, which are then None.
 
     Returns:
         Spikes and membrane, both ``(time, batch, post)``, as the neuron's library returns them, and the final state.
@@ -105,7 +108,7 @@ def rollout(
     if not dynamics.synapse_state_decayed:  # the adjoint carries alpha i_t
         carried = parameters["synapse_decay"] * carried
     fit: Callable[[Tensor | None], Tensor | None] = lambda x: None if x is None else x.to(currents)  # noqa: E731
-    plan = _Plan(dynamics, 0 if sparse is None else sparse.order, _kernels_for(currents) is not None)
+    plan = _Plan(dynamics, 0 if sparse is None else sparse.order, _kernels_for(currents) is not None, connection)
     with torch.autocast(currents.device.type, enabled=False):
         spikes, membrane, current = _Rollout.apply(
             plan, currents, fit(weight), fit(bias), *(sparse[:2] if sparse else (None, None)), fit(recurrent_mask),
@@ -178,6 +181,7 @@ class _Plan(NamedTuple):
     dynamics: LIFDynamics
     order: int
     compiled: bool
+    connection: Connection | None = None
 
 
 class _Rollout(torch.autograd.Function):
@@ -215,7 +219,7 @@ class _Rollout(torch.autograd.Function):
     def backward(
         ctx: Any, grad_spikes: Tensor | None, grad_membrane: Tensor | None, grad_current: Tensor | None
     ) -> tuple[Any, ...]:
-        p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, delayed = ctx.saved_tensors
+        p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, kept = ctx.saved_tensors
         plan, needs, steps = ctx.plan, ctx.needs_input_grad, len(spikes)
         neuron = BackwardNeuron(
             plan.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first,
@@ -239,8 +243,8 @@ class _Rollout(torch.autograd.Function):
             flow = neuron.grad_drive if mask is None else neuron.grad_drive * mask
             grad_bias = flow.sum((0, 1)) if needs[3] else None
             if needs[2] or needs[5]:
-                x = torch.cat([spikes0.detach().unsqueeze(0), spikes[:-1]])
-                grad_weight, grad_value = connection.gradients(x, delayed, flow, (needs[2], needs[5]))
+                x = Inputs(spikes0.detach(), spikes)
+                grad_weight, grad_value = connection.gradients(x, kept, flow, (needs[2], needs[5]))
         return (
             None, neuron.grad_drive, grad_weight, grad_bias, None, grad_value, None,
             None if back is None else back.clone(), neuron.gi, neuron.gv,
@@ -252,7 +256,7 @@ def _connection(
     plan: _Plan, steps: int, weight: Tensor | None, index: Tensor | None, value: Tensor | None
 ) -> Connection | None:
     if weight is None:
-        return None
+        return plan.connection
     taps = None if index is None or value is None else Sparse(index, value.detach(), plan.order)
     return connect(weight.detach(), taps, steps, plan.compiled)
 

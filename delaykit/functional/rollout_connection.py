@@ -19,7 +19,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from delaykit.functional.rollout_correlation import correlate_lines, correlate_synapses, weight_gradient
+from delaykit.functional.rollout_correlation import (
+    Inputs,
+    correlate_lines,
+    recurrent_correlation,
+    recurrent_weight_gradient,
+    weight_gradient,
+)
 from delaykit.functional.rollout_delay import Delivery, LineReader, Sparse, SynapseReader
 from delaykit.functional.rollout_kernels import sparse_product
 
@@ -72,12 +78,12 @@ class Connection(ABC):
 
     @abstractmethod
     def gradients(
-        self, x: Tensor, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
+        self, x: Inputs, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients of weight and tap values, once.
 
         Args:
-            x: all inputs ``(time, batch, pre)``.
+            x: all inputs, ``(time, batch, pre)``.
             delayed: what the forward connection kept as :attr:`delayed`.
             g: all gradients of the current, ``(time, batch, post)``.
             want: which of the two is needed.
@@ -100,9 +106,9 @@ class Bare(Connection):
         return torch.mm(g, self.weight, out=self.out)
 
     def gradients(
-        self, x: Tensor, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
+        self, x: Inputs, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        return (weight_gradient(g, x, self.compiled) if want[0] else None), None
+        return (recurrent_weight_gradient(g, x, self.compiled) if want[0] else None), None
 
 
 class Axonal(Connection):
@@ -128,10 +134,12 @@ class Axonal(Connection):
         return self.reader.read(t)
 
     def gradients(
-        self, x: Tensor, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
+        self, x: Inputs, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         grad_weight = weight_gradient(g, delayed, self.compiled) if want[0] and delayed is not None else None
-        grad_value = correlate_lines(x, self.arrived[: len(x)], self.taps, self.compiled) if want[1] else None
+        grad_value = None
+        if want[1]:
+            grad_value = recurrent_correlation(False, x, self.arrived[: len(g)], self.taps, self.compiled)
         return grad_weight, grad_value
 
 
@@ -161,13 +169,14 @@ class Dendritic(Connection):
         return torch.mm(self.product_gradient[t], self.weight, out=self.out)
 
     def gradients(
-        self, x: Tensor, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
+        self, x: Inputs, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        grad_weight = weight_gradient(self.product_gradient, x, self.compiled) if want[0] else None
+        grad_weight = recurrent_weight_gradient(self.product_gradient, x, self.compiled) if want[0] else None
         grad_value = None
         if want[1]:
-            product = torch.nn.functional.linear(x, self.weight)
-            grad_value = correlate_lines(product, self.current_gradient[: len(x)], self.taps, self.compiled)
+            joined = torch.cat([x.start.unsqueeze(0), x.spikes[:-1]])
+            product = torch.nn.functional.linear(joined, self.weight)
+            grad_value = correlate_lines(product, self.current_gradient[: len(g)], self.taps, self.compiled)
         return grad_weight, grad_value
 
 
@@ -198,11 +207,11 @@ class Synaptic(Connection):
         return self.reader.read(t)
 
     def gradients(
-        self, x: Tensor, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
+        self, x: Inputs, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         if not any(want):
             return None, None
-        correlation = correlate_synapses(x, self.current_gradient[: len(x)], self.taps, self.compiled)
+        correlation = recurrent_correlation(True, x, self.current_gradient[: len(g)], self.taps, self.compiled)
         grad_weight = (correlation * self.taps.value).sum(0).to(self.weight.dtype) if want[0] else None
         return grad_weight, (correlation * self.weight if want[1] else None)
 

@@ -29,16 +29,18 @@ class Delivery:
 
     def __init__(self, taps: Sparse, out: Tensor, compiled: bool) -> None:
         steps, batch, neurons = out.shape
-        index, value = taps.index.flatten(1), taps.value.flatten(1)
-        late = index >= steps
-        self.index, self.value = index.masked_fill(late, 0), value.masked_fill(late, 0.0)
+        index, value = taps.index.flatten(1).t(), taps.value.flatten(1).t()
+        value = value.masked_fill(index >= steps, 0.0)
+        front = (value == 0).to(torch.uint8).sort(stable=True, dim=1).indices  # taps in use come first
+        self.value, self.used = value.gather(1, front), (value != 0).sum(1)
+        self.index = index.gather(1, front).masked_fill_(self.value == 0, 0)
         self.slots = int(self.index.max()) + 1
         self.pending = value.new_zeros(batch, self.slots, neurons)
         self.sums = value.new_zeros(taps.order, batch, neurons)
         self.out, self.compiled = out, compiled
         self.neuron = torch.arange(neurons, device=index.device)
         if compiled:
-            arrays = self.index, self.value, self.pending, self.sums
+            arrays = self.index, self.value, self.used, self.pending, self.sums
             self.arrays = [x.numpy() for x in arrays]
 
     def __call__(self, t: int, x: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ class Delivery:
         if self.compiled:
             deliver(x.numpy(), slot, *self.arrays, out.numpy())
             return out
-        for index, value in zip(self.index, self.value, strict=True):
+        for index, value in zip(self.index.t(), self.value.t(), strict=True):
             self.pending[:, (slot + index) % self.slots, self.neuron] += value * x
         now = self.pending[:, slot]
         for total in self.sums:

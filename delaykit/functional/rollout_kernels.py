@@ -85,10 +85,10 @@ def sparse_weight_gradient(g, x, out):
 
 
 @compiled()
-def deliver(x, slot, index, value, pending, sums, out):
+def deliver(x, slot, index, value, used_taps, pending, sums, out):
     """Add x to the steps at which its taps let it arrive, and move what arrives now from ``pending`` to ``out``."""
     batch, neurons = x.shape
-    slots, taps = pending.shape[1], len(index)
+    slots = pending.shape[1]
     named = np.empty(neurons + 1, np.int64)
     for b in range(batch):
         row, used = x[b], 0
@@ -97,10 +97,9 @@ def deliver(x, slot, index, value, pending, sums, out):
             used += row[n] != 0
         for e in range(used):
             n = named[e]
-            for m in range(taps):
-                if value[m, n] != 0:
-                    at = slot + index[m, n]
-                    pending[b, at - slots if at >= slots else at, n] += value[m, n] * row[n]
+            for m in range(used_taps[n]):
+                at = slot + index[n, m]
+                pending[b, at - slots if at >= slots else at, n] += value[n, m] * row[n]
         now, target = pending[b, slot], out[b]
         if len(sums) > 0:  # two running sums, in float64: no drift
             first, second = sums[0, b], sums[1, b]
@@ -136,64 +135,50 @@ def turn(x, out):
 
 
 @compiled()
-def unroll(history, summed, out):
-    """Write ``(time, neuron, batch)`` as ``(neuron, time batch)``; ``summed``: twice summed from the end."""
-    neurons, batch = history.shape[1], history.shape[2]
-    steps = out.shape[1] // batch
+def list_events(x):
+    """List what is not zero in x ``(row, neuron)``: row and number, of n from ``first[n]`` to ``first[n + 1]``."""
+    rows, neurons = x.shape
+    first = np.zeros(neurons + 1, np.int64)
+    for r in range(rows):
+        row = x[r]
+        for n in range(neurons):
+            first[n + 1] += row[n] != 0
     for n in range(neurons):
-        row = out[n]
+        first[n + 1] += first[n]
+    place, size, end = np.empty(first[-1], np.int32), np.empty(first[-1], x.dtype), first.copy()
+    for r in range(rows):
+        row = x[r]
+        for n in range(neurons):
+            if row[n] != 0:
+                place[end[n]], size[end[n]] = r, row[n]
+                end[n] += 1
+    return first, place, size
+
+
+@compiled()
+def correlate(first, place, size, late, g, summed, index, paired, out):
+    """Add ``sum_t x[t - late - index[i, j, m], j] g[t, i]`` to ``out[i, j, m]``, or ``x[..., i]`` where ``paired``.
+
+    x ``(time, batch, neuron)`` comes as its events, g is ``(time, neuron, batch)``; ``summed``: twice, from the end.
+    """
+    rows, columns, taps = index.shape
+    steps, batch = len(g), g.shape[2]
+    row = np.empty(steps * batch, out.dtype)
+    for i in range(rows):
         for t in range(steps):
+            now = g[t, i]
             for b in range(batch):
-                row[t * batch + b] = history[t, n, b]
+                row[t * batch + b] = now[b]
         if summed:
             for _ in range(2):
                 for at in range((steps - 1) * batch - 1, -1, -1):
                     row[at] += row[at + batch]
-
-
-@compiled()
-def correlate_sparse(x, g, batch, index, out):
-    """Add ``sum_t x[t b, n] g[n, (t + index[m, n]) b]`` to ``out[m, n]``; False, and nothing done, where x is dense."""
-    rows, neurons = x.shape
-    used = 0
-    for r in range(rows):
-        row = x[r]
-        for n in range(neurons):
-            used += row[n] != 0
-    if used > MOST * x.size:
-        return False
-    named, count = np.empty((neurons, rows + 1), np.int32), np.zeros(neurons, np.int64)
-    for r in range(rows):
-        row = x[r]
-        for n in range(neurons):
-            named[n, count[n]] = r
-            count[n] += row[n] != 0
-    for n in range(neurons):
-        for e in range(count[n]):
-            r = named[n, e]
-            for m in range(len(index)):
-                at = r + index[m, n] * batch
-                if at < rows:
-                    out[m, n] += x[r, n] * g[n, at]
-    return True
-
-
-@compiled(fastmath=("contract", "reassoc"))
-def correlate(x, g, batch, index, paired, out):
-    """out[i, j, m] = sum_t x[j, t - index[i, j, m]] g[i, t], or x[i, ...] where ``paired``; equal lags once."""
-    rows, columns, taps = index.shape
-    for i in range(rows):
         for j in range(columns):
+            n = i if paired else j
             for m in range(taps):
-                known = -1
-                for earlier in range(m):
-                    if index[i, j, earlier] == index[i, j, m]:
-                        known = earlier
-                if known >= 0:
-                    out[i, j, m] = out[i, j, known]
-                    continue
-                lag, total = index[i, j, m] * batch, x.dtype.type(0)
-                past, now = x[i if paired else j, : max(0, x.shape[1] - lag)], g[i, lag:]
-                for at in range(len(past)):
-                    total += past[at] * now[at]
+                lag, total = (index[i, j, m] + late) * batch, out[i, j, m]
+                for e in range(first[n], first[n + 1]):
+                    if place[e] + lag >= steps * batch:
+                        break
+                    total += size[e] * row[place[e] + lag]
                 out[i, j, m] = total

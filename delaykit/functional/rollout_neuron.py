@@ -66,22 +66,19 @@ def fire(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
     return neuron.surrogate(shifted).detach().to(shifted.dtype)
 
 
-SLOPE_NUMBERS = 1 << 17  # at a time, which keeps the surrogate's temporaries in the cache
-
-
 def slope(neuron: LIFDynamics, u: Tensor, threshold: Tensor) -> Tensor:
-    """Derivative of the elementwise surrogate at every step; zero where it has none."""
-    out = torch.zeros_like(u)
+    """Derivative of the elementwise surrogate; zero where it has none."""
     if neuron.surrogate is None:
-        return out
-    steps = max(1, SLOPE_NUMBERS // max(1, u[0].numel()))
-    for part, target in zip(u.split(steps), out.split(steps), strict=True):
-        shifted = (part - threshold).detach().requires_grad_()
-        with torch.enable_grad():
-            spikes = neuron.surrogate(shifted)
-        if spikes.requires_grad:
-            target.copy_(torch.autograd.grad(spikes, shifted, torch.ones_like(spikes))[0])
-    return out
+        return torch.zeros_like(u)
+    shifted = (u - threshold).detach().requires_grad_()
+    with torch.enable_grad():
+        spikes = neuron.surrogate(shifted)
+    if not spikes.requires_grad:
+        return torch.zeros_like(u)
+    return torch.autograd.grad(spikes, shifted, torch.ones_like(spikes))[0].to(u.dtype).contiguous()
+
+
+SLOPE_NUMBERS = 1 << 17  # slopes at a time: few calls of the surrogate, and temporaries that stay in the cache
 
 
 def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
@@ -175,7 +172,7 @@ class BackwardNeuron:
         self.scales = dataclasses.astuple(self.switches)
         self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
         self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
-        self.slope = slope(neuron, u, p[THRESHOLD])
+        self.part = max(1, SLOPE_NUMBERS // max(1, start.numel()))  # steps
         self.first_r, self.later_r = first_reset, self._later_resets()
         self.gv, self.gs = torch.zeros_like(start), torch.zeros_like(start)
         self.gi = torch.zeros_like(start)
@@ -202,11 +199,14 @@ class BackwardNeuron:
 
     def step(self, t: int, back: Tensor | None) -> Tensor:
         """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(batch, post)``."""
+        row = t % self.part
+        if t == len(self.u) - 1 or row == self.part - 1:
+            self.slope = slope(self.neuron, self.u[t - row : t + 1], self.p[THRESHOLD])
         if self.compiled:
-            a, scales = self.a, self.scales
+            a, steep = self.a, self.slope[row].numpy()
             adjoint(
-                t, a["grad_spikes"], a["grad_membrane"], a["slope"], a["spikes"], a["later_r"], a["first_r"],
-                a["u"], a["membrane"], a["start"], a["p"], scales, self.neuron.synapse_decay is not None,
+                t, a["grad_spikes"], a["grad_membrane"], steep, a["spikes"], a["later_r"], a["first_r"],
+                a["u"], a["membrane"], a["start"], a["p"], self.scales, self.neuron.synapse_decay is not None,
                 a["gv"] if back is None else back.numpy(), back is not None, a["gv"], a["gi"], a["gs"], a["grad_drive"],
                 a["into_sum"], a["into_membrane"], a["into_spike"], self.record,
             )  # fmt: skip
@@ -225,7 +225,7 @@ class BackwardNeuron:
             ds = ds + back
         if w.through_now:
             ds = ds - (p[SUBTRACT_NOW] + w.zero_now * (self.u[t] - p[RESET_VALUE])) * dv
-        into_spike = ds * self.slope[t]
+        into_spike = ds * self.slope[t % self.part]
         du = dv * (1 - w.zero_now * (self.spikes[t] - early)) + into_spike
         dw = du * (1 - w.wipe * early)
         if w.through_old:

@@ -80,7 +80,7 @@ def adjoint(t, grad_spikes, grad_membrane, slope, spikes, r, first_r, u, membran
     ds, dv, du, dw = np.empty_like(gv[0]), np.empty_like(gv[0]), np.empty_like(gv[0]), np.empty_like(gv[0])
     for b in range(batch):
         early = r[t - 1, b] if t > 0 and r.shape[0] > 0 else first_r[b]
-        fired, before, steep = spikes[t, b], u[t, b], slope[t, b]
+        fired, before, steep = spikes[t, b], u[t, b], slope[b]
         old = membrane[t - 1, b] if t > 0 else start[b]
         from_spikes, later = grad_spikes[t, b], gv[b]
         from_membrane = grad_membrane[min(t, grad_membrane.shape[0] - 1), b]  # a single step of zeros if absent
