@@ -1,0 +1,1 @@
+"""Networks, variants and records that the scripts beside this folder share."""

@@ -1,0 +1,86 @@
+"""What is compared: the same network with and without recurrence and delays, at equal numbers of parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+import delaykit as dk
+from common.networks import Net, Shape
+from delaykit_delrec import DCLS, DelRec
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One kind of network.
+
+    Args:
+        name: for tables and files.
+        recurrent: whether the recurrent layers keep their recurrent connection.
+        control: ``DelRec``'s control for it; None: left bare.
+        forward: whether the feed-forward connections get DCLS delays.
+    """
+
+    name: str
+    recurrent: bool
+    control: str | None = None
+    forward: bool = False
+
+
+VARIANTS = (
+    Variant("no recurrence", recurrent=False),
+    Variant("recurrence, no delays", recurrent=True),
+    Variant("frozen random delays", recurrent=True, control="frozen"),
+    Variant("learned delays", recurrent=True, control="learned"),
+    Variant("feed-forward delays", recurrent=False, forward=True),
+    Variant("both", recurrent=True, control="learned", forward=True),
+)
+
+
+def make(variant: Variant, channels: int, classes: int, shape: Shape, delrec: DelRec, dcls: DCLS, seed: int) -> Net:
+    """Build and wrap one network; weights and delays come from the seed."""
+    torch.manual_seed(seed)
+    recurrent = tuple(variant.recurrent and wanted for wanted in shape.recurrent)
+    net = Net(channels, classes, dataclasses.replace(shape, recurrent=recurrent))
+    rules: dict[str, dk.At] = {}
+    for k, layer in enumerate(net.layers):
+        if variant.control and layer.recurrent is not None:
+            config = dataclasses.replace(delrec, control=variant.control)
+            rules[f"layers.{k}.recurrent"] = dk.At(config, reset="manual")
+        if variant.forward:
+            rules[f"layers.{k}.fc"] = dk.At(dcls, time_dim=0, reset="manual")
+    if rules:
+        generator = torch.Generator().manual_seed(seed)
+        dk.wrap_(net, rules, example=lambda: call_connections(net, channels), generator=generator)
+    return net
+
+
+def call_connections(net: Net, channels: int) -> None:
+    """Call every connection once: the fused layers read the recurrent weights, which no plan could see."""
+    net(torch.zeros(5, 2, channels))
+    for layer in net.layers:
+        if layer.recurrent is not None:
+            layer.recurrent(torch.zeros(2, layer.recurrent.in_features))
+
+
+def count(net: Net) -> int:
+    """Count weights, biases and delays, trained or frozen."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def at_equal_size(build: Callable[[Shape], Net], shape: Shape, numbers: int) -> tuple[Net, Shape]:
+    """Scale all hidden widths by one factor until the network has about ``numbers`` parameters."""
+    best: tuple[int, Net, Shape] | None = None
+    for percent in range(20, 401, 2):
+        widths = tuple(max(2, round(width * percent / 100)) for width in shape.widths)
+        trial = dataclasses.replace(shape, widths=widths)
+        net = build(trial)
+        distance = abs(count(net) - numbers)
+        if best is not None and distance > best[0] and count(net) > numbers:
+            break
+        if best is None or distance < best[0]:
+            best = distance, net, trial
+    assert best is not None
+    return best[1], best[2]

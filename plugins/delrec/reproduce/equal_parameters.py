@@ -1,0 +1,205 @@
+"""Learned recurrent delays against every control, at equal numbers of parameters.
+
+    python plugins/delrec/reproduce/equal_parameters.py                       # vowels, a labelled reduction
+    python plugins/delrec/reproduce/equal_parameters.py --task speech --data FOLDER
+    python plugins/delrec/reproduce/equal_parameters.py --task shd --data FOLDER --full
+    python plugins/delrec/reproduce/equal_parameters.py --task ssc --data FOLDER --full
+    python plugins/delrec/reproduce/equal_parameters.py --task psmnist --data FOLDER --full
+
+Every finished run is recorded under runs/ and not repeated; an interrupted one resumes at its last epoch. Choices are
+made on validation data; the test set is scored once, at the end, at real and at whole delays. Without --full the nets,
+the epochs and the training set are smaller than the paper's, and the table says so. Data that are not the published
+SHD or SSC files must be called ``speech``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+from common.networks import Net, Shape
+from common.records import remembered, table
+from common.variants import VARIANTS, Variant, at_equal_size, count, make
+from torch.nn import functional
+from tqdm import tqdm
+
+import delaykit as dk
+from delaykit.plotting import accuracies, style
+from delaykit_delrec import DCLS, RECIPES, DelRec, Recipe
+from delaykit_lab.runner import accuracy, predict
+from delaykit_lab.task import Frames, Splits
+from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
+from delaykit_lab.tasks.mnist import MNIST
+from delaykit_lab.tasks.spike_files import SpikeFiles
+
+SPEECH = Shape((64,), (True,), tau=2.0, alpha=5.0, normalize=True, readout="leaky")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One task: its reduction or the paper's configuration."""
+
+    shape: Shape
+    recipe: Recipe
+    delrec: DelRec
+    dcls: DCLS
+    epochs: int
+    batch_size: int
+
+
+def plan_of(task: str, full: bool) -> Plan:
+    """Return the paper's configuration (specification table) or its reduction."""
+    recipe = RECIPES[task if task in RECIPES else "shd"]
+    half_normal = DelRec(max_delay=60, init="half-normal", scale=12.0)
+    uniform = DelRec(max_delay=40, init="uniform", low=10.0, high=30.0, dropout=0.2)
+    if full and task == "shd":
+        shape = Shape((256, 256), (False, True), 1.05, True, 5.0, True, 0.4, "leaky")
+        return Plan(shape, recipe, uniform, DCLS(25), recipe.epochs, recipe.batch_size)
+    if full and task == "ssc":
+        delrec = dataclasses.replace(half_normal, learn_spread=True, dropout=0.3)
+        shape = Shape((256,) * 3, (True,) * 3, dropout=0.1)
+        return Plan(shape, recipe, delrec, DCLS(31), recipe.epochs, recipe.batch_size)
+    if full and task == "psmnist":
+        delrec = dataclasses.replace(half_normal, learn_spread=True, dropout=0.2)
+        shape = Shape((64, 212, 212), (True,) * 3, dropout=0.1, scale=1 / 255)
+        return Plan(shape, recipe, delrec, DCLS(31), recipe.epochs, recipe.batch_size)
+    small = DelRec(max_delay=25, init="half-normal", scale=8.0, sigma=5.0)
+    shape = dataclasses.replace(SPEECH, widths=(32,) if task == "vowels" else (64,))
+    if task == "psmnist":
+        shape = Shape((48,), (True,), scale=1 / 255)
+    epochs, batch_size = {"vowels": (40, 32), "speech": (12, 64), "shd": (12, 64), "ssc": (12, 64)}.get(task, (4, 64))
+    return Plan(shape, recipe, small, DCLS(15, sigma=5.0), epochs, batch_size)
+
+
+def data_of(task: str, folder: str | None, full: bool, seed: int) -> Splits:
+    """Read one task."""
+    if task == "vowels":
+        return JapaneseVowels().splits(seed)
+    if task == "psmnist":
+        images = MNIST(path=folder, validation=0.17, limit=None if full else 2000).images(seed)
+        order = torch.randperm(images.train.values.shape[1], generator=torch.Generator().manual_seed(0))
+
+        def scan(part) -> Frames:
+            pixels = (part.values[:, order] * 255).round().to(torch.uint8)
+            return Frames(pixels.T.unsqueeze(-1).contiguous(), part.labels)
+
+        return Splits(scan(images.train), scan(images.validation), scan(images.test))
+    if folder is None:
+        raise SystemExit(f"--task {task} needs --data FOLDER with the spike files")
+    options = {"shd": (10.0, 1000.0), "ssc": (5.6, 1400.0), "speech": (10.0, 1000.0)}[task]
+    dt_ms, duration = options if full else (20.0, 1000.0)
+    limit = None if full else 1500
+    return SpikeFiles(folder, dt_ms=dt_ms, duration_ms=duration, limit=limit).splits(seed)
+
+
+def blend(spikes: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Augment as the SHD recipe does: a third clean, a third with shifted channels, a third same-class blends."""
+    kind = torch.randint(3, (len(labels),), generator=generator)
+    out = spikes.clone()
+    shift = torch.randint(-20, 21, (len(labels),), generator=generator)  # 100 of 700 channels are 20 of 140
+    for k in range(len(labels)):
+        if kind[k] == 1:
+            out[:, k] = spikes[:, k].roll(int(shift[k]), -1)
+        elif kind[k] == 2:
+            partners = (labels == labels[k]).nonzero()[:, 0]
+            partner = partners[torch.randint(len(partners), (1,), generator=generator)]
+            take = torch.rand(spikes.shape[0], 1, generator=generator) < 0.5
+            out[:, k] = torch.where(take, spikes[:, k], spikes[:, int(partner)])
+    return out
+
+
+def train(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, augment: bool, label: str) -> dict[str, float]:
+    """Train one network and score it once on the test set."""
+    wrapped = any(isinstance(m, dk.PointDelay) for m in net.modules())
+    if wrapped:
+        optimizer = plan.recipe.make_optimizer(net)
+    else:
+        lr = plan.recipe.peak_lr or plan.recipe.lr
+        kind = getattr(torch.optim, plan.recipe.optimizer)
+        groups = [{"params": list(net.parameters()), "weight_decay": plan.recipe.weight_decay}, {"params": []}]
+        optimizer = kind(groups, lr=lr)
+    scheduler = plan.recipe.make_scheduler(optimizer, plan.epochs)
+    generator, start = torch.Generator().manual_seed(seed), 0
+    if state.exists():
+        saved = torch.load(state, weights_only=True)
+        net.load_state_dict(saved["net"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        generator.set_state(saved["generator"])
+        start = saved["epoch"]
+    for epoch in tqdm(range(start, plan.epochs), desc=label, leave=False, mininterval=5):
+        net.train()
+        for index in torch.randperm(len(splits.train), generator=generator).split(plan.batch_size):
+            spikes, labels = splits.train.batch(index)
+            loss = functional.cross_entropy(net(blend(spikes, labels, generator) if augment else spikes), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+        scheduler.step()
+        if wrapped:
+            dk.advance_(net, (epoch + 1) / plan.epochs)
+        saved = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        state.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(saved | {"generator": generator.get_state(), "epoch": epoch + 1}, state)
+    result = {"validation": accuracy(predict(net, splits.validation), splits.validation), "parameters": count(net)}
+    result["test"] = result["whole"] = accuracy(predict(net, splits.test), splits.test)
+    if wrapped:
+        with dk.discretized(net):
+            result["whole"] = accuracy(predict(net, splits.test), splits.test)
+    state.unlink(missing_ok=True)
+    return result
+
+
+def main() -> None:
+    """Run what is missing, then write the table and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="vowels", choices=["vowels", "speech", "shd", "ssc", "psmnist"])
+    parser.add_argument("--data", help="folder with the data; the vowels need none")
+    parser.add_argument("--full", action="store_true", help="the paper's configuration (hours to days)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    torch.set_num_threads(1 if not args.full else torch.get_num_threads())
+    plan = plan_of(args.task, args.full)
+    plan = dataclasses.replace(plan, epochs=args.epochs or plan.epochs)
+    kind = "paper configuration" if args.full else f"reduction: {plan.shape.widths} neurons, {plan.epochs} epochs"
+    folder = args.out / f"delrec_{args.task}{'_full' if args.full else ''}"
+    rows: dict[str, list[dict]] = {variant.name: [] for variant in VARIANTS}
+    for seed in range(args.seeds):
+        splits = data_of(args.task, args.data, args.full, seed)
+        channels, classes = splits.train.spikes.shape[-1], int(splits.train.labels.max()) + 1
+
+        def build(variant: Variant, shape: Shape, channels=channels, classes=classes, seed=seed) -> Net:
+            return make(variant, channels, classes, shape, plan.delrec, plan.dcls, seed)
+
+        numbers = count(build(VARIANTS[3], plan.shape))
+        for variant in VARIANTS:
+            net, shape = at_equal_size(lambda s, v=variant: build(v, s), plan.shape, numbers)
+            net = build(variant, shape)
+            settings = {"plan": repr(plan), "variant": variant.name, "seed": seed, "shape": repr(shape)}
+            stem = f"{variant.name.replace(' ', '_').replace(',', '')}_{seed}"
+
+            def run(net=net, splits=splits, seed=seed, variant=variant, stem=stem) -> dict:
+                state = folder / f"{stem}.pt"
+                augment = args.full and args.task == "shd"
+                return train(net, splits, plan, seed, state, augment, f"{variant.name}, seed {seed}")
+
+            rows[variant.name].append(remembered(folder / f"{stem}.json", settings, run))
+    columns = {"validation": "validation (%)", "test": "test (%)", "whole": "test, whole delays (%)"}
+    text = f"{args.task}, {kind}, {args.seeds} seeds, mean ± standard error\n\n{table(rows, columns, 100.0)}\n"
+    (folder / "table.md").write_text(text)
+    print(text)
+    from matplotlib import pyplot
+
+    with style():
+        ax = accuracies({name: [run["test"] for run in runs] for name, runs in rows.items()})
+        ax.set_title(f"{args.task} ({kind})")
+        pyplot.savefig(folder / "accuracies.png")
+
+
+if __name__ == "__main__":
+    main()
