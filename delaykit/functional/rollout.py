@@ -94,7 +94,7 @@ def rollout(
     if currents.dtype in (torch.float16, torch.bfloat16):
         currents = currents.float()
     state = state or RolloutState()
-    sparse = None if taps is None or weight is None else _fitted(taps, currents)
+    sparse = None if taps is None or weight is None else Sparse.of(taps, currents)
     if sparse is not None and state.spikes is not None and taps is not None and taps.memory() > 1:
         raise HistoryError(
             "rollout",
@@ -265,14 +265,6 @@ def _kernels_for(like: Tensor) -> str | None:
     """Name the backend of the compiled steps for tensors like this one; None for plain torch."""
     wanted = chosen() in (None, "cpu") and like.device.type == "cpu"
     return "cpu" if wanted and importlib.util.find_spec("numba") is not None else None
-
-
-def _fitted(taps: Taps, currents: Tensor) -> Sparse:
-    """Give a layer's single delay to every neuron; second differences stay float64."""
-    index, value, order = taps
-    if taps.shape == (1, 1):
-        index, value = (x.expand(-1, 1, currents.shape[2]) for x in (index, value))
-    return Sparse(index, value.to(torch.float64 if order else currents.dtype), order)
 
 
 def _start(state: RolloutState, dynamics: LIFDynamics, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -56,9 +56,12 @@ class Connection(ABC):
         self.weight, self.taps, self.compiled = weight, taps, compiled
         self.pad = 0 if taps is None else min(int(taps.index.max()), steps)
 
-    def _padded(self, steps: int, neurons: int, batch: int) -> Tensor:
-        """Make a history ``(time, neuron, batch)`` with the pad before its past or after its future."""
-        return self.weight.new_zeros(steps + self.pad, neurons, batch)
+    def _history(self, steps: int, neurons: int, batch: int, past: bool) -> Tensor:
+        """Make a history ``(time, neuron, batch)`` with the pad of zeros before its past or after its future."""
+        history = self.weight.new_empty(steps + self.pad, neurons, batch)
+        history[: self.pad if past else 0] = 0
+        history[len(history) if past else steps :] = 0
+        return history
 
     @abstractmethod
     def begin(self, steps: int, batch: int) -> None:
@@ -125,7 +128,7 @@ class Axonal(Connection):
         return self.product(self.delivery(t, x))
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.arrived = self._padded(steps, self.weight.shape[1], batch)  # gradient of R(x)
+        self.arrived = self._history(steps, self.weight.shape[1], batch, past=False)  # gradient of R(x)
         self.reader = LineReader(self.arrived, self.pad, self.taps, -1, self.compiled)
         self.turned = self.weight.t().contiguous()
 
@@ -149,7 +152,7 @@ class Dendritic(Connection):
     taps: Sparse
 
     def begin(self, steps: int, batch: int) -> None:
-        self.arriving = self._padded(steps, len(self.weight), batch)
+        self.arriving = self._history(steps, len(self.weight), batch, past=True)
         self.reader = LineReader(self.arriving, self.pad, self.taps, 1, self.compiled)
         self.product = Product(self.weight, batch, self.compiled)
 
@@ -158,7 +161,7 @@ class Dendritic(Connection):
         return self.reader.read(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.current_gradient = self._padded(steps, len(self.weight), batch)
+        self.current_gradient = self._history(steps, len(self.weight), batch, past=False)
         self.product_gradient = self.weight.new_empty(steps, batch, len(self.weight))
         self.reader = LineReader(self.current_gradient, self.pad, self.taps, -1, self.compiled)
         self.out = self.weight.new_empty(batch, self.weight.shape[1])
@@ -189,7 +192,7 @@ class Synaptic(Connection):
         return self.taps._replace(value=self.weight * self.taps.value)
 
     def begin(self, steps: int, batch: int) -> None:
-        self.history = self._padded(steps, self.weight.shape[1], batch)
+        self.history = self._history(steps, self.weight.shape[1], batch, past=True)
         self.reader = SynapseReader(self.history, self.pad, self._coefficients(), 1, self.compiled)
 
     def current(self, t: int, x: Tensor) -> Tensor:
@@ -197,7 +200,7 @@ class Synaptic(Connection):
         return self.reader.read(t)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.current_gradient = self._padded(steps, len(self.weight), batch)
+        self.current_gradient = self._history(steps, len(self.weight), batch, past=False)
         index, value, order = self._coefficients()
         turned = Sparse(index.transpose(1, 2), value.transpose(1, 2), order)
         self.reader = SynapseReader(self.current_gradient, self.pad, turned, -1, self.compiled)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from delaykit.functional.rollout_kernels import deliver, running_sums, turn
 from delaykit.functional.rollout_vector import vector_read
+from delaykit.functional.taps import Taps
 
 
 class Sparse(NamedTuple):
@@ -22,6 +23,14 @@ class Sparse(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index, as in Taps
     value: Tensor
     order: int
+
+    @classmethod
+    def of(cls, taps: Taps, currents: Tensor) -> Sparse:
+        """Give a layer's single delay to every neuron; second differences stay float64."""
+        index, value, order = taps
+        if taps.shape == (1, 1):
+            index, value = (x.expand(-1, 1, currents.shape[2]) for x in (index, value))
+        return cls(index, value.to(torch.float64 if order else currents.dtype), order)
 
 
 class Delivery:
