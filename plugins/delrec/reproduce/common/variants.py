@@ -71,16 +71,14 @@ def count(net: Net) -> int:
 
 
 def at_equal_size(build: Callable[[Shape], Net], shape: Shape, numbers: int) -> tuple[Net, Shape]:
-    """Scale all hidden widths by one factor until the network has about ``numbers`` parameters."""
-    best: tuple[int, Net, Shape] | None = None
-    for percent in range(20, 401, 2):
-        widths = tuple(max(2, round(width * percent / 100)) for width in shape.widths)
-        trial = dataclasses.replace(shape, widths=widths)
-        net = build(trial)
-        distance = abs(count(net) - numbers)
-        if best is not None and distance > best[0] and count(net) > numbers:
-            break
-        if best is None or distance < best[0]:
-            best = distance, net, trial
-    assert best is not None
-    return best[1], best[2]
+    """Scale all hidden widths by one factor until the network has as nearly ``numbers`` parameters as can be."""
+
+    def scaled(percent: int) -> Shape:
+        return dataclasses.replace(shape, widths=tuple(max(2, round(w * percent / 100)) for w in shape.widths))
+
+    low, high = 5, 5000  # bisection: the number of parameters grows with the width
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(build(scaled(middle))) <= numbers else (low, middle)
+    found = min((scaled(low), scaled(high)), key=lambda trial: abs(count(build(trial)) - numbers))
+    return build(found), found
