@@ -23,6 +23,7 @@ from delaykit.records import API_VERSION as API_VERSION
 from delaykit.records import Component as Component
 
 if TYPE_CHECKING:
+    from delaykit.functional.rollout_connection import Connection
     from delaykit.kernels import Kernel
     from delaykit.synapse import Engine
 
@@ -117,6 +118,13 @@ class Delay(nn.Module, ABC):
         """Return an operator of your own for this delay on a matrix, bound to this segment's parameters, or None.
 
         The way in for a plugin's fast path; it must equal :meth:`impulse_response`, which the conformance laws check.
+        """
+        return None
+
+    def rollout_connection(self) -> Connection | None:
+        """Return how :func:`delaykit.rollout` runs this delay on a recurrent matrix, weights included, or None.
+
+        A point delay needs none: it goes by its taps. Any other delay without one runs step by step.
         """
         return None
 

@@ -13,6 +13,7 @@ from delaykit.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.rollout import rollout as fused_rollout
+from delaykit.functional.rollout_connection import Connection
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import Delay, PointDelay
 from delaykit.synapse import Synapse
@@ -69,7 +70,12 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         currents = (
             delayed_linear(currents, drive[0], drive[1], None) if drive[1] else nn.functional.linear(currents, drive[0])
         )
-    spikes, membrane, _ = fused_rollout(currents, weight, bias, taps, dynamics, recurrent_mask=recurrent_mask)
+    own = None
+    if isinstance(taps, Connection):
+        weight, taps, own = None, None, taps
+    spikes, membrane, _ = fused_rollout(
+        currents, weight, bias, taps, dynamics, recurrent_mask=recurrent_mask, connection=own
+    )
     return spikes, membrane
 
 
@@ -85,7 +91,8 @@ def _find(neuron: nn.Module) -> Neuron:
 
 
 Drive = tuple[Tensor, Taps | None]
-Parts = tuple[Tensor | None, Tensor | None, Taps | None, Drive | None, Delay | None]
+Reader = Taps | Connection | None
+Parts = tuple[Tensor | None, Tensor | None, Reader, Drive | None, Delay | None]
 
 
 def _parts(neuron: nn.Module) -> Parts | None:
@@ -125,8 +132,12 @@ def _norse_parts(neuron: Any) -> Parts:
     return getattr(neuron, "recurrent_weights", None), None, *_recurrent(synapse, off, drive)
 
 
-def _recurrent(synapse: Any, off: bool, drive: Drive | None) -> tuple[Taps | None, Drive | None, Delay | None]:
-    return (None, drive, None) if off else (_taps(synapse), drive, synapse.delay)
+def _recurrent(synapse: Any, off: bool, drive: Drive | None) -> tuple[Reader, Drive | None, Delay | None]:
+    if off:
+        return None, drive, None
+    delay = synapse.delay
+    own = None if delay is None or synapse.heterogeneity is not None else delay.rollout_connection()
+    return own or _taps(synapse), drive, delay
 
 
 class _NotFused(Exception):
