@@ -88,6 +88,11 @@ def bank_of(taps: Tensor) -> Tensor:
     return taps.permute(1, 2, 0).contiguous()
 
 
+def is_bare(bank: Tensor) -> bool:
+    """Tell whether all taps at tau > 0 are zero; a host sync. In a bank in use one look at tau = 1 says no."""
+    return not bool(bank[:, 1:2].any()) and not bool(bank[:, 2:].any())
+
+
 def _check(spikes: Tensor, taps: Tensor, bias: Tensor | None) -> None:
     where = "tapped_linear"
     if spikes.dim() != 3 or taps.dim() != 3 or spikes.shape[2] != taps.shape[1] or not taps.shape[2]:
@@ -103,7 +108,7 @@ def _check(spikes: Tensor, taps: Tensor, bias: Tensor | None) -> None:
 )
 def _tapped(spikes: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
     with torch.autocast(spikes.device.type, enabled=False):
-        if not bool(bank[:, 1:].any()):
+        if is_bare(bank):
             return F.linear(spikes, bank[:, 0].t().contiguous(), bias)
         current = resolve("motifs_tapped_linear", spikes.device)(spikes, bank)
         return current if bias is None else current.add_(bias)

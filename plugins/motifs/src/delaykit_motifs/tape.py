@@ -10,7 +10,7 @@ from delaykit.functional.backend import resolve
 from delaykit.functional.tape import Tape
 from delaykit.functional.tape_filters import Filter
 from delaykit.functional.tape_operators import FilterOperator, Operator
-from delaykit_motifs.operators import bank_of, tapped_correlation
+from delaykit_motifs.operators import bank_of, is_bare, tapped_correlation
 
 
 class TappedFilter(Filter):
@@ -82,5 +82,5 @@ class TappedTape(Tape):
             raise ShapeError("TappedTape", f"an input {tuple(x.shape)}", expected, "pass one time step, batch first")
         if x.dtype != taps.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ShapeError("TappedTape", f"an input of {x.dtype}", f"{taps.dtype}, that of the taps", "convert one")
-        identity = bare is not None and not bool(taps.detach()[:, :, 1:].any())
+        identity = bare is not None and is_bare(bank_of(taps.detach()))
         return FilterOperator(TappedFilter(taps), identity, x.shape, taps.dtype, x.device, weight=bare, bias=bias)
