@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, Delay, Wrapped, wrapped_sites
+from delaykit import ConfigError, Delay, TrainingError, Wrapped, wrapped_sites
+from delaykit.functional.rollout_connection import Connection
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Engine
 from delaykit_sparsify.sparse import (
@@ -69,32 +70,35 @@ class CompactDelay(Delay):
     Args:
         arrivals: the synapses.
         kept: their number (a fractional delay makes two arrivals of one synapse).
-        outputs: number of postsynaptic neurons.
     """
 
     holds_weight = True
     first: Tensor
-    post: Tensor
-    tau: Tensor
+    place: Tensor
     value: Tensor
 
-    def __init__(self, arrivals: Arrivals, kept: int, outputs: int) -> None:
+    def __init__(self, arrivals: Arrivals, kept: int) -> None:
         super().__init__()
-        self.outputs, self.kept, self.depth = outputs, kept, arrivals.depth()
-        for name, values in arrivals._asdict().items():
-            self.register_buffer(name, values)
+        self.outputs, self.kept, self.depth = arrivals.outputs, kept, arrivals.depth()
+        self.register_buffer("first", arrivals.first)
+        self.register_buffer("place", arrivals.place)
+        self.register_buffer("value", arrivals.value)
 
     def arrivals(self) -> Arrivals:
         """Return the synapses as the operators take them."""
-        return Arrivals(self.first, self.post, self.tau, self.value)
+        return Arrivals(self.first, self.place, self.value, self.outputs)
 
     def impulse_response(self, weight: Tensor) -> Tensor:
         """Write the response out densely; ``weight`` is a placeholder and is not read."""
-        return dense_response(self.arrivals(), self.outputs)
+        return dense_response(self.arrivals())
 
     def engine(self, weight: Tensor, bias: Tensor | None) -> Engine:
         """Run event by event."""
-        return CompactEngine(self.arrivals(), self.outputs, bias)
+        return CompactEngine(self.arrivals(), bias)
+
+    def rollout_connection(self) -> Connection:
+        """Run event by event inside ``dk.rollout``, too."""
+        return CompactRecurrence(self.arrivals())
 
     def longest(self) -> int:
         """Return the largest delay."""
@@ -108,17 +112,45 @@ class CompactDelay(Delay):
 class CompactEngine(Engine):
     """Sparse synapses, ready to run."""
 
-    def __init__(self, arrivals: Arrivals, outputs: int, bias: Tensor | None) -> None:
-        self.arrivals, self.outputs, self.bias = arrivals, outputs, bias
+    def __init__(self, arrivals: Arrivals, bias: Tensor | None) -> None:
+        self.arrivals, self.bias = arrivals, bias
 
     def sequence(self, spikes: Tensor) -> Tensor:
-        return sparse_filter(spikes, self.arrivals, self.outputs, self.bias)
+        return sparse_filter(spikes, self.arrivals, self.bias)
 
     def tape(self) -> CompactStepper:
-        return CompactStepper(Ring(self.arrivals, self.outputs), self.bias)
+        return CompactStepper(Ring(self.arrivals), self.bias)
 
     def rebind(self, tape: Any) -> None:
         """Do nothing: the synapses never change, and the ring holds no graph."""
+
+
+class CompactRecurrence(Connection):
+    """Sparse synapses inside a rollout; forward only."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self.arrivals = arrivals
+
+    def begin(self, steps: int, batch: int) -> None:
+        """Start with no current on its way."""
+        self.ring = Ring(self.arrivals)
+
+    def current(self, t: int, x: Tensor) -> Tensor:
+        """Deliver the newest spikes and return the current of this step."""
+        return self.ring.push(x)
+
+    def begin_backward(self, steps: int, batch: int) -> None:
+        """Refuse: there is nothing that could learn."""
+        fix = "run under torch.no_grad(); train a copy made before compact_"
+        raise TrainingError("rollout", "a backward pass through compact synapses", "inference", fix)
+
+    def pull(self, t: int, g: Tensor) -> Tensor:
+        """Refuse, as :meth:`begin_backward` did."""
+        raise NotImplementedError
+
+    def gradients(self, x: Any, delayed: Any, g: Tensor, want: Any) -> tuple[Tensor | None, Tensor | None]:
+        """Refuse, as :meth:`begin_backward` did."""
+        raise NotImplementedError
 
 
 class CompactStepper:
@@ -145,7 +177,7 @@ class CompactLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Run the sparse product: (..., pre) -> (..., post)."""
         rows = input.reshape(1, -1, input.shape[-1])
-        out = sparse_filter(rows, self.compact.arrivals(), self.out_features, self.bias)
+        out = sparse_filter(rows, self.compact.arrivals(), self.bias)
         return out.reshape(*input.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
@@ -216,7 +248,7 @@ def _compact_site_(site: Wrapped, density: float) -> Compacted:
     if reason or weight is None:
         return Compacted(site.name, synapses, kept, size, size, reason)
     synapse.check()
-    compact = CompactDelay(_arrivals(synapse.delay, weight), kept, weight.shape[0])
+    compact = CompactDelay(_arrivals(synapse.delay, weight), kept)
     synapse.delay = compact
     site.attachment.history.clear()
     _let_go_(site.holder, site.parameter)
@@ -230,7 +262,7 @@ def _compact_linear_(name: str, module: nn.Linear, density: float) -> Compacted:
     if kept > density * weight.numel():
         reason = f"left dense: {kept / weight.numel():.0%} of its synapses are kept"
         return Compacted(name, weight.numel(), kept, size, size, reason)
-    module.compact = CompactDelay(arrivals_of_response(weight.unsqueeze(-1)), kept, weight.shape[0])
+    module.compact = CompactDelay(arrivals_of_response(weight.unsqueeze(-1)), kept)
     module.__class__ = CompactLinear
     _let_go_(module, "weight")
     return Compacted(name, weight.numel(), kept, size, module.compact.arrivals().nbytes())

@@ -9,25 +9,32 @@ from delaykit.functional.backend import register
 
 
 @register("sparsify_filter", "torch")
-def sparse_filter(x: Tensor, first: Tensor, post: Tensor, tau: Tensor, value: Tensor, outputs: int) -> Tensor:
+def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, outputs: int) -> Tensor:
     """Deliver all spikes of ``x (time, batch, pre)`` to ``(time, batch, outputs)``."""
     time, batch, _ = x.shape
-    out = x.new_zeros(time, batch, outputs)
+    out = x.new_zeros(batch, time * outputs)
     for step in range(time):
         row, arrival, size = _visited(x[step], first)
-        arrives = step + tau[arrival].long()
-        inside = arrives < time
-        where = arrives[inside], row[inside], post[arrival[inside]].long()
-        out.index_put_(where, (size * value[arrival])[inside], accumulate=True)
-    return out
+        arrives = step * outputs + place[arrival].long()
+        inside = arrives < time * outputs
+        out.index_put_((row[inside], arrives[inside]), (size * value[arrival])[inside], accumulate=True)
+    return out.view(batch, time, outputs).transpose(0, 1)
 
 
 @register("sparsify_deliver", "torch")
-def deliver(x: Tensor, first: Tensor, post: Tensor, tau: Tensor, value: Tensor, currents: Tensor, slot: int) -> None:
-    """Deliver the spikes of one step ``x (batch, pre)`` to the ring ``currents (depth, batch, post)``."""
+def deliver(x: Tensor, first: Tensor, place: Tensor, value: Tensor, currents: Tensor, slot: int) -> Tensor:
+    """Deliver the spikes of one step ``x (batch, pre)`` to the ring ``currents (batch, depth, post)``.
+
+    Returns:
+        What has arrived for this step, ``(batch, post)``; its slot is empty then.
+    """
     row, arrival, size = _visited(x, first)
-    where = (slot + tau[arrival].long()) % currents.shape[0], row, post[arrival].long()
-    currents.index_put_(where, size * value[arrival], accumulate=True)
+    flat = currents.view(len(currents), -1)
+    where = (slot * currents.shape[2] + place[arrival].long()) % flat.shape[1]
+    flat.index_put_((row, where), size * value[arrival], accumulate=True)
+    out = currents[:, slot].clone()
+    currents[:, slot].zero_()
+    return out
 
 
 def _visited(x: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:

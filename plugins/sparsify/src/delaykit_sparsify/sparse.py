@@ -19,7 +19,7 @@ from delaykit.functional.backend import resolve
 from delaykit.functional.taps import Taps
 from delaykit_sparsify import cpu, portable  # noqa: F401 - register the operators that resolve() finds
 
-SMALL = 1 << 15  # numbers below fit into 16 bits
+LARGEST = 2**31 - 1
 
 
 class Arrivals(NamedTuple):
@@ -27,47 +27,48 @@ class Arrivals(NamedTuple):
 
     Args:
         first: ``(pre + 1,)``, int32: arrivals ``first[i] .. first[i + 1] - 1`` belong to presynaptic neuron i.
-        post: ``(arrival,)``, int16 or int32: the postsynaptic neuron.
-        tau: ``(arrival,)``, int16 or int32: the delay in steps, >= 0.
+        place: ``(arrival,)``, int32: ``tau * outputs + j``, where in the currents to come a spike of now arrives.
         value: ``(arrival,)``: the weight that arrives.
+        outputs: number of postsynaptic neurons.
     """
 
     first: Tensor
-    post: Tensor
-    tau: Tensor
+    place: Tensor
     value: Tensor
+    outputs: int
 
     def depth(self) -> int:
         """Return how many steps the response lasts: 1 + the largest delay. Host sync."""
-        return int(self.tau.max()) + 1 if len(self.tau) else 1
+        return int(self.place.max()) // self.outputs + 1 if len(self.place) else 1
 
     def nbytes(self) -> int:
-        """Count the bytes of all four lists."""
-        return sum(x.numel() * x.element_size() for x in self)
+        """Count the bytes of the three lists."""
+        return sum(x.numel() * x.element_size() for x in (self.first, self.place, self.value))
 
 
-def list_arrivals(post: Tensor, pre: Tensor, tau: Tensor, value: Tensor, inputs: int, outputs: int) -> Arrivals:
-    """Sort arrivals by presynaptic neuron, delay and postsynaptic neuron, in the smallest integers that fit.
+def list_arrivals(post: Tensor, pre: Tensor, tau: Tensor, value: Tensor, shape: tuple[int, int]) -> Arrivals:
+    """Sort arrivals by presynaptic neuron, delay and postsynaptic neuron.
 
     Args:
-        post: ``(arrival,)``, integers, as the next two.
+        post: ``(arrival,)``, int64, as the next two.
         pre: presynaptic neurons.
         tau: delays in steps.
         value: ``(arrival,)``.
-        inputs: number of presynaptic neurons.
-        outputs: number of postsynaptic neurons.
+        shape: number of postsynaptic and of presynaptic neurons.
+
+    Raises:
+        ShapeError: delays times neurons do not fit into 32 bits.
     """
-    order = torch.arange(len(pre), device=pre.device)
-    for key in (post, tau, pre):
-        order = order[key[order].argsort(stable=True)]
+    outputs, inputs = shape
+    place = tau * outputs + post
+    if len(place) and int(place.max()) > LARGEST:
+        found = f"{outputs} neurons with delays up to {int(tau.max())} steps"
+        raise ShapeError("compact_", found, f"neurons times steps <= {LARGEST}", "leave this connection dense")
+    order = place.argsort(stable=True)
+    order = order[pre[order].argsort(stable=True)]
     counts = torch.bincount(pre, minlength=inputs)
     first = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(torch.int32)
-    longest = int(tau.max()) if len(tau) else 0
-
-    def small(x: Tensor, largest: int) -> Tensor:
-        return x[order].to(torch.int16 if largest < SMALL else torch.int32)
-
-    return Arrivals(first, small(post, outputs), small(tau, longest), value[order].contiguous())
+    return Arrivals(first, place[order].to(torch.int32), value[order].contiguous(), outputs)
 
 
 def arrivals_of_taps(weight: Tensor, taps: Taps) -> Arrivals:
@@ -88,25 +89,26 @@ def arrivals_of_taps(weight: Tensor, taps: Taps) -> Arrivals:
     strength = taps.value.to(weight) * weight
     m, post, pre = strength.nonzero(as_tuple=True)
     tau = taps.index.expand(-1, *weight.shape)[m, post, pre]
-    return list_arrivals(post, pre, tau, strength[m, post, pre], weight.shape[1], weight.shape[0])
+    return list_arrivals(post, pre, tau, strength[m, post, pre], (weight.shape[0], weight.shape[1]))
 
 
 def arrivals_of_response(response: Tensor) -> Arrivals:
     """List the arrivals of any impulse response ``(post, pre, depth)``."""
     post, pre, tau = response.nonzero(as_tuple=True)
-    return list_arrivals(post, pre, tau, response[post, pre, tau], response.shape[1], response.shape[0])
+    return list_arrivals(post, pre, tau, response[post, pre, tau], (response.shape[0], response.shape[1]))
 
 
-def dense_response(arrivals: Arrivals, outputs: int) -> Tensor:
+def dense_response(arrivals: Arrivals) -> Tensor:
     """Write the impulse response out, ``(post, pre, depth)``: the inverse of :func:`arrivals_of_response`."""
-    first, post, tau, value = arrivals
+    first, place, value, outputs = arrivals
     inputs = len(first) - 1
     pre = torch.repeat_interleave(torch.arange(inputs, device=first.device), first.diff().long())
     out = value.new_zeros(outputs, inputs, arrivals.depth())
-    return out.index_put((post.long(), pre, tau.long()), value, accumulate=True)
+    where = place % outputs, pre, place // outputs
+    return out.index_put(tuple(x.long() for x in where), value, accumulate=True)
 
 
-def sparse_filter(spikes: Tensor, arrivals: Arrivals, outputs: int, bias: Tensor | None = None) -> Tensor:
+def sparse_filter(spikes: Tensor, arrivals: Arrivals, bias: Tensor | None = None) -> Tensor:
     """Run a whole sequence through sparse synapses; inference only.
 
     ``current[t, b, j] = sum over arrivals (i -> j, tau, value): value spikes[t - tau, b, i] + bias[j]``
@@ -114,7 +116,6 @@ def sparse_filter(spikes: Tensor, arrivals: Arrivals, outputs: int, bias: Tensor
     Args:
         spikes: ``(time, batch, pre)``.
         arrivals: the synapses.
-        outputs: number of postsynaptic neurons.
         bias: ``(post,)`` or None.
 
     Returns:
@@ -126,14 +127,14 @@ def sparse_filter(spikes: Tensor, arrivals: Arrivals, outputs: int, bias: Tensor
 
     Example:
         >>> weight = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
-        >>> sparse_filter(torch.eye(2).view(2, 1, 2), arrivals_of_response(weight.unsqueeze(-1)), 2).tolist()
+        >>> sparse_filter(torch.eye(2).view(2, 1, 2), arrivals_of_response(weight.unsqueeze(-1))).tolist()
         [[[2.0, 0.0]], [[0.0, 4.0]]]
     """
     check_inference("sparse_filter", spikes)
     if spikes.dim() != 3 or spikes.shape[2] != len(arrivals.first) - 1:
         expected = f"(time, batch, {len(arrivals.first) - 1})"
         raise ShapeError("sparse_filter", f"spikes {tuple(spikes.shape)}", expected, "check the layer before it")
-    out = resolve("sparsify_filter", spikes.device)(spikes.detach().to(arrivals.value.dtype), *arrivals, outputs)
+    out = resolve("sparsify_filter", spikes.device)(spikes.detach().to(arrivals.value.dtype), *arrivals)
     return out if bias is None else out + bias.detach()
 
 
@@ -145,21 +146,20 @@ def check_inference(where: str, spikes: Tensor) -> None:
 
 
 class Ring:
-    """Step mode: currents that are still to come, ``(depth, batch, post)``; a spike is delivered when it happens.
+    """Step mode: currents that are still to come, ``(batch, depth, post)``; a spike is delivered when it happens.
 
     Args:
         arrivals: the synapses.
-        outputs: number of postsynaptic neurons.
 
     Example:
         >>> from delaykit.kernels import Linear
-        >>> ring = Ring(arrivals_of_taps(torch.ones(1, 1), Linear().taps(torch.tensor([[1.0]]))), 1)
+        >>> ring = Ring(arrivals_of_taps(torch.ones(1, 1), Linear().taps(torch.tensor([[1.0]]))))
         >>> [ring.push(torch.tensor([[x]])).item() for x in (1.0, 0.0, 2.0)]
         [0.0, 1.0, 0.0]
     """
 
-    def __init__(self, arrivals: Arrivals, outputs: int) -> None:
-        self.arrivals, self.outputs, self.depth, self.slot = arrivals, outputs, arrivals.depth(), 0
+    def __init__(self, arrivals: Arrivals) -> None:
+        self.arrivals, self.depth, self.slot = arrivals, arrivals.depth(), 0
         self.currents: Tensor | None = None
         self._deliver = resolve("sparsify_deliver", arrivals.value.device)
 
@@ -168,10 +168,7 @@ class Ring:
         x = spikes.detach().to(self.arrivals.value.dtype)
         if self.currents is None:
             with torch.inference_mode(False):
-                self.currents = x.new_zeros(self.depth, x.shape[0], self.outputs)
-        self._deliver(x, *self.arrivals, self.currents, self.slot)
-        now = self.currents[self.slot]
-        out = now.clone()
-        now.zero_()
+                self.currents = x.new_zeros(x.shape[0], self.depth, self.arrivals.outputs)
+        out = self._deliver(x, *self.arrivals[:3], self.currents, self.slot)
         self.slot = (self.slot + 1) % self.depth
         return out
