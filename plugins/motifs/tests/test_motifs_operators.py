@@ -163,3 +163,12 @@ def test_compiled_operator_has_no_graph_break() -> None:
     found = torch.autograd.grad(compiled(*leaves), leaves)
     wanted = torch.autograd.grad(tapped_linear(*leaves).square().sum(), leaves)
     assert all(map(torch.equal, found, wanted))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_runs_by_products(dtype: torch.dtype) -> None:
+    spikes, taps, bias = (x.detach().to(dtype) for x in example(0.03, time=30))
+    found = tapped_linear(spikes, taps, bias)
+    wanted = causal_convolution(spikes.double(), taps.double()) + bias.double()
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), wanted, rtol=0.02, atol=0.05)

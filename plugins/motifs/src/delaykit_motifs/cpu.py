@@ -21,7 +21,7 @@ SPARSE_TARGET = 0.03  # of the currents, below which only pairs of events are vi
 @register("motifs_tapped_linear", "cpu")
 def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
     """Filter; see :func:`delaykit_motifs.portable.tapped_linear`."""
-    if _density(x) > EVENT_DENSITY:
+    if _wants_products(x):
         return portable.tapped_linear(x, bank)
     out = x.new_zeros(*x.shape[:2], bank.shape[2])
     events, rows, result = _events(x), bank.detach().contiguous().numpy(), out.numpy()
@@ -42,7 +42,7 @@ def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
 @register("motifs_tapped_correlation", "cpu")
 def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
     """Correlate; see :func:`delaykit_motifs.portable.tapped_correlation`."""
-    if _density(x) > EVENT_DENSITY:
+    if _wants_products(x):
         return portable.tapped_correlation(x, y, depth)
     out = x.new_zeros(x.shape[2], depth, y.shape[2])
     result, events = out.numpy(), _events(x, by_neuron=True)
@@ -59,11 +59,16 @@ def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
 def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
     """Give one step; see :func:`delaykit_motifs.portable.window_read`."""
     window = rows[:, row - bank.shape[1] + 1 : row + 1]
-    if _density(window) > EVENT_DENSITY:
+    if _wants_products(window):
         return portable.window_read(rows, row, bank)
     out = rows.new_zeros(rows.shape[2], bank.shape[2])
     _gather(rows.detach().numpy(), row, bank.numpy(), out.numpy())
     return out
+
+
+def _wants_products(x: Tensor) -> bool:
+    """Tell whether input is dense, or in a half precision that Numba has not."""
+    return x.dtype not in (torch.float32, torch.float64) or _density(x) > EVENT_DENSITY
 
 
 def _density(x: Tensor) -> float:

@@ -73,7 +73,8 @@ def hebbian(
 
 def context_sizes(patterns: Tensor, depth: int) -> Tensor:
     """Count the spikes of the last ``depth`` steps before each step: int64 ``(time, pattern)``."""
-    until = torch.cat([torch.zeros(depth + 1, patterns.shape[1]), (patterns != 0).sum(2).cumsum(0)]).long()
+    counts = (patterns != 0).sum(2)
+    until = torch.cat([counts.new_zeros(depth + 1, patterns.shape[1]), counts.cumsum(0)])
     time = patterns.shape[0]
     return until[depth : depth + time] - until[:time]
 

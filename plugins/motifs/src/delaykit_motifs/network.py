@@ -74,7 +74,9 @@ def free_run(
         mute = torch.zeros(neurons, dtype=torch.bool, device=taps.device)
     most = int(runaway * drive.shape[0] * neurons)
     run = resolve("motifs_free_run", taps.device)
-    return Run(*run(bank_of(taps.detach()), (drive != 0).to(taps.device), dynamics, clamp, mute, most))
+    bank = bank_of(taps.detach())
+    bank = bank if bank.dtype == torch.float64 else bank.float()
+    return Run(*run(bank, (drive != 0).to(taps.device), dynamics, clamp, mute, most))
 
 
 @register("motifs_free_run", "torch")
