@@ -116,6 +116,9 @@ def plot_sweep(
         ax.legend()
     if log:
         ax.set_xscale("log")
+        shown = sorted({p.value for points in runs.values() for p in points})
+        ax.set_xticks(shown, [f"{value:g}" for value in shown])
+        ax.minorticks_off()
     return ax
 
 
