@@ -37,7 +37,7 @@ LENGTHS = {"train": 3000, "validation": 1000, "test": 1000}
 class Plan:
     """Sizes and rates."""
 
-    width: int = 48
+    width: int = 24
     epochs: int = 25
     steps: int = 12
     horizon: int = 6

@@ -36,6 +36,15 @@ def test_a_spectral_convolution_is_the_causal_one_with_its_gradients(time: int, 
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
+def test_a_spectral_convolution_is_causal_to_rounding() -> None:
+    generator = torch.Generator().manual_seed(8)
+    spikes = torch.randn(30, 3, PRE, generator=generator, dtype=torch.float64).requires_grad_()
+    response = torch.randn(POST, PRE, 12, generator=generator, dtype=torch.float64)
+    current = spectral_convolution(spikes, response)
+    (late,) = torch.autograd.grad(current[:15].sum(), spikes)
+    assert float(late[15:].abs().max()) < 1e-14 * 30 and float(late[:15].abs().min()) > 1e-3
+
+
 @pytest.mark.parametrize("version", ["gauss", "max"])
 @pytest.mark.parametrize("time", [6, 40])
 def test_a_wide_kernel_equals_its_impulse_response_in_sequences_and_steps(version: str, time: int) -> None:

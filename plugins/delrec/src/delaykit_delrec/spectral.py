@@ -21,7 +21,7 @@ from delaykit.interfaces import PointDelay
 from delaykit.kernels import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
 from delaykit.synapse import Engine, Stepper
 
-TAPS_A_TRANSFORM = 5  # a transform of as many steps costs about as much as this many taps a synapse (measured)
+TAPS_A_TRANSFORM = 6  # a transform of as many steps costs about as much as this many taps a synapse (measured)
 
 
 def spectral_convolution(spikes: Tensor, response: Tensor) -> Tensor:
