@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from delaykit_sparsify.compact import CompactReport as CompactReport
     from delaykit_sparsify.compact import compact_ as compact_
     from delaykit_sparsify.config import DynamicSparsity as DynamicSparsity
+    from delaykit_sparsify.graphs import Connectivity as Connectivity
+    from delaykit_sparsify.graphs import connectivity as connectivity
+    from delaykit_sparsify.graphs import kept_by_delay as kept_by_delay
     from delaykit_sparsify.pruning import DynamicPruning as DynamicPruning
     from delaykit_sparsify.report import ParameterReport as ParameterReport
     from delaykit_sparsify.report import SiteParameters as SiteParameters
@@ -37,6 +40,7 @@ __version__ = "0.1.0"
 _NAMES_OF = {
     "compact": "CompactDelay CompactLinear CompactReport Compacted compact_",
     "config": "DynamicSparsity",
+    "graphs": "Connectivity connectivity kept_by_delay",
     "pruning": "DynamicPruning",
     "report": "ParameterReport SiteParameters Turnover masks parameter_report published_count turnover",
     "sparse": "Arrivals sparse_filter",
