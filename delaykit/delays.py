@@ -172,10 +172,11 @@ class FreeDelayModule(PointDelay):
 
     def _apply(self, fn: Any, recurse: bool = True) -> FreeDelayModule:
         # A half-precision delay cannot count steps: 2049 is not a float16. Delays stay at least float32.
+        before = [values.detach().clone() for values in (self.delay, self.spread)]
         super()._apply(fn, recurse)
-        for values in (self.delay, self.spread):
+        for values, exact in zip((self.delay, self.spread), before, strict=True):
             if values.dtype in (torch.float16, torch.bfloat16):
-                values.data = values.data.float()
+                values.data = exact.to(values.device).float()  # as it was before the cast rounded it
         return self
 
     def extra_repr(self) -> str:
