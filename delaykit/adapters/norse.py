@@ -121,10 +121,11 @@ class NorseAdapter(NeuronAdapter):
         refusal = next((REFUSED[c.__name__] for c in type(module).__mro__ if c.__name__ in REFUSED), "")
         if not refusal and not isinstance(module, (SNN, SNNCell, SNNRecurrent, SNNRecurrentCell, LILinearCell)):
             return [], None
+        # A refused cell lists both connections, wherever its weights are: a rule that names one learns the reason.
+        slots = [slot for slot, weight in WEIGHTS.items() if refusal or hasattr(module, weight)]
         activation = getattr(module, "activation", None)
         if "adjoint" in getattr(activation, "__name__", "") or getattr(module, "adjoint", False):
             refusal = "its adjoint method hides the weights from delaykit; use method='super'"
-        slots = [slot for slot, weight in WEIGHTS.items() if hasattr(module, weight)]
         style = "sequence" if isinstance(module, (SNN, SNNRecurrent)) else "step"
         spots = [_cell_spot(path, slot, module, refusal, self) for slot in slots]
         already = "it has recurrent weights already" if "recurrent" in slots else ""
@@ -167,7 +168,7 @@ def _without_autapses(gradient: Tensor) -> Tensor:
 
 
 def _cell_spot(path: str, slot: str, module: nn.Module, refusal: str, adapter: NeuronAdapter) -> Spot:
-    post, pre = getattr(module, WEIGHTS[slot]).shape
+    post, pre = getattr(module, WEIGHTS[slot]).shape if hasattr(module, WEIGHTS[slot]) else (None, None)
     return Spot(path, slot, module, pre, post, True, slot == "recurrent", path, True, refusal, adapter)
 
 

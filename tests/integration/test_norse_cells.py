@@ -57,18 +57,9 @@ def test_delayed_inputs_of_every_granularity(kind):
     hand.check(lambda: Net(norse.LIFCell()), call, {"fc1": kind, "fc2": kind}, "mixed", scale=SCALE, rate=0.5)
 
 
-def test_izhikevich():
-    def build():
-        return Net(norse.IzhikevichCell(tonic_spiking))
-
-    net, twin, x = build().double(), build().double(), 8 * hand.spikes_in(rate=0.5)
-    made = hand.hand_made(twin, {"fc1": "axonal"}, "mixed")
-    net.load_state_dict({k.replace(".module.", "."): v for k, v in twin.state_dict().items() if "delay" not in k})
-    dk.wrap_(net, hand.rules({"fc1": "axonal"}), example=x)
-    hand.set_delays_(net, made)
-    for data in (x, x, x[:, :2]):
-        hand.clear(made)
-        hand.same(net(data), twin(data))
+@pytest.mark.parametrize("which", hand.DELAYS)
+def test_izhikevich(which):
+    hand.check(lambda: Net(norse.IzhikevichCell(tonic_spiking)), call, IN, which, scale=60.0, rate=0.5)
 
 
 class OneStep(nn.Module):
@@ -127,20 +118,24 @@ RECURRENT = [
     "LIFExRecurrent",
     "LIFRefracRecurrent",
     "LIFAdExRefracRecurrent",
+    "IzhikevichRecurrent",
 ]
+
+
+def make(name, *sizes, **more):
+    return getattr(norse, name)(*sizes, *([tonic_spiking] if "Izhikevich" in name else []), **more).double()
 
 
 def recurrent(kind, sequence, weights=None):
     more = {} if weights is None else {"input_weights": weights[0], "recurrent_weights": weights[1]}
-    cls = getattr(norse, kind + ("" if sequence else "Cell"))
-    return cls(PRE, HIDDEN, **more).double()
+    return make(kind + ("" if sequence else "Cell"), PRE, HIDDEN, **more)
 
 
 class HandRecurrent:
     """Norse's own step, fed with currents that were delayed by hand: identity input and no recurrent weights."""
 
     def __init__(self, kind, inputs, recurrence):
-        self.cell = getattr(norse, kind + "Cell")(HIDDEN, HIDDEN, autapses=True).double()
+        self.cell = make(kind + "Cell", HIDDEN, HIDDEN, autapses=True)
         self.cell.input_weights = nn.Parameter(torch.eye(HIDDEN).double())
         self.cell.recurrent_weights = nn.Parameter(torch.zeros(HIDDEN, HIDDEN).double())
         self.inputs, self.recurrence = inputs, recurrence
@@ -166,7 +161,8 @@ def lively_recurrent(kind, granularity, which="mixed"):
     x = hand.spikes_in(rate=0.5)
     for seed in range(100):
         torch.manual_seed(seed)
-        win = 10.0 ** torch.rand(()) * (torch.randn(HIDDEN, PRE) + 0.6).double()
+        scale = 20.0 if "Izhikevich" in kind else 1.0  # membranes in millivolts
+        win = scale * 10.0 ** torch.rand(()) * (torch.randn(HIDDEN, PRE) + 0.6).double()
         rec = (3 * torch.randn(HIDDEN, HIDDEN)).double().fill_diagonal_(0.0)
         twin = HandRecurrent(kind, late_linear(win, granularity, which), late_linear(rec, granularity, which))
         with torch.no_grad():
@@ -336,6 +332,37 @@ def test_refused_with_its_reason(kind):
     cell = build()
     plan = dk.plan(cell, {slot: dk.FreeDelay()}, example=(hand.spikes_in().float()[0],))
     assert any(reason in str(i) for i in plan.issues), plan
+
+
+class Correlated(nn.Module):
+    """A cell that is handed its weights in every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.cell = nn.Linear(PRE, HIDDEN), norse.LIFCorrelation(HIDDEN, 2)
+        self.weights = nn.ParameterList([torch.ones(2, HIDDEN), torch.ones(2, 2)])
+
+    def forward(self, x):
+        s, out = None, []
+        for step in x:
+            z, s = self.cell(self.fc1(step), *self.weights, s)
+            out.append(z)
+        return torch.stack(out)
+
+
+def test_lif_correlation_is_refused_with_its_reason_under_every_name():
+    rules = {"cell.input": dk.FreeDelay(), "cell.recurrent": dk.FreeDelay(), "cell": dk.Recurrent(dk.FreeDelay())}
+    plan = dk.plan(Correlated(), rules, example=hand.spikes_in(batch=1).float())
+    assert len(plan.issues) == 3 and all("arguments of every call" in str(i) for i in plan.issues), plan
+
+
+def test_the_input_of_lif_correlation_can_be_late():
+    net, x = Correlated(), 20 * hand.spikes_in(batch=1, rate=0.5).float()  # Norse knows one sample
+    bare = net(hand.HandDelayed(nn.Identity(), torch.tensor(2.0), "layer", time_dim=0)(x)).detach()
+    assert bool(bare.any())
+    dk.wrap_(net, {"fc1": dk.FreeDelay("axonal", init=2)}, example=x)
+    for _ in range(2):
+        torch.testing.assert_close(net(x), bare)
 
 
 class Readout(nn.Module):

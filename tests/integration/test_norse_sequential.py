@@ -12,6 +12,7 @@ from torch.utils import _pytree
 import delaykit as dk
 
 norse = pytest.importorskip("norse.torch", reason="wraps norse models")
+from norse.torch.functional.izhikevich import tonic_spiking  # noqa: E402
 
 SCALE = 8.0
 SITES = {"0": "axonal", "2": "axonal"}
@@ -50,6 +51,34 @@ def test_stepped_from_outside(kind, which):
 def test_whole_sequences(kind, which):
     options = {"0": {"time_dim": 0}, "2": {"time_dim": 0}}
     hand.check(sequencer, whole, {"0": kind, "2": kind}, which, scale=SCALE, rate=0.5, **options)
+
+
+SEQUENCES = ["LSNN", "LIFEx", "LIFAdEx", "IAF", "Izhikevich"]
+
+
+def sequence_neuron(kind):
+    return norse.Izhikevich(tonic_spiking) if kind == "Izhikevich" else getattr(norse, kind)()
+
+
+@pytest.mark.parametrize("which", hand.DELAYS)
+@pytest.mark.parametrize("chain", [True, False], ids=["chain", "module"])
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_sequence_classes(kind, chain, which):
+    def build():
+        layers = nn.Linear(PRE, HIDDEN, bias=False), sequence_neuron(kind), nn.Linear(HIDDEN, POST), norse.LI()
+        return norse.SequentialState(*layers) if chain else Whole(*layers)
+
+    options = {"0": {"time_dim": 0}, "2": {"time_dim": 0}}
+    scale = {"IAF": 1.0, "Izhikevich": 60.0}.get(kind, SCALE)
+    hand.check(build, whole, {"0": "axonal", "2": "synaptic"}, which, scale=scale, rate=0.5, **options)
+
+
+class Whole(nn.Sequential):
+    """The same layers, called one by one on the whole sequence."""
+
+    def forward(self, x):
+        fc1, neuron, fc2, out = self
+        return out(fc2(neuron(fc1(x))[0]))
 
 
 class Nested(nn.Module):
@@ -189,6 +218,30 @@ def test_recurrent_sequential():
         return norse.RecurrentSequential(nn.Linear(PRE, PRE, bias=False), norse.LIFCell())
 
     hand.check(build, step_outside, {"module.0": "axonal"}, "mixed", scale=SCALE, rate=0.5)
+
+
+class Deep(norse.RecurrentSequential):
+    """Three layers, whose last or second output comes back as input; the loop is inside."""
+
+    def __init__(self, output):
+        middle = norse.LIFRecurrentCell(HIDDEN, HIDDEN) if output == -1 else norse.LIFExCell()
+        layers = nn.Linear(PRE, HIDDEN), middle, nn.Linear(HIDDEN, PRE), norse.LSNNCell(), nn.Linear(PRE, PRE)
+        super().__init__(*layers, norse.LIFCell(), output_modules=output)
+
+    def forward(self, x):
+        s, out = None, []
+        for step in x:
+            y, s = super().forward(step, s)
+            out.append(y)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("which", hand.DELAYS)
+@pytest.mark.parametrize("output", [-1, 3])
+def test_deeper_recurrent_sequential(output, which):
+    sites = {"module.0": "axonal", "module.2": "synaptic"}
+    scale = 1.5 if output == -1 else 4.0  # recurrent cells excite themselves
+    hand.check(lambda: Deep(output), lambda net, x: net(x), sites, which, scale=scale, rate=0.5)
 
 
 def in_pieces(net, x):

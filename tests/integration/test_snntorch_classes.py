@@ -167,6 +167,30 @@ class Lstm(nn.Module):
         return torch.stack(out)
 
 
+class ConvLstm(nn.Module):
+    """A convolutional LSTM behind a convolution; states by hand, or kept inside with pooled spikes."""
+
+    def __init__(self, init_hidden):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 2, 3, padding=1), nn.Linear(3 * (4 if init_hidden else 16), POST)
+        options = {"spike_grad": spike, "threshold": 0.5 if init_hidden else 0.3, "init_hidden": init_hidden}
+        self.lstm = snn.SConv2dLSTM(2, 3, 3, max_pool=2 if init_hidden else 0, reset_mechanism="subtract", **options)
+
+    def forward(self, x):
+        hidden = self.lstm.init_hidden
+        syn, mem = self.lstm.reset_mem()
+        if not hidden:
+            syn = mem = torch.zeros(x.shape[1], 3, 4, 4, dtype=x.dtype)
+        out = []
+        for step in x:
+            if hidden:
+                spk = self.lstm(self.conv(step))
+            else:
+                spk, syn, mem = self.lstm(self.conv(step), syn, mem)
+            out.append(self.fc(spk.flatten(1)))
+        return torch.stack(out)
+
+
 class Delta(nn.Module):
     def __init__(self, init_hidden):
         super().__init__()
@@ -226,6 +250,13 @@ def test_slstm_takes_delayed_inputs(which):
 
 @pytest.mark.parametrize("which", hand.DELAYS)
 @pytest.mark.parametrize("init_hidden", [True, False])
+def test_convolutional_lstm_takes_delayed_inputs(init_hidden, which):
+    sites = {"conv": "axonal", "fc": "axonal"}
+    hand.check(lambda: ConvLstm(init_hidden), call, sites, which, shape=(1, 4, 4), scale=1.0 if init_hidden else 3.0)
+
+
+@pytest.mark.parametrize("which", hand.DELAYS)
+@pytest.mark.parametrize("init_hidden", [True, False])
 def test_delta_leaky(init_hidden, which):
     hand.check(lambda: Delta(init_hidden), call, IN, which)
 
@@ -253,6 +284,7 @@ def test_sequence_neurons(kind, granularity):
 
 REFUSED = {
     "slstm": (Lstm, "lstm.lstm_cell", "gates"),
+    "sconv2dlstm": (lambda: ConvLstm(True), "lstm.conv", "gates"),
     "leaky-parallel": (lambda: Sequence("LeakyParallel"), "lif.rnn", "nn.RNN"),
     "linear-leaky": (lambda: Sequence("LinearLeaky"), "lif.linear", "StateLeaky"),
 }
@@ -262,7 +294,8 @@ REFUSED = {
 def test_inner_connections_are_refused_with_their_reason(model):
     build, site, reason = REFUSED[model]
     net = build()
-    plan = dk.plan(net, {site: dk.FreeDelay("axonal")}, example=hand.spikes_in().float())
+    shape = (1, 4, 4) if isinstance(net, ConvLstm) else (PRE,)
+    plan = dk.plan(net, {site: dk.FreeDelay("axonal")}, example=hand.spikes_in(shape=shape).float())
     assert len(plan.issues) == 1 and reason in str(plan.issues[0]) and site in str(plan.issues[0]), plan
 
 
