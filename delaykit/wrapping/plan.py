@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from delaykit.adapters.base import Neuron, Spot
-from delaykit.errors import DelaykitError, ShapeError, WrapError
+from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.synapse import Synapse
 from delaykit.wrapping import survey, timing
@@ -109,6 +109,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
         return Plan((), tuple(problems))
     spots, neurons = survey.survey(net)
     chosen, problems = select(rules, [s.name for s in spots], list(neurons))
+    problems += _quarrels(chosen, spots)
     trace, failure = _traced(net, example, spots, neurons)
     if failure is not None:
         problems.append(failure)
@@ -124,6 +125,21 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
         except DelaykitError as error:
             problems.append(error)
     return Plan(tuple(sites), tuple(problems), neurons)
+
+
+def _quarrels(chosen: Mapping[str, Any], spots: list[Spot]) -> list[DelaykitError]:
+    """Find shared layers whose names were given different rules: none of them is the right one."""
+    problems: list[DelaykitError] = []
+    first: dict[tuple[int, str], str] = {}
+    for spot in spots:
+        if spot.name not in chosen:
+            continue
+        name = first.setdefault((id(spot.module), spot.slot), spot.name)
+        if chosen[spot.name] != chosen[name]:
+            fix = "name it once, or give all its names the same components and options"
+            problems.append(ConfigError(spot.name, f"a rule that differs from that of {name!r}, the same layer under "
+                                        "another name", "one rule for a shared layer", fix))  # fmt: skip
+    return problems
 
 
 def _traced(

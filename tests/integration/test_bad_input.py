@@ -231,6 +231,38 @@ def test_all_problems_are_told_at_once():
     hand.same_photograph(before, hand.photograph(net))
 
 
+def shared():
+    net = Net()
+    net.other = net.fc1
+    return net
+
+
+QUARRELS = {
+    "components": {"fc1": dk.FreeDelay(), "other": dk.FreeDelay("layer")},
+    "values": {"fc1": dk.FreeDelay(init=1), "other": dk.FreeDelay(init=2)},
+    "options": {"fc1": dk.FreeDelay(), "other": dk.At(dk.FreeDelay(), reset="manual")},
+    "pattern": {"*": dk.FreeDelay(), "fc1": dk.FreeDelay("layer")},
+}
+
+
+@pytest.mark.parametrize("case", QUARRELS)
+def test_one_layer_with_two_rules_under_two_names(case):
+    net = shared()
+    plan = dk.plan(net, QUARRELS[case], example=example())
+    assert len(plan.issues) == 1, plan
+    assert_helpful(plan.issues[0], "other", "'fc1'", "all its names")
+    with pytest.raises(dk.WrapError):
+        dk.wrap_(net, plan)
+    assert type(net.fc1) is nn.Linear
+
+
+@pytest.mark.parametrize("names", [("fc1",), ("other",), ("fc1", "other"), ("*",)])
+def test_one_layer_with_one_rule_under_any_of_its_names(names):
+    net = dk.wrap_(shared(), dict.fromkeys(names, dk.FreeDelay("axonal")), example=example())
+    assert len([m for m in net.modules() if isinstance(m, dk.interfaces.Delay)]) == 1 + (names == ("*",))
+    assert bool(net(example()).isfinite().all())
+
+
 def test_wrapping_twice():
     net = wrapped()
     before = hand.photograph(net)
