@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_sparsify import DynamicSparsity, masks, turnover
 
 KEPT = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+KINDS = {"free": "dynamic", "cubic": "cubic", "none": "no regrowth", "random": "SET", "gradient": "RigL"}
 REDUCED: dict[str, Any] = {
     "channels": 70, "dt_ms": 20.0, "hidden": 64, "samples": 800, "test": 600, "epochs": 15, "batch": 50,
 }  # fmt: skip
@@ -53,12 +55,15 @@ class Net(nn.Module):
         return self.readout(dk.rollout(self.lif, self.fc(spikes))[0]).sum(0)
 
 
-def build(setting: dict[str, Any], granularity: str, kept: float, classes: int, seed: int) -> Net:
+def build(setting: dict[str, Any], granularity: str, kept: float, classes: int, seed: int, regrow: str = "free") -> Net:
     """Make the network of one run; both connections have delays, and are pruned unless all is kept."""
     torch.manual_seed(seed)
     net = Net(setting["channels"], setting["hidden"], classes)
     delay = dk.FreeDelay(granularity, max_delay=500 / setting["dt_ms"])  # type: ignore[arg-type]
-    parts = (delay,) if kept == 1 else (delay, DynamicSparsity(1 - kept))
+    how = DynamicSparsity(1 - kept, regrow="free" if regrow == "cubic" else regrow)
+    if regrow == "cubic":
+        how = dataclasses.replace(how, schedule="cubic", ramp=0.75)
+    parts = (delay,) if kept == 1 else (delay, how)
     rules = {"fc": dk.At(*parts, reset="manual", time_dim=0), "lif.recurrent": dk.At(*parts, reset="root")}
     return dk.wrap_(net, rules)
 
@@ -101,19 +106,19 @@ def train(net: Net, splits: Splits, setting: dict[str, Any], seed: int, pruned: 
 
 
 def run(
-    task: SpikeFiles, setting: dict[str, Any], granularity: str, kept: float, seed: int
+    task: SpikeFiles, setting: dict[str, Any], granularity: str, kept: float, seed: int, regrow: str
 ) -> dict[str, dict[str, Any]]:
     """Train once; a dense training gives the static results of every kept fraction, too."""
     splits = task.splits(seed=0)
     test = splits.test
     if setting["test"] and setting["test"] < len(test):
         test = test.subset(torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: setting["test"]])
-    net = build(setting, granularity, kept, task.classes, seed)
+    net = build(setting, granularity, kept, task.classes, seed, regrow)
     start = time.process_time()
     record = train(net, splits, setting, seed, pruned=kept < 1)
     record["cpu_s"] = round(time.process_time() - start, 1)
     if kept < 1:
-        return {f"{granularity}/dynamic/{kept}/{seed}": {**record, "test": accuracy(net, test)}}
+        return {f"{granularity}/{KINDS[regrow]}/{kept}/{seed}": {**record, "test": accuracy(net, test)}}
     out = {f"{granularity}/dense/1.0/{seed}": {**record, "test": accuracy(net, test)}}
     for fraction in KEPT[:-1]:
         pruned, trained = copy.deepcopy(net), build(setting, granularity, fraction, task.classes, seed)
@@ -128,7 +133,7 @@ def table(results: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for granularity in ("axonal", "synaptic"):
         for kept in KEPT:
-            for kind in ("dynamic", "static", "dense"):
+            for kind in (*KINDS.values(), "static", "dense"):
                 prefix = f"{granularity}/{kind}/{kept}/"
                 values = [r["test"] for key, r in sorted(results.items()) if key.startswith(prefix)]
                 if values:
@@ -188,16 +193,18 @@ def main() -> None:
     task = SpikeFiles(
         arguments.data, dt_ms=setting["dt_ms"], channels=setting["channels"], limit=setting["samples"], validation=0.15
     )
-    todo = [(s, g, k) for s in range(arguments.seeds) for g in ("axonal", "synaptic") for k in reversed(KEPT)]
-    for seed, granularity, kept in tqdm(todo):
-        if f"{granularity}/{'dense' if kept == 1 else 'dynamic'}/{kept}/{seed}" in results:
+    seeds = range(arguments.seeds)
+    todo = [(s, g, k, "free") for s in seeds for g in ("axonal", "synaptic") for k in reversed(KEPT)]
+    todo += [(s, "axonal", 0.1, regrow) for s in seeds for regrow in ("cubic", "none", "random", "gradient")]
+    for seed, granularity, kept, regrow in tqdm(todo):
+        if f"{granularity}/{'dense' if kept == 1 else KINDS[regrow]}/{kept}/{seed}" in results:
             continue
-        results |= run(task, setting, granularity, kept, seed)
+        results |= run(task, setting, granularity, kept, seed, regrow)
         path.write_text(json.dumps({"setting": setting, "task": task.title(), "results": results}, indent=1))
     rows = table(results)
     picture(rows, f"{task.title()} ({name})", path.with_suffix(".png"))
     for row in rows:
-        print("{delays:9} kept {kept:5} {kind:8} {mean:.3f} +- {sd:.3f} (n = {n})".format(**row))
+        print("{delays:9} kept {kept:5} {kind:11} {mean:.3f} +- {sd:.3f} (n = {n})".format(**row))
 
 
 if __name__ == "__main__":

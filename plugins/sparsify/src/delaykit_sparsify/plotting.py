@@ -62,6 +62,7 @@ def kept_fraction(
     )
     ax.axhline(100 * float(kept.double().mean()), color=GREY, linestyle=":", linewidth=1.4, label="all synapses")
     ax.set(xlabel=quantity, ylabel="synapses kept (%)", xlim=(0, float(edges[-1])))
+    ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
     ax.legend()
     return ax
 
