@@ -108,8 +108,9 @@ def baselines(parts: dict[str, Tensor], horizon: int) -> dict[str, float]:
     """Score persistence and a linear regression on the last values."""
 
     def lagged(x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.double()  # neighbouring values are nearly equal: float32 cannot solve for their weights
         rows = x[:-horizon].unfold(0, LAGS, 1)
-        return torch.cat([rows, torch.ones(len(rows), 1)], 1), x[LAGS - 1 + horizon :]
+        return torch.cat([rows, torch.ones_like(rows[:, :1])], 1), x[LAGS - 1 + horizon :]
 
     rows, wanted = lagged(parts["train"])
     solution = torch.linalg.lstsq(rows, wanted.unsqueeze(1)).solution
