@@ -14,6 +14,7 @@ from delaykit.errors import ConfigError
 from delaykit.synapse import Synapse
 from delaykit.wrapping import survey
 from delaykit.wrapping.connections import Attachment
+from delaykit.wrapping.handover import Handover
 from delaykit.wrapping.plan import Plan, SitePlan, plan
 from delaykit.wrapping.retype import retype_
 from delaykit.wrapping.root import WrappedRoot, Wrapping, wrapping_of
@@ -66,6 +67,8 @@ def wrap_(
         del wrapping.undo[done:], wrapping.scope.histories[scopes:]
         raise
     wrapping.plans.append(merged)
+    if any(entry.timing.policy == "root" and not entry.timing.asked for entry in merged):
+        wrapping.handover = Handover(todo.neurons)
     return net
 
 

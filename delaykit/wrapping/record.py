@@ -25,7 +25,7 @@ def to_json(entry: SitePlan) -> dict[str, Any]:
     site, timing = entry.site, entry.timing
     out: dict[str, Any] = {"site": site.name, "pre": site.pre, "post": site.post, "neuron": site.neuron}
     out |= {"components": components, "follows": entry.follows}
-    out |= {"reset": timing.policy, "time_dim": timing.time_dim, "streams": timing.streams}
+    out |= {"reset": timing.policy, "time_dim": timing.time_dim, "streams": timing.streams, "asked": timing.asked}
     if entry.recurrent is not None:
         out["recurrent"] = {"neuron": entry.spot.path, "bias": entry.recurrent.bias}
     return out
@@ -41,6 +41,7 @@ def is_record(record: Any) -> bool:
     fits = fits and all(_is(record.get(key), str, type(None)) for key in ("neuron", "follows"))
     fits = fits and (record.get("reset") != "follow" or record["follows"] is not None)
     fits = fits and record.get("reset") in POLICIES and _is(record.get("time_dim"), int, type(None))
+    fits = fits and _is(record.get("asked", False), bool)
     parts = record["components"] if fits else []
     fits = fits and all(_is(c, dict) and _is(c.get("name"), str) and _is(c.get("config"), dict) for c in parts)
     fits = fits and all(c.get("kind") in ("delay", "heterogeneity", "pruning") for c in parts)
@@ -93,7 +94,7 @@ def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: 
     dt_ms = neurons[neuron].dt_ms if neuron is not None else None
     name = record["site"]
     site = Site(name, record["pre"], record["post"], spot.has_matrix, spot.recurrent, neuron, dt_ms)
-    timing = Timing(record["reset"], record["time_dim"], record["streams"])
+    timing = Timing(record["reset"], record["time_dim"], record["streams"], record.get("asked", False))
     return SitePlan(site, dataclasses.replace(spot), configs, timing, follows, rule)
 
 

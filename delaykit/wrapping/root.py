@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from delaykit.wrapping.state import RootScope
+
+if TYPE_CHECKING:
+    from delaykit.wrapping.handover import Handover
 
 
 @dataclasses.dataclass
@@ -20,12 +23,14 @@ class Wrapping:
         plans: the plans that were applied, in order.
         sites: path of the retyped module and slot of every site, by site name.
         undo: callables that take a change back, applied last first.
+        handover: looks for states that go on from call to call, where the plan let delays begin anew with each.
     """
 
     scope: RootScope
     plans: list[Any] = dataclasses.field(default_factory=list)
     sites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     undo: list[Undo] = dataclasses.field(default_factory=list)
+    handover: Handover | None = None
 
 
 @dataclasses.dataclass
@@ -55,12 +60,17 @@ class WrappedRoot:
 
     def _dk_scoped(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         scope, failed = self._dk_wrapping.scope, True
+        handover = self._dk_wrapping.handover if scope.depth == 0 else None
+        if handover is not None:
+            handover.begin(self, (args, kwargs))  # type: ignore[arg-type]
         scope.enter()
         try:
             output = call(*args, **kwargs)
             failed = False
             return output
         finally:
+            if handover is not None:
+                handover.end()
             scope.leave(failed)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

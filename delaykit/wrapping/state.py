@@ -29,11 +29,13 @@ class Timing:
         policy: when its history is cleared.
         time_dim: dimension of its input that is time, if it sees whole sequences; None in step mode.
         streams: number of independent streams that take turns within one step (a shared layer called n times a step).
+        asked: True where the policy is the user's own choice, not the plan's.
     """
 
     policy: Policy = "root"
     time_dim: int | None = None
     streams: int = 1
+    asked: bool = False
 
 
 class RootScope:

@@ -67,7 +67,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
             spot.name, "reset='carried'", "a connection inside Norse's SequentialState", "use reset='auto'"
         )
     if reset in ("manual", "root"):
-        return Decision(Timing(reset, None, streams), neuron)
+        return Decision(Timing(reset, None, streams, asked=True), neuron)
     if calls_a_root > 1 and not _goes_on(trace):
         return Decision(Timing("root", None, streams), neuron)
     return _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
@@ -98,7 +98,7 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
     if spot.carried:
         return Decision(Timing("carried"), owner)
     if reset != "auto":
-        return Decision(Timing(reset), owner, owner)  # type: ignore[arg-type]
+        return Decision(Timing(reset, asked=True), owner, owner)  # type: ignore[arg-type]
     calls = trace.neurons.get(owner, []) if trace is not None else []
     if not calls:
         raise ConfigError(
@@ -122,7 +122,7 @@ def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"))
     if reset in ("root", "manual"):
-        return Decision(Timing(reset))  # type: ignore[arg-type]
+        return Decision(Timing(reset, asked=True))  # type: ignore[arg-type]
     fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"
     raise ConfigError(spot.name, "no example, so nobody can tell where the time loop is", "an example", fix)
 

@@ -206,6 +206,64 @@ def test_a_sequence_in_several_calls_from_zeros_asks_for_manual_resets():
     hand.check(Segments, by_segments_from_zeros, sites, "mixed", reset="manual", before=dk.reset)
 
 
+def two_segments(net, x, **options):
+    """Feed the second half with the state that the first half left."""
+    start = torch.zeros(x.shape[1], HIDDEN).to(x)
+    state = (start, start) if isinstance(net, RecurrentSegments) else start
+    half = len(x) // 2
+    first, state = net(x[:half], state)
+    return torch.cat([first, net(x[half:], change_state(state, **options))[0]])
+
+
+def change_state(state, change=lambda tensor: tensor):
+    return tuple(change(s) for s in state) if isinstance(state, tuple) else change(state)
+
+
+def one_call(net, x):
+    mem = torch.zeros(x.shape[1], HIDDEN).to(x)
+    return net(x, (mem, mem) if isinstance(net, RecurrentSegments) else mem)[0]
+
+
+@pytest.mark.parametrize("how", [lambda m: m, torch.Tensor.detach], ids=["as it is", "detached"])
+@pytest.mark.parametrize("site", ["fc1", "fc2", "lif1.recurrent"])
+def test_an_unplanned_second_segment_is_refused(site, how):
+    net, x = (RecurrentSegments if site == "lif1.recurrent" else Segments)().double(), hand.spikes_in()
+    dk.wrap_(net, {site: dk.FreeDelay("axonal", init=2.5)}, example=lambda: one_call(net, x))
+    one_call(net, x)
+    for model in (net, copy.deepcopy(_reset(net))):
+        with pytest.raises(dk.HistoryError, match=f"(?s){site}.*'lif1'.*two calls.*reset='manual'"):
+            two_segments(model, x, change=how)
+        want = one_call(model, x)  # and a new sequence begins as if nothing had happened
+        hand.same(one_call(model, x), want)
+
+
+def _reset(net):
+    net.lif1.reset_mem()
+    return net
+
+
+def test_segments_that_lose_nothing_or_were_asked_for_go_on(tmp_path):
+    x, started = hand.spikes_in(), torch.zeros_like
+    for component, options in (
+        (dk.FreeDelay("axonal", init=0), {}),
+        (dk.FreeDelay("axonal", init=2), {"change": started}),
+        (dk.At(dk.FreeDelay("axonal", init=2), reset="root"), {}),
+    ):
+        net = Segments().double()
+        dk.wrap_(net, {"fc*": component}, example=lambda net=net: one_call(net, x))
+        two_segments(net, x, **options)
+    dk.save(net, tmp_path / "late")
+    loaded = dk.load(Segments().double(), tmp_path / "late")
+    two_segments(loaded, x)
+    net = Segments().double()
+    dk.wrap_(net, {"fc*": dk.FreeDelay(init=2)}, example=lambda: one_call(net, x))
+    with dk.disabled(net):
+        two_segments(net, x)
+    mem = net.lif1.reset_mem()
+    net(x, mem)
+    net(x, net.lif1.mem.detach().zero_())
+
+
 def outer_net():
     lif = {"beta": 0.8, "spike_grad": spike, "init_hidden": True}
     return nn.Sequential(nn.Linear(PRE, HIDDEN), snn.Leaky(**lif), nn.Linear(HIDDEN, POST), snn.Leaky(**lif))
