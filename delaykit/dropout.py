@@ -41,9 +41,11 @@ class DropoutTape:
         return current if self._mask is None else current * widen(self._mask, current)
 
     def step(self, x: Tensor) -> Tensor:
+        """Run one masked step: (batch, pre, *space) -> (batch, post, *space)."""
         return self.mask(self.tape.step(x))
 
     def detach(self) -> None:
+        """Cut the graph; the mask stays."""
         self.tape.detach()
 
 
