@@ -105,9 +105,15 @@ class DelayedWeight:
 
 
 class NorseAdapter(NeuronAdapter):
-    """Knows Norse's cells, sequence modules and ``SequentialState``."""
+    """Knows Norse's cells, sequence modules and ``SequentialState``.
+
+    It remembers every place of a module in a ``SequentialState``: a shared connection has a state, and a flag, in each.
+    """
 
     name: ClassVar[str] = "norse"
+
+    def __init__(self) -> None:
+        self.places: dict[int, set[tuple[nn.Module, int]]] = {}
 
     def find(self, path: str, module: nn.Module) -> tuple[list[Spot], Neuron | None]:
         if "norse" not in sys.modules:
@@ -117,7 +123,9 @@ class NorseAdapter(NeuronAdapter):
         from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 
         if isinstance(module, SequentialState):
-            return _sequential_spots(path, module, self), None
+            for index, child in enumerate(module._modules.values()):
+                self.places.setdefault(id(child), set()).add((module, index))
+            return _sequential_spots(path, module), None
         refusal = next((REFUSED[c.__name__] for c in type(module).__mro__ if c.__name__ in REFUSED), "")
         if not refusal and not isinstance(module, (SNN, SNNCell, SNNRecurrent, SNNRecurrentCell, LILinearCell)):
             return [], None
@@ -139,7 +147,7 @@ class NorseAdapter(NeuronAdapter):
             return _attach_slot_(spot.module, spot.slot, synapse, attachment)
         undo = attach_connection_(spot.module, synapse, attachment)
         if attachment.timing.policy == "carried":
-            undo += [u for parent, index in _parents_of(spot) for u in _make_stateful_(parent, index)]
+            undo += [_make_stateful_(parent, index) for parent, index in self.places[id(spot.module)]]
         return undo
 
     def given_state(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -172,37 +180,21 @@ def _cell_spot(path: str, slot: str, module: nn.Module, refusal: str, adapter: N
     return Spot(path, slot, module, pre, post, True, slot == "recurrent", path, True, refusal, adapter)
 
 
-def _sequential_spots(path: str, module: Any, adapter: NeuronAdapter) -> list[Spot]:
+def _sequential_spots(path: str, module: nn.Module) -> list[Spot]:
     spots = []
     for name, child in module.named_children():
         where = ".".join(p for p in (path, name) if p)
         if isinstance(child, nn.Linear):
-            spots.append(
-                Spot(
-                    where, "", child, child.in_features, child.out_features, carried=True, adapter=_Inside(module, name)
-                )
-            )
+            spots.append(Spot(where, "", child, child.in_features, child.out_features, carried=True))
         elif isinstance(child, CONVOLUTIONS):
-            size = child.in_channels, child.out_channels
-            spots.append(Spot(where, "", child, *size, has_matrix=False, carried=True, adapter=_Inside(module, name)))
+            spots.append(Spot(where, "", child, child.in_channels, child.out_channels, has_matrix=False, carried=True))
     return spots
 
 
-class _Inside(NorseAdapter):
-    """The adapter of a connection inside a ``SequentialState``: remembers the parent, to set its flag."""
-
-    def __init__(self, parent: Any, index: str) -> None:
-        self.parent, self.index = parent, int(index)
-
-
-def _parents_of(spot: Spot) -> list[tuple[Any, int]]:
-    return [(spot.adapter.parent, spot.adapter.index)] if isinstance(spot.adapter, _Inside) else []
-
-
-def _make_stateful_(parent: Any, index: int) -> list[Undo]:
+def _make_stateful_(parent: Any, index: int) -> Undo:
     before = parent.stateful_layers[index]
     parent.stateful_layers[index] = True
-    return [Undo(_set_stateful_, (parent, index, before))]
+    return Undo(_set_stateful_, (parent, index, before))
 
 
 def _set_stateful_(parent: Any, index: int, value: bool) -> None:

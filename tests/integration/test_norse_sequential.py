@@ -244,6 +244,47 @@ def test_deeper_recurrent_sequential(output, which):
     hand.check(lambda: Deep(output), lambda net, x: net(x), sites, which, scale=scale, rate=0.5)
 
 
+def shared_in_one_chain(steps):
+    fc, neuron = nn.Linear(PRE, PRE, bias=False), norse.LIFCell if steps else norse.LIF
+    return norse.SequentialState(fc, neuron(), fc, neuron())
+
+
+class SharedByTwoChains(nn.Module):
+    """One Linear in two chains, a state for each."""
+
+    def __init__(self):
+        super().__init__()
+        fc = nn.Linear(PRE, PRE, bias=False)
+        self.one, self.two = norse.SequentialState(fc, norse.LIFCell()), norse.SequentialState(fc, norse.LIFCell())
+
+    def forward(self, x):
+        s1 = s2 = None
+        out = []
+        for step in x:
+            z, s1 = self.one(step, s1)
+            z, s2 = self.two(z, s2)
+            out.append(z)
+        return torch.stack(out)
+
+
+SHARED = {
+    "steps": (lambda: shared_in_one_chain(True), step_outside, "0", {"streams": 2}),
+    "sequence": (lambda: shared_in_one_chain(False), whole, "0", {"time_dim": 0}),
+    "two chains": (SharedByTwoChains, call, "one.0", {"streams": 2}),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_a_shared_connection_has_a_history_in_every_place(case):
+    build, run, site, options = SHARED[case]
+    net, *_ = hand.check(
+        build, run, {site: "axonal"}, "mixed", scale=SCALE, rate=0.5, **{site.replace(".", "_"): options}
+    )
+    chains = [m for m in net.modules() if isinstance(m, norse.SequentialState)]
+    dk.unwrap_(net)
+    assert all(chain.stateful_layers == [False, True] * (len(chain) // 2) for chain in chains)
+
+
 def in_pieces(net, x):
     state, out = None, []
     for piece in x.split(5):
