@@ -177,25 +177,30 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="folder with *train*.h5 and *test*.h5")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--hidden", type=int, help="number of recurrent neurons")
+    parser.add_argument("--delays", nargs="+", default=["axonal", "synaptic"], choices=["axonal", "synaptic"])
+    parser.add_argument("--kept", nargs="+", type=float, default=KEPT, choices=KEPT)
     parser.add_argument("--out", type=Path, default=Path("runs/sparsify"))
     arguments = parser.parse_args()
     from tqdm import tqdm
 
     if not Path(arguments.data).exists():
         raise SystemExit(f"{arguments.data}: no such folder; pass --data with files in SHD's layout")
-    setting = FULL if arguments.full else REDUCED
+    setting = dict(FULL if arguments.full else REDUCED)
+    setting["hidden"] = arguments.hidden or setting["hidden"]
     if not arguments.full:
         torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    name = "full" if arguments.full else "reduced"
+    name = ("full" if arguments.full else "reduced") + (f"_{arguments.hidden}" if arguments.hidden else "")
     path = arguments.out / f"speech_{name}.json"
     results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
     task = SpikeFiles(
         arguments.data, dt_ms=setting["dt_ms"], channels=setting["channels"], limit=setting["samples"], validation=0.15
     )
     seeds = range(arguments.seeds)
-    todo = [(s, g, k, "free") for s in seeds for g in ("axonal", "synaptic") for k in reversed(KEPT)]
-    todo += [(s, "axonal", 0.1, regrow) for s in seeds for regrow in ("cubic", "none", "random", "gradient")]
+    todo = [(s, g, k, "free") for s in seeds for g in arguments.delays for k in reversed(KEPT) if k in arguments.kept]
+    if 0.1 in arguments.kept and "axonal" in arguments.delays:
+        todo += [(s, "axonal", 0.1, regrow) for s in seeds for regrow in ("cubic", "none", "random", "gradient")]
     for seed, granularity, kept, regrow in tqdm(todo):
         if f"{granularity}/{'dense' if kept == 1 else KINDS[regrow]}/{kept}/{seed}" in results:
             continue
