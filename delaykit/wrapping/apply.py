@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from delaykit.wrapping import survey
 from delaykit.wrapping.connections import Attachment
 from delaykit.wrapping.handover import Handover
 from delaykit.wrapping.plan import Plan, SitePlan, plan
-from delaykit.wrapping.retype import retype_
+from delaykit.wrapping.retype import retype_, untype_
 from delaykit.wrapping.root import WrappedRoot, Wrapping, wrapping_of
 from delaykit.wrapping.state import NeuronWatch, RootScope
 
@@ -118,8 +119,6 @@ def unwrap_(net: Net) -> Net:
         raise ConfigError(
             "unwrap_", f"compact connections ({', '.join(gone)})", "modules with weights of their own", fix
         )
-    from delaykit.wrapping.retype import untype_
-
     for undo in reversed(wrapping.undo):
         undo.run()
     untype_(net)
@@ -172,9 +171,8 @@ def recurrent_weight(entry: SitePlan, like: Tensor | None) -> Tensor:
 
 
 def _one_each(entries: tuple[SitePlan, ...]) -> list[SitePlan]:
-    """Keep the last entry for each connection: a shared module is wrapped once."""
-    last = {(id(e.spot.module), e.spot.slot): e for e in entries}
-    return list(last.values())
+    """Keep one entry for each connection: a shared module is wrapped once, and the plan saw that its rules agree."""
+    return list({(id(e.spot.module), e.spot.slot): e for e in entries}.values())
 
 
 def _known_watches(wrapping: Wrapping) -> dict[int, NeuronWatch]:
@@ -192,8 +190,6 @@ def _check_fits(net: nn.Module, todo: Plan) -> None:
 
 def _moved(todo: Plan, old: nn.Module, new: nn.Module) -> Plan:
     """Point a plan at a copy of its model: the same names, found anew, so that adapters see the copy's containers."""
-    import dataclasses
-
     spots, neurons = survey.survey(new)
     by_name = {spot.name: spot for spot in spots}
     twins = dict(new.named_modules(remove_duplicate=False))

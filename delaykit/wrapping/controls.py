@@ -15,7 +15,7 @@ from delaykit.adapters.snntorch import WatchedNeuron
 from delaykit.errors import ConfigError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
-from delaykit.wrapping.connections import Attachment, DelayedConnection
+from delaykit.wrapping.connections import Attachment
 from delaykit.wrapping.loop import RecurrentLoop
 from delaykit.wrapping.retype import has_mixin
 
@@ -58,7 +58,7 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
     found = []
     module: Any
     for module in net.modules():
-        if has_mixin(module, DelayedConnection) or "_dk" in module.__dict__:
+        if "_dk" in module.__dict__:
             attachment = module.__dict__["_dk"]
             found.append(Wrapped(attachment.where, module.dk, attachment, getattr(module, "weight", None), module))
         elif has_mixin(module, CarriedCell):

@@ -118,9 +118,9 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
     for name, rule in chosen.items():
         try:
             if isinstance(rule, Recurrent):
-                sites.append(_plan_recurrent(net, neurons[name], rule, trace, spots))
+                sites.append(_plan_recurrent(neurons[name], rule, trace, spots))
             else:
-                sites.append(_plan_site(net, by_name[name], rule, trace, neurons, spots))
+                sites.append(_plan_site(by_name[name], rule, trace, neurons, spots))
             _try_build(sites[-1])
         except DelaykitError as error:
             problems.append(error)
@@ -157,10 +157,8 @@ def _traced(
         return None, ShapeError("example", found, "an example that the bare model runs", fix)
 
 
-def _plan_site(
-    net: nn.Module, spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron], spots: list[Spot]
-) -> SitePlan:
-    survey.refuse_spot(net, spot)
+def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron], spots: list[Spot]) -> SitePlan:
+    survey.refuse_spot(spot)
     pre, post = survey.channels(spot, trace)
     decision = timing.decide(spot, rule, trace, neurons, spots)
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
@@ -168,9 +166,7 @@ def _plan_site(
     return SitePlan(site, spot, rule.components, decision.timing, decision.follows)
 
 
-def _plan_recurrent(
-    net: nn.Module, neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]
-) -> SitePlan:
+def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:
     size = survey.neuron_size(neuron, rule, trace)
     spot = loop_spot(neuron, size, spots)
     decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
@@ -186,7 +182,7 @@ def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
     if not reason and neuron.style != "step":
         reason = "it runs whole sequences in one call"
     if reason:
-        raise survey.refused(neuron.path, type(neuron.module).__name__, "a step neuron without recurrence", reason)
+        raise ConfigError(neuron.path, type(neuron.module).__name__, "a step neuron without recurrence", reason)
     options = {"recurrent": True, "owner": neuron.path, "carried": not neuron.follows}
     return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from torch import Tensor, nn
@@ -77,7 +76,7 @@ def plan_from(net: nn.Module, records: list[dict[str, Any]], tensors: dict[str, 
                 raise CheckpointError(
                     where, f"{record['site']!r} of {size[0]} -> {size[1]}", "a connection of this model"
                 )
-            survey.refuse_spot(net, spot)
+            survey.refuse_spot(spot)
         entries.append(_entry(record, spot, configs, rule, neurons, where))
     return Plan(tuple(entries), (), neurons)
 
@@ -95,7 +94,7 @@ def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: 
     name = record["site"]
     site = Site(name, record["pre"], record["post"], spot.has_matrix, spot.recurrent, neuron, dt_ms)
     timing = Timing(record["reset"], record["time_dim"], record["streams"], record.get("asked", False))
-    return SitePlan(site, dataclasses.replace(spot), configs, timing, follows, rule)
+    return SitePlan(site, spot, configs, timing, follows, rule)
 
 
 def _config(record: dict[str, Any], where: str) -> ComponentConfig:

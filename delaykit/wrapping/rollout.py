@@ -19,6 +19,7 @@ from delaykit.interfaces import Delay, PointDelay
 from delaykit.synapse import Synapse
 from delaykit.wrapping.connections import Attachment
 from delaykit.wrapping.loop import RecurrentLoop
+from delaykit.wrapping.state import RootScope
 from delaykit.wrapping.survey import adapters
 
 
@@ -157,7 +158,7 @@ def _taps(synapse: Synapse) -> Taps | None:
 
 def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
     neuron: Any = found.module
-    scopes = [a.scope for a in _attachments(neuron)]
+    scopes = _scopes(neuron)
     for scope in scopes:
         scope.enter()
     failed = True
@@ -183,6 +184,7 @@ def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
             scope.leave(failed)
 
 
-def _attachments(neuron: nn.Module) -> list[Attachment]:
+def _scopes(neuron: nn.Module) -> list[RootScope]:
+    """List the wrapped roots that the connections of a neuron belong to."""
     own = [m.__dict__[key] for m in neuron.modules() for key in ("_dk", "_dk_loop") if key in m.__dict__]
-    return list({id(a.scope): a for a in own}.values())
+    return list({id(a.scope): a.scope for a in own}.values())

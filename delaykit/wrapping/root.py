@@ -21,14 +21,12 @@ class Wrapping:
     Args:
         scope: counts root calls.
         plans: the plans that were applied, in order.
-        sites: path of the retyped module and slot of every site, by site name.
         undo: callables that take a change back, applied last first.
         handover: looks for states that go on from call to call, where the plan let delays begin anew with each.
     """
 
     scope: RootScope
     plans: list[Any] = dataclasses.field(default_factory=list)
-    sites: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     undo: list[Undo] = dataclasses.field(default_factory=list)
     handover: Handover | None = None
 

@@ -27,7 +27,7 @@ def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
     spots: list[Spot] = []
     neurons: dict[str, Neuron] = {}
     claimed: set[int] = set()
-    names = {path: m for path, m in net.named_modules(remove_duplicate=False) if not _is_own(net, path)}
+    names = {path: m for path, m in net.named_modules(remove_duplicate=False) if "dk" not in path.split(".")}
     aliases: dict[int, list[str]] = {}
     for path, module in names.items():
         aliases.setdefault(id(module), []).append(path)
@@ -79,7 +79,7 @@ def refuse_model(net: nn.Module) -> list[DelaykitError]:
     return []
 
 
-def refuse_spot(net: nn.Module, spot: Spot) -> None:
+def refuse_spot(spot: Spot) -> None:
     """Raise for a connection that cannot take a synapse now."""
     where, found = spot.name, type(spot.module).__name__
     child = spot.module._modules.get("dk")
@@ -88,17 +88,12 @@ def refuse_spot(net: nn.Module, spot: Spot) -> None:
             where, "a wrapped connection", "a bare one", "call dk.unwrap_(net) first, then wrap with all rules"
         )
     if spot.refusal:
-        raise refused(where, found, "a connection that adds its input linearly", spot.refusal)
+        raise ConfigError(where, found, "a connection that adds its input linearly", spot.refusal)
     if parametrize.is_parametrized(spot.module):
         fix = "wrap first, then register the parametrization"
         raise ConfigError(where, "a parametrized module", "a module without parametrizations", fix)
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in spot.module.parameters(recurse=False)):
         raise ConfigError(where, f"a lazy {found}", "initialised weights", "run the model once before wrapping")
-
-
-def refused(where: str, found: str, expected: str, reason: str) -> ConfigError:
-    """Make the error for a site that cannot be wrapped; the reason says what to do instead."""
-    return ConfigError(where, found, expected, reason)
 
 
 def channels(spot: Spot, trace: Trace | None) -> tuple[int, int]:
@@ -126,7 +121,3 @@ def neuron_size(neuron: Neuron, rule: Recurrent, trace: Trace | None) -> int:
         found = f"input of shape {calls[0].input_shape}"
         raise ShapeError(neuron.path, found, "(batch, neuron)", "dk.Recurrent joins flat layers only")
     return calls[0].input_shape[-1]
-
-
-def _is_own(net: nn.Module, path: str) -> bool:
-    return "dk" in path.split(".")

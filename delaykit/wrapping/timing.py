@@ -7,6 +7,7 @@ from typing import Any
 
 from delaykit.adapters.base import Neuron, Spot
 from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.wrapping.connections import channel_space
 from delaykit.wrapping.state import Policy, Timing
 from delaykit.wrapping.survey import primary
 from delaykit.wrapping.trace import Call, Trace
@@ -205,8 +206,7 @@ def _time_dim(spot: Spot, call: Call, heard: list[tuple[str, Call]], steps: int)
     """Find the one dimension of the input that is as long as the neuron's steps."""
     if heard and heard[0][1].input_shape == call.output_shape:
         raise _outside_the_loop(spot)
-    space = len(getattr(spot.module, "kernel_size", ())) if not spot.has_matrix else 0
-    lead = call.input_shape[: len(call.input_shape) - 1 - space]
+    lead = call.input_shape[: len(call.input_shape) - 1 - channel_space(spot.module)]
     hits = [dim for dim, size in enumerate(lead) if size == steps]
     if len(hits) == 1:
         return hits[0]
@@ -226,8 +226,7 @@ def _outside_the_loop(spot: Spot) -> HistoryError:
 
 
 def _sequence(spot: Spot, call: Call, time_dim: int) -> Timing:
-    space = len(getattr(spot.module, "kernel_size", ())) if not spot.has_matrix else 0
-    rank = len(call.input_shape) - 1 - space
+    rank = len(call.input_shape) - 1 - channel_space(spot.module)
     if not -len(call.input_shape) <= time_dim < len(call.input_shape) or time_dim % len(call.input_shape) >= rank:
         expected = f"a dimension before the channel of an input of shape {call.input_shape}"
         raise ShapeError(

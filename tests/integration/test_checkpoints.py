@@ -155,6 +155,7 @@ DAMAGE = {
     "time_dim a string": lambda p: edit(p, lambda m: first(m).update(time_dim="0")),
     "streams too many": lambda p: edit(p, lambda m: first(m).update(streams=10**9)),
     "follows nothing": lambda p: edit(p, lambda m: first(m).update(reset="follow", follows=None)),
+    "asked a string": lambda p: edit(p, lambda m: first(m).update(asked="yes")),
     "streams a string": lambda p: edit(p, lambda m: first(m).update(streams="many")),
     "component unknown": lambda p: edit(p, lambda m: first(m)["components"][0].update(name="quantum")),
     "component a path": lambda p: edit(p, lambda m: first(m)["components"][0].update(name="os:system")),
@@ -241,8 +242,9 @@ class Twice(torch.nn.Module):
 
 
 def test_a_followed_shared_layer_loads_into_a_bare_model_without_an_example(tmp_path):
-    net = Twice()
-    spikes = example()
+    net, spikes = Twice(), example()
+    with torch.no_grad():
+        net.fc.weight.fill_(0.4)  # so that both neurons fire
     dk.wrap_(net, {"fc": dk.FreeDelay("axonal", max_delay=5)}, example=lambda: [net(x) for x in spikes[:3]])
     dk.save(net, tmp_path / "twice")
     other = Twice()
