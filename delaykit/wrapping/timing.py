@@ -64,12 +64,10 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"), neuron)
     if reset == "carried":
-        raise ConfigError(
-            spot.name, "reset='carried'", "a connection inside Norse's SequentialState", "use reset='auto'"
-        )
+        raise _nobody_carries(spot)
     if reset in ("manual", "root"):
         return Decision(Timing(reset, None, streams, asked=True), neuron)
-    if calls_a_root > 1 and not _goes_on(trace):
+    if reset != "follow" and calls_a_root > 1 and not _goes_on(trace):
         return Decision(Timing("root", None, streams), neuron)
     return _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
 
@@ -98,6 +96,8 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
     assert owner is not None
     if spot.carried:
         return Decision(Timing("carried"), owner)
+    if reset == "carried":
+        raise _nobody_carries(spot)
     if reset != "auto":
         return Decision(Timing(reset, asked=True), owner, owner)  # type: ignore[arg-type]
     calls = trace.neurons.get(owner, []) if trace is not None else []
@@ -115,6 +115,12 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
         )  # fmt: skip
     policy = "root" if len(calls) > trace.roots and not _goes_on(trace) else "follow"
     return Decision(Timing(policy), owner, owner)  # type: ignore[arg-type]
+
+
+def _nobody_carries(spot: Spot) -> ConfigError:
+    return ConfigError(
+        spot.name, "reset='carried'", "a Norse cell, or a connection inside its SequentialState", "use reset='auto'"
+    )
 
 
 def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:

@@ -263,6 +263,29 @@ def test_one_layer_with_one_rule_under_any_of_its_names(names):
     assert bool(net(example()).isfinite().all())
 
 
+def test_nobody_carries_the_history_of_a_snntorch_model():
+    net = nn.Sequential(nn.Linear(PRE, HIDDEN), snn.RLeaky(beta=0.8, linear_features=HIDDEN, init_hidden=True))
+    rules = dict.fromkeys(("0", "1.recurrent"), dk.At(dk.FreeDelay(), reset="carried"))
+    plan = dk.plan(net, rules, example=example()[0])
+    assert len(plan.issues) == 2 and all("reset='auto'" in str(issue) for issue in plan.issues), plan
+
+
+def test_a_policy_that_was_asked_for_is_the_one_that_is_planned():
+    class Kept(nn.Sequential):
+        def forward(self, x):
+            self[1].reset_mem()
+            return torch.stack([super(Kept, self).forward(step) for step in x])
+
+    net = Kept(nn.Linear(PRE, HIDDEN), snn.Leaky(beta=0.8, init_hidden=True))
+    for policy in ("root", "follow", "manual"):
+        plan = dk.plan(net, {"0": dk.At(dk.FreeDelay(), reset=policy)}, example=example())
+        assert not plan.issues and plan.sites[0].timing.policy == policy, plan
+    twin = dk.wrap(net, {"0": dk.FreeDelay("axonal", init=2)}, example=example())
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=2), reset="follow")}, example=example())
+    for data in (example(), example(), example()[:, :2]):
+        torch.testing.assert_close(net(data), twin(data))
+
+
 def test_wrapping_twice():
     net = wrapped()
     before = hand.photograph(net)
