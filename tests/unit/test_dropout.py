@@ -1,4 +1,4 @@
-"""Dropout of a connection's current: one mask a sequence, the same in the step loop, the sequence operator and rollout."""
+"""Dropout of a current: one mask a sequence, the same in the step loop, the sequence operator and rollout."""
 
 from __future__ import annotations
 
