@@ -95,6 +95,10 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
     owner = spot.owner
     assert owner is not None
     if spot.carried:
+        if reset not in ("auto", "carried"):
+            found = f"reset={reset!r} on a cell whose history rides in its state"
+            fix = "leave reset out, and pass None where a sequence begins"
+            raise ConfigError(spot.name, found, "reset='auto' or 'carried'", fix)
         return Decision(Timing("carried"), owner)
     if reset == "carried":
         raise _nobody_carries(spot)

@@ -367,3 +367,12 @@ def test_calls_outside_the_model():
 def test_controls_of_a_bare_model(control):
     with pytest.raises(dk.ConfigError, match="dk.wrap_"):
         control(Net())
+
+
+@pytest.mark.parametrize("reset", ["manual", "root", "follow"])
+def test_a_carried_history_has_no_other_reset(reset):
+    norse = pytest.importorskip("norse.torch", reason="the cell is Norse's")
+    cell = norse.LIFRecurrentCell(3, 4)
+    rule = dk.At(dk.FreeDelay("axonal"), reset=reset)
+    plan = dk.plan(cell, {"input": rule}, example=torch.zeros(1, 3))
+    assert len(plan.issues) == 1 and "None where a sequence begins" in str(plan.issues[0])
