@@ -14,6 +14,8 @@ from delaykit.wrapping.state import History, NeuronWatch, RootScope, Timing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 class Attachment:
     """What the wrapping hangs beside the synapse: timing, history, and the root and neuron it listens to.
@@ -178,6 +180,9 @@ def step_connection(
     if torch.compiler.is_compiling():
         return _uncompiled_step(synapse, attachment, product, input, history)
     spikes = _checked(synapse, attachment.where, product, input)
+    if spikes.dtype in HALF and spikes.device.type == "cpu":
+        fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"
+        raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
     lead = spikes.shape[: spikes.ndim - 1 - product.space]
     batch = spikes.reshape(-1, *spikes.shape[len(lead) :])
     output = history.step(synapse, product, batch, attachment.timing.streams)

@@ -376,3 +376,10 @@ def test_a_carried_history_has_no_other_reset(reset):
     rule = dk.At(dk.FreeDelay("axonal"), reset=reset)
     plan = dk.plan(cell, {"input": rule}, example=torch.zeros(1, 3))
     assert len(plan.issues) == 1 and "None where a sequence begins" in str(plan.issues[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_on_the_cpu_names_the_layer(dtype):
+    net = dk.wrap_(nn.Sequential(nn.Linear(3, 2)), {"0": dk.At(dk.FreeDelay(), reset="manual")}).to(dtype)
+    with pytest.raises(dk.ShapeError, match=r"^0: .*float32"):
+        net(torch.zeros(1, 3, dtype=dtype))

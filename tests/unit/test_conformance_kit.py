@@ -15,7 +15,7 @@ from delaykit import FreeDelay
 from delaykit.errors import ConfigError, DelaykitError
 from delaykit.testing import ComponentConformance, kit, laws_scale, strategies, tiny_nets
 from delaykit.testing.nets import input_spikes
-from delaykit.wrapping import apply, retype, timing
+from delaykit.wrapping import apply, timing
 from delaykit.wrapping.root import WrappedRoot
 from tests.unit.conformance_mutants import (
     MUTANTS,
@@ -71,7 +71,7 @@ def run_law(kit, law, tmp_path, nets=("snntorch", "norse")):
 
 
 def leave_the_root_retyped(patch):
-    patch.setattr(retype, "untype_", lambda module: None)
+    patch.setattr(apply, "untype_", lambda module: None)
 
 
 def wrap_without_a_copy(patch):
