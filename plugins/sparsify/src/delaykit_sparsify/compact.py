@@ -141,16 +141,20 @@ class CompactRecurrence(Connection):
 
     def begin_backward(self, steps: int, batch: int) -> None:
         """Refuse: there is nothing that could learn."""
-        fix = "run under torch.no_grad(); train a copy made before compact_"
-        raise TrainingError("rollout", "a backward pass through compact synapses", "inference", fix)
+        raise _nothing_learns()
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        """Refuse, as :meth:`begin_backward` did."""
-        raise NotImplementedError
+        """Refuse, as :meth:`begin_backward` does."""
+        raise _nothing_learns()
 
     def gradients(self, x: Any, delayed: Any, g: Tensor, want: Any) -> tuple[Tensor | None, Tensor | None]:
-        """Refuse, as :meth:`begin_backward` did."""
-        raise NotImplementedError
+        """Refuse, as :meth:`begin_backward` does."""
+        raise _nothing_learns()
+
+
+def _nothing_learns() -> TrainingError:
+    fix = "run under torch.no_grad(); train a copy made before compact_"
+    return TrainingError("rollout", "a backward pass through compact synapses", "inference", fix)
 
 
 class CompactStepper:
