@@ -1,0 +1,22 @@
+"""Entry point of the plugin: records only; what they name is imported on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from delaykit import Component, hookimpl
+
+DELAYKIT_API = 1
+
+
+@hookimpl
+def delaykit_components() -> Iterator[Component]:
+    """Yield the synapse-specific time constants."""
+    yield Component(
+        kind="heterogeneity",
+        name="hetsyn",
+        config="delaykit_hetsyn.config:HetSyn",
+        summary="a learned time constant for each synapse",
+        paper="Deng et al., HetSyn: versatile timescale integration in spiking neural networks via heterogeneous "
+        "synapses",
+    )
