@@ -144,6 +144,13 @@ class Delay(nn.Module, ABC):
     def check(self) -> None:  # noqa: B027 - optional hook
         """Raise a :class:`~delaykit.errors.DelayRangeError` for parameters that cannot run; called once a segment."""
 
+    def meet_(self, earlier: Sequence[Delay]) -> None:  # noqa: B027 - optional hook
+        """Meet the delays that were wrapped before this one, once, before it is attached.
+
+        The moment to share parameters: make one of theirs your own. A :class:`~delaykit.errors.DelaykitError` refuses
+        the plan. Never change ``earlier``: when a plan is made they may belong to a model in use.
+        """
+
 
 class PointDelay(Delay):
     """One arrival per spike and synapse, smeared by a :class:`~delaykit.kernels.Kernel`."""

@@ -19,6 +19,7 @@ from delaykit.wrapping.handover import Handover
 from delaykit.wrapping.plan import Plan, SitePlan, plan
 from delaykit.wrapping.retype import retype_, untype_
 from delaykit.wrapping.root import WrappedRoot, Wrapping, wrapping_of
+from delaykit.wrapping.siblings import introduce_
 from delaykit.wrapping.state import NeuronWatch, RootScope
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -55,6 +56,7 @@ def wrap_(
     done, scopes = len(wrapping.undo), len(wrapping.scope.histories)
     merged = _one_each(todo.sites)
     synapses = [build_synapse(entry, generator, net) for entry in merged]
+    introduce_(net, synapses)
     watches: dict[int, NeuronWatch] = _known_watches(wrapping)
     try:
         for entry, synapse in zip(merged, synapses, strict=True):

@@ -15,6 +15,7 @@ from delaykit.interfaces import ComponentConfig, Site
 from delaykit.synapse import Synapse
 from delaykit.wrapping import survey, timing
 from delaykit.wrapping.rules import Recurrent, select
+from delaykit.wrapping.siblings import introduce_
 from delaykit.wrapping.state import Timing
 from delaykit.wrapping.trace import Trace, run_example
 
@@ -114,6 +115,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
     if failure is not None:
         problems.append(failure)
     sites: list[SitePlan] = []
+    built: dict[tuple[int, str], Synapse] = {}
     by_name = {s.name: s for s in spots}
     for name, rule in chosen.items():
         try:
@@ -121,9 +123,13 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
                 sites.append(_plan_recurrent(neurons[name], rule, trace, spots))
             else:
                 sites.append(_plan_site(by_name[name], rule, trace, neurons, spots))
-            _try_build(sites[-1])
+            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(sites[-1])
         except DelaykitError as error:
             problems.append(error)
+    try:
+        introduce_(net, list(built.values()))
+    except DelaykitError as error:
+        problems.append(error)
     return Plan(tuple(sites), tuple(problems), neurons)
 
 
@@ -187,9 +193,9 @@ def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
     return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
 
 
-def _try_build(entry: SitePlan) -> None:
-    """Build once and throw away: what cannot be built is an issue, not a half-wrapped model."""
-    Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
+def _try_build(entry: SitePlan) -> Synapse:
+    """Build once, to be thrown away: what cannot be built is an issue, not a half-wrapped model."""
+    return Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
 
 
 def _short(config: ComponentConfig) -> str:
