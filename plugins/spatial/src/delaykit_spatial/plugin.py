@@ -1,0 +1,21 @@
+"""Entry point of the plugin: records only; what they name is imported on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from delaykit import Component, hookimpl
+
+DELAYKIT_API = 1
+
+
+@hookimpl
+def delaykit_components() -> Iterator[Component]:
+    """Yield the delay that follows from where neurons are."""
+    yield Component(
+        kind="delay",
+        name="spatial",
+        config="delaykit_spatial.config:Spatial",
+        summary="delays that are distances between learned positions of neurons, in any number of dimensions",
+        paper="Landsmeer, Movahedin et al. 2025, Spatial Spiking Neural Networks",
+    )

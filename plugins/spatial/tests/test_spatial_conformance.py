@@ -1,0 +1,42 @@
+"""The laws of every component, for Spatial."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from delaykit.testing import ComponentConformance
+from delaykit_spatial import Spatial
+
+# Nothing is late where all neurons sit at one place and no floor is added; self connections stay as in the bare model.
+IDENTITY = {"floor": 0.0, "scale": 0.0, "self_connections": True}
+ONE_PLACE = {
+    "bounds_do_not_stop_learning": "positions have no bounds; one number everywhere puts all neurons at one place, "
+    "where the distance has no slope"
+}
+
+
+class TestTwoDimensions(ComponentConformance):
+    config = Spatial(2, scale=2.0, max_ms=7.0)
+    identity_config = Spatial(2, **IDENTITY)
+    skip = ONE_PLACE
+
+
+@pytest.mark.slow
+class TestFree(ComponentConformance):
+    config = Spatial(math.inf, mean=2.5, scale=0.8, max_ms=7.0)
+    identity_config = Spatial(math.inf, mean=0.0, scale=0.0, self_connections=True)
+
+
+@pytest.mark.slow
+class TestTortuous(ComponentConformance):
+    config = Spatial(3, scale=1.5, tortuosity=0.8, max_ms=7.0)
+    identity_config = Spatial(3, tortuosity=0.8, **IDENTITY)
+    skip = ONE_PLACE
+
+
+@pytest.mark.slow
+class TestWeightsOnly(ComponentConformance):
+    config = Spatial(0, floor=2.0)
+    identity_config = Spatial(0, floor=0.0, self_connections=True)
