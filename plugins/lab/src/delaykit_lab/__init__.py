@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from delaykit_lab.tasks.mnist import MNIST as MNIST
     from delaykit_lab.tasks.mnist import Images as Images
     from delaykit_lab.tasks.spike_files import SpikeFiles as SpikeFiles
+    from delaykit_lab.tasks.yin_yang import Points as Points
+    from delaykit_lab.tasks.yin_yang import YinYang as YinYang
+    from delaykit_lab.tasks.yin_yang import first_spike_loss as first_spike_loss
+    from delaykit_lab.tasks.yin_yang import first_to_spike as first_to_spike
 
 __version__ = "0.1.0"
 
@@ -45,6 +49,7 @@ _NAMES_OF = {
     "tasks.japanese_vowels": "JapaneseVowels",
     "tasks.mnist": "MNIST Images",
     "tasks.spike_files": "SpikeFiles",
+    "tasks.yin_yang": "Points YinYang first_spike_loss first_to_spike",
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 

@@ -37,6 +37,13 @@ def delaykit_components() -> Iterator[Component]:
         "classify spike trains from HDF5 files in the layout of the Heidelberg digits",
         "Cramer, Stradmann, Schemmel, Zenke 2020, arXiv 1910.07407",
     )
+    yield Component(
+        "task",
+        "yin-yang",
+        "delaykit_lab.tasks.yin_yang:YinYang",
+        "which part of the figure? points told by the times of four spikes; made, nothing is read",
+        "Kriener, Goeltz, Petrovici 2022, NICE, The Yin-Yang dataset",
+    )
 
 
 @hookimpl
