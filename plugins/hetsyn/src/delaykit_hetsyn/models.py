@@ -1,0 +1,164 @@
+"""The paper's four models, each feed-forward or recurrent: eight configurations of one class of layer.
+
+| model | decays | reset current | threshold |
+|---|---|---|---|
+| ``HomNeuLIF`` | one for all, fixed | the same decay | fixed |
+| ``HomNeuALIF`` | one for all, fixed | the same decay | adapts, by a second current |
+| ``HetNeuLIF`` | one a neuron, learned | the same decay | fixed |
+| ``HetSynLIF`` | one a synapse, learned | a decay of its own, fixed | fixed |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from delaykit.errors import ConfigError
+from delaykit_hetsyn.connection import Connection
+from delaykit_hetsyn.layer import HetSynLIF
+from delaykit_hetsyn.reset_currents import AdaptationCurrent, ResetCurrent, SelfCurrent
+from delaykit_hetsyn.surrogates import Surrogate, Triangle
+from delaykit_hetsyn.time_constants import Taus, mean
+
+MODELS = ("HomNeuLIF", "HomNeuALIF", "HetNeuLIF", "HetSynLIF")
+
+
+@dataclasses.dataclass(frozen=True)
+class Neurons:
+    """What the neurons of a network have in common.
+
+    Args:
+        dt_ms: length of a step in ms.
+        tau: distribution of time constants in ms; homogeneous models have its mean.
+        tau_reset: time constant of HetSynLIF's reset current in ms.
+        tau_adaptation: of HomNeuALIF's adaptation in ms.
+        adaptation: its jump.
+        threshold: a spike is due above it.
+        surrogate: slope of a spike; None: a triangle as wide as the threshold.
+        detach_reset: True lets no gradient through the spikes that start reset currents.
+        gain: of the input weights of every layer.
+        recurrent_gain: of the recurrent weights.
+        readout_gain: of the readout's weights.
+        frozen: share of a layer's decays that are not learned, in [0, 1].
+    """
+
+    dt_ms: float = 1.0
+    tau: Taus = ("normal", 20.0, 5.0)
+    tau_reset: float = 20.0
+    tau_adaptation: float = 500.0
+    adaptation: float = 0.01
+    threshold: float = 1.0
+    surrogate: Surrogate | None = None
+    detach_reset: bool = False
+    gain: float = 1.0
+    recurrent_gain: float = 1.0
+    readout_gain: float = 1.0
+    frozen: float = 0.0
+
+
+class Answer(NamedTuple):
+    """What a network did with a sequence.
+
+    Args:
+        readout: membrane of the readout, ``(time, batch, out)``.
+        spikes: of every hidden layer, ``(time, batch, neuron)`` each, before dropout.
+        membranes: of every hidden layer, same.
+    """
+
+    readout: Tensor
+    spikes: list[Tensor]
+    membranes: list[Tensor]
+
+
+class HetSynNet(nn.Module):
+    """Layers of one of the paper's models, and a readout that integrates and never spikes.
+
+    Args:
+        model: one of :data:`MODELS`.
+        sizes: numbers of inputs, of neurons of each hidden layer, and of outputs.
+        recurrent: connect the neurons of each hidden layer with each other (the paper's R-), or not (F-).
+        neurons: what they have in common.
+        dropout: probability with which a hidden neuron's spike is lost on its way to the next layer, in training.
+        generator: source of the draws.
+
+    Example:
+        >>> net = HetSynNet("HetSynLIF", (3, 8, 2), recurrent=True)
+        >>> net(torch.ones(10, 4, 3)).readout.shape
+        torch.Size([10, 4, 2])
+    """
+
+    def __init__(
+        self,
+        model: str,
+        sizes: Sequence[int],
+        recurrent: bool = False,
+        neurons: Neurons | None = None,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if len(sizes) < 3:
+            raise ConfigError("HetSynNet.sizes", f"{tuple(sizes)}", "inputs, at least one hidden layer, outputs")
+        neurons = neurons or Neurons()
+        hidden = zip(sizes[:-2], sizes[1:-1], strict=True)
+        self.layers = nn.ModuleList(make_layer(model, pre, post, recurrent, neurons, generator) for pre, post in hidden)
+        self.readout = Connection(
+            sizes[-2], sizes[-1], gain=neurons.readout_gain, generator=generator, **_decays(model, neurons)
+        )
+        self.dropout = dropout
+
+    def forward(self, spikes: Tensor) -> Answer:
+        """Run a sequence ``(time, batch, in)``."""
+        fired, membranes = [], []
+        for layer in self.layers:
+            out, membrane = layer(spikes)
+            fired.append(out)
+            membranes.append(membrane)
+            spikes = F.dropout(out, self.dropout, self.training) if self.dropout else out
+        return Answer(self.readout(spikes), fired, membranes)
+
+
+def make_layer(
+    model: str, pre: int, post: int, recurrent: bool, neurons: Neurons, generator: torch.Generator | None = None
+) -> HetSynLIF:
+    """Configure one layer as one of the paper's models.
+
+    Args:
+        model: one of :data:`MODELS`.
+        pre: number of inputs.
+        post: number of neurons.
+        recurrent: connect the neurons with each other.
+        neurons: what they have in common.
+        generator: source of the draws.
+
+    Raises:
+        ConfigError: no such model.
+    """
+    own = model == "HetSynLIF"
+    follow = math.exp(-neurons.dt_ms / neurons.tau_reset) if own else None  # None: the decay of the synapses
+    reset: list[SelfCurrent] = [ResetCurrent(follow, neurons.threshold)]
+    if model == "HomNeuALIF":
+        slow = math.exp(-neurons.dt_ms / neurons.tau_adaptation)
+        reset.append(AdaptationCurrent(slow, neurons.adaptation))
+    return HetSynLIF(
+        pre, post, recurrent=recurrent, share_decay=not own, reset=reset, threshold=neurons.threshold,
+        surrogate=neurons.surrogate or Triangle(neurons.threshold), detach_reset=neurons.detach_reset,
+        gain=neurons.gain, recurrent_gain=neurons.recurrent_gain, generator=generator, **_decays(model, neurons),
+    )  # fmt: skip
+
+
+def _decays(model: str, neurons: Neurons) -> dict[str, object]:
+    """Return what a model says about the decays of a connection."""
+    common: dict[str, object] = {"dt_ms": neurons.dt_ms, "tau": neurons.tau}
+    if model in ("HomNeuLIF", "HomNeuALIF"):
+        return {**common, "granularity": "layer", "tau": mean(neurons.tau), "learn": False}
+    if model in ("HetNeuLIF", "HetSynLIF"):
+        grain = "post" if model == "HetNeuLIF" else "synaptic"
+        return {**common, "granularity": grain, "learn": True, "frozen": neurons.frozen}
+    raise ConfigError("model", repr(model), f"one of {MODELS}")

@@ -1,0 +1,178 @@
+"""A layer's whole sequence for the CPU, by Numba: backend ``cpu``; :mod:`delaykit_hetsyn.rollout` has the equations.
+
+Weights and decays lie ``(pre, post)``, so that every loop runs over a contiguous row of postsynaptic neurons and is
+vectorised. The state of one batch element, ``(pre, post)``, is all that there ever is of the synapses: backwards, both
+chains of a synapse run from the last step to the first, and meet the spikes on the way.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delaykit.functional.backend import register
+from delaykit.functional.compiled import compiled, in_threads
+
+
+@register("hetsyn_rollout", "cpu")
+def rollout(
+    drive: Tensor, weight: Tensor, decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Run forwards; see :func:`delaykit_hetsyn.rollout_portable.rollout`."""
+    spikes, membrane = torch.empty_like(drive), torch.empty_like(drive)
+    given = [t.numpy() for t in (drive, weight, decay, kappa, amplitude, wipes)]
+    out = spikes.numpy(), membrane.numpy()
+    theta = given[0].dtype.type(threshold)
+    in_threads(lambda first, last: _forward(*given, theta, *out, first, last), drive.shape[1], _work(drive, weight))
+    return spikes, membrane
+
+
+@register("hetsyn_rollout_adjoint", "cpu")
+def adjoint(
+    grad_spikes: Tensor, grad_membrane: Tensor, slope: Tensor, spikes: Tensor, membrane: Tensor, weight: Tensor,
+    decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, through_reset: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Run backwards; see :func:`delaykit_hetsyn.rollout_portable.adjoint`."""
+    grad_drive = torch.empty_like(spikes)
+    sequences = [t.numpy() for t in (grad_spikes, grad_membrane, slope, spikes, membrane)]
+    fixed = [t.numpy() for t in (weight, decay, kappa, amplitude, wipes)]
+    shares: list[list[np.ndarray]] = []
+
+    def share(first: int, last: int) -> None:
+        own = [np.zeros_like(array) for array in fixed[:4]]
+        _backward(*sequences, *fixed, through_reset, grad_drive.numpy(), *own, first, last)
+        shares.append(own)
+
+    in_threads(share, spikes.shape[1], 2 * _work(spikes, weight))
+    sums = [torch.from_numpy(np.sum([own[k] for own in shares], 0)) for k in range(4)]
+    return grad_drive, sums[0], sums[1], sums[2], sums[3]
+
+
+def _work(drive: Tensor, weight: Tensor) -> int:
+    return drive.shape[0] * drive.shape[1] * (weight.numel() + drive.shape[2])
+
+
+@compiled()
+def _forward(drive, weight, decay, kappa, amplitude, wipes, theta, spikes, membrane, first, last):
+    time, _, post = drive.shape
+    pre, shared = weight.shape[0], decay.shape[0] == 1
+    state = np.empty((1 if shared else pre, post), drive.dtype)
+    own, total = np.empty((kappa.shape[0], post), drive.dtype), np.empty(post, drive.dtype)
+    awake = np.empty(pre, np.bool_)
+    for b in range(first, last):
+        state[:], own[:], awake[:] = 0, 0, False
+        for t in range(time):
+            now, fired = membrane[t, b], spikes[t, b]
+            for j in range(post):
+                total[j] = drive[t, b, j]
+            if t > 0:
+                earlier, before = spikes[t - 1, b], membrane[t - 1, b]
+                if shared:
+                    row, factor = state[0], decay[0]
+                    for j in range(post):
+                        row[j] *= factor[j]
+                    for i in range(pre):
+                        if earlier[i] != 0:
+                            gain = weight[i]
+                            for j in range(post):
+                                row[j] += gain[j]
+                    for j in range(post):
+                        total[j] += row[j]
+                else:
+                    for i in range(pre):
+                        row, factor = state[i], decay[i]
+                        if earlier[i] != 0:
+                            awake[i], gain = True, weight[i]
+                            for j in range(post):
+                                new = factor[j] * row[j] + gain[j]
+                                row[j] = new
+                                total[j] += new
+                        elif awake[i]:  # a neuron that has not fired yet sends nothing
+                            for j in range(post):
+                                new = factor[j] * row[j]
+                                row[j] = new
+                                total[j] += new
+                for m in range(kappa.shape[0]):
+                    current, keep, jump = own[m], kappa[m], amplitude[m]
+                    if wipes[m]:
+                        for j in range(post):
+                            current[j] += earlier[j] * before[j]
+                    for j in range(post):
+                        current[j] = keep[j] * current[j] + jump[j] * earlier[j]
+                    for j in range(post):
+                        total[j] -= current[j]
+            for j in range(post):
+                now[j] = total[j]
+                fired[j] = 1 if total[j] > theta else 0
+
+
+@compiled(fastmath=("contract", "reassoc", "nsz"))
+def _backward(
+    grad_spikes, grad_membrane, slope, spikes, membrane, weight, decay, kappa, amplitude, wipes, through_reset,
+    grad_drive, grad_weight, grad_decay, grad_kappa, grad_amplitude, first, last,
+):  # fmt: skip
+    time, _, post = spikes.shape
+    pre, shared = weight.shape[0], decay.shape[0] == 1
+    rows = 1 if shared else pre
+    chain, slower = np.empty((rows, post), spikes.dtype), np.empty((rows, post), spikes.dtype)  # p and dp/dr
+    own, later = np.empty((kappa.shape[0], post), spikes.dtype), np.empty((kappa.shape[0], post), spikes.dtype)
+    back, into_spike, flow = np.empty(post, spikes.dtype), np.empty(post, spikes.dtype), np.empty(post, spikes.dtype)
+    for b in range(first, last):
+        chain[:], slower[:], own[:], later[:], back[:] = 0, 0, 0, 0, 0
+        for t in range(time - 1, -1, -1):
+            fired, now, result = spikes[t, b], membrane[t, b], grad_drive[t, b]
+            for j in range(post):
+                into_spike[j] = grad_spikes[t, b, j] + back[j]
+                flow[j] = grad_membrane[t, b, j]
+            for m in range(kappa.shape[0]):
+                current, after, keep, jump = own[m], later[m], kappa[m], amplitude[m]
+                for j in range(post):
+                    grad_kappa[m, j] += fired[j] * jump[j] * after[j]
+                    grad_amplitude[m, j] += fired[j] * current[j]
+                if through_reset:
+                    for j in range(post):
+                        into_spike[j] += jump[j] * current[j]
+                if wipes[m]:
+                    for j in range(post):
+                        grad_kappa[m, j] += fired[j] * now[j] * (current[j] + keep[j] * after[j])
+                        flow[j] += keep[j] * fired[j] * current[j]
+                    if through_reset:
+                        for j in range(post):
+                            into_spike[j] += keep[j] * now[j] * current[j]
+            for j in range(post):
+                flow[j] += slope[t, b, j] * into_spike[j]
+                result[j] = flow[j]
+            for m in range(kappa.shape[0]):
+                current, after, keep = own[m], later[m], kappa[m]
+                for j in range(post):
+                    after[j] = current[j] + keep[j] * after[j]
+                    current[j] = keep[j] * current[j] - flow[j]
+            if t > 0 and pre > 0:
+                earlier = spikes[t - 1, b]
+                if shared:
+                    row, sums, factor = chain[0], slower[0], decay[0]
+                    for j in range(post):
+                        sums[j] = row[j] + factor[j] * sums[j]
+                        row[j] = flow[j] + factor[j] * row[j]
+                for i in range(pre):
+                    gain, total = weight[i], weight.dtype.type(0)
+                    if shared:
+                        row, sums, into_decay = chain[0], slower[0], grad_decay[0]
+                        for j in range(post):
+                            total += gain[j] * row[j]
+                    else:
+                        row, sums, factor, into_decay = chain[i], slower[i], decay[i], grad_decay[i]
+                        for j in range(post):
+                            old = row[j]
+                            new = flow[j] + factor[j] * old
+                            sums[j] = old + factor[j] * sums[j]
+                            row[j] = new
+                            total += gain[j] * new
+                    back[i] = total
+                    if earlier[i] != 0:
+                        into_weight = grad_weight[i]
+                        for j in range(post):
+                            into_weight[j] += row[j]
+                            into_decay[j] += gain[j] * sums[j]
