@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.filtered_linear import filtered_linear
 from delaykit.functional.reference import causal_convolution
@@ -31,6 +32,9 @@ class Decaying:
         assert synapse.heterogeneity is not None
         self.synapse, self.weight, self.bias = synapse, weight, bias
         self.decay = synapse.heterogeneity.decay().to(weight.dtype)
+        leak = synapse.heterogeneity.leak()
+        self.leak = None if leak is None else leak.to(weight.device, weight.dtype)
+        self.beyond = None if self.leak is None else self.weight * (self.decay - self.leak)
         self.before: Taps | None = None
         self.behind: Taps | None = None
         self.inside: Tensor | None = None
@@ -41,21 +45,29 @@ class Decaying:
         elif delay is not None:
             self.inside = delay.impulse_response(weight)
 
+    @property
+    def each(self) -> bool:
+        """Whether every synapse has a decay of its own, and takes its spikes as they come."""
+        return self.inside is None and self.decay.shape == self.weight.shape and min(self.weight.shape) > 1
+
     def sequence(self, spikes: Tensor) -> Tensor:
         """Run (time, batch, pre) -> (time, batch, post)."""
         if self.inside is not None:
             current = causal_convolution(spikes, self.synapse.impulse_response(self.weight, spikes.shape[0]))
         else:
             drive = spikes if self.before is None else delay_line(spikes, self.before)
-            current = filtered_linear(drive, self.weight, self.decay)
-            current = current if self.behind is None else delay_line(current, self.behind)
+            if self.behind is None:
+                return filtered_linear(drive, self.weight, self.decay, self.bias, self.leak)
+            current = delay_line(filtered_linear(drive, self.weight, self.decay, None, self.leak), self.behind)
         return current if self.bias is None else current + self.bias
 
 
 class DecayTape:
-    """Step mode of a lingering synapse, by plain autograd: right for any decay, lean for decays shared by neurons.
+    """Step mode of a lingering synapse.
 
-    A decay for each synapse keeps (batch, post, pre) a step here; a plugin's fused operator is the fast way.
+    A decay for each synapse runs on a :class:`~delaykit.functional.decay_tape.SynapseTape`. Decays that neurons share
+    need one number a neuron and step, and go by plain autograd; so do, at (batch, post, pre) a step, delays of each
+    synapse's own.
 
     Args:
         parameters: this segment's parameters.
@@ -64,48 +76,74 @@ class DecayTape:
 
     def __init__(self, parameters: Decaying, remember: int | None = None) -> None:
         self.remember = remember
-        self.current: Tensor | None = None
+        self.state: Tensor | None = None
         self.past: list[Tensor] = []
         self.lines: dict[str, LineTape] = {}
+        self.synapses: SynapseTape | None = None
         self.rebind(parameters)
 
     def rebind(self, parameters: Decaying) -> None:
         """Start a new segment with these parameters."""
-        self.parameters = parameters
-        for name, taps in (("before", parameters.before), ("behind", parameters.behind)):
+        self.parameters = p = parameters
+        for name, taps in (("before", p.before), ("behind", p.behind)):
             if taps is not None and name in self.lines:
                 self.lines[name].rebind(taps)
             elif taps is not None:
                 self.lines[name] = LineTape(taps, remember=self.remember)
+        if p.each:
+            own = (p.decay, p.weight, None if "behind" in self.lines else p.bias, p.leak)
+            if self.synapses is None:
+                self.synapses = SynapseTape(*own)
+            else:
+                self.synapses.rebind(*own)
 
     def detach(self) -> None:
         """Cut the graph, keep currents and remembered spikes."""
-        self.current = None if self.current is None else self.current.detach()
+        self.state = None if self.state is None else self.state.detach()
         self.past = [spikes.detach() for spikes in self.past]
-        for line in self.lines.values():
-            line.detach()
+        for tape in (*self.lines.values(), self.synapses):
+            if tape is not None:
+                tape.detach()
 
     def step(self, spikes: Tensor) -> Tensor:
         """Run (batch, pre) -> (batch, post)."""
         p = self.parameters
         if "before" in self.lines:
             spikes = self.lines["before"].step(spikes)
-        if p.decay.shape[0] == 1 and p.inside is None:  # filter the spikes, multiply once
-            output = torch.nn.functional.linear(self._linger(spikes), p.weight)
-        elif p.decay.shape[1] == 1 and p.inside is None:
-            output = self._linger(torch.nn.functional.linear(spikes, p.weight))
+        bias = None if "behind" in self.lines else p.bias
+        if self.synapses is not None:
+            output = self.synapses.step(spikes)
+        elif p.inside is not None or min(p.decay.shape) > 1:
+            arrivals = self._arrivals(spikes)
+            output = arrivals.sum(-1) + self._rest(arrivals, p.decay, p.leak).sum(-1)
+            output = output if bias is None else output + bias
+        elif p.decay.shape[1] == 1:  # one product, and its result lingers
+            output = nn.functional.linear(spikes, p.weight)
+            leak = None if p.leak is None else p.leak.reshape(-1)
+            output = output + self._rest(output, p.decay.reshape(-1), leak)
+            output = output if bias is None else output + bias
+        elif p.beyond is None:  # the spikes linger, and one product is enough
+            self._remember(spikes, p.decay.reshape(-1))
+            output = nn.functional.linear(self.state, p.weight, bias)
         else:
-            output = self._linger(self._arrivals(spikes)).sum(-1)
-        if "behind" in self.lines:
-            output = self.lines["behind"].step(output)
+            before = self._remember(spikes, p.decay.reshape(-1))
+            output = nn.functional.linear(spikes, p.weight, bias)
+            output = output if before is None else output + nn.functional.linear(before, p.beyond)
+        if "behind" not in self.lines:
+            return output
+        output = self.lines["behind"].step(output)
         return output if p.bias is None else output + p.bias
 
-    def _linger(self, arrivals: Tensor) -> Tensor:
-        decay = self.parameters.decay
-        if arrivals.ndim == 2:
-            decay = decay.reshape(-1)
-        self.current = arrivals if self.current is None else decay * self.current + arrivals
-        return self.current
+    def _rest(self, arrivals: Tensor, decay: Tensor, leak: Tensor | None) -> Tensor:
+        """Return what is left of earlier arrivals beyond the neuron's leak, and remember these."""
+        before = self._remember(arrivals, decay)
+        return torch.zeros_like(arrivals) if before is None else (decay if leak is None else decay - leak) * before
+
+    def _remember(self, arrivals: Tensor, decay: Tensor) -> Tensor | None:
+        """Return the sum of earlier arrivals, each as far as it has decayed; take these into it."""
+        before = self.state
+        self.state = arrivals if before is None else decay * before + arrivals
+        return before
 
     def _arrivals(self, spikes: Tensor) -> Tensor:
         """Return what arrives at each synapse now, (batch, post, pre)."""

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
-from delaykit.interfaces import GRANULARITIES, ComponentConfig, Granularity, PointDelay, Site
+from delaykit.interfaces import (
+    ESTIMATORS,
+    GRANULARITIES,
+    ComponentConfig,
+    Estimator,
+    Granularity,
+    PointDelay,
+    Site,
+)
 from delaykit.kernels import Gaussian, Hard, Kernel, Linear, Triangle
 
 KERNELS = ("linear", "triangle", "gaussian", "hard")
@@ -39,6 +47,8 @@ class FreeDelay(ComponentConfig):
         spread_decay: rho in (0, 1]; :func:`delaykit.advance_` sets ``spread * rho ** (100 * progress)``.
         normalize: divide the arrival by its sum; default False for linear and triangle, True for gaussian.
         rounding: ``none``, or ``straight-through``: integer delays forward, the real delay's gradient backward.
+        estimator: how gradients see arrival times, see :class:`~delaykit.PointDelay`: ``interp`` (the kernel's),
+            ``exact`` (whole arrivals, event gradients; the kernel's shape plays no part) or ``none`` (delays get none).
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -67,11 +77,13 @@ class FreeDelay(ComponentConfig):
     spread_decay: float = 1.0
     normalize: bool | None = None
     rounding: str = "none"
+    estimator: Estimator = "interp"
 
     def __post_init__(self) -> None:
         _one_of("granularity", self.granularity, GRANULARITIES)
         _one_of("kernel", self.kernel, KERNELS)
         _one_of("rounding", self.rounding, ROUNDINGS)
+        _one_of("estimator", self.estimator, ESTIMATORS)
         _number("max_delay", self.max_delay, above=0.0)
         _number("spread", self.spread, least=0.0)
         _number("spread_decay", self.spread_decay, above=0.0, most=1.0)
@@ -82,12 +94,15 @@ class FreeDelay(ComponentConfig):
                 "0",
                 "use kernel='triangle' or 'gaussian'",
             )
-        if self.kernel == "hard" and self.learn:
+        if self.spread > 0 and self.estimator == "exact":
+            found = f"{self.spread} with estimator='exact', where a spike arrives whole"
+            raise ConfigError("FreeDelay.spread", found, "0", "leave spread out, or use estimator='interp'")
+        if self.kernel == "hard" and self.learn and self.estimator == "interp":
             raise ConfigError(
                 "FreeDelay.kernel",
                 "'hard' with learn=True",
                 "a kernel with a gradient",
-                "use kernel='linear' with rounding='straight-through', or learn=False",
+                "use estimator='exact', kernel='linear' with rounding='straight-through', or learn=False",
             )
         if isinstance(self.init, Tensor):  # JSON holds nested lists
             object.__setattr__(self, "init", self.init.tolist())
@@ -121,7 +136,7 @@ class FreeDelayModule(PointDelay):
     def __init__(self, config: FreeDelay, site: Site, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        self.granularity = config.granularity
+        self.granularity, self.estimator = config.granularity, config.estimator
         self._where = f"{site.name} (free {config.granularity} delay)"
         self._shape = site.delay_shape(config.granularity)
         values = _initial(config, self._shape, generator, self._where)

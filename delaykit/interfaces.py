@@ -24,11 +24,15 @@ from delaykit.records import Component as Component
 
 if TYPE_CHECKING:
     from delaykit.functional.rollout_connection import Connection
+    from delaykit.functional.taps import Taps
     from delaykit.kernels import Kernel
+    from delaykit.leak import DrivenNeuron
     from delaykit.synapse import Engine
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]
+ESTIMATORS = ("interp", "exact", "none")
+Estimator = Literal["interp", "exact", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +106,11 @@ class Delay(nn.Module, ABC):
     """How late: any causal, finite impulse response. All that is required is :meth:`impulse_response`.
 
     ``dropout`` is the probability with which, in training, a neuron's current from this connection is dropped for a
-    whole sequence.
+    whole sequence. ``estimator`` says how a gradient sees the time of an arrival; only a point delay has a choice.
     """
 
     dropout: float = 0.0
+    estimator: Estimator = "interp"
 
     @abstractmethod
     def impulse_response(self, weight: Tensor) -> Tensor:
@@ -153,7 +158,15 @@ class Delay(nn.Module, ABC):
 
 
 class PointDelay(Delay):
-    """One arrival per spike and synapse, smeared by a :class:`~delaykit.kernels.Kernel`."""
+    """One arrival per spike and synapse, smeared by a :class:`~delaykit.kernels.Kernel`.
+
+    ``estimator``, to be set by a subclass that offers the choice:
+
+    - ``interp``: a spike arrives smeared over neighbouring steps, and the delay's gradient is that of the kernel.
+    - ``exact``: a spike arrives whole at ``round(d)``; delays, weights and earlier spike times get the gradient of the
+      continuous-time network. It needs a neuron with a synaptic current, which the plan checks.
+    - ``none``: the values of ``interp``; the delays get no gradient.
+    """
 
     granularity: Granularity
 
@@ -175,8 +188,19 @@ class PointDelay(Delay):
             fix = "call dk.attach(optimizer, net) so that delays are projected after every step"
             raise DelayRangeError(type(self).__name__, f"a delay of {float(delays.min()):g} steps", "delays >= 0", fix)
 
+    def taps(self) -> Taps:
+        """Return the sparse response of this segment, as the estimator wants it: what every fast path runs on."""
+        delays = self.delays()
+        if self.estimator == "exact":
+            return self.kernel().whole(delays)
+        return self.kernel().taps(delays.detach() if self.estimator == "none" else delays)
+
     def impulse_response(self, weight: Tensor) -> Tensor:
-        response = self.kernel().response(self.delays())  # (1|post, 1|pre, depth)
+        if self.estimator == "interp":
+            response = self.kernel().response(self.delays())  # (1|post, 1|pre, depth)
+        else:
+            taps = self.taps()
+            response = taps.response(max(taps.depth(), 1))
         return weight.unsqueeze(-1) * response
 
 
@@ -186,6 +210,19 @@ class Heterogeneity(nn.Module, ABC):
     @abstractmethod
     def decay(self) -> Tensor:
         """Decay factors in [0, 1], differentiable; shape (1, 1), (1, pre), (post, 1) or (post, pre)."""
+
+    needs_neuron: ClassVar[bool] = False
+    """True where :meth:`bind_neuron_` must be told which neuron the connection drives, or that it drives none."""
+
+    def bind_neuron_(self, neuron: DrivenNeuron | None) -> None:  # noqa: B027 - optional hook
+        """Learn of the neuron that the connection drives, once, when it is built; None where no neuron hears it."""
+
+    def leak(self) -> Tensor | None:
+        """Return the decay of the driven neuron's own state, (1, 1) or (post, 1), differentiable; None for none.
+
+        The current is then what that state must be fed to hold ``sum_i I_ji``: ``I[t] - leak I[t-1]``.
+        """
+        return None
 
     def engine(self, weight: Tensor, bias: Tensor | None, delay: Delay | None) -> Engine | None:
         """Return an operator of your own for this decay (behind ``delay``, if any) on a matrix, or None."""

@@ -25,8 +25,10 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ConfigError
+from delaykit.functional.events import whole_taps
 from delaykit.functional.second_differences import triangle_taps
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 
 NORMALIZE_EPSILON = 1e-7
 GAUSSIAN_FLOOR = 0.27  # DCLS: a gaussian of spread 0 is one step wide
@@ -60,6 +62,21 @@ class Kernel(ABC):
         Returns:
             Taps ``(m, A, B)``; ``m`` depends on the kernel's Python numbers only, never on the delays.
         """
+
+    def whole(self, delays: Tensor) -> Taps:
+        """List one tap at ``round(d)``, whatever the shape: how a spike arrives under ``estimator="exact"``."""
+        return whole_taps(delays)
+
+    def tents(self, delays: Tensor) -> Tents | None:
+        """Describe the same response by one width for all delays, where it is a triangle over its width squared.
+
+        Args:
+            delays: ``(A, B)``, steps, >= 0.
+
+        Returns:
+            None for any other response, and unless a kernel says otherwise.
+        """
+        return None
 
     @abstractmethod
     def depth(self, max_delay: float) -> int:
@@ -144,6 +161,10 @@ class Linear(Kernel):
         """List three taps, of which at most two are non-zero; the third carries a gradient at integer delays."""
         return _tent_taps(delays, 1.0, self.normalize)
 
+    def tents(self, delays: Tensor) -> Tents | None:
+        """Describe it by its width; see :meth:`Kernel.tents`."""
+        return None if self.normalize else Tents(delays, 1.0, self)
+
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`."""
         return math.floor(max_delay + 1) + 1
@@ -198,6 +219,10 @@ class Triangle(Kernel):
             spread = self.spread.double()
         delays, width = torch.broadcast_tensors(delays.double(), 1 + spread)
         return triangle_taps(delays, width, NORMALIZE_EPSILON if self.normalize else None)
+
+    def tents(self, delays: Tensor) -> Tents | None:
+        """Describe it by its width where that is one number; see :meth:`Kernel.tents`."""
+        return None if self.normalize or isinstance(self.spread, Tensor) else Tents(delays, 1.0 + self.spread, self)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`. Host sync where the spread is a tensor."""
@@ -297,6 +322,10 @@ class Hard(Kernel):
         """List one tap of value 1."""
         center = delays.detach().round().unsqueeze(0)
         return _masked(center, torch.ones_like(center), center >= 0, center)
+
+    def tents(self, delays: Tensor) -> Tents | None:
+        """Describe it by the narrowest triangle at whole delays; see :meth:`Kernel.tents`."""
+        return Tents(delays.detach().round(), 1.0, self)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`."""

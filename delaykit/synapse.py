@@ -247,10 +247,12 @@ class Synapse(nn.Module):
             response = nn.functional.pad(response, (0, max(0, depth - response.shape[-1])))[..., :depth]
         if self.heterogeneity is None:
             return response
-        decay, current, out = self.heterogeneity.decay(), torch.zeros_like(weight), []
+        decay, leak = self.heterogeneity.decay(), self.heterogeneity.leak()
+        beyond = decay if leak is None else decay - leak.to(decay)
+        past, out = torch.zeros_like(weight), []
         for k in range(response.shape[-1]):
-            current = decay * current + response[..., k]
-            out.append(current)
+            out.append(response[..., k] + beyond * past)
+            past = decay * past + response[..., k]
         return torch.stack(out, -1)
 
     def engine(self, product: Product) -> Engine:
@@ -280,14 +282,14 @@ class Synapse(nn.Module):
         if own is not None:
             return own
         if isinstance(self.delay, PointDelay):
-            return MatrixEngine(self.delay.kernel().taps(self.delay.delays()), weight, bias)
+            return MatrixEngine(self.delay.taps(), weight, bias)
         return ResponseEngine(self.delay.impulse_response(weight), bias)
 
     def _line_engine(self, product: Product) -> Engine:
         if self.delay is None:
             return LineEngine(identity_taps(next(self.parameters(), None)), product, before=True)
         assert isinstance(self.delay, PointDelay)
-        taps = self.delay.kernel().taps(self.delay.delays())
+        taps = self.delay.taps()
         return LineEngine(taps, product, before=self.delay.granularity != "dendritic")
 
     def check(self) -> None:

@@ -150,10 +150,10 @@ def _taps(synapse: Synapse) -> Taps | None:
         raise _NotFused
     if synapse.delay is None:
         return None
-    if not isinstance(synapse.delay, PointDelay):
+    if not isinstance(synapse.delay, PointDelay) or synapse.delay.estimator == "exact":
         raise _NotFused
     synapse.check()
-    return synapse.delay.kernel().taps(synapse.delay.delays())
+    return synapse.delay.taps()
 
 
 def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:

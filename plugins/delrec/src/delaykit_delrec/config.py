@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic", "hybrid")
 CONTROLS = ("learned", "frozen", "zero")
+ESTIMATORS = ("interp", "exact", "none")
 ROUNDINGS = ("none", "each-epoch", "straight-through", "stochastic")
 
 
@@ -47,6 +48,9 @@ class DelRec(ComponentConfig):
             rounded up with the probability of the fraction, drawn anew for each sequence of training.
         dropout: probability with which a neuron's recurrent current is dropped for a whole training sequence.
         normalize: divide the triangle by its sum over tau >= 0 instead of by s^2.
+        estimator: ``interp``; ``exact``: every spike arrives whole at round(d), sigma plays no part, and gradients are
+            those of events in continuous time (for neurons with a synaptic current only); ``none``: the values of
+            ``interp`` without a gradient to the delays. See ``delaykit.PointDelay``.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -76,9 +80,11 @@ class DelRec(ComponentConfig):
     rounding: str = "none"
     dropout: float = 0.0
     normalize: bool = False
+    estimator: Any = "interp"
 
     def __post_init__(self) -> None:
         _one_of("granularity", self.granularity, GRANULARITIES)
+        _one_of("estimator", self.estimator, ESTIMATORS)
         _one_of("control", self.control, CONTROLS)
         _one_of("rounding", self.rounding, ROUNDINGS)
         for field in ("learn_spread", "normalize"):
@@ -89,6 +95,9 @@ class DelRec(ComponentConfig):
         if isinstance(self.init, torch.Tensor):  # JSON holds nested lists
             object.__setattr__(self, "init", self.init.tolist())
         self.start()
+        if self.learn_spread and self.estimator == "exact":
+            found = "learn_spread with estimator='exact', where a spike arrives whole"
+            raise ConfigError("DelRec.learn_spread", found, "False", "leave learn_spread out")
         if self.learn_spread and (self.granularity == "dendritic" or self.sigma == 0 or self.control != "learned"):
             found = f"learn_spread with {self.granularity} {self.control} delays and sigma={self.sigma:g}"
             expected = "learned delays, sigma > 0 and any granularity but dendritic"

@@ -19,6 +19,7 @@ from delaykit_delrec.windowed import WindowedTriangle
 
 VERSIONS = ("gauss", "max", "v1")
 GRANULARITIES = ("axonal", "dendritic", "synaptic")
+ESTIMATORS = ("interp", "exact", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,8 @@ class DCLS(ComponentConfig):
         granularity: ``synaptic``, as published, ``axonal`` or ``dendritic``.
         control: ``learned``, or ``frozen``: random delays, rounded, never trained, no spread.
         normalize: as above; False divides by (1 + sigma)^2 (``max``, ``v1``) or not at all (``gauss``).
+        estimator: ``interp``; ``exact``: whole arrivals at round(d), whatever the kernel, with event gradients (for
+            neurons with a synaptic current only); ``none``: no gradient to the delays. See ``delaykit.PointDelay``.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -65,13 +68,15 @@ class DCLS(ComponentConfig):
     granularity: str = "synaptic"
     control: str = "learned"
     normalize: bool = True
+    estimator: Any = "interp"
 
     def __post_init__(self) -> None:
         size = self.kernel_size
         if not isinstance(size, int) or isinstance(size, bool) or size < 3 or size % 2 == 0:
             raise ConfigError("DCLS.kernel_size", repr(size), "an odd whole number >= 3", "e.g. 25")
-        choices = (("version", VERSIONS), ("granularity", GRANULARITIES), ("control", ("learned", "frozen")))
-        for field, allowed in choices:
+        choices: dict[str, tuple[str, ...]] = {"version": VERSIONS, "granularity": GRANULARITIES}
+        choices |= {"control": ("learned", "frozen"), "estimator": ESTIMATORS}
+        for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ConfigError(f"DCLS.{field}", repr(getattr(self, field)), f"one of {', '.join(allowed)}")
         spreads = (self.sigma_end,) if self.sigma is None else (self.sigma, self.sigma_end)
@@ -111,7 +116,7 @@ class DCLSDelay(PointDelay):
 
     def __init__(self, config: DCLS, delay: Tensor, granularity: Any, site: Site) -> None:
         super().__init__()
-        self.config, self.granularity = config, granularity
+        self.config, self.granularity, self.estimator = config, granularity, config.estimator
         self._where = f"{site.name} (dcls {granularity} delay)"
         self._shape = site.delay_shape(granularity)
         learned = config.control == "learned"
@@ -135,7 +140,7 @@ class DCLSDelay(PointDelay):
 
     def engine(self, weight: Tensor, bias: Tensor | None) -> Engine | None:
         """Filter by Fourier transforms while the kernel is wide; leave narrow ones to the core's taps."""
-        return spectral_engine(self, weight, bias)
+        return spectral_engine(self, weight, bias) if self.estimator == "interp" else None
 
     def longest(self) -> int:
         """Return the window."""

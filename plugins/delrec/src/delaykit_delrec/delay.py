@@ -29,7 +29,7 @@ class DelRecDelay(PointDelay):
 
     def __init__(self, config: DelRec, site: Site, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.config, self.dropout = config, config.dropout
+        self.config, self.dropout, self.estimator = config, config.dropout, config.estimator
         self._where = f"{site.name} (delrec {config.granularity} delay)"
         start = config.start().build(site, generator)
         values = start.delay.detach()

@@ -275,7 +275,7 @@ def _compact_linear_(name: str, module: nn.Linear, density: float) -> Compacted:
 def _arrivals(delay: Delay | None, weight: Tensor) -> Arrivals:
     weight = weight.detach()
     if isinstance(delay, PointDelay):
-        return arrivals_of_taps(weight, delay.kernel().taps(delay.delays()))
+        return arrivals_of_taps(weight, delay.taps())
     return arrivals_of_response(weight.unsqueeze(-1) if delay is None else delay.impulse_response(weight))
 
 
