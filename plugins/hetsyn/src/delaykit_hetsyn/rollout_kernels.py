@@ -54,6 +54,7 @@ def _work(drive: Tensor, weight: Tensor) -> int:
     return drive.shape[0] * drive.shape[1] * (weight.numel() + drive.shape[2])
 
 
+# Rows are indexed in place: a slice bound to a name would count references, which costs more than the row itself.
 @compiled()
 def _forward(drive, weight, decay, kappa, amplitude, wipes, theta, spikes, membrane, first, last):
     time, _, post = drive.shape
@@ -64,48 +65,42 @@ def _forward(drive, weight, decay, kappa, amplitude, wipes, theta, spikes, membr
     for b in range(first, last):
         state[:], own[:], awake[:] = 0, 0, False
         for t in range(time):
-            now, fired = membrane[t, b], spikes[t, b]
             for j in range(post):
                 total[j] = drive[t, b, j]
+            if t > 0 and shared and pre > 0:
+                for j in range(post):
+                    state[0, j] *= decay[0, j]
+                for i in range(pre):
+                    if spikes[t - 1, b, i] != 0:
+                        for j in range(post):
+                            state[0, j] += weight[i, j]
+                for j in range(post):
+                    total[j] += state[0, j]
+            elif t > 0:
+                for i in range(pre):
+                    if spikes[t - 1, b, i] != 0:
+                        awake[i] = True
+                        for j in range(post):
+                            new = decay[i, j] * state[i, j] + weight[i, j]
+                            state[i, j] = new
+                            total[j] += new
+                    elif awake[i]:  # a neuron that has not fired yet sends nothing
+                        for j in range(post):
+                            new = decay[i, j] * state[i, j]
+                            state[i, j] = new
+                            total[j] += new
             if t > 0:
-                earlier, before = spikes[t - 1, b], membrane[t - 1, b]
-                if shared:
-                    row, factor = state[0], decay[0]
-                    for j in range(post):
-                        row[j] *= factor[j]
-                    for i in range(pre):
-                        if earlier[i] != 0:
-                            gain = weight[i]
-                            for j in range(post):
-                                row[j] += gain[j]
-                    for j in range(post):
-                        total[j] += row[j]
-                else:
-                    for i in range(pre):
-                        row, factor = state[i], decay[i]
-                        if earlier[i] != 0:
-                            awake[i], gain = True, weight[i]
-                            for j in range(post):
-                                new = factor[j] * row[j] + gain[j]
-                                row[j] = new
-                                total[j] += new
-                        elif awake[i]:  # a neuron that has not fired yet sends nothing
-                            for j in range(post):
-                                new = factor[j] * row[j]
-                                row[j] = new
-                                total[j] += new
                 for m in range(kappa.shape[0]):
-                    current, keep, jump = own[m], kappa[m], amplitude[m]
                     if wipes[m]:
                         for j in range(post):
-                            current[j] += earlier[j] * before[j]
+                            own[m, j] += spikes[t - 1, b, j] * membrane[t - 1, b, j]
                     for j in range(post):
-                        current[j] = keep[j] * current[j] + jump[j] * earlier[j]
+                        own[m, j] = kappa[m, j] * own[m, j] + amplitude[m, j] * spikes[t - 1, b, j]
                     for j in range(post):
-                        total[j] -= current[j]
+                        total[j] -= own[m, j]
             for j in range(post):
-                now[j] = total[j]
-                fired[j] = 1 if total[j] > theta else 0
+                membrane[t, b, j] = total[j]
+                spikes[t, b, j] = 1 if total[j] > theta else 0
 
 
 @compiled(fastmath=("contract", "reassoc", "nsz"))
@@ -122,57 +117,55 @@ def _backward(
     for b in range(first, last):
         chain[:], slower[:], own[:], later[:], back[:] = 0, 0, 0, 0, 0
         for t in range(time - 1, -1, -1):
-            fired, now, result = spikes[t, b], membrane[t, b], grad_drive[t, b]
             for j in range(post):
                 into_spike[j] = grad_spikes[t, b, j] + back[j]
                 flow[j] = grad_membrane[t, b, j]
             for m in range(kappa.shape[0]):
-                current, after, keep, jump = own[m], later[m], kappa[m], amplitude[m]
                 for j in range(post):
-                    grad_kappa[m, j] += fired[j] * jump[j] * after[j]
-                    grad_amplitude[m, j] += fired[j] * current[j]
+                    grad_kappa[m, j] += spikes[t, b, j] * amplitude[m, j] * later[m, j]
+                    grad_amplitude[m, j] += spikes[t, b, j] * own[m, j]
                 if through_reset:
                     for j in range(post):
-                        into_spike[j] += jump[j] * current[j]
+                        into_spike[j] += amplitude[m, j] * own[m, j]
                 if wipes[m]:
                     for j in range(post):
-                        grad_kappa[m, j] += fired[j] * now[j] * (current[j] + keep[j] * after[j])
-                        flow[j] += keep[j] * fired[j] * current[j]
+                        taken = spikes[t, b, j] * membrane[t, b, j]
+                        grad_kappa[m, j] += taken * (own[m, j] + kappa[m, j] * later[m, j])
+                        flow[j] += kappa[m, j] * spikes[t, b, j] * own[m, j]
                     if through_reset:
                         for j in range(post):
-                            into_spike[j] += keep[j] * now[j] * current[j]
+                            into_spike[j] += kappa[m, j] * membrane[t, b, j] * own[m, j]
             for j in range(post):
                 flow[j] += slope[t, b, j] * into_spike[j]
-                result[j] = flow[j]
+                grad_drive[t, b, j] = flow[j]
             for m in range(kappa.shape[0]):
-                current, after, keep = own[m], later[m], kappa[m]
                 for j in range(post):
-                    after[j] = current[j] + keep[j] * after[j]
-                    current[j] = keep[j] * current[j] - flow[j]
-            if t > 0 and pre > 0:
-                earlier = spikes[t - 1, b]
-                if shared:
-                    row, sums, factor = chain[0], slower[0], decay[0]
-                    for j in range(post):
-                        sums[j] = row[j] + factor[j] * sums[j]
-                        row[j] = flow[j] + factor[j] * row[j]
+                    later[m, j] = own[m, j] + kappa[m, j] * later[m, j]
+                    own[m, j] = kappa[m, j] * own[m, j] - flow[j]
+            if t > 0 and shared and pre > 0:
+                for j in range(post):
+                    slower[0, j] = chain[0, j] + decay[0, j] * slower[0, j]
+                    chain[0, j] = flow[j] + decay[0, j] * chain[0, j]
                 for i in range(pre):
-                    gain, total = weight[i], weight.dtype.type(0)
-                    if shared:
-                        row, sums, into_decay = chain[0], slower[0], grad_decay[0]
-                        for j in range(post):
-                            total += gain[j] * row[j]
-                    else:
-                        row, sums, factor, into_decay = chain[i], slower[i], decay[i], grad_decay[i]
-                        for j in range(post):
-                            old = row[j]
-                            new = flow[j] + factor[j] * old
-                            sums[j] = old + factor[j] * sums[j]
-                            row[j] = new
-                            total += gain[j] * new
+                    total = weight.dtype.type(0)
+                    for j in range(post):
+                        total += weight[i, j] * chain[0, j]
                     back[i] = total
-                    if earlier[i] != 0:
-                        into_weight = grad_weight[i]
+                    if spikes[t - 1, b, i] != 0:
                         for j in range(post):
-                            into_weight[j] += row[j]
-                            into_decay[j] += gain[j] * sums[j]
+                            grad_weight[i, j] += chain[0, j]
+                            grad_decay[0, j] += weight[i, j] * slower[0, j]
+            elif t > 0:
+                for i in range(pre):
+                    total = weight.dtype.type(0)
+                    for j in range(post):
+                        old = chain[i, j]
+                        new = flow[j] + decay[i, j] * old
+                        slower[i, j] = old + decay[i, j] * slower[i, j]
+                        chain[i, j] = new
+                        total += weight[i, j] * new
+                    back[i] = total
+                    if spikes[t - 1, b, i] != 0:
+                        for j in range(post):
+                            grad_weight[i, j] += chain[i, j]
+                            grad_decay[i, j] += weight[i, j] * slower[i, j]
