@@ -109,5 +109,12 @@ class NeuronAdapter(ABC):
         """Describe a neuron as a leaky integrator for the fused rollout, or None."""
         return None
 
+    def leak(self, module: nn.Module) -> Tensor | None:
+        """Return how much a neuron keeps each step of the state that adds its input up, differentiable; or None.
+
+        None where that state is not linear in the input, ``state[t] = leak state[t-1] + gain input[t] - reset``.
+        """
+        return None
+
     def after_copy(self, module: nn.Module) -> None:  # noqa: B027 - optional hook
         """Mend what ``copy.deepcopy`` forgets about a module of this library."""

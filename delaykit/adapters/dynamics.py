@@ -42,7 +42,7 @@ def dynamics_of_snntorch(neuron: nn.Module) -> LIFDynamics | None:
     Reference:
         snnTorch 1.0.0, ``snntorch/_neurons``.
     """
-    kind = _library_class(neuron, "snntorch")
+    kind = library_class(neuron, "snntorch")
     if kind not in _SNNTORCH or not _plain_snntorch(neuron, kind):
         return None
     n: Any = neuron
@@ -78,7 +78,7 @@ def dynamics_of_norse(cell: nn.Module) -> LIFDynamics | None:
     Reference:
         Norse 1.1.0, ``norse/torch/functional/lif.py``, ``lif_box.py``, ``leaky_integrator.py``.
     """
-    kind = _library_class(cell, "norse")
+    kind = library_class(cell, "norse")
     if kind in _NORSE_LIF:
         return _norse_lif(cell, detach=kind in ("LIFRecurrentCell", "LIFRecurrent"))
     if kind == "LIFBoxCell":
@@ -88,7 +88,7 @@ def dynamics_of_norse(cell: nn.Module) -> LIFDynamics | None:
     return None
 
 
-def _library_class(module: nn.Module, library: str) -> str | None:
+def library_class(module: nn.Module, library: str) -> str | None:
     """Name the library's class of a module; None for a subclass that is neither the library's nor delaykit's."""
     for base in type(module).__mro__:
         root = base.__module__.split(".")[0]

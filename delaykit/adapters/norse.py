@@ -163,6 +163,11 @@ class NorseAdapter(NeuronAdapter):
 
         return dynamics_of_norse(module)
 
+    def leak(self, module: nn.Module) -> Tensor | None:
+        from delaykit.adapters.leaks import leak_of_norse
+
+        return leak_of_norse(module)
+
     def after_copy(self, module: nn.Module) -> None:
         weight = getattr(module, "recurrent_weights", None)
         if getattr(module, "autapses", True) or not isinstance(weight, Tensor) or not weight.requires_grad:

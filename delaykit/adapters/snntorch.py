@@ -114,6 +114,11 @@ class SnnTorchAdapter(NeuronAdapter):
 
         return dynamics_of_snntorch(module)
 
+    def leak(self, module: nn.Module) -> Tensor | None:
+        from delaykit.adapters.leaks import leak_of_snntorch
+
+        return leak_of_snntorch(module)
+
     def after_copy(self, module: nn.Module) -> None:
         snn = sys.modules.get("snntorch")
         if snn is not None and isinstance(module, snn.SpikingNeuron):

@@ -5,6 +5,11 @@
 As with delays, the shape of the decays says what it costs. One a layer or a presynaptic neuron filters the spikes
 before the product, one a postsynaptic neuron the currents after it, and one a synapse is swept forwards and backwards
 without ever keeping a number per synapse and step: backward needs the spikes only.
+
+A neuron that leaks by itself, ``V[t] = leak V[t-1] + current[t]``, would let such currents decay twice. What it must be
+fed to hold ``sum_i I_ji`` is their change beyond its own leak, which is nothing but the product where the two agree:
+
+    current_j[t] = sum_i I_ji[t] - leak_j sum_i I_ji[t-1] = sum_i weight_ji (x_i[t] + (decay_ji - leak_j) X_ji[t-1])
 """
 
 from __future__ import annotations
@@ -16,20 +21,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.errors import ShapeError
+from delaykit.functional import decay_kernels as decay_kernels  # registers the kernels that resolve() finds
 from delaykit.functional import reference
 from delaykit.functional.backend import resolve, wants_reference
 
 
-def filtered_linear(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None = None) -> Tensor:
+def filtered_linear(
+    spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None = None, leak: Tensor | None = None
+) -> Tensor:
     """Let currents decay on their way through a linear connection.
 
-    ``current[t, b, j] = sum_i weight[j, i] sum_tau decay[j, i]^tau spikes[t - tau, b, i] + bias[j]``
+    ``current[t, b, j] = sum_i weight[j, i] sum_tau decay[j, i]^tau spikes[t - tau, b, i] + bias[j]``, and with a leak
+    ``current[t] - leak current[t-1] + bias``.
 
     Args:
         spikes: ``(time, batch, pre)``.
         weight: ``(post, pre)``.
         decay: factor a step, in [0, 1]; ``(1, 1)``, ``(1, pre)``, ``(post, 1)`` or ``(post, pre)``.
         bias: ``(post,)`` or None; it does not linger.
+        leak: decay a step of the neuron's own state, ``(1, 1)`` or ``(post, 1)``; None for a neuron without.
 
     Returns:
         Current ``(time, batch, post)``.
@@ -41,13 +51,18 @@ def filtered_linear(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor 
         >>> spikes = torch.tensor([1.0, 0.0, 0.0]).reshape(3, 1, 1)
         >>> filtered_linear(spikes, torch.tensor([[2.0]]), torch.tensor([[0.5]])).flatten().tolist()
         [2.0, 1.0, 0.5]
+        >>> filtered_linear(spikes, torch.tensor([[2.0]]), torch.tensor([[0.5]]), None, torch.tensor([[0.5]])).tolist()
+        [[[2.0]], [[0.0]], [[0.0]]]
 
     Reference:
-        Deng et al., "HetSyn": the input current of a neuron with synapse-specific time constants.
+        Deng et al., "HetSyn": the input current of a neuron with synapse-specific time constants. That the paper's
+        V = sum_i I - J is the bare neuron fed this current is ours.
     """
-    _check(spikes, weight, decay, bias)
+    _check(spikes, weight, decay, bias, leak)
     if wants_reference():
-        return reference.filtered_linear(spikes, weight, decay, bias)
+        return reference.filtered_linear(spikes, weight, decay, bias, leak)
+    if leak is not None:
+        return _beyond_leak(spikes, weight, decay, bias, leak)
     if decay.shape[0] == 1:
         return F.linear(_decaying(spikes, decay.flatten()), weight, bias)
     if decay.shape[1] == 1:
@@ -58,7 +73,21 @@ def filtered_linear(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor 
     return current if bias is None else current + bias.to(current.dtype)
 
 
-def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None) -> None:
+def _beyond_leak(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None, leak: Tensor) -> Tensor:
+    """Add to the bare product what is left of earlier spikes beyond the neuron's leak: exactly 0 where they agree."""
+    past = spikes[:-1]
+    if decay.shape[1] == 1:
+        product = F.linear(spikes, weight)
+        rest = (decay - leak).flatten().to(product.dtype) * _decaying(product[:-1], decay.flatten())
+        product = product if bias is None else product + bias.to(product.dtype)
+    else:
+        product = F.linear(spikes, weight, bias)
+        beyond = weight * (decay - leak).to(weight.dtype)
+        rest = filtered_linear(past, beyond, decay).to(product.dtype)
+    return product + F.pad(rest, (0, 0, 0, 0, 1, 0))[: len(spikes)]
+
+
+def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
     where = "filtered_linear"
     if spikes.dim() != 3 or weight.dim() != 2 or spikes.shape[2] != weight.shape[1]:
         found = f"spikes {tuple(spikes.shape)} and weight {tuple(weight.shape)}"
@@ -69,6 +98,8 @@ def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None) -
         raise ShapeError(where, f"decay {tuple(decay.shape)}", expected, "give decays of such a shape")
     if bias is not None and bias.shape != (post,):
         raise ShapeError(where, f"bias {tuple(bias.shape)}", f"({post},)", "give one bias a postsynaptic neuron")
+    if leak is not None and leak.shape not in ((1, 1), (post, 1)):
+        raise ShapeError(where, f"leak {tuple(leak.shape)}", f"(1, 1) or ({post}, 1)", "give one leak a neuron")
 
 
 def _decaying(x: Tensor, decay: Tensor) -> Tensor:
@@ -93,10 +124,12 @@ def _filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 @torch.library.custom_op(
     "delaykit::decay_filter_gradient",
     mutates_args=(),
-    schema="(Tensor x, Tensor y, Tensor decay, Tensor weight) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor x, Tensor y, Tensor decay, Tensor weight, bool into_x) -> (Tensor, Tensor, Tensor)",
 )
-def _filter_gradient(x: Tensor, y: Tensor, decay: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return resolve("decay_filter_gradient", x.device)(x, y.contiguous(), decay, weight)
+def _filter_gradient(
+    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return resolve("decay_filter_gradient", x.device)(x, y.contiguous(), decay, weight, into_x)
 
 
 @_accumulate.register_fake
@@ -110,8 +143,9 @@ def _(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 
 
 @_filter_gradient.register_fake
-def _(x: Tensor, y: Tensor, decay: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, decay, weight))  # type: ignore[return-value]
+def _(x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool) -> tuple[Tensor, Tensor, Tensor]:
+    of_x, *others = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, decay, weight))
+    return of_x if into_x else x.new_empty(0), others[0], others[1]
 
 
 def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -133,9 +167,11 @@ def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, decay, weight = ctx.saved_tensors
-    return _filter_gradient(x, grad, decay, weight)
+    into_x = bool(ctx.needs_input_grad[0])
+    grad_x, grad_decay, grad_weight = _filter_gradient(x, grad, decay, weight, into_x)
+    return grad_x if into_x else None, grad_decay, grad_weight
 
 
 _accumulate.register_autograd(_sum_backward, setup_context=_keep_sum)

@@ -58,13 +58,15 @@ def delayed_linear(spikes: Tensor, weight: Tensor, taps: Taps, bias: Tensor | No
     return current if bias is None else current + bias
 
 
-def filtered_linear(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None = None) -> Tensor:
+def filtered_linear(
+    spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None = None, leak: Tensor | None = None
+) -> Tensor:
     """Let every synapse decay, step by step; see :func:`delaykit.functional.filtered_linear.filtered_linear`."""
     time, batch, pre = spikes.shape
     state = spikes.new_zeros(batch, weight.shape[0], pre, dtype=torch.result_type(spikes, weight))
     currents = []
     for step in range(time):
-        state = decay * state + weight * spikes[step].unsqueeze(1)
-        currents.append(state.sum(-1))
+        before, state = state, decay * state + weight * spikes[step].unsqueeze(1)
+        currents.append((state if leak is None else state - leak * before).sum(-1))
     current = torch.stack(currents) if currents else state.new_zeros(0, batch, weight.shape[0])
     return current if bias is None else current + bias

@@ -16,7 +16,7 @@ from delaykit.synapse import Synapse
 from delaykit.wrapping import survey
 from delaykit.wrapping.connections import Attachment
 from delaykit.wrapping.handover import Handover
-from delaykit.wrapping.plan import Plan, SitePlan, plan
+from delaykit.wrapping.plan import Plan, SitePlan, bind_neurons_, plan
 from delaykit.wrapping.retype import retype_, untype_
 from delaykit.wrapping.root import WrappedRoot, Wrapping, wrapping_of
 from delaykit.wrapping.siblings import introduce_
@@ -57,6 +57,8 @@ def wrap_(
     merged = _one_each(todo.sites)
     synapses = [build_synapse(entry, generator, net) for entry in merged]
     introduce_(net, synapses)
+    for entry, synapse in zip(merged, synapses, strict=True):
+        bind_neurons_(synapse, entry, todo.neurons)
     watches: dict[int, NeuronWatch] = _known_watches(wrapping)
     try:
         for entry, synapse in zip(merged, synapses, strict=True):

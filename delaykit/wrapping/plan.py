@@ -12,6 +12,7 @@ from torch import nn
 from delaykit.adapters.base import Neuron, Spot
 from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
+from delaykit.leak import DrivenNeuron
 from delaykit.synapse import Synapse
 from delaykit.wrapping import survey, timing
 from delaykit.wrapping.rules import Recurrent, select
@@ -31,6 +32,7 @@ class SitePlan:
         timing: reset policy, time dimension and streams.
         follows: path of the neuron whose membrane it follows, or None.
         recurrent: the rule that makes a new recurrent connection, if this is one.
+        drives: paths of all neurons that hear it; several where it is shared.
     """
 
     site: Site
@@ -39,6 +41,7 @@ class SitePlan:
     timing: Timing
     follows: str | None = None
     recurrent: Recurrent | None = None
+    drives: tuple[str, ...] = ()
 
     def row(self) -> tuple[str, ...]:
         """Return the cells of the printed plan."""
@@ -123,7 +126,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
                 sites.append(_plan_recurrent(neurons[name], rule, trace, spots))
             else:
                 sites.append(_plan_site(by_name[name], rule, trace, neurons, spots))
-            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(sites[-1])
+            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(sites[-1], neurons, trace)
         except DelaykitError as error:
             problems.append(error)
     try:
@@ -169,7 +172,8 @@ def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Ne
     decision = timing.decide(spot, rule, trace, neurons, spots)
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
     site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, decision.neuron, dt_ms)
-    return SitePlan(site, spot, rule.components, decision.timing, decision.follows)
+    drives = timing.driven(spot, trace, spots)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, drives=drives)
 
 
 def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:
@@ -177,7 +181,7 @@ def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots:
     spot = loop_spot(neuron, size, spots)
     decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
     site = Site(spot.name, size, size, True, True, neuron.path, neuron.dt_ms)
-    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule, (neuron.path,))
 
 
 def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
@@ -193,9 +197,23 @@ def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
     return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
 
 
-def _try_build(entry: SitePlan) -> Synapse:
+def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | None) -> Synapse:
     """Build once, to be thrown away: what cannot be built is an issue, not a half-wrapped model."""
-    return Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
+    synapse = Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
+    part = synapse.heterogeneity
+    if part is not None and part.needs_neuron and trace is None and not entry.drives:
+        fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"
+        raise ConfigError(entry.site.name, "no example, so nobody can tell which neuron it drives", "an example", fix)
+    bind_neurons_(synapse, entry, neurons)
+    return synapse
+
+
+def bind_neurons_(synapse: Synapse, entry: SitePlan, neurons: Mapping[str, Neuron]) -> None:
+    """Show the neurons that a connection drives to the part that asks how fast they leak."""
+    part = synapse.heterogeneity
+    if part is not None and part.needs_neuron:
+        heard = [neurons[path] for path in entry.drives]
+        part.bind_neuron_(DrivenNeuron(entry.site.name, heard, entry.site.post) if heard else None)
 
 
 def _short(config: ComponentConfig) -> str:

@@ -72,6 +72,17 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     return _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
 
 
+def driven(spot: Spot, trace: Trace | None, spots: list[Spot]) -> tuple[str, ...]:
+    """Name the neurons that hear a connection; its owner, for one inside a neuron."""
+    if spot.owner is not None:
+        return (spot.owner,)
+    if trace is None:
+        return ()
+    seen_as = primary(spot, spots).name
+    calls = trace.sites.get(seen_as, [])
+    return tuple(sorted({path for c in calls for path, _ in trace.consumers(seen_as, c.number)}))
+
+
 def _reads_sequence(call: Call, trace: Trace, neurons: dict[str, Neuron]) -> bool:
     """Tell whether a readout is given all that a sequence neuron put out: its rank and length, not a sum over time."""
     sources = [(path, n) for kind, path, n in call.tags if kind == "state" and neurons[path].style == "sequence"]

@@ -1,0 +1,192 @@
+"""Step mode of synapses that decay each at its own rate: one state in place, whatever the loop around it.
+
+Beside its input a step keeps nothing for backward. Forward, ``X_ji`` moves on in place; backward, the two sums P and Q
+of :mod:`delaykit.functional.decay_kernels` move back in place, and every gradient is collected on the way:
+
+    y_j[t] = bias_j + sum_i weight_ji x_i[t] + sum_i beyond_ji X_ji[t-1],      X_ji[t] = decay_ji X_ji[t-1] + x_i[t]
+
+with ``beyond = weight (decay - leak)``. Arrays of synapses are ``(pre, post)``, their states ``(batch, pre, post)``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from delaykit.errors import ShapeError
+from delaykit.functional import decay_kernels as decay_kernels  # registers the kernels that resolve() finds
+from delaykit.functional.backend import register, resolve
+from delaykit.functional.tape import Tape
+from delaykit.functional.tape_filters import ChannelFilter
+from delaykit.functional.tape_history import History
+from delaykit.functional.tape_operators import Gradients, Operator
+from delaykit.functional.taps import Taps
+
+
+class SynapseTape(Tape):
+    """Let every synapse decay at its own rate, step by step.
+
+    Args:
+        decay: ``(post, pre)``, in [0, 1].
+        weight: ``(post, pre)``.
+        bias: ``(post,)`` or None.
+        leak: decay of the neuron's own state, ``(1, 1)`` or ``(post, 1)``; see
+            :func:`~delaykit.functional.filtered_linear.filtered_linear`. None for a neuron without.
+
+    Example:
+        >>> tape = SynapseTape(torch.tensor([[0.5]]), torch.tensor([[2.0]]))
+        >>> [tape.step(torch.tensor([[x]])).item() for x in (1.0, 0.0, 0.0)]
+        [2.0, 1.0, 0.5]
+    """
+
+    def __init__(self, decay: Tensor, weight: Tensor, bias: Tensor | None = None, leak: Tensor | None = None) -> None:
+        super().__init__()
+        self._state: Tensor | None = None
+        self._bind(decay, weight, bias, leak)
+
+    def rebind(self, decay: Tensor, weight: Tensor, bias: Tensor | None = None, leak: Tensor | None = None) -> None:
+        """Start a new segment with these parameters; currents that linger go on with the new weights."""
+        self._rebind()
+        self._bind(decay, weight, bias, leak)
+
+    def detach(self) -> None:
+        """Keep what lingers, forget its graph."""
+        if self._segment is not None and isinstance(self._segment.operator, DecayOperator):
+            self._state = self._segment.operator.state
+        super().detach()
+
+    def _bind(self, decay: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
+        with torch.enable_grad():  # a segment may begin under no_grad and train later
+            self._parameters = (decay, weight, weight * (decay if leak is None else decay - leak), bias)
+
+    def _operator(self, x: Tensor) -> Operator:
+        decay, weight, _, _ = self._parameters
+        if x.dim() != 2 or x.shape[1] != weight.shape[1] or decay.shape != weight.shape:
+            found = f"an input {tuple(x.shape)} for weight {tuple(weight.shape)} and decay {tuple(decay.shape)}"
+            raise ShapeError("SynapseTape", found, "(batch, pre) and twice (post, pre)", "pass one time step")
+        return DecayOperator(*self._parameters, x, self._state)
+
+
+class DecayOperator(Operator):
+    """One segment of a :class:`SynapseTape`.
+
+    Args:
+        decay: ``(post, pre)``.
+        weight: ``(post, pre)``.
+        beyond: ``(post, pre)``, factor on what is left of earlier steps.
+        bias: ``(post,)`` or None.
+        x: an input like those to come.
+        state: what an earlier segment left, ``(batch, pre, post)``; taken over and changed in place.
+    """
+
+    def __init__(
+        self, decay: Tensor, weight: Tensor, beyond: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
+    ) -> None:
+        at_once = Taps(decay.new_zeros(1, 1, 1, dtype=torch.int64), decay.new_ones(1, 1, 1), 0)
+        direct = ChannelFilter(at_once, weight.shape[1], weight.dtype)
+        super().__init__(direct, True, x.shape, weight.dtype, x.device, weight, bias)
+        self.decay, self.beyond = decay, beyond
+        self.turned = tuple(t.detach().t().contiguous() for t in (decay, beyond))
+        self.state = weight.new_zeros(len(x), *self.turned[0].shape) if state is None else state
+        self.first: Tensor | None = None  # the state before the first recorded step
+        self._recorded = False
+        self._advance = resolve("decay_step", x.device)
+
+    @property
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        return self.decay, self.weight, self.beyond, self.bias
+
+    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+        if keep is None and not self._recorded:
+            self._recorded = True
+            self.first = self.state.clone() if bool(self.state.any()) else None
+        x, out = x.to(self.dtype), x.dtype
+        assert self.weight is not None
+        return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.turned)).to(out)
+
+    def gradients(self, history: History, last: int) -> Gradients:
+        return _Backward(self, history, last)
+
+
+class _Backward(Gradients[DecayOperator]):
+    """The sums P and Q of one backward pass, as they stand before the rows that have arrived."""
+
+    def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
+        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
+        self.later, self.slope = torch.zeros_like(operator.state), torch.zeros_like(operator.state)
+        self.into_decay, self.into_beyond = (torch.zeros_like(operator.turned[0]) for _ in range(2))
+        assert operator.weight is not None
+        self.into_weight, self.into_bias = torch.zeros_like(operator.weight), operator.weight.new_zeros(())
+        self._retreat = resolve("decay_step_back", operator.device)
+
+    def push(self, row: int, grad: Tensor | None) -> None:
+        weight = self.operator.weight
+        x = self.history.rows[:, row].t().contiguous()
+        given = None if grad is None else grad.to(x.dtype)
+        self.into = self._retreat(
+            self.later, self.slope, given, x, *self.operator.turned, self.into_decay, self.into_beyond
+        )
+        if given is not None and weight is not None:
+            self.into.addmm_(given, weight.detach())
+            self.into_weight.addmm_(given.t(), x)
+            self.into_bias = self.into_bias + given.sum(0)
+
+    def input(self, row: int) -> Tensor:
+        return self.into
+
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
+        operator = self.operator
+        if operator.first is not None:  # what lingered before acts like an input of each synapse's own
+            self.into_beyond += (operator.first * self.later).sum(0)
+            self.into_decay += (operator.first * self.slope).sum(0)
+        into_decay = (self.into_decay * operator.turned[1]).t()
+        found = (into_decay, self.into_weight, self.into_beyond.t(), self.into_bias)
+        return tuple(
+            g if p is not None and p.requires_grad else None for p, g in zip(operator.parameters, found, strict=True)
+        )
+
+
+@register("decay_step", "torch")
+def decay_step(state: Tensor, x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
+    """Read ``y[b, j] = sum_i weight[i, j] X[b, i, j]``, then move on in place: ``X = decay X + x``.
+
+    Args:
+        state: X, ``(batch, pre, post)``.
+        x: ``(batch, pre)``.
+        decay: ``(pre, post)``.
+        weight: ``(pre, post)``.
+    """
+    out = torch.einsum("bij,ij->bj", state, weight)
+    state.mul_(decay).add_(x.unsqueeze(-1))
+    return out
+
+
+@register("decay_step_back", "torch")
+def decay_step_back(
+    later: Tensor, slope: Tensor, y: Tensor | None, x: Tensor, decay: Tensor, weight: Tensor, grad_decay: Tensor,
+    grad_weight: Tensor,
+) -> Tensor:  # fmt: skip
+    """Give the gradient of ``x``, add to those of decay and weight, then move back in place.
+
+    ``dx = sum_j weight P``, ``dweight += x P``, ``ddecay += x Q`` (still without its factor weight), then
+    ``Q = P + decay Q`` and ``P = y + decay P``.
+
+    Args:
+        later: P, ``(batch, pre, post)``.
+        slope: Q, ``(batch, pre, post)``.
+        y: gradient of the step's output, ``(batch, post)``; None for none.
+        x: the step's input, ``(batch, pre)``.
+        decay: ``(pre, post)``.
+        weight: ``(pre, post)``.
+        grad_decay: ``(pre, post)``, added to.
+        grad_weight: ``(pre, post)``, added to.
+    """
+    grad_x = torch.einsum("bij,ij->bi", later, weight)
+    grad_weight += torch.einsum("bij,bi->ij", later, x)
+    grad_decay += torch.einsum("bij,bi->ij", slope, x)
+    slope.mul_(decay).add_(later)
+    later.mul_(decay)
+    if y is not None:
+        later += y.unsqueeze(1)
+    return grad_x

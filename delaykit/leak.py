@@ -1,0 +1,57 @@
+"""The neuron that a connection drives, as far as a lingering current must know it: how fast its own state decays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from delaykit.adapters.base import Neuron
+
+FITS = "a neuron whose first state adds its input up linearly: Leaky, RLeaky, Lapicque, Synaptic, RSynaptic, or a LIF "
+FITS += "or LI of Norse"
+
+
+class DrivenNeuron:
+    """Read the leak of the neuron behind a connection, always as it is now.
+
+    It refers to the module itself, so a copy of the model reads its own neuron.
+
+    Args:
+        where: site name of the connection, for messages.
+        neurons: the neurons that hear it. A connection that is shared drives several, and their leaks must agree.
+        post: number of neurons that the connection leads to.
+
+    Raises:
+        ConfigError: a neuron whose state does not take its input in linearly, or neurons that differ.
+    """
+
+    def __init__(self, where: str, neurons: list[Neuron], post: int) -> None:
+        self.where, self.post = where, post
+        self.path, self.module = neurons[0].path, neurons[0].module
+        self._adapter = type(neurons[0].adapter)
+        first = self.leak()
+        for other in neurons[1:]:
+            leak = _leak(where, other.path, other.module, type(other.adapter), post)
+            if other.module is not self.module and (leak.requires_grad or not torch.equal(leak, first)):
+                found = f"a connection shared by {self.path!r} and {other.path!r}, whose leaks differ or learn apart"
+                raise ConfigError(where, found, "one leak", "use one connection for each, or neurons of one fixed leak")
+
+    def leak(self) -> Tensor:
+        """Return the decay a step of the state that takes the input in, (1, 1) or (post, 1), differentiable."""
+        return _leak(self.where, self.path, self.module, self._adapter, self.post)
+
+
+def _leak(where: str, path: str, module: nn.Module, adapter: type, post: int) -> Tensor:
+    leak: Tensor | None = adapter().leak(module)
+    kind = next(c.__name__ for c in type(module).__mro__ if not c.__module__.startswith("delaykit"))
+    if leak is None:
+        fix = "leave this connection out, or put it before a neuron that fits"
+        raise ConfigError(where, f"{kind} {path!r} behind it", FITS, fix)
+    if leak.numel() not in (1, post):
+        raise ConfigError(where, f"{leak.numel()} leaks in {kind} {path!r}", f"one, or {post}", "check the sizes")
+    return leak.reshape(-1, 1)
