@@ -124,6 +124,7 @@ class DecayTape:
             output = output if bias is None else output + bias
         elif p.beyond is None:  # the spikes linger, and one product is enough
             self._remember(spikes, p.decay.reshape(-1))
+            assert self.state is not None
             output = nn.functional.linear(self.state, p.weight, bias)
         else:
             before = self._remember(spikes, p.decay.reshape(-1))

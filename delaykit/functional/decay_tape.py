@@ -87,8 +87,8 @@ class DecayOperator(Operator):
         direct = ChannelFilter(at_once, weight.shape[1], weight.dtype)
         super().__init__(direct, True, x.shape, weight.dtype, x.device, weight, bias)
         self.decay, self.beyond = decay, beyond
-        self.turned = tuple(t.detach().t().contiguous() for t in (decay, beyond))
-        self.state = weight.new_zeros(len(x), *self.turned[0].shape) if state is None else state
+        self.factors = tuple(t.detach().t().contiguous() for t in (decay, beyond))
+        self.state = weight.new_zeros(len(x), *self.factors[0].shape) if state is None else state
         self.first: Tensor | None = None  # the state before the first recorded step
         self._recorded = False
         self._advance = resolve("decay_step", x.device)
@@ -103,7 +103,7 @@ class DecayOperator(Operator):
             self.first = self.state.clone() if bool(self.state.any()) else None
         x, out = x.to(self.dtype), x.dtype
         assert self.weight is not None
-        return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.turned)).to(out)
+        return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.factors)).to(out)
 
     def gradients(self, history: History, last: int) -> Gradients:
         return _Backward(self, history, last)
@@ -115,7 +115,7 @@ class _Backward(Gradients[DecayOperator]):
     def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
         self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
         self.later, self.slope = torch.zeros_like(operator.state), torch.zeros_like(operator.state)
-        self.into_decay, self.into_beyond = (torch.zeros_like(operator.turned[0]) for _ in range(2))
+        self.into_decay, self.into_beyond = (torch.zeros_like(operator.factors[0]) for _ in range(2))
         assert operator.weight is not None
         self.into_weight, self.into_bias = torch.zeros_like(operator.weight), operator.weight.new_zeros(())
         self._retreat = resolve("decay_step_back", operator.device)
@@ -125,7 +125,7 @@ class _Backward(Gradients[DecayOperator]):
         x = self.history.rows[:, row].t().contiguous()
         given = None if grad is None else grad.to(x.dtype)
         self.into = self._retreat(
-            self.later, self.slope, given, x, *self.operator.turned, self.into_decay, self.into_beyond
+            self.later, self.slope, given, x, *self.operator.factors, self.into_decay, self.into_beyond
         )
         if given is not None and weight is not None:
             self.into.addmm_(given, weight.detach())
@@ -140,7 +140,7 @@ class _Backward(Gradients[DecayOperator]):
         if operator.first is not None:  # what lingered before acts like an input of each synapse's own
             self.into_beyond += (operator.first * self.later).sum(0)
             self.into_decay += (operator.first * self.slope).sum(0)
-        into_decay = (self.into_decay * operator.turned[1]).t()
+        into_decay = (self.into_decay * operator.factors[1]).t()
         found = (into_decay, self.into_weight, self.into_beyond.t(), self.into_bias)
         return tuple(
             g if p is not None and p.requires_grad else None for p, g in zip(operator.parameters, found, strict=True)
