@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
-from delaykit.functional import exact_reference
+from delaykit.functional import exact_operators, exact_reference
+from delaykit.functional.backend import resolve, wants_reference
 from delaykit.functional.exact_neurons import ExactAdEx, ExactLIF, ExactState, Neuron
 
 __all__ = [
@@ -119,7 +120,9 @@ def exact_arrivals(
         clock, delay = None, delay.detach()
     dtype = _working(weight)
     clock = None if clock is None else clock.to(dtype)
-    return exact_reference.arrivals(spikes.to(dtype), clock, weight.to(dtype), delay.to(dtype), slots, tau_syn, dt)
+    return _run("exact_arrivals", spikes)(
+        spikes.to(dtype), clock, weight.to(dtype), delay.to(dtype), slots, tau_syn, dt
+    )
 
 
 def exact_rollout(
@@ -182,9 +185,10 @@ def exact_rollout(
         weight = weight.to(dtype)
         if not self_connections:
             weight = weight.masked_fill(torch.eye(len(weight), dtype=torch.bool, device=weight.device), 0.0)
-    spikes, clock, membrane, before = exact_reference.rollout(
-        i_jump, v_jump, neuron, weight, delay, slots, once, rescale_every, min_slope, estimator == "exact"
-    )
+    spikes, clock, membrane, before = _run("exact_rollout", i_jump)(
+        i_jump, v_jump, neuron, weight, delay, slots, once, rescale_every, min_slope, estimator == "exact",
+        surrogate is not None,
+    )  # fmt: skip
     if surrogate is not None:
         smooth = surrogate(before - neuron.threshold).to(dtype)
         spikes = spikes + (smooth - smooth.detach())
@@ -240,6 +244,16 @@ def late_arrivals(spikes: Tensor, delay: Tensor, post: int) -> tuple[int, int]:
     until = torch.cat([spikes.new_zeros(1, pre), (spikes != 0).sum(1).cumsum(0)]).long()  # spikes before each step
     late = until[-1] - until.gather(0, steps - slots)
     return int(late.sum()), post * int(until[-1].sum())
+
+
+def _run(operator: str, like: Tensor) -> Callable[..., Any]:
+    """Find the operator; a compiler keeps it whole on the CPU and unrolls the reference elsewhere."""
+    if torch.compiler.is_compiling():
+        module = exact_operators if like.device.type == "cpu" else exact_reference
+        return getattr(module, operator.removeprefix("exact_"))
+    if wants_reference():
+        return getattr(exact_reference, operator.removeprefix("exact_"))
+    return resolve(operator, like.device)
 
 
 def _slots(where: str, delay: Tensor, weight: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class ExactLIF:
 
     def constants(self) -> list[float]:
         """List what a step needs; the kernels read it by position."""
-        return [*_linear(self), self.threshold, self.dt, self.tau_syn, self.slope_change, *[0.0] * 9]
+        return [*_linear(self), self.threshold, self.dt, self.tau_syn, self.slope_change, *[0.0] * 7, 1.0, 0.0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +166,7 @@ class ExactAdEx:
         crossing = u - self.dt <= least
         reached = torch.where(crossing, least + (u - u.detach()), u - self.dt)  # no further than the threshold
         risen = self.middle - self.sharpness * torch.log(reached)
+        risen = torch.where(crossing, self.threshold + (risen - risen.detach()), risen)  # not by a rounding less
         return ExactState(torch.where(below, risen, linear), keep_i * i, keep_a * a + self.coupling * (1 - keep_a) * v)
 
     def slope(self, state: ExactState) -> Tensor:

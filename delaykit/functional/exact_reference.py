@@ -36,8 +36,9 @@ def arrivals(
 def rollout(
     i_jump: Tensor, v_jump: Tensor | None, neuron: Neuron, weight: Tensor | None, delay: Tensor | None,
     slots: Tensor | None, once: bool, rescale_every: int, min_slope: float, timed: bool,
+    surrogate: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Run the neuron; see :func:`delaykit.functional.exact.exact_rollout`, and `membrane` before the reset besides."""
+    """Run the neuron, see :func:`delaykit.functional.exact.exact_rollout`; last, the membrane before the reset."""
     steps = len(i_jump)
     current = list(i_jump)
     membrane = [torch.zeros_like(i_jump[0])] * steps if v_jump is None else list(v_jump)
@@ -134,7 +135,7 @@ class _Adapt(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, tick: Tensor, due: Tensor, jump: float, rate: float) -> Tensor:
         ctx.save_for_backward(due)
         ctx.rate = rate
-        return a + jump * due
+        return a + jump * due.to(a)
 
     @staticmethod
     def backward(ctx: Any, into_a: Tensor) -> tuple[Tensor | None, ...]:
