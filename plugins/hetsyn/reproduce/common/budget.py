@@ -1,0 +1,48 @@
+"""The same budget for every model: each learning rate once with a seed of its own, then the best one with all seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common.records import remembered
+
+TUNING_SEED = 1000
+
+
+class Budget:
+    """All runs of one configuration.
+
+    Args:
+        base: settings of a run, a frozen dataclass with the fields ``lr`` and ``seed``; what is asked for changes it.
+        train: runs one.
+        rates: learning rates to choose from.
+        better: of a tuning run's result, larger for better.
+        seeds: how many are reported.
+        folder: where finished runs are kept.
+    """
+
+    def __init__(
+        self, base: Any, train: Callable[[Any], dict[str, Any]], rates: tuple[float, ...],
+        better: Callable[[dict[str, Any]], Any], seeds: int, folder: Path,
+    ) -> None:  # fmt: skip
+        self.base, self.train, self.rates, self.better, self.seeds, self.folder = (
+            base, train, rates, better, seeds, folder,
+        )  # fmt: skip
+
+    def run(self, **changes: Any) -> dict[str, Any]:
+        """Run once, or remember."""
+        run = dataclasses.replace(self.base, **changes)
+        return remembered(self.folder, run, lambda: self.train(run))
+
+    def seeded(self, seeds: int | None = None, **changes: Any) -> list[dict[str, Any]]:
+        """Run once a seed."""
+        return [self.run(seed=seed, **changes) for seed in range(seeds or self.seeds)]
+
+    def tuned(self, **changes: Any) -> tuple[float, list[dict[str, Any]]]:
+        """Choose the learning rate, then run once a seed."""
+        trials = [(self.better(self.run(lr=lr, seed=TUNING_SEED, **changes)), lr) for lr in self.rates]
+        best = max(trials)[1]
+        return best, self.seeded(lr=best, **changes)

@@ -1,0 +1,193 @@
+"""Pattern generation: the paper's four models, feed-forward and recurrent, noise, and three targets at once.
+
+    python plugins/hetsyn/reproduce/pattern_generation.py            # a labelled reduction, half an hour on one core
+    python plugins/hetsyn/reproduce/pattern_generation.py --full     # ten runs each
+
+Every model gets the same budget: each of the learning rates once, with a problem and weights of its own; the rate with
+the lowest error is then run with the seeds that are reported (a seed draws the problem and the weights). Errors are
+means over 20 new trials. Every finished run is recorded under runs/ and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import torch
+from common.budget import Budget
+from common.records import spread
+from torch import Tensor
+from tqdm import tqdm
+
+from delaykit.plotting import CATEGORIES, INK, style
+from delaykit_hetsyn.layer import attach, param_groups
+from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
+from delaykit_hetsyn.regularise import rate_penalty
+from delaykit_lab.tasks.pattern_generation import Pattern, PatternGeneration, distance
+
+RATES = (1e-3, 3e-3, 1e-2)
+PARTS = ("models", "noise", "targets")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    model: str = "HetSynLIF"
+    recurrent: bool = True
+    outputs: int = 1
+    noise_hz: float = 2.0
+    lr: float = 1e-3
+    iterations: int = 1000
+    gain: float = 3.0
+    seed: int = 0
+
+    def title(self) -> str:
+        """Name for progress bars."""
+        grain = f"{'R' if self.recurrent else 'F'}-{self.model}, {self.outputs} target(s)"
+        return f"{grain}, {self.noise_hz:g} Hz, lr {self.lr:g}, {self.seed}"
+
+
+def train(run: Run) -> dict:
+    """Train and test one network."""
+    generator = torch.Generator().manual_seed(run.seed)
+    task = PatternGeneration(noise_hz=run.noise_hz, outputs=run.outputs)
+    pattern = task.pattern(generator)
+    net = HetSynNet(run.model, (100, 100, run.outputs), run.recurrent, Neurons(gain=run.gain), generator=generator)
+    optimizer = torch.optim.Adam(param_groups(net, run.lr))
+    attach(optimizer, net)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 100, 0.8)
+    before = [c.flatten().tolist() for c in time_constants(net)]
+    losses, start = [], time.process_time()
+    for _ in tqdm(range(run.iterations), desc=run.title(), leave=False, mininterval=10):
+        answer = net(pattern.trial(generator))
+        error = (answer.readout[:, 0] - pattern.target).pow(2).mean()
+        loss = error + 0.01 * rate_penalty(answer.spikes[0], task.dt_ms)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(float(error.detach()))
+    seconds = time.process_time() - start
+    result = test(net, pattern, torch.Generator().manual_seed(20_000 + run.seed))
+    keeps = run.seed == 0 and run.outputs == 1  # enough for the pictures
+    return {
+        **result,
+        "losses": losses,
+        "cpu_seconds": seconds,
+        "tau_before": before if keeps else None,
+        "tau_after": [c.flatten().tolist() for c in time_constants(net)] if keeps else None,
+        "target": pattern.target.T.tolist() if keeps else None,
+    }
+
+
+def time_constants(net: HetSynNet) -> list[Tensor]:
+    """Return the time constants in ms of input, recurrent (where there are) and readout connections."""
+    layer = net.layers[0]
+    return [c.tau_ms().clamp(max=1e4) for c in (layer.input, layer.recurrent, net.readout) if c is not None]
+
+
+@torch.no_grad()
+def test(net: HetSynNet, pattern: Pattern, generator: torch.Generator) -> dict:
+    """Score on new noise: error, in the gaps alone, and how differently the network answers the same segment."""
+    answers = [net(pattern.trial(generator)) for _ in range(20)]
+    said = torch.stack([a.readout[:, 0] for a in answers])
+    wrong = (said - pattern.target).pow(2).mean(2)
+    one, two, three = pattern.task.windows()
+    pairs = [[distance(y, pattern.target, *pair).mean().item() for y in said] for pair in ((one, two), (two, three))]
+    gaps = pattern.task.gaps()
+    return {
+        "mse": wrong.mean().item(),
+        "mse_in_gaps": wrong[:, gaps].mean().item(),
+        "answer_in_gaps": said[:, gaps].abs().mean().item(),
+        "target_in_gaps": pattern.target[gaps].abs().mean().item(),
+        "distance_2_1": sum(pairs[0]) / 20,
+        "distance_3_2": sum(pairs[1]) / 20,
+        "rate_hz": torch.stack([a.spikes[0].mean() for a in answers]).mean().item() * 1000.0,
+        "answer": said[0].T.tolist(),
+    }
+
+
+HEAD = "| {} | lr | error | error in the gaps | \\|answer\\| in the gaps | distance 2nd, 1st | distance 3rd, 2nd |"
+
+
+def row(found: list[dict]) -> str:
+    """Write the cells of a table."""
+    keys = ("mse", "mse_in_gaps", "answer_in_gaps", "distance_2_1", "distance_3_2")
+    return " | ".join(spread([r[key] for r in found], 3) for key in keys)
+
+
+def models(budget: Budget) -> list[str]:
+    """Compare the eight models."""
+    lines = ["\nOne target, noise 2 Hz\n", HEAD.format("model"), "|---|---|---|---|---|---|---|"]
+    for recurrent in (False, True):
+        for model in MODELS:
+            lr, found = budget.tuned(model=model, recurrent=recurrent)
+            lines.append(f"| {'R' if recurrent else 'F'}-{model} | {lr:g} | {row(found)} |")
+    wanted = spread([r["target_in_gaps"] for r in found], 3)
+    return [*lines, f"\n|target| in the gaps: {wanted}; an answer of 0 throughout has the error of the target's power"]
+
+
+def sweep(budget: Budget, title: str, name: str, values: tuple, **fixed) -> list[str]:
+    """Vary one thing of R-HetSynLIF."""
+    lines = [f"\n{title}\n", HEAD.format(name), "|---|---|---|---|---|---|---|"]
+    lr, _ = budget.tuned(model="HetSynLIF", recurrent=True)  # the rate chosen for one target and 2 Hz
+    for value in values:
+        lines.append(f"| {value:g} | {lr:g} | {row(budget.seeded(lr=lr, **fixed, **{name: value}))} |")
+    return lines
+
+
+def draw(budget: Budget, path: Path) -> None:
+    """Draw output against target of the eight models, for the first seed."""
+    from matplotlib import pyplot
+
+    with style():
+        _, axes = pyplot.subplots(4, 2, figsize=(10, 7), sharex=True, sharey=True)
+        for column, recurrent in enumerate((False, True)):
+            for ax, color, model in zip(axes[:, column], CATEGORIES, MODELS, strict=False):
+                found = budget.tuned(model=model, recurrent=recurrent)[1][0]
+                for window in PatternGeneration().windows():
+                    ax.axvspan(window.start, window.stop, color="#f2f2f2", linewidth=0)
+                ax.plot(found["target"][0], color=INK, linewidth=1.2, linestyle="--", label="target")
+                ax.plot(found["answer"][0], color=color, linewidth=1.3, label="output")
+                grain = "R" if recurrent else "F"
+                ax.set(title=f"{grain}-{model}: error {found['mse']:.3f}", ylim=(-1.6, 1.6), xlim=(0, 2000))
+                ax.grid(False)
+        axes[0, 1].legend(loc="upper right", ncols=2, fontsize=8)
+        for ax in axes[-1]:
+            ax.set_xlabel("time (ms)")
+        pyplot.savefig(path)
+        pyplot.close()
+
+
+def main() -> None:
+    """Run what is missing, then write tables and pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="ten runs each")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    seeds = args.seeds or (10 if args.full else 3)
+    folder = args.out / "hetsyn_pattern_generation"
+    budget = Budget(Run(), train, RATES, lambda r: -r["mse"], seeds, folder / "records")
+    kind = "paper configuration" if args.full else "reduction: fewer runs"
+    text = [f"Pattern generation, {kind}; mean (smallest .. largest) of {seeds} seeds, 20 test trials each"]
+    parts = {
+        "models": lambda: models(budget),
+        "noise": lambda: sweep(budget, "Noise, R-HetSynLIF", "noise_hz", (1.0, 2.0, 3.0, 4.0)),
+        "targets": lambda: sweep(budget, "Targets at once, R-HetSynLIF", "outputs", (1, 3)),
+    }
+    for name in args.parts:
+        text += parts[name]()
+        print("\n".join(text), flush=True)
+        (folder / f"table_{'_'.join(args.parts)}.md").write_text("\n".join(text) + "\n")
+    if "models" in args.parts:
+        draw(budget, folder / "models.png")
+
+
+if __name__ == "__main__":
+    main()
