@@ -25,8 +25,10 @@ from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.rollout_connection import Connection, connect
 from delaykit.functional.rollout_correlation import Inputs
 from delaykit.functional.rollout_delay import Sparse
+from delaykit.functional.rollout_grid import GridSynaptic, grid_for
 from delaykit.functional.rollout_neuron import BackwardNeuron, ForwardNeuron, pack
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Grid, Tents
 
 
 class RolloutState(NamedTuple):
@@ -47,7 +49,7 @@ def rollout(
     currents: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    taps: Taps | None,
+    taps: Taps | Tents | None,
     dynamics: LIFDynamics,
     state: RolloutState | None = None,
     recurrent_mask: Tensor | None = None,
@@ -63,6 +65,7 @@ def rollout(
         bias: ``(post,)``, part of the recurrent current; None for none.
         taps: delays of the recurrent connection, ``(m, 1, 1)``, ``(m, 1, post)`` axonal, ``(m, post, 1)`` dendritic or
             ``(m, post, post)`` synaptic; None for none. A tap at 0 reads the spikes of the step before.
+            :class:`~delaykit.functional.tents.Tents` where the kernel has them, which are faster for synapses.
         dynamics: the neuron.
         state: where to start; None for rest. Spikes before the last step are not part of it, so ``state.spikes`` is
             refused where there are delays.
@@ -94,24 +97,33 @@ def rollout(
     if currents.dtype in (torch.float16, torch.bfloat16):
         currents = currents.float()
     state = state or RolloutState()
-    sparse = None if taps is None or weight is None else Sparse.of(taps, currents)
-    if sparse is not None and state.spikes is not None and taps is not None and taps.memory() > 1:
+    if taps is not None and weight is not None and state.spikes is not None and taps.memory() > 1:
         raise HistoryError(
             "rollout",
             "a state with spikes for a connection with delays, which needs the spikes before them too",
             "state.spikes=None",
             "run the whole sequence at once, or start anew",
         )
+    compiled, grid = _kernels_for(currents) is not None, None
+    order, index, value = 0, None, None
+    if isinstance(taps, Tents) and weight is not None:
+        grid = grid_for(taps, currents) if compiled else None
+        if grid is not None:
+            value = taps.delays
+        else:
+            taps = taps.taps()
+    if isinstance(taps, Taps) and weight is not None:
+        index, value, order = Sparse.of(taps, currents)
     start = [_placed(tensor, currents) for tensor in _start(state, dynamics, currents[0])]
     parameters = dynamics.parameters(currents)
     carried = start[1]
     if not dynamics.synapse_state_decayed:  # the adjoint carries alpha i_t
         carried = parameters["synapse_decay"] * carried
     fit: Callable[[Tensor | None], Tensor | None] = lambda x: None if x is None else x.to(currents)  # noqa: E731
-    plan = _Plan(dynamics, 0 if sparse is None else sparse.order, _kernels_for(currents) is not None, connection)
+    plan = _Plan(dynamics, order, compiled, connection, grid)
     with torch.autocast(currents.device.type, enabled=False):
         spikes, membrane, current = _Rollout.apply(
-            plan, currents, fit(weight), fit(bias), *(sparse[:2] if sparse else (None, None)), fit(recurrent_mask),
+            plan, currents, fit(weight), fit(bias), index, value, fit(recurrent_mask),
             start[0], carried, start[2], *(parameters[name] for name in PARAMETERS),
         )  # fmt: skip
     synapse = None
@@ -125,7 +137,7 @@ def rollout_generic(
     currents: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    taps: Taps | None,
+    taps: Taps | Tents | None,
     recurrent_mask: Tensor | None = None,
 ) -> Tensor:
     """Run any neuron with a delayed recurrent connection over a sequence, step by step and by plain autograd.
@@ -153,6 +165,7 @@ def rollout_generic(
         torch.Size([3, 1, 2])
     """
     _check(currents, weight, bias, taps, None, recurrent_mask)
+    taps = taps.taps() if isinstance(taps, Tents) else taps
     response = None
     if weight is not None and taps is not None:
         depth = min(int(taps.index.max()) + 1, len(currents))
@@ -182,6 +195,7 @@ class _Plan(NamedTuple):
     order: int
     compiled: bool
     connection: Connection | None = None
+    grid: Grid | None = None
 
 
 class _Rollout(torch.autograd.Function):
@@ -229,6 +243,9 @@ class _Rollout(torch.autograd.Function):
             2 if any(needs[14:]) else int(any(needs[10:14])), plan.compiled,
         )  # fmt: skip
         connection = _connection(plan, steps, weight, index, value)
+        x = Inputs(spikes0.detach(), spikes)
+        if isinstance(connection, GridSynaptic) and (needs[2] or needs[5]):
+            connection.inputs = x
         if connection is not None:
             connection.begin_backward(steps, spikes.shape[1])
         back = None
@@ -243,7 +260,6 @@ class _Rollout(torch.autograd.Function):
             flow = neuron.grad_drive if mask is None else neuron.grad_drive * mask
             grad_bias = flow.sum((0, 1)) if needs[3] else None
             if needs[2] or needs[5]:
-                x = Inputs(spikes0.detach(), spikes)
                 grad_weight, grad_value = connection.gradients(x, kept, flow, (needs[2], needs[5]))
         return (
             None, neuron.grad_drive, grad_weight, grad_bias, None, grad_value, None,
@@ -257,6 +273,8 @@ def _connection(
 ) -> Connection | None:
     if weight is None:
         return plan.connection
+    if plan.grid is not None and value is not None:
+        return GridSynaptic(weight.detach(), value.detach(), plan.grid, steps)
     taps = None if index is None or value is None else Sparse(index, value.detach(), plan.order)
     return connect(weight.detach(), taps, steps, plan.compiled)
 
@@ -283,7 +301,7 @@ def _placed(tensor: Tensor, currents: Tensor) -> Tensor:
         raise ShapeError("rollout(state)", f"shape {tuple(tensor.shape)}", f"{tuple(currents.shape[1:])}") from None
 
 
-def _check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | None,
+def _check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | None,
            dynamics: LIFDynamics | None, mask: Tensor | None) -> None:  # fmt: skip
     if currents.dim() != 3 or not currents.is_floating_point() or 0 in currents.shape[:1]:
         found = f"{currents.dtype} of shape {tuple(currents.shape)}"

@@ -1,7 +1,8 @@
-"""Sum of scaled rows with the running sum in vector registers: the inner loop of per-synapse delays on the CPU.
+"""Sums of scaled rows in vector registers: the inner loops of per-synapse delays on the CPU.
 
-Written as LLVM vector operations, because the loop that Numba compiles from Python stores the sum to memory after every
-tap, which costs several times the arithmetic.
+Written as LLVM vector operations: the loop that Numba compiles from Python stores the sum to memory after every tap,
+and asks before every row whether the arrays overlap, which costs several times the arithmetic. Rows of torch's tensors
+are aligned; rows that are not cost twice the loads.
 """
 
 from __future__ import annotations
@@ -70,9 +71,7 @@ def make_gather(numba: Any, width: int) -> Any:
                 e = builder.add(args[6], loop.index)
                 source = builder.add(args[3], builder.load(builder.gep(place_data, [e])))
                 scale = builder.load(builder.gep(weight_data, [e]))
-                scales = builder.insert_element(ir.Constant(total, ir.Undefined), scale, ir.Constant(ir.IntType(32), 0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-                scales = builder.shuffle_vector(scales, ir.Constant(total, ir.Undefined), zeros)
+                scales = _repeated(builder, scale, total)
                 for k, kept in enumerate(sums):
                     at = builder.gep(flat_data, [builder.add(source, ir.Constant(source.type, k * LANES))])
                     values = builder.load(builder.bitcast(at, row.as_pointer()), align=4)
@@ -88,3 +87,57 @@ def make_gather(numba: Any, width: int) -> Any:
         return signature, generate
 
     return gather
+
+
+def make_add_rows(numba: Any, width: int, count: int) -> Any:
+    """Make ``add_rows(target, at, source, places, scales)`` for ``width`` numbers, a multiple of 8.
+
+    ``target[at + b] += sum_n scales[n] source[places[n] + b]``, n < count, b < width; places and scales are tuples, the
+    arrays are flat, contiguous and of one type, nothing is bounds-checked.
+    """
+    from llvmlite import ir
+    from numba.core import types
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array
+
+    @intrinsic
+    def add_rows(typingctx, target, at, source, places, scales):  # type: ignore[no-untyped-def]
+        kind = source.dtype
+        signature = types.void(
+            target, types.intp, source, types.UniTuple(types.intp, count), types.UniTuple(kind, count)
+        )
+
+        def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            row = ir.VectorType(context.get_value_type(kind), LANES)
+            target_data, source_data = (make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 2))
+            given = [_repeated(builder, builder.extract_value(args[4], n), row) for n in range(count)]
+
+            def place(data, start, k):  # type: ignore[no-untyped-def]
+                at = builder.add(start, ir.Constant(start.type, k * LANES))
+                return builder.bitcast(builder.gep(data, [at]), row.as_pointer())
+
+            for k in range(width // LANES):
+                kept = place(target_data, args[1], k)
+                total = builder.load(kept, align=kind.bitwidth // 8)
+                for n, scale in enumerate(given):
+                    values = builder.load(
+                        place(source_data, builder.extract_value(args[3], n), k), align=kind.bitwidth // 8
+                    )
+                    product = builder.fmul(scale, values, flags=("contract",))
+                    total = builder.fadd(total, product, flags=("contract",))
+                builder.store(total, kept, align=kind.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return add_rows
+
+
+def _repeated(builder: Any, scale: Any, row: Any) -> Any:
+    """Fill a vector with one number."""
+    from llvmlite import ir
+
+    first = builder.insert_element(ir.Constant(row, ir.Undefined), scale, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        first, ir.Constant(row, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+    )

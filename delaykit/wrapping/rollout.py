@@ -15,6 +15,7 @@ from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.rollout import rollout as fused_rollout
 from delaykit.functional.rollout_connection import Connection
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 from delaykit.interfaces import Delay, PointDelay
 from delaykit.synapse import Synapse
 from delaykit.wrapping.connections import Attachment
@@ -92,7 +93,7 @@ def _find(neuron: nn.Module) -> Neuron:
 
 
 Drive = tuple[Tensor, Taps | None]
-Reader = Taps | Connection | None
+Reader = Taps | Tents | Connection | None
 Parts = tuple[Tensor | None, Tensor | None, Reader, Drive | None, Delay | None]
 
 
@@ -138,7 +139,7 @@ def _recurrent(synapse: Any, off: bool, drive: Drive | None) -> tuple[Reader, Dr
         return None, drive, None
     delay = synapse.delay
     own = None if delay is None or synapse.heterogeneity is not None else delay.rollout_connection()
-    return own or _taps(synapse), drive, delay
+    return own or _sparsest(synapse), drive, delay
 
 
 class _NotFused(Exception):
@@ -146,14 +147,29 @@ class _NotFused(Exception):
 
 
 def _taps(synapse: Synapse) -> Taps | None:
+    delay = _point_delay(synapse)
+    return None if delay is None else delay.taps()
+
+
+def _sparsest(synapse: Synapse) -> Taps | Tents | None:
+    """Return the form that a rollout of synapses runs fastest on."""
+    delay = _point_delay(synapse)
+    if delay is None or delay.estimator != "interp":
+        return None if delay is None else delay.taps()
+    kernel, delays = delay.kernel(), delay.delays()
+    return kernel.tents(delays) or kernel.taps(delays)
+
+
+def _point_delay(synapse: Synapse) -> PointDelay | None:
+    delay = synapse.delay
     if synapse.heterogeneity is not None:
         raise _NotFused
-    if synapse.delay is None:
+    if delay is None:
         return None
-    if not isinstance(synapse.delay, PointDelay) or synapse.delay.estimator == "exact":
+    if not isinstance(delay, PointDelay) or delay.estimator == "exact":
         raise _NotFused
     synapse.check()
-    return synapse.delay.taps()
+    return delay
 
 
 def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from delaykit.functional.rollout_connection import Product
 from delaykit.functional.rollout_correlation import correlate_lines, correlate_synapses, weight_gradient
 from delaykit.functional.rollout_delay import Sparse
 from delaykit.functional.rollout_kernels import sparse_product
+from delaykit.functional.tents import Tents
 from delaykit.kernels import Hard, Linear, Triangle
 
 STEPS, BATCH, NEURONS = 13, 3, 5
@@ -59,12 +60,19 @@ def smooth(x: Tensor) -> Tensor:
     return torch.sigmoid(3 * x)
 
 
-@pytest.fixture(params=["numba", "torch"])
+@pytest.fixture(params=["numba", "numba taps", "torch"])
 def backend(request, monkeypatch):
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the Numba kernels need numba")
-    else:
+    if request.param == "torch":
         monkeypatch.setattr(rollout_module, "_kernels_for", lambda like: None)
+    else:
+        pytest.importorskip("numba", reason="the Numba kernels need numba")
+    if request.param == "numba taps":  # not by windows: as for kernels that are no plain triangle
+        monkeypatch.setattr(rollout_module, "grid_for", lambda tents, currents: None)
+
+
+def sparsest(kernel, delays):
+    """The form that a wrapped neuron's rollout gets."""
+    return kernel.tents(delays) or kernel.taps(delays)
 
 
 def leaf(tensor: Tensor) -> Tensor:
@@ -74,6 +82,7 @@ def leaf(tensor: Tensor) -> Tensor:
 def naive(currents, weight, bias, taps, dynamics, state=None, mask=None):
     """The equations as they stand: every step sums the whole past through the dense response."""
     state = state or RolloutState()
+    taps = taps.taps() if isinstance(taps, Tents) else taps
     synapse, membrane = dynamics.start(currents[0])
     synapse = synapse if state.synapse is None else state.synapse
     membrane = membrane if state.membrane is None else state.membrane
@@ -131,7 +140,7 @@ class Case:
 
     def arguments(self):
         p = self.leaves
-        taps = self.kernel.taps(p["delay"]) if "delay" in p else None
+        taps = sparsest(self.kernel, p["delay"]) if "delay" in p else None
         numbers = ("decay", "gain", "offset", "threshold", "synapse_decay")
         dynamics = LIFDynamics(surrogate=self.surrogate, **{k: p[k] for k in numbers if k in p}, **self.reset)
         state = None
@@ -298,7 +307,7 @@ def test_running_sums_do_not_drift_over_2000_steps(backend, granularity):
 
     def membrane(dtype):
         neuron = LIFDynamics(decay=torch.tensor(0.8, dtype=dtype), surrogate=torch.sigmoid, reset="none")
-        values = weight.to(dtype), None, Triangle(10.0).taps(delays.to(dtype)), neuron
+        values = weight.to(dtype), None, sparsest(Triangle(10.0), delays.to(dtype)), neuron
         return rollout(currents.to(dtype), *values)[1]
 
     exact = membrane(torch.float64)
@@ -390,7 +399,7 @@ def test_every_vector_width_of_the_batch(backend, dtype, spread):
     currents, weight = torch.rand(9, 45, 4, generator=g).to(dtype), torch.randn(4, 4, generator=g).to(dtype)
     delays = leaf((torch.rand(4, 4, generator=g) * 5).to(dtype))
     neuron = LIFDynamics(decay=0.8, surrogate=smooth, reset="subtract", reset_when="same")
-    membranes = [f(currents, weight, None, Triangle(spread).taps(delays), neuron)[1] for f in (rollout, naive)]
+    membranes = [f(currents, weight, None, sparsest(Triangle(spread), delays), neuron)[1] for f in (rollout, naive)]
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(membranes[0], membranes[1], rtol=tolerance, atol=tolerance)
     grads = [torch.autograd.grad((m * currents).sum(), delays)[0] for m in membranes]

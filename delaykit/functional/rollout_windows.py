@@ -1,0 +1,165 @@
+"""The compiled steps of synapses on a grid: windows of cells, one a postsynaptic neuron, that fit the first cache.
+
+A window is a ring of cells around now, ``(neuron, cell, batch)``. Forwards, spikes fall into the two cells of their
+synapse, and the line reads the cells around now. Backwards, the line writes a gradient into the cells around now, and
+every synapse reads its two. All that one postsynaptic neuron needs is done before the next one's turn.
+
+Rows of a batch are padded to a multiple of 8, so that all work on them is done by vectors.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from delaykit.functional.rollout_vector import LANES, make_add_rows, make_gather
+
+MOST_DELIVERED = 0.07  # share of spikes up to which delivering each is faster than delivering whole rows
+MOST_GATHERED = 0.15  # the same for the correlation with the gradient
+
+
+def padded(batch: int) -> int:
+    """Length of a row for a batch of this size."""
+    return -(-batch // LANES) * LANES
+
+
+@functools.cache
+def window_kernels(width: int) -> tuple[Any, Any]:
+    """Compile ``deliver`` (a step forwards) and ``pull`` (a step backwards) on first use, for rows of this length."""
+    return _make(4 * LANES if width % (4 * LANES) == 0 else LANES)
+
+
+@functools.cache
+def _make(block: int) -> tuple[Any, Any]:
+    import numba
+
+    jit = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+    gather, add, add_two = make_gather(numba, block), make_add_rows(numba, block, 1), make_add_rows(numba, block, 2)
+
+    @jit
+    def list_spikes(x, pre, row, size):
+        """List what is not zero in x ``(batch, pre)``: neuron, row and size; return how many."""
+        used = 0
+        for b in range(x.shape[0]):
+            now = x[b]
+            for n in range(x.shape[1]):
+                pre[used], row[used], size[used] = n, b, now[n]
+                used += now[n] != 0
+        return used
+
+    @jit
+    def turn_in(x, rows, width):
+        """Turn ``(batch, neuron)`` into flat padded rows ``(neuron, batch)``."""
+        for b in range(x.shape[0]):
+            for n in range(x.shape[1]):
+                rows[n * width + b] = x[b, n]
+
+    @jit
+    def turn_out(rows, width, out):
+        """Turn flat padded rows ``(neuron, batch)`` into ``(batch, neuron)``."""
+        for b in range(out.shape[0]):
+            for n in range(out.shape[1]):
+                out[b, n] = rows[n * width + b]
+
+    @jit
+    def deliver(ring, window, cell, low, high, whole, x, line, height, rows, sums, out):
+        """Deliver x ``(batch, pre)`` through the synapses and write what arrives now to out ``(batch, post)``.
+
+        ring: first cell of now, cells less 1, first cell that begins anew, cells a step, length of a row.
+        rows, sums: flat scratch, a padded row for each neuron.
+        """
+        now, mask, opening, phases, width = ring
+        span, used = (mask + 1) * width, 0
+        pre, row = np.empty(x.size + 1, np.uint32), np.empty(x.size + 1, np.uint32)
+        size, place = np.empty(x.size + 1, x.dtype), np.empty(len(line), np.int64)
+        for e in range(len(line)):
+            place[e] = ((now + line[e]) & mask) * width
+        used = list_spikes(x, pre, row, size)
+        few = used <= MOST_DELIVERED * x.size
+        if not few:
+            turn_in(x, rows, width)
+        for i in range(cell.shape[0]):
+            start = i * span
+            cells, lows, highs = cell[i], low[i], high[i]
+            for p in range(phases):
+                at = start + ((opening + p) & mask) * width
+                for b in range(width):
+                    window[np.uintp(at + b)] = 0
+            if few and whole:
+                for e in range(used):
+                    j = np.uintp(pre[e])
+                    window[np.uintp(start + ((now + cells[j]) & mask) * width + row[e])] += lows[j] * size[e]
+            elif few:
+                for e in range(used):
+                    j = np.uintp(pre[e])
+                    c = now + cells[j]
+                    window[np.uintp(start + (c & mask) * width + row[e])] += lows[j] * size[e]
+                    window[np.uintp(start + ((c + 1) & mask) * width + row[e])] += highs[j] * size[e]
+            else:
+                for b in range(0, width, block):
+                    for n in range(len(cells)):
+                        j = np.uintp(n)
+                        c = now + cells[j]
+                        add(window, start + (c & mask) * width + b, rows, (n * width + b,), (lows[j],))
+                        add(window, start + ((c + 1) & mask) * width + b, rows, (n * width + b,), (highs[j],))
+            for b in range(0, width, block):
+                gather(sums, i * width + b, window, start + b, place, height, 0, len(place))
+        turn_out(sums, width, out)
+
+    @jit
+    def pull(ring, window, cell, low, high, whole, g, line, height, rows, sums, x, grads, out):
+        """Take the gradient g ``(batch, post)`` of the current; write that of x to out ``(batch, pre)``.
+
+        ``grads`` ``(2 or 3, post, pre)``, or none: adds the products of x with the gradient that has arrived at the
+        cell of a synapse, the next one and the one before. For the others see ``deliver``.
+        """
+        now, mask, opening, phases, width = ring
+        span, inputs = (mask + 1) * width, cell.shape[1]
+        pre, row = np.empty(x.size + 1, np.uint32), np.empty(x.size + 1, np.uint32)
+        size, place = np.empty(x.size + 1, x.dtype), np.empty(len(line), np.int64)
+        for e in range(len(line)):
+            place[e] = ((now + line[e]) & mask) * width
+        used = list_spikes(x, pre, row, size) if len(grads) > 0 else 0
+        few = used <= MOST_GATHERED * x.size
+        turn_in(g, rows, width)
+        sums[:] = 0
+        for i in range(cell.shape[0]):
+            start = i * span
+            cells, lows, highs = cell[i], low[i], high[i]
+            for p in range(phases):
+                at = start + ((opening + p) & mask) * width
+                for b in range(width):
+                    window[np.uintp(at + b)] = 0
+            for b in range(0, width, block):
+                for e in range(len(line)):
+                    add(window, start + place[e] + b, rows, (i * width + b,), (height[e],))
+                if whole:
+                    for n in range(inputs):
+                        j = np.uintp(n)
+                        c = now + cells[j]
+                        add(sums, n * width + b, window, (start + (c & mask) * width + b,), (lows[j],))
+                else:
+                    for n in range(inputs):
+                        j = np.uintp(n)
+                        c = now + cells[j]
+                        places = start + (c & mask) * width + b, start + ((c + 1) & mask) * width + b
+                        add_two(sums, n * width + b, window, places, (lows[j], highs[j]))
+            for k in range(len(grads)):
+                shift, grad = now + (k if k < 2 else -1), grads[k, i]
+                if few:
+                    for e in range(used):
+                        j = np.uintp(pre[e])
+                        grad[j] += window[np.uintp(start + ((shift + cells[j]) & mask) * width + row[e])] * size[e]
+                else:
+                    for n in range(inputs):
+                        j, total = np.uintp(n), x.dtype.type(0)
+                        at = start + ((shift + cells[j]) & mask) * width
+                        for b in range(x.shape[0]):
+                            total += window[np.uintp(at + b)] * x[np.uintp(b), j]
+                        grad[j] += total
+        turn_out(sums, width, out)
+
+    return deliver, pull

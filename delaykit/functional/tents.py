@@ -1,0 +1,123 @@
+r"""A triangle for every delay, all of one width: what a rollout can run without listing taps.
+
+``h(tau - d) = max(0, s - |tau - d|) / s^2`` at integer ``tau >= 0``
+
+For a fixed ``tau`` this is piecewise linear in ``d``, and bends only where d, d - s or d + s is an integer. With
+``g = s - floor(s)`` the bends lie at the nodes 0, g and 1 - g of every step, so that between two neighbouring nodes
+linear interpolation is *exact*: a synapse of any real delay and any spread has two numbers, and the triangles of the
+nodes, three a step at most, are the same for all synapses. Many synapses thus share the work of one triangle.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from delaykit.functional.taps import Taps
+    from delaykit.kernels import Kernel
+
+NARROWEST = {torch.float32: 1e-3, torch.float64: 1e-7}  # a slope over a smaller distance would lose half its digits
+
+
+class Tents(NamedTuple):
+    """Hold delays, the width of the triangle around each of them, and the kernel that lists them as taps.
+
+    Args:
+        delays: ``(A, B)``, steps, >= 0; ``A`` is 1 or post, ``B`` is 1 or pre.
+        width: half-width s of the triangle, in steps, >= 1.
+        kernel: the kernel whose response this is.
+
+    Example:
+        >>> from delaykit.kernels import Triangle
+        >>> tents = Triangle(1.0).tents(torch.tensor([[2.0]]))
+        >>> tents.width, tents.memory()
+        (2.0, 4)
+    """
+
+    delays: Tensor
+    width: float
+    kernel: Kernel
+
+    def taps(self) -> Taps:
+        """List the same response as taps."""
+        return self.kernel.taps(self.delays)
+
+    def memory(self) -> int:
+        """Count the newest inputs a reader must remember: 1 + the largest tau with a response. Host sync."""
+        return math.ceil(float(self.delays.detach().max()) + self.width) if self.delays.numel() else 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape ``(A, B)`` of the delays."""
+        return self.delays.shape[0], self.delays.shape[1]
+
+
+class Grid(NamedTuple):
+    """The nodes between which triangles of width ``width`` interpolate linearly; cell c is node ``c % phases``.
+
+    Args:
+        width: half-width s of the triangle, in steps, >= 1.
+        nodes: their places within a step: ascending, from 0.0; at last 1.0, the first of the next step.
+
+    Example:
+        >>> Grid.of(2.25).nodes
+        (0.0, 0.25, 0.75, 1.0)
+    """
+
+    width: float
+    nodes: tuple[float, ...]
+
+    @classmethod
+    def of(cls, width: float) -> Grid:
+        """Place the nodes for a width."""
+        part = width - math.floor(width)
+        return cls(width, tuple(sorted({0.0, part, 1.0 - part, 1.0})))
+
+    @property
+    def phases(self) -> int:
+        """Number of cells a step: 1, 2 or 3."""
+        return len(self.nodes) - 1
+
+    @property
+    def reach(self) -> int:
+        """Number of steps that a triangle extends to either side, at most."""
+        return math.ceil(self.width)
+
+    def is_wide_enough(self, dtype: torch.dtype) -> bool:
+        """Tell whether a slope between two neighbouring nodes is as exact as a slope should be."""
+        return min(b - a for a, b in zip(self.nodes, self.nodes[1:], strict=False)) >= NARROWEST[dtype]
+
+    def line(self) -> tuple[list[int], list[float]]:
+        """List the cells, relative to the first cell of a step, whose triangles reach that step, and their heights."""
+        places, heights = [], []
+        for cell in range(-(self.reach + 1) * self.phases, (self.reach + 1) * self.phases):
+            height = self.width - abs(cell // self.phases + self.nodes[cell % self.phases])
+            if height > 0:
+                places.append(cell)
+                heights.append(height / self.width**2)
+        return places, heights
+
+    def place(self, delays: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the cell below each delay, int32, and how far the delay lies on the way to the next, float64 in [0, 1).
+
+        Args:
+            delays: float64, any shape, steps, >= 0.
+        """
+        step = delays.floor()
+        part = delays - step
+        low, gap, phase = torch.zeros_like(part), torch.full_like(part, self.nodes[1]), torch.zeros_like(part)
+        for n, node in enumerate(self.nodes[1:-1], 1):
+            past = part >= node
+            low.masked_fill_(past, node)
+            gap.masked_fill_(past, self.nodes[n + 1] - node)
+            phase.masked_fill_(past, n)
+        return (step * self.phases + phase).to(torch.int32), (part - low) / gap
+
+    def gaps(self, cell: Tensor) -> Tensor:
+        """Return the distance from each cell's node to the next, float64."""
+        gaps = torch.tensor([b - a for a, b in zip(self.nodes, self.nodes[1:], strict=False)], dtype=torch.float64)
+        return gaps[cell % self.phases]
