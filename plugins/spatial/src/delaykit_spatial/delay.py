@@ -121,15 +121,25 @@ class SpatialDelay(PointDelay):
             fix = f"state init= and scale= at {first.site.name!r} only, or alike at both"
             raise ConfigError(where, found, f"{expected}, as in {first.site.name!r}", fix)
 
+    def distances(self) -> Tensor:
+        """Return ``sqrt(floor + |r_post - r_pre|^2)`` in length units, (post, pre).
+
+        Raises:
+            ConfigError: with dims 0 and inf there are no positions.
+        """
+        if self.post_positions is None or self.pre_positions is None:
+            raise ConfigError(self.site.name, f"dims={self.config.dims}", "0 < dims < inf")
+        metric = self.config.metric
+        squared = (metric_named(metric) if isinstance(metric, str) else metric)(self.post_positions, self.pre_positions)
+        return safe_sqrt(self.config.floor + squared)
+
     def lengths(self) -> Tensor:
         """Return the lengths of all paths in length units, (post, pre), or (1, 1) with dims = 0."""
         if self.path is not None:
             return clip_value(self.path, 0.0)
-        if self.post_positions is None or self.pre_positions is None:
+        if self.post_positions is None:
             return self.base.reshape(1, 1)
-        metric = self.config.metric
-        squared = (metric_named(metric) if isinstance(metric, str) else metric)(self.post_positions, self.pre_positions)
-        length = safe_sqrt(self.config.floor + squared)
+        length = self.distances()
         if self.bend is not None:
             length = length * (1.0 + 0.5 * self.config.tortuosity * (1.0 + self.bend.tanh()))
         return length

@@ -1,0 +1,56 @@
+"""Where neurons were while they trained: one snapshot an epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from delaykit import ConfigError
+from delaykit_spatial.report import populations
+
+
+@dataclasses.dataclass
+class PositionHistory:
+    """Record the positions of every population, once before training and once an epoch.
+
+    Args:
+        positions: for each population one tensor ``(neuron, dims)`` a snapshot, on the CPU.
+
+    Example:
+        >>> import delaykit as dk
+        >>> from delaykit_spatial import Spatial
+        >>> net = nn.Sequential(nn.Linear(2, 1))
+        >>> _ = dk.wrap_(net, {"0": dk.At(Spatial(2, pre="input", post="out"), reset="manual")})
+        >>> history = PositionHistory()
+        >>> history.record(net)
+        >>> net[0].dk.delay.post_positions.data[:, 0] += 3.0
+        >>> history.record(net)
+        >>> history.movement("out"), history.movement("input")
+        ([3.0], [0.0])
+    """
+
+    positions: dict[str, list[Tensor]] = dataclasses.field(default_factory=dict)
+
+    @torch.no_grad()
+    def record(self, net: nn.Module) -> None:
+        """Take a snapshot.
+
+        Raises:
+            ConfigError: the net has no population with positions.
+        """
+        found = populations(net)
+        if not found:
+            raise ConfigError("PositionHistory.record", "no positions", "connections with 0 < dims < inf")
+        for name, values in found.items():
+            self.positions.setdefault(name, []).append(values.detach().cpu().clone())
+
+    def trajectories(self, population: str) -> Tensor:
+        """Return the snapshots of a population, ``(snapshot, neuron, dims)``."""
+        return torch.stack(self.positions[population])
+
+    def movement(self, population: str) -> list[float]:
+        """Return how far a neuron of a population moved on average, one number an epoch, in length units."""
+        steps = self.trajectories(population).diff(dim=0).norm(dim=-1)
+        return [round(float(step), 6) for step in steps.mean(-1)]
