@@ -214,8 +214,11 @@ class Heterogeneity(nn.Module, ABC):
     needs_neuron: ClassVar[bool] = False
     """True where :meth:`bind_neuron_` must be told which neuron the connection drives, or that it drives none."""
 
-    def bind_neuron_(self, neuron: DrivenNeuron | None) -> None:  # noqa: B027 - optional hook
+    neuron: DrivenNeuron | None = None
+
+    def bind_neuron_(self, neuron: DrivenNeuron | None) -> None:
         """Learn of the neuron that the connection drives, once, when it is built; None where no neuron hears it."""
+        self.neuron = neuron
 
     def leak(self) -> Tensor | None:
         """Return the decay of the driven neuron's own state, (1, 1) or (post, 1), differentiable; None for none.

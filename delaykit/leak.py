@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,8 @@ FITS += "or LI of Norse"
 class DrivenNeuron:
     """Read the leak of the neuron behind a connection, always as it is now.
 
-    It refers to the module itself, so a copy of the model reads its own neuron.
+    It refers to the module itself, so a copy of the model reads its own neuron. A pickle of the connection alone does
+    not take the neuron along: the leak is then the number that it was, until the whole model is there again.
 
     Args:
         where: site name of the connection, for messages.
@@ -32,9 +35,10 @@ class DrivenNeuron:
 
     def __init__(self, where: str, neurons: list[Neuron], post: int) -> None:
         self.where, self.post = where, post
-        self.path, self.module = neurons[0].path, neurons[0].module
-        self._adapter = type(neurons[0].adapter)
+        self.path, self._adapter = neurons[0].path, type(neurons[0].adapter)
+        self.module: nn.Module | None = neurons[0].module
         first = self.leak()
+        self._kept = first.detach()
         for other in neurons[1:]:
             leak = _leak(where, other.path, other.module, type(other.adapter), post)
             if other.module is not self.module and (leak.requires_grad or not torch.equal(leak, first)):
@@ -43,7 +47,24 @@ class DrivenNeuron:
 
     def leak(self) -> Tensor:
         """Return the decay a step of the state that takes the input in, (1, 1) or (post, 1), differentiable."""
+        if self.module is None:
+            return self._kept
         return _leak(self.where, self.path, self.module, self._adapter, self.post)
+
+    def find_(self, modules: Mapping[str, nn.Module]) -> None:
+        """Take the neuron of this model, after a pickle has left it out."""
+        if self.module is None:
+            self.module = modules.get(self.path)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DrivenNeuron:
+        twin = memo[id(self)] = object.__new__(DrivenNeuron)
+        twin.__dict__.update(self.__dict__)
+        twin.module = copy.deepcopy(self.module, memo)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**self.__dict__, "module": None, "_kept": self.leak().detach()}
+        return object.__new__, (DrivenNeuron,), state
 
 
 def _leak(where: str, path: str, module: nn.Module, adapter: type, post: int) -> Tensor:

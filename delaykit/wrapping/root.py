@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from delaykit.synapse import Synapse
 from delaykit.wrapping.state import RootScope
 
 if TYPE_CHECKING:
@@ -70,6 +71,14 @@ class WrappedRoot:
             if handover is not None:
                 handover.end()
             scope.leave(failed)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        modules = dict(self.named_modules(remove_duplicate=False))  # type: ignore[attr-defined]
+        for module in modules.values():
+            part = module.heterogeneity if isinstance(module, Synapse) else None
+            if part is not None and part.neuron is not None:
+                part.neuron.find_(modules)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # A checkpoint of the bare model has no delays at all: keep the present ones. One that has some must have all.

@@ -1,24 +1,113 @@
-"""Decays of a connection's synapses."""
+"""The decays of one connection's synapses, as :class:`~delaykit_hetsyn.HetSyn` describes them."""
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from delaykit.errors import ConfigError
 from delaykit.interfaces import Heterogeneity, Site
+from delaykit.leak import DrivenNeuron
 from delaykit_hetsyn.config import HetSyn
+from delaykit_hetsyn.time_constants import decay_of, draw, tau_of
 
 
 class Decays(Heterogeneity):
-    """Hold one decay for each synapse, neuron or layer."""
+    """Hold ``r``, (post, pre), (post, 1), (1, pre) or (1, 1), in [0, 1], and read the driven neuron's own decay.
 
-    def __init__(self, config: HetSyn, site: Site, generator: torch.Generator | None) -> None:
+    Args:
+        config: what is asked for.
+        site: the connection.
+        generator: source of initial values and of the frozen ones.
+
+    Raises:
+        ConfigError: time constants in ms where nobody knows the length of a step.
+    """
+
+    needs_neuron: ClassVar[bool] = True
+    frozen: Tensor | None
+    held: Tensor | None
+
+    def __init__(self, config: HetSyn, site: Site, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        shape = {
-            "synaptic": (site.post, site.pre), "post": (site.post, 1), "pre": (1, site.pre), "layer": (1, 1)
-        }[config.granularity]  # fmt: skip
-        self.r = nn.Parameter(torch.zeros(shape))
+        self.config = config
+        self.where = f"{site.name} (HetSyn)"
+        self.dt_ms = site.dt_ms if config.dt_ms is None else config.dt_ms
+        shape = (
+            site.post if config.granularity in ("synaptic", "post") else 1,
+            site.pre if config.granularity in ("synaptic", "pre") else 1,
+        )
+        self.r = nn.Parameter(self._first(shape, generator), requires_grad=config.train)
+        frozen = None
+        if config.frozen > 0:
+            frozen = torch.zeros(self.r.numel(), dtype=torch.bool)
+            order = torch.randperm(self.r.numel(), generator=generator)
+            frozen[order[: round(config.frozen * self.r.numel())]] = True
+        self.register_buffer("frozen", None if frozen is None else frozen.reshape(shape))
+        self.register_buffer("held", None if frozen is None else self.r.detach().clone())
+
+    def _first(self, shape: tuple[int, int], generator: torch.Generator | None) -> Tensor:
+        if self.config.tau == "neuron":
+            return torch.zeros(shape)  # until the neuron is known, and for good where there is none
+        if self.dt_ms is None:
+            found = f"tau={self.config.tau!r} in ms, and a library that counts steps"
+            raise ConfigError(self.where, found, "the length of a step", "pass HetSyn(dt_ms=...)")
+        return decay_of(draw(self.config.tau, shape, generator), self.dt_ms)
+
+    @torch.no_grad()
+    def bind_neuron_(self, neuron: DrivenNeuron | None) -> None:
+        """Read the leak of this neuron from now on, and begin at it where ``tau`` says so."""
+        super().bind_neuron_(neuron)
+        if neuron is None or self.config.tau != "neuron":
+            return
+        leak = neuron.leak().to(self.r)
+        if len(self.r) == 1 and bool((leak != leak[0]).any()):
+            found = f"neurons that leak differently behind granularity {self.config.granularity!r}"
+            fix = "use granularity 'synaptic' or 'post', or give a tau to begin at"
+            raise ConfigError(self.where, found, "decays that can begin at the neurons' own", fix)
+        self.r.copy_((leak[:1] if len(self.r) == 1 else leak).expand_as(self.r))
+        if self.held is not None:
+            self.held.copy_(self.r)
 
     def decay(self) -> Tensor:
-        """Return the decays."""
-        return self.r
+        """Return r; what is frozen gets no gradient."""
+        return self.r if self.frozen is None else torch.where(self.frozen, self.r.detach(), self.r)
+
+    def leak(self) -> Tensor | None:
+        """Return the driven neuron's own decay as it is now, (1, 1) or (post, 1); None for a readout."""
+        return None if self.neuron is None else self.neuron.leak().to(self.r)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Keep r in [0, 1], and what is frozen where it began, whatever momentum and weight decay did."""
+        self.r.clamp_(0.0, 1.0)
+        if self.frozen is not None and self.held is not None:
+            self.r.copy_(torch.where(self.frozen, self.held, self.r))
+
+    def tau_ms(self) -> Tensor:
+        """Return the time constants in ms, ``-dt / ln r``, as they are now.
+
+        Raises:
+            ConfigError: nobody knows the length of a step.
+        """
+        if self.dt_ms is None:
+            raise ConfigError(self.where, "time constants asked for in ms", "dt_ms", "pass HetSyn(dt_ms=...)")
+        return tau_of(self.r.detach(), self.dt_ms)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Decays:
+        # Half precision has no number between 0.9995 and 1, where long time constants are: decays stay float32.
+        kept = [(t, t.detach().clone()) for t in (self.r, self.held) if t is not None]
+        super()._apply(fn, recurse)
+        for now, (_, exact) in zip([t for t in (self.r, self.held) if t is not None], kept, strict=True):
+            if now.dtype in (torch.float16, torch.bfloat16):
+                now.data = exact.to(now.device).float()
+        return self
+
+    def extra_repr(self) -> str:
+        r, learn = self.r.detach(), "learned" if self.config.train else "fixed"
+        if self.frozen is not None:
+            learn += f", {float(self.frozen.float().mean()):.0%} frozen"
+        low, high, mean = float(r.min()), float(r.max()), float(r.mean())
+        return f"{self.config.granularity} decays {low:.2f}..{high:.2f}, mean {mean:.2f}, {learn}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -17,23 +18,89 @@ GRANULARITIES = ("synaptic", "post", "pre", "layer")
 
 @dataclasses.dataclass(frozen=True)
 class HetSyn(ComponentConfig):
-    """Describe decays of a connection's synapses.
+    r"""Give each synapse of a connection a time constant of its own.
+
+    ``V_j[t] = sum_i I_ji[t] - J_j[t]``,  ``I_ji[t] = r_ji I_ji[t-1] + w_ji z_i[t]``
+
+    The neuron behind the connection stays as it is, with its class, its reset (any) and its own decay kappa, learned or
+    not. It is fed ``sum_i I_ji[t] - kappa sum_i I_ji[t-1]``, and so its membrane (of a neuron with a synaptic current:
+    that current) is the sum above, J being its own reset. At r = kappa this is the bare product: the neuron is the same
+    as before, to the bit. The bias of the connection decays with kappa. A connection that no neuron hears is a
+    readout: its output is ``sum_i I_ji``.
 
     Args:
-        granularity: ``synaptic``, ``post``, ``pre`` or ``layer``.
+        granularity: ``synaptic`` (one r a synapse), ``post`` (one a postsynaptic neuron), ``pre`` or ``layer``.
+        tau: where r begins: ``"neuron"``, at the driven neuron's own decay, which changes nothing (0 in a readout); a
+            number of ms; or ``("normal", mean, sd)``, truncated at 1 ms, ``("uniform", low, high)``,
+            ``("lognormal", median, sigma)``, in ms. ``r = exp(-dt / tau)``.
+        dt_ms: length of a step in ms, > 0; needed with a ``tau`` in ms where the library does not know it (snnTorch).
+        train: learn r. It is kept in [0, 1] by projection after each optimizer step (``dk.attach``).
+        frozen: share of the r, drawn at random, that stay where they began, in [0, 1].
+        groups: approximate the decays by this many shared ones, >= 2: a response that is exact one step after the spike
+            and between those of two neighbouring shared decays later. Two products a group instead of a number for
+            each synapse; None: exact.
+
+    Raises:
+        ConfigError: a value outside its range.
+
+    Example:
+        >>> import snntorch as snn, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
+        >>> _ = dk.wrap_(net, {"0": HetSyn()}, example=torch.zeros(1, 3))
+        >>> net[0].dk.heterogeneity.r.tolist()[0][0]
+        0.8999999761581421
+
+    Reference:
+        Deng et al., "HetSyn"; Proposition 1 is the case r = kappa.
     """
 
     granularity: str = "synaptic"
+    tau: Any = "neuron"
+    dt_ms: float | None = None
+    train: bool = True
+    frozen: float = 0.0
+    groups: int | None = None
 
     kind: ClassVar[Any] = "heterogeneity"
     name: ClassVar[str] = "hetsyn"
 
     def __post_init__(self) -> None:
         if self.granularity not in GRANULARITIES:
-            raise ConfigError("HetSyn.granularity", repr(self.granularity), f"one of {GRANULARITIES}")
+            raise ConfigError("HetSyn.granularity", repr(self.granularity), f"one of {', '.join(GRANULARITIES)}")
+        if isinstance(self.tau, list):
+            object.__setattr__(self, "tau", tuple(self.tau))
+        if self.tau != "neuron":
+            from delaykit_hetsyn.time_constants import check
+
+            try:
+                check(self.tau)
+            except (ConfigError, TypeError, ValueError) as error:
+                expected = "'neuron', a number of ms, or ('normal' | 'uniform' | 'lognormal', a, b) in ms"
+                raise ConfigError("HetSyn.tau", repr(self.tau), expected) from error
+        if self.dt_ms is not None and not (_is_number(self.dt_ms) and self.dt_ms > 0):
+            raise ConfigError("HetSyn.dt_ms", repr(self.dt_ms), "a finite number of ms > 0, or None")
+        if not isinstance(self.train, bool):
+            raise ConfigError("HetSyn.train", repr(self.train), "True or False")
+        if not (_is_number(self.frozen) and 0 <= self.frozen <= 1):
+            raise ConfigError("HetSyn.frozen", repr(self.frozen), "a share in [0, 1]")
+        if self.groups is not None and (type(self.groups) is not int or self.groups < 2):
+            raise ConfigError("HetSyn.groups", repr(self.groups), "a whole number >= 2, or None")
+        if self.groups is not None and self.granularity != "synaptic":
+            found = f"groups with granularity {self.granularity!r}"
+            raise ConfigError(
+                "HetSyn.groups", found, "granularity 'synaptic'", "leave groups out: shared decays are fast"
+            )
 
     def build(self, site: Site, generator: torch.Generator | None = None) -> Decays:
-        """Make the decays for one connection."""
+        """Make the decays of one connection.
+
+        Raises:
+            ConfigError: ``tau`` in ms where nobody knows the length of a step.
+        """
         from delaykit_hetsyn.component import Decays
 
         return Decays(self, site, generator)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
