@@ -59,7 +59,8 @@ def taps_of(golden: dict, leaves: dict):
     if "spread_logit" in leaves:
         spread = (2 * golden["sigma"] * leaves["spread_logit"].sigmoid()).unsqueeze(0)  # one a presynaptic neuron
     delay = leaves["delay"]
-    return Triangle(spread).taps(delay if delay.dim() == 2 else delay.unsqueeze(0))
+    kernel, delay = Triangle(spread), delay if delay.dim() == 2 else delay.unsqueeze(0)
+    return kernel.tents(delay) or kernel.taps(delay)
 
 
 def check(golden: dict, leaves: dict, spikes: torch.Tensor) -> None:

@@ -1,0 +1,135 @@
+"""Synapses on a grid: interpolation between nodes against the dense triangle, and its gradient on the nodes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from delaykit.functional import rollout_windows
+from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.rollout import rollout
+from delaykit.functional.rollout_grid import grid_for
+from delaykit.functional.tents import Grid, Tents
+from delaykit.kernels import Gaussian, Hard, Linear, Triangle
+
+pytest.importorskip("numba", reason="the windows need numba")
+STEPS, BATCH, NEURONS = 17, 3, 6
+WIDTHS = [1.0, 1.3, 1.5, 2.0, 3.5, 4.0, 4.7]
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def on_nodes(width: float) -> Tensor:
+    """Delays of which most lie where a triangle of this width bends."""
+    part = width - math.floor(width)
+    places = torch.tensor([0.0, part, 1.0 - part, 0.41], dtype=torch.float64)
+    kinds, steps = (torch.arange(NEURONS**2).view(NEURONS, NEURONS) * k for k in (1, 7))
+    return places[kinds % 4] + steps % 5
+
+
+def run(form, kernel, delays: Tensor, rate: float, dtype=torch.float64):
+    """Graded spikes at a chosen rate, almost all of them made by the drive."""
+    given_spikes = (draw(1, STEPS, BATCH, NEURONS) < rate).to(dtype) * (0.5 + draw(2, STEPS, BATCH, NEURONS)).to(dtype)
+    weight = (draw(3, NEURONS, NEURONS) - 0.4).to(dtype).requires_grad_()
+    delays = delays.to(dtype).detach().clone().requires_grad_()
+    drive = (50 * given_spikes).requires_grad_()  # the surrogate reads the spike's size off the membrane
+    graded = lambda v: torch.where(v > 20, v / 50, torch.zeros_like(v))  # noqa: E731
+    neuron = LIFDynamics(decay=0.3, surrogate=graded, threshold=0.0, reset="none")
+    spikes, membrane, _ = rollout(drive, weight, None, form(kernel, delays), neuron)
+    cotangents = [draw(seed, STEPS, BATCH, NEURONS).to(dtype) - 0.5 for seed in (4, 5)]
+    loss = sum((a * b).sum() for a, b in zip((spikes, membrane), cotangents, strict=True))
+    return spikes, membrane, torch.autograd.grad(loss, (drive, weight, delays), allow_unused=True)
+
+
+def by_windows(kernel, delays):
+    tents = kernel.tents(delays)
+    assert grid_for(tents, torch.zeros(STEPS, BATCH, NEURONS, dtype=delays.dtype)) is not None
+    return tents
+
+
+def by_taps(kernel, delays):
+    return kernel.taps(delays)
+
+
+def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64):
+    found, wanted = (run(form, kernel, delays, rate, dtype) for form in (by_windows, by_taps))
+    assert 0.6 * rate <= (found[0] != 0).double().mean() <= 1.5 * rate
+    for got, want in zip((*found[:2], *found[2]), (*wanted[:2], *wanted[2]), strict=True):
+        assert (got is None) == (want is None)
+        if got is not None:
+            assert want.abs().max() > 1e-3
+            torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance * want.detach().abs().max().item())
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.12, 1.0], ids=["few spikes", "more", "dense"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nodes_carry_the_gradient_of_the_closed_triangle(width, rate):
+    assert_alike(Triangle(width - 1), on_nodes(width), rate)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_delays_beyond_the_sequence_and_none_at_all(width):
+    delays = draw(6, NEURONS, NEURONS) * 2 * STEPS
+    delays[0], delays[1, 0] = 0.0, STEPS + width - 0.5
+    assert_alike(Triangle(width - 1), delays, 0.1)
+
+
+def test_whole_delays_without_a_gradient():
+    assert_alike(Hard(), draw(7, NEURONS, NEURONS) * 6, 0.1)
+    assert_alike(Linear(), (draw(7, NEURONS, NEURONS) * 6).round(), 0.1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**16), st.floats(0, 7), st.sampled_from([0.05, 0.4]))
+def test_any_spread_and_delays_equal_the_taps(seed, spread, rate):
+    kernel, delays = Triangle(spread), 9 * draw(seed, NEURONS, NEURONS)
+    if Grid.of(1 + spread).is_wide_enough(torch.float64):
+        assert_alike(kernel, delays, rate, 1e-8)
+
+
+@pytest.mark.parametrize("spread", [0.0, 2.6])
+def test_single_precision_is_as_exact_as_it_can_be(spread):
+    assert_alike(Triangle(spread), 9 * draw(8, NEURONS, NEURONS), 0.1, 2e-5, torch.float32)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_interpolation_between_nodes_is_the_triangle(width):
+    grid, delays, tau = Grid.of(width), 30 * draw(9, 200), torch.arange(60, dtype=torch.float64)
+    cell, part = grid.place(delays)
+    nodes = torch.tensor(grid.nodes[:-1], dtype=torch.float64)
+
+    def height(cell):
+        place = cell // grid.phases + nodes[cell % grid.phases]
+        return (width - (tau - place.unsqueeze(1)).abs()).clamp(min=0) / width**2
+
+    between = torch.lerp(height(cell), height(cell + 1), part.unsqueeze(1))
+    torch.testing.assert_close(between, Triangle(width - 1).response(delays, 60), rtol=0, atol=1e-14)
+
+
+def test_what_a_grid_cannot_do_is_left_to_taps():
+    like = torch.zeros(STEPS, BATCH, NEURONS)
+    delays = torch.rand(NEURONS, NEURONS)
+    assert grid_for(Tents(delays, 2.5, Triangle(1.5)), like) is not None
+    assert grid_for(Tents(delays[:1], 2.5, Triangle(1.5)), like) is None, "axonal delays have a better way"
+    assert grid_for(Tents(delays, 2.5 + 1e-5, Triangle(1.5 + 1e-5)), like) is None, "float32 slopes over 1e-5 steps"
+    assert grid_for(Tents(delays, 200.0, Triangle(199.0)), like) is None, "a line longer than the synapses are many"
+    assert Gaussian(1.0).tents(delays) is None
+    assert Triangle(torch.tensor(1.0)).tents(delays) is None
+    assert Triangle(1.0, normalize=True).tents(delays) is None and Linear(normalize=True).tents(delays) is None
+
+
+def test_memory_is_what_the_taps_remember():
+    for kernel, delay in ((Linear(), 0.0), (Linear(), 2.5), (Triangle(2.0), 3.0), (Triangle(1.5), 3.2), (Hard(), 2.4)):
+        delays = torch.full((2, 2), delay)
+        assert kernel.tents(delays).memory() == kernel.taps(delays).depth()
+
+
+def test_rows_are_padded_to_whole_vectors():
+    assert [rollout_windows.padded(n) for n in (1, 8, 9, 32)] == [8, 8, 16, 32]
