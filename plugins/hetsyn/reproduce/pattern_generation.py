@@ -27,7 +27,7 @@ from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
 from delaykit_hetsyn.regularise import rate_penalty
 from delaykit_lab.tasks.pattern_generation import Pattern, PatternGeneration, distance
 
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3)
 PARTS = ("models", "noise", "targets")
 
 

@@ -132,10 +132,8 @@ class Connection(nn.Module):
 
     def extra_repr(self) -> str:
         post, pre = self.weight.shape
-        tau, grain = (
-            self.tau_ms(),
-            {(1, 1): "layer", (1, pre): "pre", (post, 1): "post"}.get(tuple(self.decay.shape), "synaptic"),
-        )
+        tau, (rows, columns) = self.tau_ms(), self.decay.shape
+        grain = ("layer" if columns == 1 else "pre") if rows == 1 else ("post" if columns == 1 else "synaptic")
         kind = "learned" if isinstance(self.decay, nn.Parameter) else "fixed"
         if self.frozen is not None:
             kind += f", {float(self.frozen.double().mean()):.0%} frozen"

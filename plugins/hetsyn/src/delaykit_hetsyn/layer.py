@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -91,13 +91,13 @@ class HetSynLIF(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        options = {"tau": tau, "dt_ms": dt_ms, "learn": learn, "frozen": frozen, "generator": generator}
-        self.input = Connection(pre, post, granularity, gain=gain, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"tau": tau, "dt_ms": dt_ms, "learn": learn, "frozen": frozen, "generator": generator}
+        self.input = Connection(pre, post, granularity, gain=gain, **options)
         self.recurrent: Connection | None = None
         if recurrent:
             self.recurrent = Connection(
                 post, post, recurrent_granularity or granularity, gain=recurrent_gain,
-                share=self.input if share_decay else None, **options,  # type: ignore[arg-type]
+                share=self.input if share_decay else None, **options,
             )  # fmt: skip
         if reset is None:
             reset = [ResetCurrent(math.exp(-dt_ms / RESET_MS), threshold)]

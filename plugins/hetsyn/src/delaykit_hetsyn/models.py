@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -153,9 +153,9 @@ def make_layer(
     )  # fmt: skip
 
 
-def _decays(model: str, neurons: Neurons) -> dict[str, object]:
+def _decays(model: str, neurons: Neurons) -> dict[str, Any]:
     """Return what a model says about the decays of a connection."""
-    common: dict[str, object] = {"dt_ms": neurons.dt_ms, "tau": neurons.tau}
+    common: dict[str, Any] = {"dt_ms": neurons.dt_ms, "tau": neurons.tau}
     if model in ("HomNeuLIF", "HomNeuALIF"):
         return {**common, "granularity": "layer", "tau": mean(neurons.tau), "learn": False}
     if model in ("HetNeuLIF", "HetSynLIF"):

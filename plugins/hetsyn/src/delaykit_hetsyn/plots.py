@@ -1,0 +1,175 @@
+"""Pictures of time constants and of what they do, in :mod:`delaykit.plotting`'s visual language.
+
+Every function draws on ``ax`` (or on a new one), labels its axes with units, returns the axes and never shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from delaykit.errors import ShapeError
+from delaykit.plotting import CATEGORIES, GREY, INK
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike, NDArray
+
+BINS = 40
+SHORTEST_MS, LONGEST_MS = 0.1, 1e4  # ends of the axis: what lies outside is counted in the outermost bins
+
+
+def tau_histogram(
+    after: ArrayLike | Mapping[str, ArrayLike], ax: Axes | None = None, *, before: ArrayLike | None = None
+) -> Axes:
+    """Count time constants on a logarithmic axis, with those before training as an outline.
+
+    Args:
+        after: time constants in ms, any shape; or several connections by name.
+        ax: where to draw; None: a new figure.
+        before: before training, any shape; None: not drawn.
+
+    Returns:
+        The axes.
+    """
+    import numpy as np
+
+    ax = _axes(ax)
+    groups = after if isinstance(after, Mapping) else {"after training": after}
+    values = {name: _taus(group) for name, group in groups.items()}
+    earlier = None if before is None else _taus(before)
+    everything = np.concatenate([*values.values(), *([] if earlier is None else [earlier])])
+    edges = np.geomspace(0.9 * everything.min(), 1.1 * everything.max(), BINS + 1)
+    several = len(values) > 1
+    for color, (name, group) in zip(_colours(len(values)), values.items(), strict=True):
+        look: dict[str, Any] = (
+            {"histtype": "step", "linewidth": 1.6} if several else {"alpha": 0.75, "edgecolor": "white"}
+        )
+        _count(ax, group, edges, color=color, label=name, **look)
+    if earlier is not None:
+        _count(ax, earlier, edges, histtype="step", color=INK, linewidth=1.3, linestyle="--", label="before")
+    ax.set(xscale="log", xlabel="time constant (ms)", ylabel="share (%)")
+    ax.legend(loc="upper left")
+    return ax
+
+
+def membranes(
+    membrane: ArrayLike, ax: Axes | None = None, *, spikes: ArrayLike | None = None, dt_ms: float = 1.0,
+    threshold: float = 1.0, labels: Sequence[str] = (), spans: Sequence[tuple[float, float]] = (),
+) -> Axes:  # fmt: skip
+    """Draw membranes over time, in lanes of their own, with their thresholds and spikes.
+
+    Args:
+        membrane: ``(time, neuron)``.
+        ax: where to draw; None: a new figure.
+        spikes: ``(time, neuron)``; None: not drawn.
+        dt_ms: length of a step in ms.
+        threshold: drawn as a dotted line in each lane.
+        labels: name of each lane; none: the neurons are counted.
+        spans: (begin, end) in ms of what is shaded, e.g. cues.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: ``membrane`` has not two dimensions, or ``labels`` are too many or too few.
+    """
+    import numpy as np
+
+    values = _array(membrane)
+    if values.ndim != 2 or (labels and len(labels) != values.shape[1]):
+        raise ShapeError("membranes", f"shape {values.shape} and {len(labels)} labels", "(time, neuron), a label each")
+    ax = _axes(ax)
+    _shade(ax, spans)
+    when = np.arange(len(values)) * dt_ms
+    lane = 1.15 * max(float(values.max() - values.min()), threshold)
+    fired = None if spikes is None else _array(spikes)
+    for k, color in enumerate(_colours(values.shape[1])):
+        base = -k * lane
+        ax.axhline(base, color=GREY, linewidth=0.5)
+        ax.axhline(base + threshold, color=GREY, linewidth=0.8, linestyle=":")
+        ax.plot(when, values[:, k] + base, color=color, linewidth=1.1)
+        if fired is not None:
+            at = when[fired[:, k] > 0]
+            top = base + float(values.max()) + 0.04 * lane
+            ax.plot(at, np.full(len(at), top), "|", color=INK, markersize=6, markeredgewidth=1.2)
+    ax.set(xlabel="time (ms)", xlim=(when[0], when[-1]), yticks=[-k * lane for k in range(values.shape[1])])
+    ax.set_yticklabels(labels or [str(k) for k in range(values.shape[1])])
+    ax.set_ylabel("" if labels else "neuron")
+    ax.grid(False)
+    return ax
+
+
+def answer(
+    output: ArrayLike, target: ArrayLike, ax: Axes | None = None, *, dt_ms: float = 1.0, label: str = "output",
+    color: str = CATEGORIES[0], spans: Sequence[tuple[float, float]] = (),
+) -> Axes:  # fmt: skip
+    """Draw an output against its target.
+
+    Args:
+        output: ``(time,)``.
+        target: ``(time,)``.
+        ax: where to draw; None: a new figure.
+        dt_ms: length of a step in ms.
+        label: legend of the output.
+        color: of the output.
+        spans: (begin, end) in ms of what is shaded, e.g. when input comes.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: the two are no curves of the same length.
+    """
+    import numpy as np
+
+    said, wanted = _array(output), _array(target)
+    if said.ndim != 1 or said.shape != wanted.shape:
+        raise ShapeError("answer", f"shapes {said.shape} and {wanted.shape}", "(time,) for both")
+    ax = _axes(ax)
+    _shade(ax, spans)
+    when = np.arange(len(said)) * dt_ms
+    ax.plot(when, wanted, color=INK, linewidth=1.2, linestyle="--", label="target")
+    ax.plot(when, said, color=color, linewidth=1.4, label=label)
+    ax.set(xlabel="time (ms)", ylabel="membrane of the readout", xlim=(when[0], when[-1]))
+    ax.grid(False)
+    ax.legend(loc="upper right", ncols=2)
+    return ax
+
+
+def _count(ax: Axes, values: NDArray[np.float64], edges: NDArray[np.float64], **look: Any) -> None:
+    ax.hist(values, bins=edges.tolist(), weights=[100.0 / len(values)] * len(values), **look)
+
+
+def _shade(ax: Axes, spans: Sequence[tuple[float, float]]) -> None:
+    for begin, end in spans:
+        ax.axvspan(begin, end, color="#efefef", linewidth=0, zorder=0)
+
+
+def _taus(values: ArrayLike) -> NDArray[np.float64]:
+    import numpy as np
+
+    flat = _array(values).ravel()
+    if not flat.size:
+        raise ShapeError("tau_histogram", "no time constant", "at least one")
+    return np.clip(np.nan_to_num(flat, nan=LONGEST_MS, posinf=LONGEST_MS), SHORTEST_MS, LONGEST_MS)
+
+
+def _array(values: ArrayLike) -> NDArray[np.float64]:
+    import numpy as np
+
+    detach: Any = getattr(values, "detach", None)
+    return np.asarray(detach().cpu() if detach is not None else values, dtype=float)
+
+
+def _colours(count: int) -> list[str]:
+    return [CATEGORIES[k % len(CATEGORIES)] for k in range(count)]
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(6.4, 3.6))[1]
