@@ -27,8 +27,8 @@ from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
 from delaykit_hetsyn.regularise import rate_penalty
 from delaykit_lab.tasks.match_to_sample import MatchToSample, iterations_to
 
-RATES = (2e-3, 5e-3, 2e-2)
-PARTS = ("small", "models", "delay", "noise", "frozen", "size")
+RATES = (5e-3, 2e-2)
+PARTS = ("small", "delay", "models", "models of five", "frozen", "noise", "size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,18 +191,20 @@ def main() -> None:
     text = [f"Delayed match to sample, {kind}; mean (smallest .. largest) of {seeds} seeds, 1000 test trials each"]
     parts = {
         "small": lambda: small(budget),
-        "models": lambda: models(budget, 100) + models(budget, 5),
+        "models": lambda: models(budget, 100),
+        "models of five": lambda: models(budget, 5),
         "delay": lambda: delay(budget),
         "noise": lambda: sweep(budget, "Added noise, R-HetSynLIF 100", "noise_hz", (0.0, 5.0, 10.0, 20.0)),
         "frozen": lambda: sweep(budget, "Frozen decays, R-HetSynLIF 100", "frozen", (0.0, 0.2, 0.4, 0.6, 0.8)),
         "size": lambda: sweep(budget, "Size, R-HetSynLIF", "hidden", (5, 20, 50, 100)),
     }
     for name in args.parts:
-        text += parts[name]()
+        part = parts[name]()
+        text += part
         print("\n".join(text), flush=True)
-        (folder / f"table_{'_'.join(args.parts)}.md").write_text("\n".join(text) + "\n")
-    if "models" in args.parts:
-        for hidden in (100, 5):
+        (folder / f"{name.replace(' ', '_')}.md").write_text("\n".join(text[:1] + part) + "\n")
+    for name, hidden in (("models", 100), ("models of five", 5)):
+        if name in args.parts:
             draw(budget, hidden, folder / f"models_{hidden}.png")
 
 

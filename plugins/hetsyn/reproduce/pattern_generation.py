@@ -1,7 +1,7 @@
 """Pattern generation: the paper's four models, feed-forward and recurrent, noise, and three targets at once.
 
     python plugins/hetsyn/reproduce/pattern_generation.py            # a labelled reduction, half an hour on one core
-    python plugins/hetsyn/reproduce/pattern_generation.py --full     # ten runs each
+    python plugins/hetsyn/reproduce/pattern_generation.py --full     # 1000 iterations, ten runs each
 
 Every model gets the same budget: each of the learning rates once, with a problem and weights of its own; the rate with
 the lowest error is then run with the seeds that are reported (a seed draws the problem and the weights). Errors are
@@ -40,7 +40,7 @@ class Run:
     outputs: int = 1
     noise_hz: float = 2.0
     lr: float = 1e-3
-    iterations: int = 1000
+    iterations: int = 600
     gain: float = 3.0
     seed: int = 0
 
@@ -165,7 +165,7 @@ def draw(budget: Budget, path: Path) -> None:
 def main() -> None:
     """Run what is missing, then write tables and pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="ten runs each")
+    parser.add_argument("--full", action="store_true", help="1000 iterations, ten runs each")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--out", type=Path, default=Path("runs"))
@@ -173,8 +173,9 @@ def main() -> None:
     torch.set_num_threads(1)
     seeds = args.seeds or (10 if args.full else 3)
     folder = args.out / "hetsyn_pattern_generation"
-    budget = Budget(Run(), train, RATES, lambda r: -r["mse"], seeds, folder / "records")
-    kind = "paper configuration" if args.full else "reduction: fewer runs"
+    base = Run(iterations=1000 if args.full else 600)
+    budget = Budget(base, train, RATES, lambda r: -r["mse"], seeds, folder / "records")
+    kind = "paper configuration" if args.full else "reduction: 600 iterations"
     text = [f"Pattern generation, {kind}; mean (smallest .. largest) of {seeds} seeds, 20 test trials each"]
     parts = {
         "models": lambda: models(budget),
@@ -182,9 +183,10 @@ def main() -> None:
         "targets": lambda: sweep(budget, "Targets at once, R-HetSynLIF", "outputs", (1, 3)),
     }
     for name in args.parts:
-        text += parts[name]()
+        part = parts[name]()
+        text += part
         print("\n".join(text), flush=True)
-        (folder / f"table_{'_'.join(args.parts)}.md").write_text("\n".join(text) + "\n")
+        (folder / f"{name}.md").write_text("\n".join(text[:1] + part) + "\n")
     if "models" in args.parts:
         draw(budget, folder / "models.png")
 
