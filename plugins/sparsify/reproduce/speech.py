@@ -3,9 +3,11 @@
     python plugins/sparsify/reproduce/speech.py --data FOLDER          # reduced: minutes to half an hour on one core
     python plugins/sparsify/reproduce/speech.py --data FOLDER --full   # 700 channels, 300 neurons, 100 epochs
 
-A recurrent snnTorch layer with learned delays on both connections. *Dynamic*: zeros after each epoch, free regrowth.
-*Static*: one dense training, its weakest synapses removed at the end, not trained again. Test accuracy after the last
-pruning; no epoch and no setting is chosen by it. Results go to ``runs/sparsify``; what is there is not run again.
+A recurrent snnTorch layer with learned delays on both connections: one for each presynaptic neuron, one for each
+synapse, or 3-D positions (needs ``delaykit-spatial``) drawn so that the mean delay is the same. *Dynamic*: zeros after
+each epoch, free regrowth. *Static*: one dense training, its weakest synapses removed at the end, not trained again.
+Test accuracy after the last pruning; no epoch and no setting is chosen by it. Results go to ``runs/sparsify``; what is
+there is not run again.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import math
 import time
 from pathlib import Path
 from statistics import mean, stdev
@@ -32,6 +35,7 @@ from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_sparsify import DynamicSparsity, masks, turnover
 
 KEPT = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+DELAYS = ("axonal", "synaptic", "spatial")
 KINDS = {"free": "dynamic", "cubic": "cubic", "none": "no regrowth", "random": "SET", "gradient": "RigL"}
 REDUCED: dict[str, Any] = {
     "channels": 70, "dt_ms": 20.0, "hidden": 64, "samples": 800, "test": 600, "epochs": 15, "batch": 50,
@@ -55,16 +59,32 @@ class Net(nn.Module):
         return self.readout(dk.rollout(self.lif, self.fc(spikes))[0]).sum(0)
 
 
+def delays(kind: str, longest: float, post: str, pre: str) -> dk.ComponentConfig:
+    """Describe the delays of one connection between two populations, on average half the longest free one, in steps."""
+    if kind != "spatial":
+        return dk.FreeDelay(kind, max_delay=longest)  # type: ignore[arg-type]
+    from delaykit_spatial import Spatial
+
+    mean_distance = 4 / math.sqrt(math.pi)  # of two points of a 3-D normal distribution with deviation 1
+    start = {"init": "normal"} if pre != post else {}
+    return Spatial(3, pre=pre, post=post, scale=0.5 * longest / mean_distance, **start)  # type: ignore[arg-type]
+
+
 def build(setting: dict[str, Any], granularity: str, kept: float, classes: int, seed: int, regrow: str = "free") -> Net:
     """Make the network of one run; both connections have delays, and are pruned unless all is kept."""
     torch.manual_seed(seed)
     net = Net(setting["channels"], setting["hidden"], classes)
-    delay = dk.FreeDelay(granularity, max_delay=500 / setting["dt_ms"])  # type: ignore[arg-type]
+    longest = 500 / setting["dt_ms"]
+    forward = delays(granularity, longest, post="hidden", pre="input")
+    recurrent = delays(granularity, longest, post="hidden", pre="hidden")
     how = DynamicSparsity(1 - kept, regrow="free" if regrow == "cubic" else regrow)
     if regrow == "cubic":
         how = dataclasses.replace(how, schedule="cubic", ramp=0.75)
-    parts = (delay,) if kept == 1 else (delay, how)
-    rules = {"fc": dk.At(*parts, reset="manual", time_dim=0), "lif.recurrent": dk.At(*parts, reset="root")}
+    prune = () if kept == 1 else (how,)
+    rules = {
+        "fc": dk.At(forward, *prune, reset="manual", time_dim=0),
+        "lif.recurrent": dk.At(recurrent, *prune, reset="root"),
+    }
     return dk.wrap_(net, rules)
 
 
@@ -131,7 +151,7 @@ def run(
 def table(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Average over seeds."""
     rows = []
-    for granularity in ("axonal", "synaptic"):
+    for granularity in DELAYS:
         for kept in KEPT:
             for kind in (*KINDS.values(), "static", "dense"):
                 prefix = f"{granularity}/{kind}/{kept}/"
@@ -158,7 +178,7 @@ def picture(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 
     with plotting.style():
         figure, ax = plt.subplots(figsize=(6.4, 4))
-        for colour, granularity in zip(plotting.CATEGORIES, ("axonal", "synaptic"), strict=False):
+        for colour, granularity in zip(plotting.CATEGORIES, DELAYS, strict=False):
             for kind, line in (("dynamic", "o-"), ("static", "s--")):
                 points = [r for r in rows if r["delays"] == granularity and r["kind"] in (kind, "dense")]
                 x, y = [r["kept"] for r in points], [100 * r["mean"] for r in points]
@@ -178,7 +198,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, help="number of recurrent neurons")
-    parser.add_argument("--delays", nargs="+", default=["axonal", "synaptic"], choices=["axonal", "synaptic"])
+    parser.add_argument("--delays", nargs="+", default=list(DELAYS), choices=DELAYS)
     parser.add_argument("--kept", nargs="+", type=float, default=KEPT, choices=KEPT)
     parser.add_argument("--out", type=Path, default=Path("runs/sparsify"))
     arguments = parser.parse_args()
