@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from delaykit.functional.reference import causal_convolution
 from delaykit.functional.tape import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
+
+if TYPE_CHECKING:
+    from delaykit.estimators import Listener
 
 
 class Product:
@@ -210,6 +213,7 @@ class Synapse(nn.Module):
         self.delay: Delay | None = None
         self.heterogeneity: Heterogeneity | None = None
         self.prunings: list[Pruning] = []
+        self.listener: Listener | None = None  # set where exact gradients need to know the neuron
         for config in configs:
             part = config.build(site, generator)
             if config.kind == "pruning":
@@ -270,6 +274,10 @@ class Synapse(nn.Module):
         return DropoutEngine(engine, self.delay) if self.delay.dropout > 0 else engine
 
     def _engine(self, product: Product) -> Engine:
+        if self.delay is not None and self.delay.estimator == "exact":
+            from delaykit.estimators import exact_engine
+
+            return exact_engine(self, product)
         if product.weight is None:
             return self._line_engine(product)
         weight, bias = product.weight, product.bias

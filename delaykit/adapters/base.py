@@ -116,5 +116,13 @@ class NeuronAdapter(ABC):
         """
         return None
 
+    def exact_refusal(self, module: nn.Module, emits: bool) -> str:
+        """Say why this neuron cannot take part in exact gradients, by its own spikes if ``emits``; "" where it can."""
+        return "delaykit knows no rule for it"
+
+    def exact_(self, module: nn.Module) -> list[Undo]:
+        """Retype a neuron that :meth:`exact_refusal` lets through, so that spikes and resets have exact gradients."""
+        raise TypeError(f"{type(self).__name__} has no neurons with exact gradients")
+
     def after_copy(self, module: nn.Module) -> None:  # noqa: B027 - optional hook
         """Mend what ``copy.deepcopy`` forgets about a module of this library."""

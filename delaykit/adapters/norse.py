@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.adapters.base import Neuron, NeuronAdapter, Spot
 from delaykit.adapters.carried import Histories, Passenger, board, carry, plain
+from delaykit.adapters.exact import make_exact_, refusal
 from delaykit.adapters.plain import CONVOLUTIONS, attach_connection_
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.synapse import Product, Synapse
@@ -167,6 +168,14 @@ class NorseAdapter(NeuronAdapter):
         from delaykit.adapters.leaks import leak_of_norse
 
         return leak_of_norse(module)
+
+    def exact_refusal(self, module: nn.Module, emits: bool) -> str:
+        return refusal(self.dynamics(module), emits)
+
+    def exact_(self, module: nn.Module) -> list[Undo]:
+        from delaykit.adapters.exact_norse import ExactLIF
+
+        return make_exact_(module, ExactLIF, type(self))
 
     def after_copy(self, module: nn.Module) -> None:
         weight = getattr(module, "recurrent_weights", None)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.adapters.base import Neuron, NeuronAdapter, Spot
+from delaykit.adapters.exact import make_exact_, refusal
 from delaykit.adapters.plain import CONVOLUTIONS, attach_connection_
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.synapse import Synapse
@@ -118,6 +119,14 @@ class SnnTorchAdapter(NeuronAdapter):
         from delaykit.adapters.leaks import leak_of_snntorch
 
         return leak_of_snntorch(module)
+
+    def exact_refusal(self, module: nn.Module, emits: bool) -> str:
+        return refusal(self.dynamics(module), emits)
+
+    def exact_(self, module: nn.Module) -> list[Undo]:
+        from delaykit.adapters.exact_snntorch import ExactSynaptic
+
+        return make_exact_(module, ExactSynaptic, type(self))
 
     def after_copy(self, module: nn.Module) -> None:
         snn = sys.modules.get("snntorch")

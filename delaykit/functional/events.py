@@ -147,17 +147,17 @@ def deliver(emission: Any, time: Tensor) -> None:
 
 
 class Continued(torch.autograd.Function):
-    """A membrane as it is, its gradient times ``ratio``: v'+ / v'- where a reset follows, 1 elsewhere."""
+    """``value``, a membrane behind its reset, with the gradient times ``ratio``: v'+ / v'-, 1 without reset."""
 
     @staticmethod
-    def forward(ctx: Any, membrane: Tensor, ratio: Tensor) -> Tensor:
+    def forward(ctx: Any, membrane: Tensor, ratio: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(ratio)
-        return membrane.view_as(membrane)
+        return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (ratio,) = ctx.saved_tensors
-        return grad * ratio, None
+        return grad * ratio, None, None
 
 
 class Replaced(torch.autograd.Function):

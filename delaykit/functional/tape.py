@@ -91,12 +91,18 @@ class Tape(ABC):
         self.steps += 1
         if torch.is_grad_enabled():
             if self._token is not None:
-                y, self._token = Step.apply(segment, x, self._token)
+                y, self._token = self._record(segment, x, self._token)
                 return y
             if x.requires_grad or segment.trainable:
-                y, self._token = Step.apply(segment, x, None, *segment.operator.parameters)
+                y, self._token = self._record(segment, x, None, *segment.operator.parameters)
                 return y
         return segment.forward(x)
+
+    def _record(
+        self, segment: Segment, x: Tensor, token: Tensor | None, *parameters: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Take one step on the graph; only the first of a segment is given the parameters."""
+        return Step.apply(segment, x, token, *parameters)
 
     def detach(self) -> None:
         """Keep the remembered inputs, forget their graph; the next step needs :meth:`rebind` first (TBPTT)."""

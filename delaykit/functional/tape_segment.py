@@ -53,15 +53,22 @@ class Segment:
         """Count in-place changes of every parameter, as autograd does for tensors it has saved."""
         return [None if p is None or p.is_inference() else p._version for p in self.operator.parameters]
 
-    def backward(self, row: int, grad: Tensor | None, dtype: torch.dtype | None) -> tuple[Tensor | None, ...]:
-        """Write one output gradient down; give the input's (if a dtype is named) and, in the first row, all others."""
+    def backward(
+        self, row: int, grad: Tensor | None, dtype: torch.dtype | None, timed: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """Write one output gradient down; give the input's (if a dtype is named) and, in the first row, all others.
+
+        ``timed``: the gradient of the times of the input's spikes, instead of that of their values.
+        """
         task = _graph_task()
         record = self.passes.get(task)
         if record is None:
             record = self.passes[task] = self._begin(row, task)
         record.skip_to(row)
         record.push(row, grad)
-        into = None if dtype is None else record.input(row).to(dtype)
+        into = None
+        if dtype is not None:
+            into = (record.time(row) if timed else record.input(row)).to(dtype)
         return (into, *record.finish(row)) if row == self.first else (into,)
 
     def _begin(self, last: int, task: int) -> Gradients:

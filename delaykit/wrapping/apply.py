@@ -15,6 +15,7 @@ from delaykit.errors import ConfigError
 from delaykit.synapse import Synapse
 from delaykit.wrapping import survey
 from delaykit.wrapping.connections import Attachment
+from delaykit.wrapping.exact import attach_exact_, check_exact
 from delaykit.wrapping.handover import Handover
 from delaykit.wrapping.plan import Plan, SitePlan, bind_neurons_, plan
 from delaykit.wrapping.retype import retype_, untype_
@@ -59,6 +60,7 @@ def wrap_(
     introduce_(net, synapses)
     for entry, synapse in zip(merged, synapses, strict=True):
         bind_neurons_(synapse, entry, todo.neurons)
+        check_exact(synapse, entry.drives, entry.sources, todo.neurons)
     watches: dict[int, NeuronWatch] = _known_watches(wrapping)
     try:
         for entry, synapse in zip(merged, synapses, strict=True):
@@ -159,6 +161,7 @@ def _attach(
         neuron = todo.neurons[entry.spot.path]
         weight = recurrent_weight(entry, next(iter(net.parameters()), None))
         wrapping.undo += neuron.adapter.add_recurrent_(neuron, synapse, attachment, weight, entry.recurrent.bias)
+    wrapping.undo += attach_exact_(synapse, attachment, entry.drives, entry.sources, todo.neurons)
 
 
 def recurrent_weight(entry: SitePlan, like: Tensor | None) -> Tensor:

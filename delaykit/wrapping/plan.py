@@ -15,6 +15,7 @@ from delaykit.interfaces import ComponentConfig, Site
 from delaykit.leak import DrivenNeuron
 from delaykit.synapse import Synapse
 from delaykit.wrapping import survey, timing
+from delaykit.wrapping.exact import check_exact, sources
 from delaykit.wrapping.rules import Recurrent, select
 from delaykit.wrapping.siblings import introduce_
 from delaykit.wrapping.state import Timing
@@ -33,6 +34,7 @@ class SitePlan:
         follows: path of the neuron whose membrane it follows, or None.
         recurrent: the rule that makes a new recurrent connection, if this is one.
         drives: paths of all neurons that hear it; several where it is shared.
+        sources: paths of the neurons whose spikes it carries; none where its input is data.
     """
 
     site: Site
@@ -42,6 +44,7 @@ class SitePlan:
     follows: str | None = None
     recurrent: Recurrent | None = None
     drives: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def row(self) -> tuple[str, ...]:
         """Return the cells of the printed plan."""
@@ -172,8 +175,8 @@ def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Ne
     decision = timing.decide(spot, rule, trace, neurons, spots)
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
     site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, decision.neuron, dt_ms)
-    drives = timing.driven(spot, trace, spots)
-    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, drives=drives)
+    drives, origins = timing.driven(spot, trace, spots), sources(spot, trace, spots)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, drives=drives, sources=origins)
 
 
 def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:
@@ -181,7 +184,8 @@ def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots:
     spot = loop_spot(neuron, size, spots)
     decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
     site = Site(spot.name, size, size, True, True, neuron.path, neuron.dt_ms)
-    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule, (neuron.path,))
+    ends = (neuron.path,)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule, ends, ends)
 
 
 def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
@@ -205,6 +209,7 @@ def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | No
         fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"
         raise ConfigError(entry.site.name, "no example, so nobody can tell which neuron it drives", "an example", fix)
     bind_neurons_(synapse, entry, neurons)
+    check_exact(synapse, entry.drives, entry.sources, neurons)
     return synapse
 
 

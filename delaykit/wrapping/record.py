@@ -24,6 +24,7 @@ def to_json(entry: SitePlan) -> dict[str, Any]:
     site, timing = entry.site, entry.timing
     out: dict[str, Any] = {"site": site.name, "pre": site.pre, "post": site.post, "neuron": site.neuron}
     out |= {"components": components, "follows": entry.follows, "drives": list(entry.drives)}
+    out |= {"sources": list(entry.sources)}
     out |= {"reset": timing.policy, "time_dim": timing.time_dim, "streams": timing.streams, "asked": timing.asked}
     if entry.recurrent is not None:
         out["recurrent"] = {"neuron": entry.spot.path, "bias": entry.recurrent.bias}
@@ -41,7 +42,8 @@ def is_record(record: Any) -> bool:
     fits = fits and (record.get("reset") != "follow" or record["follows"] is not None)
     fits = fits and record.get("reset") in POLICIES and _is(record.get("time_dim"), int, type(None))
     fits = fits and _is(record.get("asked", False), bool)
-    fits = fits and _is(record.get("drives", []), list) and all(_is(path, str) for path in record.get("drives", []))
+    paths = [record.get(key, []) for key in ("drives", "sources")]
+    fits = fits and all(_is(some, list) and all(_is(path, str) for path in some) for some in paths)
     parts = record["components"] if fits else []
     fits = fits and all(_is(c, dict) and _is(c.get("name"), str) and _is(c.get("config"), dict) for c in parts)
     fits = fits and all(c.get("kind") in ("delay", "heterogeneity", "pruning") for c in parts)
@@ -84,8 +86,8 @@ def plan_from(net: nn.Module, records: list[dict[str, Any]], tensors: dict[str, 
 
 def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: Any, where: str) -> SitePlan:
     neuron, follows = record["neuron"], record["follows"]
-    drives = tuple(record.get("drives", []))
-    for path in (neuron, follows, *drives):
+    drives, origins = tuple(record.get("drives", [])), tuple(record.get("sources", []))
+    for path in (neuron, follows, *drives, *origins):
         if path is not None and path not in neurons:
             raise CheckpointError(
                 where, f"neuron {path!r}", "a neuron of this model", "load into the model it was saved from"
@@ -96,7 +98,7 @@ def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: 
     name = record["site"]
     site = Site(name, record["pre"], record["post"], spot.has_matrix, spot.recurrent, neuron, dt_ms)
     timing = Timing(record["reset"], record["time_dim"], record["streams"], record.get("asked", False))
-    return SitePlan(site, spot, configs, timing, follows, rule, drives)
+    return SitePlan(site, spot, configs, timing, follows, rule, drives, origins)
 
 
 def _config(record: dict[str, Any], where: str) -> ComponentConfig:
