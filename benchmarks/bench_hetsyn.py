@@ -1,0 +1,157 @@
+"""A decay for each synapse: time and memory of one layer, 700 -> 128, spike density 0.03, one thread.
+
+Rows: naive autograd, with a state (batch, post, pre) for every step; the bare product without decays; the sequence
+operator; the same with gradients for its input; the tape in a loop of single steps; a loop with ``snn.Leaky`` as a user
+runs it, bare and wrapped by ``dk.wrap_`` with ``HetSyn``. Forward and backward, process CPU time, the least of
+interleaved repetitions in one process. Memory: what the process's resident peak grows by during forward and backward,
+each case in a process of its own, after kernels were compiled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import snntorch as snn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import delaykit as dk
+from delaykit.functional.decay_tape import SynapseTape
+from delaykit.functional.filtered_linear import filtered_linear
+from delaykit_hetsyn import HetSyn
+
+PRE, POST, DENSITY = 700, 128, 0.03
+SMALL, SPEECH = (8, 100), (32, 250)  # (batch, time)
+KINDS = ("naive", "product", "operator", "operator, into input", "tape", "leaky", "leaky HetSyn")
+MEGABYTE = 2**20
+
+
+class Loop(nn.Module):
+    """One connection and one neuron, stepped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = nn.Linear(PRE, POST), snn.Leaky(beta=0.9)
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Return membranes."""
+        membrane, out = self.lif.reset_mem(), []
+        for x in spikes:
+            _, membrane = self.lif(self.fc(x), membrane)
+            out.append(membrane)
+        return torch.stack(out)
+
+
+def naive(spikes: Tensor, weight: Tensor, decay: Tensor) -> Tensor:
+    """Keep a number for each synapse and step."""
+    state, out = spikes.new_zeros(spikes.shape[1], POST, PRE), []
+    for x in spikes:
+        state = decay * state + weight * x.unsqueeze(1)
+        out.append(state.sum(-1))
+    return torch.stack(out)
+
+
+def by_tape(spikes: Tensor, weight: Tensor, decay: Tensor) -> Tensor:
+    """Step a tape."""
+    tape = SynapseTape(decay, weight)
+    return torch.stack([tape.step(x) for x in spikes])
+
+
+class Case:
+    """All ways to run one size."""
+
+    def __init__(self, batch: int, steps: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.spikes = (torch.rand(steps, batch, PRE, generator=generator) < DENSITY).float()
+        self.weight = (torch.randn(POST, PRE, generator=generator) / PRE**0.5).requires_grad_()
+        self.decay = torch.exp(-1 / (5 + 15 * torch.rand(POST, PRE, generator=generator))).requires_grad_()
+        self.target = torch.randn(steps, batch, POST, generator=generator)
+        self.bare = Loop()
+        self.wrapped = dk.wrap(self.bare, {"fc": HetSyn()}, example=self.spikes[:3, :1])
+        with torch.no_grad():
+            self.wrapped.fc.dk.heterogeneity.r.copy_(self.decay)
+
+    def run(self, kind: str) -> float:
+        """Run forward and backward; give the process CPU time in ms."""
+        spikes = self.spikes.clone().requires_grad_() if kind.endswith("input") else self.spikes
+        for p in (self.weight, self.decay, *self.bare.parameters(), *self.wrapped.parameters()):
+            p.grad = None
+        ways: dict[str, Callable[[], Tensor]] = {
+            "naive": lambda: naive(spikes, self.weight, self.decay),
+            "product": lambda: F.linear(spikes, self.weight),
+            "operator": lambda: filtered_linear(spikes, self.weight, self.decay),
+            "operator, into input": lambda: filtered_linear(spikes, self.weight, self.decay),
+            "tape": lambda: by_tape(spikes, self.weight, self.decay),
+            "leaky": lambda: self.bare(spikes),
+            "leaky HetSyn": lambda: self.wrapped(spikes),
+        }
+        begin = time.process_time()
+        ways[kind]().backward(self.target)
+        return (time.process_time() - begin) * 1e3
+
+
+def peak_growth(kind: str, batch: int, steps: int, out: multiprocessing.queues.Queue[float]) -> None:
+    """Put the MB that one run adds to the resident peak; Linux."""
+    torch.set_num_threads(1)
+    Case(2, 3).run(kind)
+    case = Case(batch, steps)
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmRSS")
+    case.run(kind)
+    out.put((_resident("VmHWM") - before) / 1024)
+
+
+def _resident(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
+
+
+def memory(kind: str, batch: int, steps: int) -> float:
+    """Measure one case in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    out: multiprocessing.queues.Queue[float] = context.Queue()
+    process = context.Process(target=peak_growth, args=(kind, batch, steps, out))
+    process.start()
+    found = out.get()
+    process.join()
+    return found
+
+
+def measure(batch: int, steps: int, kinds: tuple[str, ...], repeats: int) -> dict[str, dict[str, float]]:
+    """Time all kinds, interleaved, and then measure the memory of each."""
+    case = Case(batch, steps)
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for repeat in range(repeats + 1):
+        for kind in kinds:
+            spent = case.run(kind)
+            if repeat:
+                times[kind].append(spent)
+    return {kind: {"ms": min(times[kind]), "MB": memory(kind, batch, steps)} for kind in kinds}
+
+
+def main(repeats: int = 5, out: str = "runs/bench_hetsyn.json") -> None:
+    """Print the table, write the JSON. The larger size has no naive row: it would need more than 20 GB."""
+    torch.set_num_threads(1)
+    results = {"8 x 100": measure(*SMALL, KINDS, repeats), "32 x 250": measure(*SPEECH, KINDS[1:], 1)}
+    sys.stdout.write(f"{'batch x time':>12} {'kind':>21} {'ms':>9} {'naive / it':>10} {'MB':>8}\n")
+    for size, rows in results.items():
+        for kind, row in rows.items():
+            ratio = f"{rows['naive']['ms'] / row['ms']:10.1f}" if "naive" in rows else f"{'':10}"
+            sys.stdout.write(f"{size:>12} {kind:>21} {row['ms']:9.1f} {ratio} {row['MB']:8.1f}\n")
+    report = {"unit": "process CPU ms, MB of resident peak", "torch": torch.__version__, "results": results}
+    Path(out).parent.mkdir(exist_ok=True)
+    Path(out).write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
