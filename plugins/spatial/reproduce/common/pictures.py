@@ -1,0 +1,82 @@
+"""Pictures of the reproductions: accuracy against dims, and what a network gets wrong."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib import pyplot
+from torch import Tensor
+
+from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK
+from delaykit_lab.tasks.yin_yang import NAMES
+
+
+def against_dims(values: Mapping[str, Sequence[float]], *, chance: float | None = None) -> Any:
+    """Draw the test accuracy of each network: every seed a dot, the median a line.
+
+    Args:
+        values: for each network the accuracy of each seed, as fractions.
+        chance: chance level, as a fraction, for the label.
+
+    Returns:
+        The axes of a new figure.
+    """
+    ax = pyplot.subplots(figsize=(1.6 + 0.95 * len(values), 3.8))[1]
+    for column, (color, runs) in enumerate(zip(CATEGORIES * 2, values.values(), strict=False)):
+        percent = [100 * run for run in runs]
+        middle = statistics.median(percent)
+        ax.plot([column - 0.3, column + 0.3], [middle, middle], color=color, linewidth=2.5)
+        ax.plot([column] * len(percent), percent, "o", color=color, markersize=6, alpha=0.7, markeredgewidth=0)
+        ax.annotate(f"{middle:.1f}", (column + 0.34, middle), va="center", color=INK, fontsize=9)
+    ax.set(xticks=range(len(values)), xticklabels=[name.replace(", ", "\n") for name in values])
+    ax.set_xlim(-0.6, len(values) - 0.2)
+    ax.set_ylabel("test accuracy (%)" + ("" if chance is None else f"; chance {100 * chance:.0f} %"))
+    ax.grid(axis="x", visible=False)
+    return ax
+
+
+def mistakes(places: Tensor, labels: Tensor, answers: Mapping[str, Tensor]) -> Any:
+    """Draw the figure's test points, mistaken ones as crosses in the colour of the answer, over confusion matrices.
+
+    Args:
+        places: (sample, 2).
+        labels: (sample,).
+        answers: for each network the class that each point is taken for, -1 for none.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = pyplot.subplots(
+        2, len(answers), figsize=(2.7 * len(answers), 5.2), squeeze=False, height_ratios=(1.2, 1)
+    )
+    for (name, given), above, below in zip(answers.items(), axes[0], axes[1], strict=True):
+        right = given == labels
+        for k, label in enumerate(NAMES):
+            known, taken = right & (labels == k), ~right & (given == k)
+            above.plot(*places[known].T, ".", color=CATEGORIES[k], markersize=2.5, alpha=0.35)
+            above.plot(*places[taken].T, "x", color=CATEGORIES[k], markersize=6, markeredgewidth=1.6, label=label)
+        above.plot(*places[given < 0].T, "x", color=GREY, markersize=6, markeredgewidth=1.6, label="no answer")
+        above.set_title(f"{name}: {100 * right.double().mean():.1f} %")
+        above.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        above.set(xlabel="x", ylabel="y" if above is axes[0][0] else "")
+        _confusion(below, labels, given)
+    axes[1][0].set_ylabel("class")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, [f"taken for {n}" if n in NAMES else n for n in names], loc="outside lower center", ncol=4)
+    return figure
+
+
+def _confusion(ax: Any, labels: Tensor, given: Tensor) -> None:
+    counts = torch.zeros(3, 4, dtype=torch.long)
+    counts.index_put_((labels, torch.where(given < 0, 3, given)), torch.ones_like(labels), accumulate=True)
+    share = counts / counts.sum(1, keepdim=True)
+    ax.imshow(share, cmap=COLOUR_MAPS["count"], vmin=0, vmax=1)
+    for row in range(3):
+        for column in range(4):
+            ink = "white" if share[row, column] > 0.6 else INK
+            ax.text(column, row, int(counts[row, column]), ha="center", va="center", color=ink, fontsize=9)
+    ax.set(xticks=range(4), xticklabels=[*NAMES, "none"], yticks=range(3), yticklabels=NAMES, xlabel="answer")
+    ax.grid(False)

@@ -1,0 +1,250 @@
+"""Spoken digits by a recurrent layer whose delays are positions in 0, 1, 2, 3 and infinite dims; exact gradients.
+
+    python plugins/spatial/reproduce/speech.py --data FOLDER          # a labelled reduction, about two minutes a run
+    python plugins/spatial/reproduce/speech.py --data FOLDER --full   # 700 channels, 300 neurons, steps of 0.5 ms
+
+Input and recurrent connection have delays, and share the positions of the hidden neurons. Times of spikes have exact
+gradients; the readout, which counts spikes, a SuperSpike surrogate. Loss: cross-entropy of the counts plus
+``sum_h (f_h - 0.01)^2`` on the neurons' rates in spikes per ms. For every number of dims the same three pairs of rates
+are tried in one short run each, on held-out samples; then all seeds run with the best. Of each run the epoch that was
+best on validation is kept, and the test file is looked at once, with that. Files that are not the published SHD must
+not be reported as SHD. Finished runs are kept under ``--out``, interrupted ones go on where they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common.records import dims_name, remembered, set_rates, table
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from delaykit import Site
+from delaykit.functional.exact import ExactLIF, SuperSpike, exact_arrivals, exact_rollout
+from delaykit_lab.checkpoint import load_run, save_run
+from delaykit_lab.runner import accuracy, predict
+from delaykit_lab.task import Splits
+from delaykit_lab.tasks.spike_files import SpikeFiles
+from delaykit_spatial import Spatial
+
+DIMS = (0.0, 1.0, 2.0, 3.0, math.inf)
+TRIALS = ((1e-3, 10.0), (2e-3, 10.0), (2e-3, 100.0))  # rate of weights, and how many times that of positions or delays
+TUNING_EPOCHS, TUNING_SEED = 6, 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What makes a run; times in ms. The defaults are the reduction, with time constants stretched like the step."""
+
+    dims: float = 2.0
+    hidden: int = 64
+    channels: int = 70
+    classes: int = 20
+    dt: float = 5.0
+    duration: float = 1000.0
+    tau_syn: float = 10.0
+    tau_mem: float = 20.0
+    gain: float = 1.0
+    limit: int | None = 1500
+    rate: float = 1e-3
+    position_factor: float = 10.0
+    epochs: int = 12
+    batch: int = 32
+    seed: int = 0
+    frozen: bool = False
+    target_rate: float = 0.01
+    rate_weight: float = 1.0
+    clip: float = 2.0
+    rescale_every: int = 10
+
+    def name(self) -> str:
+        """Return a name for files."""
+        kind = "_frozen" if self.frozen else ""
+        return (
+            f"{dims_name(self.dims)}d_h{self.hidden}_lr{self.rate:g}x{self.position_factor:g}_e{self.epochs}"
+            f"_dt{self.dt:g}{kind}_s{self.seed}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**dataclasses.asdict(self), "dims": dims_name(self.dims)}
+
+
+class Net(nn.Module):
+    """Channels, recurrent hidden neurons, and scores of their spike counts."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        s = self.setting = setting
+        generator = torch.Generator().manual_seed(s.seed)
+        size = 50.0 if s.hidden > 200 else 10.0 if s.hidden > 50 else 3.0
+
+        def weights(post: int, pre: int, factor: float) -> nn.Parameter:
+            return nn.Parameter((torch.rand(post, pre, generator=generator) - 0.2).abs() * factor / (post * pre))
+
+        self.into = weights(s.hidden, s.channels, 400.0 * size * s.gain)
+        self.recurrent = weights(s.hidden, s.hidden, 35.0 * size * s.gain)
+        self.readout = weights(s.classes, s.hidden, size)
+        into = Spatial(s.dims, pre="input", post="hidden", dt_ms=s.dt, learn=not s.frozen)
+        within = Spatial(s.dims, post="hidden", dt_ms=s.dt, learn=not s.frozen)
+        self.delay = into.build(Site("hidden", s.channels, s.hidden), generator)
+        self.recurrent_delay = within.build(Site("hidden.recurrent", s.hidden, s.hidden, recurrent=True), generator)
+        self.recurrent_delay.meet_([self.delay])
+        self.neuron = ExactLIF(tau_mem=s.tau_mem, tau_syn=s.tau_syn, dt=s.dt)
+
+    def hidden(self, spikes: Tensor) -> Tensor:
+        """Map input spikes to those of the hidden neurons, (time, batch, hidden)."""
+        s = self.setting
+        jumps = exact_arrivals(spikes, None, self.into, self.delay.delays(), s.tau_syn, s.dt)
+        return exact_rollout(
+            *jumps, self.neuron, self.recurrent, self.recurrent_delay.delays(), SuperSpike(),
+            rescale_every=s.rescale_every, self_connections=False,
+        ).spikes  # fmt: skip
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Map input spikes to class scores, (batch, class)."""
+        return self.hidden(spikes).sum(0) @ self.readout.T
+
+    def loss(self, spikes: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy plus the rates' distance from their target."""
+        counts = self.hidden(spikes).sum(0)
+        rates = counts.mean(0) / self.setting.duration
+        off = (rates - self.setting.target_rate).square().sum()
+        return functional.cross_entropy(counts @ self.readout.T, labels) + self.setting.rate_weight * off
+
+    def numbers(self) -> tuple[int, int]:
+        """Count all parameters, and those that make delays."""
+        everything = sum(parameter.numel() for parameter in self.parameters())
+        return everything, everything - sum(p.numel() for p in (self.into, self.recurrent, self.readout))
+
+
+@torch.no_grad()
+def clip_adaptively_(parameters: list[nn.Parameter], most: float, least_norm: float = 1e-3) -> None:
+    """Shorten each row of a gradient to ``most`` times the norm of the row of its parameter."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            bound = most * parameter.norm(dim=-1, keepdim=True).clamp(min=least_norm)
+            norm = parameter.grad.norm(dim=-1, keepdim=True)
+            parameter.grad.mul_((bound / norm.clamp(min=1e-12)).clamp(max=1.0))
+
+
+def train(setting: Setting, data: Splits, path: Path) -> tuple[Net, list[dict[str, Any]]]:
+    """Train one network, or go on with it; return it as it was in its best epoch on validation."""
+    net = Net(setting)
+    weights = [net.into, net.recurrent, net.readout]
+    positions = [p for p in net.parameters() if p.requires_grad and all(p is not w for w in weights)]
+    groups = [{"params": weights}] + ([{"params": positions}] if positions else [])
+    rates = [setting.rate, setting.position_factor * setting.rate][: len(groups)]
+    optimizer = torch.optim.Adam(groups)
+    order = torch.Generator().manual_seed(setting.seed)
+    config, best = setting.record(), path.with_suffix(".best")
+    history = load_run(path, net, optimizer, order, config) if path.exists() else []
+    batches = math.ceil(len(data.train) / setting.batch)
+    with tqdm(total=setting.epochs, initial=len(history), desc=setting.name(), mininterval=10) as bar:
+        while len(history) < setting.epochs:
+            start, total = time.process_time(), 0.0
+            for k, index in enumerate(torch.randperm(len(data.train), generator=order).split(setting.batch)):
+                set_rates(optimizer, rates, len(history) * batches + k, setting.epochs * batches)
+                loss = net.loss(*data.train.batch(index))
+                optimizer.zero_grad()
+                loss.backward()
+                clip_adaptively_([*weights, *positions], setting.clip)
+                optimizer.step()
+                total += loss.item() / batches
+            score = accuracy(predict(net, data.validation, 100), data.validation)
+            top = max((one["validation"] for one in history), default=-1.0)
+            history.append({"loss": total, "validation": score, "cpu_s": time.process_time() - start})
+            if score > top:
+                save_run(best, net, optimizer, order, config, history)
+            save_run(path, net, optimizer, order, config, history)
+            bar.update()
+            bar.set_postfix(loss=f"{total:.3f}", validation=f"{100 * score:.1f} %")
+    load_run(best, net, optimizer, order, config)
+    return net, history
+
+
+def run(setting: Setting, task: SpikeFiles, folder: Path, judge: bool) -> dict[str, Any]:
+    """Train, and look at the test samples once if ``judge``."""
+
+    def once() -> dict[str, Any]:
+        data = task.splits(setting.seed)
+        net, history = train(setting, data, folder / f"{setting.name()}.safetensors")
+        scores = [one["validation"] for one in history]
+        parameters, delays = net.numbers()
+        with torch.no_grad():
+            hertz = 1000 * net.hidden(data.validation.batch(torch.arange(100))[0]).sum(0).mean() / setting.duration
+            late = net.delay.delays_ms()
+        result: dict[str, Any] = {
+            "rate": setting.rate, "position_factor": setting.position_factor, "parameters": parameters,
+            "delays": delays, "validation": max(scores), "best_epoch": scores.index(max(scores)) + 1,
+            "last_validation": scores[-1], "curve": scores, "loss": [one["loss"] for one in history],
+            "cpu_s": sum(one["cpu_s"] for one in history), "hertz": hertz.item(),
+            "mean_delay_ms": late.mean().item(), "largest_delay_ms": late.max().item(),
+        }  # fmt: skip
+        if judge:
+            result["test"] = accuracy(predict(net, data.test, 100), data.test)
+        return result
+
+    return remembered(folder / f"{setting.name()}.json", setting.record(), once)
+
+
+def tuned(setting: Setting, task: SpikeFiles, folder: Path) -> Setting:
+    """Choose the rates: one short run each, judged on held-out samples."""
+    short = dataclasses.replace(setting, epochs=min(TUNING_EPOCHS, setting.epochs), seed=TUNING_SEED)
+    trials = [dataclasses.replace(short, rate=rate, position_factor=factor) for rate, factor in TRIALS]
+    scores = [run(trial, task, folder / "tuning", judge=False)["validation"] for trial in trials]
+    rate, position_factor = TRIALS[scores.index(max(scores))]
+    return dataclasses.replace(setting, rate=rate, position_factor=position_factor)
+
+
+def main() -> None:
+    """Run what is missing, then write the table and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder with a train and a test file in SHD's layout")
+    parser.add_argument("--dims", type=float, nargs="+", default=list(DIMS))
+    parser.add_argument("--full", action="store_true", help="the paper's size and steps (days)")
+    parser.add_argument("--frozen", action="store_true", help="add 2-D and inf with delays as they started")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--out", type=Path, default=Path("runs/spatial_speech"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    base = Setting()
+    if given.full:
+        base = Setting(hidden=300, channels=700, dt=0.5, tau_syn=2.0, tau_mem=10.0, gain=1.0, limit=None, epochs=30)
+    base = dataclasses.replace(base, epochs=given.epochs or base.epochs)
+    task = SpikeFiles(given.data, dt_ms=base.dt, channels=base.channels, duration_ms=base.duration, limit=base.limit)
+    wanted = {f"{dims_name(dims)}-D": dataclasses.replace(base, dims=dims) for dims in given.dims}
+    if given.frozen:
+        for dims in (2.0, math.inf):
+            wanted[f"{dims_name(dims)}-D, frozen"] = dataclasses.replace(base, dims=dims, frozen=True)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name, setting in wanted.items():
+        setting = tuned(setting, task, given.out)
+        seeds = [dataclasses.replace(setting, seed=seed) for seed in range(given.seeds)]
+        rows[name] = [run(one, task, given.out, judge=True) for one in seeds]
+    kind = "the paper's size" if given.full else f"a reduction: {base.limit} samples, {base.epochs} epochs"
+    title = f"{task.title()}, {base.hidden} recurrent neurons ({kind})"
+    text = f"{title}\n\n{table(rows)}\n"
+    (given.out / "table.md").write_text(text)
+    print(text)
+
+    from common.pictures import against_dims
+
+    from delaykit.plotting import style
+
+    with style():
+        ax = against_dims({name: [one["test"] for one in runs] for name, runs in rows.items()}, chance=0.05)
+        ax.set_title(title.replace(", ", ",\n", 1), fontsize=9)
+        ax.figure.savefig(given.out / "accuracy_against_dims.png")
+
+
+if __name__ == "__main__":
+    main()

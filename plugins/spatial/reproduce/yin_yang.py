@@ -1,0 +1,256 @@
+"""Yin-Yang by the first spike: exact gradients of spike times, delays from positions in 0, 1, 2, 3 and infinite dims.
+
+    python plugins/spatial/reproduce/yin_yang.py                  # a labelled reduction: steps of 0.05 ms, fewer epochs
+    python plugins/spatial/reproduce/yin_yang.py --full           # steps of 0.01 ms, 300 epochs, as the paper
+    python plugins/spatial/reproduce/yin_yang.py --dims 2 --seeds 1
+    python plugins/spatial/reproduce/yin_yang.py --equal          # besides, 0-D and free delays at 2-D's size
+
+4 inputs -> hidden neurons -> 3 outputs; every neuron fires at most once in 12 ms, and the first output names the class.
+For every number of dims the same five learning rates are tried in one short run each, on validation points; then all
+seeds run with the best. Of each run the epoch that was best on validation is kept, and the test points are looked at
+once, with that. Two outputs that are first in the same step count as wrong. Finished runs are kept under ``--out``,
+interrupted ones go on where they were. With ``--engine operators`` whole sequences go through ``exact_arrivals`` and
+``exact_rollout``; the default computes the same from event to event, ten times as fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common.records import dims_name, remembered, set_rates, table
+from common.single_spike import single_spikes
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from delaykit import Site
+from delaykit.functional.exact import ExactLIF, exact_arrivals, exact_rollout, first_spike_times
+from delaykit_lab.checkpoint import load_run, save_run
+from delaykit_lab.tasks.yin_yang import Points, PointSplits, YinYang, first_spike_loss, first_to_spike
+from delaykit_spatial import Spatial
+
+DIMS = (0.0, 1.0, 2.0, 3.0, math.inf)
+RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)
+TUNING_EPOCHS, TUNING_SEED = 40, 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What makes a run; times in ms.
+
+    The specification leaves open: sigma of the first positions, sharpness and margin of the loss, the rate of
+    positions and delays relative to that of weights, and clipping.
+    """
+
+    dims: float = 2.0
+    hidden: int = 30
+    rate: float = 2e-4
+    epochs: int = 150
+    seed: int = 0
+    dt: float = 0.05
+    batch: int = 150
+    engine: str = "events"
+    position_factor: float = 10.0
+    clip: float = 3.0
+    sigma: float = 0.75
+    sharpness: float = 10.0
+    margin: float = 0.2
+    duration: float = 12.0
+    longest: float = 3.5
+    tau_syn: float = 2.0
+    tau_mem: float = 4.0
+
+    def name(self) -> str:
+        """Return a name for files."""
+        kind = "" if self.engine == "events" else f"_{self.engine}"
+        return f"{dims_name(self.dims)}d_h{self.hidden}_lr{self.rate:g}_e{self.epochs}_dt{self.dt:g}{kind}_s{self.seed}"
+
+
+class Net(nn.Module):
+    """Inputs, hidden neurons and outputs; the hidden ones have one set of positions."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
+        generator = torch.Generator().manual_seed(setting.seed)
+        self.into = weights(setting.hidden, 4, 400.0, generator)
+        self.out = weights(3, setting.hidden, 35.0, generator)
+        sites = Site("hidden", 4, setting.hidden), Site("output", setting.hidden, 3)
+        first, last = (self._spatial(*names) for names in (("input", "hidden", 0.5), ("hidden", "output", 0.0)))
+        self.first, self.last = first.build(sites[0], generator), last.build(sites[1], generator)
+        self.last.meet_([self.first])
+
+    def _spatial(self, pre: str, post: str, mean: float) -> Spatial:
+        free = math.isinf(self.setting.dims)
+        return Spatial(
+            self.setting.dims, pre=pre, post=post, dt_ms=self.setting.dt, max_ms=self.setting.longest, mean=mean,
+            scale=0.5 if free else self.setting.sigma,
+        )  # fmt: skip
+
+    def forward(self, times: Tensor) -> Tensor:
+        """Map input times in ms, (batch, 4), to the outputs' first spikes in ms, (batch, 3)."""
+        s = self.setting
+        steps = round(s.duration / s.dt)
+        neuron = ExactLIF(tau_mem=s.tau_mem, tau_syn=s.tau_syn, dt=s.dt)
+        layers = ((self.into, self.first.delays()), (self.out, self.last.delays()))
+        first = (times / s.dt).round()
+        if s.engine == "events":
+            for weight, delay in layers:
+                first = single_spikes(first, weight, delay, neuron, steps)
+            return first * s.dt
+        spikes = torch.zeros(steps, *times.shape).scatter_(0, first.long().unsqueeze(0), 1.0)
+        clock = None
+        for weight, delay in layers:
+            jumps = exact_arrivals(spikes, clock, weight, delay, s.tau_syn, s.dt)
+            spikes, clock, _ = exact_rollout(*jumps, neuron, once=True)
+        return first_spike_times(spikes, clock, silent=steps + 1) * s.dt
+
+    def numbers(self) -> tuple[int, int]:
+        """Count all parameters, and those that make delays."""
+        weights = self.into.numel() + self.out.numel()
+        everything = sum(parameter.numel() for parameter in self.parameters())
+        return everything, everything - weights
+
+
+def weights(post: int, pre: int, factor: float, generator: torch.Generator) -> nn.Parameter:
+    """Draw weights from U(-0.2, 0.8), scaled by ``factor / (post pre)``."""
+    return nn.Parameter((torch.rand(post, pre, generator=generator) - 0.2) * factor / (post * pre))
+
+
+@torch.no_grad()
+def answers(net: Net, points: Points) -> Tensor:
+    """Return the class that each point is taken for, -1 for none."""
+    return torch.cat([first_to_spike(net(times)) for times in points.times_ms().split(500)])
+
+
+def accuracy(net: Net, points: Points) -> float:
+    """Return the fraction of points told right."""
+    return (answers(net, points) == points.labels).double().mean().item()
+
+
+def train(setting: Setting, data: PointSplits, path: Path) -> tuple[Net, list[dict[str, Any]]]:
+    """Train one network, or go on with it; return it as it was in its best epoch on validation."""
+    net = Net(setting)
+    positions = [p for p in net.parameters() if p is not net.into and p is not net.out]
+    groups = [{"params": [net.into, net.out]}] + ([{"params": positions}] if positions else [])
+    rates = [setting.rate, setting.position_factor * setting.rate][: len(groups)]
+    optimizer = torch.optim.Adam(groups)
+    order = torch.Generator().manual_seed(setting.seed)
+    config, best = {**dataclasses.asdict(setting), "dims": dims_name(setting.dims)}, path.with_suffix(".best")
+    history = load_run(path, net, optimizer, order, config) if path.exists() else []
+    times, labels = data.train.times_ms(), data.train.labels
+    batches = math.ceil(len(labels) / setting.batch)
+    with tqdm(total=setting.epochs, initial=len(history), desc=setting.name(), mininterval=10) as bar:
+        while len(history) < setting.epochs:
+            start, total = time.process_time(), 0.0
+            for k, index in enumerate(torch.randperm(len(labels), generator=order).split(setting.batch)):
+                set_rates(optimizer, rates, len(history) * batches + k, setting.epochs * batches)
+                loss = first_spike_loss(net(times[index]), labels[index], setting.sharpness, setting.margin)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(net.parameters(), setting.clip)
+                optimizer.step()
+                total += loss.item() / batches
+            score = accuracy(net, data.validation)
+            top = max((one["validation"] for one in history), default=-1.0)
+            history.append({"loss": total, "validation": score, "cpu_s": time.process_time() - start})
+            if score > top:
+                save_run(best, net, optimizer, order, config, history)
+            save_run(path, net, optimizer, order, config, history)
+            bar.update()
+            bar.set_postfix(loss=f"{total:.3f}", validation=f"{100 * score:.1f} %")
+    load_run(best, net, optimizer, order, config)
+    return net, history
+
+
+def run(setting: Setting, folder: Path, judge: bool) -> dict[str, Any]:
+    """Train, and look at the test points once if ``judge``."""
+
+    def once() -> dict[str, Any]:
+        data = YinYang().points(setting.seed)
+        net, history = train(setting, data, folder / f"{setting.name()}.safetensors")
+        scores = [one["validation"] for one in history]
+        parameters, delays = net.numbers()
+        result: dict[str, Any] = {
+            "rate": setting.rate, "parameters": parameters, "delays": delays, "validation": max(scores),
+            "best_epoch": scores.index(max(scores)) + 1, "last_validation": scores[-1], "curve": scores,
+            "loss": [one["loss"] for one in history], "cpu_s": sum(one["cpu_s"] for one in history),
+        }  # fmt: skip
+        if judge:
+            given = answers(net, data.test)
+            result["test"] = (given == data.test.labels).double().mean().item()
+            result["answers"] = given.tolist()
+        return result
+
+    settings = {**dataclasses.asdict(setting), "dims": dims_name(setting.dims)}
+    return remembered(folder / f"{setting.name()}.json", settings, once)
+
+
+def tuned(setting: Setting, folder: Path) -> Setting:
+    """Choose the learning rate: one short run each, judged on validation points over its last five epochs."""
+    epochs = min(TUNING_EPOCHS, setting.epochs)
+    trials = [dataclasses.replace(setting, rate=rate, epochs=epochs, seed=TUNING_SEED) for rate in RATES]
+    scores = [sum(run(trial, folder / "tuning", judge=False)["curve"][-5:]) for trial in trials]
+    return dataclasses.replace(setting, rate=RATES[scores.index(max(scores))])
+
+
+def main() -> None:
+    """Run what is missing, then write the table and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dims", type=float, nargs="+", default=list(DIMS))
+    parser.add_argument("--full", action="store_true", help="steps of 0.01 ms and 300 epochs")
+    parser.add_argument("--equal", action="store_true", help="add 0-D and inf at the parameters of 2-D")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--hidden", type=int, default=30)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--dt", type=float)
+    parser.add_argument("--engine", choices=("events", "operators"), default="events")
+    parser.add_argument("--out", type=Path, default=Path("runs/spatial_yin_yang"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    base = Setting(hidden=given.hidden, engine=given.engine, dt=given.dt or (0.01 if given.full else 0.05))
+    base = dataclasses.replace(base, epochs=given.epochs or (300 if given.full else 150))
+    wanted = {f"{dims_name(dims)}-D": dataclasses.replace(base, dims=dims) for dims in given.dims}
+    if given.equal:
+        size = Net(base).numbers()[0]
+        for dims, a_neuron in ((0.0, 7), (math.inf, 14)):
+            hidden = round(size / a_neuron)
+            wanted[f"{dims_name(dims)}-D, {hidden} hidden"] = dataclasses.replace(base, dims=dims, hidden=hidden)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name, setting in wanted.items():
+        setting = tuned(setting, given.out)
+        rows[name] = [run(dataclasses.replace(setting, seed=k), given.out, judge=True) for k in range(given.seeds)]
+    kind = "the paper's configuration" if given.full else "a reduction"
+    title = f"Yin-Yang, {base.hidden} hidden, steps of {base.dt:g} ms, {base.epochs} epochs ({kind})"
+    text = f"{title}\n\n{table(rows)}\n"
+    (given.out / "table.md").write_text(text)
+    print(text)
+    pictures(rows, title, given.out)
+
+
+def pictures(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path) -> None:
+    """Draw accuracy against dims, and what each first seed gets wrong."""
+    from common.pictures import against_dims, mistakes
+    from matplotlib import pyplot
+
+    from delaykit.plotting import style
+
+    test = YinYang().points(0).test
+    with style():
+        ax = against_dims({name: [one["test"] for one in runs] for name, runs in rows.items()})
+        ax.set_title(title)
+        ax.figure.savefig(folder / "accuracy_against_dims.png")
+        figure = mistakes(
+            test.places, test.labels, {name: torch.tensor(runs[0]["answers"]) for name, runs in rows.items()}
+        )
+        figure.savefig(folder / "mistakes.png")
+        pyplot.close("all")
+
+
+if __name__ == "__main__":
+    main()
