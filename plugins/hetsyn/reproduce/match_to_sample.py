@@ -28,7 +28,8 @@ from delaykit_hetsyn.regularise import rate_penalty
 from delaykit_lab.tasks.match_to_sample import MatchToSample, iterations_to
 
 RATES = (5e-3, 2e-2)
-PARTS = ("small", "delay", "models", "models of five", "frozen", "noise", "size")
+DELAYS, NOISES, FROZEN = (800.0, 1600.0, 2500.0), (0.0, 5.0, 10.0, 20.0), (0.0, 0.2, 0.4, 0.6, 0.8)
+PARTS = ("headlines", "delay", "models", "frozen", "noise", "size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,17 +131,16 @@ def sweep(budget: Budget, title: str, name: str, values: tuple, seeds: int | Non
     return lines
 
 
-def small(budget: Budget) -> list[str]:
+def headlines(budget: Budget) -> list[str]:
     """Ask for the two headlines: five recurrent neurons, and a hundred without recurrence."""
     lines = sweep(budget, "R-HetSynLIF, five neurons", "hidden", (5,), 5)
     return lines + sweep(budget, "F-HetSynLIF", "hidden", (100,), recurrent=False)
 
 
-def delay(budget: Budget) -> list[str]:
+def delays(budget: Budget, hidden: int) -> list[str]:
     """Lengthen the gap."""
-    delays = (800.0, 1600.0, 2500.0)
-    lines = sweep(budget, "Delay, R-HetSynLIF 100", "delay_ms", delays)
-    return lines + sweep(budget, "Delay, F-HetSynLIF 100", "delay_ms", delays, recurrent=False)
+    lines = sweep(budget, f"Delay, R-HetSynLIF {hidden}", "delay_ms", DELAYS, hidden=hidden)
+    return lines + sweep(budget, "Delay, F-HetSynLIF 100", "delay_ms", DELAYS, recurrent=False)
 
 
 def row(found: list[dict]) -> str:
@@ -187,15 +187,16 @@ def main() -> None:
     base = Run(patience=None if args.full else 20)
     # equally good on validation: the one that was quicker
     budget = Budget(base, train, RATES, lambda r: (r["validation"], -r["iterations"]), seeds, folder / "records")
-    kind = "paper configuration" if args.full else "reduction: a run ends after 20 batches without a mistake"
+    hidden, sizes = (100, (100, 5)) if args.full else (20, (20, 5))
+    reduced = f"reduction: {hidden} neurons where not said otherwise, a run ends after 20 batches without a mistake"
+    kind = "paper configuration" if args.full else reduced
     text = [f"Delayed match to sample, {kind}; mean (smallest .. largest) of {seeds} seeds, 1000 test trials each"]
     parts = {
-        "small": lambda: small(budget),
-        "models": lambda: models(budget, 100),
-        "models of five": lambda: models(budget, 5),
-        "delay": lambda: delay(budget),
-        "noise": lambda: sweep(budget, "Added noise, R-HetSynLIF 100", "noise_hz", (0.0, 5.0, 10.0, 20.0)),
-        "frozen": lambda: sweep(budget, "Frozen decays, R-HetSynLIF 100", "frozen", (0.0, 0.2, 0.4, 0.6, 0.8)),
+        "headlines": lambda: headlines(budget),
+        "delay": lambda: delays(budget, hidden),
+        "models": lambda: [line for n in sizes for line in models(budget, n)],
+        "noise": lambda: sweep(budget, f"Added noise, R-HetSynLIF {hidden}", "noise_hz", NOISES, hidden=hidden),
+        "frozen": lambda: sweep(budget, f"Frozen decays, R-HetSynLIF {hidden}", "frozen", FROZEN, hidden=hidden),
         "size": lambda: sweep(budget, "Size, R-HetSynLIF", "hidden", (5, 20, 50, 100)),
     }
     for name in args.parts:
@@ -203,9 +204,8 @@ def main() -> None:
         text += part
         print("\n".join(text), flush=True)
         (folder / f"{name.replace(' ', '_')}.md").write_text("\n".join(text[:1] + part) + "\n")
-    for name, hidden in (("models", 100), ("models of five", 5)):
-        if name in args.parts:
-            draw(budget, hidden, folder / f"models_{hidden}.png")
+    for size in sizes if "models" in args.parts else ():
+        draw(budget, size, folder / f"models_{size}.png")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Run:
     outputs: int = 1
     noise_hz: float = 2.0
     lr: float = 1e-3
-    iterations: int = 600
+    iterations: int = 1000
     gain: float = 3.0
     seed: int = 0
 
@@ -173,9 +173,10 @@ def main() -> None:
     torch.set_num_threads(1)
     seeds = args.seeds or (10 if args.full else 3)
     folder = args.out / "hetsyn_pattern_generation"
-    base = Run(iterations=1000 if args.full else 600)
-    budget = Budget(base, train, RATES, lambda r: -r["mse"], seeds, folder / "records")
-    kind = "paper configuration" if args.full else "reduction: 600 iterations"
+    base = Run(iterations=1000 if args.full else 400)
+    tuning = {} if args.full else {"iterations": 200}
+    budget = Budget(base, train, RATES, lambda r: -r["mse"], seeds, folder / "records", tuning)
+    kind = "paper configuration" if args.full else "reduction: 400 iterations, 200 for tuning"
     text = [f"Pattern generation, {kind}; mean (smallest .. largest) of {seeds} seeds, 20 test trials each"]
     parts = {
         "models": lambda: models(budget),

@@ -22,14 +22,15 @@ class Budget:
         better: of a tuning run's result, larger for better.
         seeds: how many are reported.
         folder: where finished runs are kept.
+        tuning: what is different in tuning runs, for every model alike.
     """
 
     def __init__(
         self, base: Any, train: Callable[[Any], dict[str, Any]], rates: tuple[float, ...],
-        better: Callable[[dict[str, Any]], Any], seeds: int, folder: Path,
+        better: Callable[[dict[str, Any]], Any], seeds: int, folder: Path, tuning: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        self.base, self.train, self.rates, self.better, self.seeds, self.folder = (
-            base, train, rates, better, seeds, folder,
+        self.base, self.train, self.rates, self.better, self.seeds, self.folder, self.tuning = (
+            base, train, rates, better, seeds, folder, tuning or {},
         )  # fmt: skip
 
     def run(self, **changes: Any) -> dict[str, Any]:
@@ -43,6 +44,8 @@ class Budget:
 
     def tuned(self, **changes: Any) -> tuple[float, list[dict[str, Any]]]:
         """Choose the learning rate, then run once a seed."""
-        trials = [(self.better(self.run(lr=lr, seed=TUNING_SEED, **changes)), lr) for lr in self.rates]
+        trials = [
+            (self.better(self.run(lr=lr, seed=TUNING_SEED, **{**changes, **self.tuning})), lr) for lr in self.rates
+        ]
         best = max(trials)[1]
         return best, self.seeded(lr=best, **changes)

@@ -1,0 +1,271 @@
+"""Four models are four configurations of one layer: each equals a plain implementation of its own equations."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import Tensor
+
+from delaykit.errors import ConfigError, TrainingError
+from delaykit_hetsyn import (
+    MODELS,
+    AdaptationCurrent,
+    Connection,
+    HetSynLIF,
+    HetSynNet,
+    MultiGaussian,
+    Neurons,
+    ResetCurrent,
+    Triangle,
+    ZeroReset,
+    attach,
+    make_layer,
+    param_groups,
+    rate_penalty,
+)
+
+TIME, BATCH, PRE, POST = 60, 3, 7, 5
+NEURONS = Neurons(
+    dt_ms=1.0, tau=("normal", 12.0, 4.0), tau_reset=9.0, tau_adaptation=30.0, adaptation=0.2, gain=2.0,
+    recurrent_gain=1.5, surrogate=Triangle(1.0),
+)  # fmt: skip
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def layer_of(model: str, recurrent: bool, neurons: Neurons = NEURONS) -> HetSynLIF:
+    """Built in double precision, so that no decay was ever rounded to single."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        return make_layer(model, PRE, POST, recurrent, neurons, seeded())
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def input_spikes() -> Tensor:
+    return (torch.rand(TIME, BATCH, PRE, generator=seeded(1)) < 0.15).double().requires_grad_()
+
+
+def leaky(z: Tensor, w: Tensor, u: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
+    """The leaky neuron of a textbook: one membrane, one decay, threshold 1 subtracted after a spike."""
+    membrane = fired = z.new_zeros(BATCH, POST)
+    out = []
+    for t in range(TIME):
+        membrane = rho * membrane + z[t] @ w.T + fired @ u.T - fired
+        fired = Triangle(1.0)(membrane - 1.0)
+        out.append((fired, membrane))
+    return tuple(torch.stack(x) for x in zip(*out, strict=True))  # type: ignore[return-value]
+
+
+def adaptive(z: Tensor, w: Tensor, u: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
+    """The same with a threshold that rises by 0.2 after a spike and falls back within 30 ms."""
+    membrane = fired = raised = z.new_zeros(BATCH, POST)
+    out = []
+    for t in range(TIME):
+        membrane = rho * membrane + z[t] @ w.T + fired @ u.T - fired
+        raised = math.exp(-1.0 / 30.0) * raised + 0.2 * fired
+        fired = Triangle(1.0)(membrane - (1.0 + raised))
+        out.append((fired, membrane - raised))
+    return tuple(torch.stack(x) for x in zip(*out, strict=True))  # type: ignore[return-value]
+
+
+def synaptic(z: Tensor, w: Tensor, u: Tensor, r: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum every spike's current with the power of its synapse's decay; no recurrence in time at all."""
+    kappa = math.exp(-1.0 / 9.0)
+    spikes: list[Tensor] = []
+    membranes = []
+    for t in range(TIME):
+        ages = torch.arange(t, -1, -1, dtype=z.dtype)
+        membrane = torch.einsum("ji,sji,sbi->bj", w, r ** ages[:, None, None], z[: t + 1])
+        if spikes:
+            past = torch.stack(spikes)  # s[0 .. t - 1], the last of which arrives now
+            membrane = membrane + torch.einsum("jk,sjk,sbk->bj", u, q ** ages[1:, None, None], past)
+            membrane = membrane - torch.einsum("s,sbj->bj", kappa ** ages[1:], past)
+        membranes.append(membrane)
+        spikes.append(Triangle(1.0)(membrane - 1.0))
+    return torch.stack(spikes), torch.stack(membranes)
+
+
+@pytest.mark.parametrize("recurrent", [False, True], ids=["F", "R"])
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_is_its_plain_implementation(model: str, recurrent: bool) -> None:
+    layer, z = layer_of(model, recurrent), input_spikes()
+    w, decay = layer.input.weight, layer.input.decay
+    u = layer.recurrent.weight if layer.recurrent is not None else torch.zeros(POST, POST, dtype=torch.float64)
+    q = layer.recurrent.decay if layer.recurrent is not None else torch.zeros_like(u)
+    if model == "HetSynLIF":
+        wanted = synaptic(z, w, u, decay, q)
+    else:
+        wanted = (adaptive if model == "HomNeuALIF" else leaky)(z, w, u, decay.flatten())
+    found = layer(z)
+    assert 0.02 < float(wanted[0].detach().mean()) < 0.4
+    assert torch.equal(found[0], wanted[0])
+    assert float((found[1] - wanted[1]).detach().abs().max()) < 1e-10
+    given = [t for t in dict.fromkeys((z, w, decay, u, q)) if t.requires_grad]
+    assert len(given) == {"HomNeuLIF": 2, "HomNeuALIF": 2, "HetNeuLIF": 3, "HetSynLIF": 3}[model] + (
+        {"HetSynLIF": 2}.get(model, 1) if recurrent else 0
+    )
+    cotangents = [torch.randn(TIME, BATCH, POST, generator=seeded(2), dtype=torch.float64) for _ in range(2)]
+    for a, b in zip(*(torch.autograd.grad(x, given, cotangents) for x in (found, wanted)), strict=True):
+        assert float((a - b).abs().max()) <= 1e-12 * max(1.0, float(b.abs().max()))
+
+
+@pytest.mark.parametrize("reset", ["currents", "zero", "none"])
+@pytest.mark.parametrize("granularity", ["synaptic", "post", "pre", "layer"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_steps_equal_the_sequence_with_all_gradients(recurrent: bool, granularity: str, reset: str) -> None:
+    currents = {
+        "currents": [ResetCurrent(0.8, 1.0, learn=True), AdaptationCurrent(0.95, 0.1)],
+        "zero": [ZeroReset(0.7, learn=True)],
+        "none": [],
+    }[reset]
+    layer = HetSynLIF(
+        PRE, POST, granularity=granularity, recurrent=recurrent, reset=currents, surrogate=MultiGaussian(), gain=2.0,
+        tau=("uniform", 2.0, 20.0), detach_reset=reset == "currents", generator=seeded(),
+    ).double()  # fmt: skip
+    z = input_spikes()
+    state, out = layer.start(BATCH), []
+    for t in range(TIME):
+        fired, state = layer.step(z[t], state)
+        out.append((fired, state.membrane))
+    wanted = tuple(torch.stack(x) for x in zip(*out, strict=True))
+    found = layer(z)
+    assert torch.equal(found[0], wanted[0]) and float(wanted[0].detach().mean()) > 0.02
+    torch.testing.assert_close(found[1], wanted[1], rtol=0, atol=1e-10)
+    given = [z, *layer.parameters()]
+    sums = [x[0].sum() + x[1].pow(2).sum() for x in (found, wanted)]
+    for a, b in zip(*(torch.autograd.grad(x, given) for x in sums), strict=True):
+        assert float((a - b).abs().max()) <= 1e-12 * max(1.0, float(b.abs().max()))
+
+
+def test_a_graded_input_is_a_current() -> None:
+    layer = HetSynLIF(1, 1, tau=10.0, reset=[], gain=1.0, generator=seeded()).double()
+    z = torch.zeros(4, 1, 1, dtype=torch.float64)
+    z[1] = 0.5
+    wanted = [0.0, *(0.5 * float(layer.input.weight.detach()) * math.exp(-k / 10.0) for k in range(3))]
+    torch.testing.assert_close(layer(z)[1].flatten().tolist(), wanted, rtol=1e-6, atol=0)
+
+
+def test_homogeneous_models_have_the_mean_time_constant_and_learn_none() -> None:
+    neurons = Neurons(dt_ms=5.0, tau=("uniform", 5.0, 20.0))
+    for model in ("HomNeuLIF", "HomNeuALIF"):
+        net = HetSynNet(model, (PRE, POST, 2), True, neurons, generator=seeded())
+        assert sorted(name for name, _ in net.named_parameters()) == [
+            "layers.0.input.weight", "layers.0.recurrent.weight", "readout.weight",
+        ]  # fmt: skip
+        for connection in (net.layers[0].input, net.layers[0].recurrent, net.readout):
+            torch.testing.assert_close(connection.tau_ms(), torch.full((1, 1), 12.5))
+
+
+def test_a_heterogeneous_neuron_has_one_decay_for_its_synapses_and_its_reset() -> None:
+    layer = make_layer("HetNeuLIF", PRE, POST, True, NEURONS, seeded())
+    assert layer.recurrent is not None and layer.recurrent.decay is layer.input.decay
+    assert torch.equal(layer.jumps(layer.input.weight).decay, layer.input.decay.T)
+    assert copy.deepcopy(layer).recurrent.decay.shape == (POST, 1)
+    clone = copy.deepcopy(layer)
+    assert clone.recurrent.decay is clone.input.decay
+
+
+def test_a_reset_that_follows_the_synapses_needs_one_decay_a_neuron() -> None:
+    with pytest.raises(ConfigError, match="one decay a layer or a postsynaptic neuron"):
+        HetSynLIF(3, 2, granularity="synaptic", reset=[ResetCurrent()])
+    with pytest.raises(ConfigError, match="share"):
+        HetSynLIF(3, 2, granularity="synaptic", recurrent=True, share_decay=True)
+
+
+def test_frozen_decays_stay_through_weight_decay_and_get_no_gradient() -> None:
+    neurons = Neurons(tau=("normal", 20.0, 5.0), frozen=0.8, gain=3.0)
+    net = HetSynNet("HetSynLIF", (PRE, 10, 2), True, neurons, generator=seeded())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+    attach(optimizer, net)
+    connections = [net.layers[0].input, net.layers[0].recurrent, net.readout]
+    before = [c.decay.detach().clone() for c in connections]
+    net(input_spikes().detach().float()).readout.sum().backward()
+    for c in connections:
+        assert float(c.frozen.double().mean()) == pytest.approx(0.8, abs=0.02)
+        assert float(c.decay.grad[c.frozen].abs().max()) == 0.0
+        assert bool((c.decay.grad[~c.frozen] != 0).any())
+    optimizer.step()
+    for c, was in zip(connections, before, strict=True):
+        assert torch.equal(c.decay[c.frozen], was[c.frozen])
+        assert not torch.equal(c.decay[~c.frozen], was[~c.frozen])
+    copied = HetSynNet("HetSynLIF", (PRE, 10, 2), True, neurons, generator=seeded(9))
+    copied.load_state_dict(net.state_dict())
+    assert torch.equal(copied.layers[0].input.frozen, net.layers[0].input.frozen)
+
+
+def test_decays_are_projected_after_the_step_and_a_forgotten_one_is_an_error() -> None:
+    net = HetSynNet("HetSynLIF", (PRE, POST, 2), generator=seeded())
+    with pytest.raises(TrainingError, match=r"layers\.0\.input\.decay"):
+        attach(torch.optim.SGD([p for n, p in net.named_parameters() if "decay" not in n], lr=0.1), net)
+    weights, decays = param_groups(net, 1e-3, 2e-3)
+    assert len(weights["params"]) == 2 and len(decays["params"]) == 2 and decays["lr"] == 2e-3
+    optimizer = torch.optim.SGD([weights, decays])
+    handle = attach(optimizer, net)
+    net.layers[0].input.decay.grad = torch.full((POST, PRE), 1e6)
+    net.readout.decay.grad = torch.full((2, POST), -1e6)
+    optimizer.step()
+    assert float(net.layers[0].input.decay.max()) == 0.0 and float(net.readout.decay.min()) == 1.0
+    handle.remove()
+    optimizer.step()
+    assert float(net.layers[0].input.decay.max()) < 0.0
+
+
+def test_state_is_saved_loaded_copied_and_pickled() -> None:
+    for model in MODELS:
+        net = HetSynNet(model, (PRE, POST, 4, 2), True, NEURONS, dropout=0.2, generator=seeded()).eval()
+        z = input_spikes().detach().float()
+        other = HetSynNet(model, (PRE, POST, 4, 2), True, NEURONS, generator=seeded(5)).eval()
+        assert not torch.equal(other(z).readout, net(z).readout)
+        other.load_state_dict(net.state_dict())
+        for same in (other, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+            assert torch.equal(same(z).readout, net(z).readout)
+
+
+def test_dropout_drops_on_the_way_to_the_next_layer_only_in_training() -> None:
+    net = HetSynNet("HetSynLIF", (PRE, 20, 2), True, NEURONS, dropout=0.5, generator=seeded())
+    z = input_spikes().detach().float()
+    torch.manual_seed(0)
+    one, two = net(z), net(z)
+    assert torch.equal(one.spikes[0], two.spikes[0]) and not torch.equal(one.readout, two.readout)
+    assert torch.equal(net.eval()(z).readout, net(z).readout)
+
+
+def test_the_rate_penalty_is_zero_at_the_target_and_counts_silence_as_one() -> None:
+    spikes = torch.zeros(200, 2, 2)
+    spikes[::100, :, 0] = 1.0  # 10 Hz at 1 ms
+    assert float(rate_penalty(spikes[..., :1], 1.0)) == pytest.approx(0.0, abs=1e-6)
+    assert float(rate_penalty(spikes, 1.0)) == pytest.approx(0.5)
+    assert float(rate_penalty(spikes[..., :1], 0.5)) == pytest.approx(1.0)
+
+
+def test_a_layer_says_what_it_is() -> None:
+    text = str(HetSynNet("HetSynLIF", (PRE, POST, 2), True, Neurons(frozen=0.5), generator=seeded()))
+    assert "7 -> 5, synaptic tau" in text and "learned, 51% frozen" in text and "threshold=1" in text
+    assert "layer tau 20.0..20.0 ms, fixed" in str(HetSynNet("HomNeuLIF", (PRE, POST, 2), generator=seeded()))
+
+
+def test_unknown_models_granularities_and_shares_are_errors() -> None:
+    for wrong in (
+        lambda: HetSynNet("LIF", (2, 2, 2)),
+        lambda: HetSynNet("HetSynLIF", (2, 2)),
+        lambda: Connection(2, 2, "axonal"),
+        lambda: Connection(2, 2, frozen=1.5),
+        lambda: Connection(2, 2, dt_ms=0.0),
+        lambda: HetSynLIF(2, 2, threshold=0.0),
+    ):
+        with pytest.raises(ConfigError):
+            wrong()
+
+
+def test_a_compiled_network_runs_as_the_eager_one() -> None:
+    net = HetSynNet("HetSynLIF", (PRE, POST, 2), True, NEURONS, generator=seeded()).eval()
+    z = input_spikes().detach().float()
+    compiled = torch.compile(net, backend="eager")
+    torch.testing.assert_close(compiled(z).readout, net(z).readout)
