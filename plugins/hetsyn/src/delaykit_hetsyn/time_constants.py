@@ -85,4 +85,4 @@ def decay_of(tau_ms: Tensor, dt_ms: float) -> Tensor:
 
 def tau_of(decay: Tensor, dt_ms: float) -> Tensor:
     """Return time constants in ms; 0 for a decay of 0, infinite for a decay of 1."""
-    return -dt_ms / torch.log(decay)
+    return dt_ms / torch.log(decay).abs()  # abs: the logarithm of 1 is a zero without a sign to divide by
