@@ -19,6 +19,7 @@ SUMS = ("contract", "reassoc", "nsz")
 KEEP_V, KEEP_I, GAIN, THRESHOLD, DT, TAU_SYN, CHANGE, KEEP_A, COUPLE, PULL, HOP, CLING, REST, START, SHARP, MIDDLE = (
     range(16)
 )
+CHUNK = 256  # numbers that are looked through for spikes together
 ZERO, ONE, ONCE, TIMED, MIN_SLOPE = range(16, 21)
 
 
@@ -53,6 +54,8 @@ def gather(spikes, weight, at, late, into_i, into_v, numbers, by_weight, by_time
     pairs = np.zeros(((steps + late) * post, 2), into_i.dtype)
     for b in range(first, last):
         for t in range(steps):
+            if into_clock.size > 0:
+                into_clock[t, b] = zero
             gi, gv, start = into_i[t, b], into_v[t, b], t * post
             for j in range(post):
                 pairs[start + j, 0] = gi[j]
@@ -69,6 +72,73 @@ def gather(spikes, weight, at, late, into_i, into_v, numbers, by_weight, by_time
                         dw[j] += size * g
                         dh[j] += h
                         total += w[j] * h
+                    if into_clock.size > 0:
+                        into_clock[t, b, i] = total
+
+
+@compiled()
+def is_sparse(spikes, most):
+    """Tell whether at most so many numbers are not zero; a block of them at a time, and no further than needed."""
+    flat, found = spikes.reshape(-1), 0
+    for start in range(0, flat.size, CHUNK):
+        for k in range(start, min(start + CHUNK, flat.size)):
+            found += flat[k] != 0
+        if found > most:
+            return False
+    return True
+
+
+@compiled()
+def scatter_sparse(spikes, weight, slots, out, first, last):
+    """Do what ``scatter`` does, without a buffer: for sequences in which most steps of a row have no spike."""
+    steps, batch, pre = spikes.shape
+    post, wide = weight.shape[1], (last - first) * pre
+    for t in range(steps):
+        out[t, first:last] = 0
+    for t in range(steps):
+        row = spikes[t].reshape(batch * pre)[first * pre : last * pre]
+        for start in range(0, wide, CHUNK):
+            stop, found = min(start + CHUNK, wide), 0
+            for k in range(start, stop):
+                found += row[k] != 0
+            if found == 0:
+                continue
+            for k in range(start, stop):
+                if row[k] != 0:
+                    b, i, size = first + k // pre, k % pre, row[k]
+                    for j in range(post):
+                        to = t + slots[i, j]
+                        if to < steps:
+                            out[to, b, j] += size * weight[i, j]
+
+
+@compiled(fastmath=SUMS)
+def gather_sparse(spikes, weight, slots, into_i, into_v, numbers, by_weight, by_time, into_clock, first, last):
+    """Do what ``gather`` does, without a buffer, as ``scatter_sparse``."""
+    steps, batch, pre = spikes.shape
+    rate, dt, zero = numbers[ONE] / numbers[TAU_SYN], numbers[DT], numbers[ZERO]
+    post, wide = weight.shape[1], (last - first) * pre
+    for t in range(steps):
+        row = spikes[t].reshape(batch * pre)[first * pre : last * pre]
+        if into_clock.size > 0:
+            into_clock[t, first:last] = zero
+        for start in range(0, wide, CHUNK):
+            stop, found = min(start + CHUNK, wide), 0
+            for k in range(start, stop):
+                found += row[k] != 0
+            if found == 0:
+                continue
+            for k in range(start, stop):
+                if row[k] != 0:
+                    b, i, size, total = first + k // pre, k % pre, row[k], zero
+                    for j in range(post):
+                        to = t + slots[i, j]
+                        if to < steps:
+                            g = into_i[to, b, j]
+                            h = size * dt * (rate * g - into_v[to, b, j])
+                            by_weight[i, j] += size * g
+                            by_time[i, j] += h
+                            total += weight[i, j] * h
                     if into_clock.size > 0:
                         into_clock[t, b, i] = total
 
@@ -138,11 +208,11 @@ def adex_forward(jumps, weight, at, late, numbers, spikes, membrane, before, slo
                 u, c = keep_v * v[b, k] + gain * i[b, k] - pull * a[b, k], keep_i * i[b, k]
                 slow, f = keep_a * a[b, k] + couple * v[b, k], one
                 if u < threshold:
-                    e = np.exp(-(u - middle) / sharp)
-                    reached = max(e - dt, least)
-                    u, f = middle - sharp * np.log(reached), e / reached
-                    if e - dt <= least:
-                        u = threshold
+                    x = np.exp((u - middle) / sharp)
+                    if x * (least + dt) >= one:
+                        u, f = threshold, one / (x * least)
+                    else:
+                        u, f = u - sharp * np.log1p(-dt * x), one / (one - dt * x)
                 due = alive[row, k] if u >= threshold else zero
                 spikes[t, row, k], slope[t, row, k] = due, due * (c - slow - rest)
                 factor[t, row, k] = f

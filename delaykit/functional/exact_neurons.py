@@ -8,8 +8,8 @@ M = tau_mem (1 - e^{-h/tau_mem}), a step without spikes is
     AdEx   u <- e^{-h/tau_mem} v + K i - M a,  v <- min(threshold, E(u)),  i as above,
            a <- e^{-h/tau_a} a + alpha (1 - e^{-h/tau_a}) v,
 
-where E solves v' = Delta e^{(v - middle)/Delta} over the step in closed form, e^{-(E(u) - middle)/Delta} =
-e^{-(u - middle)/Delta} - h: the upstroke, which no explicit step of this length could follow, has no error of its own.
+where E solves v' = Delta e^{(v - middle)/Delta} over the step in closed form, with x = e^{(u - middle)/Delta}:
+E(u) = u - Delta ln(1 - h x). The upstroke, which no explicit step of this length could follow, has no error of its own.
 """
 
 from __future__ import annotations
@@ -161,12 +161,12 @@ class ExactAdEx:
         keep_a = math.exp(-self.dt / self.tau_adapt)
         linear = keep_v * v + gain * i - self.tau_mem * (1 - keep_v) * a
         below = linear < self.threshold
-        u = torch.exp(-(torch.where(below, linear, 0.0) - self.middle) / self.sharpness)
+        x = torch.exp((torch.where(below, linear, 0.0) - self.middle) / self.sharpness)
         least = math.exp(-(self.threshold - self.middle) / self.sharpness)
-        crossing = u - self.dt <= least
-        reached = torch.where(crossing, least + (u - u.detach()), u - self.dt)  # no further than the threshold
-        risen = self.middle - self.sharpness * torch.log(reached)
-        risen = torch.where(crossing, self.threshold + (risen - risen.detach()), risen)  # not by a rounding less
+        crossing = x * (least + self.dt) >= 1
+        risen = linear - self.sharpness * torch.log1p(-self.dt * torch.where(crossing, 0.0, x))
+        at_threshold = self.threshold - self.sharpness / least * (1 / x - 1 / x.detach())
+        risen = torch.where(crossing, at_threshold, risen)
         return ExactState(torch.where(below, risen, linear), keep_i * i, keep_a * a + self.coupling * (1 - keep_a) * v)
 
     def slope(self, state: ExactState) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from delaykit.functional.compiled import in_threads
 from delaykit.functional.exact_neurons import ExactAdEx, Neuron
 
 BLOCK = 2048  # neurons, over the batch, that go through the steps together: their states stay in the nearest cache
+SPARSE = 0.25  # spikes a step and row of the batch, below which arrivals are written to their places one by one
 
 register("exact_arrivals", "torch")(exact_reference.arrivals)
 register("exact_rollout", "torch")(exact_reference.rollout)
@@ -52,11 +54,16 @@ def _arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor]:
     steps, batch, _ = spikes.shape
-    out = spikes.new_empty(steps, batch, len(weight))
-    turned, at, late = _turned(weight, slots, steps)
-    arrays = [x.detach().contiguous().numpy() for x in (spikes, turned, at)]
-    work = lambda first, last: kernels.scatter(*arrays, late, out.numpy(), first, last)  # noqa: E731
-    in_threads(work, batch, out.numel() + int(0.1 * spikes.numel() * len(weight)))
+    out = _empty(spikes, steps, batch, len(weight))
+    (events,) = _arrays(spikes)
+    if kernels.is_sparse(events, SPARSE * steps * batch):
+        given = [events, *_arrays(weight.t(), slots.t())]
+        work = lambda first, last: kernels.scatter_sparse(*given, out.numpy(), first, last)  # noqa: E731
+    else:
+        turned, at, late = _turned(weight, slots, steps)
+        given = [events, *_arrays(turned, at)]
+        work = lambda first, last: kernels.scatter(*given, late, out.numpy(), first, last)  # noqa: E731
+    in_threads(work, batch, out.numel() + spikes.numel())
     return out, _zeros(out)
 
 
@@ -77,18 +84,23 @@ def _arrivals_backward(
     timed: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     steps, batch, _ = spikes.shape
-    turned, at, late = _turned(weight, slots, steps)
-    clock = torch.zeros_like(spikes) if timed else spikes.new_empty(0, 0, 0)
+    clock = _empty(spikes, *(spikes.shape if timed else (0, 0, 0)))
     numbers = spikes.new_zeros(21)
     numbers[kernels.DT], numbers[kernels.TAU_SYN], numbers[kernels.ONE] = dt, tau_syn, 1.0
-    arrays = [x.detach().contiguous().numpy() for x in (spikes, turned, at)]
-    given = [x.contiguous().numpy() for x in (into_i, into_v, numbers)]
-    sums = _Sums(turned)
+    (events,), into = _arrays(spikes), _arrays(into_i, into_v, numbers)
+    sums = _Sums(weight.t())
+    if kernels.is_sparse(events, SPARSE * steps * batch):
+        given = [events, *_arrays(weight.t(), slots.t()), *into]
+        kernel = kernels.gather_sparse
+    else:
+        turned, at, late = _turned(weight, slots, steps)
+        given = [events, *_arrays(turned, at), late, *into]  # type: ignore[list-item]
+        kernel = kernels.gather
 
     def work(first: int, last: int) -> None:
-        kernels.gather(*arrays, late, *given, *sums.share(), clock.numpy(), first, last)
+        kernel(*given, *sums.share(), clock.numpy(), first, last)
 
-    in_threads(work, batch, into_i.numel() + int(0.1 * spikes.numel() * len(weight)))
+    in_threads(work, batch, into_i.numel() + spikes.numel())
     by_weight, by_time = sums.total()
     return by_weight, weight * by_time, clock
 
@@ -104,14 +116,13 @@ def _rollout(
     numbers: list[float], adex: bool, rescale_every: int, surrogate: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     steps, batch, post = i_jump.shape
-    spikes, membrane, slope = (i_jump.new_empty(i_jump.shape) for _ in range(3))
-    before = i_jump.new_empty(i_jump.shape if surrogate else (0, 0, 0))
-    factor = i_jump.new_empty(i_jump.shape if adex else (0, 0, 0))
+    spikes, membrane, slope = (_empty(i_jump, *i_jump.shape) for _ in range(3))
+    before, factor = (_empty(i_jump, *(i_jump.shape if used else (0, 0, 0))) for used in (surrogate, adex))
     alive = i_jump.new_empty(batch, post)
     turned, at, late = _recurrent(i_jump, weight, slots)
-    given = [x.detach().contiguous().numpy() for x in (i_jump, turned, at)]
-    arrays = [x.numpy() for x in (i_jump.new_tensor(numbers), spikes, membrane, before, slope)]
-    tail = [x.numpy() for x in ((factor, alive) if adex else (alive,))]
+    given = _arrays(i_jump, turned, at)
+    arrays = _arrays(i_jump.new_tensor(numbers), spikes, membrane, before, slope)
+    tail = _arrays(*((factor, alive) if adex else (alive,)))
     kernel = kernels.adex_forward if adex else kernels.lif_forward
 
     def work(first: int, last: int) -> None:
@@ -139,9 +150,9 @@ def _rollout_backward(
     turned, at, late = _recurrent(spikes, weight, slots)
     given = [none if x is None else x for x in (into_clock, into_membrane, into_before)]
     given += [spikes, slope, factor, alive, turned, at]
-    arrays = [x.detach().contiguous().numpy() for x in given]
+    arrays = _arrays(*given)
     values = spikes.new_tensor(numbers).numpy()
-    into_i, into_v = torch.empty_like(spikes), torch.empty_like(spikes)
+    into_i, into_v = _empty(spikes, *spikes.shape), _empty(spikes, *spikes.shape)
     sums = _Sums(turned)
 
     def work(first: int, last: int) -> None:
@@ -156,11 +167,20 @@ def _rollout_backward(
     return into_i, into_v, by_weight, by_time if weight is None else weight * by_time
 
 
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """Make a tensor in NumPy's memory: it comes in huge pages, which cost a tenth of torch's to touch first."""
+    return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [x.detach().contiguous().numpy() for x in tensors]
+
+
 class _Sums:
     """Sums over synapses ``(pre, post)``, one pair for every share of the batch."""
 
     def __init__(self, like: Tensor) -> None:
-        self.like, self.shares = like, list[tuple[Tensor, Tensor]]()
+        self.like, self.shares = like.contiguous(), list[tuple[Tensor, Tensor]]()
 
     def share(self) -> tuple[Any, Any]:
         """Make a pair of arrays to add to."""

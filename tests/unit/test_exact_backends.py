@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from delaykit.functional import exact_operators
 from delaykit.functional.backend import backend
 from delaykit.functional.exact import (
     ExactAdEx,
@@ -87,6 +88,17 @@ def test_compiled_equals_reference(name: str, recurrent: bool, options: dict) ->
             continue
         torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-12 * (1 + judge.abs().max().item()))
         assert judge.abs().max() > 0
+
+
+@pytest.mark.parametrize("most", [0.0, 1e9], ids=["by a buffer", "one by one"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_both_ways_to_deliver(most: float, recurrent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact_operators, "SPARSE", most)
+    fast = network(NEURONS["lif"], (POST, PRE), recurrent, {})
+    with backend("reference"):
+        slow = network(NEURONS["lif"], (POST, PRE), recurrent, {})
+    for mine, judge in zip((*fast[0], *fast[1]), (*slow[0], *slow[1]), strict=True):
+        torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-10)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
