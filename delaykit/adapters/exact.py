@@ -8,12 +8,16 @@ into them or out of them get one; with all of these switched off (``dk.disabled`
 
 from __future__ import annotations
 
+import contextvars
+import copy
 import operator
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from delaykit.errors import ConfigError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.events import Timing
 from delaykit.wrapping.retype import retype_
@@ -60,16 +64,48 @@ def timing_of(dynamics: LIFDynamics) -> Timing:
 
 
 class Hearing:
-    """The neuron that listens to one exact connection; see :class:`delaykit.estimators.Listener`."""
+    """The neuron that listens to one exact connection; see :class:`delaykit.estimators.Listener`.
 
-    def __init__(self, module: nn.Module, adapter: type[NeuronAdapter], hears_spikes: bool) -> None:
+    A connection that is pickled alone leaves a neuron behind that cannot be pickled; a net pickles as it did before.
+    """
+
+    def __init__(self, module: nn.Module | None, adapter: type[NeuronAdapter], hears_spikes: bool) -> None:
         self.module, self.adapter, self.hears_spikes = module, adapter, hears_spikes
 
     def timing(self) -> Timing:
-        """Return the neuron's time constants as they are now."""
+        """Return the neuron's time constants as they are now.
+
+        Raises:
+            ConfigError: the connection came alone out of a pickle.
+        """
+        if self.module is None:
+            found = "an exact connection that was pickled without its neuron"
+            raise ConfigError("estimator='exact'", found, "the net it belongs to", "pickle the net, or use dk.save")
         dynamics = self.adapter().dynamics(self.module)
         assert dynamics is not None  # the plan saw one
         return timing_of(dynamics)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hearing:
+        return Hearing(copy.deepcopy(self.module, memo), self.adapter, self.hears_spikes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hearing, (self.module if _pickles(self.module) else None, self.adapter, self.hears_spikes)
+
+
+_probing: contextvars.ContextVar[bool] = contextvars.ContextVar("delaykit_probing", default=False)
+
+
+def _pickles(module: nn.Module | None) -> bool:
+    if _probing.get():  # the neuron under trial has exact connections of its own, which lead back to it
+        return False
+    token = _probing.set(True)
+    try:
+        pickle.dumps(module)
+    except Exception:  # a surrogate that is a closure, a class made at run time: anything may be in there
+        return False
+    finally:
+        _probing.reset(token)
+    return True
 
 
 class Slopes:

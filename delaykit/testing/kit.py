@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
+from delaykit.functional.events import Timing
 from delaykit.functional.reference import causal_convolution
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.synapse import Product, Synapse
@@ -87,6 +88,16 @@ def new_parameters(net: nn.Module) -> list[Tensor]:
     return list(unique.values())
 
 
+class _Listener:
+    """The neuron behind a lone operator with exact gradients; its input is data."""
+
+    hears_spikes = False
+
+    def timing(self) -> Timing:
+        """Return two time constants."""
+        return Timing(torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.75, dtype=torch.float64))
+
+
 class Operator:
     """The component alone on one ``(4, 5)`` matrix, and the dense convolution that judges it.
 
@@ -98,6 +109,8 @@ class Operator:
     def __init__(self, config: ComponentConfig, stir: bool = True) -> None:
         generator = torch.Generator().manual_seed(11)
         self.synapse = Synapse(OPERATOR_SITE, (config,), generator).double()
+        if self.synapse.delay is not None and self.synapse.delay.estimator == "exact":
+            self.synapse.listener = _Listener()
         self.parts = [p for p in (self.synapse.delay, self.synapse.heterogeneity) if p is not None]
         if stir:
             stir_(self.parts)

@@ -14,6 +14,9 @@ from delaykit.errors import ConfigError
 from delaykit.testing.reference_net import Layer, ReferenceRun
 
 LIBRARIES = ("snntorch", "norse")
+MORE_NETS = ("snntorch-synaptic",)
+"""Nets of a library that are only used when asked for: neurons with a synaptic current."""
+
 PRE, HIDDEN, OUT = 6, 8, 4
 INPUT_RATE = 0.35
 
@@ -136,7 +139,8 @@ def input_spikes(time: int = 24, batch: int = 3, seed: int = 0, dtype: torch.dty
 
 def missing(library: str) -> str:
     """Return why the nets of a library cannot be built, or ``""``."""
-    return "" if importlib.util.find_spec(library) else f"{library} is not installed"
+    package = library.partition("-")[0]
+    return "" if importlib.util.find_spec(package) else f"{package} is not installed"
 
 
 def tiny_nets(library: str) -> tuple[TinyNet, ...]:
@@ -149,11 +153,15 @@ def tiny_nets(library: str) -> tuple[TinyNet, ...]:
         >>> [net.name for net in tiny_nets("norse")]
         ['norse-cell-loop', 'norse-sequential-state']
     """
-    if library not in LIBRARIES:
-        raise ConfigError("tiny_nets", repr(library), f"one of {', '.join(LIBRARIES)}")
-    return importlib.import_module(f"delaykit.testing.nets_{library}").NETS
+    if library not in LIBRARIES + MORE_NETS:
+        raise ConfigError("tiny_nets", repr(library), f"one of {', '.join(LIBRARIES + MORE_NETS)}")
+    return _nets_of(library).NETS
 
 
 def shared_net(library: str) -> SharedNet:
     """Return the net of one library in which one connection has two names."""
-    return importlib.import_module(f"delaykit.testing.nets_{library}").SHARED
+    return _nets_of(library).SHARED
+
+
+def _nets_of(library: str) -> Any:
+    return importlib.import_module(f"delaykit.testing.nets_{library.replace('-', '_')}")
