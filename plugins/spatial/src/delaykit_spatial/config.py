@@ -47,7 +47,8 @@ class Spatial(ComponentConfig):
             function without a registered name cannot be saved.
         init: first positions of ``post``: ``normal``, ``line``, ``circle``, ``two_circles``, ``grid`` or a nested list
             (neurons, dims); default: those of the population, if an earlier connection has it, else ``normal``. With
-            dims = inf: ``normal`` or a nested list (post, pre) of lengths.
+            dims = inf: ``normal`` or a nested list (post, pre) of lengths. Where all neurons that are connected start
+            on one line or plane they stay on it, for by symmetry no slope leads out.
         pre_init: the same for ``pre``.
         scale: size of the start in length units, >= 0; default 20 (1 with dims = inf).
         mean: mean of the normal start with dims = inf.
