@@ -282,3 +282,14 @@ class Pruning(ABC):
 
     def project_(self, weight: Tensor) -> None:  # noqa: B027 - optional hook
         """Keep pruned synapses at zero, if that is what the method wants; called after each optimizer step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what an interrupted training needs to go on, e.g. which synapses there are; part of checkpoints."""
+        return {}
+
+    def load_state_(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - optional hook
+        """Take back what :meth:`state` returned, or start anew from an empty one.
+
+        Raises:
+            CheckpointError: it does not fit; then nothing is changed.
+        """

@@ -18,6 +18,7 @@ from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import Delay
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.controls import wrapped_sites
+from delaykit.wrapping.prunings import remembered, remind_, split
 from delaykit.wrapping.record import WRITTEN, is_record, plan_from, to_json
 from delaykit.wrapping.root import is_extra, wrapping_of
 
@@ -44,7 +45,7 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
         fix = "save before making it compact, load, and make it compact again"
         raise CheckpointError("dk.save", "compact connections", "the components that the model was wrapped with", fix)
     aliases, tensors = _without_aliases({k: v for k, v in net.state_dict().items() if is_extra(k)})
-    payload = save_tensors(tensors)
+    payload = save_tensors(tensors | remembered(net))
     entries = [entry for plan in wrapping.plans for entry in plan]
     meta = {
         "format": FORMAT,
@@ -76,7 +77,7 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """
     base = Path(path)
     meta = _read_meta(base.with_name(base.name + ".json"))
-    tensors = _read_tensors(base.with_name(base.name + ".safetensors"), meta["sha256"])
+    prunings, tensors = split(_read_tensors(base.with_name(base.name + ".safetensors"), meta["sha256"]))
     for alias, key in meta["aliases"].items():
         if key not in tensors:
             raise CheckpointError(str(base), f"{alias} as another name of {key}, which is not there", WRITTEN)
@@ -86,7 +87,13 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         if fresh:
             unused = torch.Generator().manual_seed(0)  # initial values are overwritten: leave the global one alone
             wrap_(net, plan_from(net, meta["sites"], tensors, str(base)), generator=unused)
-        _fill(net, tensors, base)
+        before = remembered(net)
+        remind_(net, prunings, str(base))
+        try:
+            _fill(net, tensors, base)
+        except DelaykitError:
+            remind_(net, before, str(base))
+            raise
     except DelaykitError as error:
         if fresh and wrapping_of(net) is not None:
             unwrap_(net)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError, Delay, DelayRangeError, Heterogeneity, Pruning, PruningReport, Site, TrainingError
+from delaykit import (
+    CheckpointError,
+    ConfigError,
+    Delay,
+    DelayRangeError,
+    Heterogeneity,
+    Pruning,
+    PruningReport,
+    Site,
+    TrainingError,
+)
 
 if TYPE_CHECKING:
     from delaykit_sparsify.config import DynamicSparsity
@@ -103,6 +113,37 @@ class DynamicPruning(Pruning):
         """Write the zeros again after an optimizer step, unless they may regrow freely."""
         if self.config.regrow != "free" and self.active is not None:
             weight.masked_fill_(~self.active.to(weight.device), 0.0)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the synapses there are, how far the schedule is and the state of random regrowth."""
+        if self.active is None:
+            return {}
+        numbers = {"progress": torch.tensor(self._progress, dtype=torch.float64)}
+        numbers |= {"draws": torch.tensor(self._draws), "seed": torch.tensor(self._seed)}
+        return {"active": self.active.clone(), **numbers}
+
+    def load_state_(self, state: dict[str, Tensor]) -> None:
+        """Take back what :meth:`state` returned; an empty one means that nothing was pruned yet.
+
+        Raises:
+            CheckpointError: entries are missing, unknown, of another shape or type, or out of range.
+        """
+        if not state:
+            self.active, self._progress, self._draws = None, -1.0, 0
+            return
+        fit = {"active": torch.bool, "progress": torch.float64, "draws": torch.int64, "seed": torch.int64}
+        kinds = {name: value.dtype for name, value in state.items()}
+        numbers = [value for name, value in state.items() if name != "active"]
+        shape = (self.site.post, self.site.pre)
+        if kinds != fit or any(value.ndim for value in numbers) or not 0 <= float(state["progress"]) <= 1:
+            raise CheckpointError(self.site.name, "a damaged memory of pruning", "one written by dk.save")
+        if self.site.has_matrix and tuple(state["active"].shape) != shape:
+            found = f"synapses of shape {tuple(state['active'].shape)}"
+            raise CheckpointError(self.site.name, found, f"shape {shape}", "load into the model it was saved from")
+        self.active = state["active"].clone()
+        self._progress, self._draws, self._seed = (
+            float(state["progress"]), int(state["draws"]), int(state["seed"]),
+        )  # fmt: skip
 
     def _fitting(self, weight: Tensor) -> Tensor:
         """Find the synapses that may exist: no autapses where the library masked them out (an all-zero diagonal)."""

@@ -1,0 +1,95 @@
+"""An interrupted sparse training goes on as if it had not been interrupted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import delaykit as dk
+from delaykit_sparsify import DynamicSparsity
+
+EPOCHS = 6
+
+
+def fresh(regrow):
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3))
+    rule = dk.At(dk.FreeDelay("synaptic", max_delay=3), DynamicSparsity(0.7, regrow=regrow), reset="manual", time_dim=0)
+    return dk.wrap_(net, {"0": rule}, generator=torch.Generator().manual_seed(5))
+
+
+def train(net, first, last):
+    optimizer = torch.optim.SGD(dk.param_groups(net, lr=0.02))
+    dk.attach(optimizer, net)
+    for epoch in range(first, last):
+        for batch in range(2):
+            optimizer.zero_grad()
+            x = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(10 * epoch + batch))
+            net(x).square().mean().backward()
+            optimizer.step()
+        dk.advance_(net, (epoch + 1) / EPOCHS)
+    return net
+
+
+@pytest.mark.parametrize("regrow", ["free", "none", "random", "gradient"])
+def test_resumed_training_equals_an_uninterrupted_one(regrow, tmp_path):
+    whole = train(fresh(regrow), 0, EPOCHS)
+    half = train(fresh(regrow), 0, 3)
+    dk.save(half, tmp_path / "half")
+    rest = fresh(regrow)
+    rest.load_state_dict(half.state_dict())
+    rest = dk.load(rest, tmp_path / "half")
+    train(rest, 3, EPOCHS)
+    assert torch.equal(rest[0].weight, whole[0].weight)
+    assert int(whole[0].dk.prunings[0].active.sum()) == 22  # of 72, 70 % gone
+
+
+def test_a_bare_model_gets_its_mask_with_its_delays(tmp_path):
+    half = train(fresh("none"), 0, 3)
+    dk.save(half, tmp_path / "half")
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3))
+    with torch.no_grad():
+        net[0].weight.copy_(half[0].weight)
+    dk.load(net, tmp_path / "half")
+    zero = net[0].weight == 0
+    train(net, 3, 4)
+    assert bool((net[0].weight[zero] == 0).all()) and bool(zero.any())
+
+
+def changed(path, change):
+    """Rewrite a checkpoint's tensors, digest included."""
+    import hashlib
+
+    tensors = load_file(f"{path}.safetensors")
+    change(tensors)
+    save_file(tensors, f"{path}.safetensors")
+    meta = json.loads((path.parent / f"{path.name}.json").read_text())
+    meta["sha256"] = hashlib.sha256((path.parent / f"{path.name}.safetensors").read_bytes()).hexdigest()
+    (path.parent / f"{path.name}.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda t: t.update({"#pruning/0/active/0": torch.ones(2, 2, dtype=torch.bool)}), r"shape \(2, 2\)"),
+        (lambda t: t.update({"#pruning/0/progress/0": torch.tensor(7.0, dtype=torch.float64)}), "damaged memory"),
+        (lambda t: t.pop("#pruning/0/seed/0"), "damaged memory"),
+        (lambda t: t.update({"#pruning/3/active/0": torch.ones(12, 6, dtype=torch.bool)}), "#pruning/3"),
+        (lambda t: t.update({"#pruning/x": torch.ones(1)}), "#pruning/x"),
+        (lambda t: t.update({"#pruning/0/active/elsewhere": torch.ones(1)}), "elsewhere"),
+    ],
+)
+def test_a_damaged_memory_changes_nothing(change, found, tmp_path):
+    dk.save(train(fresh("random"), 0, 3), tmp_path / "half")
+    changed(tmp_path / "half", change)
+    net = train(fresh("random"), 0, 2)
+    before = [net[0].dk.delay.delays().clone(), *net[0].dk.prunings[0].state().values()]
+    with pytest.raises(dk.CheckpointError, match=found):
+        dk.load(net, tmp_path / "half")
+    after = [net[0].dk.delay.delays(), *net[0].dk.prunings[0].state().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
