@@ -1,4 +1,5 @@
-"""Recurrent delays, side by side in one process: process-CPU time and kept memory of one training step.
+"""Recurrent delays, side by side in one process: process-CPU time and kept memory of one training step, and the time
+of an evaluation at whole delays.
 
     python benchmarks/bench_recurrent.py [--json out.json] [--time 100 --batch 32 --neurons 256]
 
@@ -9,6 +10,7 @@ holds, spikes and membrane included.
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import statistics
@@ -22,6 +24,7 @@ from torch import Tensor
 from delaykit.adapters.dynamics import dynamics_of_snntorch
 from delaykit.functional.rollout import rollout
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 from delaykit.kernels import Triangle
 
 
@@ -51,9 +54,20 @@ def ring_loop(neuron: snn.RLeaky, drive: Tensor, taps: Taps) -> tuple[Tensor, Te
     return torch.stack([s for s, _ in record]), torch.stack([v for _, v in record])
 
 
-def fused(neuron: snn.RLeaky, drive: Tensor, taps: Taps | None) -> tuple[Tensor, Tensor]:
+def sparsest(delays: Tensor, sigma: float) -> Taps | Tents:
+    """Describe the triangle as ``dk.rollout`` does."""
+    return Triangle(sigma).tents(delays) or Triangle(sigma).taps(delays)
+
+
+def fused(neuron: snn.RLeaky, drive: Tensor, taps: Taps | Tents | None) -> tuple[Tensor, Tensor]:
     weight, bias = neuron.recurrent.weight, neuron.recurrent.bias
     return rollout(drive, weight, bias, taps, dynamics_of_snntorch(neuron))[:2]
+
+
+def evaluate(neuron: snn.RLeaky, drive: Tensor, delays: Tensor) -> tuple[Tensor, Tensor]:
+    """Run at whole delays without a spread and without gradients, as inside ``dk.discretized``."""
+    with torch.no_grad():
+        return fused(neuron, drive, sparsest(delays.round(), 0.0))
 
 
 def live_storages() -> dict[int, int]:
@@ -81,7 +95,8 @@ def train(forward: Callable[[], tuple[Tensor, Tensor]], cotangent: Tensor) -> tu
     start = time.process_time()
     spikes, _ = forward()
     middle = time.process_time()
-    (spikes * cotangent).sum().backward()
+    if spikes.requires_grad:
+        (spikes * cotangent).sum().backward()
     return middle - start, time.process_time() - start
 
 
@@ -111,6 +126,7 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=256)
     parser.add_argument("--max-delay", type=float, default=25.0)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--busy", type=float, default=1.33, help="louder drive of the evaluation, for 5 % firing")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -124,12 +140,17 @@ def main() -> None:
     cases: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
         "snnTorch RLeaky loop, no delay": lambda: rleaky_loop(neuron, drive),
         "rollout, no delay": lambda: fused(neuron, drive, None),
-        "rollout axonal, sigma 0": lambda: fused(neuron, drive, Triangle(0.0).taps(axonal)),
-        "rollout axonal, sigma 10": lambda: fused(neuron, drive, Triangle(10.0).taps(axonal)),
         "naive ring axonal, sigma 0": lambda: ring_loop(neuron, drive, Triangle(0.0).taps(axonal)),
         "naive ring axonal, sigma 10": lambda: ring_loop(neuron, drive, Triangle(10.0).taps(axonal)),
-        "rollout synaptic, sigma 0": lambda: fused(neuron, drive, Triangle(0.0).taps(synaptic)),
-        "rollout synaptic, sigma 10": lambda: fused(neuron, drive, Triangle(10.0).taps(synaptic)),
+    }
+    for sigma in (0.0, 10.0, 9.3):  # 10 is where annealing starts; all that follows is no whole number
+        for kind, delays in (("axonal", axonal), ("synaptic", synaptic)):
+            case = functools.partial(lambda d, s: fused(neuron, drive, sparsest(d, s)), delays, sigma)
+            cases[f"rollout {kind}, sigma {sigma:g}"] = case
+    busy = drive.detach() * args.busy
+    cases |= {
+        "evaluation axonal, whole delays": lambda: evaluate(neuron, busy, axonal),
+        "evaluation synaptic, whole delays": lambda: evaluate(neuron, busy, synaptic),
     }
     results = measure({k: v for k, v in cases.items() if args.only in k}, cotangent, args.repeats)
     base = next(iter(results.values()))["cpu_ms"]

@@ -15,10 +15,12 @@ from torch import Tensor
 from delaykit.functional.rollout_connection import Connection
 from delaykit.functional.rollout_correlation import Inputs, recurrent_correlation
 from delaykit.functional.rollout_delay import Sparse
-from delaykit.functional.rollout_windows import padded, window_kernels
+from delaykit.functional.rollout_vector import LANES
+from delaykit.functional.rollout_windows import deliver, padded, ring_kernels
 from delaykit.functional.tents import Grid, Tents
 
 LARGEST = 1 << 26  # numbers in all windows
+SLACK = 32  # steps for which the windows of a forward pass need not be moved
 NARROW_LINE = 64  # cells that a line may have however few the neurons
 
 
@@ -54,41 +56,24 @@ class GridSynaptic(Connection):
         high = self.part.to(weight.dtype) * weight
         places, heights = grid.line()
         self.line = torch.tensor(places).numpy(), torch.tensor(heights, dtype=weight.dtype).numpy()
-        self.synapses = self.cell.numpy(), (weight - high).numpy(), high.numpy(), self.whole
-
-    def _open(self, batch: int) -> None:
-        post, pre = self.weight.shape
-        self.width = padded(batch)
-        self.out = self.weight.new_empty(batch, pre)
-        # tensors, not arrays, because they are aligned
-        self.window = self.weight.new_zeros(post * (self.mask + 1) * self.width).numpy()
-        self.scratch = tuple(self.weight.new_zeros(pre * self.width).numpy() for _ in range(2))
-        self.kernels = window_kernels(self.width)
-
-    def _ring(self, t: int, opening: int) -> tuple[int, ...]:
-        """Give the numbers that ``deliver`` asks for; cells ``opening`` steps from now begin anew."""
-        return t * self.grid.phases, self.mask, (t + opening) * self.grid.phases, self.grid.phases, self.width
+        self.weights = weight - high, high
 
     def begin(self, steps: int, batch: int) -> None:
-        self._open(batch)
-        self.ahead = (self.mask + 1) // self.grid.phases - self.grid.reach - 2
+        kind = _Rows if self.grid.phases == 1 else _Ring
+        self.forward = kind(self, batch)
 
     def current(self, t: int, x: Tensor) -> Tensor:
-        ring, out = self._ring(t, self.ahead), self.out.numpy()
-        self.kernels[0](ring, self.window, *self.synapses, x.numpy(), *self.line, *self.scratch, out)
-        return self.out
+        return self.forward.deliver(t, x)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self._open(batch)
+        self.ring = _Ring(self, batch)
         self.on_node = self.part == 0
         kinds = 0 if self.inputs is None else 3 if self.on_node.any() else 2
         self.grads = self.weight.new_zeros(kinds, *self.weight.shape)
 
     def pull(self, t: int, g: Tensor) -> Tensor:
-        ring, out, grads = self._ring(t, -self.grid.reach - 1), self.out.numpy(), self.grads.numpy()
         x = g if self.inputs is None else self.inputs.spikes[t - 1] if t else self.inputs.start
-        self.kernels[1](ring, self.window, *self.synapses, g.numpy(), *self.line, *self.scratch, x.numpy(), grads, out)
-        return self.out
+        return self.ring.pull(t, g, x, self.grads)
 
     def gradients(
         self, x: Inputs, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
@@ -116,3 +101,64 @@ class GridSynaptic(Connection):
         rows = g.transpose(1, 2).contiguous()
         left, right = recurrent_correlation(True, x, rows, Sparse(index, ends, 0), self.compiled)
         return (right - left).double() / self.grid.width**2
+
+
+class _Rows:
+    """Windows of the rows of a batch, ``(batch, cell, post)``, which now and then move on; forwards."""
+
+    def __init__(self, of: GridSynaptic, batch: int) -> None:
+        self.post = len(of.weight)
+        self.phases, self.first = of.grid.phases, (of.grid.reach + 1) * of.grid.phases
+        self.ahead = of.mask + 1
+        self.now = self.first - self.phases
+        self.window = of.weight.new_zeros(batch, (self.first + self.ahead + SLACK * self.phases) * self.post)
+        self.out = of.weight.new_empty(batch, self.post)
+        place = of.cell * self.post + torch.arange(self.post, dtype=torch.int32).unsqueeze(1)
+        synapses = (x.t().contiguous().numpy() for x in (place, *of.weights))
+        line, height = of.line
+        self.arguments = self.window.numpy(), *synapses, of.whole, line * self.post, height
+
+    def deliver(self, t: int, x: Tensor) -> Tensor:
+        self.now += self.phases
+        if (self.now + self.ahead) * self.post > self.window.shape[1]:
+            self._move()
+        deliver(self.now * self.post, *self.arguments, x.numpy(), self.out.numpy())
+        return self.out
+
+    def _move(self) -> None:
+        """Bring the cells in use back to the start."""
+        kept = self.window[:, (self.now - self.first) * self.post :].clone()
+        self.window[:, : kept.shape[1]] = kept
+        self.window[:, kept.shape[1] :] = 0
+        self.now = self.first
+
+
+class _Ring:
+    """Windows of the postsynaptic neurons, rings ``(post, cell, batch)``; forwards or backwards."""
+
+    def __init__(self, of: GridSynaptic, batch: int) -> None:
+        post, pre = of.weight.shape
+        self.grid, self.mask, self.whole, self.width = of.grid, of.mask, of.whole, padded(batch)
+        self.kernels = ring_kernels(4 * LANES if self.width % (4 * LANES) == 0 else LANES)
+        # tensors, not arrays, because they are aligned
+        window = of.weight.new_zeros(post * (of.mask + 1) * self.width).numpy()
+        scratch = (of.weight.new_zeros(pre * self.width).numpy() for _ in range(2))
+        synapses = of.cell.numpy(), *(x.contiguous().numpy() for x in of.weights)
+        self.arguments = window, *synapses, *of.line, *scratch
+        self.out = of.weight.new_empty(batch, post)
+
+    def _now(self, t: int, opening: int) -> tuple[int, ...]:
+        """Place step ``t`` in the ring; the cells of the step ``opening`` begin anew."""
+        phases = self.grid.phases
+        return t * phases, self.mask, opening * phases, phases, self.width
+
+    def deliver(self, t: int, x: Tensor) -> Tensor:
+        farthest = t + (self.mask + 1) // self.grid.phases - self.grid.reach - 2
+        self.kernels[0](self._now(t, farthest), *self.arguments, x.numpy(), self.out.numpy())
+        return self.out
+
+    def pull(self, t: int, g: Tensor, x: Tensor, grads: Tensor) -> Tensor:
+        ring = self._now(t, t - self.grid.reach - 1)
+        given = self.whole, g.numpy(), x.numpy(), grads.numpy()
+        self.kernels[1](ring, *self.arguments, *given, self.out.numpy())
+        return self.out

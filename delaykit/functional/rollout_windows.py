@@ -1,10 +1,10 @@
-"""The compiled steps of synapses on a grid: windows of cells, one a postsynaptic neuron, that fit the first cache.
+"""The compiled steps of synapses on a grid: windows of cells around now, into which the synapses deliver.
 
-A window is a ring of cells around now, ``(neuron, cell, batch)``. Forwards, spikes fall into the two cells of their
-synapse, and the line reads the cells around now. Backwards, the line writes a gradient into the cells around now, and
-every synapse reads its two. All that one postsynaptic neuron needs is done before the next one's turn.
-
-Rows of a batch are padded to a multiple of 8, so that all work on them is done by vectors.
+Forwards, a spike falls into the two cells of each of its synapses, and the line reads the cells around now. With one
+cell a step there is a window for each row of the batch, ``(batch, cell, post)``, which the second cache holds. With
+more, and backwards, where the line writes a gradient into the cells around now and every synapse reads its two, there
+is one for each postsynaptic neuron, a ring ``(post, cell, batch)``: all that this neuron needs is done before the next
+one's turn, in the first cache. There the rows of a batch are padded to a multiple of 8, to be worked on by vectors.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -15,10 +15,50 @@ from typing import Any
 
 import numpy as np
 
+from delaykit.functional.compiled import compiled
 from delaykit.functional.rollout_vector import LANES, make_add_rows, make_gather
 
 MOST_DELIVERED = 0.07  # share of spikes up to which delivering each is faster than delivering whole rows
 MOST_GATHERED = 0.15  # the same for the correlation with the gradient
+
+
+@compiled()
+def deliver(now, window, place, low, high, whole, line, height, x, out):
+    """Deliver x ``(batch, pre)`` through the synapses and write what arrives now to out ``(batch, post)``.
+
+    Args:
+        now: place of the first cell of this step in a window.
+        window: ``(batch, cells * post)``.
+        place: place of a synapse's cell relative to now, ``(pre, post)``, as are low and high.
+        low: weight of the cell.
+        high: weight of the next one.
+        whole: whether all of these are zero.
+        line: places, relative to now, of the cells that reach this step, and height: by how much.
+    """
+    batch, inputs = x.shape
+    outputs = place.shape[1]
+    named = np.empty(inputs + 1, np.int64)
+    for b in range(batch):
+        row, target, result = x[b], window[b], out[b]
+        used = 0
+        for n in range(inputs):
+            named[used] = n
+            used += row[n] != 0
+        for e in range(used):
+            size, to, one, two = row[named[e]], place[named[e]], low[named[e]], high[named[e]]
+            if whole:
+                for k in range(outputs):
+                    target[np.uintp(now + to[k])] += one[k] * size
+            else:
+                for k in range(outputs):
+                    at = now + to[k]
+                    target[np.uintp(at)] += one[k] * size
+                    target[np.uintp(at + outputs)] += two[k] * size
+        result[:] = 0
+        for e in range(len(line)):
+            arrived, scale = target[now + line[e] : now + line[e] + outputs], height[e]
+            for k in range(outputs):
+                result[k] += scale * arrived[k]
 
 
 def padded(batch: int) -> int:
@@ -27,16 +67,11 @@ def padded(batch: int) -> int:
 
 
 @functools.cache
-def window_kernels(width: int) -> tuple[Any, Any]:
-    """Compile ``deliver`` (a step forwards) and ``pull`` (a step backwards) on first use, for rows of this length."""
-    return _make(4 * LANES if width % (4 * LANES) == 0 else LANES)
-
-
-@functools.cache
-def _make(block: int) -> tuple[Any, Any]:
+def ring_kernels(block: int) -> tuple[Any, Any]:
+    """Compile ``deliver_ring`` and ``pull`` on first use, for rows whose length is a multiple of ``block``: 8 or 32."""
     import numba
 
-    jit = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+    jit = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
     gather, add, add_two = make_gather(numba, block), make_add_rows(numba, block, 1), make_add_rows(numba, block, 2)
 
     @jit
@@ -65,14 +100,14 @@ def _make(block: int) -> tuple[Any, Any]:
                 out[b, n] = rows[n * width + b]
 
     @jit
-    def deliver(ring, window, cell, low, high, whole, x, line, height, rows, sums, out):
-        """Deliver x ``(batch, pre)`` through the synapses and write what arrives now to out ``(batch, post)``.
+    def deliver_ring(ring, window, cell, low, high, line, height, rows, sums, x, out):
+        """Do what ``deliver`` does, by windows of postsynaptic neurons; synapses are ``(post, pre)``.
 
         ring: first cell of now, cells less 1, first cell that begins anew, cells a step, length of a row.
         rows, sums: flat scratch, a padded row for each neuron.
         """
         now, mask, opening, phases, width = ring
-        span, used = (mask + 1) * width, 0
+        span = (mask + 1) * width
         pre, row = np.empty(x.size + 1, np.uint32), np.empty(x.size + 1, np.uint32)
         size, place = np.empty(x.size + 1, x.dtype), np.empty(len(line), np.int64)
         for e in range(len(line)):
@@ -88,33 +123,26 @@ def _make(block: int) -> tuple[Any, Any]:
                 at = start + ((opening + p) & mask) * width
                 for b in range(width):
                     window[np.uintp(at + b)] = 0
-            if few and whole:
-                for e in range(used):
-                    j = np.uintp(pre[e])
-                    window[np.uintp(start + ((now + cells[j]) & mask) * width + row[e])] += lows[j] * size[e]
-            elif few:
-                for e in range(used):
-                    j = np.uintp(pre[e])
-                    c = now + cells[j]
-                    window[np.uintp(start + (c & mask) * width + row[e])] += lows[j] * size[e]
-                    window[np.uintp(start + ((c + 1) & mask) * width + row[e])] += highs[j] * size[e]
-            else:
-                for b in range(0, width, block):
-                    for n in range(len(cells)):
-                        j = np.uintp(n)
-                        c = now + cells[j]
-                        add(window, start + (c & mask) * width + b, rows, (n * width + b,), (lows[j],))
-                        add(window, start + ((c + 1) & mask) * width + b, rows, (n * width + b,), (highs[j],))
+            for e in range(used if few else 0):
+                j = np.uintp(pre[e])
+                c = now + cells[j]
+                window[np.uintp(start + (c & mask) * width + row[e])] += lows[j] * size[e]
+                window[np.uintp(start + ((c + 1) & mask) * width + row[e])] += highs[j] * size[e]
             for b in range(0, width, block):
+                for n in range(0 if few else len(cells)):
+                    j = np.uintp(n)
+                    c = now + cells[j]
+                    add(window, start + (c & mask) * width + b, rows, (n * width + b,), (lows[j],))
+                    add(window, start + ((c + 1) & mask) * width + b, rows, (n * width + b,), (highs[j],))
                 gather(sums, i * width + b, window, start + b, place, height, 0, len(place))
         turn_out(sums, width, out)
 
     @jit
-    def pull(ring, window, cell, low, high, whole, g, line, height, rows, sums, x, grads, out):
+    def pull(ring, window, cell, low, high, line, height, rows, sums, whole, g, x, grads, out):
         """Take the gradient g ``(batch, post)`` of the current; write that of x to out ``(batch, pre)``.
 
         ``grads`` ``(2 or 3, post, pre)``, or none: adds the products of x with the gradient that has arrived at the
-        cell of a synapse, the next one and the one before. For the others see ``deliver``.
+        cell of a synapse, the next one and the one before. For the others see above.
         """
         now, mask, opening, phases, width = ring
         span, inputs = (mask + 1) * width, cell.shape[1]
@@ -124,6 +152,7 @@ def _make(block: int) -> tuple[Any, Any]:
             place[e] = ((now + line[e]) & mask) * width
         used = list_spikes(x, pre, row, size) if len(grads) > 0 else 0
         few = used <= MOST_GATHERED * x.size
+        turned = x if few else x.T.copy()
         turn_in(g, rows, width)
         sums[:] = 0
         for i in range(cell.shape[0]):
@@ -147,19 +176,20 @@ def _make(block: int) -> tuple[Any, Any]:
                         c = now + cells[j]
                         places = start + (c & mask) * width + b, start + ((c + 1) & mask) * width + b
                         add_two(sums, n * width + b, window, places, (lows[j], highs[j]))
-            for k in range(len(grads)):
+            for k in range(len(grads) if few else 0):
                 shift, grad = now + (k if k < 2 else -1), grads[k, i]
-                if few:
-                    for e in range(used):
-                        j = np.uintp(pre[e])
-                        grad[j] += window[np.uintp(start + ((shift + cells[j]) & mask) * width + row[e])] * size[e]
-                else:
-                    for n in range(inputs):
-                        j, total = np.uintp(n), x.dtype.type(0)
-                        at = start + ((shift + cells[j]) & mask) * width
-                        for b in range(x.shape[0]):
-                            total += window[np.uintp(at + b)] * x[np.uintp(b), j]
-                        grad[j] += total
+                for e in range(used):
+                    j = np.uintp(pre[e])
+                    grad[j] += window[np.uintp(start + ((shift + cells[j]) & mask) * width + row[e])] * size[e]
+            for k in range(0 if few else len(grads)):
+                shift, grad = now + (k if k < 2 else -1), grads[k, i]
+                for n in range(inputs):
+                    j, total = np.uintp(n), x.dtype.type(0)
+                    at = np.uintp(start + ((shift + cells[j]) & mask) * width)
+                    wanted = turned[j]
+                    for b in range(len(wanted)):
+                        total += window[at + np.uintp(b)] * wanted[b]
+                    grad[j] += total
         turn_out(sums, width, out)
 
-    return deliver, pull
+    return deliver_ring, pull
