@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from delaykit_lab.data.events import bin_events as bin_events
     from delaykit_lab.data.idx import read_idx as read_idx
     from delaykit_lab.data.japanese_vowels import read_utterances as read_utterances
+    from delaykit_lab.data.robustness import delete_spikes as delete_spikes
+    from delaykit_lab.data.robustness import warp_factors as warp_factors
+    from delaykit_lab.data.robustness import warp_time as warp_time
     from delaykit_lab.data.spike_hdf5 import locate as locate
     from delaykit_lab.data.spike_hdf5 import mark_for_tonic as mark_for_tonic
     from delaykit_lab.data.spike_hdf5 import read_events as read_events
@@ -29,8 +32,12 @@ if TYPE_CHECKING:
     from delaykit_lab.task import Splits as Splits
     from delaykit_lab.task import Task as Task
     from delaykit_lab.tasks.japanese_vowels import JapaneseVowels as JapaneseVowels
+    from delaykit_lab.tasks.match_to_sample import MatchToSample as MatchToSample
+    from delaykit_lab.tasks.match_to_sample import iterations_to as iterations_to
     from delaykit_lab.tasks.mnist import MNIST as MNIST
     from delaykit_lab.tasks.mnist import Images as Images
+    from delaykit_lab.tasks.pattern_generation import PatternGeneration as PatternGeneration
+    from delaykit_lab.tasks.pattern_generation import distance as distance
     from delaykit_lab.tasks.spike_files import SpikeFiles as SpikeFiles
     from delaykit_lab.tasks.yin_yang import Points as Points
     from delaykit_lab.tasks.yin_yang import YinYang as YinYang
@@ -44,10 +51,13 @@ _NAMES_OF = {
     "data.idx": "read_idx",
     "data.japanese_vowels": "read_utterances",
     "data.spike_hdf5": "locate mark_for_tonic read_events",
+    "data.robustness": "delete_spikes warp_factors warp_time",
     "runner": "FitConfig fit predict",
     "task": "Frames Splits Task",
     "tasks.japanese_vowels": "JapaneseVowels",
+    "tasks.match_to_sample": "MatchToSample iterations_to",
     "tasks.mnist": "MNIST Images",
+    "tasks.pattern_generation": "PatternGeneration distance",
     "tasks.spike_files": "SpikeFiles",
     "tasks.yin_yang": "Points YinYang first_spike_loss first_to_spike",
 }

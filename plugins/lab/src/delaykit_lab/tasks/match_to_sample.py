@@ -110,7 +110,7 @@ def iterations_to(accuracy: Sequence[float], level: float = 0.95, window: int = 
 
     Example:
         >>> iterations_to([0.5] * 5 + [1.0] * 20, level=0.95, window=10)
-        15
+        14
     """
     for end in range(window, len(accuracy) + 1):
         if sum(accuracy[end - window : end]) / window >= level:
