@@ -77,22 +77,10 @@ def gather(spikes, weight, at, late, into_i, into_v, numbers, by_weight, by_time
 
 
 @compiled()
-def is_sparse(spikes, most):
-    """Tell whether at most so many numbers are not zero; a block of them at a time, and no further than needed."""
-    flat, found = spikes.reshape(-1), 0
-    for start in range(0, flat.size, CHUNK):
-        for k in range(start, min(start + CHUNK, flat.size)):
-            found += flat[k] != 0
-        if found > most:
-            return False
-    return True
-
-
-@compiled()
-def scatter_sparse(spikes, weight, slots, out, first, last):
-    """Do what ``scatter`` does, without a buffer: for sequences in which most steps of a row have no spike."""
+def scatter_sparse(spikes, weight, slots, out, most, first, last):
+    """Do what ``scatter`` does, without a buffer: for rows that are mostly silent; False where they are not."""
     steps, batch, pre = spikes.shape
-    post, wide = weight.shape[1], (last - first) * pre
+    post, wide, left = weight.shape[1], (last - first) * pre, most * (last - first)
     for t in range(steps):
         out[t, first:last] = 0
     for t in range(steps):
@@ -103,6 +91,9 @@ def scatter_sparse(spikes, weight, slots, out, first, last):
                 found += row[k] != 0
             if found == 0:
                 continue
+            left -= found
+            if left < 0:
+                return False
             for k in range(start, stop):
                 if row[k] != 0:
                     b, i, size = first + k // pre, k % pre, row[k]
@@ -110,6 +101,7 @@ def scatter_sparse(spikes, weight, slots, out, first, last):
                         to = t + slots[i, j]
                         if to < steps:
                             out[to, b, j] += size * weight[i, j]
+    return True
 
 
 @compiled(fastmath=SUMS)

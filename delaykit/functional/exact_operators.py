@@ -29,7 +29,8 @@ def arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor]:
     """Sum the jumps of current and membrane; see :func:`delaykit.functional.exact_reference.arrivals`."""
-    return _arrivals(spikes, clock, weight, delay, slots, tau_syn, dt)
+    i_jump, v_jump, _ = _arrivals(spikes, clock, weight, delay, slots, tau_syn, dt)
+    return i_jump, v_jump
 
 
 @register("exact_rollout", "cpu")
@@ -48,48 +49,45 @@ def rollout(
     "delaykit::exact_arrivals",
     mutates_args=(),
     schema="(Tensor spikes, Tensor? clock, Tensor weight, Tensor delay, Tensor slots, float tau_syn, float dt)"
-    " -> (Tensor, Tensor)",
+    " -> (Tensor, Tensor, Tensor)",
 )
 def _arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     steps, batch, _ = spikes.shape
     out = _empty(spikes, steps, batch, len(weight))
     (events,) = _arrays(spikes)
-    if kernels.is_sparse(events, SPARSE * steps * batch):
-        given = [events, *_arrays(weight.t(), slots.t())]
-        work = lambda first, last: kernels.scatter_sparse(*given, out.numpy(), first, last)  # noqa: E731
-    else:
+    sparse, given = [True], [events, *_arrays(weight.t(), slots.t())]
+
+    def one_by_one(first: int, last: int) -> None:
+        sparse[0] &= kernels.scatter_sparse(*given, out.numpy(), SPARSE * steps, first, last)
+
+    in_threads(one_by_one, batch, out.numel() + spikes.numel())
+    if not sparse[0]:
         turned, at, late = _turned(weight, slots, steps)
         given = [events, *_arrays(turned, at)]
         work = lambda first, last: kernels.scatter(*given, late, out.numpy(), first, last)  # noqa: E731
-    in_threads(work, batch, out.numel() + spikes.numel())
-    return out, _zeros(out)
+        in_threads(work, batch, out.numel() + spikes.numel())
+    return out, _zeros(out), torch.tensor(sparse[0])
 
 
 @torch.library.custom_op(
     "delaykit::exact_arrivals_backward",
     mutates_args=(),
     schema="(Tensor into_i, Tensor into_v, Tensor spikes, Tensor weight, Tensor slots, float tau_syn, float dt,"
-    " bool timed) -> (Tensor, Tensor, Tensor)",
+    " bool timed, Tensor sparse) -> (Tensor, Tensor, Tensor)",
 )
 def _arrivals_backward(
-    into_i: Tensor,
-    into_v: Tensor,
-    spikes: Tensor,
-    weight: Tensor,
-    slots: Tensor,
-    tau_syn: float,
-    dt: float,
-    timed: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    into_i: Tensor, into_v: Tensor, spikes: Tensor, weight: Tensor, slots: Tensor, tau_syn: float, dt: float,
+    timed: bool, sparse: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     steps, batch, _ = spikes.shape
     clock = _empty(spikes, *(spikes.shape if timed else (0, 0, 0)))
     numbers = spikes.new_zeros(21)
     numbers[kernels.DT], numbers[kernels.TAU_SYN], numbers[kernels.ONE] = dt, tau_syn, 1.0
     (events,), into = _arrays(spikes), _arrays(into_i, into_v, numbers)
     sums = _Sums(weight.t())
-    if kernels.is_sparse(events, SPARSE * steps * batch):
+    if bool(sparse):
         given = [events, *_arrays(weight.t(), slots.t()), *into]
         kernel = kernels.gather_sparse
     else:
@@ -220,14 +218,14 @@ def _zeros(like: Tensor) -> Tensor:
 
 @_arrivals.register_fake
 def _(spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float,
-      dt: float) -> tuple[Tensor, Tensor]:  # fmt: skip
+      dt: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     out = spikes.new_empty(*spikes.shape[:2], weight.shape[0])
-    return out, _zeros(out)
+    return out, _zeros(out), out.new_empty((), dtype=torch.bool)
 
 
 @_arrivals_backward.register_fake
 def _(into_i: Tensor, into_v: Tensor, spikes: Tensor, weight: Tensor, slots: Tensor, tau_syn: float, dt: float,
-      timed: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+      timed: bool, sparse: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     clock = spikes.new_empty(spikes.shape if timed else (0, 0, 0))
     return weight.new_empty(weight.shape), weight.new_empty(weight.shape), clock
 
@@ -249,16 +247,18 @@ def _(into_clock: Tensor | None, into_membrane: Tensor | None, into_before: Tens
     return full, torch.empty_like(full), spikes.new_empty(shape), spikes.new_empty(shape)
 
 
-def _keep_arrivals(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _keep_arrivals(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     spikes, _, weight, delay, slots, ctx.tau_syn, ctx.dt = inputs
     ctx.delay = delay.shape
-    ctx.save_for_backward(spikes, weight, slots)
+    ctx.save_for_backward(spikes, weight, slots, output[2])
 
 
-def _backward_of_arrivals(ctx: Any, into_i: Tensor, into_v: Tensor) -> tuple[Tensor | None, ...]:
-    spikes, weight, slots = ctx.saved_tensors
+def _backward_of_arrivals(ctx: Any, into_i: Tensor, into_v: Tensor, _: None) -> tuple[Tensor | None, ...]:
+    spikes, weight, slots, sparse = ctx.saved_tensors
     timed = ctx.needs_input_grad[1]
-    by_weight, by_delay, clock = _arrivals_backward(into_i, into_v, spikes, weight, slots, ctx.tau_syn, ctx.dt, timed)
+    by_weight, by_delay, clock = _arrivals_backward(
+        into_i, into_v, spikes, weight, slots, ctx.tau_syn, ctx.dt, timed, sparse
+    )
     return None, clock if timed else None, by_weight, by_delay.sum_to_size(ctx.delay), None, None, None
 
 
