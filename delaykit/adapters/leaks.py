@@ -53,7 +53,7 @@ def leak_of_norse(cell: nn.Module) -> Tensor | None:
     if family == "IAF":
         return torch.ones(())
     c: Any = cell
-    p = getattr(c.p, "lif", c.p)  # refractory cells keep the parameters of their LIF inside their own
+    p = getattr(c.p, "lif", getattr(c.p, "lif_adex", c.p))  # refractory cells keep those of their LIF inside
     if family in _NORSE_MEMBRANE:
         return 1 - _rate(c, p.tau_mem_inv)
     if family in _NORSE_CURRENT:
