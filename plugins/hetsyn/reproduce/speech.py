@@ -1,0 +1,241 @@
+"""Spoken digits: the paper's four models, recurrent, and what they bear at test time: lost spikes and warped time.
+
+    python plugins/hetsyn/reproduce/speech.py --data FOLDER          # a labelled reduction, some minutes a run
+    python plugins/hetsyn/reproduce/speech.py --data FOLDER --full   # the paper's configuration (hours to days)
+
+FOLDER holds ``*train*.h5`` and ``*test*.h5`` in the layout of the Heidelberg digits. Numbers are named after the files:
+only the published files are the published benchmark. Nothing is chosen on the test samples: epochs are fixed, and the
+weights after the last one are scored once. Every finished run is recorded under runs/ and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common.records import remembered, spread
+from torch import Tensor
+from tqdm import tqdm
+
+from delaykit.plotting import CATEGORIES, style
+from delaykit_hetsyn.layer import attach, param_groups
+from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
+from delaykit_hetsyn.surrogates import MultiGaussian
+from delaykit_lab.data.events import EventSet, bin_events
+from delaykit_lab.data.robustness import DELETIONS, delete_spikes, warp_factors, warp_time
+from delaykit_lab.data.spike_hdf5 import locate, read_events
+
+WARPS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # log2 of the factors in the reduction; --full draws 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Args:
+        bin_ms: width of a bin; a step counts as a quarter of it in the decays, as the paper's 4 ms bins count 1 ms.
+    """
+
+    model: str = "HetSynLIF"
+    hidden: tuple[int, ...] = (64,)
+    channels: int = 140
+    bin_ms: float = 20.0
+    epochs: int = 15
+    train: int | None = 1000
+    test: int | None = 480
+    lr: float = 5e-3
+    batch: int = 32
+    last_cosine_epoch: int | None = None
+    warps: int | None = None
+    seed: int = 0
+
+
+FULL = Run(
+    hidden=(128, 64),
+    channels=700,
+    bin_ms=4.0,
+    epochs=100,
+    train=None,
+    test=None,
+    lr=2e-3,
+    last_cosine_epoch=40,
+    warps=20,
+)
+
+
+class Data:
+    """The recordings, read once."""
+
+    def __init__(self, folder: str, run: Run) -> None:
+        self.parts = {}
+        for name, count in (("train", run.train), ("test", run.test)):
+            events = read_events(locate(folder, name))
+            self.parts[name] = events if count is None else drawn(events, count)
+        self.classes = 1 + int(self.parts["train"].labels.max())
+
+    def frames(self, part: str, run: Run, factor: float = 1.0) -> Tensor:
+        """Bin one part, warped by ``factor``: ``(time, sample, channel)``, uint8."""
+        events = self.parts[part] if factor == 1.0 else warp_time(self.parts[part], factor)
+        return torch.from_numpy(bin_events(events, run.bin_ms, run.channels, 1000.0 * factor).frames)
+
+    def labels(self, part: str) -> Tensor:
+        """Class of every sample."""
+        return torch.from_numpy(self.parts[part].labels)
+
+
+def drawn(events: EventSet, count: int) -> EventSet:
+    """Draw ``count`` samples, the same for every run."""
+    index = np.random.default_rng(0).permutation(len(events))[:count]
+    return EventSet(
+        [events.times[k] for k in index], [events.units[k] for k in index], events.labels[index], events.n_units
+    )
+
+
+def train(run: Run, data: Data) -> dict:
+    """Train one network and score it, undisturbed and disturbed."""
+    torch.manual_seed(run.seed)  # dropout
+    generator = torch.Generator().manual_seed(run.seed)
+    adaptive = run.model == "HomNeuALIF"
+    neurons = Neurons(
+        dt_ms=run.bin_ms / 4, tau=("uniform", 5.0, 20.0), tau_reset=20.0, tau_adaptation=100.0, adaptation=0.05,
+        surrogate=MultiGaussian(),
+    )  # fmt: skip
+    sizes = (run.channels, *run.hidden, data.classes)
+    net = HetSynNet(run.model, sizes, True, neurons, dropout=0.3 if adaptive else 0.2, generator=generator)
+    optimizer = torch.optim.AdamW(param_groups(net, run.lr, 2 * run.lr), weight_decay=4e-3)
+    attach(optimizer, net)
+    frames, labels = data.frames("train", run), data.labels("train")
+    steps = math.ceil(len(labels) / run.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, run, steps))
+    losses, start = [], time.process_time()
+    title = f"{run.model}, seed {run.seed}"
+    for _ in tqdm(range(run.epochs), desc=title, leave=False, mininterval=10):
+        total = 0.0
+        for index in torch.randperm(len(labels), generator=generator).split(run.batch):
+            loss = F.cross_entropy(logits(net, frames[:, index].float()), labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) / steps
+        losses.append(total)
+    seconds = time.process_time() - start
+    return {"losses": losses, "cpu_seconds": seconds, **judge(net.eval(), run, data)}
+
+
+def rate(step: int, run: Run, steps: int) -> float:
+    """Warm up over 5 % of the training, then follow a cosine; constant after the epoch that the run names."""
+    last = (run.last_cosine_epoch or run.epochs) * steps
+    warm = 0.05 * run.epochs * steps
+    if step < warm:
+        return (step + 1) / warm
+    if run.last_cosine_epoch is not None:
+        step = min(step, last)
+    return 0.5 * (1 + math.cos(math.pi * min(step, run.epochs * steps) / (run.epochs * steps)))
+
+
+def logits(net: HetSynNet, spikes: Tensor) -> Tensor:
+    """Sum the softmax of the readout over time."""
+    return net(spikes).readout.softmax(-1).sum(0)
+
+
+@torch.no_grad()
+def accuracy(net: HetSynNet, frames: Tensor, labels: Tensor, lost: float = 0.0, seed: int = 0) -> float:
+    """Return the share of right answers, with a share of the spikes lost."""
+    generator, right = torch.Generator().manual_seed(seed), 0
+    for index in torch.arange(len(labels)).split(120):
+        spikes = delete_spikes(frames[:, index].float(), lost, generator)
+        right += int((logits(net, spikes).argmax(1) == labels[index]).sum())
+    return right / len(labels)
+
+
+def judge(net: HetSynNet, run: Run, data: Data) -> dict:
+    """Score undisturbed, with lost spikes and in warped time."""
+    frames, labels = data.frames("test", run), data.labels("test")
+    logs = list(WARPS)
+    if run.warps is not None:
+        logs = sorted(math.log2(f) for f in warp_factors(run.warps, torch.Generator().manual_seed(run.seed)))
+    return {
+        "test": accuracy(net, frames, labels),
+        "deletion": {f"{p:g}": accuracy(net, frames, labels, p, run.seed) for p in DELETIONS},
+        "warp": {f"{k:.3f}": accuracy(net, data.frames("test", run, 2.0**k), labels) for k in logs},
+        "rate": [float(s.mean()) for s in _spikes(net, frames)],
+        "tau_ms": [c.tau_ms().clamp(max=1e4).flatten()[::7].tolist() for c in net.modules() if hasattr(c, "tau_ms")],
+    }
+
+
+@torch.no_grad()
+def _spikes(net: HetSynNet, frames: Tensor) -> list[Tensor]:
+    return net(frames[:, :64].float()).spikes
+
+
+def draw(found: dict[str, list[dict]], title: str, path: Path) -> None:
+    """Draw the two robustness curves: the mean over seeds, in a band from the worst to the best."""
+    from matplotlib import pyplot
+
+    with style():
+        _, axes = pyplot.subplots(1, 2, figsize=(9, 3.5), sharey=True)
+        for color, (model, runs) in zip(CATEGORIES, found.items(), strict=False):
+            for ax, key in zip(axes, ("deletion", "warp"), strict=True):
+                at = [float(x) for x in runs[0][key]]
+                values = 100 * np.array([list(r[key].values()) for r in runs])
+                if key == "deletion":
+                    at, values = [0.005, *at], np.column_stack([[100 * r["test"] for r in runs], values])
+                ax.plot(at, values.mean(0), "-o", color=color, label=model, markersize=4)
+                ax.fill_between(at, values.min(0), values.max(0), color=color, alpha=0.13, linewidth=0)
+        axes[0].set(
+            xscale="log", xlabel="share of spikes lost (leftmost: none)", ylabel="test accuracy (%)", title=title
+        )
+        axes[1].set(xlabel="log2 of the time warp (> 0: slower)")
+        axes[0].set_xticks([0.005, *DELETIONS], ["0", *(f"{p:g}" for p in DELETIONS)], fontsize=8)
+        axes[0].minorticks_off()
+        axes[0].legend(loc="lower left")
+        pyplot.savefig(path)
+        pyplot.close()
+
+
+def main() -> None:
+    """Run what is missing, then write the table and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder with the recordings; without it nothing is run")
+    parser.add_argument("--full", action="store_true", help="the paper's configuration")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    if args.data is None:
+        print("give --data, the folder with the recordings")
+        return
+    torch.set_num_threads(1 if not args.full else torch.get_num_threads())
+    base = FULL if args.full else Run()
+    folder = args.out / f"hetsyn_speech{'_full' if args.full else ''}"
+    data = Data(args.data, base)
+    found: dict[str, list[dict]] = {model: [] for model in MODELS}
+    for seed in range(args.seeds):
+        for model in MODELS:
+            run = dataclasses.replace(base, model=model, seed=seed)
+            found[model].append(remembered(folder / "records", run, lambda run=run: train(run, data)))
+    name = locate(args.data, "train").stem
+    kind = "paper configuration" if args.full else f"reduction: {base.train} training samples, {base.epochs} epochs"
+    lines = [f"{name}, {kind}, {args.seeds} seeds, mean (smallest .. largest) of the test accuracy (%)\n"]
+    lines += ["| model | undisturbed | 16 % lost | 64 % lost | warp -0.5 | warp +0.5 |", "|---|---|---|---|---|---|"]
+    for model, runs in found.items():
+        ends = [list(r["warp"].values()) for r in runs]
+        cells = [
+            [r["test"] for r in runs], [r["deletion"]["0.16"] for r in runs], [r["deletion"]["0.64"] for r in runs],
+            [e[0] for e in ends], [e[-1] for e in ends],
+        ]  # fmt: skip
+        lines.append(f"| R-{model} | " + " | ".join(spread([100 * v for v in cell]) for cell in cells) + " |")
+    text = "\n".join(lines) + "\n"
+    (folder / "table.md").write_text(text)
+    print(text)
+    draw(found, f"{name} ({kind})", folder / "robustness.png")
+
+
+if __name__ == "__main__":
+    main()
