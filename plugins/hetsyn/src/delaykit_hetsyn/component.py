@@ -72,8 +72,10 @@ class Decays(Heterogeneity):
             self.held.copy_(self.r)
 
     def decay(self) -> Tensor:
-        """Return r; what is frozen gets no gradient."""
-        return self.r if self.frozen is None else torch.where(self.frozen, self.r.detach(), self.r)
+        """Return r, and in place of what is frozen what it began with: no gradient, and no drift by weight decay."""
+        if self.frozen is None or self.held is None:
+            return self.r
+        return torch.where(self.frozen, self.held, self.r)
 
     def leak(self) -> Tensor | None:
         """Return the driven neuron's own decay as it is now, (1, 1) or (post, 1); None for a readout."""
@@ -94,7 +96,7 @@ class Decays(Heterogeneity):
         """
         if self.dt_ms is None:
             raise ConfigError(self.where, "time constants asked for in ms", "dt_ms", "pass HetSyn(dt_ms=...)")
-        return tau_of(self.r.detach(), self.dt_ms)
+        return tau_of(self.decay().detach(), self.dt_ms)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Decays:
         # Half precision has no number between 0.9995 and 1, where long time constants are: decays stay float32.
@@ -106,7 +108,7 @@ class Decays(Heterogeneity):
         return self
 
     def extra_repr(self) -> str:
-        r, learn = self.r.detach(), "learned" if self.config.train else "fixed"
+        r, learn = self.decay().detach(), "learned" if self.config.train else "fixed"
         if self.frozen is not None:
             learn += f", {float(self.frozen.float().mean()):.0%} frozen"
         low, high, mean = float(r.min()), float(r.max()), float(r.mean())
