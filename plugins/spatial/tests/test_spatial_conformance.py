@@ -40,3 +40,20 @@ class TestTortuous(ComponentConformance):
 class TestWeightsOnly(ComponentConformance):
     config = Spatial(0, floor=2.0)
     identity_config = Spatial(0, floor=0.0, self_connections=True)
+
+
+ITS_OWN = "an exact gradient is that of the network in continuous time, not of the convolution; it has tests of its own"
+
+
+@pytest.mark.slow
+class TestExact(ComponentConformance):
+    config = Spatial(2, scale=2.0, max_ms=7.0, estimator="exact")
+    identity_config = Spatial(2, estimator="exact", **IDENTITY)
+    libraries = ("snntorch-synaptic", "norse")
+    skip = ONE_PLACE | {
+        "sequence_equals_reference": ITS_OWN,
+        "gradcheck": ITS_OWN,
+        "gradients_equal_reference": ITS_OWN,
+        "truncated_bptt_equals_reference": ITS_OWN,
+        "shared_module_is_wrapped_once": "exact gradients want one neuron behind a connection, and refuse a shared one",
+    }

@@ -181,3 +181,19 @@ def test_a_net_with_an_unnamed_metric_is_not_saved(tmp_path: Path) -> None:
 def test_frozen_positions_are_not_trained() -> None:
     net = wrapped({"fc1": Spatial(2, learn=False)})
     assert not spatial_param_groups(net, 1e-3)[1]["params"] and not dk.param_groups(net, 1e-3)[1]["params"]
+
+
+def test_exact_gradients_reach_positions_and_leave_self_connections_out() -> None:
+    rules = {
+        site: Spatial(2, pre=rule.pre, post=rule.post, scale=3.0, estimator="exact") for site, rule in RULES.items()
+    }
+    del rules["fc2"]  # the readout is no neuron
+    net = wrapped(rules)
+    out = net(INPUT)
+    out.pow(2).sum().backward()
+    hidden = net.fc1.dk.delay.post_positions
+    assert bool(hidden.grad.any()) and torch.isfinite(hidden.grad).all()
+    assert not bool(net.rlif.recurrent.weight.grad.diagonal().any())
+    plain = nn.Sequential(nn.Linear(3, 2), snn.Leaky(beta=0.5, init_hidden=True))
+    with pytest.raises(dk.WrapError, match="synaptic current.*interp"):
+        dk.wrap_(plain, {"0": Spatial(2, estimator="exact")}, example=torch.ones(1, 3))

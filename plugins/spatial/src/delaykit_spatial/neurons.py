@@ -24,7 +24,7 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.exact import ExactRun, SuperSpike, exact_arrivals, exact_rollout
 from delaykit.functional.exact_neurons import ExactAdEx, ExactLIF, Neuron
 from delaykit.functional.rollout import rollout, rollout_generic
-from delaykit.functional.taps import Taps
+from delaykit.kernels import Linear
 from delaykit_spatial.config import ESTIMATORS, Spatial
 from delaykit_spatial.connection import RECURRENT, SpatialConnection, input_factor
 
@@ -90,10 +90,12 @@ class SpatialLayer(nn.Module):
         )  # fmt: skip
 
     def _interpolated(self, spikes: Tensor) -> ExactRun:
-        drive = delayed_linear(spikes, self.input.masked_weight, _next(self.input), None)
+        # An arrival moves the membrane in the step after, as it does in exact_rollout: hence the one step more.
+        late = Linear().taps(self.input.delay.delays() + 1.0)
+        drive = delayed_linear(spikes, self.input.masked_weight, late, None)
         weight = taps = None
-        if self.recurrent is not None:
-            weight, taps = self.recurrent.masked_weight, _next(self.recurrent)
+        if self.recurrent is not None:  # its weight is masked: the kernel need not be
+            weight, taps = self.recurrent.masked_weight, Linear().tents(self.recurrent.delay.delays() + 1.0)
         if isinstance(self.neuron, ExactLIF):
             fired, membrane, _ = rollout(drive, weight, None, taps, self._dynamics())
         else:
@@ -198,11 +200,6 @@ class AdEx(SpatialLayer):
             neuron or ExactAdEx(10.0, 2.0, dt=0.5), pre, neurons, spatial, recurrent, name, estimator, surrogate, once,
             rescale_every, factors, generator,
         )  # fmt: skip
-
-
-def _next(connection: SpatialConnection) -> Taps:
-    """Return taps one step later: an arrival moves the membrane in the step after, as it does in exact_rollout."""
-    return connection.delay.kernel().taps(connection.delay.delays() + 1.0)
 
 
 class _Stepped:
