@@ -97,7 +97,9 @@ class Layer(nn.Module):
             if hasattr(self.recurrent, "dk"):
                 delay = self.recurrent.dk.delay
                 delay.check()
-                taps, mask = delay.kernel().taps(delay.delays()), draw_mask(delay, current.shape[1:], current)
+                kernel, delays = delay.kernel(), delay.delays()
+                taps = kernel.tents(delays) or kernel.taps(delays)
+                mask = draw_mask(delay, current.shape[1:], current)
         found, _, _ = rollout(current, weight, None, taps, self.neuron, recurrent_mask=mask)
         keep = self.dropout(torch.ones_like(found[0])) if self.training else None  # one mask a sequence
         return found if keep is None else found * keep
