@@ -91,6 +91,14 @@ def test_the_loss_has_the_gradient_of_its_formula() -> None:
     assert bool((times.grad.gather(1, labels[:, None]) > 0).all())  # an earlier right spike is better
 
 
+def test_a_silent_right_output_counts_but_pushes_nobody() -> None:
+    times = torch.tensor([[13.0, 2.0, 3.0], [1.0, 2.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 0])
+    assert torch.equal(first_spike_loss(times, labels, silent=12.0), first_spike_loss(times, labels))
+    first_spike_loss(times, labels, silent=12.0).backward()
+    assert times.grad is not None and not times.grad[0].any() and bool(times.grad[1].all())
+
+
 def test_a_tie_and_silence_are_no_answer() -> None:
     times = torch.tensor([[3.0, 2.0, 2.5], [2.0, 2.0, 3.0], [12.0, 12.0, 12.0]])
     assert first_to_spike(times).tolist() == [1, -1, -1]

@@ -9,8 +9,10 @@
 For every number of dims the same five learning rates are tried in one short run each, on validation points; then all
 seeds run with the best. Of each run the epoch that was best on validation is kept, and the test points are looked at
 once, with that. Two outputs that are first in the same step count as wrong. Finished runs are kept under ``--out``,
-interrupted ones go on where they were. With ``--engine operators`` whole sequences go through ``exact_arrivals`` and
-``exact_rollout``; the default computes the same from event to event, ten times as fast.
+interrupted ones go on where they were.
+
+``--engine operators`` sends whole sequences through ``exact_arrivals`` and ``exact_rollout``; the default computes the
+same from event to event, ten times as fast; ``interp`` trains by interpolated arrivals and a surrogate instead.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 import torch
 from common.records import dims_name, remembered, set_rates, table
 from common.single_spike import single_spikes
+from common.surrogate_spike import surrogate_spikes
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -55,8 +58,10 @@ class Setting:
     dt: float = 0.05
     batch: int = 150
     engine: str = "events"
+    slope: float = 10.0
     position_factor: float = 10.0
     clip: float = 3.0
+    min_slope: float = 1e-3
     sigma: float = 0.75
     sharpness: float = 10.0
     margin: float = 0.2
@@ -64,6 +69,11 @@ class Setting:
     longest: float = 3.5
     tau_syn: float = 2.0
     tau_mem: float = 4.0
+
+    def record(self) -> dict[str, Any]:
+        """Return JSON values; the surrogate's steepness only where there is a surrogate."""
+        values = {**dataclasses.asdict(self), "dims": dims_name(self.dims)}
+        return values if self.engine == "interp" else {k: v for k, v in values.items() if k != "slope"}
 
     def name(self) -> str:
         """Return a name for files."""
@@ -101,13 +111,17 @@ class Net(nn.Module):
         first = (times / s.dt).round()
         if s.engine == "events":
             for weight, delay in layers:
-                first = single_spikes(first, weight, delay, neuron, steps)
+                first = single_spikes(first, weight, delay, neuron, steps, s.min_slope)
             return first * s.dt
         spikes = torch.zeros(steps, *times.shape).scatter_(0, first.long().unsqueeze(0), 1.0)
+        if s.engine == "interp":
+            for weight, delay in layers:
+                spikes, first = surrogate_spikes(spikes, weight, delay, neuron, s.slope)
+            return first * s.dt
         clock = None
         for weight, delay in layers:
             jumps = exact_arrivals(spikes, clock, weight, delay, s.tau_syn, s.dt)
-            spikes, clock, _ = exact_rollout(*jumps, neuron, once=True)
+            spikes, clock, _ = exact_rollout(*jumps, neuron, once=True, min_slope=s.min_slope)
         return first_spike_times(spikes, clock, silent=steps + 1) * s.dt
 
     def numbers(self) -> tuple[int, int]:
@@ -141,7 +155,7 @@ def train(setting: Setting, data: PointSplits, path: Path) -> tuple[Net, list[di
     rates = [setting.rate, setting.position_factor * setting.rate][: len(groups)]
     optimizer = torch.optim.Adam(groups)
     order = torch.Generator().manual_seed(setting.seed)
-    config, best = {**dataclasses.asdict(setting), "dims": dims_name(setting.dims)}, path.with_suffix(".best")
+    config, best = setting.record(), path.with_suffix(".best")
     history = load_run(path, net, optimizer, order, config) if path.exists() else []
     times, labels = data.train.times_ms(), data.train.labels
     batches = math.ceil(len(labels) / setting.batch)
@@ -150,7 +164,8 @@ def train(setting: Setting, data: PointSplits, path: Path) -> tuple[Net, list[di
             start, total = time.process_time(), 0.0
             for k, index in enumerate(torch.randperm(len(labels), generator=order).split(setting.batch)):
                 set_rates(optimizer, rates, len(history) * batches + k, setting.epochs * batches)
-                loss = first_spike_loss(net(times[index]), labels[index], setting.sharpness, setting.margin)
+                shape = setting.sharpness, setting.margin, setting.duration
+                loss = first_spike_loss(net(times[index]), labels[index], *shape)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(net.parameters(), setting.clip)
@@ -187,8 +202,7 @@ def run(setting: Setting, folder: Path, judge: bool) -> dict[str, Any]:
             result["answers"] = given.tolist()
         return result
 
-    settings = {**dataclasses.asdict(setting), "dims": dims_name(setting.dims)}
-    return remembered(folder / f"{setting.name()}.json", settings, once)
+    return remembered(folder / f"{setting.name()}.json", setting.record(), once)
 
 
 def tuned(setting: Setting, folder: Path) -> Setting:
@@ -209,7 +223,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=30)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--dt", type=float)
-    parser.add_argument("--engine", choices=("events", "operators"), default="events")
+    parser.add_argument("--engine", choices=("events", "operators", "interp"), default="events")
     parser.add_argument("--out", type=Path, default=Path("runs/spatial_yin_yang"))
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from delaykit.functional.exact import ExactLIF
 
-MIN_SLOPE = 1e-3
 
-
-def single_spikes(times: Tensor, weight: Tensor, delay: Tensor, neuron: ExactLIF, steps: int) -> Tensor:
+def single_spikes(
+    times: Tensor, weight: Tensor, delay: Tensor, neuron: ExactLIF, steps: int, min_slope: float = 1e-3
+) -> Tensor:
     """Return the only spike of each neuron, with its exact gradient.
 
     Args:
@@ -30,22 +30,26 @@ def single_spikes(times: Tensor, weight: Tensor, delay: Tensor, neuron: ExactLIF
         delay: in steps, >= 0, broadcastable to the weight.
         neuron: its time constants, threshold and step.
         steps: length of the sequence.
+        min_slope: least slope of the membrane that a gradient is divided by, for grazing spikes.
 
     Returns:
         ``(batch, post)`` in steps; ``steps + 1``, without gradient, where a neuron stays silent.
     """
-    return _SingleSpikes.apply(times, weight, delay.expand(weight.shape), neuron, steps)
+    return _SingleSpikes.apply(times, weight, delay.expand(weight.shape), neuron, steps, min_slope)
 
 
 class _SingleSpikes(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, times: Tensor, weight: Tensor, delay: Tensor, neuron: ExactLIF, steps: int) -> Tensor:
+    def forward(
+        ctx: Any, times: Tensor, weight: Tensor, delay: Tensor, neuron: ExactLIF, steps: int, min_slope: float
+    ) -> Tensor:
         slots = times.detach().round().long().numpy()
         late = delay.detach().round().long().contiguous().numpy()
         keep_v, keep_i, gain = neuron.constants()[:3]
         rest = neuron.threshold / neuron.tau_mem
         weights = weight.detach().double().contiguous().numpy()
         first, slope = _forward(slots, weights, late, steps, keep_v, keep_i, gain, neuron.threshold, rest)
+        slope = np.maximum(slope, min_slope)
         ctx.arrays, ctx.neuron, ctx.steps, ctx.dtypes = (
             (slots, weights, late, first, slope),
             neuron,
@@ -63,7 +67,7 @@ class _SingleSpikes(torch.autograd.Function):
         response, rise = (fast - slow) * scale, (slow / neuron.tau_mem - fast / neuron.tau_syn) * scale
         grads = _backward(into_times.double().numpy(), *ctx.arrays, ctx.steps, neuron.dt, response, rise)
         before, weight, delay = (torch.from_numpy(grad) for grad in grads)
-        return before.to(into_times.dtype), weight.to(ctx.dtypes), delay.to(ctx.dtypes), None, None
+        return before.to(into_times.dtype), weight.to(ctx.dtypes), delay.to(ctx.dtypes), None, None, None
 
 
 @numba.njit
@@ -98,7 +102,7 @@ def _backward(into, slots, weight, late, first, slope, steps, dt, response, rise
         for j in range(weight.shape[0]):
             if first[b, j] >= steps or into[b, j] == 0.0:
                 continue
-            into_v = -into[b, j] / (max(slope[b, j], MIN_SLOPE) * dt)
+            into_v = -into[b, j] / (slope[b, j] * dt)
             for i in range(slots.shape[1]):
                 since = first[b, j] - slots[b, i] - late[j, i]
                 if slots[b, i] < steps and since > 0:

@@ -164,7 +164,9 @@ class YinYang(Task):
         return Splits(*(part.frames(self.dt_ms, steps) for part in (parts.train, parts.validation, parts.test)))
 
 
-def first_spike_loss(times: Tensor, labels: Tensor, sharpness: float = 10.0, margin: float = 0.2) -> Tensor:
+def first_spike_loss(
+    times: Tensor, labels: Tensor, sharpness: float = 10.0, margin: float = 0.2, silent: float | None = None
+) -> Tensor:
     """Push the right output's first spike ahead of the others, by a margin.
 
     ``L = mean_b sum_{k != y_b} softplus(sharpness (t_y - t_k + margin))``
@@ -174,6 +176,8 @@ def first_spike_loss(times: Tensor, labels: Tensor, sharpness: float = 10.0, mar
         labels: ``(batch,)``.
         sharpness: beta, per ms, > 0.
         margin: m in ms; larger than a step, or a step decides.
+        silent: samples whose right output fires at this time or later have no gradient. Where it does not fire at all
+            it cannot be drawn forward, and to push the others back, which lasts, ends with no output firing at all.
 
     Returns:
         A scalar.
@@ -193,6 +197,8 @@ def first_spike_loss(times: Tensor, labels: Tensor, sharpness: float = 10.0, mar
         raise ConfigError("first_spike_loss(sharpness)", f"{sharpness}", "a positive number per ms")
     right = times.gather(1, labels.unsqueeze(1))
     behind = torch.nn.functional.softplus(sharpness * (right - times + margin))
+    if silent is not None:
+        behind = torch.where(right >= silent, behind.detach(), behind)
     wrong = torch.ones_like(behind).scatter(1, labels.unsqueeze(1), 0.0)
     return (behind * wrong).sum(1).mean()
 
