@@ -6,7 +6,7 @@
     python plugins/spatial/reproduce/yin_yang.py --equal          # besides, 0-D and free delays at 2-D's size
 
 4 inputs -> hidden neurons -> 3 outputs; every neuron fires at most once in 12 ms, and the first output names the class.
-For every number of dims the same five learning rates are tried in one short run each, on validation points; then all
+For every number of dims the same three learning rates are tried in one short run each, on validation points; then all
 seeds run with the best. Of each run the epoch that was best on validation is kept, and the test points are looked at
 once, with that. Two outputs that are first in the same step count as wrong. Finished runs are kept under ``--out``,
 interrupted ones go on where they were.
@@ -38,7 +38,7 @@ from delaykit_lab.tasks.yin_yang import Points, PointSplits, YinYang, first_spik
 from delaykit_spatial import Spatial
 
 DIMS = (0.0, 1.0, 2.0, 3.0, math.inf)
-RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)
+RATES = (4e-4, 8e-4, 1.6e-3)
 TUNING_EPOCHS, TUNING_SEED = 40, 1000
 
 
@@ -53,7 +53,7 @@ class Setting:
     dims: float = 2.0
     hidden: int = 30
     rate: float = 2e-4
-    epochs: int = 150
+    epochs: int = 100
     seed: int = 0
     dt: float = 0.05
     batch: int = 150
@@ -228,7 +228,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     base = Setting(hidden=given.hidden, engine=given.engine, dt=given.dt or (0.01 if given.full else 0.05))
-    base = dataclasses.replace(base, epochs=given.epochs or (300 if given.full else 150))
+    base = dataclasses.replace(base, epochs=given.epochs or (300 if given.full else 100))
     wanted = {f"{dims_name(dims)}-D": dataclasses.replace(base, dims=dims) for dims in given.dims}
     if given.equal:
         size = Net(base).numbers()[0]
