@@ -24,6 +24,7 @@ from delaykit.functional.backend import chosen
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.rollout_connection import Connection, connect
 from delaykit.functional.rollout_correlation import Inputs
+from delaykit.functional.rollout_decay import Fading, Lingering
 from delaykit.functional.rollout_delay import Sparse
 from delaykit.functional.rollout_grid import GridSynaptic, grid_for
 from delaykit.functional.rollout_neuron import BackwardNeuron, ForwardNeuron, pack
@@ -49,7 +50,7 @@ def rollout(
     currents: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    taps: Taps | Tents | None,
+    taps: Taps | Tents | Fading | None,
     dynamics: LIFDynamics,
     state: RolloutState | None = None,
     recurrent_mask: Tensor | None = None,
@@ -65,7 +66,8 @@ def rollout(
         bias: ``(post,)``, part of the recurrent current; None for none.
         taps: delays of the recurrent connection, ``(m, 1, 1)``, ``(m, 1, post)`` axonal, ``(m, post, 1)`` dendritic or
             ``(m, post, post)`` synaptic; None for none. A tap at 0 reads the spikes of the step before.
-            :class:`~delaykit.functional.tents.Tents` where the kernel has them, which are faster for synapses.
+            :class:`~delaykit.functional.tents.Tents` where the kernel has them, which are faster for synapses;
+            :class:`~delaykit.functional.rollout_decay.Fading` where currents linger instead.
         dynamics: the neuron.
         state: where to start; None for rest. Spikes before the last step are not part of it, so ``state.spikes`` is
             refused where there are delays.
@@ -114,6 +116,8 @@ def rollout(
             taps = taps.taps()
     if isinstance(taps, Taps) and weight is not None:
         index, value, order = Sparse.of(taps, currents)
+    if isinstance(taps, Fading) and weight is not None:
+        value = torch.stack([taps.decay, taps.beyond]).to(currents)
     start = [_placed(tensor, currents) for tensor in _start(state, dynamics, currents[0])]
     parameters = dynamics.parameters(currents)
     carried = start[1]
@@ -244,7 +248,7 @@ class _Rollout(torch.autograd.Function):
         )  # fmt: skip
         connection = _connection(plan, steps, weight, index, value)
         x = Inputs(spikes0.detach(), spikes)
-        if isinstance(connection, GridSynaptic) and (needs[2] or needs[5]):
+        if isinstance(connection, Lingering) or (isinstance(connection, GridSynaptic) and (needs[2] or needs[5])):
             connection.inputs = x
         if connection is not None:
             connection.begin_backward(steps, spikes.shape[1])
@@ -275,6 +279,8 @@ def _connection(
         return plan.connection
     if plan.grid is not None and value is not None:
         return GridSynaptic(weight.detach(), value.detach(), plan.grid, steps)
+    if index is None and value is not None:
+        return Lingering(weight.detach(), value.detach(), steps, plan.compiled)
     taps = None if index is None or value is None else Sparse(index, value.detach(), plan.order)
     return connect(weight.detach(), taps, steps, plan.compiled)
 
@@ -301,7 +307,7 @@ def _placed(tensor: Tensor, currents: Tensor) -> Tensor:
         raise ShapeError("rollout(state)", f"shape {tuple(tensor.shape)}", f"{tuple(currents.shape[1:])}") from None
 
 
-def _check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | None,
+def _check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | Fading | None,
            dynamics: LIFDynamics | None, mask: Tensor | None) -> None:  # fmt: skip
     if currents.dim() != 3 or not currents.is_floating_point() or 0 in currents.shape[:1]:
         found = f"{currents.dtype} of shape {tuple(currents.shape)}"

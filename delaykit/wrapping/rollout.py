@@ -9,15 +9,17 @@ from torch import Tensor, nn
 
 from delaykit.adapters.base import Neuron
 from delaykit.adapters.norse import CarriedCell
+from delaykit.decaying import Decaying
 from delaykit.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.rollout import rollout as fused_rollout
 from delaykit.functional.rollout_connection import Connection
+from delaykit.functional.rollout_decay import Fading
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
 from delaykit.interfaces import Delay, PointDelay
-from delaykit.synapse import Synapse
+from delaykit.synapse import Engine, Product, Synapse
 from delaykit.wrapping.connections import Attachment
 from delaykit.wrapping.loop import RecurrentLoop
 from delaykit.wrapping.state import RootScope
@@ -69,9 +71,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     if recurrent_mask is None and delay is not None and weight is not None:
         recurrent_mask = draw_mask(delay, torch.Size((currents.shape[1], weight.shape[0])), currents)
     if drive is not None:
-        currents = (
-            delayed_linear(currents, drive[0], drive[1], None) if drive[1] else nn.functional.linear(currents, drive[0])
-        )
+        currents = _driven(currents, drive)
     own = None
     if isinstance(taps, Connection):
         weight, taps, own = None, None, taps
@@ -92,8 +92,8 @@ def _find(neuron: nn.Module) -> Neuron:
     )
 
 
-Drive = tuple[Tensor, Taps | None]
-Reader = Taps | Tents | Connection | None
+Drive = tuple[Tensor, Taps | None] | Engine
+Reader = Taps | Tents | Fading | Connection | None
 Parts = tuple[Tensor | None, Tensor | None, Reader, Drive | None, Delay | None]
 
 
@@ -104,7 +104,7 @@ def _parts(neuron: nn.Module) -> Parts | None:
             return _norse_parts(neuron)
         if isinstance(child, RecurrentLoop):
             connection, off = child.connection, neuron.__dict__["_dk_loop"].off
-            return connection.weight, connection.bias, *_recurrent(child.synapse, off, None)
+            return connection.weight, connection.bias, *_recurrent(child.synapse, off, None, connection.weight)
         recurrent = getattr(neuron, "recurrent", None)
         if recurrent is None:
             return None, None, None, None, None
@@ -112,7 +112,7 @@ def _parts(neuron: nn.Module) -> Parts | None:
             return None
         attachment: Attachment | None = recurrent.__dict__.get("_dk")
         off = attachment is None or attachment.off
-        return recurrent.weight, recurrent.bias, *_recurrent(None if off else recurrent.dk, off, None)
+        return recurrent.weight, recurrent.bias, *_recurrent(None if off else recurrent.dk, off, None, recurrent.weight)
     except _NotFused:
         return None
 
@@ -123,21 +123,52 @@ def _norse_parts(neuron: Any) -> Parts:
     drive = None
     if hasattr(neuron, "input_weights"):
         delayed = "input" in sites and not sites["input"].off
-        drive = neuron.input_weights, _taps(neuron.dk["input"]) if delayed else None
+        drive = _drive(neuron.input_weights, neuron.dk["input"]) if delayed else (neuron.input_weights, None)
         if delayed and (delay := neuron.dk["input"].delay) is not None and delay.training and delay.dropout > 0:
             raise _NotFused
     if "loop" in sites:
         loop = neuron.dk["loop"]
-        return loop.connection.weight, loop.connection.bias, *_recurrent(loop.synapse, sites["loop"].off, drive)
+        weight, bias = loop.connection.weight, loop.connection.bias
+        return weight, bias, *_recurrent(loop.synapse, sites["loop"].off, drive, weight)
     off = "recurrent" not in sites or sites["recurrent"].off
     synapse = None if off else neuron.dk["recurrent"]
-    return getattr(neuron, "recurrent_weights", None), None, *_recurrent(synapse, off, drive)
+    weight = getattr(neuron, "recurrent_weights", None)
+    return weight, None, *_recurrent(synapse, off, drive, weight)
 
 
-def _recurrent(synapse: Any, off: bool, drive: Drive | None) -> tuple[Reader, Drive | None, Delay | None]:
+def _drive(weight: Tensor, synapse: Synapse) -> Drive:
+    if synapse.heterogeneity is None:
+        return weight, _taps(synapse)
+    product = lambda x: nn.functional.linear(x, weight)  # noqa: E731
+    return synapse.engine(Product(product, product, weight, None))
+
+
+def _driven(currents: Tensor, drive: Drive) -> Tensor:
+    if isinstance(drive, Engine):
+        return drive.sequence(currents)
+    weight, taps = drive
+    return nn.functional.linear(currents, weight) if taps is None else delayed_linear(currents, weight, taps, None)
+
+
+def _fading(synapse: Synapse, weight: Tensor) -> Fading:
+    """Return how currents linger on a recurrent connection without delays."""
+    part = synapse.heterogeneity
+    assert part is not None
+    if synapse.delay is not None or part.engine(weight, None, None) is not None:
+        raise _NotFused
+    synapse.check()
+    p = Decaying(synapse, weight, None)
+    return Fading(p.decay.expand_as(weight), weight * (p.decay if p.leak is None else p.decay - p.leak))
+
+
+def _recurrent(
+    synapse: Any, off: bool, drive: Drive | None, weight: Tensor | None = None
+) -> tuple[Reader, Drive | None, Delay | None]:
     if off:
         return None, drive, None
     delay = synapse.delay
+    if synapse.heterogeneity is not None and weight is not None:
+        return _fading(synapse, weight), drive, delay
     own = None if delay is None or synapse.heterogeneity is not None else delay.rollout_connection()
     return own or _sparsest(synapse), drive, delay
 
