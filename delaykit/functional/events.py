@@ -210,12 +210,17 @@ def _emitted(node: Any, where: str, expected: bool) -> Any:
 
 def _source(node: Any) -> Any:
     """Go back through whatever keeps spikes spikes."""
-    while node is not None and node.name().partition("Backward")[0] in PASSING:
+    while node is not None and (node.name().partition("Backward")[0] in PASSING or _stays(node)):
         inputs = [n for n, _ in node.next_functions if n is not None]
         if len(inputs) != 1:  # a product of two things that learn
             break
         node = inputs[0]
     return node
+
+
+def _stays(node: Any) -> bool:
+    """Tell a permutation that changes nothing, which ``movedim`` makes, from others."""
+    return node.name() == "PermuteBackward0" and list(node._saved_dims) == list(range(len(node._saved_dims)))
 
 
 def _lost(where: str, node: Any) -> HistoryError:
