@@ -37,8 +37,7 @@ from delaykit.errors import HistoryError
 from delaykit.functional.taps import Taps
 
 LEAST_SLOPE = 2e-3  # thresholds a synaptic time constant: 1e-3 per ms at 2 ms, where grazing spikes are cut off
-PASSING = ("Alias", "Clone", "Div", "Mul", "NativeDropout", "ReshapeAlias", "Squeeze", "ToCopy", "Unsqueeze")
-PASSING += ("UnsafeView", "View")
+PASSING = frozenset("Alias Clone Div Mul NativeDropout ReshapeAlias Squeeze ToCopy Unsqueeze UnsafeView View".split())
 """Operations that keep spikes spikes, one for one: casts, reshapes, masks and factors."""
 
 _graph_task = torch._C._current_graph_task_id
