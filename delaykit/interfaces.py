@@ -227,6 +227,19 @@ class Heterogeneity(nn.Module, ABC):
         """
         return None
 
+    def linger(self, response: Tensor) -> Tensor:
+        """Let the response ``(post, pre, depth)`` of a connection linger: the reference.
+
+        ``K[tau] = I[tau] - leak I[tau-1]``, ``I[tau] = decay I[tau-1] + response[tau]``
+        """
+        decay, leak = self.decay(), self.leak()
+        beyond = decay if leak is None else decay - leak.to(decay)
+        past, out = torch.zeros_like(response[..., 0]), []
+        for k in range(response.shape[-1]):
+            out.append(response[..., k] + beyond * past)
+            past = decay * past + response[..., k]
+        return torch.stack(out, -1)
+
     def engine(self, weight: Tensor, bias: Tensor | None, delay: Delay | None) -> Engine | None:
         """Return an operator of your own for this decay (behind ``delay``, if any) on a matrix, or None."""
         return None

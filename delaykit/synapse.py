@@ -251,13 +251,7 @@ class Synapse(nn.Module):
             response = nn.functional.pad(response, (0, max(0, depth - response.shape[-1])))[..., :depth]
         if self.heterogeneity is None:
             return response
-        decay, leak = self.heterogeneity.decay(), self.heterogeneity.leak()
-        beyond = decay if leak is None else decay - leak.to(decay)
-        past, out = torch.zeros_like(weight), []
-        for k in range(response.shape[-1]):
-            out.append(response[..., k] + beyond * past)
-            past = decay * past + response[..., k]
-        return torch.stack(out, -1)
+        return self.heterogeneity.linger(response)
 
     def engine(self, product: Product) -> Engine:
         """Compute this segment's parameters once and pick the operator that runs them.

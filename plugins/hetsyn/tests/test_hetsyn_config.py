@@ -35,7 +35,7 @@ def build(config: HetSyn, seed: int = 0, site: Site = SITE) -> Decays:
         ({"dt_ms": True}, "HetSyn.dt_ms"),
         ({"train": 1}, "HetSyn.train"),
         ({"frozen": 1.5}, "HetSyn.frozen"),
-        ({"groups": 1}, "HetSyn.groups"),
+        ({"groups": 2}, "HetSyn.groups"),
         ({"groups": 4.0}, "HetSyn.groups"),
         ({"groups": 4, "granularity": "post"}, "HetSyn.groups"),
     ],

@@ -36,3 +36,8 @@ class TestPartlyFrozen(ComponentConformance):
 class TestDrawn(ComponentConformance):
     config = HetSyn(tau=("normal", 5.0, 2.0), dt_ms=1.0)
     identity_config = HetSyn()
+
+
+@pytest.mark.slow
+class TestGroups(ComponentConformance):
+    config = HetSyn(groups=6)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
-from delaykit.interfaces import Heterogeneity, Site
+from delaykit.interfaces import Delay, Heterogeneity, Site
 from delaykit.leak import DrivenNeuron
+from delaykit.synapse import Engine
 from delaykit_hetsyn.config import HetSyn
+from delaykit_hetsyn.groups import GroupEngine, grid, shares
 from delaykit_hetsyn.time_constants import decay_of, draw, tau_of
 
 
@@ -29,6 +31,7 @@ class Decays(Heterogeneity):
     needs_neuron: ClassVar[bool] = True
     frozen: Tensor | None
     held: Tensor | None
+    shared: Tensor | None
 
     def __init__(self, config: HetSyn, site: Site, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -47,6 +50,7 @@ class Decays(Heterogeneity):
             frozen[order[: round(config.frozen * self.r.numel())]] = True
         self.register_buffer("frozen", None if frozen is None else frozen.reshape(shape))
         self.register_buffer("held", None if frozen is None else self.r.detach().clone())
+        self.register_buffer("shared", None if config.groups is None else grid(config.groups).float())
 
     def _first(self, shape: tuple[int, int], generator: torch.Generator | None) -> Tensor:
         if self.config.tau == "neuron":
@@ -60,6 +64,9 @@ class Decays(Heterogeneity):
     def bind_neuron_(self, neuron: DrivenNeuron | None) -> None:
         """Read the leak of this neuron from now on, and begin at it where ``tau`` says so."""
         super().bind_neuron_(neuron)
+        if neuron is not None and self.config.groups is not None and self.shared is not None:
+            leak = neuron.leak().detach()
+            self.shared.copy_(grid(self.config.groups, float(leak[0]) if bool((leak == leak[0]).all()) else None))
         if neuron is None or self.config.tau != "neuron":
             return
         leak = neuron.leak().to(self.r)
@@ -81,6 +88,33 @@ class Decays(Heterogeneity):
         """Return the driven neuron's own decay as it is now, (1, 1) or (post, 1); None for a readout."""
         return None if self.neuron is None else self.neuron.leak().to(self.r)
 
+    def linger(self, response: Tensor) -> Tensor:
+        """Let a response linger, by the shared decays where ``groups`` asks for them."""
+        if self.shared is None:
+            return super().linger(response)
+        leak = self.leak()
+        beyond = self.shared.reshape(-1, 1, 1) if leak is None else self.shared.reshape(-1, 1, 1) - leak
+        split, past, out = shares(self.decay(), self.shared), response.new_zeros(1, 1, 1), []
+        for k in range(response.shape[-1]):
+            out.append(response[..., k] + (split * beyond * past).sum(0))
+            past = self.shared.reshape(-1, 1, 1) * past + response[..., k]
+        return torch.stack(out, -1)
+
+    def engine(self, weight: Tensor, bias: Tensor | None, delay: Delay | None) -> Engine | None:
+        """Return the products of ``groups``; None without, for the core's exact operators.
+
+        Raises:
+            ConfigError: groups on a connection with a delay.
+        """
+        if self.shared is None:
+            return None
+        if delay is not None:
+            fix = "leave groups out: exact decays go with every delay"
+            raise ConfigError(self.where, "groups and a delay on one connection", "one of them", fix)
+        leak, shared = self.leak(), self.shared.to(weight.dtype)
+        split = shares(self.decay().to(weight.dtype), shared)
+        return GroupEngine(weight, bias, split, shared, None if leak is None else leak.to(weight.dtype))
+
     @torch.no_grad()
     def project_(self) -> None:
         """Keep r in [0, 1], and what is frozen where it began, whatever momentum and weight decay did."""
@@ -100,9 +134,9 @@ class Decays(Heterogeneity):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Decays:
         # Half precision has no number between 0.9995 and 1, where long time constants are: decays stay float32.
-        kept = [(t, t.detach().clone()) for t in (self.r, self.held) if t is not None]
+        exact_ones = [t.detach().clone() for t in (self.r, self.held, self.shared) if t is not None]
         super()._apply(fn, recurse)
-        for now, (_, exact) in zip([t for t in (self.r, self.held) if t is not None], kept, strict=True):
+        for now, exact in zip([t for t in (self.r, self.held, self.shared) if t is not None], exact_ones, strict=True):
             if now.dtype in (torch.float16, torch.bfloat16):
                 now.data = exact.to(now.device).float()
         return self
@@ -111,5 +145,7 @@ class Decays(Heterogeneity):
         r, learn = self.decay().detach(), "learned" if self.config.train else "fixed"
         if self.frozen is not None:
             learn += f", {float(self.frozen.float().mean()):.0%} frozen"
+        if self.shared is not None:
+            learn += f", by {len(self.shared)} shared ones"
         low, high, mean = float(r.min()), float(r.max()), float(r.mean())
         return f"{self.config.granularity} decays {low:.2f}..{high:.2f}, mean {mean:.2f}, {learn}"

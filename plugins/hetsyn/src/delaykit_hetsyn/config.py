@@ -36,9 +36,9 @@ class HetSyn(ComponentConfig):
         dt_ms: length of a step in ms, > 0; needed with a ``tau`` in ms where the library does not know it (snnTorch).
         train: learn r. It is kept in [0, 1] by projection after each optimizer step (``dk.attach``).
         frozen: share of the r, drawn at random, that stay where they began, in [0, 1].
-        groups: approximate the decays by this many shared ones, >= 2: a response that is exact one step after the spike
-            and between those of two neighbouring shared decays later. Two products a group instead of a number for
-            each synapse; None: exact.
+        groups: approximate every decay by two of this many shared ones, >= 3: exact one step after the spike, later a
+            little too large (:mod:`delaykit_hetsyn.groups`). A product a group, for devices without the exact kernels;
+            with no delay on the connection. None: exact.
 
     Raises:
         ConfigError: a value outside its range.
@@ -83,8 +83,8 @@ class HetSyn(ComponentConfig):
             raise ConfigError("HetSyn.train", repr(self.train), "True or False")
         if not (_is_number(self.frozen) and 0 <= self.frozen <= 1):
             raise ConfigError("HetSyn.frozen", repr(self.frozen), "a share in [0, 1]")
-        if self.groups is not None and (type(self.groups) is not int or self.groups < 2):
-            raise ConfigError("HetSyn.groups", repr(self.groups), "a whole number >= 2, or None")
+        if self.groups is not None and (type(self.groups) is not int or self.groups < 3):
+            raise ConfigError("HetSyn.groups", repr(self.groups), "a whole number >= 3, or None")
         if self.groups is not None and self.granularity != "synaptic":
             found = f"groups with granularity {self.granularity!r}"
             raise ConfigError(
