@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from delaykit import ComponentConfig, ConfigError, Site
+from delaykit.interfaces import ESTIMATORS, Estimator
 from delaykit_spatial.geometry import Metric, metric_named, name_of
 from delaykit_spatial.starts import LEAST_DIMS, STARTS, as_table
 
 if TYPE_CHECKING:
     from delaykit_spatial.delay import SpatialDelay
 
-ESTIMATORS = ("interp", "exact", "none")
 NAME = re.compile(r"\w[\w.:/ -]{0,99}")  # safe in files, tables and spreadsheets
 
 
@@ -90,7 +90,7 @@ class Spatial(ComponentConfig):
     max_ms: float | None = None
     learn: bool = True
     self_connections: bool = False
-    estimator: Literal["interp", "exact", "none"] = "interp"
+    estimator: Estimator = "interp"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", _dims(self.dims))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +23,10 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.exact import ExactRun, SuperSpike, exact_arrivals, exact_rollout
 from delaykit.functional.exact_neurons import ExactAdEx, ExactLIF, Neuron
 from delaykit.functional.rollout import rollout, rollout_generic
+from delaykit.interfaces import ESTIMATORS, Estimator
 from delaykit.kernels import Linear
-from delaykit_spatial.config import ESTIMATORS, Spatial
+from delaykit_spatial.config import Spatial
 from delaykit_spatial.connection import RECURRENT, SpatialConnection, input_factor
-
-Estimator = Literal["exact", "interp", "none"]
 
 
 class SpatialLayer(nn.Module):

@@ -74,14 +74,12 @@ class Accounting:
     Args:
         positions: by population, D N each.
         paths: by connection, parameters of single synapses: E of tortuous paths, or free lengths.
-        free: by connection, what free delays would take: one for each synapse.
-        weights: by connection.
+        free: by connection, what free delays would take: one for each synapse there can be.
     """
 
     positions: dict[str, int]
     paths: dict[str, int]
     free: dict[str, int]
-    weights: dict[str, int]
 
     @property
     def delays(self) -> int:
@@ -96,9 +94,8 @@ class Accounting:
     def __str__(self) -> str:
         lines = [f"{'population':24} positions"]
         lines += [f"{name:24} {count:9}" for name, count in self.positions.items()]
-        lines += [f"{'connection':24}   weights     paths  free delays would be"]
-        for name, free in self.free.items():
-            lines.append(f"{name:24} {self.weights[name]:9} {self.paths[name]:9} {free:9}")
+        lines += [f"{'connection':24}     paths  free delays would be"]
+        lines += [f"{name:24} {self.paths[name]:9} {free:22}" for name, free in self.free.items()]
         total = f"{self.delays} delay parameters instead of {sum(self.free.values())}"
         return "\n".join([*lines, f"{total}: {self.saved:.1f} times fewer"])
 
@@ -123,7 +120,6 @@ def parameter_accounting(net: nn.Module) -> Accounting:
     return Accounting(
         {name: values.numel() for name, values in populations(net).items()},
         {name: sum(p.numel() for p in parts if p is not None) for name, parts in each.items()},
-        {name: int(link.synapses.sum()) for name, link in found.items()},
         {name: int(link.synapses.sum()) for name, link in found.items()},
     )
 
