@@ -26,13 +26,14 @@ def test_every_time_constant_is_counted_and_endless_ones_sit_at_the_end(ax) -> N
     assert tau_histogram(after, ax, before=torch.full((2, 2), 20.0)) is ax
     shares = [patch.get_height() for patch in ax.containers[0]]
     assert sum(shares) == pytest.approx(100.0) and max(shares) == 25.0
-    assert ax.get_xscale() == "log" and ax.get_xlabel() == "time constant (ms)"
+    assert ax.get_xscale() == "log" and "endless" in ax.get_xlabel()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["after training", "before"]
 
 
 def test_several_connections_are_outlines_with_names(ax) -> None:
     tau_histogram({"input": torch.rand(50) + 1, "readout": torch.rand(9) + 3}, ax)
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"input", "readout"}
+    assert ax.get_xlabel() == "time constant (ms)"
     with pytest.raises(ShapeError, match="no time constant"):
         tau_histogram(torch.zeros(0), ax)
 

@@ -49,8 +49,14 @@ def tau_histogram(
         _count(ax, group, edges, color=color, label=name, **look)
     if earlier is not None:
         _count(ax, earlier, edges, histtype="step", color=INK, linewidth=1.3, linestyle="--", label="before")
-    ax.set(xscale="log", xlabel="time constant (ms)", ylabel="share (%)")
-    ax.legend(loc="upper left")
+    ends = "time constant (ms; right end: more, or endless)" if everything.max() >= LONGEST_MS else "time constant (ms)"
+    ax.set(xscale="log", xlabel=ends, ylabel="share (%)")
+    steps = (1, 2, 5) if edges[-1] < 100 * edges[0] else (1,)
+    ticks = [k * 10.0**n for n in range(-1, 5) for k in steps if edges[0] <= k * 10.0**n <= edges[-1]]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
+    ax.legend(loc="upper center", ncols=2)
     return ax
 
 
