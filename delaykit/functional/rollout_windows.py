@@ -18,8 +18,8 @@ import numpy as np
 from delaykit.functional.compiled import compiled
 from delaykit.functional.rollout_vector import LANES, make_add_rows, make_gather
 
-MOST_DELIVERED = 0.07  # share of spikes up to which delivering each is faster than delivering whole rows
-MOST_GATHERED = 0.15  # the same for the correlation with the gradient
+MOST_DELIVERED = 0.055  # share of spikes up to which delivering each is faster than delivering whole rows
+MOST_GATHERED = 0.11  # the same for the correlation with the gradient
 
 
 @compiled()
