@@ -175,6 +175,35 @@ class Replaced(torch.autograd.Function):
         return grad - there, there, None
 
 
+class _Rescaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, state: Tensor) -> Tensor:
+        return state.view_as(state)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad / (1 + grad.flatten(1).norm(dim=1).view(-1, *[1] * (grad.dim() - 1)))
+
+
+def rescale_gradient(state: Tensor) -> Tensor:
+    """Return a state as it is; backward, each row's gradient g becomes ``g / (1 + |g|)``.
+
+    Exact gradients multiply by v'+ / v'- at every spike, so that over long sequences they may explode. Called on a
+    neuron's states every ten steps or so, this bounds them; the direction stays, the length does not.
+
+    Args:
+        state: a membrane or a synaptic current, ``(batch, ...)``.
+
+    Example:
+        >>> state = torch.zeros(1, 2, requires_grad=True)
+        >>> torch.autograd.grad((rescale_gradient(state) * torch.tensor([3.0, 4.0])).sum(), state)[0].tolist()
+        [[0.5, 0.6666666865348816]]
+
+    Reference: Landsmeer et al. 2025, published code.
+    """
+    return _Rescaled.apply(state)
+
+
 def emission_of(x: Tensor, where: str, expected: bool) -> Any:
     """Find the node that emitted these spikes, through casts, reshapes and masks; None for data.
 

@@ -15,7 +15,7 @@ from torch import nn
 import delaykit as dk
 from delaykit.adapters.exact import timing_of
 from delaykit.errors import HistoryError, WrapError
-from delaykit.functional.events import Timing
+from delaykit.functional.events import Timing, rescale_gradient
 from delaykit.testing.reference_net import surrogate_spike
 
 snn = pytest.importorskip("snntorch")
@@ -576,6 +576,24 @@ def test_a_rollout_runs_step_by_step():
     for current in currents:
         spikes, _, mem = neuron(current)
     assert same(grads, torch.autograd.grad(mem.sum(), list(neuron.parameters())))
+
+
+def test_rescaled_states_keep_values_and_histories_and_bound_the_gradient():
+    torch.manual_seed(2)
+    cell, x, found = snn.RSynaptic(0.8, 0.9, linear_features=6), spikes_in(60), []
+    config = dk.FreeDelay("synaptic", max_delay=6, estimator="exact")
+    generator = torch.Generator().manual_seed(1)
+    dk.wrap_(cell, {"recurrent": config}, lambda: [cell(torch.zeros(2, 6)) for _ in range(3)], generator)
+    for every in (1000, 5):
+        spk, syn, mem = cell.reset_mem()
+        drive = (0.5 * x).requires_grad_()
+        for t, step in enumerate(drive):
+            if t and t % every == 0:
+                syn, mem = rescale_gradient(syn), rescale_gradient(mem)
+            spk, syn, mem = cell(step, spk, syn, mem)
+        found.append((mem.detach(), torch.autograd.grad(100 * mem.sum(), drive)[0]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[1][1][:50].norm() < 0.5 * found[0][1][:50].norm()
 
 
 def test_constants_that_change_are_read_anew():
