@@ -216,9 +216,10 @@ def first_spike_times(spikes: Tensor, clock: Tensor | None, silent: float) -> Te
         [[2.0, 9.0]]
     """
     _same("first_spike_times(clock)", clock, spikes)
-    fired, first = (spikes.detach() > 0).max(0)
-    time = first.to(spikes.dtype) if clock is None else first + clock.gather(0, first.unsqueeze(0)).squeeze(0)
-    return torch.where(fired, time, silent)
+    spikes = (spikes.detach() > 0).to(spikes.dtype)
+    first = spikes.argmax(0, keepdim=True)  # the first of equals
+    time = first.to(spikes.dtype) if clock is None else first + clock.gather(0, first)
+    return torch.where(spikes.gather(0, first) > 0, time, silent).squeeze(0)
 
 
 def late_arrivals(spikes: Tensor, delay: Tensor, post: int) -> tuple[int, int]:

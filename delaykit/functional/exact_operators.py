@@ -276,10 +276,10 @@ def _backward_of_rollout(ctx: Any, *into: Tensor | None) -> tuple[Tensor | None,
     into_i, into_v, by_weight, by_delay = _rollout_backward(
         into[1], into[2], into[3], spikes, slope, factor, alive, weight, slots, ctx.numbers, ctx.rescale_every
     )
-    rest = [None] * 5
-    if weight is None:
-        return into_i, into_v, None, None, *rest
-    return into_i, into_v, by_weight, by_delay.sum_to_size(ctx.delay), *rest
+    grads: list[Tensor | None] = [into_i, into_v, None, None]
+    if weight is not None:
+        grads[2:] = by_weight, by_delay.sum_to_size(ctx.delay)
+    return *(g if needed else None for g, needed in zip(grads, ctx.needs_input_grad, strict=False)), *[None] * 5
 
 
 _arrivals.register_autograd(_backward_of_arrivals, setup_context=_keep_arrivals)
