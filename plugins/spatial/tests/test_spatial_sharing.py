@@ -197,3 +197,11 @@ def test_exact_gradients_reach_positions_and_leave_self_connections_out() -> Non
     plain = nn.Sequential(nn.Linear(3, 2), snn.Leaky(beta=0.5, init_hidden=True))
     with pytest.raises(dk.WrapError, match="synaptic current.*interp"):
         dk.wrap_(plain, {"0": Spatial(2, estimator="exact")}, example=torch.ones(1, 3))
+
+
+def test_rollout_equals_the_loop_with_self_connections_cut() -> None:
+    net = wrapped({"rlif.recurrent": RULES["rlif.recurrent"]})
+    loop = net(INPUT)
+    spikes, _ = dk.rollout(net.rlif, net.fc1(INPUT))
+    assert 0.02 < float(spikes.detach().mean()) < 0.6
+    torch.testing.assert_close(net.fc2(spikes), loop)
