@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from delaykit.errors import ShapeError
@@ -188,6 +190,34 @@ def test_shapes_that_do_not_fit_are_errors() -> None:
     ):
         with pytest.raises(ShapeError):
             rollout(*arguments, Triangle())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    time=st.integers(1, 12), batch=st.integers(0, 3), post=st.integers(1, 5), currents=st.integers(0, 2),
+    shape=st.sampled_from(("synaptic", "post", "pre", "layer", "none")), detach=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_any_size_equals_the_plain_loop(
+    time: int, batch: int, post: int, currents: int, shape: str, detach: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*size: int) -> Tensor:
+        return torch.rand(*size, generator=generator, dtype=torch.float64).requires_grad_()
+
+    drive, kappa, amplitude = random(time, batch, post), random(currents, post), random(currents, post)
+    wipes = torch.rand(currents, generator=generator) < 0.5
+    sizes = {"synaptic": (post, post), "post": (post, 1), "pre": (1, post), "layer": (1, 1)}
+    recurrent = [random(post, post), random(*sizes[shape])] if shape != "none" else []
+    weight, decay = recurrent or (None, None)
+    tensors = [drive, kappa, amplitude, *recurrent]
+    results = []
+    for run in (plain, rollout):
+        out = run(drive, weight, decay, Jumps(kappa, amplitude, wipes), Triangle(), 0.6, detach)
+        loss = (out[0] * 0.3 + out[1].pow(2)).sum()
+        results.append((*out, *torch.autograd.grad(loss, tensors, allow_unused=True)))
+    for a, b in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-10, atol=1e-10)
 
 
 def test_an_empty_sequence_is_no_error() -> None:
