@@ -1,7 +1,8 @@
 """Step mode of synapses that decay each at its own rate: one state in place, whatever the loop around it.
 
 Beside its input a step keeps nothing for backward. Forward, ``X_ji`` moves on in place; backward, the two sums P and Q
-of :mod:`delaykit.functional.decay_kernels` move back in place, and every gradient is collected on the way:
+of :mod:`delaykit.functional.decay_kernels` move back in place, and every gradient is collected on the way. Where no
+input wants a gradient, nobody waits for a step: then all is done in one sweep, with no state at all.
 
     y_j[t] = bias_j + sum_i weight_ji x_i[t] + sum_i beyond_ji X_ji[t-1],      X_ji[t] = decay_ji X_ji[t-1] + x_i[t]
 
@@ -90,7 +91,7 @@ class DecayOperator(Operator):
         self.factors = tuple(t.detach().t().contiguous() for t in (decay, beyond))
         self.state = weight.new_zeros(len(x), *self.factors[0].shape) if state is None else state
         self.first: Tensor | None = None  # the state before the first recorded step
-        self._recorded = False
+        self.into_x = self._recorded = False
         self._advance = resolve("decay_step", x.device)
 
     @property
@@ -101,15 +102,46 @@ class DecayOperator(Operator):
         if keep is None and not self._recorded:
             self._recorded = True
             self.first = self.state.clone() if bool(self.state.any()) else None
+        self.into_x = self.into_x or x.requires_grad
         x, out = x.to(self.dtype), x.dtype
         assert self.weight is not None
         return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.factors)).to(out)
 
+    def wanted(self, *found: Tensor) -> tuple[Tensor | None, ...]:
+        """Leave out the gradients of parameters that do not learn."""
+        pairs = zip(self.parameters, found, strict=True)
+        return tuple(g if p is not None and p.requires_grad else None for p, g in pairs)
+
     def gradients(self, history: History, last: int) -> Gradients:
-        return _Backward(self, history, last)
+        kind = _AtOnce if self.first is None and not self.into_x else _StepByStep
+        return kind(self, history, last)
 
 
-class _Backward(Gradients[DecayOperator]):
+class _AtOnce(Gradients[DecayOperator]):
+    """A backward pass whose inputs want no gradient: one sweep of the sequence operator, after the last row came."""
+
+    def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
+        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
+        self.rows = operator.decay.new_zeros(last + 1 - history.pad, operator.batch, len(operator.decay))
+
+    def push(self, row: int, grad: Tensor | None) -> None:
+        if grad is not None:
+            self.rows[row - self.history.pad] = grad
+
+    def input(self, row: int) -> Tensor:
+        raise AssertionError("no input of this segment wants a gradient")
+
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
+        operator, y = self.operator, self.rows[first - self.history.pad :]
+        x = self.history.rows[:, first : self.last + 1].permute(1, 2, 0).contiguous()
+        pull = resolve("decay_filter_gradient", operator.device)
+        factors = (t.detach() for t in (operator.decay, operator.beyond))
+        _, into_decay, into_beyond = pull(x[:-1], y[1:], *factors, False)
+        into_weight = y.flatten(0, 1).t() @ x.flatten(0, 1)
+        return operator.wanted(into_decay, into_weight, into_beyond, y.sum((0, 1)))
+
+
+class _StepByStep(Gradients[DecayOperator]):
     """The sums P and Q of one backward pass, as they stand before the rows that have arrived."""
 
     def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
@@ -141,10 +173,7 @@ class _Backward(Gradients[DecayOperator]):
             self.into_beyond += (operator.first * self.later).sum(0)
             self.into_decay += (operator.first * self.slope).sum(0)
         into_decay = (self.into_decay * operator.factors[1]).t()
-        found = (into_decay, self.into_weight, self.into_beyond.t(), self.into_bias)
-        return tuple(
-            g if p is not None and p.requires_grad else None for p, g in zip(operator.parameters, found, strict=True)
-        )
+        return operator.wanted(into_decay, self.into_weight, self.into_beyond.t(), self.into_bias)
 
 
 @register("decay_step", "torch")

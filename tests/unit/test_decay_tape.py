@@ -81,11 +81,12 @@ def test_one_sweep_back_equals_the_forward_recomputation() -> None:
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-def test_an_input_without_gradient_changes_no_other_gradient(chosen: str) -> None:
+@pytest.mark.parametrize("run", [filtered_linear, by_tape])
+def test_an_input_without_gradient_changes_no_other_gradient(run: Callable[..., Tensor], chosen: str) -> None:
     given = tensors()
     wanted = slopes(naive, given)
     given["spikes"] = given["spikes"].detach()
-    current = filtered_linear(**given)
+    current = run(**given)
     weights = torch.randn(current.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     leaves = [value for value in given.values() if value.requires_grad]
     for found, true in zip(torch.autograd.grad((weights * current).sum(), leaves), wanted[2:], strict=True):
@@ -111,9 +112,11 @@ def test_a_decay_equal_to_the_leak_is_the_bare_product_to_the_bit(run: Callable[
     assert torch.equal(found, wanted)
 
 
-def test_a_loss_that_sees_some_steps_and_a_second_pass(chosen: str) -> None:
+@pytest.mark.parametrize("into_inputs", [True, False])
+def test_a_loss_that_sees_some_steps_and_a_second_pass(into_inputs: bool, chosen: str) -> None:
     given = tensors()
-    leaves = list(given.values())
+    given["spikes"] = given["spikes"].detach().requires_grad_(into_inputs)
+    leaves = [value for value in given.values() if value.requires_grad]
     one, two = by_tape(**given), naive(**given)
     seen = torch.zeros(TIME, 1, 1, dtype=torch.float64)
     seen[[4, 11, 12]] = 1.0
