@@ -1,8 +1,8 @@
 """A decay for each synapse: time and memory of one layer, 700 -> 128, spike density 0.03, one thread.
 
 Rows: naive autograd, with a state (batch, post, pre) for every step; the bare product without decays; the sequence
-operator; the same with gradients for its input; the tape in a loop of single steps; a loop with ``snn.Leaky`` as a user
-runs it, bare and wrapped by ``dk.wrap_`` with ``HetSyn``. Forward and backward, process CPU time, the least of
+operator and the tape, in a loop of single steps, with and without gradients for the input; a loop with ``snn.Leaky`` as
+a user runs it, bare and wrapped by ``dk.wrap_`` with ``HetSyn``. Forward and backward, process CPU time, the least of
 interleaved repetitions in one process. Memory: what the process's resident peak grows by during forward and backward,
 each case in a process of its own, after kernels were compiled.
 """
@@ -30,7 +30,7 @@ from delaykit_hetsyn import HetSyn
 
 PRE, POST, DENSITY = 700, 128, 0.03
 SMALL, SPEECH = (8, 100), (32, 250)  # (batch, time)
-KINDS = ("naive", "product", "operator", "operator, into input", "tape", "leaky", "leaky HetSyn")
+KINDS = ("naive", "product", "operator", "operator, into input", "tape", "tape, into input", "leaky", "leaky HetSyn")
 MEGABYTE = 2**20
 
 
@@ -73,6 +73,7 @@ class Case:
         self.spikes = (torch.rand(steps, batch, PRE, generator=generator) < DENSITY).float()
         self.weight = (torch.randn(POST, PRE, generator=generator) / PRE**0.5).requires_grad_()
         self.decay = torch.exp(-1 / (5 + 15 * torch.rand(POST, PRE, generator=generator))).requires_grad_()
+        self.graded = self.spikes.clone().requires_grad_()
         self.target = torch.randn(steps, batch, POST, generator=generator)
         self.bare = Loop()
         self.wrapped = dk.wrap(self.bare, {"fc": HetSyn()}, example=self.spikes[:3, :1])
@@ -81,8 +82,8 @@ class Case:
 
     def run(self, kind: str) -> float:
         """Run forward and backward; give the process CPU time in ms."""
-        spikes = self.spikes.clone().requires_grad_() if kind.endswith("input") else self.spikes
-        for p in (self.weight, self.decay, *self.bare.parameters(), *self.wrapped.parameters()):
+        spikes = self.graded if kind.endswith("input") else self.spikes
+        for p in (self.graded, self.weight, self.decay, *self.bare.parameters(), *self.wrapped.parameters()):
             p.grad = None
         ways: dict[str, Callable[[], Tensor]] = {
             "naive": lambda: naive(spikes, self.weight, self.decay),
@@ -90,6 +91,7 @@ class Case:
             "operator": lambda: filtered_linear(spikes, self.weight, self.decay),
             "operator, into input": lambda: filtered_linear(spikes, self.weight, self.decay),
             "tape": lambda: by_tape(spikes, self.weight, self.decay),
+            "tape, into input": lambda: by_tape(spikes, self.weight, self.decay),
             "leaky": lambda: self.bare(spikes),
             "leaky HetSyn": lambda: self.wrapped(spikes),
         }

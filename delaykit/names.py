@@ -9,7 +9,7 @@ from collections.abc import Iterable
 OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delrec": (("delrec", "dcls"), ("DelRec", "DCLS")),
     "spatial": (("spatial",), ("Spatial",)),
-    "hetsyn": (("hetsyn",), ("HetSyn",)),
+    "hetsyn": (("hetsyn",), ("HetSyn", "HetSynLIF", "HetSynNet")),
     "motifs": (("motif",), ("Motif",)),
     "sparsify": (("dynamic_sparsity",), ("DynamicSparsity",)),
     "timing": (("timing",), ("Timing",)),
