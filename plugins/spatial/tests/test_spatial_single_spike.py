@@ -14,15 +14,19 @@ from delaykit.functional.exact import ExactLIF, exact_arrivals, exact_rollout, f
 STEPS = 80
 
 
-@pytest.fixture(scope="module")
-def single() -> ModuleType:
-    pytest.importorskip("numba")
-    path = Path(__file__).parents[1] / "reproduce" / "common" / "single_spike.py"
-    spec = importlib.util.spec_from_file_location("delaykit_spatial_reproduce_single_spike", path)
+def load(name: str) -> ModuleType:
+    path = Path(__file__).parents[1] / "reproduce" / "common" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"delaykit_spatial_reproduce_{name}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def single() -> ModuleType:
+    pytest.importorskip("numba")
+    return load("single_spike")
 
 
 def two_layers(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
@@ -74,3 +78,24 @@ def test_one_delay_for_all_gets_the_sum_of_their_gradients(single: ModuleType) -
     for delay in (layer, synaptic):
         single.single_spikes(slots, weight, delay, neuron, STEPS).sum().backward()
     assert float(layer.grad) == pytest.approx(float(synaptic.grad.sum())) and float(layer.grad) > 0
+
+
+def test_at_whole_delays_the_surrogate_sees_the_same_spikes(single: ModuleType) -> None:
+    neuron, (one, two, first, last) = ExactLIF(tau_mem=4.0, tau_syn=2.0, dt=0.1), two_layers()
+    first, last = first.detach().round(), last.detach().round()
+    slots = torch.randint(0, 41, (30, 4), generator=torch.Generator().manual_seed(1)).double()
+    hidden = single.single_spikes(slots, one, first, neuron, STEPS)
+    spikes = torch.zeros(STEPS, 30, 4, dtype=torch.float64).scatter_(0, slots.long().unsqueeze(0), 1.0)
+    surrogate_spikes = load("surrogate_spike").surrogate_spikes
+    emitted, times = surrogate_spikes(spikes, one, first, neuron, 10.0)
+    assert torch.equal(times, hidden) and torch.equal(emitted.sum(0), (hidden < STEPS).double())
+    _, times = surrogate_spikes(emitted, two, last, neuron, 10.0)
+    assert torch.equal(times, single.single_spikes(hidden, two, last, neuron, STEPS))
+
+
+def test_a_later_surrogate_spike_is_asked_for_by_a_lower_weight() -> None:
+    neuron, weight = ExactLIF(tau_mem=4.0, tau_syn=2.0, dt=0.1), torch.tensor([[2.0]], requires_grad=True)
+    spikes = torch.zeros(STEPS, 1, 1)
+    spikes[3] = 1.0
+    load("surrogate_spike").surrogate_spikes(spikes, weight, torch.zeros(1, 1), neuron, 10.0)[1].sum().backward()
+    assert weight.grad is not None and float(weight.grad) < 0
