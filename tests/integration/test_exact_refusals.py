@@ -8,7 +8,7 @@ from exact_nets import Chain, norse, snn, spikes_in
 from torch import nn
 
 import delaykit as dk
-from delaykit.errors import HistoryError, WrapError
+from delaykit.errors import ConfigError, HistoryError, WrapError
 
 DELTA = {
     "Leaky": lambda: snn.Leaky(0.9),
@@ -127,3 +127,12 @@ def test_time_constants_on_the_same_synapse_are_refused():
     rules = {"fc1": (dk.FreeDelay("axonal", estimator="exact"), hetsyn.HetSyn())}
     plan = dk.plan(net, rules, example=torch.zeros(3, 2, 6))
     assert any("together with" in str(issue) and "interp" in str(issue) for issue in plan.issues)
+
+
+@pytest.mark.parametrize("options", [{"learn_spread": True, "estimator": "exact"}, {"estimator": "exakt"}])
+def test_delrec_refuses_what_a_whole_arrival_cannot_have(options):
+    delrec = pytest.importorskip("delaykit_delrec")
+    with pytest.raises(ConfigError):
+        delrec.DelRec(**options)
+    with pytest.raises(ConfigError, match="DCLS.estimator"):
+        delrec.DCLS(9, estimator="exakt")
