@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder with the recordings; without it nothing is run")
     parser.add_argument("--full", action="store_true", help="the paper's configuration")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="train longer or shorter than the configuration says")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     args = parser.parse_args()
     if args.data is None:
@@ -213,6 +214,7 @@ def main() -> None:
         return
     torch.set_num_threads(1 if not args.full else torch.get_num_threads())
     base = FULL if args.full else Run()
+    base = dataclasses.replace(base, epochs=args.epochs or base.epochs)
     folder = args.out / f"hetsyn_speech{'_full' if args.full else ''}"
     data = Data(args.data, base)
     found: dict[str, list[dict]] = {model: [] for model in MODELS}
@@ -232,9 +234,9 @@ def main() -> None:
         ]  # fmt: skip
         lines.append(f"| R-{model} | " + " | ".join(spread([100 * v for v in cell]) for cell in cells) + " |")
     text = "\n".join(lines) + "\n"
-    (folder / "table.md").write_text(text)
+    (folder / f"table_{base.epochs}_epochs.md").write_text(text)
     print(text)
-    draw(found, f"{name} ({kind})", folder / "robustness.png")
+    draw(found, f"{name} ({kind})", folder / f"robustness_{base.epochs}_epochs.png")
 
 
 if __name__ == "__main__":
