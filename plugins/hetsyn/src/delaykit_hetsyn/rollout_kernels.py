@@ -38,15 +38,16 @@ def adjoint(
     grad_drive = torch.empty_like(spikes)
     sequences = [t.numpy() for t in (grad_spikes, grad_membrane, slope, spikes, membrane)]
     fixed = [t.numpy() for t in (weight, decay, kappa, amplitude, wipes)]
-    shares: list[list[np.ndarray]] = []
+    shares: dict[int, list[np.ndarray]] = {}
 
     def share(first: int, last: int) -> None:
         own = [np.zeros_like(array) for array in fixed[:4]]
         _backward(*sequences, *fixed, through_reset, grad_drive.numpy(), *own, first, last)
-        shares.append(own)
+        shares[first] = own
 
     in_threads(share, spikes.shape[1], 2 * _work(spikes, weight))
-    sums = [torch.from_numpy(np.sum([own[k] for own in shares], 0)) for k in range(4)]
+    ordered = [shares[first] for first in sorted(shares)]  # the same sum whichever thread was first
+    sums = [torch.from_numpy(np.sum([own[k] for own in ordered], 0)) for k in range(4)]
     return grad_drive, sums[0], sums[1], sums[2], sums[3]
 
 
