@@ -2,7 +2,7 @@ r"""Neurons whose spike times have an exact gradient: LIF and AdEx, integrated e
 
 Both have a synaptic current, so that the membrane is continuous where a spike arrives and has a slope where it crosses
 the threshold. With h the length of a step, K = (e^{-h/tau_syn} - e^{-h/tau_mem}) / (1/tau_mem - 1/tau_syn) and
-M = tau_mem (1 - e^{-h/tau_mem}), a step without spikes is
+M = tau_mem (1 - e^{-h/tau_mem}), a step without spikes is::
 
     LIF    v <- e^{-h/tau_mem} v + K i,        i <- e^{-h/tau_syn} i
     AdEx   u <- e^{-h/tau_mem} v + K i - M a,  v <- min(threshold, E(u)),  i as above,
