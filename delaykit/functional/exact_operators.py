@@ -96,7 +96,7 @@ def _arrivals_backward(
         kernel = kernels.gather
 
     def work(first: int, last: int) -> None:
-        kernel(*given, *sums.share(), clock.numpy(), first, last)
+        kernel(*given, *sums.share(first), clock.numpy(), first, last)
 
     in_threads(work, batch, into_i.numel() + spikes.numel())
     by_weight, by_time = sums.total()
@@ -154,7 +154,7 @@ def _rollout_backward(
     sums = _Sums(turned)
 
     def work(first: int, last: int) -> None:
-        share = sums.share()
+        share = sums.share(first)
         for start, stop in _blocks(first, last, post, weight is not None):
             kernels.backward(
                 *arrays, late, values, rescale_every, into_i.numpy(), into_v.numpy(), *share, start, stop
@@ -178,17 +178,18 @@ class _Sums:
     """Sums over synapses ``(pre, post)``, one pair for every share of the batch."""
 
     def __init__(self, like: Tensor) -> None:
-        self.like, self.shares = like.contiguous(), list[tuple[Tensor, Tensor]]()
+        self.like, self.shares = like.contiguous(), dict[int, tuple[Tensor, Tensor]]()
 
-    def share(self) -> tuple[Any, Any]:
-        """Make a pair of arrays to add to."""
+    def share(self, first: int) -> tuple[Any, Any]:
+        """Make a pair of arrays to add to, for the share that begins with row ``first``."""
         pair = torch.zeros_like(self.like), torch.zeros_like(self.like)
-        self.shares.append(pair)
+        self.shares[first] = pair
         return pair[0].numpy(), pair[1].numpy()
 
     def total(self) -> tuple[Tensor, Tensor]:
-        """Return the sums over the shares, ``(post, pre)``."""
-        by_weight, by_time = (torch.stack(x).sum(0).t().contiguous() for x in zip(*self.shares, strict=True))
+        """Return the sums over the shares, ``(post, pre)``, in the order of the batch whichever thread was first."""
+        pairs = [self.shares[first] for first in sorted(self.shares)]
+        by_weight, by_time = (torch.stack(x).sum(0).t().contiguous() for x in zip(*pairs, strict=True))
         return by_weight, by_time
 
 
