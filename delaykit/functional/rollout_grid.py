@@ -114,7 +114,7 @@ class _Rows:
         self.window = of.weight.new_zeros(batch, (self.first + self.ahead + SLACK * self.phases) * self.post)
         self.out = of.weight.new_empty(batch, self.post)
         place = of.cell * self.post + torch.arange(self.post, dtype=torch.int32).unsqueeze(1)
-        synapses = (x.t().contiguous().numpy() for x in (place, *of.weights))
+        synapses = (x.t().contiguous().view(-1).numpy() for x in (place, *of.weights))
         line, height = of.line
         self.arguments = self.window.numpy(), *synapses, of.whole, line * self.post, height
 

@@ -29,14 +29,14 @@ def deliver(now, window, place, low, high, whole, line, height, x, out):
     Args:
         now: place of the first cell of this step in a window.
         window: ``(batch, cells * post)``.
-        place: place of a synapse's cell relative to now, ``(pre, post)``, as are low and high.
+        place: place of a synapse's cell relative to now, ``(pre, post)`` flat, as are low and high.
         low: weight of the cell.
         high: weight of the next one.
         whole: whether all of these are zero.
         line: places, relative to now, of the cells that reach this step, and height: by how much.
     """
     batch, inputs = x.shape
-    outputs = place.shape[1]
+    outputs = out.shape[1]
     named = np.empty(inputs + 1, np.int64)
     for b in range(batch):
         row, target, result = x[b], window[b], out[b]
@@ -45,15 +45,17 @@ def deliver(now, window, place, low, high, whole, line, height, x, out):
             named[used] = n
             used += row[n] != 0
         for e in range(used):
-            size, to, one, two = row[named[e]], place[named[e]], low[named[e]], high[named[e]]
+            size, start = row[named[e]], np.uintp(named[e] * outputs)
             if whole:
                 for k in range(outputs):
-                    target[np.uintp(now + to[k])] += one[k] * size
+                    synapse = start + np.uintp(k)
+                    target[np.uintp(now + place[synapse])] += low[synapse] * size
             else:
                 for k in range(outputs):
-                    at = now + to[k]
-                    target[np.uintp(at)] += one[k] * size
-                    target[np.uintp(at + outputs)] += two[k] * size
+                    synapse = start + np.uintp(k)
+                    at = now + place[synapse]
+                    target[np.uintp(at)] += low[synapse] * size
+                    target[np.uintp(at + outputs)] += high[synapse] * size
         result[:] = 0
         for e in range(len(line)):
             arrived, scale = target[now + line[e] : now + line[e] + outputs], height[e]
