@@ -9,7 +9,8 @@ that the gradients need, and nothing of the forward pass is computed again:
 
 Q is the derivative of P by the decay (Horner's scheme), so both sums run over the spikes only, and nothing is divided
 by a decay. Arrays are ``(pre, post)``: the chains of one input are one vector over post, which stays in the cache.
-Numbers that have decayed to almost nothing are set to zero, because subnormal arithmetic is a hundred times slower.
+Numbers that have decayed to almost nothing are set to zero, because subnormal arithmetic is a hundred times slower; a
+NaN is not smaller than anything and stays.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def _filter(x, decay, weight, least, out, first, last):  # type: ignore[no-untyp
                 arriving, target = row[t], out[t, b]
                 for j in range(post):
                     current = r[j] * state[j] + arriving * w[j]
-                    current = current if abs(current) > least else nothing
+                    current = nothing if abs(current) <= least else current
                     state[j] = current
                     target[j] += current
 
@@ -128,10 +129,10 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
                 if t >= start:
                     for j in range(post):
                         tangent = later[j] + r[j] * slope[j]
-                        slope[j] = tangent if abs(tangent) > least else nothing
+                        slope[j] = nothing if abs(tangent) <= least else tangent
                 for j in range(post):
                     total = given[j] + r[j] * later[j]
-                    later[j] = total if abs(total) > least else nothing
+                    later[j] = nothing if abs(total) <= least else total
                 if spike != 0:
                     for j in range(post):
                         into_weight[j] += spike * later[j]
@@ -156,7 +157,7 @@ def _step(state, x, decay, weight, least, out, first, last):  # type: ignore[no-
                 before = row[j]
                 target[j] += w[j] * before
                 after = r[j] * before
-                after = after if abs(after) > least else nothing
+                after = nothing if abs(after) <= least else after
                 row[j] = after + arriving
 
 
@@ -180,6 +181,6 @@ def _step_back(  # type: ignore[no-untyped-def]
             for j in range(post):
                 flow += w[j] * p[j]
                 tangent, total = p[j] + r[j] * q[j], given[j] + r[j] * p[j]
-                q[j] = tangent if abs(tangent) > least else nothing
-                p[j] = total if abs(total) > least else nothing
+                q[j] = nothing if abs(tangent) <= least else tangent
+                p[j] = nothing if abs(total) <= least else total
             grad_x[b, i] = flow

@@ -207,6 +207,16 @@ def test_old_currents_that_have_all_but_decayed_become_exact_zeros() -> None:
     assert smallest > torch.finfo(torch.float32).tiny and not current[150:].any()
 
 
+@pytest.mark.parametrize("run", [filtered_linear, by_tape])
+def test_a_nan_is_not_swallowed(run: Callable[..., Tensor], chosen: str) -> None:
+    given = tensors()
+    given["weight"].data[3, 4] = float("nan")
+    current = run(**given)
+    assert bool(current[-1, :, 3].isnan().any()) and not bool(current[..., :3].isnan().any())
+    (gradient,) = torch.autograd.grad((current * float("nan")).sum(), given["decay"])
+    assert bool(gradient[:, [0, 1, 3]].isnan().all())
+
+
 def test_a_weight_changed_before_backward_and_a_misfit_are_refused() -> None:
     given = tensors()
     tape = SynapseTape(given["decay"], given["weight"])
