@@ -195,6 +195,7 @@ def draw(found: dict[str, list[dict]], title: str, path: Path) -> None:
         axes[1].set(xlabel="log2 of the time warp (> 0: slower)")
         axes[0].set_xticks([0.005, *DELETIONS], ["0", *(f"{p:g}" for p in DELETIONS)], fontsize=8)
         axes[0].minorticks_off()
+        axes[0].set_ylim(bottom=0)
         axes[0].legend(loc="lower left")
         pyplot.savefig(path)
         pyplot.close()
