@@ -207,6 +207,8 @@ def main() -> None:
     parser.add_argument("--data", help="folder with the recordings; without it nothing is run")
     parser.add_argument("--full", action="store_true", help="the paper's configuration")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--hidden", nargs="+", type=int, help="numbers of neurons other than the configuration's")
     parser.add_argument("--epochs", type=int, help="train longer or shorter than the configuration says")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     args = parser.parse_args()
@@ -215,16 +217,21 @@ def main() -> None:
         return
     torch.set_num_threads(1 if not args.full else torch.get_num_threads())
     base = FULL if args.full else Run()
-    base = dataclasses.replace(base, epochs=args.epochs or base.epochs)
+    hidden = tuple(args.hidden or base.hidden)
+    base = dataclasses.replace(base, epochs=args.epochs or base.epochs, hidden=hidden)
     folder = args.out / f"hetsyn_speech{'_full' if args.full else ''}"
     data = Data(args.data, base)
-    found: dict[str, list[dict]] = {model: [] for model in MODELS}
+    found: dict[str, list[dict]] = {model: [] for model in args.models}
     for seed in range(args.seeds):
-        for model in MODELS:
+        for model in args.models:
             run = dataclasses.replace(base, model=model, seed=seed)
             found[model].append(remembered(folder / "records", run, lambda run=run: train(run, data)))
     name = locate(args.data, "train").stem
-    kind = "paper configuration" if args.full else f"reduction: {base.train} training samples, {base.epochs} epochs"
+    kind = (
+        "paper configuration"
+        if args.full
+        else f"reduction: {base.train} training samples, {'+'.join(map(str, hidden))} neurons, {base.epochs} epochs"
+    )
     lines = [f"{name}, {kind}, {args.seeds} seeds, mean (smallest .. largest) of the test accuracy (%)\n"]
     lines += ["| model | undisturbed | 16 % lost | 64 % lost | warp -0.5 | warp +0.5 |", "|---|---|---|---|---|---|"]
     for model, runs in found.items():
@@ -235,9 +242,10 @@ def main() -> None:
         ]  # fmt: skip
         lines.append(f"| R-{model} | " + " | ".join(spread([100 * v for v in cell]) for cell in cells) + " |")
     text = "\n".join(lines) + "\n"
-    (folder / f"table_{base.epochs}_epochs.md").write_text(text)
+    stem = f"{'_'.join(map(str, hidden))}_neurons_{base.epochs}_epochs"
+    (folder / f"table_{stem}.md").write_text(text)
     print(text)
-    draw(found, f"{name} ({kind})", folder / f"robustness_{base.epochs}_epochs.png")
+    draw(found, f"{name} ({kind})", folder / f"robustness_{stem}.png")
 
 
 if __name__ == "__main__":
