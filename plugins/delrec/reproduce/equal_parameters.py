@@ -167,6 +167,8 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the paper's configuration (hours to days)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int)
+    names = [variant.name for variant in VARIANTS]
+    parser.add_argument("--variants", nargs="+", default=names, choices=names, help="leave the others out")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     args = parser.parse_args()
     torch.set_num_threads(1 if not args.full else torch.get_num_threads())
@@ -174,7 +176,8 @@ def main() -> None:
     plan = dataclasses.replace(plan, epochs=args.epochs or plan.epochs)
     kind = "paper configuration" if args.full else f"reduction: {plan.shape.widths} neurons, {plan.epochs} epochs"
     folder = args.out / f"delrec_{args.task}{'_full' if args.full else ''}"
-    rows: dict[str, list[dict]] = {variant.name: [] for variant in VARIANTS}
+    chosen = [variant for variant in VARIANTS if variant.name in args.variants]
+    rows: dict[str, list[dict]] = {variant.name: [] for variant in chosen}
     for seed in range(args.seeds):
         splits = data_of(args.task, args.data, args.full, seed)
         channels, classes = splits.train.spikes.shape[-1], int(splits.train.labels.max()) + 1
@@ -183,7 +186,7 @@ def main() -> None:
             return make(variant, channels, classes, shape, plan.delrec, plan.dcls, seed)
 
         numbers = count(build(VARIANTS[3], plan.shape))
-        for variant in VARIANTS:
+        for variant in chosen:
             net, shape = at_equal_size(lambda s, v=variant: build(v, s), plan.shape, numbers)
             net = build(variant, shape)
             settings = {"plan": repr(plan), "variant": variant.name, "seed": seed, "shape": repr(shape)}
