@@ -13,7 +13,7 @@ from torch import Tensor
 from delaykit.functional import rollout_windows
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.rollout import rollout
-from delaykit.functional.rollout_grid import grid_for
+from delaykit.functional.rollout_grid import SLACK, grid_for
 from delaykit.functional.tents import Grid, Tents
 from delaykit.kernels import Gaussian, Hard, Linear, Triangle
 
@@ -34,16 +34,16 @@ def on_nodes(width: float) -> Tensor:
     return places[kinds % 4] + steps % 5
 
 
-def run(form, kernel, delays: Tensor, rate: float, dtype=torch.float64):
+def run(form, kernel, delays: Tensor, rate: float, dtype=torch.float64, steps=STEPS):
     """Graded spikes at a chosen rate, almost all of them made by the drive."""
-    given_spikes = (draw(1, STEPS, BATCH, NEURONS) < rate).to(dtype) * (0.5 + draw(2, STEPS, BATCH, NEURONS)).to(dtype)
+    given_spikes = (draw(1, steps, BATCH, NEURONS) < rate).to(dtype) * (0.5 + draw(2, steps, BATCH, NEURONS)).to(dtype)
     weight = (draw(3, NEURONS, NEURONS) - 0.4).to(dtype).requires_grad_()
     delays = delays.to(dtype).detach().clone().requires_grad_()
     drive = (50 * given_spikes).requires_grad_()  # the surrogate reads the spike's size off the membrane
     graded = lambda v: torch.where(v > 20, v / 50, torch.zeros_like(v))  # noqa: E731
     neuron = LIFDynamics(decay=0.3, surrogate=graded, threshold=0.0, reset="none")
     spikes, membrane, _ = rollout(drive, weight, None, form(kernel, delays), neuron)
-    cotangents = [draw(seed, STEPS, BATCH, NEURONS).to(dtype) - 0.5 for seed in (4, 5)]
+    cotangents = [draw(seed, steps, BATCH, NEURONS).to(dtype) - 0.5 for seed in (4, 5)]
     loss = sum((a * b).sum() for a, b in zip((spikes, membrane), cotangents, strict=True))
     return spikes, membrane, torch.autograd.grad(loss, (drive, weight, delays), allow_unused=True)
 
@@ -58,8 +58,8 @@ def by_taps(kernel, delays):
     return kernel.taps(delays)
 
 
-def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64):
-    found, wanted = (run(form, kernel, delays, rate, dtype) for form in (by_windows, by_taps))
+def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64, steps=STEPS):
+    found, wanted = (run(form, kernel, delays, rate, dtype, steps) for form in (by_windows, by_taps))
     assert 0.6 * rate <= (found[0] != 0).double().mean() <= 1.5 * rate
     for got, want in zip((*found[:2], *found[2]), (*wanted[:2], *wanted[2]), strict=True):
         assert (got is None) == (want is None)
@@ -79,6 +79,12 @@ def test_delays_beyond_the_sequence_and_none_at_all(width):
     delays = draw(6, NEURONS, NEURONS) * 2 * STEPS
     delays[0], delays[1, 0] = 0.0, STEPS + width - 0.5
     assert_alike(Triangle(width - 1), delays, 0.1)
+
+
+@pytest.mark.parametrize("width", [1.0, 4.0, 4.7])
+def test_windows_go_on_for_as_long_as_a_sequence(width):
+    assert SLACK < 150 / 3, "the windows of a forward pass are to be moved several times"
+    assert_alike(Triangle(width - 1), 12 * draw(10, NEURONS, NEURONS), 0.1, steps=150)
 
 
 def test_whole_delays_without_a_gradient():
