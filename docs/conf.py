@@ -25,6 +25,7 @@ exclude_patterns = ["_build"]
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # torch's own have labels that are not here
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
 html_theme = "alabaster"
