@@ -24,7 +24,7 @@ def against_dims(values: Mapping[str, Sequence[float]], *, chance: float | None 
     Returns:
         The axes of a new figure.
     """
-    ax = pyplot.subplots(figsize=(1.6 + 0.95 * len(values), 3.8))[1]
+    ax = pyplot.subplots(figsize=(max(6.4, 1.6 + 0.95 * len(values)), 3.8))[1]
     for column, (color, runs) in enumerate(zip(CATEGORIES * 2, values.values(), strict=False)):
         percent = [100 * run for run in runs]
         middle = statistics.median(percent)
