@@ -7,7 +7,7 @@ and ``isinstance`` keep working, and giving the class back undoes everything.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -49,6 +49,23 @@ def original_class(module: nn.Module) -> type[nn.Module]:
 def has_mixin(module: nn.Module, mixin: type) -> bool:
     """Tell whether ``mixin`` was put in front of the module's class."""
     return mixin in getattr(type(module), "_dk_mixins", ())
+
+
+class Recipe(NamedTuple):
+    """Stand for a generated class, which pickle cannot find by its name."""
+
+    base: type
+    mixins: tuple[type, ...]
+
+    def make(self) -> type:
+        """Return the class."""
+        return retyped_class(self.base, self.mixins)
+
+
+def recipe_of(value: Any) -> Any:
+    """Return the recipe of a generated class, and anything else as it is."""
+    made = isinstance(value, type) and "_dk_mixins" in vars(value)
+    return Recipe(value._dk_base, value._dk_mixins) if made else value  # type: ignore[attr-defined]
 
 
 def _reduce_ex(self: nn.Module, protocol: int) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from delaykit.synapse import Synapse
+from delaykit.wrapping.retype import Recipe, recipe_of
 from delaykit.wrapping.state import RootScope
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ class Undo:
     def run(self) -> None:
         """Take the change back."""
         self.action(*self.arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"arguments": tuple(map(recipe_of, self.arguments))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        made = (part.make() if isinstance(part, Recipe) else part for part in state["arguments"])
+        self.__dict__ |= state | {"arguments": tuple(made)}
 
 
 class WrappedRoot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 import delaykit as dk
 from delaykit.adapters.exact import timing_of
 from delaykit.functional.events import rescale_gradient
+from delaykit.testing.reference_net import surrogate_spike
 
 
 def test_copies_checkpoints_and_detours_keep_the_gradients(tmp_path):
@@ -33,6 +35,21 @@ def test_copies_checkpoints_and_detours_keep_the_gradients(tmp_path):
         assert name not in unwrapped or torch.equal(grad, unwrapped[name])  # disabled: the library's own gradients
     dk.load(net, tmp_path / "exact")
     assert same(slopes_of(net, x), wanted)
+
+
+def test_a_net_that_pickled_bare_pickles_with_exact_gradients():
+    config = dk.FreeDelay("synaptic", max_delay=6, init=2.0, estimator="exact")
+    net = OneNeuron(snn.RSynaptic(0.9, 0.8, linear_features=8, spike_grad=surrogate_spike))
+    x = spikes_in()
+    before = [type(m) for m in pickle.loads(pickle.dumps(net)).modules()]
+    dk.wrap_(net, {"fc": config, "neuron.recurrent": config}, example=x)
+    wanted = slopes_of(net, x)
+    net.neuron.reset_mem()
+    twin = pickle.loads(pickle.dumps(net))
+    assert same(slopes_of(twin, x), wanted) and all(bool(g.any()) for g in wanted)
+    assert twin.fc.dk.listener.module is twin.neuron
+    dk.unwrap_(twin)
+    assert [type(m) for m in twin.modules()] == before
 
 
 def test_a_failed_wrap_leaves_no_trace(monkeypatch):
