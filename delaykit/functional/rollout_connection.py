@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.rollout_correlation import (
     Inputs,
     correlate_lines,
@@ -91,6 +92,16 @@ class Connection(ABC):
             g: all gradients of the current, ``(time, batch, post)``.
             want: which of the two is needed.
         """
+
+    def at_once(
+        self, currents: Tensor, bias: Tensor | None, mask: Tensor | None, dynamics: LIFDynamics
+    ) -> tuple[Tensor, Tensor] | None:
+        """Run a whole sequence from rest, neuron included, without a graph; None where that is not to be had.
+
+        Arguments and results are those of :func:`delaykit.functional.rollout.rollout`. A plugin's connection may know
+        a faster way than step by step for inference; None whenever a gradient is wanted.
+        """
+        return None
 
 
 class Bare(Connection):

@@ -74,6 +74,8 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         currents = _driven(currents, drive)
     own = None
     if isinstance(taps, Connection):
+        if (done := taps.at_once(currents, bias, recurrent_mask, dynamics)) is not None:
+            return done
         weight, taps, own = None, None, taps
     spikes, membrane, _ = fused_rollout(
         currents, weight, bias, taps, dynamics, recurrent_mask=recurrent_mask, connection=own

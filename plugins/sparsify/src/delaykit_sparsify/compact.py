@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ConfigError, Delay, TrainingError, Wrapped, wrapped_sites
+from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.rollout_connection import Connection
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Engine
+from delaykit_sparsify.rollout import rollout
 from delaykit_sparsify.sparse import (
     Arrivals,
     Ring,
@@ -138,6 +140,12 @@ class CompactRecurrence(Connection):
     def current(self, t: int, x: Tensor) -> Tensor:
         """Deliver the newest spikes and return the current of this step."""
         return self.ring.push(x)
+
+    def at_once(
+        self, currents: Tensor, bias: Tensor | None, mask: Tensor | None, dynamics: LIFDynamics
+    ) -> tuple[Tensor, Tensor] | None:
+        """Run all steps in one compiled loop, where there is one."""
+        return rollout(self.arrivals, currents, bias, mask, dynamics)
 
     def begin_backward(self, steps: int, batch: int) -> None:
         """Refuse: there is nothing that could learn."""

@@ -1,0 +1,166 @@
+"""A whole rollout of sparse recurrent synapses at once, for inference: rows of the batch one after the other.
+
+A row needs the currents that are still to come, ``depth * post`` numbers, and the state of its neurons, which stay in
+the first cache for the whole sequence; the dense rollout goes step by step because of its products.
+
+The kernel fires where ``u > threshold``. Each block of rows is then shown to the neuron's own surrogate, which must
+find exactly these spikes; by induction over the steps they are then its own. If it does not, nothing is returned.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delaykit.functional.backend import register, resolve
+from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
+from delaykit.functional.rollout_neuron import THRESHOLD, Switches, fire, pack
+from delaykit_sparsify.sparse import Arrivals
+
+BLOCK = 2  # rows whose spikes are checked at a time, while they are in the second cache
+
+
+def rollout(
+    arrivals: Arrivals, currents: Tensor, bias: Tensor | None, mask: Tensor | None, dynamics: LIFDynamics
+) -> tuple[Tensor, Tensor] | None:
+    """Run neurons with sparse recurrent synapses over a whole sequence from rest.
+
+    Args:
+        arrivals: the recurrent synapses.
+        currents: external drive ``(time, batch, post)``.
+        bias: ``(post,)``, part of the recurrent current, or None.
+        mask: ``(batch, post)``, factor on the recurrent current, or None.
+        dynamics: the neuron.
+
+    Returns:
+        Spikes and membrane, both ``(time, batch, post)``; or None where it has to be done step by step: a gradient is
+        wanted, no compiled kernel fits, the neuron looks at its spikes twice a step, or it does not fire where
+        ``u > threshold``.
+    """
+    steps, batch, neurons = currents.shape
+    fits = steps > 0 and neurons == arrivals.outputs and currents.dtype == arrivals.value.dtype
+    if not fits or (mask is not None and mask.shape != (batch, neurons)) or dynamics.reset_when == "both":
+        return None
+    numbers = dynamics.parameters(currents)
+    learning = [x for x in (currents, bias, mask, *numbers.values()) if x is not None and x.requires_grad]
+    if not dynamics.spiking or (learning and torch.is_grad_enabled()):
+        return None
+    with torch.no_grad(), torch.autocast(currents.device.type, enabled=False):
+        p = pack(dynamics, tuple(numbers[name] for name in PARAMETERS))
+        _, rest = dynamics.start(currents[0])
+        factor = torch.ones_like(rest) if mask is None else mask.to(rest)
+        shift = p.new_zeros(neurons) if bias is None else bias.detach().to(p)
+        run = resolve("sparsify_rollout", currents.device)
+        found: tuple[Tensor, Tensor] | None = run(currents.detach(), *arrivals[:3], shift, factor, p, rest, dynamics)
+        return found
+
+
+@register("sparsify_rollout", "torch")
+def step_by_step(*arguments: object) -> None:
+    """Leave it to the step-by-step rollout, which is as fast in plain torch."""
+
+
+@register("sparsify_rollout", "cpu")
+def by_rows(currents: Tensor, first: Tensor, place: Tensor, value: Tensor, bias: Tensor, mask: Tensor, p: Tensor,
+            rest: Tensor, dynamics: LIFDynamics) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """Run the rows of the batch, in threads; see :func:`rollout`."""
+    steps, batch, neurons = currents.shape
+    spikes, membrane = currents.new_empty(2, steps, batch, neurons)
+    before = torch.zeros_like(rest)
+    if dynamics.delayed_reset:
+        before = fire(dynamics, rest - p[THRESHOLD])
+    depth = int(place.max()) // neurons + 1 if len(place) else 1
+    switches = dataclasses.astuple(Switches.of(dynamics))[:3]
+    flags = dynamics.synapse_decay is not None, dynamics.delayed_reset, dynamics.immediate_reset
+    given = tuple(x.contiguous().numpy() for x in (currents, first, place, value, bias, mask, p, rest, before))
+    out = spikes.numpy(), membrane.numpy()
+    agreed = []
+
+    def work(begin: int, end: int) -> None:
+        shifted = currents.new_empty(steps, BLOCK, neurons)
+        for start in range(begin, end, BLOCK):
+            rows = min(BLOCK, end - start)
+            _run(start, rows, depth, *given, switches, *flags, *out, shifted.numpy())
+            wanted = fire(dynamics, shifted[:, :rows])
+            agreed.append(_equal(wanted.contiguous().numpy(), out[0], start))
+
+    in_threads(work, batch, currents.numel() * 8)
+    return (spikes, membrane) if all(agreed) else None
+
+
+@compiled(fastmath=())
+def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, before, switches, synaptic, delayed,
+         immediate, spikes, membrane, shifted):  # fmt: skip
+    """Run ``rows`` rows from ``start`` on; ``shifted`` gets u - threshold. The neuron is that of the core's rollout."""
+    steps, _, neurons = drive.shape
+    zero_old, wipe, zero_now = switches
+    decay, alpha, gain, offset, threshold, old_reset, now_reset, reset = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
+    window = depth * neurons
+    coming, named = np.zeros(2 * window, value.dtype), np.empty(neurons + 1, np.uint32)  # two: nothing goes round
+    flow, carry, v = np.empty_like(bias), np.empty_like(bias), np.empty_like(bias)
+    for row in range(rows):
+        b, used = start + row, np.uintp(0)
+        factor, early = mask[b], before[b].copy()
+        coming[:] = 0
+        carry[:] = 0
+        v[:] = rest[b]
+        for t in range(steps):
+            slot = t % depth
+            if slot == 0 and t > 0:
+                coming[:window] = coming[window:]
+                coming[window:] = 0
+            later = coming[slot * neurons : slot * neurons + window]
+            for e in range(used):
+                i = np.uintp(named[np.uintp(e)])
+                for a in range(np.uintp(first[i]), np.uintp(first[i + np.uintp(1)])):
+                    later[np.uintp(place[a])] += value[a]
+            into, over, fired, kept = drive[t, b], shifted[t, row], spikes[t, b], membrane[t, b]
+            for n in range(neurons):
+                flow[n] = into[n] + factor[n] * (later[n] + bias[n])
+            if synaptic:
+                for n in range(neurons):
+                    flow[n] += carry[n]
+                    carry[n] = alpha[n] * flow[n]
+            if zero_old:
+                for n in range(neurons):
+                    v[n] -= early[n] * (v[n] - reset[n])
+            for n in range(neurons):
+                v[n] = decay[n] * v[n] + (gain[n] * flow[n] + offset[n])
+            if delayed:
+                for n in range(neurons):
+                    v[n] -= early[n] * old_reset[n]
+            if wipe:
+                for n in range(neurons):
+                    v[n] -= early[n] * (v[n] - reset[n])
+            for n in range(neurons):
+                over[n] = v[n] - threshold[n]
+                early[n] = over[n] > 0
+            if immediate:
+                for n in range(neurons):
+                    v[n] -= early[n] * (now_reset[n] + zero_now * (v[n] - reset[n]))
+            for n in range(neurons):
+                kept[n] = v[n]
+            for n in range(neurons):
+                fired[n] = early[n]
+            used = np.uintp(0)
+            for n in range(neurons):
+                named[used] = n
+                used += np.uintp(early[n] != 0)
+
+
+@compiled(fastmath=())
+def _equal(wanted, spikes, start):
+    """Compare rows of spikes ``(time, batch, post)`` from ``start`` on."""
+    steps, rows, neurons = wanted.shape
+    different = 0
+    for t in range(steps):
+        for row in range(rows):
+            one, other = wanted[t, row], spikes[t, start + row]
+            for n in range(neurons):
+                different += one[n] != other[n]
+    return different == 0
