@@ -68,7 +68,7 @@ def test_late_arrivals_are_those_that_a_count_by_hand_finds(recurrent: bool) -> 
     never = sum(int(whole[j, i]) + recurrent >= 12 for j, i in pairs)
     assert (found.total, found.late, found.synapses) == (total, late, never)
     assert 0 < late < total and never > 0 and "after the end" in str(found)
-    with pytest.raises(dk.ConfigError, match=r"\(time, batch, "):
+    with pytest.raises(dk.ShapeError, match=r"\(time, batch, "):
         late_arrivals(delay, spikes[0])
 
 
@@ -86,9 +86,9 @@ def test_accounting(dims: float, options: dict, positions: int, paths: int) -> N
 def test_the_report_counts_neurons_at_one_place_and_synapses_too_slow() -> None:
     net = make(init=[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [50.0, 0.0], [1.0, 1.0]])
     report = spatial_report(net, steps=20)
-    assert report.coincident == {"input": 0, "hidden": 2, "out": 0} and report.beyond == {"0": 4, "1": 3}
+    assert report.coincident == {"input": 0, "hidden": 3, "out": 0} and report.beyond == {"0": 4, "1": 3}
     assert report.latency_ms["0"][0] < report.latency_ms["0"][1] < report.latency_ms["0"][2]
-    assert "2 neurons share a place" in str(report) and "4 synapses never arrive within 20 steps" in str(report)
+    assert "3 neurons share a place" in str(report) and "4 synapses never arrive within 20 steps" in str(report)
 
 
 @pytest.mark.parametrize("dims", [1, 3, 5])

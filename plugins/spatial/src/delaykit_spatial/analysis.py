@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, ShapeError
+from delaykit import ConfigError, DelayRangeError, ShapeError
 from delaykit_spatial.report import links
 
 BIN_MS = 30.0
@@ -33,6 +33,9 @@ def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> 
         raise ConfigError("kept_by_delay width_ms", f"{width_ms}", "a number > 0")
     if not kept.numel():
         raise ShapeError("kept_by_delay", "no synapse", "at least one")
+    _check_kept(kept, "kept_by_delay")
+    if not bool(torch.isfinite(delays_ms).all()):
+        raise DelayRangeError("kept_by_delay", "NaN or infinite delays", "finite ones")
     where = (delays_ms.detach().expand(kept.shape) / width_ms).floor().long().flatten()
     bins = int(where.max()) + 1
     total = torch.bincount(where, minlength=bins)
@@ -51,7 +54,15 @@ def degree_distribution(kept: Tensor) -> tuple[Tensor, Tensor]:
         >>> inputs.tolist(), outputs.tolist()
         ([0, 1, 1], [0, 1, 1])
     """
+    _check_kept(kept, "degree_distribution", dims=2)
     return torch.bincount(kept.sum(1)), torch.bincount(kept.sum(0))
+
+
+def _check_kept(kept: Tensor, where: str, dims: int | None = None) -> None:
+    if kept.dtype != torch.bool:
+        raise ShapeError(where, f"kept synapses as {kept.dtype}", "torch.bool", "pass weight != 0")
+    if dims is not None and kept.ndim != dims:
+        raise ShapeError(where, f"kept synapses of shape {tuple(kept.shape)}", "(post, pre)")
 
 
 def communities(weight: Tensor, seed: int = 0, resolution: float = 1.0) -> list[list[int]]:
@@ -96,6 +107,8 @@ def channel_order(weight: Tensor) -> Tensor:
         >>> channel_order(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])).tolist()
         [1, 0]
     """
+    if weight.ndim != 2:
+        raise ShapeError("channel_order", f"weights of shape {tuple(weight.shape)}", "(post, channel)")
     strength = weight.detach().abs()
     channel = torch.arange(weight.shape[1], device=weight.device).to(strength)
     center = (strength * channel).sum(1) / strength.sum(1).clamp(min=torch.finfo(strength.dtype).tiny)

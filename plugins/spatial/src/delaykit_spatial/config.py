@@ -7,6 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 
 from delaykit import ComponentConfig, ConfigError, Site
@@ -93,6 +94,9 @@ class Spatial(ComponentConfig):
     estimator: Estimator = "interp"
 
     def __post_init__(self) -> None:
+        for field in ("dims", "velocity", "dt_ms", "floor", "tortuosity", "scale", "mean", "max_ms"):
+            if isinstance(value := getattr(self, field), np.number):  # JSON holds plain numbers
+                object.__setattr__(self, field, value.item())
         object.__setattr__(self, "dims", _dims(self.dims))
         _number("velocity", self.velocity, above=0.0)
         _number("floor", self.floor, least=0.0)
@@ -129,7 +133,7 @@ class Spatial(ComponentConfig):
 
     def _check_start(self, field: str) -> None:
         start = getattr(self, field)
-        if isinstance(start, torch.Tensor):  # JSON holds nested lists
+        if isinstance(start, (torch.Tensor, np.ndarray)):  # JSON holds nested lists
             start = start.tolist()
             object.__setattr__(self, field, start)
         if start is None or start == "normal":

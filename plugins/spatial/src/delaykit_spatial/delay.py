@@ -15,7 +15,7 @@ from delaykit.delays import describe_delays
 from delaykit.functional.taps import Taps
 from delaykit.kernels import Kernel, Linear
 from delaykit_spatial.config import NAME, Spatial
-from delaykit_spatial.geometry import clip_value, metric_named, safe_sqrt
+from delaykit_spatial.geometry import Metric, check_squared, clip_value, metric_named, safe_sqrt
 from delaykit_spatial.starts import given, place
 
 SCALE, SCALE_FREE = 20.0, 1.0  # length units: positions; one length for each synapse
@@ -54,6 +54,7 @@ class SpatialDelay(PointDelay):
         shape = (site.post, site.pre)
         if config.has_positions:
             self._place(generator)
+            self._check_metric()
             if config.tortuosity > 0:
                 self.bend = nn.Parameter(torch.zeros(shape), requires_grad=config.learn)
         elif config.dims == math.inf:
@@ -129,9 +130,16 @@ class SpatialDelay(PointDelay):
         """
         if self.post_positions is None or self.pre_positions is None:
             raise ConfigError(self.site.name, f"dims={self.config.dims}", "0 < dims < inf")
+        return safe_sqrt(self.config.floor + self._metric()(self.post_positions, self.pre_positions))
+
+    def _metric(self) -> Metric:
         metric = self.config.metric
-        squared = (metric_named(metric) if isinstance(metric, str) else metric)(self.post_positions, self.pre_positions)
-        return safe_sqrt(self.config.floor + squared)
+        return metric_named(metric) if isinstance(metric, str) else metric
+
+    @torch.no_grad()
+    def _check_metric(self) -> None:
+        metric, shape = self._metric(), (self.site.post, self.site.pre)
+        check_squared(metric, metric(self.post_positions, self.pre_positions), shape, self.site.name)  # type: ignore[arg-type]
 
     def lengths(self) -> Tensor:
         """Return the lengths of all paths in length units, (post, pre), or (1, 1) with dims = 0."""
@@ -173,6 +181,8 @@ class SpatialDelay(PointDelay):
             if not bool(torch.isfinite(values.detach()).all()):
                 fix = "lower the learning rate of the positions or clip gradients; reload the last checkpoint"
                 raise DelayRangeError(f"{self.site.name}, {what}", "NaN or infinite places", "finite numbers", fix)
+        if self.post_positions is not None and self.config.metric != "euclidean":
+            self._check_metric()
         super().check()
 
     @torch.no_grad()
@@ -197,7 +207,8 @@ class SpatialDelay(PointDelay):
 
     def extra_repr(self) -> str:
         dims = "free" if self.path is not None else f"{self.config.dims}-D"
-        return f"{self.pre} -> {self.post}, {describe_delays(self.delays(), dims, self.config.learn)}"
+        learns = self.estimator != "none" and any(p.requires_grad for p in self.parameters())
+        return f"{self.pre} -> {self.post}, {describe_delays(self.delays(), dims, learns)}"
 
 
 @dataclasses.dataclass(frozen=True)

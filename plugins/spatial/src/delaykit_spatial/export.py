@@ -55,6 +55,7 @@ def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "
     Raises:
         ConfigError: another ending, no positions, an unsafe unit, NaN positions, or a population whose connections
             have several velocities (CSV only).
+        DataError: the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".csv", ".json"):
@@ -70,8 +71,12 @@ def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "
             raise ConfigError(f"export_positions, population {name!r}", "NaN or infinite positions", "finite ones")
     text = _csv(places, found, unit) if path.suffix == ".csv" else _json(places, found, unit)
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="")
-    os.replace(part, path)
+    try:
+        part.write_text(text, encoding="utf-8", newline="")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(str(path), f"no way to write it ({error})", "a file in a folder that exists") from None
 
 
 def read_positions(path: str | os.PathLike[str]) -> Placement:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import ConfigError, ShapeError
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -95,6 +95,28 @@ def name_of(metric: Metric | str) -> str | None:
     if isinstance(metric, str):
         return metric
     return next((name for name, known in METRICS.items() if known == metric), None)
+
+
+def check_squared(metric: Metric, squared: Tensor, shape: tuple[int, int], where: str) -> None:
+    """Raise for what is no squared distance: the root would make 0 of it, or spread one number over all synapses.
+
+    Args:
+        metric: whose result it is.
+        squared: the result.
+        shape: (post, pre).
+        where: for messages.
+
+    Raises:
+        ShapeError: another shape.
+        ConfigError: NaN or negative numbers.
+    """
+    where, fix = f"{where}, metric {getattr(metric, '__name__', metric)}", "see delaykit_spatial.geometry"
+    if squared.shape != shape:
+        found = f"a result of shape {tuple(squared.shape)}"
+        raise ShapeError(where, found, f"squared distances (post, pre) = {shape}", fix)
+    if not bool((squared >= 0).all()):
+        found = "NaN" if bool(squared.isnan().any()) else "negative numbers"
+        raise ConfigError(where, found, "squared distances >= 0", fix)
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:

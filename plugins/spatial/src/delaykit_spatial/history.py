@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError
+from delaykit import ConfigError, UnknownNameError
 from delaykit_spatial.report import populations
 
 
@@ -47,7 +47,14 @@ class PositionHistory:
             self.positions.setdefault(name, []).append(values.detach().cpu().clone())
 
     def trajectories(self, population: str) -> Tensor:
-        """Return the snapshots of a population, ``(snapshot, neuron, dims)``."""
+        """Return the snapshots of a population, ``(snapshot, neuron, dims)``.
+
+        Raises:
+            UnknownNameError: there are none of that name.
+        """
+        if population not in self.positions:
+            known = f"one of {', '.join(self.positions)}" if self.positions else "a population that was recorded"
+            raise UnknownNameError("PositionHistory", f"population {population!r}", known, "call record(net) first")
         return torch.stack(self.positions[population])
 
     def movement(self, population: str) -> list[float]:

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, wrapped_sites
+from delaykit import ConfigError, ShapeError, wrapped_sites
 from delaykit_spatial.connection import SpatialConnection
 from delaykit_spatial.delay import SpatialDelay
 
@@ -141,7 +141,8 @@ class Report:
     steps: int | None = None
 
     def __str__(self) -> str:
-        lines = [f"population {name}: {count} neurons share a place" for name, count in self.coincident.items()]
+        shared = {name: count for name, count in self.coincident.items() if count}
+        lines = [f"population {name}: {count} neurons share a place with another" for name, count in shared.items()]
         for name, (low, mean, high) in self.latency_ms.items():
             line = f"{name}: total latency {low:.2f}..{high:.2f} ms, mean {mean:.2f}"
             late = f", {self.beyond[name]} synapses never arrive within {self.steps} steps" if self.beyond else ""
@@ -164,8 +165,14 @@ def spatial_report(net: nn.Module, steps: int | None = None) -> Report:
         latency[name] = (float(ms.min()), float(ms.mean()), float(ms.max())) if ms.numel() else (0.0, 0.0, 0.0)
         if steps is not None:
             beyond[name] = int((arrival_steps(link.delay).expand(link.weight.shape)[link.synapses] >= steps).sum())
-    shared = {name: len(places) - len(torch.unique(places, dim=0)) for name, places in populations(net).items()}
+    shared = {name: _crowded(places) for name, places in populations(net).items()}
     return Report(shared, latency, beyond, steps)
+
+
+def _crowded(places: Tensor) -> int:
+    """Count the neurons that sit where another one sits."""
+    counts = torch.unique(places, dim=0, return_counts=True)[1]
+    return int(counts[counts > 1].sum())
 
 
 def arrival_steps(delay: SpatialDelay) -> Tensor:
@@ -207,10 +214,10 @@ def late_arrivals(delay: SpatialDelay, spikes: Tensor) -> LateArrivals:
         >>> print(late_arrivals(far, torch.ones(3, 1, 2)))
         4 of 6 arrivals (66.7 %) after the end; 1 synapses too slow
     """
-    steps, pre = len(spikes), spikes.shape[-1]
-    if spikes.ndim != 3 or pre != delay.site.pre:
+    if spikes.ndim != 3 or spikes.shape[-1] != delay.site.pre:
         found = f"spikes of shape {tuple(spikes.shape)}"
-        raise ConfigError("late_arrivals", found, f"(time, batch, {delay.site.pre})")
+        raise ShapeError("late_arrivals", found, f"(time, batch, {delay.site.pre})")
+    steps, pre = len(spikes), spikes.shape[-1]
     shape = (delay.site.post, delay.site.pre)
     there = torch.ones(shape, dtype=torch.bool, device=spikes.device)
     if delay.masked:
