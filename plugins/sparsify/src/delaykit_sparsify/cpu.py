@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
 
 EVENT_DENSITY = 0.15  # of the input, above which whole rows are added, eight numbers at a time
+STEPS_LOOKED_AT = 16  # to estimate it
 BLOCK = 512  # numbers of a row handled before the next row, so that all rows stay in the cache
 
 
@@ -18,11 +21,13 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
     """Deliver all spikes; see :func:`delaykit_sparsify.portable.sparse_filter`."""
     time, batch, _ = x.shape
     lists = first.numpy(), place.numpy(), value.numpy()
-    used = int(torch.count_nonzero(x))
-    if used <= EVENT_DENSITY * x.numel():
+    looked_at = x[:: max(1, time // STEPS_LOOKED_AT)]
+    density = int(torch.count_nonzero(looked_at)) / max(1, looked_at.numel())
+    if density <= EVENT_DENSITY:
         out, given = x.new_zeros(batch, time * outputs), x.contiguous().numpy()
-        work = used * len(place) // max(1, len(first) - 1)
-        in_threads(lambda a, b: _send(given, *lists, outputs, out.numpy(), a, b), batch, work)
+        depth = int(place.max()) // outputs + 1 if len(place) else 1
+        work = int(density * x.numel()) * len(place) // max(1, len(first) - 1)
+        in_threads(lambda a, b: _send(given, *lists, outputs, depth, out.numpy(), a, b), batch, work)
         return out.view(batch, time, outputs).transpose(0, 1)
     rows, result = x.flatten(0, 1).T.contiguous().numpy(), x.new_zeros(outputs, time * batch)
     work = len(place) * time * batch
@@ -31,29 +36,38 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
 
 
 @register("sparsify_deliver", "cpu")
-def deliver(x: Tensor, first: Tensor, place: Tensor, value: Tensor, currents: Tensor, slot: int) -> Tensor:
-    """Deliver one step; see :func:`delaykit_sparsify.portable.deliver`."""
-    out = torch.empty_like(currents[:, 0], memory_format=torch.contiguous_format)
-    lists = first.numpy(), place.numpy(), value.numpy()
-    _deliver(x.contiguous().numpy(), *lists, currents.view(len(currents), -1).numpy(), slot, out.numpy())
-    return out
+def deliver(first: Tensor, place: Tensor, value: Tensor, currents: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """Make the delivery of a step; see :func:`delaykit_sparsify.portable.deliver`."""
+    lists, coming = (first.numpy(), place.numpy(), value.numpy()), currents.view(len(currents), -1).numpy()
+    shape = currents.shape[0], currents.shape[2]
+
+    def run(x: Tensor, slot: int) -> Tensor:
+        out = x.new_empty(shape)
+        _deliver(x.contiguous().numpy(), *lists, coming, slot, out.numpy())
+        return out
+
+    return run
 
 
 @compiled()
-def _send(x, first, place, value, outputs, out, begin, end):  # type: ignore[no-untyped-def]
+def _send(x, first, place, value, outputs, depth, out, begin, end):  # type: ignore[no-untyped-def]
     """Add each spike of the batch rows ``begin .. end - 1`` to the currents that it will cause."""
     steps, _, inputs = x.shape
+    named = np.empty(inputs + 1, np.uint32)
     for b in range(begin, end):
-        target = out[b]
         for t in range(steps):
-            for i in range(inputs):
-                size = x[t, b, i]
-                if size != 0:
-                    for a in range(first[i], first[i + 1]):
-                        where = t * outputs + place[a]
-                        if where >= target.shape[0]:  # sorted by delay
-                            break
-                        target[where] += size * value[a]
+            row, later, used = x[t, b], out[b, t * outputs :], np.uintp(0)
+            for n in range(inputs):
+                named[used] = n
+                used += np.uintp(row[n] != 0)
+            length = len(later) if t + depth > steps else depth * outputs
+            for e in range(used):
+                i = np.uintp(named[np.uintp(e)])
+                size, stop = row[i], np.uintp(first[i + np.uintp(1)])
+                while stop > first[i] and place[stop - np.uintp(1)] >= length:  # sorted by delay
+                    stop -= np.uintp(1)
+                for a in range(np.uintp(first[i]), stop):
+                    later[np.uintp(place[a])] += size * value[a]
 
 
 @compiled()
@@ -62,19 +76,25 @@ def _deliver(x, first, place, value, currents, slot, out):  # type: ignore[no-un
     batch, inputs = x.shape
     length, outputs = currents.shape[1], out.shape[1]
     now = slot * outputs
+    named = np.empty(inputs + 1, np.uint32)
     for b in range(batch):
-        target = currents[b]
-        for i in range(inputs):
-            size = x[b, i]
-            if size != 0:
-                for a in range(first[i], first[i + 1]):
-                    where = now + place[a]
-                    if where >= length:
-                        where -= length
-                    target[where] += size * value[a]
+        row, ring, arrived, used = x[b], currents[b], out[b], np.uintp(0)
+        for n in range(inputs):
+            named[used] = n
+            used += np.uintp(row[n] != 0)
+        for e in range(used):
+            i = np.uintp(named[np.uintp(e)])
+            size, a, stop = row[i], np.uintp(first[i]), np.uintp(first[i + np.uintp(1)])
+            while a < stop and now + place[a] < length:  # sorted by delay: the ring ends once
+                ring[np.uintp(now + place[a])] += size * value[a]
+                a += np.uintp(1)
+            while a < stop:
+                ring[np.uintp(now + place[a] - length)] += size * value[a]
+                a += np.uintp(1)
         for j in range(outputs):
-            out[b, j] = target[now + j]
-            target[now + j] = 0
+            arrived[j] = ring[now + j]
+        for j in range(outputs):
+            ring[now + j] = 0
 
 
 @compiled()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,19 +24,24 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
 
 
 @register("sparsify_deliver", "torch")
-def deliver(x: Tensor, first: Tensor, place: Tensor, value: Tensor, currents: Tensor, slot: int) -> Tensor:
-    """Deliver the spikes of one step ``x (batch, pre)`` to the ring ``currents (batch, depth, post)``.
+def deliver(first: Tensor, place: Tensor, value: Tensor, currents: Tensor) -> Callable[[Tensor, int], Tensor]:
+    """Make what delivers the spikes of one step to the ring ``currents (batch, depth, post)``.
 
     Returns:
-        What has arrived for this step, ``(batch, post)``; its slot is empty then.
+        A function of the spikes ``(batch, pre)`` and of the slot of this step, which returns what has arrived for it,
+        ``(batch, post)``; the slot is empty then.
     """
-    row, arrival, size = _visited(x, first)
     flat = currents.view(len(currents), -1)
-    where = (slot * currents.shape[2] + place[arrival].long()) % flat.shape[1]
-    flat.index_put_((row, where), size * value[arrival], accumulate=True)
-    out = currents[:, slot].clone()
-    currents[:, slot].zero_()
-    return out
+
+    def run(x: Tensor, slot: int) -> Tensor:
+        row, arrival, size = _visited(x, first)
+        where = (slot * currents.shape[2] + place[arrival].long()) % flat.shape[1]
+        flat.index_put_((row, where), size * value[arrival], accumulate=True)
+        out = currents[:, slot].clone()
+        currents[:, slot].zero_()
+        return out
+
+    return run
 
 
 def _visited(x: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:

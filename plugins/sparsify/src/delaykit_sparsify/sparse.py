@@ -9,6 +9,7 @@ A spike visits the arrivals of its own neuron and nothing else, so the cost is s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -160,15 +161,15 @@ class Ring:
 
     def __init__(self, arrivals: Arrivals) -> None:
         self.arrivals, self.depth, self.slot = arrivals, arrivals.depth(), 0
-        self.currents: Tensor | None = None
-        self._deliver = resolve("sparsify_deliver", arrivals.value.device)
+        self._deliver: Callable[[Tensor, int], Tensor] | None = None
 
     def push(self, spikes: Tensor) -> Tensor:
         """Take the spikes of this step, ``(batch, pre)``, and give its current, ``(batch, post)``."""
         x = spikes.detach().to(self.arrivals.value.dtype)
-        if self.currents is None:
+        if self._deliver is None:
             with torch.inference_mode(False):
-                self.currents = x.new_zeros(x.shape[0], self.depth, self.arrivals.outputs)
-        out = self._deliver(x, *self.arrivals[:3], self.currents, self.slot)
+                currents = x.new_zeros(x.shape[0], self.depth, self.arrivals.outputs)
+            self._deliver = resolve("sparsify_deliver", x.device)(*self.arrivals[:3], currents)
+        out = self._deliver(x, self.slot)
         self.slot = (self.slot + 1) % self.depth
         return out
