@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from delaykit import ConfigError
 from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK
 from delaykit_spatial.analysis import BIN_MS, channel_order, kept_by_delay
 from delaykit_spatial.history import PositionHistory
-from delaykit_spatial.report import links, populations
+from delaykit_spatial.report import Link, links, populations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor, nn
 
 MOST_LINES = 150  # the strongest connections; more would be a grey cloud
+MOST_TICKS = 11
 MARKERS = "osD^v<>"
+RISE = 0.4  # of the way from row to row: one-dimensional trails climb, or they would hide behind each other
 
 
 def position_map(
@@ -29,7 +32,8 @@ def position_map(
         ax: where to draw, with ``projection="3d"`` for three coordinates; None: a new figure.
         history: snapshots; each neuron trails a line from where it was at first.
         connections: how many of the strongest connections to draw, over all of the net; 0 for none.
-        axes: coordinates to show; default: the first two or three. One-dimensional populations are drawn in rows.
+        axes: coordinates to show; default: the first two or three. One-dimensional populations are drawn in rows,
+            to which their trails climb from below.
         unit: of the positions.
 
     Returns:
@@ -54,11 +58,13 @@ def position_map(
     _lines(net, plot, now, connections)
     for k, (name, points) in enumerate(now.items()):
         color = CATEGORIES[k % len(CATEGORIES)]
-        for trail in () if history is None else np.swapaxes(view(history.trajectories(name).numpy(), name), 0, 1):
-            plot.plot(*trail.T, color=color, alpha=0.55, linewidth=1.0, zorder=2)
         if history is not None:
-            start = view(history.trajectories(name)[0].numpy(), name)
-            plot.scatter(*start.T, s=9, facecolors="white", edgecolors=color, linewidths=0.8, zorder=3)
+            trails = view(history.trajectories(name).numpy(), name)
+            if flat:
+                trails[..., 1] -= RISE * np.linspace(1.0, 0.0, len(trails))[:, None]
+            for trail in np.swapaxes(trails, 0, 1):
+                plot.plot(*trail.T, color=color, alpha=0.55, linewidth=1.0, zorder=2)
+            plot.scatter(*trails[0].T, s=9, facecolors="white", edgecolors=color, linewidths=0.8, zorder=3)
         size = max(12.0, min(46.0, 1600.0 / len(points)))
         plot.scatter(*points.T, s=size, color=color, marker=MARKERS[k % len(MARKERS)], label=name, zorder=4,
                    edgecolors="white", linewidths=0.5)  # fmt: skip
@@ -144,7 +150,8 @@ def kept_fraction(delays_ms: Tensor, kept: Tensor, ax: Axes | None = None, *, wi
     ax.bar(edges[:-1].tolist(), (100 * share.nan_to_num(0)).tolist(), width=0.94 * width_ms, align="edge",
            color=CATEGORIES[2], alpha=0.8)  # fmt: skip
     ax.axhline(100 * float(kept.double().mean()), color=INK, linestyle=":", linewidth=1.4, label="all synapses")
-    ax.set(xlabel="total latency (ms)", ylabel="synapses kept (%)", xlim=(0, float(edges[-1])), xticks=edges.tolist())
+    ax.set(xlabel="total latency (ms)", ylabel="synapses kept (%)", xlim=(0, float(edges[-1])))
+    ax.set_xticks(edges[:: math.ceil(len(edges) / MOST_TICKS)].tolist())
     ax.set_ylim(0, 1.25 * ax.get_ylim()[1])  # room for the legend
     ax.legend(loc="upper right")
     return ax
@@ -155,19 +162,11 @@ def _lines(net: nn.Module, ax: Any, now: dict[str, Any], most: int) -> None:
     import numpy as np
     from matplotlib.collections import LineCollection
 
-    rows = []
+    rows: list[tuple[int, float, Any, Any]] = []
     for link in links(net).values():
-        delay = link.delay
-        if not delay.positions() or not most:
-            continue
-        weight = link.weight.detach().abs().cpu()
-        weight = weight / weight.max().clamp(min=1e-30)  # every connection has its strongest synapse
-        slow, there = delay.delays_ms().detach().cpu(), link.synapses.cpu()
-        rows += [
-            (float(weight[j, i]), float(slow[j, i]), now[delay.pre][i], now[delay.post][j])
-            for j, i in there.nonzero().tolist()
-        ]
-    rows = sorted(rows, key=lambda row: -row[0])[:most]
+        if link.delay.positions():
+            rows += _strongest(link, now, most)
+    rows = sorted(rows, key=lambda row: row[0])[:most]  # by turns the strongest of each connection
     if not rows:
         return
     late = np.array([row[1] for row in rows])
@@ -183,6 +182,19 @@ def _lines(net: nn.Module, ax: Any, now: dict[str, Any], most: int) -> None:
     ax.figure.colorbar(
         lines, ax=ax, label=label, **({"pad": 0.12, "shrink": 0.75} if hasattr(ax, "set_zlabel") else {})
     )
+
+
+def _strongest(link: Link, now: dict[str, Any], most: int) -> list[tuple[int, float, Any, Any]]:
+    """List the strongest synapses of a connection, (rank, latency, from, to); of equal ones a random choice."""
+    import torch
+
+    at = link.synapses.nonzero()[torch.randperm(int(link.synapses.sum()), generator=torch.Generator().manual_seed(0))]
+    weight, late = link.weight.detach().abs(), link.delay.delays_ms().detach().expand(link.weight.shape)
+    at = at[weight[at[:, 0], at[:, 1]].argsort(descending=True, stable=True)[:most]]
+    return [
+        (rank, float(late[j, i]), now[link.delay.pre][i], now[link.delay.post][j])
+        for rank, (j, i) in enumerate(at.tolist())
+    ]
 
 
 def _label(ax: Any, names: list[str], rows: list[str]) -> None:
@@ -208,6 +220,6 @@ def _figure(coordinates: int) -> Any:
     except ImportError:
         fix = "pip install 'delaykit-spatial[plot]'"
         raise ConfigError("delaykit_spatial.pictures", "no matplotlib", "the plot extra", fix) from None
-    if coordinates == 3:
-        return pyplot.subplots(figsize=(6.4, 5.2), subplot_kw={"projection": "3d"})[1]
-    return pyplot.subplots(figsize=(6.4, 4.8) if coordinates == 2 else (6.4, 3.4))[1]
+    size = (6.4, {1: 3.4, 2: 4.8}.get(coordinates, 5.2))
+    kind = {"projection": "3d"} if coordinates == 3 else {}
+    return pyplot.subplots(figsize=size, subplot_kw=kind, layout="constrained")[1]
