@@ -12,7 +12,7 @@ from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
 
 EVENT_DENSITY = 0.15  # of the input, above which whole rows are added, eight numbers at a time
-STEPS_LOOKED_AT = 16  # to estimate it
+STEPS_LOOKED_AT = 4  # to estimate it
 BLOCK = 512  # numbers of a row handled before the next row, so that all rows stay in the cache
 
 
