@@ -30,6 +30,7 @@ class Tents(NamedTuple):
         delays: ``(A, B)``, steps, >= 0; ``A`` is 1 or post, ``B`` is 1 or pre.
         width: half-width s of the triangle, in steps, >= 1.
         kernel: the kernel whose response this is.
+        factor: of the response of every synapse, ``(A, B)``, without a gradient; None: 1 everywhere. 0 cuts a synapse.
 
     Example:
         >>> from delaykit.kernels import Triangle
@@ -41,6 +42,7 @@ class Tents(NamedTuple):
     delays: Tensor
     width: float
     kernel: Kernel
+    factor: Tensor | None = None
 
     def taps(self) -> Taps:
         """List the same response as taps."""

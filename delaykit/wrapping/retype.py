@@ -65,7 +65,7 @@ class Recipe(NamedTuple):
 def recipe_of(value: Any) -> Any:
     """Return the recipe of a generated class, and anything else as it is."""
     made = isinstance(value, type) and "_dk_mixins" in vars(value)
-    return Recipe(value._dk_base, value._dk_mixins) if made else value  # type: ignore[attr-defined]
+    return Recipe(value._dk_base, value._dk_mixins) if made else value
 
 
 def _reduce_ex(self: nn.Module, protocol: int) -> tuple[Any, ...]:

@@ -68,6 +68,23 @@ def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64, ste
             torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance * want.detach().abs().max().item())
 
 
+def test_synapses_with_factors_are_those_of_masked_taps_and_a_cut_one_gets_no_gradient():
+    factor = 1.0 - torch.eye(NEURONS, dtype=torch.float64)
+    factor[0, 1] = 0.5
+
+    def masked_taps(kernel, delays):
+        taps = kernel.taps(delays)
+        return taps._replace(value=taps.value * factor)
+
+    def factored(kernel, delays):
+        return kernel.tents(delays)._replace(factor=factor)
+
+    found, wanted = (run(form, Triangle(0.5), on_nodes(1.5), 0.2) for form in (factored, masked_taps))
+    for got, want in zip((*found[:2], *found[2]), (*wanted[:2], *wanted[2]), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    assert all(not bool(grad.diagonal().any()) and bool(grad.any()) for grad in found[2][1:])
+
+
 @pytest.mark.parametrize("rate", [0.03, 0.12, 1.0], ids=["few spikes", "more", "dense"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nodes_carry_the_gradient_of_the_closed_triangle(width, rate):

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.kernels import Linear
 from delaykit_spatial import Spatial, Torus, parameter_accounting, populations, register_metric, spatial_param_groups
+from delaykit_spatial.delay import WithoutSelf
 
 IN, HIDDEN, OUT, TIME = 5, 6, 3, 12
 
@@ -205,3 +207,18 @@ def test_rollout_equals_the_loop_with_self_connections_cut() -> None:
     spikes, _ = dk.rollout(net.rlif, net.fc1(INPUT))
     assert 0.02 < float(spikes.detach().mean()) < 0.6
     torch.testing.assert_close(net.fc2(spikes), loop)
+
+
+@pytest.mark.parametrize("dims", [0, 2, math.inf])
+def test_a_rollout_shares_cells_although_self_connections_are_cut(dims: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slopes() -> list[torch.Tensor]:
+        net = wrapped({"rlif.recurrent": Spatial(dims, post="hidden", floor=9.0)}).double()
+        spikes, membrane = dk.rollout(net.rlif, net.fc1(INPUT.double()))
+        (membrane.square().sum() + spikes.sum()).backward()
+        return [membrane.detach(), *(p.grad for n, p in net.named_parameters() if not n.startswith("fc2"))]
+
+    assert WithoutSelf(Linear(), HIDDEN).tents(torch.ones(1, 1)).shape == (HIDDEN, HIDDEN)
+    fast = slopes()
+    monkeypatch.setattr(WithoutSelf, "tents", lambda *_: None)
+    for got, want in zip(fast, slopes(), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from delaykit import ConfigError, Delay, DelayRangeError, PointDelay, ShapeError, Site
 from delaykit.delays import describe_delays
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 from delaykit.kernels import Kernel, Linear
 from delaykit_spatial.config import NAME, Spatial
 from delaykit_spatial.geometry import Metric, check_squared, clip_value, metric_named, safe_sqrt
@@ -234,6 +235,11 @@ class WithoutSelf(Kernel):
     def whole(self, delays: Tensor) -> Taps:
         """List one tap at ``round(d)``; see :meth:`delaykit.kernels.Kernel.whole`."""
         return self._masked(self.kernel.whole(delays))
+
+    def tents(self, delays: Tensor) -> Tents | None:
+        """Describe it by the kernel's width and the mask; see :meth:`delaykit.kernels.Kernel.tents`."""
+        inner, mask = self.kernel.tents(delays), self.mask(delays)
+        return inner and Tents(inner.delays.expand_as(mask).contiguous(), inner.width, self, mask)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`delaykit.kernels.Kernel.depth`."""
