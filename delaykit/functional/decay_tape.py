@@ -24,6 +24,8 @@ from delaykit.functional.tape_history import History
 from delaykit.functional.tape_operators import Gradients, Operator
 from delaykit.functional.taps import Taps
 
+AT_ONCE = 4  # rows of the batch whose inputs are copied for one sweep: a second copy of all would double the memory
+
 
 class SynapseTape(Tape):
     """Let every synapse decay at its own rate, step by step.
@@ -133,11 +135,15 @@ class _AtOnce(Gradients[DecayOperator]):
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         operator, y = self.operator, self.rows[first - self.history.pad :]
-        x = self.history.rows[:, first : self.last + 1].permute(1, 2, 0).contiguous()
+        rows = self.history.rows[:, first : self.last + 1]  # (pre, time, batch)
         pull = resolve("decay_filter_gradient", operator.device)
-        factors = (t.detach() for t in (operator.decay, operator.beyond))
-        _, into_decay, into_beyond = pull(x[:-1], y[1:], *factors, False)
-        into_weight = y.flatten(0, 1).t() @ x.flatten(0, 1)
+        factors = tuple(t.detach() for t in (operator.decay, operator.beyond))
+        into_decay, into_beyond = torch.zeros_like(factors[0]), torch.zeros_like(factors[1])
+        for x, later in zip(rows[:, :-1].split(AT_ONCE, 2), y[1:].split(AT_ONCE, 1), strict=True):
+            _, of_decay, of_beyond = pull(x.permute(1, 2, 0).contiguous(), later, *factors, False)
+            into_decay += of_decay
+            into_beyond += of_beyond
+        into_weight = (rows.flatten(1) @ y.flatten(0, 1)).t()
         return operator.wanted(into_decay, into_weight, into_beyond, y.sum((0, 1)))
 
 

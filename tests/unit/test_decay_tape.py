@@ -14,7 +14,7 @@ from delaykit.functional.backend import backend, resolve
 from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.filtered_linear import filtered_linear
 
-TIME, BATCH, PRE, POST = 26, 3, 7, 5
+TIME, BATCH, PRE, POST = 26, 6, 7, 5
 BACKENDS = ("torch", "cpu")
 
 
