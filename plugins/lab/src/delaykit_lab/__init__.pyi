@@ -1,0 +1,30 @@
+from .data.events import EventSet as EventSet
+from .data.events import bin_events as bin_events
+from .data.idx import read_idx as read_idx
+from .data.japanese_vowels import read_utterances as read_utterances
+from .data.robustness import delete_spikes as delete_spikes
+from .data.robustness import warp_factors as warp_factors
+from .data.robustness import warp_time as warp_time
+from .data.spike_hdf5 import locate as locate
+from .data.spike_hdf5 import mark_for_tonic as mark_for_tonic
+from .data.spike_hdf5 import read_events as read_events
+from .runner import FitConfig as FitConfig
+from .runner import fit as fit
+from .runner import predict as predict
+from .task import Frames as Frames
+from .task import Splits as Splits
+from .task import Task as Task
+from .tasks.japanese_vowels import JapaneseVowels as JapaneseVowels
+from .tasks.match_to_sample import MatchToSample as MatchToSample
+from .tasks.match_to_sample import iterations_to as iterations_to
+from .tasks.mnist import MNIST as MNIST
+from .tasks.mnist import Images as Images
+from .tasks.pattern_generation import PatternGeneration as PatternGeneration
+from .tasks.pattern_generation import distance as distance
+from .tasks.spike_files import SpikeFiles as SpikeFiles
+from .tasks.yin_yang import Points as Points
+from .tasks.yin_yang import YinYang as YinYang
+from .tasks.yin_yang import first_spike_loss as first_spike_loss
+from .tasks.yin_yang import first_to_spike as first_to_spike
+
+__version__: str

@@ -1,0 +1,23 @@
+from .compact import CompactDelay as CompactDelay
+from .compact import Compacted as Compacted
+from .compact import CompactLinear as CompactLinear
+from .compact import CompactReport as CompactReport
+from .compact import compact_ as compact_
+from .config import DynamicSparsity as DynamicSparsity
+from .graphs import Connectivity as Connectivity
+from .graphs import connectivity as connectivity
+from .graphs import kept_by_delay as kept_by_delay
+from .pruning import DynamicPruning as DynamicPruning
+from .report import ParameterReport as ParameterReport
+from .report import SiteParameters as SiteParameters
+from .report import Turnover as Turnover
+from .report import masks as masks
+from .report import parameter_report as parameter_report
+from .report import published_count as published_count
+from .report import turnover as turnover
+from .sparse import Arrivals as Arrivals
+from .sparse import sparse_filter as sparse_filter
+from .sparsifier import Sparsifier as Sparsifier
+from .sparsifier import connection_weights as connection_weights
+
+__version__: str

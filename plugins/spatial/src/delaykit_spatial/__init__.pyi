@@ -1,0 +1,29 @@
+from .analysis import channel_order as channel_order
+from .analysis import communities as communities
+from .analysis import degree_distribution as degree_distribution
+from .analysis import equal_weights_ as equal_weights_
+from .analysis import kept_by_delay as kept_by_delay
+from .config import Spatial as Spatial
+from .connection import SpatialConnection as SpatialConnection
+from .connection import share_positions_ as share_positions_
+from .delay import SpatialDelay as SpatialDelay
+from .export import Placement as Placement
+from .export import export_positions as export_positions
+from .export import read_positions as read_positions
+from .geometry import Torus as Torus
+from .geometry import register_metric as register_metric
+from .history import PositionHistory as PositionHistory
+from .neurons import LIF as LIF
+from .neurons import AdEx as AdEx
+from .pictures import channel_matrix as channel_matrix
+from .pictures import delay_against_distance as delay_against_distance
+from .pictures import kept_fraction as kept_fraction
+from .pictures import position_map as position_map
+from .recipes import spatial_param_groups as spatial_param_groups
+from .report import late_arrivals as late_arrivals
+from .report import links as links
+from .report import parameter_accounting as parameter_accounting
+from .report import populations as populations
+from .report import spatial_report as spatial_report
+
+__version__: str
