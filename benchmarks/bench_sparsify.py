@@ -3,7 +3,8 @@
     python benchmarks/bench_sparsify.py [--json FILE]
 
 Process-CPU time of inference, one thread, the minimum of some rounds in which all cases take turns; ratios to the same
-layer before pruning and to the pruned layer before ``compact_``. Memory: what the model's parameters and buffers hold.
+layer before pruning and to the pruned layer before ``compact_``. The neurons alone, without any recurrent connection,
+say what no sparsity can save. Memory: what the model's parameters and buffers hold.
 Difference: mean over all currents or spikes; another order of summation may, rarely, turn a spike.
 """
 
@@ -48,9 +49,10 @@ def layer(sparsity: float, generator: torch.Generator) -> nn.Module:
 
 def steps(net: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Run step by step, as a user's own time loop does."""
-    if isinstance(net[0], snn.RLeaky):
+    if isinstance(net[0], snn.SpikingNeuron):
         net[0].reset_mem()
-    dk.reset(net)
+    else:
+        dk.reset(net)
     return torch.stack([net(x) for x in inputs])
 
 
@@ -79,11 +81,14 @@ def cases(sparsity: float) -> dict[str, tuple[Callable[[nn.Module], torch.Tensor
         torch.manual_seed(2)
         return layer(s, seeded())
 
+    def with_alone() -> dict[str, nn.Module]:
+        return variants(whole) | {"alone": nn.Sequential(snn.Leaky(beta=0.9, init_hidden=True))}
+
     return {
         "connection, step by step": (lambda net: steps(net, spikes), variants(make(True))),
         "connection, whole sequence": (lambda net: net(spikes), variants(make(False))),
-        "layer, step by step": (lambda net: steps(net, drive), variants(whole)),
-        "layer, dk.rollout": (lambda net: dk.rollout(net[0], drive)[0], variants(whole)),
+        "layer, step by step": (lambda net: steps(net, drive), with_alone()),
+        "layer, dk.rollout": (lambda net: dk.rollout(net[0], drive)[0], with_alone()),
     }
 
 
@@ -118,14 +123,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    print(f"{'':36} {'full':>9} {'pruned':>9} {'compact':>9}   compact/full  compact/pruned  memory  difference")
+    print(f"{'':32} {'full':>9} {'pruned':>9} {'compact':>9} {'neurons':>9}   to full  to pruned  memory  difference")
     for sparsity in (0.9, 0.99):
         for name, (run, nets) in cases(sparsity).items():
             row = {"sparsity": sparsity, "case": name, **measure(run, nets)}
             rows.append(copy.copy(row))
+            row["alone"] = f"{row['alone_ms']:.1f} ms" if "alone_ms" in row else ""
             print(
-                "{sparsity:.0%} {case:32} {full_ms:6.1f} ms {pruned_ms:6.1f} ms {compact_ms:6.1f} ms   {to_full:12.2f}"
-                "  {to_pruned:14.2f}  {memory:6.2f}  {difference:.1e}".format(**row)
+                "{sparsity:.0%} {case:28} {full_ms:6.1f} ms {pruned_ms:6.1f} ms {compact_ms:6.1f} ms {alone:>9}"
+                "   {to_full:7.2f}  {to_pruned:9.2f}  {memory:6.2f}  {difference:.1e}".format(**row)
             )
     if arguments.json:
         about = {"neurons": NEURONS, "batch": BATCH, "time": TIME, "max_delay": MAX_DELAY, "rate": RATE}
