@@ -32,7 +32,7 @@ def test_public_names_are_documented(name: str) -> None:
         pytest.skip(SKIPPED[name])
     module = importlib.import_module(name)
     missing = [] if inspect.getdoc(module) else [name]
-    for attribute, value in vars(module).items():
+    for attribute, value in list(vars(module).items()):
         if attribute.startswith("_") or getattr(value, "__module__", None) != name:
             continue
         if inspect.isfunction(value) and not inspect.getdoc(value):
@@ -42,7 +42,7 @@ def test_public_names_are_documented(name: str) -> None:
                 missing.append(f"{name}.{attribute}")
             missing += [
                 f"{name}.{attribute}.{method}"
-                for method, member in vars(value).items()
+                for method, member in list(vars(value).items())
                 if not method.startswith("_")
                 and isinstance(member, (property, classmethod, staticmethod)) | inspect.isfunction(member)
                 and not inspect.getdoc(getattr(value, method))
