@@ -17,9 +17,17 @@ ONE_PLACE = {
 }
 
 
+SLOWLY = "it starts processes or compilers for up to a minute; TestTwoDimensionsSlowly runs it"
+
+
 class TestTwoDimensions(ComponentConformance):
     config = Spatial(2, scale=2.0, max_ms=7.0)
     identity_config = Spatial(2, **IDENTITY)
+    skip = ONE_PLACE | {"compiled_equals_eager": SLOWLY, "two_processes_equal_one": SLOWLY}
+
+
+@pytest.mark.slow
+class TestTwoDimensionsSlowly(TestTwoDimensions):
     skip = ONE_PLACE
 
 
