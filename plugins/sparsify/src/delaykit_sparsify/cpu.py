@@ -63,10 +63,10 @@ def _send(x, first, place, value, outputs, depth, out, begin, end):  # type: ign
             length = len(later) if t + depth > steps else depth * outputs
             for e in range(used):
                 i = np.uintp(named[np.uintp(e)])
-                size, stop = row[i], np.uintp(first[i + np.uintp(1)])
-                while stop > first[i] and place[stop - np.uintp(1)] >= length:  # sorted by delay
+                size, start, stop = row[i], np.uintp(first[i]), np.uintp(first[i + np.uintp(1)])
+                while stop > start and place[stop - np.uintp(1)] >= length:  # sorted by delay
                     stop -= np.uintp(1)
-                for a in range(np.uintp(first[i]), stop):
+                for a in range(start, stop):
                     later[np.uintp(place[a])] += size * value[a]
 
 
