@@ -220,6 +220,9 @@ class Heterogeneity(nn.Module, ABC):
         """Learn of the neuron that the connection drives, once, when it is built; None where no neuron hears it."""
         self.neuron = neuron
 
+    def meet_delay_(self, delay: Delay | None) -> None:  # noqa: B027 - optional hook
+        """Learn of the delay on the same synapse, once, when it is built; a DelaykitError refuses the plan."""
+
     def leak(self) -> Tensor | None:
         """Return the decay of the driven neuron's own state, (1, 1) or (post, 1), differentiable; None for none.
 

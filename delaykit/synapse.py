@@ -222,6 +222,8 @@ class Synapse(nn.Module):
                 raise ConfigError(site.name, f"two {config.kind} components", "at most one", "keep one of them")
             else:
                 setattr(self, config.kind, part)
+        if self.heterogeneity is not None:
+            self.heterogeneity.meet_delay_(self.delay)
         for pruning in self.prunings:
             pruning.bind_(self.delay, self.heterogeneity)
         if not site.has_matrix and not self._runs_as_lines():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import delaykit as dk
 from delaykit.interfaces import Site
-from delaykit.synapse import Product, Synapse
+from delaykit.synapse import Synapse
 from delaykit_hetsyn import HetSyn
 from delaykit_hetsyn.groups import grid, shares
 
@@ -57,9 +58,9 @@ def test_r_on_the_grid_is_exact_and_gradients_reach_r_and_weight() -> None:
     assert bool(weight.grad.all()) and bool(part.heterogeneity.r.grad.all())  # type: ignore[union-attr]
 
 
-def test_a_delay_beside_groups_is_refused() -> None:
+def test_a_delay_beside_groups_is_refused_and_the_model_left_alone() -> None:
+    net = nn.Sequential(nn.Linear(PRE, POST))
     parts = (dk.FreeDelay("axonal", max_delay=4), HetSyn(groups=6))
-    weight = torch.randn(POST, PRE)
-    built = Synapse(Site("fc", PRE, POST), parts, torch.Generator().manual_seed(0))
-    with pytest.raises(dk.ConfigError, match="groups and a delay"):
-        built.engine(Product(lambda x: x, lambda x: x, weight, None))
+    with pytest.raises(dk.WrapError, match="groups and a delay"):
+        dk.wrap_(net, {"0": dk.At(*parts, reset="manual")}, example=torch.zeros(2, PRE))
+    assert type(net[0]) is nn.Linear

@@ -78,6 +78,12 @@ class Decays(Heterogeneity):
         if self.held is not None:
             self.held.copy_(self.r)
 
+    def meet_delay_(self, delay: Delay | None) -> None:
+        """Refuse a delay beside ``groups``."""
+        if delay is not None and self.shared is not None:
+            fix = "leave groups out: exact decays go with every delay"
+            raise ConfigError(self.where, "groups and a delay on one connection", "one of them", fix)
+
     def decay(self) -> Tensor:
         """Return r, and in place of what is frozen what it began with: no gradient, and no drift by weight decay."""
         if self.frozen is None or self.held is None:
@@ -101,16 +107,9 @@ class Decays(Heterogeneity):
         return torch.stack(out, -1)
 
     def engine(self, weight: Tensor, bias: Tensor | None, delay: Delay | None) -> Engine | None:
-        """Return the products of ``groups``; None without, for the core's exact operators.
-
-        Raises:
-            ConfigError: groups on a connection with a delay.
-        """
+        """Return the products of ``groups``; None without, for the core's exact operators."""
         if self.shared is None:
             return None
-        if delay is not None:
-            fix = "leave groups out: exact decays go with every delay"
-            raise ConfigError(self.where, "groups and a delay on one connection", "one of them", fix)
         leak, shared = self.leak(), self.shared.to(weight.dtype)
         split = shares(self.decay().to(weight.dtype), shared)
         return GroupEngine(weight, bias, split, shared, None if leak is None else leak.to(weight.dtype))
