@@ -109,7 +109,7 @@ class Operator(ABC):
 
     def turned(self, out: Tensor) -> Tensor:
         """View an output ``(batch, channel, *space)`` as ``(channel, batch, space)``."""
-        return out.view(self.batch, -1, self.places).transpose(0, 1)
+        return out.view(*out.shape[:2], self.places).transpose(0, 1)
 
 
 class FilterGradients:
@@ -129,9 +129,7 @@ class FilterGradients:
     def push(self, row: int, grad: Tensor | None) -> None:
         """Take a gradient ``(batch, outputs, *space)``."""
         if self.sums is not None:
-            turned = (
-                None if grad is None else grad.reshape(self.operator.batch, -1, self.operator.places).transpose(0, 1)
-            )
+            turned = None if grad is None else grad.reshape(*grad.shape[:2], self.operator.places).transpose(0, 1)
             self.rows[:, row].view(self.sums.second.shape).copy_(self.sums.add(turned))
         elif grad is None:
             self.rows[:, row].zero_()

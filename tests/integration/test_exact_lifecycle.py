@@ -52,6 +52,17 @@ def test_a_net_that_pickled_bare_pickles_with_exact_gradients():
     assert [type(m) for m in twin.modules()] == before
 
 
+@pytest.mark.parametrize("estimator", ["interp", "exact"])
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
+def test_an_empty_batch_runs_and_teaches_nothing(granularity, estimator):
+    net = Chain(*(snn.Synaptic(0.9, 0.8, spike_grad=surrogate_spike) for _ in range(2)))
+    dk.wrap_(net, {"fc*": dk.FreeDelay(granularity, max_delay=6, estimator=estimator)}, example=spikes_in())
+    out = net(spikes_in(batch=4)[:, :0])
+    out = out if torch.is_tensor(out) else out[0]
+    out.sum().backward()
+    assert 0 in out.shape and not any(bool(p.grad.any()) for p in net.parameters() if p.grad is not None)
+
+
 def test_a_failed_wrap_leaves_no_trace(monkeypatch):
     net = Chain(snn.Synaptic(0.9, 0.8), snn.Synaptic(0.9, 0.8))
     before = {n: (type(m), sorted(m.__dict__)) for n, m in net.named_modules()}
