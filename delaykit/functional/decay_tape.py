@@ -60,14 +60,17 @@ class SynapseTape(Tape):
         super().detach()
 
     def _bind(self, decay: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
+        if decay.shape != weight.shape:
+            found = f"decay {tuple(decay.shape)} for weight {tuple(weight.shape)}"
+            raise ShapeError("SynapseTape", found, "twice (post, pre)", "give every synapse a decay")
         with torch.enable_grad():  # a segment may begin under no_grad and train later
             self._parameters = (decay, weight, weight * (decay if leak is None else decay - leak), bias)
 
     def _operator(self, x: Tensor) -> Operator:
-        decay, weight, _, _ = self._parameters
-        if x.dim() != 2 or x.shape[1] != weight.shape[1] or decay.shape != weight.shape:
-            found = f"an input {tuple(x.shape)} for weight {tuple(weight.shape)} and decay {tuple(decay.shape)}"
-            raise ShapeError("SynapseTape", found, "(batch, pre) and twice (post, pre)", "pass one time step")
+        weight = self._parameters[1]
+        if x.dim() != 2 or x.shape[1] != weight.shape[1]:
+            found = f"an input {tuple(x.shape)} for weight {tuple(weight.shape)}"
+            raise ShapeError("SynapseTape", found, "(batch, pre) and (post, pre)", "pass one time step")
         return DecayOperator(*self._parameters, x, self._state)
 
 

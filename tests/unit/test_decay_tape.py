@@ -227,3 +227,5 @@ def test_a_weight_changed_before_backward_and_a_misfit_are_refused() -> None:
         loss.backward()
     with pytest.raises(ShapeError, match="SynapseTape"):
         SynapseTape(given["decay"], given["weight"]).step(torch.zeros(2, PRE + 1, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="SynapseTape"):
+        SynapseTape(given["decay"][1:], given["weight"])

@@ -31,6 +31,7 @@ def build(config: HetSyn, seed: int = 0, site: Site = SITE) -> Decays:
         ({"tau": ("normal", 20.0)}, "HetSyn.tau"),
         ({"tau": ("normal", "a", "b")}, "HetSyn.tau"),
         ({"tau": None}, "HetSyn.tau"),
+        ({"tau": True}, "HetSyn.tau"),
         ({"dt_ms": 0.0}, "HetSyn.dt_ms"),
         ({"dt_ms": True}, "HetSyn.dt_ms"),
         ({"train": 1}, "HetSyn.train"),

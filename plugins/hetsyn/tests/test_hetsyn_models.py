@@ -260,6 +260,9 @@ def test_unknown_models_granularities_and_shares_are_errors() -> None:
         lambda: Connection(2, 2, frozen=1.5),
         lambda: Connection(2, 2, dt_ms=0.0),
         lambda: HetSynLIF(2, 2, threshold=0.0),
+        lambda: HetSynLIF(2, 2, reset="zero"),  # type: ignore[arg-type]
+        lambda: HetSynLIF(2, 2, reset=[0.9]),  # type: ignore[list-item]
+        lambda: HetSynLIF(2, -2),
     ):
         with pytest.raises(ConfigError):
             wrong()

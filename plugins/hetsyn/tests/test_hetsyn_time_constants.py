@@ -48,7 +48,7 @@ def test_decays_and_time_constants_are_inverse() -> None:
 
 @pytest.mark.parametrize(
     "taus",
-    [0.0, -3.0, math.inf, ("normal", 20.0), ("cauchy", 1.0, 2.0), ("uniform", 5.0, 4.0), ("normal", 0.5, 1.0),
+    [0.0, -3.0, True, math.inf, ("normal", 20.0), ("cauchy", 1.0, 2.0), ("uniform", 5.0, 4.0), ("normal", 0.5, 1.0),
      ("normal", 20.0, -1.0), ("lognormal", 20.0, math.nan)],
 )  # fmt: skip
 def test_distributions_that_make_no_sense_are_errors(taus: object) -> None:

@@ -64,6 +64,8 @@ class Connection(nn.Module):
             raise ConfigError("Connection.frozen", f"{frozen}", "a share in [0, 1]")
         if not (math.isfinite(dt_ms) and dt_ms > 0):
             raise ConfigError("Connection.dt_ms", f"{dt_ms}", "a finite number of ms > 0")
+        if pre < 0 or post < 0:
+            raise ConfigError("Connection", f"{pre} inputs and {post} outputs", "numbers >= 0")
         self.dt_ms = float(dt_ms)
         self.weight = nn.Parameter(torch.randn(post, pre, generator=generator) * (gain / math.sqrt(max(pre, 1))))
         self.register_buffer("frozen", None)

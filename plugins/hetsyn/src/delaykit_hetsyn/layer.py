@@ -59,6 +59,9 @@ class HetSynLIF(nn.Module):
         recurrent_gain: of the recurrent weights'.
         generator: source of the draws.
 
+    Raises:
+        ConfigError: a value outside its range, or a reset that is no list of currents.
+
     Example:
         >>> layer = HetSynLIF(3, 4, recurrent=True, dt_ms=5.0)
         >>> spikes, membrane = layer(torch.ones(10, 2, 3))
@@ -101,6 +104,9 @@ class HetSynLIF(nn.Module):
             )  # fmt: skip
         if reset is None:
             reset = [ResetCurrent(math.exp(-dt_ms / RESET_MS), threshold)]
+        if isinstance(reset, str) or not all(isinstance(current, SelfCurrent) for current in reset):
+            fix = "pass reset=[ResetCurrent(kappa, theta)], [] for no reset"
+            raise ConfigError("HetSynLIF.reset", repr(reset), "a list of reset currents", fix)
         self.reset = nn.ModuleList(reset)
         if not (math.isfinite(threshold) and threshold > 0):
             raise ConfigError("HetSynLIF.threshold", f"{threshold}", "a finite number > 0")

@@ -58,6 +58,8 @@ def draw(taus: Taus, shape: tuple[int, ...], generator: torch.Generator | None =
 
 def check(taus: Taus) -> tuple[str, float, float]:
     """Return a distribution as ``(kind, a, b)``, or say what is wrong with it."""
+    if isinstance(taus, bool):
+        raise ConfigError("tau", f"{taus!r}", "a number or ('normal' | 'uniform' | 'lognormal', a, b), in ms")
     if isinstance(taus, (int, float)):
         values: tuple[str, float, float] = ("uniform", float(taus), float(taus))
     else:
