@@ -1,8 +1,8 @@
 """What the estimator costs in a user's own loop: 140-256-256-20 with snnTorch's ``Synaptic``, 100 steps, 32 samples.
 
-The middle layer is an ``RSynaptic``. Learned delays on all four connections, the same in every row: ``interp``, ``none``
-and ``exact``; beside them the bare loop. Forward and backward, process CPU time, median of interleaved repetitions, one
-thread.
+The middle layer is an ``RSynaptic``. Learned delays on all four connections, the same in every row: ``interp``,
+``none`` and ``exact``; beside them the bare loop. Forward and backward, process CPU time, median of interleaved
+repetitions, one thread.
 """
 
 from __future__ import annotations

@@ -54,9 +54,9 @@ SENSORS, DIRECTIONS, TIME, SWEEP = 16, 8, 48, 6.0
 # %% [markdown]
 # ## The task: where does the wave come from?
 #
-# Sixteen sensors stand in a ring. A wave comes from one of eight directions and makes each sensor fire once: the nearest
-# first, the farthest 12 ms later. Every sensor fires once whatever the direction, so spike counts tell nothing; a step is
-# 1 ms.
+# Sixteen sensors stand in a ring. A wave comes from one of eight directions and makes each sensor fire once: the
+# nearest first, the farthest 12 ms later. Every sensor fires once whatever the direction, so spike counts tell nothing;
+# a step is 1 ms.
 
 # %%
 around = torch.arange(SENSORS) * 2 * math.pi / SENSORS
@@ -221,8 +221,8 @@ with dk.discretized(net):
 # ## More room: three dimensions, winding paths
 #
 # With `tortuosity=0.5` the path of each synapse is up to 1.5 times as long as the straight line, and how much longer is
-# learned, one number a synapse. (Neurons that all start in one plane would never leave it: by symmetry no slope leads out.
-# So the cloud is round.)
+# learned, one number a synapse. (Neurons that all start in one plane would never leave it: by symmetry no slope leads
+# out. So the cloud is round.)
 
 # %%
 cloud = 2 * torch.randn(24, 3, generator=torch.Generator().manual_seed(7))
