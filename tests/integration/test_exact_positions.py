@@ -102,6 +102,6 @@ def cosines(seed):
 
 
 def test_positions_shared_by_three_connections_learn_as_in_continuous_time():
-    """In one net of six two events are less than a step apart; at 0.005 ms its cosines are 0.999 and more, too."""
+    """In one net of six two events are less than a step apart; at 0.005 ms its cosines are at least 0.9989."""
     worst = sorted(min(cosines(seed)) for seed in range(1, 7))
     assert worst[1] > 0.999 and worst[0] > 0.9
