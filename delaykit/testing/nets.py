@@ -112,10 +112,10 @@ class TinyNet(ABC):
         return self.name
 
 
-class SharedNet(TinyNet):
-    """A net whose one connection has two names, ``a`` and ``b``, and drives two layers in turn."""
+class LoopInside(TinyNet):
+    """A net with its time loop and its states inside ``forward``; its connections are Linears."""
 
-    sites, loop_inside = ("a", "b"), True
+    loop_inside = True
 
     def start(self, net: nn.Module) -> Any:
         return None
@@ -158,8 +158,8 @@ def tiny_nets(library: str) -> tuple[TinyNet, ...]:
     return _nets_of(library).NETS
 
 
-def shared_net(library: str) -> SharedNet:
-    """Return the net of one library in which one connection has two names."""
+def shared_net(library: str) -> TinyNet:
+    """Return the net of one library in which one connection has two names, ``a`` and ``b``, before two layers."""
     return _nets_of(library).SHARED
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, Record, SharedNet, TinyNet
+from delaykit.testing.nets import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
 from delaykit.testing.reference_net import CurrentBased, Layer
 
 DT, MEMBRANE_RATE, SYNAPTIC_RATE = 0.001, 0.3, 0.4
@@ -158,10 +158,10 @@ class _SharedModel(nn.Module):
         return Record.of(steps)
 
 
-class NorseShared(SharedNet):
+class NorseShared(LoopInside):
     """One Linear under two names, before each of two LIF cells."""
 
-    name, library = "norse-shared", "norse"
+    name, library, sites = "norse-shared", "norse", ("a", "b")
 
     def make(self) -> nn.Module:
         return _SharedModel()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, Record, SharedNet, TinyNet
+from delaykit.testing.nets import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
 from delaykit.testing.reference_net import Layer, SubtractReset, surrogate_spike
 
 
@@ -34,29 +34,16 @@ class _LoopModel(nn.Module):
         return Record.of(steps)
 
 
-class SnnTorchLoop(TinyNet):
+class SnnTorchLoop(LoopInside):
     """Linear, RLeaky, Linear, Leaky; the time loop and the states are inside ``forward``."""
 
     name, library, sites = "snntorch-loop", "snntorch", ("fc1", "rlif1.recurrent", "fc2")
-    loop_inside = True
 
     def make(self) -> nn.Module:
         return _LoopModel()
 
-    def start(self, net: nn.Module) -> None:
-        return None
-
-    def advance(self, net: nn.Module, spikes: Tensor, state: Any) -> tuple[Record, Any]:
-        return net(spikes), None
-
-    def cut(self, net: nn.Module, state: Any) -> Any:
-        raise NotImplementedError("one call is one sequence")
-
     def layers(self, net: nn.Module) -> list[Layer]:
         return [Layer("fc1", "rlif1.recurrent", _neuron(net.rlif1)), Layer("fc2", None, _neuron(net.lif2))]
-
-    def connection(self, net: nn.Module, site: str) -> tuple[Tensor, Tensor | None]:
-        return _linear(net, site)
 
 
 class SnnTorchSequential(TinyNet):
@@ -137,10 +124,10 @@ class _SharedModel(nn.Module):
         return Record.of(steps)
 
 
-class SnnTorchShared(SharedNet):
+class SnnTorchShared(LoopInside):
     """One Linear under two names, before each of two Leaky layers."""
 
-    name, library = "snntorch-shared", "snntorch"
+    name, library, sites = "snntorch-shared", "snntorch", ("a", "b")
 
     def make(self) -> nn.Module:
         return _SharedModel()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, Record, SharedNet, TinyNet
+from delaykit.testing.nets import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
 from delaykit.testing.reference_net import Layer, ReferenceNeuron, surrogate_spike
 
 ALPHA, BETA = 0.6, 0.75
@@ -67,30 +67,16 @@ class _LoopModel(nn.Module):
         return Record.of(steps)
 
 
-class SynapticLoop(TinyNet):
+class SynapticLoop(LoopInside):
     """Linear, RSynaptic, Linear, Synaptic; the time loop and the states are inside ``forward``."""
 
     name, library, sites = "snntorch-synaptic-loop", "snntorch", ("fc1", "rsyn1.recurrent", "fc2")
-    loop_inside = True
 
     def make(self) -> nn.Module:
         return _LoopModel()
 
-    def start(self, net: nn.Module) -> None:
-        return None
-
-    def advance(self, net: nn.Module, spikes: Tensor, state: Any) -> tuple[Record, Any]:
-        return net(spikes), None
-
-    def cut(self, net: nn.Module, state: Any) -> Any:
-        raise NotImplementedError("one call is one sequence")
-
     def layers(self, net: nn.Module) -> list[Layer]:
         return [Layer("fc1", "rsyn1.recurrent", TwoStates(net.rsyn1)), Layer("fc2", None, TwoStates(net.syn2))]
-
-    def connection(self, net: nn.Module, site: str) -> tuple[Tensor, Tensor | None]:
-        module: Any = net.get_submodule(site)
-        return module.weight, module.bias
 
 
 class _SharedModel(nn.Module):
@@ -112,10 +98,10 @@ class _SharedModel(nn.Module):
         return Record.of(steps)
 
 
-class SynapticShared(SharedNet):
+class SynapticShared(LoopInside):
     """One Linear under two names, before each of two Synaptic layers."""
 
-    name, library = "snntorch-synaptic-shared", "snntorch"
+    name, library, sites = "snntorch-synaptic-shared", "snntorch", ("a", "b")
 
     def make(self) -> nn.Module:
         return _SharedModel()
