@@ -159,7 +159,7 @@ def by_hand(x, delays, weight, g, rule, first=0):
     d_weight, d_delay, d_time = torch.zeros(POST, PRE), torch.zeros(POST, PRE), torch.zeros_like(x)
     full = delays.expand(POST, PRE)
     for j, i, t in itertools.product(range(POST), range(PRE), range(len(x))):
-        at = t + round(float(full[j, i]))
+        at = t + round(float(full[j, i].detach()))
         if first <= at < len(x):
             d_weight[j, i] += (x[t, :, i] * g[at, :, j]).sum()
             d_delay[j, i] += (x[t, :, i] * weight[j, i] * h[at, :, j]).sum()

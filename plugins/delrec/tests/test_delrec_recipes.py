@@ -66,7 +66,7 @@ def test_delays_have_no_weight_decay_and_are_projected() -> None:
     assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-2, 0.0]
     net[0].dk.delay.delay.data.fill_(99.0)
     optimizer.step()
-    assert float(net[0].dk.delay.delay.max()) == 10
+    assert float(net[0].dk.delay.delay.detach().max()) == 10
 
 
 def test_a_history_tells_movement_bounds_and_spread_and_can_be_drawn() -> None:
