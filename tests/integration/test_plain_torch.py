@@ -244,24 +244,30 @@ def _reset(net):
 
 def test_segments_that_lose_nothing_or_were_asked_for_go_on(tmp_path):
     x, started = hand.spikes_in(), torch.zeros_like
-    for component, options in (
-        (dk.FreeDelay("axonal", init=0), {}),
-        (dk.FreeDelay("axonal", init=2), {"change": started}),
-        (dk.At(dk.FreeDelay("axonal", init=2), reset="root"), {}),
-    ):
+    halves = x.split(len(x) // 2)
+
+    def wrapped(component):
         net = Segments().double()
-        dk.wrap_(net, {"fc*": component}, example=lambda net=net: one_call(net, x))
-        two_segments(net, x, **options)
+        return dk.wrap_(net, {"fc*": component}, example=lambda: one_call(net, x))
+
+    net = wrapped(dk.FreeDelay("axonal", init=0))
+    assert torch.equal(two_segments(net, x), one_call(net, x))
+    net = wrapped(dk.FreeDelay("axonal", init=2))
+    assert torch.equal(two_segments(net, x, change=started), torch.cat([one_call(net, half) for half in halves]))
+    net = wrapped(dk.At(dk.FreeDelay("axonal", init=2), reset="root"))
+    cut = two_segments(net, x)  # the membrane goes on, spikes under way are lost, as asked for
+    assert torch.equal(cut[: len(halves[0])], one_call(net, halves[0])) and not torch.equal(cut, one_call(net, x))
     dk.save(net, tmp_path / "late")
-    loaded = dk.load(Segments().double(), tmp_path / "late")
-    two_segments(loaded, x)
-    net = Segments().double()
-    dk.wrap_(net, {"fc*": dk.FreeDelay(init=2)}, example=lambda: one_call(net, x))
+    loaded = Segments().double()
+    loaded.load_state_dict({k: v for k, v in net.state_dict().items() if ".dk." not in k})
+    assert torch.equal(two_segments(dk.load(loaded, tmp_path / "late"), x), cut)
+    net = wrapped(dk.FreeDelay(init=2))
     with dk.disabled(net):
-        two_segments(net, x)
+        assert torch.equal(two_segments(net, x), one_call(net, x))
     mem = net.lif1.reset_mem()
     net(x, mem)
-    net(x, net.lif1.mem.detach().zero_())
+    again = net(x, net.lif1.mem.detach().zero_())[0]
+    assert torch.equal(again, one_call(net, x))
 
 
 def outer_net():
