@@ -171,7 +171,7 @@ def excite_(net, seed, scale=1.0):
                 continue
             if p.ndim >= 2:
                 p.copy_(gain * (torch.randn(p.shape, generator=generator) + 0.6) / math.sqrt(p[0].numel()))
-            elif name.endswith("bias"):
+            elif "bias" in name.rpartition(".")[2]:  # an LSTM has a bias_ih and a bias_hh
                 p.copy_(0.1 * torch.randn(p.shape, generator=generator))
 
 
