@@ -341,6 +341,7 @@ class Correlated(nn.Module):
         super().__init__()
         self.fc1, self.cell = nn.Linear(PRE, HIDDEN), norse.LIFCorrelation(HIDDEN, 2)
         self.weights = nn.ParameterList([torch.ones(2, HIDDEN), torch.ones(2, 2)])
+        nn.init.uniform_(self.fc1.weight, 0.1, 0.5)  # excitatory: the cells fire whatever is drawn
 
     def forward(self, x):
         s, out = None, []
