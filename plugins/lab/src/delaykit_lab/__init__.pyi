@@ -1,3 +1,6 @@
+from .command_line import command_line as command_line
+from .command_line import data_folder as data_folder
+from .command_line import read_options as read_options
 from .data.events import EventSet as EventSet
 from .data.events import bin_events as bin_events
 from .data.idx import read_idx as read_idx
@@ -8,6 +11,9 @@ from .data.robustness import warp_time as warp_time
 from .data.spike_hdf5 import locate as locate
 from .data.spike_hdf5 import mark_for_tonic as mark_for_tonic
 from .data.spike_hdf5 import read_events as read_events
+from .records import record_path as record_path
+from .records import remembered as remembered
+from .resumable import Resumable as Resumable
 from .runner import FitConfig as FitConfig
 from .runner import fit as fit
 from .runner import predict as predict

@@ -1,0 +1,108 @@
+"""The options that scripts which reproduce results have in common, read and checked in one place."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+
+def command_line(
+    doc: str | None, *, out: str, full: str | None = None, seeds: tuple[int, int] = (3, 3), epochs: bool = False,
+    data: str | None = None,
+) -> argparse.ArgumentParser:  # fmt: skip
+    """Make a parser with ``--seeds`` and ``--out``, and with ``--full``, ``--epochs`` and ``--data`` where asked for.
+
+    A script adds its own options, then calls `read_options`.
+
+    Args:
+        doc: the script's docstring, shown by ``--help``.
+        out: default folder for results; the full configuration has one beside it, ``<out>_full``.
+        full: what ``--full`` means; None: there is no such option.
+        seeds: default number of seeds of the reduction and of the full configuration.
+        epochs: whether the number of epochs can be chosen; None means the configuration's own.
+        data: what the folder of ``--data`` holds; None: there is no such option.
+
+    Returns:
+        The parser.
+
+    Example:
+        >>> parser = command_line("Train.", out="runs/mine", full="the paper's size", seeds=(3, 10), epochs=True)
+        >>> options = parser.parse_args(["--full", "--epochs", "5"])
+        >>> options.full, options.epochs
+        (True, 5)
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    few, many = seeds
+    some = f"{few}, with --full {many}" if full and few != many else f"{few}"
+    parser.add_argument("--seeds", type=_positive, help=f"runs of each kind (default: {some})")
+    parser.add_argument("--out", type=Path, help=f"folder for results and finished runs (default: {out})")
+    if full is not None:
+        parser.add_argument("--full", action="store_true", help=full)
+    if epochs:
+        parser.add_argument("--epochs", type=_positive, help="epochs (default: the configuration's)")
+    if data is not None:
+        parser.add_argument("--data", type=Path, help=data)
+    parser.set_defaults(_out=out, _seeds=seeds, _data=data)
+    return parser
+
+
+def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read a script's options, make its folder for results, and give a reduction one thread.
+
+    Args:
+        parser: made by `command_line`.
+        arguments: words of the command line; None: those of this process.
+
+    Returns:
+        The options; ``seeds`` and ``out`` are always set, ``full`` is False where there is no such option.
+
+    Raises:
+        SystemExit: as argparse does.
+
+    Example:
+        >>> parser = command_line("Train.", out="runs/mine", full="the paper's size", seeds=(3, 10))
+        >>> options = read_options(parser, ["--full", "--out", "/tmp/mine"])
+        >>> options.seeds, str(options.out)
+        (10, '/tmp/mine')
+    """
+    options = parser.parse_args(arguments)
+    options.full = getattr(options, "full", False)
+    options.seeds = options.seeds or options._seeds[options.full]
+    options.out = options.out or Path(options._out + ("_full" if options.full else ""))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.full:
+        torch.set_num_threads(1)
+    return options
+
+
+def data_folder(options: argparse.Namespace) -> Path:
+    """Return the folder given by ``--data``; without one, say what is missing and end the script.
+
+    No folder ends it without an error, so that ``make reproduce`` goes on to the next script; a wrong one with an
+    error.
+
+    Raises:
+        SystemExit: there is no such folder.
+
+    Example:
+        >>> parser = command_line("Train.", out="/tmp/mine", data="folder with recordings")
+        >>> data_folder(read_options(parser, []))
+        Traceback (most recent call last):
+        SystemExit: 0
+    """
+    if options.data is None:
+        print(f"nothing was run; pass --data: {options._data}")
+        raise SystemExit(0)
+    if not options.data.is_dir():
+        raise SystemExit(f"{options.data}: no such folder; pass --data: {options._data}")
+    return options.data
+
+
+def _positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: expected 1 or more")
+    return number
