@@ -13,22 +13,19 @@ not be reported as SHD. Finished runs are kept under ``--out``, interrupted ones
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from common.records import dims_name, remembered, set_rates, table
+from common.records import dims_name, set_rates, table
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from delaykit import Site
 from delaykit.functional.exact import ExactLIF, SuperSpike, exact_arrivals, exact_rollout
-from delaykit_lab.checkpoint import load_run, save_run
+from delaykit_lab import Resumable, command_line, data_folder, read_options, record_path, remembered
 from delaykit_lab.runner import accuracy, predict
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
@@ -146,42 +143,37 @@ def train(setting: Setting, data: Splits, path: Path) -> tuple[Net, list[dict[st
     rates = [setting.rate, setting.position_factor * setting.rate][: len(groups)]
     optimizer = torch.optim.Adam(groups)
     order = torch.Generator().manual_seed(setting.seed)
-    config, best = setting.record(), path.with_suffix(".best")
-    history = load_run(path, net, optimizer, order, config) if path.exists() else []
+    training = Resumable(path, net, optimizer, order, setting.record(), best="validation")
     batches = math.ceil(len(data.train) / setting.batch)
-    with tqdm(total=setting.epochs, initial=len(history), desc=setting.name(), mininterval=10) as bar:
-        while len(history) < setting.epochs:
-            start, total = time.process_time(), 0.0
-            for k, index in enumerate(torch.randperm(len(data.train), generator=order).split(setting.batch)):
-                set_rates(optimizer, rates, len(history) * batches + k, setting.epochs * batches)
-                loss = net.loss(*data.train.batch(index))
-                optimizer.zero_grad()
-                loss.backward()
-                clip_adaptively_([*weights, *positions], setting.clip)
-                optimizer.step()
-                total += loss.item() / batches
-            score = accuracy(predict(net, data.validation, 100), data.validation)
-            top = max((one["validation"] for one in history), default=-1.0)
-            history.append({"loss": total, "validation": score, "cpu_s": time.process_time() - start})
-            if score > top:
-                save_run(best, net, optimizer, order, config, history)
-            save_run(path, net, optimizer, order, config, history)
-            bar.update()
-            bar.set_postfix(loss=f"{total:.3f}", validation=f"{100 * score:.1f} %")
-    load_run(best, net, optimizer, order, config)
-    return net, history
+    for epoch in training.epochs(setting.epochs, setting.name()):
+        total = 0.0
+        for k, index in enumerate(torch.randperm(len(data.train), generator=order).split(setting.batch)):
+            set_rates(optimizer, rates, epoch * batches + k, setting.epochs * batches)
+            loss = net.loss(*data.train.batch(index))
+            optimizer.zero_grad()
+            loss.backward()
+            clip_adaptively_([*weights, *positions], setting.clip)
+            optimizer.step()
+            total += loss.item() / batches
+        score = accuracy(predict(net, data.validation, 100), data.validation)
+        training.history.append({"loss": total, "validation": score})
+    training.restore_best()
+    return net, training.history
 
 
 def run(setting: Setting, task: SpikeFiles, folder: Path, judge: bool) -> dict[str, Any]:
     """Train, and look at the test samples once if ``judge``."""
 
+    path = record_path(folder, setting.record(), setting.name())
+
     def once() -> dict[str, Any]:
         data = task.splits(setting.seed)
-        net, history = train(setting, data, folder / f"{setting.name()}.safetensors")
+        net, history = train(setting, data, path.with_suffix(".safetensors"))
         scores = [one["validation"] for one in history]
         parameters, delays = net.numbers()
         with torch.no_grad():
-            hertz = 1000 * net.hidden(data.validation.batch(torch.arange(100))[0]).sum(0).mean() / setting.duration
+            some = data.validation.batch(torch.arange(min(100, len(data.validation))))[0]
+            hertz = 1000 * net.hidden(some).sum(0).mean() / setting.duration
             late = net.delay.delays_ms()
         result: dict[str, Any] = {
             "rate": setting.rate, "position_factor": setting.position_factor, "parameters": parameters,
@@ -194,7 +186,7 @@ def run(setting: Setting, task: SpikeFiles, folder: Path, judge: bool) -> dict[s
             result["test"] = accuracy(predict(net, data.test, 100), data.test)
         return result
 
-    return remembered(folder / f"{setting.name()}.json", setting.record(), once)
+    return remembered(path, setting.record(), once)
 
 
 def tuned(setting: Setting, task: SpikeFiles, folder: Path) -> Setting:
@@ -208,23 +200,18 @@ def tuned(setting: Setting, task: SpikeFiles, folder: Path) -> Setting:
 
 def main() -> None:
     """Run what is missing, then write the table and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="data", help="folder with a train and a test file in SHD's layout")
+    data = "folder with a train and a test file in SHD's layout"
+    full = "the paper's size and steps (days)"
+    parser = command_line(__doc__, out="runs/spatial_speech", full=full, epochs=True, data=data)
     parser.add_argument("--dims", type=float, nargs="+", default=list(DIMS))
-    parser.add_argument("--full", action="store_true", help="the paper's size and steps (days)")
     parser.add_argument("--frozen", action="store_true", help="add 2-D with positions as they started")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--out", type=Path, default=Path("runs/spatial_speech"))
-    given = parser.parse_args()
-    if not Path(given.data).exists():
-        raise SystemExit(f"{given.data}: no such folder; pass --data with files in SHD's layout")
-    torch.set_num_threads(1)
+    given = read_options(parser)
+    folder = data_folder(given)
     base = Setting()
     if given.full:
         base = Setting(hidden=300, channels=700, dt=0.5, tau_syn=2.0, tau_mem=10.0, gain=1.0, limit=None, epochs=30)
     base = dataclasses.replace(base, epochs=given.epochs or base.epochs)
-    task = SpikeFiles(given.data, dt_ms=base.dt, channels=base.channels, duration_ms=base.duration, limit=base.limit)
+    task = SpikeFiles(folder, dt_ms=base.dt, channels=base.channels, duration_ms=base.duration, limit=base.limit)
     wanted = {f"{dims_name(dims)}-D": dataclasses.replace(base, dims=dims) for dims in given.dims}
     if given.frozen:
         wanted["2-D, frozen"] = dataclasses.replace(base, dims=2.0, frozen=True)

@@ -3,15 +3,13 @@
 Sixteen sensors in a ring hear a wave from one of eight directions; hidden neurons start on two circles, every weight
 from the sensors is the same number and stays it. Positions learn, or do not; the readout learns in both.
 
-    python plugins/spatial/reproduce/two_circles.py --out two_circles
+    python plugins/spatial/reproduce/two_circles.py
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from pathlib import Path
 
 import snntorch as snn
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit import plotting
+from delaykit_lab import command_line, read_options
 from delaykit_spatial import PositionHistory, Spatial, equal_weights_, position_map, spatial_param_groups
 
 SENSORS, HIDDEN, DIRECTIONS, TIME, SWEEP, RADIUS = 16, 8, 8, 48, 6.0, 12.0
@@ -79,22 +78,18 @@ def train(seed: int, moves: bool, epochs: int) -> tuple[float, Net, PositionHist
 
 
 def main() -> None:
-    """Train all nets; write ``OUT.json`` and ``OUT.png``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("two_circles"))
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    runs = {moves: [train(seed, moves, options.epochs) for seed in range(options.seeds)] for moves in (True, False)}
+    """Train all nets; write a JSON file and a picture."""
+    options = read_options(command_line(__doc__, out="runs/spatial_two_circles", epochs=True))
+    epochs = options.epochs or 20
+    runs = {moves: [train(seed, moves, epochs) for seed in range(options.seeds)] for moves in (True, False)}
     found = {"moving": [run[0] for run in runs[True]], "still": [run[0] for run in runs[False]]}
-    options.out.with_suffix(".json").write_text(json.dumps(found, indent=1))
+    (options.out / "two_circles.json").write_text(json.dumps(found, indent=1))
     print(found)
     with plotting.style():
         figure, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
         position_map(runs[True][0][1], ax, history=runs[True][0][2], connections=0)
         ax.set_title(f"equal weights, two circles: test accuracy {100 * found['moving'][0]:.0f} %")
-        figure.savefig(options.out.with_suffix(".png"), dpi=110)
+        figure.savefig(options.out / "two_circles.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -17,23 +17,20 @@ same from event to event, ten times as fast; ``interp`` trains by interpolated a
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from common.records import dims_name, remembered, set_rates, table
+from common.records import dims_name, set_rates, table
 from common.single_spike import single_spikes
 from common.surrogate_spike import surrogate_spikes
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from delaykit import Site
 from delaykit.functional.exact import ExactLIF, exact_arrivals, exact_rollout, first_spike_times
-from delaykit_lab.checkpoint import load_run, save_run
+from delaykit_lab import Resumable, command_line, read_options, record_path, remembered
 from delaykit_lab.tasks.yin_yang import Points, PointSplits, YinYang, first_spike_loss, first_to_spike
 from delaykit_spatial import Spatial
 
@@ -155,40 +152,33 @@ def train(setting: Setting, data: PointSplits, path: Path) -> tuple[Net, list[di
     rates = [setting.rate, setting.position_factor * setting.rate][: len(groups)]
     optimizer = torch.optim.Adam(groups)
     order = torch.Generator().manual_seed(setting.seed)
-    config, best = setting.record(), path.with_suffix(".best")
-    history = load_run(path, net, optimizer, order, config) if path.exists() else []
+    training = Resumable(path, net, optimizer, order, setting.record(), best="validation")
     times, labels = data.train.times_ms(), data.train.labels
     batches = math.ceil(len(labels) / setting.batch)
-    with tqdm(total=setting.epochs, initial=len(history), desc=setting.name(), mininterval=10) as bar:
-        while len(history) < setting.epochs:
-            start, total = time.process_time(), 0.0
-            for k, index in enumerate(torch.randperm(len(labels), generator=order).split(setting.batch)):
-                set_rates(optimizer, rates, len(history) * batches + k, setting.epochs * batches)
-                shape = setting.sharpness, setting.margin, setting.duration
-                loss = first_spike_loss(net(times[index]), labels[index], *shape)
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(net.parameters(), setting.clip)
-                optimizer.step()
-                total += loss.item() / batches
-            score = accuracy(net, data.validation)
-            top = max((one["validation"] for one in history), default=-1.0)
-            history.append({"loss": total, "validation": score, "cpu_s": time.process_time() - start})
-            if score > top:
-                save_run(best, net, optimizer, order, config, history)
-            save_run(path, net, optimizer, order, config, history)
-            bar.update()
-            bar.set_postfix(loss=f"{total:.3f}", validation=f"{100 * score:.1f} %")
-    load_run(best, net, optimizer, order, config)
-    return net, history
+    for epoch in training.epochs(setting.epochs, setting.name()):
+        total = 0.0
+        for k, index in enumerate(torch.randperm(len(labels), generator=order).split(setting.batch)):
+            set_rates(optimizer, rates, epoch * batches + k, setting.epochs * batches)
+            shape = setting.sharpness, setting.margin, setting.duration
+            loss = first_spike_loss(net(times[index]), labels[index], *shape)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), setting.clip)
+            optimizer.step()
+            total += loss.item() / batches
+        training.history.append({"loss": total, "validation": accuracy(net, data.validation)})
+    training.restore_best()
+    return net, training.history
 
 
 def run(setting: Setting, folder: Path, judge: bool) -> dict[str, Any]:
     """Train, and look at the test points once if ``judge``."""
 
+    path = record_path(folder, setting.record(), setting.name())
+
     def once() -> dict[str, Any]:
         data = YinYang().points(setting.seed)
-        net, history = train(setting, data, folder / f"{setting.name()}.safetensors")
+        net, history = train(setting, data, path.with_suffix(".safetensors"))
         scores = [one["validation"] for one in history]
         parameters, delays = net.numbers()
         result: dict[str, Any] = {
@@ -202,7 +192,7 @@ def run(setting: Setting, folder: Path, judge: bool) -> dict[str, Any]:
             result["answers"] = given.tolist()
         return result
 
-    return remembered(folder / f"{setting.name()}.json", setting.record(), once)
+    return remembered(path, setting.record(), once)
 
 
 def tuned(setting: Setting, folder: Path) -> Setting:
@@ -215,18 +205,14 @@ def tuned(setting: Setting, folder: Path) -> Setting:
 
 def main() -> None:
     """Run what is missing, then write the table and the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    full = "steps of 0.01 ms and 300 epochs"
+    parser = command_line(__doc__, out="runs/spatial_yin_yang", full=full, epochs=True)
     parser.add_argument("--dims", type=float, nargs="+", default=list(DIMS))
-    parser.add_argument("--full", action="store_true", help="steps of 0.01 ms and 300 epochs")
     parser.add_argument("--equal", action="store_true", help="add 0-D and inf at the parameters of 2-D")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=30)
-    parser.add_argument("--epochs", type=int)
     parser.add_argument("--dt", type=float)
     parser.add_argument("--engine", choices=("events", "operators", "interp"), default="events")
-    parser.add_argument("--out", type=Path, default=Path("runs/spatial_yin_yang"))
-    given = parser.parse_args()
-    torch.set_num_threads(1)
+    given = read_options(parser)
     base = Setting(hidden=given.hidden, engine=given.engine, dt=given.dt or (0.01 if given.full else 0.05))
     base = dataclasses.replace(base, epochs=given.epochs or (300 if given.full else 100))
     wanted = {f"{dims_name(dims)}-D": dataclasses.replace(base, dims=dims) for dims in given.dims}

@@ -1,30 +1,13 @@
-"""Results of single runs as JSON, so that none is run twice; the learning rate's course; tables."""
+"""The learning rate's course, names of dims, and tables."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import statistics
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-
-
-def remembered(path: Path, settings: dict[str, Any], run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of a run that was finished with these settings, or run it and record it."""
-    if path.exists():
-        record = json.loads(path.read_text())
-        if record["settings"] == settings:
-            return record["result"]
-    result = run()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"settings": settings, "result": result}, indent=1) + "\n")
-    os.replace(temporary, path)
-    return result
 
 
 def factor(step: int, steps: int, least: float = 0.1) -> float:
