@@ -10,7 +10,6 @@ runs/ and not repeated.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from delaykit.plotting import CATEGORIES, style
 from delaykit_hetsyn.layer import attach, param_groups
 from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
 from delaykit_hetsyn.regularise import rate_penalty
+from delaykit_lab import command_line, read_options
 from delaykit_lab.tasks.match_to_sample import MatchToSample, iterations_to
 
 RATES = (5e-3, 2e-2)
@@ -175,21 +175,19 @@ def draw(budget: Budget, hidden: int, path: Path) -> None:
 
 def main() -> None:
     """Run what is missing, then write tables and pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="1000 iterations always, ten runs each")
-    parser.add_argument("--seeds", type=int)
+    full = "1000 iterations always, ten runs each"
+    parser = command_line(__doc__, out="runs/hetsyn_match_to_sample", full=full, seeds=(3, 10))
+    parser.add_argument("--hidden", nargs="+", type=int, help="sizes to compare models at; sweeps take the first")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    seeds = args.seeds or (10 if args.full else 3)
-    folder = args.out / f"hetsyn_match_to_sample{'_full' if args.full else ''}"
+    args = read_options(parser)
+    seeds, folder = args.seeds, args.out
     base = Run(patience=None if args.full else 20)
     # equally good on validation: the one that was quicker
     tuning = {} if args.full else {"iterations": 400}
     better = lambda r: (r["validation"], -r["iterations"])  # noqa: E731
     budget = Budget(base, train, RATES, better, seeds, folder / "records", tuning)
-    hidden, sizes = (100, (100, 5)) if args.full else (20, (20,))
+    sizes = args.hidden or ((100, 5) if args.full else (20,))
+    hidden = sizes[0]
     reduced = f"reduction: {hidden} neurons where not said otherwise, 400 iterations for tuning, "
     reduced += "a run ends after 20 batches without a mistake"
     kind = "paper configuration" if args.full else reduced

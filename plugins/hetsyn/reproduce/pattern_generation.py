@@ -10,7 +10,6 @@ means over 20 new trials. Every finished run is recorded under runs/ and not rep
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from delaykit.plotting import CATEGORIES, INK, style
 from delaykit_hetsyn.layer import attach, param_groups
 from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
 from delaykit_hetsyn.regularise import rate_penalty
+from delaykit_lab import command_line, read_options
 from delaykit_lab.tasks.pattern_generation import Pattern, PatternGeneration, distance
 
 RATES = (1e-3, 3e-3)
@@ -164,15 +164,11 @@ def draw(budget: Budget, path: Path) -> None:
 
 def main() -> None:
     """Run what is missing, then write tables and pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="1000 iterations, ten runs each")
-    parser.add_argument("--seeds", type=int)
+    full = "1000 iterations, ten runs each"
+    parser = command_line(__doc__, out="runs/hetsyn_pattern_generation", full=full, seeds=(3, 10))
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    seeds = args.seeds or (10 if args.full else 3)
-    folder = args.out / "hetsyn_pattern_generation"
+    args = read_options(parser)
+    seeds, folder = args.seeds, args.out
     base = Run(iterations=1000 if args.full else 400)
     tuning = {} if args.full else {"iterations": 200}
     budget = Budget(base, train, RATES, lambda r: -r["mse"], seeds, folder / "records", tuning)

@@ -10,7 +10,6 @@ weights after the last one are scored once. Every finished run is recorded under
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common.records import remembered, spread
+from common.records import spread
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from delaykit.plotting import CATEGORIES, style
 from delaykit_hetsyn.layer import attach, param_groups
 from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
 from delaykit_hetsyn.surrogates import MultiGaussian
+from delaykit_lab import command_line, data_folder, read_options, record_path, remembered
 from delaykit_lab.data.events import EventSet, bin_events
 from delaykit_lab.data.robustness import DELETIONS, delete_spikes, warp_factors, warp_time
 from delaykit_lab.data.spike_hdf5 import locate, read_events
@@ -72,7 +72,7 @@ FULL = Run(
 class Data:
     """The recordings, read once."""
 
-    def __init__(self, folder: str, run: Run) -> None:
+    def __init__(self, folder: Path, run: Run) -> None:
         self.parts = {}
         for name, count in (("train", run.train), ("test", run.test)):
             events = read_events(locate(folder, name))
@@ -203,30 +203,24 @@ def draw(found: dict[str, list[dict]], title: str, path: Path) -> None:
 
 def main() -> None:
     """Run what is missing, then write the table and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder with the recordings; without it nothing is run")
-    parser.add_argument("--full", action="store_true", help="the paper's configuration")
-    parser.add_argument("--seeds", type=int, default=3)
+    data = "folder with *train*.h5 and *test*.h5 in the layout of the Heidelberg digits"
+    full = "the paper's configuration (hours to days)"
+    parser = command_line(__doc__, out="runs/hetsyn_speech", full=full, epochs=True, data=data)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--hidden", nargs="+", type=int, help="numbers of neurons other than the configuration's")
-    parser.add_argument("--epochs", type=int, help="train longer or shorter than the configuration says")
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    args = parser.parse_args()
-    if args.data is None:
-        print("give --data, the folder with the recordings")
-        return
-    torch.set_num_threads(1 if not args.full else torch.get_num_threads())
+    args = read_options(parser)
+    recordings, folder = data_folder(args), args.out
     base = FULL if args.full else Run()
     hidden = tuple(args.hidden or base.hidden)
     base = dataclasses.replace(base, epochs=args.epochs or base.epochs, hidden=hidden)
-    folder = args.out / f"hetsyn_speech{'_full' if args.full else ''}"
-    data = Data(args.data, base)
+    data = Data(recordings, base)
     found: dict[str, list[dict]] = {model: [] for model in args.models}
     for seed in range(args.seeds):
         for model in args.models:
             run = dataclasses.replace(base, model=model, seed=seed)
-            found[model].append(remembered(folder / "records", run, lambda run=run: train(run, data)))
-    name = locate(args.data, "train").stem
+            path = record_path(folder / "records", run)
+            found[model].append(remembered(path, run, lambda run=run: train(run, data)))
+    name = locate(recordings, "train").stem
     kind = (
         "paper configuration"
         if args.full

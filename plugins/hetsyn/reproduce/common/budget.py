@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.records import remembered
+from delaykit_lab import record_path, remembered
 
 TUNING_SEED = 1000
 
@@ -36,7 +36,7 @@ class Budget:
     def run(self, **changes: Any) -> dict[str, Any]:
         """Run once, or remember."""
         run = dataclasses.replace(self.base, **changes)
-        return remembered(self.folder, run, lambda: self.train(run))
+        return remembered(record_path(self.folder, run), run, lambda: self.train(run))
 
     def seeded(self, seeds: int | None = None, **changes: Any) -> list[dict[str, Any]]:
         """Run once a seed."""
