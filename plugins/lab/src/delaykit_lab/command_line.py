@@ -96,7 +96,7 @@ def data_folder(options: argparse.Namespace) -> Path:
     if options.data is None:
         print(f"nothing was run; pass --data: {options._data}")
         raise SystemExit(0)
-    if not options.data.is_dir():
+    if not options.data.exists():
         raise SystemExit(f"{options.data}: no such folder; pass --data: {options._data}")
     return options.data
 
