@@ -15,20 +15,20 @@ SHD or SSC files must be called ``speech``.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 
 import torch
+from common.comparison import compared
 from common.networks import Net, Shape
-from common.records import remembered, table
-from common.variants import VARIANTS, Variant, at_equal_size, count, make
+from common.records import table
+from common.variants import VARIANTS, Variant, count, make
 from torch.nn import functional
-from tqdm import tqdm
 
 import delaykit as dk
 from delaykit.plotting import accuracies, style
 from delaykit_delrec import DCLS, RECIPES, DelRec, Recipe
+from delaykit_lab import Resumable, command_line, data_folder, read_options
 from delaykit_lab.runner import accuracy, predict
 from delaykit_lab.task import Frames, Splits
 from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
@@ -92,8 +92,6 @@ def data_of(task: str, folder: str | None, full: bool, seed: int) -> Splits:
             return Frames(pixels[:, order].T.unsqueeze(-1).contiguous(), part.labels)
 
         return Splits(scan(images.train), scan(images.validation), scan(images.test))
-    if folder is None:
-        raise SystemExit(f"--task {task} needs --data FOLDER with the spike files")
     options = {"shd": (10.0, 1000.0), "ssc": (5.6, 1400.0), "speech": (10.0, 1000.0)}[task]
     dt_ms, duration = options if full else (20.0, 1000.0)
     limit = None if full else 1500
@@ -126,16 +124,13 @@ def train(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, augment:
         kind = getattr(torch.optim, plan.recipe.optimizer)
         groups = [{"params": list(net.parameters()), "weight_decay": plan.recipe.weight_decay}, {"params": []}]
         optimizer = kind(groups, lr=lr)
-    scheduler = plan.recipe.make_scheduler(optimizer, plan.epochs)
-    generator, start = torch.Generator().manual_seed(seed), 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        net.load_state_dict(saved["net"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
-        generator.set_state(saved["generator"])
-        start = saved["epoch"]
-    for epoch in tqdm(range(start, plan.epochs), desc=label, leave=False, mininterval=5):
+    schedule = plan.recipe.make_scheduler(optimizer, plan.epochs)
+    generator = torch.Generator().manual_seed(seed)
+    training = Resumable(state, net, optimizer, generator, {"plan": repr(plan), "seed": seed})
+    for epoch in training.epochs(plan.epochs, label):
+        for group, rate, course in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = rate * course(epoch)
+        total = 0.0
         net.train()
         for index in torch.randperm(len(splits.train), generator=generator).split(plan.batch_size):
             spikes, labels = splits.train.batch(index)
@@ -144,12 +139,10 @@ def train(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, augment:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
-        scheduler.step()
+            total += loss.item() * len(index) / len(splits.train)
         if wrapped:
             dk.advance_(net, (epoch + 1) / plan.epochs)
-        saved = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
-        state.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(saved | {"generator": generator.get_state(), "epoch": epoch + 1}, state)
+        training.history.append({"loss": total})
     result = {"validation": accuracy(predict(net, splits.validation), splits.validation), "parameters": count(net)}
     result["test"] = result["whole"] = accuracy(predict(net, splits.test), splits.test)
     if wrapped:
@@ -161,21 +154,19 @@ def train(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, augment:
 
 def main() -> None:
     """Run what is missing, then write the table and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = "folder with the data; the vowels need none"
+    full = "the paper's configuration (hours to days)"
+    parser = command_line(__doc__, out="runs/delrec_{task}", full=full, epochs=True, data=data)
     parser.add_argument("--task", default="vowels", choices=["vowels", "speech", "shd", "ssc", "psmnist"])
-    parser.add_argument("--data", help="folder with the data; the vowels need none")
-    parser.add_argument("--full", action="store_true", help="the paper's configuration (hours to days)")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int)
     names = [variant.name for variant in VARIANTS]
     parser.add_argument("--variants", nargs="+", default=names, choices=names, help="leave the others out")
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    args = parser.parse_args()
-    torch.set_num_threads(1 if not args.full else torch.get_num_threads())
+    args = read_options(parser)
+    if args.task in ("speech", "shd", "ssc"):
+        data_folder(args)
     plan = plan_of(args.task, args.full)
     plan = dataclasses.replace(plan, epochs=args.epochs or plan.epochs)
     kind = "paper configuration" if args.full else f"reduction: {plan.shape.widths} neurons, {plan.epochs} epochs"
-    folder = args.out / f"delrec_{args.task}{'_full' if args.full else ''}"
+    folder = args.out
     chosen = [variant for variant in VARIANTS if variant.name in args.variants]
     rows: dict[str, list[dict]] = {variant.name: [] for variant in chosen}
     for seed in range(args.seeds):
@@ -185,19 +176,12 @@ def main() -> None:
         def build(variant: Variant, shape: Shape, channels=channels, classes=classes, seed=seed) -> Net:
             return make(variant, channels, classes, shape, plan.delrec, plan.dcls, seed)
 
-        numbers = count(build(VARIANTS[3], plan.shape))
-        for variant in chosen:
-            net, shape = at_equal_size(lambda s, v=variant: build(v, s), plan.shape, numbers)
-            net = build(variant, shape)
-            settings = {"plan": repr(plan), "variant": variant.name, "seed": seed, "shape": repr(shape)}
-            stem = f"{variant.name.replace(' ', '_').replace(',', '')}_{seed}"
+        def run(net: Net, variant: Variant, state: Path, splits=splits, seed=seed) -> dict:
+            augment = args.full and args.task == "shd"
+            return train(net, splits, plan, seed, state, augment, f"{variant.name}, seed {seed}")
 
-            def run(net=net, splits=splits, seed=seed, variant=variant, stem=stem) -> dict:
-                state = folder / f"{stem}.pt"
-                augment = args.full and args.task == "shd"
-                return train(net, splits, plan, seed, state, augment, f"{variant.name}, seed {seed}")
-
-            rows[variant.name].append(remembered(folder / f"{stem}.json", settings, run))
+        for name, result in compared(chosen, plan.shape, build, run, plan, seed, folder).items():
+            rows[name].append(result)
     columns = {"validation": "validation (%)", "test": "test (%)", "whole": "test, whole delays (%)"}
     text = f"{args.task}, {kind}, {args.seeds} seeds, mean ± standard error\n\n{table(rows, columns, 100.0)}\n"
     (folder / "table.md").write_text(text)

@@ -11,14 +11,14 @@ run is recorded under runs/ and not repeated.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from pathlib import Path
 
 import torch
+from common.comparison import compared
 from common.networks import Net, Shape
-from common.records import remembered, table
-from common.variants import VARIANTS, Variant, at_equal_size, count, make
+from common.records import table
+from common.variants import VARIANTS, Variant, count, make
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +27,7 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.rollout import rollout
 from delaykit.plotting import CATEGORIES, style
 from delaykit_delrec import DCLS, DelRec
+from delaykit_lab import command_line, read_options
 from delaykit_lab.data.mackey_glass import mackey_glass
 
 WARM_UP, WINDOW, BATCH, LAGS = 60, 200, 32, 32
@@ -123,17 +124,11 @@ def baselines(parts: dict[str, Tensor], horizon: int) -> dict[str, float]:
 
 def main() -> None:
     """Run what is missing, then write the table and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="256 neurons, 200 epochs of 50 steps")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    args = parser.parse_args()
-    torch.set_num_threads(1 if not args.full else torch.get_num_threads())
+    full = "256 neurons, 200 epochs of 50 steps"
+    args = read_options(command_line(__doc__, out="runs/delrec_mackey_glass", full=full, epochs=True))
     plan = Plan(width=256, epochs=200, steps=50, delay_lr=5e-2) if args.full else Plan()
     plan = dataclasses.replace(plan, epochs=args.epochs or plan.epochs)
     kind = "full" if args.full else f"reduction: {plan.width} neurons, {plan.epochs * plan.steps} steps"
-    folder = args.out / f"delrec_mackey_glass{'_full' if args.full else ''}"
     shape = Shape((plan.width,), (True,), tau=2.0, alpha=5.0)
     delrec, dcls = DelRec(max_delay=30, scale=10.0, sigma=5.0), DCLS(31, sigma=5.0)
     rows: dict[str, list[dict]] = {variant.name: [] for variant in VARIANTS}
@@ -146,24 +141,18 @@ def main() -> None:
         def build(variant: Variant, shape: Shape, seed=seed) -> Net:
             return make(variant, 1, 1, shape, delrec, dcls, seed)
 
-        numbers = count(build(VARIANTS[3], shape))
-        for variant in VARIANTS:
-            net, found = at_equal_size(lambda s, v=variant: build(v, s), shape, numbers)
-            net = build(variant, found)
-            settings = {"plan": repr(plan), "variant": variant.name, "seed": seed, "shape": repr(found)}
-            stem, label = f"{variant.name.replace(' ', '_').replace(',', '')}_{seed}", f"{variant.name}, seed {seed}"
+        def run(net: Net, variant: Variant, state: Path, parts=parts, seed=seed) -> dict:
+            return train(net, parts, plan, seed, f"{variant.name}, seed {seed}")
 
-            def run(net=net, parts=parts, seed=seed, label=label) -> dict:
-                return train(net, parts, plan, seed, label)
-
-            rows[variant.name].append(remembered(folder / f"{stem}.json", settings, run))
+        for name, result in compared(VARIANTS, shape, build, run, plan, seed, args.out).items():
+            rows[name].append(result)
     columns = {"validation": "validation NRMSE", "test": "test NRMSE", "whole": "test NRMSE, whole delays"}
     text = f"Mackey-Glass, {plan.horizon} steps ahead, {kind}, {args.seeds} seeds, mean ± standard error\n\n"
     text += table(rows, columns, 1.0) + "\n\n"
     text += "; ".join(f"{name}: {sum(values) / len(values):.3g}" for name, values in plain.items()) + "\n"
-    (folder / "table.md").write_text(text)
+    (args.out / "table.md").write_text(text)
     print(text)
-    draw(rows, folder / "errors.png", f"Mackey-Glass ({kind})")
+    draw(rows, args.out / "errors.png", f"Mackey-Glass ({kind})")
 
 
 def draw(rows: dict[str, list[dict]], path: Path, title: str) -> None:

@@ -164,6 +164,14 @@ def test_defaults_follow_the_configuration(tmp_path, monkeypatch, words, seeds, 
     assert options.out.is_dir()
 
 
+def test_the_folder_may_be_named_after_an_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = command_line("Train.", out="runs/mine_{task}")
+    made.add_argument("--task", default="vowels")
+    assert str(read_options(made, []).out) == "runs/mine_vowels"
+    assert str(read_options(made, ["--task", "speech"]).out) == "runs/mine_speech"
+
+
 @pytest.mark.parametrize(("words", "threads"), [([], [1]), (["--full"], [])])
 def test_a_reduction_runs_on_one_thread(tmp_path, monkeypatch, words, threads):
     asked = []

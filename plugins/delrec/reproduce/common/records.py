@@ -1,27 +1,9 @@
-"""Results of single runs as JSON, a table with standard errors, and a picture."""
+"""A table with standard errors."""
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-
-def remembered(path: Path, settings: dict[str, Any], run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the record of a run that was already finished with these settings, or run it and record it."""
-    if path.exists():
-        record = json.loads(path.read_text())
-        if record["settings"] == settings:
-            return record["result"]
-    result = run()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"settings": settings, "result": result}, indent=1) + "\n")
-    os.replace(temporary, path)
-    return result
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:

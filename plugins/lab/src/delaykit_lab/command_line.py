@@ -19,7 +19,8 @@ def command_line(
 
     Args:
         doc: the script's docstring, shown by ``--help``.
-        out: default folder for results; the full configuration has one beside it, ``<out>_full``.
+        out: default folder for results, ``runs/mine`` or, by another option's value, ``runs/mine_{task}``; the full
+            configuration has one beside it, ``runs/mine_full``.
         full: what ``--full`` means; None: there is no such option.
         seeds: default number of seeds of the reduction and of the full configuration.
         epochs: whether the number of epochs can be chosen; None means the configuration's own.
@@ -71,7 +72,7 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
     options = parser.parse_args(arguments)
     options.full = getattr(options, "full", False)
     options.seeds = options.seeds or options._seeds[options.full]
-    options.out = options.out or Path(options._out + ("_full" if options.full else ""))
+    options.out = options.out or Path(options._out.format_map(vars(options)) + ("_full" if options.full else ""))
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.full:
         torch.set_num_threads(1)

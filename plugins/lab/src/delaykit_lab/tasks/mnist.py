@@ -87,7 +87,7 @@ class MNIST(Task):
     name: ClassVar[str] = "mnist"
     classes: ClassVar[int] = 10  # type: ignore[misc]
 
-    path: str | None = None
+    path: str | Path | None = None
     steps: int = 20
     validation: float = 0.1
     limit: int | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -36,7 +37,7 @@ class SpikeFiles(Task):
 
     name: ClassVar[str] = "spike-files"
 
-    path: str
+    path: str | Path
     dt_ms: float = 10.0
     channels: int = 140
     duration_ms: float = 1000.0
