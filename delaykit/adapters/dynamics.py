@@ -56,6 +56,7 @@ def dynamics_of_snntorch(neuron: nn.Module) -> LIFDynamics | None:
         reset_when="both" if at_once else "next",
         reset_spares_input=kind == "Leaky",
         detach_reset=not at_once,
+        heaviside=getattr(n.spike_grad, "__module__", None) == "snntorch.surrogate",  # all but the opaque ones
     )
 
 
@@ -122,7 +123,10 @@ def _norse_synapse(cell: Any) -> dict[str, Any]:
 
 
 def _norse_surrogate(cell: Any) -> Any:
-    """Norse's threshold function with its method and slope; None for the adjoint and the unknown."""
+    """Norse's threshold function with its method and slope; None for the adjoint and the unknown.
+
+    All these methods fire above zero and nowhere else.
+    """
     if cell.p.method not in _NORSE_METHODS:
         return None
     from norse.torch.functional.threshold import threshold
@@ -137,6 +141,7 @@ def _norse_lif(cell: Any, detach: bool) -> LIFDynamics | None:
     return LIFDynamics(
         **_norse_membrane(cell), **_norse_synapse(cell), surrogate=surrogate, threshold=torch.as_tensor(cell.p.v_th),
         reset="zero", reset_when="same", reset_value=torch.as_tensor(cell.p.v_reset), detach_reset=detach,
+        heaviside=True,
     )  # fmt: skip
 
 
@@ -149,5 +154,5 @@ def _norse_box(cell: Any) -> LIFDynamics | None:
     return LIFDynamics(
         **_norse_membrane(cell), surrogate=surrogate, threshold=torch.as_tensor(cell.p.v_th),
         reset="subtract" if how is reset_subtract else "zero", reset_when="same",
-        reset_value=torch.as_tensor(cell.p.v_reset), detach_reset=False,
+        reset_value=torch.as_tensor(cell.p.v_reset), detach_reset=False, heaviside=True,
     )  # fmt: skip

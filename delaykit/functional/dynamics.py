@@ -51,6 +51,8 @@ class LIFDynamics:
         detach_reset: True where no gradient flows through the spike that resets.
         rest: membrane before the first step.
         synapse_state_decayed: True where the library's synaptic state is ``alpha i_t`` (Norse), not ``i_t`` (snnTorch).
+        heaviside: True where ``surrogate(x)`` is known to be 1 for x > 0 and 0 for all else; compiled steps then fire
+            by themselves, and ask it for its gradient only.
 
     Raises:
         ConfigError: an unknown reset, or a combination that no adjoint is written for.
@@ -78,6 +80,7 @@ class LIFDynamics:
     detach_reset: bool = True
     rest: Tensor | float = 0.0
     synapse_state_decayed: bool = False
+    heaviside: bool = False
 
     def __post_init__(self) -> None:
         if self.reset not in ("subtract", "zero", "none"):

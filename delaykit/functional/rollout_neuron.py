@@ -94,6 +94,7 @@ class ForwardNeuron:
                  mask: Tensor | None, keep_current: bool, compiled: bool) -> None:  # fmt: skip
         self.neuron, self.p, self.drive, self.switches = neuron, p, drive, Switches.of(neuron)
         self.bias, self.mask, self.keep, self.compiled = bias, mask, keep_current, compiled
+        self.at_once = compiled and neuron.heaviside and neuron.spiking  # the kernel fires by itself
         self.carry, self.v = synapse.clone(), membrane.clone()
         self.spikes, self.membrane = torch.empty_like(drive), torch.empty_like(drive)
         self.u = torch.empty_like(drive) if neuron.immediate_reset else self.membrane
@@ -110,8 +111,7 @@ class ForwardNeuron:
         """Advance to step ``t`` with the recurrent current ``(batch, post)``; return its spikes ``(batch, post)``."""
         neuron = self.neuron
         self._integrate(t, recurrent)
-        spikes = fire(neuron, self.shifted)
-        self._commit(t, spikes)
+        self._commit(t, self.shifted if self.at_once else fire(neuron, self.shifted))
         if neuron.delayed_reset and neuron.reset_when == "both":
             self.r.copy_(fire(neuron, self.v - self.p[THRESHOLD]))
         return self.spikes[t]
@@ -148,8 +148,8 @@ class ForwardNeuron:
         if self.compiled:
             a = self.a
             commit(
-                t, spikes.contiguous().numpy(), a["p"], neuron.immediate_reset, w.zero_now, follows, a["r"], a["v"],
-                a["u"], a["membrane"], a["spikes"],
+                t, spikes.contiguous().numpy(), self.at_once, a["p"], neuron.immediate_reset, w.zero_now, follows,
+                a["r"], a["v"], a["u"], a["membrane"], a["spikes"],
             )  # fmt: skip
             return
         p, new = self.p, self.u[t]

@@ -49,15 +49,19 @@ def integrate(t, drive, recurrent, recurs, mask, masked, p, bias, synaptic, zero
 
 
 @compiled(fastmath=())
-def commit(t, spike, p, immediate, zero_now, delayed, r, v, u, membrane, spikes):
-    """Write s[t] and v[t], and remember what resets the next step."""
+def commit(t, spike, above, p, immediate, zero_now, delayed, r, v, u, membrane, spikes):
+    """Write s[t] and v[t], and remember what resets the next step; ``above``: ``spike`` is u_t - threshold."""
     batch, neurons = v.shape
     subtract, value = p[6], p[7]
     for b in range(batch):
-        new, old, fired, early, out = u[t, b], v[b], spike[b], r[b], membrane[t, b]
-        kept = spikes[t, b]
-        for n in range(neurons):
-            kept[n] = fired[n]
+        new, old, given, early, out = u[t, b], v[b], spike[b], r[b], membrane[t, b]
+        fired = spikes[t, b]
+        if above:
+            for n in range(neurons):
+                fired[n] = given[n] > 0
+        else:
+            for n in range(neurons):
+                fired[n] = given[n]
         for n in range(neurons):
             old[n] = new[n]
         if immediate:

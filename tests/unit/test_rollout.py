@@ -186,6 +186,25 @@ def test_every_reset_equals_the_autograd_loop(backend, reset, synapse):
     assert_equal_to_naive(Case(2, None, None, synapse=synapse, state=True, mask=False, **reset))
 
 
+@pytest.mark.parametrize("reset", RESETS, ids=lambda r: "-".join(str(v) for v in r.values()))
+def test_a_surrogate_known_to_fire_above_zero_is_asked_for_its_gradient_only(reset):
+    pytest.importorskip("numba", reason="the Numba kernels need numba")
+    asked = []
+
+    def above(x):
+        asked.append(x.requires_grad)
+        return spike(torch.nextafter(x, torch.full_like(x, -1e9)))  # spike() fires at zero, too
+
+    runs = [Case(5, GRANULARITIES["axonal"], Linear(), above, **reset | {"heaviside": h}).run(rollout) for h in (0, 1)]
+    for found, wanted in zip(*(torch.utils._pytree.tree_leaves(run) for run in runs), strict=True):
+        assert torch.equal(found, wanted)
+    asked.clear()
+    case = Case(5, GRANULARITIES["axonal"], Linear(), above, **reset | {"heaviside": True})
+    with torch.no_grad():
+        assert 0.02 < float(rollout(*case.arguments())[0].mean()) < 0.98
+    assert len(asked) <= {"same": 0, "next": 1, "both": 1 + STEPS}[reset.get("reset_when", "next")]
+
+
 @pytest.mark.parametrize("kernel", [Linear(), Triangle(1.0), Triangle(4.3), Hard()], ids=str)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_every_granularity_equals_the_dense_sum(backend, granularity, kernel):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from delaykit.adapters.dynamics import dynamics_of_norse, dynamics_of_snntorch
+from delaykit.adapters.dynamics import _NORSE_METHODS, dynamics_of_norse, dynamics_of_snntorch
 from delaykit.functional.rollout import RolloutState, rollout
 
 snn = pytest.importorskip("snntorch", reason="compares with snntorch")
@@ -112,6 +112,25 @@ def test_snntorch_surrogates_in_float32(surrogate):
     torch.testing.assert_close(got[0], want[0], rtol=0, atol=0)
     grads = [torch.autograd.grad((s * torch.arange(6.0)).sum() + v.sum(), drive)[0] for s, v in (got[:2], want)]
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+
+
+EDGES = [0.0, -0.0, 1e-45, -1e-45, 1e-7, -1e-7, 3.0, -3.0, float("inf"), -float("inf"), float("nan")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_surrogates_known_to_fire_above_zero_do(dtype):
+    x = torch.tensor(EDGES, dtype=dtype)
+    neurons = [snn.Leaky(0.8, spike_grad=getattr(snn.surrogate, name)()) for name in SURROGATES] + [snn.Leaky(0.8)]
+    found = [dynamics_of_snntorch(neuron) for neuron in neurons]
+    for method in _NORSE_METHODS:
+        p = {"method": method, "alpha": torch.tensor(5.0, dtype=dtype)}
+        found += [dynamics_of_norse(norse.LIFCell(norse.LIFParameters(**p)))]
+        found += [dynamics_of_norse(norse.LIFBoxCell(norse.LIFBoxParameters(**p)))]
+    for neuron in found:
+        assert neuron.heaviside
+        assert torch.equal(neuron.surrogate(x).to(dtype), (x > 0).to(dtype))
+    for own in (Spike.apply, lambda x: (x > 0).float()):
+        assert not dynamics_of_snntorch(snn.Leaky(0.8, spike_grad=own)).heaviside
 
 
 def test_snntorch_neurons_that_are_not_representable():
