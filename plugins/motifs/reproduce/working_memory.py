@@ -1,15 +1,14 @@
 """The working memory of arXiv 2604.14096: exact recall, training, sweeps, robustness, and ten times the size.
 
-    python plugins/motifs/reproduce/working_memory.py [--parts headline training ...] [--full] [--out runs/motifs]
+    python plugins/motifs/reproduce/working_memory.py [--parts headline training ...] [--full]
 
 The default is a reduction: fewer seeds, a shorter sweep over T, and four instead of ten times the size (about five CPU
-minutes on one thread). ``--full`` runs everything. Finished results are kept in ``results.json`` and not run again.
+minutes on one thread). ``--full`` runs everything. Finished results are kept in ``records/`` and not run again.
 Times are process CPU seconds on one thread after a warm-up of the compiled kernels.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import resource
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 import delaykit_motifs as motifs
 from delaykit import plotting
+from delaykit_lab import command_line, read_options, record_path, remembered
 from delaykit_motifs import MotifMemory, Setting
 
 HEADLINE = Setting(neurons=512, time=1000, patterns=16, depth=41, rate=1e-3, theta=0.95)
@@ -52,22 +52,18 @@ WHAT = {
 
 
 class Results:
-    """A JSON file of records by key; what is there is not computed again."""
+    """Records by key in a folder; what is there is not computed again."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path = folder, folder / "results.json"
-        self.records: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.folder = folder
 
     def once(self, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the record of ``key``, computed and saved if it is new."""
-        if key not in self.records:
-            self.records[key] = compute()
-            beside = self.path.with_suffix(".part")
-            beside.write_text(json.dumps(self.records, indent=1))
-            beside.replace(self.path)
-        print(f"{key}: {json.dumps(self.records[key])}")
-        return self.records[key]
+        settings = {"key": key}
+        path = record_path(self.folder / "records", settings, key.replace("/", "_").replace(" ", "_"))
+        record = remembered(path, settings, compute)
+        print(f"{key}: {json.dumps(record)}")
+        return record
 
 
 def megabytes() -> float:
@@ -209,11 +205,9 @@ PARTS = {"headline": headline, "training": training, "sweeps": sweeps, "robustne
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, out="runs/motifs_working_memory", full="all seeds and sizes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--full", action="store_true", help="all seeds and sizes")
-    parser.add_argument("--out", type=Path, default=Path("runs/motifs"))
-    options = parser.parse_args()
+    options = read_options(parser)
     torch.set_num_threads(1)
     record(Setting(neurons=32, time=100, patterns=1), 0, steps=1)  # compile
     results, start = Results(options.out), process_time()

@@ -6,16 +6,14 @@
 A recurrent snnTorch layer with learned delays on both connections: one for each presynaptic neuron, one for each
 synapse, or 3-D positions (needs ``delaykit-spatial``) drawn so that the mean delay is the same. *Dynamic*: zeros after
 each epoch, free regrowth. *Static*: one dense training, its weakest synapses removed at the end, not trained again.
-Test accuracy after the last pruning; no epoch and no setting is chosen by it. Results go to ``runs/sparsify``; what is
-there is not run again.
+Test accuracy after the last pruning; no epoch and no setting is chosen by it. Finished runs are kept under
+``--out`` and not run again.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
-import json
 import math
 import time
 from pathlib import Path
@@ -30,6 +28,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit import plotting
+from delaykit_lab import command_line, data_folder, read_options, record_path, remembered
 from delaykit_lab.task import Frames, Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_sparsify import DynamicSparsity, masks, turnover
@@ -193,41 +192,35 @@ def picture(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 
 def main() -> None:
     """Run what is not there yet, and show the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="data", help="folder with *train*.h5 and *test*.h5")
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--seeds", type=int, default=3)
+    data = "folder with *train*.h5 and *test*.h5 in SHD's layout"
+    full = "700 channels, 300 neurons, 100 epochs"
+    parser = command_line(__doc__, out="runs/sparsify_speech", full=full, data=data)
     parser.add_argument("--hidden", type=int, help="number of recurrent neurons")
     parser.add_argument("--delays", nargs="+", default=list(DELAYS), choices=DELAYS)
     parser.add_argument("--kept", nargs="+", type=float, default=KEPT, choices=KEPT)
-    parser.add_argument("--out", type=Path, default=Path("runs/sparsify"))
-    arguments = parser.parse_args()
+    arguments = read_options(parser)
+    recordings = data_folder(arguments)
     from tqdm import tqdm
 
-    if not Path(arguments.data).exists():
-        raise SystemExit(f"{arguments.data}: no such folder; pass --data with files in SHD's layout")
     setting = dict(FULL if arguments.full else REDUCED)
     setting["hidden"] = arguments.hidden or setting["hidden"]
-    if not arguments.full:
-        torch.set_num_threads(1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     name = ("full" if arguments.full else "reduced") + (f"_{arguments.hidden}" if arguments.hidden else "")
-    path = arguments.out / f"speech_{name}.json"
-    results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
+    results: dict[str, Any] = {}
     task = SpikeFiles(
-        arguments.data, dt_ms=setting["dt_ms"], channels=setting["channels"], limit=setting["samples"], validation=0.15
+        recordings, dt_ms=setting["dt_ms"], channels=setting["channels"], limit=setting["samples"], validation=0.15
     )
     seeds = range(arguments.seeds)
     todo = [(s, g, k, "free") for s in seeds for g in arguments.delays for k in reversed(KEPT) if k in arguments.kept]
     if 0.1 in arguments.kept and "axonal" in arguments.delays:
         todo += [(s, "axonal", 0.1, regrow) for s in seeds for regrow in ("cubic", "none", "random", "gradient")]
     for seed, granularity, kept, regrow in tqdm(todo):
-        if f"{granularity}/{'dense' if kept == 1 else KINDS[regrow]}/{kept}/{seed}" in results:
-            continue
-        results |= run(task, setting, granularity, kept, seed, regrow)
-        path.write_text(json.dumps({"setting": setting, "task": task.title(), "results": results}, indent=1))
+        kind = "dense" if kept == 1 else KINDS[regrow]
+        what = (granularity, kept, seed, regrow)
+        settings = {"setting": setting, "task": task.title(), "run": what}
+        file = record_path(arguments.out, settings, f"{granularity}_{kept:g}_{kind.replace(' ', '_')}_{seed}")
+        results |= remembered(file, settings, lambda what=what: run(task, setting, *what))
     rows = table(results)
-    picture(rows, f"{task.title()} ({name})", path.with_suffix(".png"))
+    picture(rows, f"{task.title()} ({name})", arguments.out / f"speech_{name}.png")
     for row in rows:
         print("{delays:9} kept {kept:5} {kind:11} {mean:.3f} +- {sd:.3f} (n = {n})".format(**row))
 

@@ -78,7 +78,7 @@ class Resumable:
                 self._save(self.path)
                 bar.update()
                 shown = {name: value for name, value in record.items() if isinstance(value, float)}
-                bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()})
+                bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
 
     def restore_best(self) -> None:
         """Put the net, the optimizer and the order back to what they were after the best epoch.

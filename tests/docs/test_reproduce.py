@@ -1,0 +1,53 @@
+"""The scripts that reproduce results start and have one command line; where data are missing, `make reproduce` goes on."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("delaykit_lab", reason="the scripts use delaykit-lab")
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(ROOT.glob("plugins/*/reproduce/*.py"))
+NEEDS_DATA = [script for script in SCRIPTS if script.name == "speech.py"]
+
+
+def name_of(script: Path) -> str:
+    return str(script.relative_to(ROOT / "plugins"))
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+    """Run a script as the command line would, in a folder of its own."""
+
+    def run(script: Path, *words: str) -> int:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(script), *words])
+        monkeypatch.syspath_prepend(str(script.parent))
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(script), run_name="__main__")
+        return caught.value.code
+
+    yield run
+    for name in [name for name in sys.modules if name.partition(".")[0] == "common"]:  # each folder has its own
+        del sys.modules[name]
+
+
+def test_there_are_scripts():
+    assert len(SCRIPTS) >= 10 and len(NEEDS_DATA) == 3
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_a_script_starts_and_has_the_common_options(script, start, capsys):
+    assert start(script, "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--seeds SEEDS" in text and f"(default: runs/{script.parts[-3]}_" in text
+
+
+@pytest.mark.parametrize("script", NEEDS_DATA, ids=name_of)
+def test_a_script_without_its_data_says_so_and_ends_without_an_error(script, start, capsys):
+    assert start(script) == 0
+    assert "nothing was run; pass --data" in capsys.readouterr().out
