@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,28 +11,67 @@ from torch import Tensor, nn
 from delaykit.testing.nets import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
 from delaykit.testing.reference_net import Layer, SubtractReset, surrogate_spike
 
+Named = tuple[str, Callable[[], nn.Module]]
 
-class _LoopModel(nn.Module):
-    def __init__(self) -> None:
-        import snntorch as snn
 
+class RecurrentLoop(nn.Module):
+    """Linear, recurrent neurons, Linear, neurons; the time loop and the states are inside ``forward``.
+
+    Args:
+        recurrent: name and maker of the first neurons, whose states are ``(spk, ..., mem)``.
+        last: name and maker of the second ones, whose states are ``mem`` or ``(..., mem)``.
+    """
+
+    def __init__(self, recurrent: Named, last: Named) -> None:
         super().__init__()
         self.fc1 = nn.Linear(PRE, HIDDEN)
-        self.rlif1 = snn.RLeaky(beta=0.8, linear_features=HIDDEN, threshold=0.9, spike_grad=surrogate_spike)
+        self.add_module(recurrent[0], recurrent[1]())
         self.fc2 = nn.Linear(HIDDEN, OUT)
-        self.lif2 = snn.Leaky(beta=0.7, threshold=0.6, spike_grad=surrogate_spike)
-        _louder_(self.fc1, 3.0)
-        _louder_(self.fc2, 4.0)
+        self.add_module(last[0], last[1]())
+        self.names = recurrent[0], last[0]
 
     def forward(self, x: Tensor) -> Record:
-        spk1, mem1 = self.rlif1.init_rleaky()
-        mem2 = self.lif2.init_leaky()
+        recurrent, last = (self.get_submodule(name) for name in self.names)
+        spk1, *rest1 = _at_rest(recurrent)
+        rest2 = _at_rest(last)
         steps = []
         for step in x:
-            spk1, mem1 = self.rlif1(self.fc1(step), spk1, mem1)
-            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-            steps.append((torch.cat([spk1, spk2], -1), torch.cat([mem1, mem2], -1)))
+            spk1, *rest1 = recurrent(self.fc1(step), spk1, *rest1)
+            spk2, *rest2 = last(self.fc2(spk1), *rest2)
+            steps.append((torch.cat([spk1, spk2], -1), torch.cat([rest1[-1], rest2[-1]], -1)))
         return Record.of(steps)
+
+
+class SharedLoop(nn.Module):
+    """One Linear under two names, ``a`` and ``b``, before each of two layers of neurons.
+
+    Args:
+        first: name and maker of the neurons after ``a``, whose states are ``mem`` or ``(..., mem)``.
+        second: the same after ``b``.
+    """
+
+    def __init__(self, first: Named, second: Named) -> None:
+        super().__init__()
+        self.a = nn.Linear(PRE, PRE)
+        self.b = self.a
+        for name, make in (first, second):
+            self.add_module(name, make())
+        self.names = first[0], second[0]
+
+    def forward(self, x: Tensor) -> Record:
+        first, second = (self.get_submodule(name) for name in self.names)
+        rest1, rest2 = _at_rest(first), _at_rest(second)
+        steps = []
+        for step in x:
+            spk1, *rest1 = first(self.a(step), *rest1)
+            spk2, *rest2 = second(self.b(spk1), *rest2)
+            steps.append((torch.cat([spk1, spk2], -1), torch.cat([rest1[-1], rest2[-1]], -1)))
+        return Record.of(steps)
+
+
+def _at_rest(neuron: Any) -> list[Tensor]:
+    states = neuron.reset_mem()
+    return list(states) if isinstance(states, tuple) else [states]
 
 
 class SnnTorchLoop(LoopInside):
@@ -40,7 +80,15 @@ class SnnTorchLoop(LoopInside):
     name, library, sites = "snntorch-loop", "snntorch", ("fc1", "rlif1.recurrent", "fc2")
 
     def make(self) -> nn.Module:
-        return _LoopModel()
+        import snntorch as snn
+
+        def recurrent() -> nn.Module:
+            return snn.RLeaky(beta=0.8, linear_features=HIDDEN, threshold=0.9, spike_grad=surrogate_spike)
+
+        net = RecurrentLoop(("rlif1", recurrent), ("lif2", lambda: _leaky(0.7, 0.6)))
+        _louder_(net.fc1, 3.0)
+        _louder_(net.fc2, 4.0)
+        return net
 
     def layers(self, net: nn.Module) -> list[Layer]:
         return [Layer("fc1", "rlif1.recurrent", _neuron(net.rlif1)), Layer("fc2", None, _neuron(net.lif2))]
@@ -87,6 +135,12 @@ class SnnTorchSequential(TinyNet):
         return _linear(net, site)
 
 
+def _leaky(beta: float, threshold: float) -> nn.Module:
+    import snntorch as snn
+
+    return snn.Leaky(beta=beta, threshold=threshold, spike_grad=surrogate_spike)
+
+
 def _louder_(linear: nn.Linear, factor: float) -> None:
     """Make a default-initialised layer strong enough to fire its neurons."""
     with torch.no_grad():
@@ -103,34 +157,15 @@ def _linear(net: nn.Module, site: str) -> tuple[Tensor, Tensor | None]:
     return module.weight, module.bias
 
 
-class _SharedModel(nn.Module):
-    def __init__(self) -> None:
-        import snntorch as snn
-
-        super().__init__()
-        self.a = nn.Linear(PRE, PRE)
-        self.b = self.a
-        self.lif1 = snn.Leaky(beta=0.8, threshold=0.9, spike_grad=surrogate_spike)
-        self.lif2 = snn.Leaky(beta=0.8, threshold=0.9, spike_grad=surrogate_spike)
-        _louder_(self.a, 3.0)
-
-    def forward(self, x: Tensor) -> Record:
-        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
-        steps = []
-        for step in x:
-            spk1, mem1 = self.lif1(self.a(step), mem1)
-            spk2, mem2 = self.lif2(self.b(spk1), mem2)
-            steps.append((torch.cat([spk1, spk2], -1), torch.cat([mem1, mem2], -1)))
-        return Record.of(steps)
-
-
 class SnnTorchShared(LoopInside):
     """One Linear under two names, before each of two Leaky layers."""
 
     name, library, sites = "snntorch-shared", "snntorch", ("a", "b")
 
     def make(self) -> nn.Module:
-        return _SharedModel()
+        net = SharedLoop(("lif1", lambda: _leaky(0.8, 0.9)), ("lif2", lambda: _leaky(0.8, 0.9)))
+        _louder_(net.a, 3.0)
+        return net
 
     def layers(self, net: nn.Module) -> list[Layer]:
         return [Layer("a", None, _neuron(net.lif1)), Layer("b", None, _neuron(net.lif2))]

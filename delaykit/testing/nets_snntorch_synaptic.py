@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
+from delaykit.testing.nets import HIDDEN, LoopInside, TinyNet
+from delaykit.testing.nets_snntorch import RecurrentLoop, SharedLoop
 from delaykit.testing.reference_net import Layer, ReferenceNeuron, surrogate_spike
 
 ALPHA, BETA = 0.6, 0.75
@@ -38,64 +39,29 @@ class TwoStates(ReferenceNeuron):
         self.membrane = None if self.membrane is None else self.membrane.detach()
 
 
-class _LoopModel(nn.Module):
-    def __init__(self) -> None:
-        import snntorch as snn
-
-        super().__init__()
-        options: Any = {"alpha": ALPHA, "beta": BETA, "spike_grad": surrogate_spike}
-        self.fc1 = nn.Linear(PRE, HIDDEN)
-        self.rsyn1 = snn.RSynaptic(linear_features=HIDDEN, **options)
-        self.fc2 = nn.Linear(HIDDEN, OUT)
-        self.syn2 = snn.Synaptic(**options)
-        with torch.no_grad():
-            self.fc1.weight.mul_(1.2)
-            self.fc1.bias.mul_(0.2)
-            self.rsyn1.recurrent.weight.mul_(0.6)
-            self.rsyn1.recurrent.bias.mul_(0.1)
-            self.fc2.weight.mul_(2.5)
-            self.fc2.bias.mul_(0.2)
-
-    def forward(self, x: Tensor) -> Record:
-        spk1, cur1, mem1 = self.rsyn1.reset_mem()
-        cur2, mem2 = self.syn2.reset_mem()
-        steps = []
-        for step in x:
-            spk1, cur1, mem1 = self.rsyn1(self.fc1(step), spk1, cur1, mem1)
-            spk2, cur2, mem2 = self.syn2(self.fc2(spk1), cur2, mem2)
-            steps.append((torch.cat([spk1, spk2], -1), torch.cat([mem1, mem2], -1)))
-        return Record.of(steps)
-
-
 class SynapticLoop(LoopInside):
     """Linear, RSynaptic, Linear, Synaptic; the time loop and the states are inside ``forward``."""
 
     name, library, sites = "snntorch-synaptic-loop", "snntorch", ("fc1", "rsyn1.recurrent", "fc2")
 
     def make(self) -> nn.Module:
-        return _LoopModel()
+        import snntorch as snn
+
+        def recurrent() -> nn.Module:
+            return snn.RSynaptic(ALPHA, BETA, linear_features=HIDDEN, spike_grad=surrogate_spike)
+
+        net: Any = RecurrentLoop(("rsyn1", recurrent), ("syn2", _synaptic))
+        with torch.no_grad():
+            net.fc1.weight.mul_(1.2)
+            net.fc1.bias.mul_(0.2)
+            net.rsyn1.recurrent.weight.mul_(0.6)
+            net.rsyn1.recurrent.bias.mul_(0.1)
+            net.fc2.weight.mul_(2.5)
+            net.fc2.bias.mul_(0.2)
+        return net
 
     def layers(self, net: nn.Module) -> list[Layer]:
         return [Layer("fc1", "rsyn1.recurrent", TwoStates(net.rsyn1)), Layer("fc2", None, TwoStates(net.syn2))]
-
-
-class _SharedModel(nn.Module):
-    def __init__(self) -> None:
-        import snntorch as snn
-
-        super().__init__()
-        self.a = nn.Linear(PRE, PRE)
-        self.b = self.a
-        self.syn1, self.syn2 = (snn.Synaptic(ALPHA, BETA, spike_grad=surrogate_spike) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Record:
-        (cur1, mem1), (cur2, mem2) = self.syn1.reset_mem(), self.syn2.reset_mem()
-        steps = []
-        for step in x:
-            spk1, cur1, mem1 = self.syn1(self.a(step), cur1, mem1)
-            spk2, cur2, mem2 = self.syn2(self.b(spk1), cur2, mem2)
-            steps.append((torch.cat([spk1, spk2], -1), torch.cat([mem1, mem2], -1)))
-        return Record.of(steps)
 
 
 class SynapticShared(LoopInside):
@@ -104,10 +70,16 @@ class SynapticShared(LoopInside):
     name, library, sites = "snntorch-synaptic-shared", "snntorch", ("a", "b")
 
     def make(self) -> nn.Module:
-        return _SharedModel()
+        return SharedLoop(("syn1", _synaptic), ("syn2", _synaptic))
 
     def layers(self, net: nn.Module) -> list[Layer]:
         return [Layer("a", None, TwoStates(net.syn1)), Layer("b", None, TwoStates(net.syn2))]
+
+
+def _synaptic() -> nn.Module:
+    import snntorch as snn
+
+    return snn.Synaptic(ALPHA, BETA, spike_grad=surrogate_spike)
 
 
 SHARED = SynapticShared()

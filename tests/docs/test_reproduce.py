@@ -1,4 +1,4 @@
-"""The scripts that reproduce results start and have one command line; where data are missing, `make reproduce` goes on."""
+"""The scripts that reproduce results start and have one command line; missing data do not stop `make reproduce`."""
 
 from __future__ import annotations
 
