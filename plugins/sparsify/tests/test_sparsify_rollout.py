@@ -66,9 +66,10 @@ NEURON_KINDS = {
 
 @pytest.mark.parametrize("options", NEURON_KINDS.values(), ids=NEURON_KINDS)
 @pytest.mark.parametrize("extras", [False, True], ids=["plain", "bias and mask"])
-@pytest.mark.parametrize("depth", [1, DEPTH])
-def test_every_neuron_equals_its_own_steps(options, extras, depth):
-    neuron = LIFDynamics(**{"decay": 0.7, "surrogate": heaviside} | options)
+@pytest.mark.parametrize("depth", [1, 2, DEPTH])
+@pytest.mark.parametrize("known", [False, True], ids=["checked", "known to fire above threshold"])
+def test_every_neuron_equals_its_own_steps(options, extras, depth, known):
+    neuron = LIFDynamics(**{"decay": 0.7, "surrogate": heaviside, "heaviside": known} | options)
     bias, mask = (random(NEURONS, seed=4), random(BATCH, NEURONS, seed=5)) if extras else (None, None)
     arrivals = synapses(depth)
     found = rollout(arrivals, drive(), bias, mask, neuron)
@@ -78,8 +79,10 @@ def test_every_neuron_equals_its_own_steps(options, extras, depth):
         torch.testing.assert_close(now, then, **TOLERANCE)
 
 
-def test_threads_change_no_bit():
-    before, out, neuron = torch.get_num_threads(), [], LIFDynamics(decay=0.7, surrogate=heaviside)
+@pytest.mark.parametrize("known", [False, True])
+def test_threads_change_no_bit(known):
+    neuron = LIFDynamics(decay=0.7, surrogate=heaviside, heaviside=known)
+    before, out = torch.get_num_threads(), []
     currents = drive().repeat(3, 80, 1)
     try:
         for threads in (1, 3):

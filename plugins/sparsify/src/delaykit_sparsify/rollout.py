@@ -3,8 +3,9 @@
 A row needs the currents that are still to come, ``depth * post`` numbers, and the state of its neurons, which stay in
 the first cache for the whole sequence; the dense rollout goes step by step because of its products.
 
-The kernel fires where ``u > threshold``. Each block of rows is then shown to the neuron's own surrogate, which must
-find exactly these spikes; by induction over the steps they are then its own. If it does not, nothing is returned.
+The kernel fires where ``u > threshold``. Where the surrogate is not known to do the same, each block of rows is shown to
+it, and it must find exactly these spikes; by induction over the steps they are then its own. If it does not, nothing is
+returned.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -23,6 +24,7 @@ from delaykit.functional.rollout_neuron import THRESHOLD, Switches, fire, pack
 from delaykit_sparsify.sparse import Arrivals
 
 BLOCK = 2  # rows whose spikes are checked at a time, while they are in the second cache
+TURN = 5  # times the longest delay: steps after which the currents to come are moved back to the beginning
 
 
 def rollout(
@@ -82,12 +84,14 @@ def by_rows(currents: Tensor, first: Tensor, place: Tensor, value: Tensor, bias:
     agreed = []
 
     def work(begin: int, end: int) -> None:
-        shifted = currents.new_empty(steps, BLOCK, neurons)
-        for start in range(begin, end, BLOCK):
-            rows = min(BLOCK, end - start)
+        block = end - begin if dynamics.heaviside else BLOCK
+        shifted = currents.new_empty(1 if dynamics.heaviside else steps, block, neurons)
+        for start in range(begin, end, block):
+            rows = min(block, end - start)
             _run(start, rows, depth, *given, switches, *flags, *out, shifted.numpy())
-            wanted = fire(dynamics, shifted[:, :rows])
-            agreed.append(_equal(wanted.contiguous().numpy(), out[0], start))
+            if not dynamics.heaviside:
+                wanted = fire(dynamics, shifted[:, :rows])
+                agreed.append(_equal(wanted.contiguous().numpy(), out[0], start))
 
     in_threads(work, batch, currents.numel() * 8)
     return (spikes, membrane) if all(agreed) else None
@@ -96,12 +100,17 @@ def by_rows(currents: Tensor, first: Tensor, place: Tensor, value: Tensor, bias:
 @compiled(fastmath=())
 def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, before, switches, synaptic, delayed,
          immediate, spikes, membrane, shifted):  # fmt: skip
-    """Run ``rows`` rows from ``start`` on; ``shifted`` gets u - threshold. The neuron is that of the core's rollout."""
+    """Run ``rows`` rows from ``start`` on; ``shifted`` gets u - threshold, if it has room for all steps.
+
+    The neuron is that of the core's rollout.
+    """
     steps, _, neurons = drive.shape
+    every = len(shifted) == steps
     zero_old, wipe, zero_now = switches
     decay, alpha, gain, offset, threshold, old_reset, now_reset, reset = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
-    window = depth * neurons
-    coming, named = np.zeros(2 * window, value.dtype), np.empty(neurons + 1, np.uint32)  # two: nothing goes round
+    turn, window = min(steps, TURN * depth), depth * neurons
+    coming = np.zeros(turn * neurons + window, value.dtype)
+    fires, named = np.empty(neurons, np.uint8), np.empty(neurons + 1, np.uint32)
     flow, carry, v = np.empty_like(bias), np.empty_like(bias), np.empty_like(bias)
     for row in range(rows):
         b, used = start + row, np.uintp(0)
@@ -110,16 +119,18 @@ def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, be
         carry[:] = 0
         v[:] = rest[b]
         for t in range(steps):
-            slot = t % depth
+            slot = t % turn
             if slot == 0 and t > 0:
-                coming[:window] = coming[window:]
+                coming[:window] = coming[turn * neurons :]
                 coming[window:] = 0
             later = coming[slot * neurons : slot * neurons + window]
             for e in range(used):
                 i = np.uintp(named[np.uintp(e)])
-                for a in range(np.uintp(first[i]), np.uintp(first[i + np.uintp(1)])):
+                a, stop = np.uintp(first[i]), np.uintp(first[i + np.uintp(1)])
+                while a < stop:
                     later[np.uintp(place[a])] += value[a]
-            into, over, fired, kept = drive[t, b], shifted[t, row], spikes[t, b], membrane[t, b]
+                    a += np.uintp(1)
+            into, over, fired, kept = drive[t, b], shifted[t if every else 0, row], spikes[t, b], membrane[t, b]
             for n in range(neurons):
                 flow[n] = into[n] + factor[n] * (later[n] + bias[n])
             if synaptic:
@@ -140,6 +151,8 @@ def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, be
             for n in range(neurons):
                 over[n] = v[n] - threshold[n]
                 early[n] = over[n] > 0
+            for n in range(neurons):
+                fires[n] = over[n] > 0
             if immediate:
                 for n in range(neurons):
                     v[n] -= early[n] * (now_reset[n] + zero_now * (v[n] - reset[n]))
@@ -150,7 +163,7 @@ def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, be
             used = np.uintp(0)
             for n in range(neurons):
                 named[used] = n
-                used += np.uintp(early[n] != 0)
+                used += np.uintp(fires[n])
 
 
 @compiled(fastmath=())
