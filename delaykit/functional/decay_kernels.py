@@ -9,6 +9,7 @@ that the gradients need, and nothing of the forward pass is computed again:
 
 Q is the derivative of P by the decay (Horner's scheme), so both sums run over the spikes only, and nothing is divided
 by a decay. Arrays are ``(pre, post)``: the chains of one input are one vector over post, which stays in the cache.
+A whole sequence is swept four steps at once, so that a chain stays in its register meanwhile.
 Numbers that have decayed to almost nothing are set to zero, because subnormal arithmetic is a hundred times slower; a
 NaN is not smaller than anything and stays.
 """
@@ -19,12 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
 
 DOT_PRODUCTS = ("contract", "reassoc", "nsz")
+SEGMENT = 8  # steps whose currents stay in the first cache while all inputs add to them; a multiple of 4
+INPUTS = 16  # inputs that are read together: one line of the cache
 
 
 @register("decay_filter", "cpu")
@@ -44,12 +48,13 @@ def decay_filter_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pull a gradient back; see :func:`delaykit.functional.portable.decay_filter_gradient`."""
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if into_x else x.new_empty(0)
-    grad_decay, grad_weight = (weight.new_zeros(weight.shape[::-1]) for _ in range(2))
-    written = (grad_x if into_x else x.new_empty(0, 0, 0)).numpy()
-    operands = (*_arrays(x, y, decay.T, weight.T), _least(x), written, grad_decay.numpy(), grad_weight.numpy())
+    grad_decay, grad_weight = (torch.empty_like(weight, memory_format=torch.contiguous_format) for _ in range(2))
+    rows = F.pad(y, (0, 0, 0, 0, 0, -len(y) % 4)) if len(y) % 4 else y
+    operands = (*_arrays(x, rows, decay, weight), _least(x), grad_x.numpy() if into_x else None)
+    written = (grad_decay.numpy(), grad_weight.numpy())
     work = 2 * x.shape[0] * x.shape[1] * weight.numel()
-    in_threads(lambda first, last: _gradient(*operands, first, last, into_x), weight.shape[1], work)
-    return grad_x, grad_decay.T * weight, grad_weight.T.contiguous()
+    in_threads(lambda first, last: _gradient(*operands, *written, first, last), weight.shape[1], work)
+    return grad_x, grad_decay, grad_weight
 
 
 @register("decay_step", "cpu")
@@ -86,62 +91,130 @@ def _least(x: Tensor) -> Any:
 
 @compiled()
 def _filter(x, decay, weight, least, out, first, last):  # type: ignore[no-untyped-def]
-    """Add up one input after the other, from its first spike on; inputs that never fire cost nothing."""
+    """Add up one input after the other, SEGMENT steps at a time; until its first spike an input costs nothing."""
     time, _, pre = x.shape
     post = decay.shape[1]
     nothing = decay.dtype.type(0)
-    state = np.empty(post, decay.dtype)
+    state, total = np.empty((pre, post), decay.dtype), np.empty((SEGMENT, post), decay.dtype)
+    rows, fired = np.empty((pre, SEGMENT), x.dtype), np.empty(pre, np.bool_)
     for b in range(first, last):
-        rows = x[:, b].T.copy()
-        for i in range(pre):
-            row, r, w = rows[i], decay[i], weight[i]
-            start = 0
-            while start < time and row[start] == 0:
-                start += 1
-            state[:] = nothing
-            for t in range(start, time):
-                arriving, target = row[t], out[t, b]
+        fired[:] = False
+        for begin in range(0, time, SEGMENT):
+            for k in range(SEGMENT):
+                for i in range(pre):
+                    rows[i, k] = x[begin + k, b, i] if begin + k < time else 0
+            total[:] = nothing
+            for i in range(pre):
+                for t in range(0, SEGMENT, 4):
+                    x0, x1, x2, x3 = rows[i, t], rows[i, t + 1], rows[i, t + 2], rows[i, t + 3]
+                    if x0 == 0 and x1 == 0 and x2 == 0 and x3 == 0:
+                        if fired[i]:
+                            for j in range(post):
+                                r = decay[i, j]
+                                s0 = r * state[i, j]
+                                s1 = r * s0
+                                s2 = r * s1
+                                s3 = r * s2
+                                total[t, j] += s0
+                                total[t + 1, j] += s1
+                                total[t + 2, j] += s2
+                                total[t + 3, j] += s3
+                                state[i, j] = nothing if abs(s3) <= least else s3
+                        continue
+                    if not fired[i]:
+                        fired[i] = True
+                        state[i] = nothing
+                    for j in range(post):
+                        r, w = decay[i, j], weight[i, j]
+                        s0 = r * state[i, j] + x0 * w
+                        s1 = r * s0 + x1 * w
+                        s2 = r * s1 + x2 * w
+                        s3 = r * s2 + x3 * w
+                        total[t, j] += s0
+                        total[t + 1, j] += s1
+                        total[t + 2, j] += s2
+                        total[t + 3, j] += s3
+                        state[i, j] = nothing if abs(s3) <= least else s3
+            for k in range(min(SEGMENT, time - begin)):
                 for j in range(post):
-                    current = r[j] * state[j] + arriving * w[j]
-                    current = nothing if abs(current) <= least else current
-                    state[j] = current
-                    target[j] += current
+                    out[begin + k, b, j] = total[k, j]
 
 
 @compiled(DOT_PRODUCTS)
-def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first, last, into_x):  # type: ignore[no-untyped-def]
-    """Sweep back; before an input's first spike only its own gradient is left to do."""
+def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first, last):  # type: ignore[no-untyped-def]
+    """Sweep back, INPUTS at a time; what lies before an input's first spike matters to its own gradient only.
+
+    Decay, weight and their gradients are (post, pre) here and turned on the way. ``y`` has a multiple of 4 steps, ``x``
+    may end earlier. Without ``grad_x`` (None) the compiler leaves out what belongs to it.
+    """
     time, batch, _ = x.shape
-    post = decay.shape[1]
+    end, _, post = y.shape
     nothing = decay.dtype.type(0)
-    later, slope, row = np.empty(post, decay.dtype), np.empty(post, decay.dtype), np.empty(time, x.dtype)
-    for b in range(batch):
-        for i in range(first, last):
-            start = time
-            for t in range(time - 1, -1, -1):
-                row[t] = x[t, b, i]
-                start = t if row[t] != 0 else start
-            r, w, into_decay, into_weight = decay[i], weight[i], grad_decay[i], grad_weight[i]
-            later[:] = nothing
-            slope[:] = nothing
-            for t in range(time - 1, -1 if into_x else start - 1, -1):
-                given, spike = y[t, b], row[t]
-                if t >= start:
-                    for j in range(post):
-                        tangent = later[j] + r[j] * slope[j]
-                        slope[j] = nothing if abs(tangent) <= least else tangent
-                for j in range(post):
-                    total = given[j] + r[j] * later[j]
-                    later[j] = nothing if abs(total) <= least else total
-                if spike != 0:
-                    for j in range(post):
-                        into_weight[j] += spike * later[j]
-                        into_decay[j] += spike * slope[j]
-                if into_x:
-                    flow = nothing
-                    for j in range(post):
-                        flow += w[j] * later[j]
-                    grad_x[t, b, i] = flow
+    later, slope = np.empty(post, decay.dtype), np.empty(post, decay.dtype)
+    rows, flows = np.zeros((INPUTS, end), x.dtype), np.empty((INPUTS, end), x.dtype)
+    r, w = np.empty((INPUTS, post), decay.dtype), np.empty((INPUTS, post), decay.dtype)
+    into_decay, into_weight = np.empty_like(r), np.empty_like(w)
+    for i in range(first, last, INPUTS):
+        some = min(INPUTS, last - i)
+        for n in range(some):
+            for j in range(post):
+                r[n, j], w[n, j] = decay[j, i + n], weight[j, i + n]
+        into_decay[:] = nothing
+        into_weight[:] = nothing
+        for b in range(batch):
+            for t in range(time):
+                for n in range(some):
+                    rows[n, t] = x[t, b, i + n]
+            for n in range(some):
+                start = 0
+                if grad_x is None:
+                    while start < time and rows[n, start] == 0:
+                        start += 1
+                    start = end if start == time else start
+                later[:] = nothing
+                slope[:] = nothing
+                for t in range(end - 4, start - 4, -4):
+                    x0, x1, x2, x3 = rows[n, t], rows[n, t + 1], rows[n, t + 2], rows[n, t + 3]
+                    f0 = f1 = f2 = f3 = nothing
+                    if x0 == 0 and x1 == 0 and x2 == 0 and x3 == 0:
+                        for j in range(post):
+                            decaying = r[n, j]
+                            q3, p3 = later[j] + decaying * slope[j], y[t + 3, b, j] + decaying * later[j]
+                            q2, p2 = p3 + decaying * q3, y[t + 2, b, j] + decaying * p3
+                            q1, p1 = p2 + decaying * q2, y[t + 1, b, j] + decaying * p2
+                            q0, p0 = p1 + decaying * q1, y[t, b, j] + decaying * p1
+                            later[j] = nothing if abs(p0) <= least else p0
+                            slope[j] = nothing if abs(q0) <= least else q0
+                            if grad_x is not None:
+                                f0 += w[n, j] * p0
+                                f1 += w[n, j] * p1
+                                f2 += w[n, j] * p2
+                                f3 += w[n, j] * p3
+                    else:
+                        for j in range(post):
+                            decaying = r[n, j]
+                            q3, p3 = later[j] + decaying * slope[j], y[t + 3, b, j] + decaying * later[j]
+                            q2, p2 = p3 + decaying * q3, y[t + 2, b, j] + decaying * p3
+                            q1, p1 = p2 + decaying * q2, y[t + 1, b, j] + decaying * p2
+                            q0, p0 = p1 + decaying * q1, y[t, b, j] + decaying * p1
+                            later[j] = nothing if abs(p0) <= least else p0
+                            slope[j] = nothing if abs(q0) <= least else q0
+                            into_weight[n, j] += x0 * p0 + x1 * p1 + x2 * p2 + x3 * p3
+                            into_decay[n, j] += x0 * q0 + x1 * q1 + x2 * q2 + x3 * q3
+                            if grad_x is not None:
+                                f0 += w[n, j] * p0
+                                f1 += w[n, j] * p1
+                                f2 += w[n, j] * p2
+                                f3 += w[n, j] * p3
+                    if grad_x is not None:
+                        flows[n, t], flows[n, t + 1], flows[n, t + 2], flows[n, t + 3] = f0, f1, f2, f3
+            if grad_x is not None:
+                for t in range(time):
+                    for n in range(some):
+                        grad_x[t, b, i + n] = flows[n, t]
+        for n in range(some):
+            for j in range(post):
+                grad_weight[j, i + n], grad_decay[j, i + n] = into_weight[n, j], w[n, j] * into_decay[n, j]
 
 
 @compiled()
