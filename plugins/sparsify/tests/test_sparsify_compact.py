@@ -84,8 +84,9 @@ def test_sequence_and_steps_equal_the_dense_convolution(backend, time, batch, pr
     wanted = causal_convolution(spikes, response)
     with dk.backend(backend):
         torch.testing.assert_close(sparse_filter(spikes, arrivals, bias), wanted + bias, **TOLERANCE)
-        ring = Ring(arrivals)
-        torch.testing.assert_close(torch.stack([ring.push(x) for x in spikes]), wanted, **TOLERANCE)
+        for given in (None, bias):
+            ring, then = Ring(arrivals, given), wanted if given is None else wanted + given
+            torch.testing.assert_close(torch.stack([ring.push(x) for x in spikes]), then, **TOLERANCE)
 
 
 def test_threads_change_no_bit():

@@ -121,7 +121,7 @@ class CompactEngine(Engine):
         return sparse_filter(spikes, self.arrivals, self.bias)
 
     def tape(self) -> CompactStepper:
-        return CompactStepper(Ring(self.arrivals), self.bias)
+        return CompactStepper(Ring(self.arrivals, self.bias))
 
     def rebind(self, tape: Any) -> None:
         """Do nothing: the synapses never change, and the ring holds no graph."""
@@ -168,14 +168,13 @@ def _nothing_learns() -> TrainingError:
 class CompactStepper:
     """One stream in step mode."""
 
-    def __init__(self, ring: Ring, bias: Tensor | None) -> None:
-        self.ring, self.bias = ring, bias
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
 
     def step(self, x: Tensor) -> Tensor:
         """Run one step: (batch, pre) -> (batch, post)."""
         check_inference("compact connection", x)
-        out = self.ring.push(x)
-        return out if self.bias is None else out + self.bias.detach()
+        return self.ring.push(x)
 
     def detach(self) -> None:
         """Do nothing: there is no graph."""

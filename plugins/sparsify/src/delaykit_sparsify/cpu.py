@@ -36,14 +36,17 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
 
 
 @register("sparsify_deliver", "cpu")
-def deliver(first: Tensor, place: Tensor, value: Tensor, currents: Tensor) -> Callable[[Tensor, int], Tensor]:
+def deliver(
+    first: Tensor, place: Tensor, value: Tensor, currents: Tensor, bias: Tensor | None
+) -> Callable[[Tensor, int], Tensor]:
     """Make the delivery of a step; see :func:`delaykit_sparsify.portable.deliver`."""
     lists, coming = (first.numpy(), place.numpy(), value.numpy()), currents.view(len(currents), -1).numpy()
     shape = currents.shape[0], currents.shape[2]
+    always = (value.new_zeros(shape[1]) if bias is None else bias).numpy()
 
     def run(x: Tensor, slot: int) -> Tensor:
         out = x.new_empty(shape)
-        _deliver(x.contiguous().numpy(), *lists, coming, slot, out.numpy())
+        _deliver(x.contiguous().numpy(), *lists, coming, slot, always, out.numpy())
         return out
 
     return run
@@ -71,11 +74,11 @@ def _send(x, first, place, value, outputs, depth, out, begin, end):  # type: ign
 
 
 @compiled()
-def _deliver(x, first, place, value, currents, slot, out):  # type: ignore[no-untyped-def]
+def _deliver(x, first, place, value, currents, slot, bias, out):  # type: ignore[no-untyped-def]
     """Add each spike of one step to the ring ``currents (batch, depth * post)``, and empty its slot into ``out``."""
     batch, inputs = x.shape
-    length, outputs = currents.shape[1], out.shape[1]
-    now = slot * outputs
+    outputs = out.shape[1]
+    length, now = np.uintp(currents.shape[1]), np.uintp(slot * outputs)
     named = np.empty(inputs + 1, np.uint32)
     for b in range(batch):
         row, ring, arrived, used = x[b], currents[b], out[b], np.uintp(0)
@@ -85,16 +88,16 @@ def _deliver(x, first, place, value, currents, slot, out):  # type: ignore[no-un
         for e in range(used):
             i = np.uintp(named[np.uintp(e)])
             size, a, stop = row[i], np.uintp(first[i]), np.uintp(first[i + np.uintp(1)])
-            while a < stop and now + place[a] < length:  # sorted by delay: the ring ends once
-                ring[np.uintp(now + place[a])] += size * value[a]
-                a += np.uintp(1)
             while a < stop:
-                ring[np.uintp(now + place[a] - length)] += size * value[a]
+                spot = now + np.uintp(place[a])
+                spot -= length if spot >= length else np.uintp(0)
+                ring[spot] += size * value[a]
                 a += np.uintp(1)
+        here = ring[slot * outputs : (slot + 1) * outputs]
         for j in range(outputs):
-            arrived[j] = ring[now + j]
+            arrived[j] = here[j] + bias[j]
         for j in range(outputs):
-            ring[now + j] = 0
+            here[j] = 0
 
 
 @compiled()

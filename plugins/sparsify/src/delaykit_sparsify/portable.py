@@ -24,12 +24,14 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
 
 
 @register("sparsify_deliver", "torch")
-def deliver(first: Tensor, place: Tensor, value: Tensor, currents: Tensor) -> Callable[[Tensor, int], Tensor]:
+def deliver(
+    first: Tensor, place: Tensor, value: Tensor, currents: Tensor, bias: Tensor | None
+) -> Callable[[Tensor, int], Tensor]:
     """Make what delivers the spikes of one step to the ring ``currents (batch, depth, post)``.
 
     Returns:
         A function of the spikes ``(batch, pre)`` and of the slot of this step, which returns what has arrived for it,
-        ``(batch, post)``; the slot is empty then.
+        ``(batch, post)``, the bias included; the slot is empty then.
     """
     flat = currents.view(len(currents), -1)
 
@@ -37,7 +39,7 @@ def deliver(first: Tensor, place: Tensor, value: Tensor, currents: Tensor) -> Ca
         row, arrival, size = _visited(x, first)
         where = (slot * currents.shape[2] + place[arrival].long()) % flat.shape[1]
         flat.index_put_((row, where), size * value[arrival], accumulate=True)
-        out = currents[:, slot].clone()
+        out = currents[:, slot].clone() if bias is None else currents[:, slot] + bias
         currents[:, slot].zero_()
         return out
 

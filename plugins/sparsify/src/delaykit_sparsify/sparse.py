@@ -151,6 +151,7 @@ class Ring:
 
     Args:
         arrivals: the synapses.
+        bias: ``(post,)``, part of every step's current, or None.
 
     Example:
         >>> from delaykit.kernels import Linear
@@ -159,8 +160,9 @@ class Ring:
         [0.0, 1.0, 0.0]
     """
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: Arrivals, bias: Tensor | None = None) -> None:
         self.arrivals, self.depth, self.slot = arrivals, arrivals.depth(), 0
+        self.bias = None if bias is None else bias.detach().to(arrivals.value)
         self._deliver: Callable[[Tensor, int], Tensor] | None = None
 
     def push(self, spikes: Tensor) -> Tensor:
@@ -169,7 +171,7 @@ class Ring:
         if self._deliver is None:
             with torch.inference_mode(False):
                 currents = x.new_zeros(x.shape[0], self.depth, self.arrivals.outputs)
-            self._deliver = resolve("sparsify_deliver", x.device)(*self.arrivals[:3], currents)
+            self._deliver = resolve("sparsify_deliver", x.device)(*self.arrivals[:3], currents, self.bias)
         out = self._deliver(x, self.slot)
         self.slot = (self.slot + 1) % self.depth
         return out
