@@ -3,9 +3,9 @@
 A row needs the currents that are still to come, ``depth * post`` numbers, and the state of its neurons, which stay in
 the first cache for the whole sequence; the dense rollout goes step by step because of its products.
 
-The kernel fires where ``u > threshold``. Where the surrogate is not known to do the same, each block of rows is shown to
-it, and it must find exactly these spikes; by induction over the steps they are then its own. If it does not, nothing is
-returned.
+The kernel fires where ``u > threshold``. Where the surrogate is not known to do the same, each block of rows is shown
+to it, and it must find exactly these spikes; by induction over the steps they are then its own. If it does not, nothing
+is returned.
 """
 
 # mypy: disable-error-code="no-untyped-def"
