@@ -49,6 +49,18 @@ def test_the_same_generator_draws_the_same_trials() -> None:
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
+def test_splits_are_trials_with_one_test_set_for_all_seeds() -> None:
+    task = MatchToSample(samples=40, held=20)
+    one, again, other = task.splits(0), task.splits(0), task.splits(1)
+    assert one.train.spikes.shape == (task.steps, 40, task.channels) and len(one.validation) == len(one.test) == 20
+    assert torch.equal(one.train.spikes, again.train.spikes) and not torch.equal(one.train.spikes, other.train.spikes)
+    assert torch.equal(one.test.spikes, other.test.spikes) and not torch.equal(one.test.spikes, one.validation.spikes)
+    counts = one.train.spikes[task.windows()[0]].float().unflatten(2, (3, 10)).sum((0, 3))  # (sample, group)
+    later = one.train.spikes[task.windows()[1]].float().unflatten(2, (3, 10)).sum((0, 3))
+    matches = (counts[:, 0] > counts[:, 1]) == (later[:, 0] > later[:, 1])
+    assert torch.equal(matches.long(), one.train.labels)
+
+
 def test_iterations_are_counted_to_the_end_of_the_first_good_window() -> None:
     assert iterations_to([1.0] * 3, window=10) is None
     assert iterations_to([1.0] * 10) == 10
@@ -57,7 +69,8 @@ def test_iterations_are_counted_to_the_end_of_the_first_good_window() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"delay_ms": -1.0}, {"dt_ms": 0.0}, {"noise_hz": math.nan}, {"cue_hz": 300.0}, {"cue_ms": 0.0}]
+    "options",
+    [{"delay_ms": -1.0}, {"dt_ms": 0.0}, {"noise_hz": math.nan}, {"cue_hz": 300.0}, {"cue_ms": 0.0}, {"held": 0}],
 )
 def test_match_to_sample_refuses_what_makes_no_sense(options: dict) -> None:
     with pytest.raises(ConfigError):

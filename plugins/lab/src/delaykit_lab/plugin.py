@@ -25,6 +25,13 @@ def delaykit_components() -> Iterator[Component]:
     )
     yield Component(
         "task",
+        "match-to-sample",
+        "delaykit_lab.tasks.match_to_sample:MatchToSample",
+        "was the second cue the first one again? a gap to be remembered through; made, nothing is read",
+        "Deng et al., HetSyn: versatile timescale integration in spiking neural networks via heterogeneous synapses",
+    )
+    yield Component(
+        "task",
         "mnist",
         "delaykit_lab.tasks.mnist:MNIST",
         "which digit? a spike a pixel, bright ones early; scikit-learn's digits where no MNIST files are given",

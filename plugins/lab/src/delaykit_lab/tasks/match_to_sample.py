@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from delaykit import ConfigError
+from delaykit_lab.task import Frames, Splits, Task
 
 
 class Trials(NamedTuple):
@@ -34,8 +35,8 @@ class Trials(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MatchToSample:
-    """The task; every call of :meth:`trials` draws new ones.
+class MatchToSample(Task):
+    """The task; every call of :meth:`trials` draws new ones, and :meth:`splits` fixed sets of them.
 
     Args:
         delay_ms: gap between the end of the first cue and the beginning of the second, >= 0.
@@ -46,12 +47,17 @@ class MatchToSample:
         cue_hz: rate of a channel during its cue.
         background_hz: rate of the noise channels.
         group: channels in each of the three groups.
+        samples: number of training trials in :meth:`splits`, >= 1.
+        held: number of validation trials, and of test trials, >= 1.
 
     Example:
         >>> trials = MatchToSample().trials(4, torch.Generator().manual_seed(0))
         >>> trials.spikes.shape, trials.labels.shape
         (torch.Size([210, 4, 30]), torch.Size([4]))
     """
+
+    name: ClassVar[str] = "match-to-sample"
+    classes: ClassVar[int] = 2  # type: ignore[misc]
 
     delay_ms: float = 800.0
     noise_hz: float = 0.0
@@ -61,8 +67,13 @@ class MatchToSample:
     cue_hz: float = 40.0
     background_hz: float = 10.0
     group: int = 10
+    samples: int = 3200
+    held: int = 1000
 
     def __post_init__(self) -> None:
+        for name in ("group", "samples", "held"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"MatchToSample.{name}", f"{getattr(self, name)}", "a number >= 1")
         for name in ("delay_ms", "onset_ms", "noise_hz", "background_hz"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"MatchToSample.{name}", f"{getattr(self, name)}", "a finite number >= 0")
@@ -76,7 +87,7 @@ class MatchToSample:
             )
 
     @property
-    def channels(self) -> int:
+    def channels(self) -> int:  # type: ignore[override]
         """Number of input channels."""
         return 3 * self.group
 
@@ -100,6 +111,21 @@ class MatchToSample:
         rate = rate.flatten(2)
         spikes = (torch.rand(rate.shape, generator=generator) < rate * (self.dt_ms / 1000.0)).float()
         return Trials(spikes, (cues[0] == cues[1]).long(), cues)
+
+    def title(self) -> str:
+        """One line for tables and pictures."""
+        return f"match to sample: {self.channels} channels, a gap of {self.delay_ms:g} ms, steps of {self.dt_ms:g} ms"
+
+    def step_ms(self) -> float:
+        """Length of a time step in ms."""
+        return self.dt_ms
+
+    def splits(self, seed: int) -> Splits:
+        """Draw; the seed draws training and validation trials, the test trials are always the same."""
+        generator, fixed = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(2025)
+        counts = ((self.samples, generator), (self.held, generator), (self.held, fixed))
+        drawn = [self.trials(count, source) for count, source in counts]
+        return Splits(*(Frames(part.spikes.to(torch.uint8), part.labels) for part in drawn))
 
     def _step(self, at_ms: float) -> int:
         return round(at_ms / self.dt_ms)
