@@ -212,7 +212,8 @@ def main() -> None:
     recordings, folder = data_folder(args), args.out
     base = FULL if args.full else Run()
     hidden = tuple(args.hidden or base.hidden)
-    base = dataclasses.replace(base, epochs=args.epochs or base.epochs, hidden=hidden)
+    sizes = {"train": args.train or base.train, "test": args.test or base.test}
+    base = dataclasses.replace(base, epochs=args.epochs or base.epochs, hidden=hidden, **sizes)
     data = Data(recordings, base)
     found: dict[str, list[dict]] = {model: [] for model in args.models}
     for seed in range(args.seeds):
@@ -236,7 +237,7 @@ def main() -> None:
         ]  # fmt: skip
         lines.append(f"| R-{model} | " + " | ".join(spread([100 * v for v in cell]) for cell in cells) + " |")
     text = "\n".join(lines) + "\n"
-    stem = f"{'_'.join(map(str, hidden))}_neurons_{base.epochs}_epochs"
+    stem = f"{'_'.join(map(str, hidden))}_neurons_{base.epochs}_epochs_{len(data.labels('train'))}_samples"
     (folder / f"table_{stem}.md").write_text(text)
     print(text)
     draw(found, f"{name} ({kind})", folder / f"robustness_{stem}.png")
