@@ -11,166 +11,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from delaykit.errors import ConfigError, HistoryError, ShapeError
-from delaykit.functional import rollout as rollout_module
-from delaykit.functional.backend import backend as choose_backend
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.rollout import RolloutState, rollout, rollout_generic
-from delaykit.functional.rollout_connection import Product
-from delaykit.functional.rollout_correlation import correlate_lines, correlate_synapses, weight_gradient
-from delaykit.functional.rollout_delay import Sparse
-from delaykit.functional.rollout_kernels import sparse_product
-from delaykit.functional.tents import Tents
 from delaykit.kernels import Hard, Linear, Triangle
-
-STEPS, BATCH, NEURONS = 13, 3, 5
-GRANULARITIES = {"layer": (1, 1), "axonal": (1, NEURONS), "dendritic": (NEURONS, 1), "synaptic": (NEURONS, NEURONS)}
-RESETS = [
-    dict(reset="none"),
-    dict(reset="subtract", reset_when="next"),
-    dict(reset="subtract", reset_when="next", detach_reset=False),
-    dict(reset="zero", reset_when="next", reset_value=-0.2),
-    dict(reset="zero", reset_when="next", reset_spares_input=True, reset_value=0.1),
-    dict(reset="zero", reset_when="next", reset_spares_input=True, detach_reset=False),
-    dict(reset="subtract", reset_when="same"),
-    dict(reset="subtract", reset_when="same", detach_reset=False),
-    dict(reset="zero", reset_when="same", reset_value=0.1),
-    dict(reset="zero", reset_when="same", detach_reset=False, reset_value=-0.3),
-    dict(reset="subtract", reset_when="both", detach_reset=False),
-    dict(reset="zero", reset_when="both", detach_reset=False, reset_value=0.1),
-    dict(reset="zero", reset_when="both", reset_spares_input=True, detach_reset=False),
-]
-
-
-class Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return grad / (1 + (3 * x) ** 2)
-
-
-spike = Spike.apply
-
-
-def smooth(x: Tensor) -> Tensor:
-    return torch.sigmoid(3 * x)
-
-
-@pytest.fixture(params=["numba", "numba taps", "torch"])
-def backend(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(rollout_module, "_kernels_for", lambda like: None)
-    else:
-        pytest.importorskip("numba", reason="the Numba kernels need numba")
-    if request.param == "numba taps":  # not by windows: as for kernels that are no plain triangle
-        monkeypatch.setattr(rollout_module, "grid_for", lambda tents, currents: None)
-
-
-def sparsest(kernel, delays):
-    """The form that a wrapped neuron's rollout gets."""
-    return kernel.tents(delays) or kernel.taps(delays)
-
-
-def leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone().requires_grad_()
-
-
-def naive(currents, weight, bias, taps, dynamics, state=None, mask=None):
-    """The equations as they stand: every step sums the whole past through the dense response."""
-    state = state or RolloutState()
-    taps = taps.taps() if isinstance(taps, Tents) else taps
-    synapse, membrane = dynamics.start(currents[0])
-    synapse = synapse if state.synapse is None else state.synapse
-    membrane = membrane if state.membrane is None else state.membrane
-    x = [torch.zeros_like(currents[0]) if state.spikes is None else state.spikes]
-    response = None
-    if weight is not None:
-        shape = torch.ones(1, 1, 1) if taps is None else taps.response(int(taps.index.max()) + 1)
-        response = weight.unsqueeze(-1) * shape.to(currents)
-    membranes = []
-    for t, drive in enumerate(currents):
-        if response is not None:
-            total = sum(x[t - k] @ response[..., k].T for k in range(min(response.shape[-1], t + 1)))
-            total = total if bias is None else total + bias
-            drive = drive + (total if mask is None else mask * total)
-        spikes, (synapse, membrane) = dynamics.step(drive, (synapse, membrane))
-        x.append(spikes)
-        membranes.append(membrane)
-    return torch.stack(x[1:]), torch.stack(membranes), RolloutState(x[-1], synapse, membrane)
-
-
-class Case:
-    """One layer with every number a leaf that wants its gradient."""
-
-    def __init__(self, seed, shape, kernel, surrogate=spike, synapse=True, state=False, mask=True, **reset):
-        g = torch.Generator().manual_seed(seed)
-
-        def draw(*size, low=0.0, high=1.0):
-            return leaf(low + (high - low) * torch.rand(*size, generator=g, dtype=torch.float64))
-
-        n = NEURONS
-        self.leaves = {
-            "currents": draw(STEPS, BATCH, n, low=-0.6, high=1.4),
-            "weight": draw(n, n, low=-0.8, high=1.0),
-            "bias": draw(n, low=-0.2, high=0.2),
-            "decay": draw(n, low=0.5, high=0.95),
-            "gain": draw(n, low=0.5, high=1.0),
-            "offset": draw(1, low=-0.1, high=0.1)[0].detach().requires_grad_(),
-            "threshold": draw(n, low=0.5, high=0.9),
-        }
-        if shape is not None:
-            self.leaves["delay"] = draw(*shape, high=4.0)
-        if synapse:
-            self.leaves["synapse_decay"] = draw(1, low=0.2, high=0.6)
-        if "reset_value" in reset:
-            value = leaf(torch.tensor(reset["reset_value"], dtype=torch.float64))
-            reset["reset_value"] = self.leaves["reset_value"] = value
-        if state:
-            self.leaves |= {k: draw(BATCH, n) for k in ("start_synapse", "start_membrane")}
-            if shape is None:
-                self.leaves["start_spikes"] = draw(BATCH, n)
-        self.kernel, self.reset, self.surrogate = kernel, reset, surrogate
-        self.mask = (torch.rand(BATCH, n, generator=g) > 0.3).double() / 0.7 if mask else None
-        shape_out = (STEPS, BATCH, n)
-        self.cotangents = [torch.randn(s, generator=g, dtype=torch.float64) for s in (shape_out, shape_out, (BATCH, n))]
-
-    def arguments(self):
-        p = self.leaves
-        taps = sparsest(self.kernel, p["delay"]) if "delay" in p else None
-        numbers = ("decay", "gain", "offset", "threshold", "synapse_decay")
-        dynamics = LIFDynamics(surrogate=self.surrogate, **{k: p[k] for k in numbers if k in p}, **self.reset)
-        state = None
-        if "start_membrane" in p:
-            synapse = p["start_synapse"] if "synapse_decay" in p else None
-            state = RolloutState(p.get("start_spikes"), synapse, p["start_membrane"])
-        return p["currents"], p["weight"], p["bias"], taps, dynamics, state, self.mask
-
-    def run(self, function):
-        spikes, membrane, last = function(*self.arguments())
-        loss = (spikes * self.cotangents[0]).sum() + (membrane * self.cotangents[1]).sum()
-        if last.synapse is not None and "synapse_decay" in self.leaves:
-            loss = loss + (last.synapse * self.cotangents[2]).sum()
-        loss = loss + (last.membrane * self.cotangents[2]).sum() * 0.5
-        names = [k for k in self.leaves if "synapse" not in k or "synapse_decay" in self.leaves]
-        grads = torch.autograd.grad(loss, [self.leaves[k] for k in names], allow_unused=True)
-        return spikes, membrane, dict(zip(names, grads, strict=True))
-
-
-def assert_equal_to_naive(case: Case, tolerance: float = 1e-10) -> None:
-    spikes, membrane, grads = case.run(rollout)
-    expected_spikes, expected_membrane, expected = case.run(naive)
-    torch.testing.assert_close(spikes, expected_spikes, rtol=0, atol=1e-12)
-    torch.testing.assert_close(membrane, expected_membrane, rtol=tolerance, atol=tolerance)
-    for name, grad in grads.items():
-        want = expected[name]
-        assert want is None or grad is not None, name
-        if grad is not None:
-            want = torch.zeros_like(grad) if want is None else want
-            torch.testing.assert_close(grad, want, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+from tests.unit.rollout_cases import (
+    GRANULARITIES,
+    RESETS,
+    STEPS,
+    Case,
+    assert_equal_to_naive,
+    every_backend,  # noqa: F401 - the fixture `backend`
+    leaf,
+    naive,
+    smooth,
+    sparsest,
+    spike,
+)
 
 
 def test_the_cases_spike_and_their_gradients_are_not_zero():
@@ -409,80 +265,3 @@ def test_wrong_arguments_say_what_is_wrong():
         LIFDynamics(decay=0.9, reset="zero", detach_reset=False)
     with pytest.raises(ConfigError, match="learned parameters"):
         LIFDynamics(decay=0.9, surrogate=torch.nn.PReLU())
-
-
-@pytest.mark.parametrize("spread", [0.0, 6.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_vector_width_of_the_batch(backend, dtype, spread):
-    g = torch.Generator().manual_seed(14)
-    currents, weight = torch.rand(9, 45, 4, generator=g).to(dtype), torch.randn(4, 4, generator=g).to(dtype)
-    delays = leaf((torch.rand(4, 4, generator=g) * 5).to(dtype))
-    neuron = LIFDynamics(decay=0.8, surrogate=smooth, reset="subtract", reset_when="same")
-    membranes = [f(currents, weight, None, sparsest(Triangle(spread), delays), neuron)[1] for f in (rollout, naive)]
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    torch.testing.assert_close(membranes[0], membranes[1], rtol=tolerance, atol=tolerance)
-    grads = [torch.autograd.grad((m * currents).sum(), delays)[0] for m in membranes]
-    torch.testing.assert_close(grads[0], grads[1], rtol=10 * tolerance, atol=100 * tolerance)
-
-
-def test_a_connection_without_any_tap_is_silent(backend):
-    currents, weight = torch.rand(5, 2, 3), torch.ones(3, 3)
-    taps = Linear().taps(torch.ones(3, 3))
-    silent = taps._replace(value=torch.zeros_like(taps.value))
-    neuron = LIFDynamics(decay=0.8, surrogate=spike)
-    spikes, membrane, _ = rollout(currents, weight, None, silent, neuron)
-    torch.testing.assert_close((spikes, membrane), rollout(currents, None, None, None, neuron)[:2])
-
-
-def test_a_chosen_backend_is_honoured():
-    currents = torch.zeros(2, 1, 1)
-    with choose_backend("torch"):
-        assert rollout_module._kernels_for(currents) is None
-    pytest.importorskip("numba", reason="the Numba kernels need numba")
-    assert rollout_module._kernels_for(currents) is not None
-
-
-@pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 0.6])
-def test_products_by_events_equal_dense_ones(density):
-    pytest.importorskip("numba", reason="the Numba kernels need numba")
-    generator = torch.Generator().manual_seed(15)
-
-    def draw(*size):
-        return torch.randn(*size, generator=generator, dtype=torch.float64)
-
-    x = draw(37, 5, 11) * (torch.rand(37, 5, 11, generator=generator) < density)
-    g, weight = draw(37, 5, 7), draw(7, 11)
-    out = torch.full((5, 7), torch.nan, dtype=torch.float64)
-    took = sparse_product(x[0].numpy(), weight.t().contiguous().numpy(), out.numpy())
-    assert took == (torch.count_nonzero(x[0]) <= 0.35 * x[0].numel())
-    if took:
-        torch.testing.assert_close(out, x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(Product(weight, 5, True)(x[0]), x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
-    want = torch.einsum("tbi,tbj->ij", g, x)
-    torch.testing.assert_close(weight_gradient(g, x, True), want, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("order", [0, 2])
-@pytest.mark.parametrize("late", [0, 1])
-@pytest.mark.parametrize("density", [0.0, 0.05, 0.6])
-def test_correlations_by_events_equal_dense_ones(density, late, order):
-    pytest.importorskip("numba", reason="the Numba kernels need numba")
-    generator = torch.Generator().manual_seed(16)
-    x = torch.randn(12, 4, 6, generator=generator, dtype=torch.float64)
-    x = x * (torch.rand(12, 4, 6, generator=generator) < density)
-    g = torch.randn(12 + late, 6, 4, generator=generator, dtype=torch.float64)
-    for correlation, shape in ((correlate_lines, (3, 1, 6)), (correlate_synapses, (3, 6, 6))):
-        index = torch.randint(0, 15, shape, generator=generator)
-        taps = Sparse(index, torch.ones(shape, dtype=torch.float64), order)
-        got, want = (correlation(x, g, taps, compiled, late) for compiled in (True, False))
-        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("kernel", [Linear(), Triangle(4.3)], ids=str)
-@pytest.mark.parametrize("granularity", [*GRANULARITIES, None])
-def test_layers_that_hardly_spike_equal_the_autograd_loop(backend, granularity, kernel):
-    case = Case(17, GRANULARITIES.get(granularity), kernel, state=granularity is None, **RESETS[1])
-    case.leaves["currents"] = leaf(case.leaves["currents"] - 0.5)
-    case.leaves["weight"] = leaf(0.3 * case.leaves["weight"])
-    assert 0 < case.run(rollout)[0].mean() < 0.1
-    assert_equal_to_naive(case)
