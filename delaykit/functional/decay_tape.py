@@ -20,11 +20,11 @@ from delaykit.functional import decay_kernels as decay_kernels  # registers the 
 from delaykit.functional.backend import register, resolve
 from delaykit.functional.tape import Tape
 from delaykit.functional.tape_filters import ChannelFilter
-from delaykit.functional.tape_history import History
+from delaykit.functional.tape_history import ByteHistory, History
 from delaykit.functional.tape_operators import Gradients, Operator
 from delaykit.functional.taps import Taps
 
-AT_ONCE = 4  # rows of the batch whose inputs are copied for one sweep: a second copy of all would double the memory
+AT_ONCE = 4  # rows of the batch whose inputs are turned to numbers for one sweep: all at once would cost much memory
 
 
 class SynapseTape(Tape):
@@ -86,6 +86,8 @@ class DecayOperator(Operator):
         state: what an earlier segment left, ``(batch, pre, post)``; taken over and changed in place.
     """
 
+    history = ByteHistory
+
     def __init__(
         self, decay: Tensor, weight: Tensor, beyond: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
     ) -> None:
@@ -142,11 +144,13 @@ class _AtOnce(Gradients[DecayOperator]):
         pull = resolve("decay_filter_gradient", operator.device)
         factors = tuple(t.detach() for t in (operator.decay, operator.beyond))
         into_decay, into_beyond = torch.zeros_like(factors[0]), torch.zeros_like(factors[1])
-        for x, later in zip(rows[:, :-1].split(AT_ONCE, 2), y[1:].split(AT_ONCE, 1), strict=True):
-            _, of_decay, of_beyond = pull(x.permute(1, 2, 0).contiguous(), later, *factors, False)
+        into_weight = torch.zeros_like(factors[0])
+        for part, grad in zip(rows.split(AT_ONCE, 2), y.split(AT_ONCE, 1), strict=True):
+            x = part.permute(1, 2, 0).to(operator.dtype, memory_format=torch.contiguous_format)
+            _, of_decay, of_beyond = pull(x[:-1], grad[1:], *factors, False)
             into_decay += of_decay
             into_beyond += of_beyond
-        into_weight = (rows.flatten(1) @ y.flatten(0, 1)).t()
+            into_weight.addmm_(grad.flatten(0, 1).t(), x.flatten(0, 1))
         return operator.wanted(into_decay, into_weight, into_beyond, y.sum((0, 1)))
 
 
@@ -163,7 +167,7 @@ class _StepByStep(Gradients[DecayOperator]):
 
     def push(self, row: int, grad: Tensor | None) -> None:
         weight = self.operator.weight
-        x = self.history.rows[:, row].t().contiguous()
+        x = self.history.rows[:, row].t().to(self.into_weight.dtype, memory_format=torch.contiguous_format)
         given = None if grad is None else grad.to(x.dtype)
         self.into = self._retreat(
             self.later, self.slope, given, x, *self.operator.factors, self.into_decay, self.into_beyond

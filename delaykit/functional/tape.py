@@ -23,7 +23,6 @@ from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.tape_filters import ChannelFilter, ResponseFilter, SynapseFilter
-from delaykit.functional.tape_history import History
 from delaykit.functional.tape_operators import FilterOperator, Operator
 from delaykit.functional.tape_products import AxonalOperator, DendriticOperator
 from delaykit.functional.tape_segment import Segment, Step, inside_backward
@@ -138,7 +137,7 @@ class Tape(ABC):
                     "make the tape with remember= the largest delay it may ever have",
                 )
             channels, chunk = x.shape[1], x.shape[0] * x.shape[2:].numel()
-            history = History(channels, chunk, reach - 1, operator.dtype, x.device)
+            history = operator.history(channels, chunk, reach - 1, operator.dtype, x.device)
             if self._past is not None:
                 history.extend(self._past)
             operator.replay(history)

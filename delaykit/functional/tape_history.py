@@ -7,6 +7,8 @@ zeros come first: a tap that reaches back before the first spike reads zeros the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -60,6 +62,10 @@ class History:
         self.size += 1
         return self.size - 1
 
+    def write(self, row: int, x: Tensor, store: Callable[[Tensor, int, Tensor], None]) -> None:
+        """Copy an input ``(batch, channel, *space)`` into a row, as ``store`` lays it out."""
+        store(self.rows, row, x)
+
     def extend(self, past: Tensor) -> None:
         """Append rows ``(channel, count, chunk)`` that an earlier segment left."""
         end = self.size + past.shape[1]
@@ -83,3 +89,36 @@ class History:
         self.rows[:, self.pad : self.pad + keep].copy_(self.rows[:, self.size - keep : self.size])
         self.size = self.pad + keep
         self.forgot = True
+
+
+class ByteHistory(History):
+    """Keep a byte for a number as long as all that comes are whole numbers from 0 to 255, as spikes are.
+
+    For streams that are read row by row, by a reader that converts: the kernels of taps read a history's rows directly.
+    """
+
+    def __init__(self, channel: int, chunk: int, pad: int, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(channel, chunk, pad, torch.uint8, device)
+        self.wide = dtype
+
+    def write(self, row: int, x: Tensor, store: Callable[[Tensor, int, Tensor], None]) -> None:
+        """Copy an input into a row; the first that bytes cannot hold makes all rows wide."""
+        if self.rows.dtype is torch.uint8:
+            x = x.detach()
+            small = x.to(torch.uint8)
+            if torch.equal(small.to(x.dtype), x):
+                x = small
+            else:
+                self._widen()
+        store(self.rows, row, x)
+
+    def extend(self, past: Tensor) -> None:
+        """Append rows ``(channel, count, chunk)`` that an earlier segment left."""
+        if past.dtype is not torch.uint8:
+            self._widen()
+        super().extend(past)
+
+    def _widen(self) -> None:
+        wide = empty_rows(tuple(self.rows.shape), self.wide, self.rows.device)
+        wide[:, : self.size].copy_(self.rows[:, : self.size])
+        self.rows = wide

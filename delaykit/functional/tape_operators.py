@@ -7,7 +7,7 @@ one step at a time; a backward pass makes one :class:`Gradients` that is fed the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,10 @@ class Operator(ABC):
 
     Attributes:
         parameters: what gradients are given for, in the order of :meth:`Gradients.finish`.
+        history: how its inputs are remembered.
     """
+
+    history: ClassVar[type[History]] = History
 
     def __init__(
         self,

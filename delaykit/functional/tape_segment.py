@@ -46,7 +46,7 @@ class Segment:
         """Write one input down and give the output of this step."""
         keep = self.keep if self.first is None else None
         self.row = self.history.reserve(keep)
-        self.operator.store(self.history.rows, self.row, x)
+        self.history.write(self.row, x, self.operator.store)
         return self.operator.forward(x, self.history, self.row, keep)
 
     def versions(self) -> list[int | None]:
