@@ -9,6 +9,10 @@ it, the mean of the slopes to both sides and half the gradient under either end 
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +20,16 @@ from delaykit.functional.rollout_connection import Connection
 from delaykit.functional.rollout_correlation import Inputs, recurrent_correlation
 from delaykit.functional.rollout_delay import Sparse
 from delaykit.functional.rollout_vector import LANES
-from delaykit.functional.rollout_windows import deliver, padded, ring_kernels
+from delaykit.functional.rollout_windows import (
+    MOST_DELIVERED,
+    WORD,
+    bits_kernel,
+    deliver,
+    list_weights,
+    pack,
+    padded,
+    ring_kernels,
+)
 from delaykit.functional.tents import Grid, Tents
 
 LARGEST = 1 << 26  # numbers in all windows
@@ -59,8 +72,10 @@ class GridSynaptic(Connection):
         self.weights = weight - high, high
 
     def begin(self, steps: int, batch: int) -> None:
-        kind = _Rows if self.grid.phases == 1 else _Ring
-        self.forward = kind(self, batch)
+        if self.grid.width == 1:
+            self.forward: _Falling | _Rows | _Ring = _Falling(self, steps, batch)
+        else:
+            self.forward = (_Rows if self.grid.phases == 1 else _Ring)(self, batch)
 
     def current(self, t: int, x: Tensor) -> Tensor:
         return self.forward.deliver(t, x)
@@ -103,6 +118,72 @@ class GridSynaptic(Connection):
         return (right - left).double() / self.grid.width**2
 
 
+class _Falling:
+    """A spike falls into one cell or two, and is not smeared: spikes are delivered, or many of them read as bits."""
+
+    def __init__(self, of: GridSynaptic, steps: int, batch: int) -> None:
+        self.of, self.batch, self.lately = of, batch, 0.0
+        self.rows: _Rows | None = _Rows(of, batch)
+        self.bits: _Bits | None = _Bits(of, steps, batch)
+
+    def deliver(self, t: int, x: Tensor) -> Tensor:
+        if self.bits is not None:
+            spikes, plain = self.bits.add(t, x)
+            self.lately += (spikes / self.bits.words - self.lately) / 8  # a mean over about eight steps
+            if not plain:
+                self._leave(t)
+            elif self.rows is None or self.lately > MOST_DELIVERED:
+                self.rows = None  # for good: it does not know what comes from now on
+                return self.bits.read(t)
+        assert self.rows is not None
+        return self.rows.deliver(t, x)
+
+    def _leave(self, t: int) -> None:
+        """Some spike is no 1, which bits cannot tell: windows learn all that was before, and go on."""
+        assert self.bits is not None
+        if self.rows is None:
+            self.rows = _Rows(self.of, self.batch)
+            for early in range(t):
+                self.rows.deliver(early, self.bits.spikes(early))
+        self.bits = None
+
+
+class _Bits:
+    """The spikes so far, 32 rows of the batch a word, ``(time, pre, word)``: a synapse reads one or two a step."""
+
+    def __init__(self, of: GridSynaptic, steps: int, batch: int) -> None:
+        self.of, self.batch = of, batch
+        post, pre = of.weight.shape
+        self.words = pre * -(-batch // WORD)
+        self.past = int(of.cell.max()) + 2
+        self.history = np.zeros((self.past + steps) * self.words, np.uint32)
+        self.out = of.weight.new_empty(batch, post)
+
+    @functools.cached_property
+    def entries(self) -> tuple[Any, ...]:
+        """First of a neuron's entries; their places, in bytes from now; their weights; scratch."""
+        post, pre = self.of.weight.shape
+        synapses = (x.contiguous().numpy() for x in (self.of.cell, *self.of.weights))
+        listed = list_weights(*synapses, 4 * self.words, 4 * self.words // pre)
+        return *listed, self.of.weight.new_empty(post * WORD).numpy()
+
+    def add(self, t: int, x: Tensor) -> tuple[int, bool]:
+        """Append the spikes ``(batch, pre)`` of step t; return how many there are, and whether all are 1."""
+        return pack(x.numpy(), self.history, (self.past + t) * self.words)
+
+    def read(self, t: int) -> Tensor:
+        """Return the current ``(batch, post)`` at the newest step."""
+        bits_kernel()(self.history.view(np.uint8), (self.past + t) * self.words * 4, *self.entries, self.out.numpy())
+        return self.out
+
+    def spikes(self, t: int) -> Tensor:
+        """Unpack the spikes ``(batch, pre)`` of a step."""
+        start = (self.past + t) * self.words
+        words = self.history[start : start + self.words].reshape(self.of.weight.shape[1], -1)
+        bits = np.unpackbits(words.view(np.uint8), axis=1, count=self.batch, bitorder="little")
+        return torch.from_numpy(bits.T.copy()).to(self.of.weight.dtype)
+
+
 class _Rows:
     """Windows of the rows of a batch, ``(batch, cell, post)``, which now and then move on; forwards."""
 
@@ -142,9 +223,10 @@ class _Ring:
         self.kernels = ring_kernels(4 * LANES if self.width % (4 * LANES) == 0 else LANES)
         # tensors, not arrays, because they are aligned
         window = of.weight.new_zeros(post * (of.mask + 1) * self.width).numpy()
-        scratch = (of.weight.new_zeros(pre * self.width).numpy() for _ in range(2))
+        self.rows, self.sums = (of.weight.new_zeros(pre * self.width).numpy() for _ in range(2))
+        self.bits = np.zeros(pre * self.width // 8, np.uint8)
         synapses = of.cell.numpy(), *(x.contiguous().numpy() for x in of.weights)
-        self.arguments = window, *synapses, *of.line, *scratch
+        self.arguments = window, *synapses, *of.line
         self.out = of.weight.new_empty(batch, post)
 
     def _now(self, t: int, opening: int) -> tuple[int, ...]:
@@ -154,11 +236,11 @@ class _Ring:
 
     def deliver(self, t: int, x: Tensor) -> Tensor:
         farthest = t + (self.mask + 1) // self.grid.phases - self.grid.reach - 2
-        self.kernels[0](self._now(t, farthest), *self.arguments, x.numpy(), self.out.numpy())
+        self.kernels[0](self._now(t, farthest), *self.arguments, self.bits, self.sums, x.numpy(), self.out.numpy())
         return self.out
 
     def pull(self, t: int, g: Tensor, x: Tensor, grads: Tensor) -> Tensor:
         ring = self._now(t, t - self.grid.reach - 1)
         given = self.whole, g.numpy(), x.numpy(), grads.numpy()
-        self.kernels[1](ring, *self.arguments, *given, self.out.numpy())
+        self.kernels[1](ring, *self.arguments, self.rows, self.sums, *given, self.out.numpy())
         return self.out

@@ -1,5 +1,7 @@
 """Sums of scaled rows in vector registers: the inner loops of per-synapse delays on the CPU.
 
+Rows of spikes are 0 or 1 and packed, eight numbers a byte: what they multiply is then added under a mask.
+
 Written as LLVM vector operations: the loop that Numba compiles from Python stores the sum to memory after every tap,
 and asks before every row whether the arrays overlap, which costs several times the arithmetic. Rows of torch's tensors
 are aligned; rows that are not cost twice the loads.
@@ -133,11 +135,121 @@ def make_add_rows(numba: Any, width: int, count: int) -> Any:
     return add_rows
 
 
+def make_gather_bits(numba: Any, width: int) -> Any:
+    """Make ``gather_bits(out, out_at, bits, at, place, weight, first, last)`` for ``width`` numbers, a multiple of 8.
+
+    ``out[out_at + b] = sum_e weight[e] bit(at + place[e], b)``, where ``bit(k, b)`` is bit b % 8 of
+    ``bits[k + b // 8]``, uint8; for the rest see ``make_gather``.
+    """
+    from llvmlite import ir
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array
+
+    chains = 2  # sums that do not wait for each other
+
+    @intrinsic
+    def gather_bits(typingctx, out, out_at, bits, at, place, weight, first, last):  # type: ignore[no-untyped-def]
+        signature = types.void(out, types.intp, bits, types.intp, place, weight, types.intp, types.intp)
+
+        def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            def pointer(position):  # type: ignore[no-untyped-def]
+                return make_array(sig.args[position])(context, builder, args[position]).data
+
+            total, parts = _lanes(context.get_value_type(sig.args[5].dtype), sig.args[5].dtype.bitwidth, width)
+            out_data, bits_data, place_data, weight_data = (pointer(k) for k in (0, 2, 4, 5))
+            zero = ir.Constant(total, None)
+            sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(parts)] for _ in range(chains)]
+
+            def add(e, kept):  # type: ignore[no-untyped-def]
+                source = builder.add(args[3], builder.sext(builder.load(builder.gep(place_data, [e])), args[3].type))
+                scales = _repeated(builder, builder.load(builder.gep(weight_data, [e])), total)
+                for mask, slot in zip(_masks(builder, bits_data, source, total, parts), kept, strict=True):
+                    before = builder.load(slot)
+                    builder.store(builder.select(mask, builder.fadd(before, scales), before), slot)
+
+            one, many = ir.Constant(args[6].type, 1), ir.Constant(args[6].type, chains)
+            count = builder.sub(args[7], args[6])
+            with cgutils.for_range(builder, builder.udiv(count, many)) as loop:
+                e = builder.add(args[6], builder.mul(loop.index, many))
+                for kept in sums:
+                    add(e, kept)
+                    e = builder.add(e, one)
+            with cgutils.for_range(builder, builder.urem(count, many)) as loop:
+                add(builder.sub(args[7], builder.add(loop.index, one)), sums[0])
+            for k in range(parts):
+                at = builder.gep(out_data, [builder.add(args[1], ir.Constant(args[1].type, k * total.count))])
+                found = builder.load(sums[0][k])
+                for kept in sums[1:]:
+                    found = builder.fadd(found, builder.load(kept[k]))
+                builder.store(found, builder.bitcast(at, total.as_pointer()), align=sig.args[5].dtype.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return gather_bits
+
+
+def make_add_bits(numba: Any, width: int, count: int) -> Any:
+    """Make ``add_bits(target, places, bits, at, scales)`` for ``width`` numbers, a multiple of 8.
+
+    ``target[places[n] + b] += scales[n] bit(at, b)`` for every n < count, see ``make_gather_bits``.
+    """
+    from llvmlite import ir
+    from numba.core import types
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array
+
+    @intrinsic
+    def add_bits(typingctx, target, places, bits, at, scales):  # type: ignore[no-untyped-def]
+        kind = target.dtype
+        signature = types.void(target, types.UniTuple(types.intp, count), bits, types.intp, types.UniTuple(kind, count))
+
+        def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            total, parts = _lanes(context.get_value_type(kind), kind.bitwidth, width)
+            target_data, bits_data = (make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 2))
+            masks = _masks(builder, bits_data, args[3], total, parts)
+            for n in range(count):
+                scales, start = (builder.extract_value(args[k], n) for k in (4, 1))
+                added = _repeated(builder, scales, total)
+                for k, mask in enumerate(masks):
+                    at = builder.gep(target_data, [builder.add(start, ir.Constant(start.type, k * total.count))])
+                    kept = builder.bitcast(at, total.as_pointer())
+                    before = builder.load(kept, align=kind.bitwidth // 8)
+                    chosen = builder.select(mask, added, ir.Constant(total, None))
+                    builder.store(builder.fadd(before, chosen), kept, align=kind.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return add_bits
+
+
+def _lanes(kind: Any, bits: int, width: int) -> tuple[Any, int]:
+    """Return the vector type for rows of this width, of 64 bytes where they are long enough, and how many a row."""
+    from llvmlite import ir
+
+    lanes = min(width, 512 // bits)
+    return ir.VectorType(kind, lanes), width // lanes
+
+
+def _masks(builder: Any, bits_data: Any, at: Any, total: Any, parts: int) -> list[Any]:
+    """Load the bits of a row as masks of its vectors."""
+    from llvmlite import ir
+
+    masks = []
+    for k in range(parts):
+        place = builder.gep(bits_data, [builder.add(at, ir.Constant(at.type, k * total.count // 8))])
+        word = builder.load(builder.bitcast(place, ir.IntType(total.count).as_pointer()), align=1)
+        masks.append(builder.bitcast(word, ir.VectorType(ir.IntType(1), total.count)))
+    return masks
+
+
 def _repeated(builder: Any, scale: Any, row: Any) -> Any:
     """Fill a vector with one number."""
     from llvmlite import ir
 
     first = builder.insert_element(ir.Constant(row, ir.Undefined), scale, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(
-        first, ir.Constant(row, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+        first, ir.Constant(row, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), row.count), None)
     )

@@ -5,6 +5,10 @@ cell a step there is a window for each row of the batch, ``(batch, cell, post)``
 more, and backwards, where the line writes a gradient into the cells around now and every synapse reads its two, there
 is one for each postsynaptic neuron, a ring ``(post, cell, batch)``: all that this neuron needs is done before the next
 one's turn, in the first cache. There the rows of a batch are padded to a multiple of 8, to be worked on by vectors.
+
+Where a spike falls into one cell or two and nothing is smeared, the past can be read instead: a history of bits, 32
+rows of the batch a word, lies in the first cache, and what a synapse adds to all of them is one weight under a mask.
+That takes as long for many spikes as for few.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -16,10 +20,17 @@ from typing import Any
 import numpy as np
 
 from delaykit.functional.compiled import compiled
-from delaykit.functional.rollout_vector import LANES, make_add_rows, make_gather
+from delaykit.functional.rollout_vector import (
+    LANES,
+    make_add_bits,
+    make_add_rows,
+    make_gather,
+    make_gather_bits,
+)
 
-MOST_DELIVERED = 0.055  # share of spikes up to which delivering each is faster than delivering whole rows
-MOST_GATHERED = 0.11  # the same for the correlation with the gradient
+MOST_DELIVERED = 1.0  # spikes a mask up to which delivering each is faster than adding a weight under every mask
+MOST_GATHERED = 0.11  # share of spikes up to which the correlation with the gradient is faster by each
+WORD = 32  # rows of a batch in a word of bits
 
 
 @compiled()
@@ -63,6 +74,76 @@ def deliver(now, window, place, low, high, whole, line, height, x, out):
                 result[k] += scale * arrived[k]
 
 
+@compiled()
+def pack(x, words, at):
+    """Pack x ``(batch, pre)`` into bits, WORD rows a word, ``words[at + n * parts + b // WORD]``.
+
+    Return how many are not 0, and whether all of these are 1.
+    """
+    batch, inputs = x.shape
+    parts = -(-batch // WORD)
+    line, spikes, others = np.empty(inputs, np.uint32), np.int64(0), np.int64(0)
+    for part in range(parts):
+        line[:] = 0
+        first = part * WORD
+        for b in range(first, min(first + WORD, batch)):
+            row, shift, many, odd = x[b], np.uint32(b - first), np.int32(0), np.int32(0)
+            for n in range(inputs):
+                line[n] |= np.uint32(row[n] != 0) << shift
+                many += np.int32(row[n] != 0)
+                odd += np.int32((row[n] != 0) & (row[n] != 1))
+            spikes += many
+            others += odd
+        for n in range(inputs):
+            words[at + n * parts + part] = line[n]
+    return spikes, others == 0
+
+
+@compiled()
+def list_weights(cell, low, high, step, word):
+    """List what each neuron reads from bits, weights of 0 left out: its first entry, places in bytes, weights."""
+    outputs, inputs = cell.shape
+    first, used = np.empty(outputs + 1, np.int64), 0
+    place, weight = np.empty(2 * cell.size + 1, np.int32), np.empty(2 * cell.size + 1, low.dtype)
+    for i in range(outputs):
+        first[i] = used
+        for n in range(inputs):
+            place[used], weight[used] = n * word - cell[i, n] * step, low[i, n]
+            used += low[i, n] != 0
+        for n in range(inputs):
+            place[used], weight[used] = n * word - (cell[i, n] + 1) * step, high[i, n]
+            used += high[i, n] != 0
+    first[outputs] = used
+    return first, place[:used], weight[:used]
+
+
+@functools.cache
+def bits_kernel() -> Any:
+    """Compile ``read_bits`` on first use."""
+    import numba
+
+    gather = make_gather_bits(numba, WORD)
+
+    @numba.njit(nogil=True, error_model="numpy")
+    def read_bits(bits, now, first, place, weight, sums, out):
+        """Write to out ``(batch, post)`` what a history of bits, as bytes, gives to each synapse now.
+
+        now: place of this step's bits.
+        first: of the entries of a neuron, ``place[first[i]] ..``: relative to now; each adds its weight.
+        sums: flat scratch, WORD numbers for each neuron.
+        """
+        batch, outputs = out.shape
+        for start in range(0, batch, WORD):
+            for i in range(outputs):
+                gather(sums, i * WORD, bits, now + start // 8, place, weight, first[i], first[i + 1])
+            for b in range(start, min(start + WORD, batch)):
+                row = out[b]
+                for i in range(outputs):
+                    row[i] = sums[i * WORD + b - start]
+
+    return read_bits
+
+
 def padded(batch: int) -> int:
     """Length of a row for a batch of this size."""
     return -(-batch // LANES) * LANES
@@ -75,17 +156,20 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
 
     jit = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
     gather, add, add_two = make_gather(numba, block), make_add_rows(numba, block, 1), make_add_rows(numba, block, 2)
+    add_bits = make_add_bits(numba, block, 2)
 
     @jit
     def list_spikes(x, pre, row, size):
-        """List what is not zero in x ``(batch, pre)``: neuron, row and size; return how many."""
-        used = 0
+        """List what is not zero in x ``(batch, pre)``: neuron, row and size; return how many and if all are 1."""
+        used, plain = 0, True
         for b in range(x.shape[0]):
             now = x[b]
             for n in range(x.shape[1]):
                 pre[used], row[used], size[used] = n, b, now[n]
                 used += now[n] != 0
-        return used
+        for e in range(used):
+            plain &= size[e] == 1
+        return used, plain
 
     @jit
     def turn_in(x, rows, width):
@@ -102,11 +186,11 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
                 out[b, n] = rows[n * width + b]
 
     @jit
-    def deliver_ring(ring, window, cell, low, high, line, height, rows, sums, x, out):
+    def deliver_ring(ring, window, cell, low, high, line, height, bits, sums, x, out):
         """Do what ``deliver`` does, by windows of postsynaptic neurons; synapses are ``(post, pre)``.
 
         ring: first cell of now, cells less 1, first cell that begins anew, cells a step, length of a row.
-        rows, sums: flat scratch, a padded row for each neuron.
+        bits, sums: flat scratch, a padded row for each neuron, in bits and in numbers.
         """
         now, mask, opening, phases, width = ring
         span = (mask + 1) * width
@@ -114,10 +198,12 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
         size, place = np.empty(x.size + 1, x.dtype), np.empty(len(line), np.int64)
         for e in range(len(line)):
             place[e] = ((now + line[e]) & mask) * width
-        used = list_spikes(x, pre, row, size)
-        few = used <= MOST_DELIVERED * x.size
-        if not few:
-            turn_in(x, rows, width)
+        used, plain = list_spikes(x, pre, row, size)
+        few = not plain or used <= MOST_DELIVERED * cell.shape[1] * (width // block)
+        wide = width // 8
+        bits[:] = 0
+        for e in range(0 if few else used):
+            bits[pre[e] * wide + row[e] // 8] |= 1 << row[e] % 8
         for i in range(cell.shape[0]):
             start = i * span
             cells, lows, highs = cell[i], low[i], high[i]
@@ -134,8 +220,8 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
                 for n in range(0 if few else len(cells)):
                     j = np.uintp(n)
                     c = now + cells[j]
-                    add(window, start + (c & mask) * width + b, rows, (n * width + b,), (lows[j],))
-                    add(window, start + ((c + 1) & mask) * width + b, rows, (n * width + b,), (highs[j],))
+                    places = start + (c & mask) * width + b, start + ((c + 1) & mask) * width + b
+                    add_bits(window, places, bits, n * wide + b // 8, (lows[j], highs[j]))
                 gather(sums, i * width + b, window, start + b, place, height, 0, len(place))
         turn_out(sums, width, out)
 
@@ -152,7 +238,7 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
         size, place = np.empty(x.size + 1, x.dtype), np.empty(len(line), np.int64)
         for e in range(len(line)):
             place[e] = ((now + line[e]) & mask) * width
-        used = list_spikes(x, pre, row, size) if len(grads) > 0 else 0
+        used = list_spikes(x, pre, row, size)[0] if len(grads) > 0 else 0
         few = used <= MOST_GATHERED * x.size
         turned = x if few else x.T.copy()
         turn_in(g, rows, width)
@@ -178,11 +264,18 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
                         c = now + cells[j]
                         places = start + (c & mask) * width + b, start + ((c + 1) & mask) * width + b
                         add_two(sums, n * width + b, window, places, (lows[j], highs[j]))
-            for k in range(len(grads) if few else 0):
-                shift, grad = now + (k if k < 2 else -1), grads[k, i]
+            if few and len(grads) > 0:
+                first, second = grads[0, i], grads[1, i]
+                for e in range(used):
+                    j, at, factor = np.uintp(pre[e]), start + row[e], size[e]
+                    c = now + cells[j]
+                    first[j] += window[np.uintp(at + (c & mask) * width)] * factor
+                    second[j] += window[np.uintp(at + ((c + 1) & mask) * width)] * factor
+            if few and len(grads) > 2:
+                third = grads[2, i]
                 for e in range(used):
                     j = np.uintp(pre[e])
-                    grad[j] += window[np.uintp(start + ((shift + cells[j]) & mask) * width + row[e])] * size[e]
+                    third[j] += window[np.uintp(start + ((now + cells[j] - 1) & mask) * width + row[e])] * size[e]
             for k in range(0 if few else len(grads)):
                 shift, grad = now + (k if k < 2 else -1), grads[k, i]
                 for n in range(inputs):

@@ -111,6 +111,8 @@ class Grid(NamedTuple):
         """
         step = delays.floor()
         part = delays - step
+        if self.phases == 1:
+            return step.to(torch.int32), part
         low, gap, phase = torch.zeros_like(part), torch.full_like(part, self.nodes[1]), torch.zeros_like(part)
         for n, node in enumerate(self.nodes[1:-1], 1):
             past = part >= node

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from delaykit.functional import rollout_windows
+from delaykit.functional import rollout_grid, rollout_windows
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.rollout import rollout
 from delaykit.functional.rollout_grid import SLACK, grid_for
@@ -34,16 +34,17 @@ def on_nodes(width: float) -> Tensor:
     return places[kinds % 4] + steps % 5
 
 
-def run(form, kernel, delays: Tensor, rate: float, dtype=torch.float64, steps=STEPS):
-    """Graded spikes at a chosen rate, almost all of them made by the drive."""
-    given_spikes = (draw(1, steps, BATCH, NEURONS) < rate).to(dtype) * (0.5 + draw(2, steps, BATCH, NEURONS)).to(dtype)
+def run(form, kernel, delays: Tensor, rate: float, dtype=torch.float64, steps=STEPS, batch=BATCH, graded=True):
+    """Spikes at a chosen rate, almost all of them made by the drive."""
+    sizes = 0.5 + draw(2, steps, batch, NEURONS) if graded else 1.0
+    given_spikes = ((draw(1, steps, batch, NEURONS) < rate) * sizes).to(dtype)
     weight = (draw(3, NEURONS, NEURONS) - 0.4).to(dtype).requires_grad_()
     delays = delays.to(dtype).detach().clone().requires_grad_()
     drive = (50 * given_spikes).requires_grad_()  # the surrogate reads the spike's size off the membrane
-    graded = lambda v: torch.where(v > 20, v / 50, torch.zeros_like(v))  # noqa: E731
-    neuron = LIFDynamics(decay=0.3, surrogate=graded, threshold=0.0, reset="none")
+    fire = lambda v: torch.where(v > 20, v / 50 if graded else torch.ones_like(v), torch.zeros_like(v))  # noqa: E731
+    neuron = LIFDynamics(decay=0.3, surrogate=fire, threshold=0.0, reset="none")
     spikes, membrane, _ = rollout(drive, weight, None, form(kernel, delays), neuron)
-    cotangents = [draw(seed, steps, BATCH, NEURONS).to(dtype) - 0.5 for seed in (4, 5)]
+    cotangents = [draw(seed, steps, batch, NEURONS).to(dtype) - 0.5 for seed in (4, 5)]
     loss = sum((a * b).sum() for a, b in zip((spikes, membrane), cotangents, strict=True))
     return spikes, membrane, torch.autograd.grad(loss, (drive, weight, delays), allow_unused=True)
 
@@ -58,8 +59,8 @@ def by_taps(kernel, delays):
     return kernel.taps(delays)
 
 
-def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64, steps=STEPS):
-    found, wanted = (run(form, kernel, delays, rate, dtype, steps) for form in (by_windows, by_taps))
+def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64, **given):
+    found, wanted = (run(form, kernel, delays, rate, dtype, **given) for form in (by_windows, by_taps))
     assert 0.6 * rate <= (found[0] != 0).double().mean() <= 1.5 * rate
     for got, want in zip((*found[:2], *found[2]), (*wanted[:2], *wanted[2]), strict=True):
         assert (got is None) == (want is None)
@@ -107,6 +108,46 @@ def test_windows_go_on_for_as_long_as_a_sequence(width):
 def test_whole_delays_without_a_gradient():
     assert_alike(Hard(), draw(7, NEURONS, NEURONS) * 6, 0.1)
     assert_alike(Linear(), (draw(7, NEURONS, NEURONS) * 6).round(), 0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("batch", [7, 32, 40])
+@pytest.mark.parametrize("width", [1.0, 4.0, 4.7])
+def test_many_spikes_of_size_one_are_added_under_masks(width, batch, dtype, monkeypatch):
+    read, kernel = [], rollout_grid._Bits.read
+    monkeypatch.setattr(rollout_grid._Bits, "read", lambda self, t: read.append(t) or kernel(self, t))
+    tolerance = 1e-10 if dtype == torch.float64 else 2e-5
+    delays = draw(8, NEURONS, NEURONS) * 5
+    delays[0] = delays[0].round()
+    assert_alike(Triangle(width - 1), delays, 0.3, tolerance, dtype, batch=batch, graded=False)
+    assert (len(read) > STEPS / 2) == (width == 1)
+
+
+@pytest.mark.parametrize("steps_of_ones", [0, 2, 12, 30])
+def test_bits_are_read_while_all_spikes_are_one_and_many(steps_of_ones):
+    """A spike of another size ends it, and is delivered after all that came before."""
+    batch, steps = 9, 30
+    weight, delays = (draw(seed, NEURONS, NEURONS) for seed in (3, 11))
+    weight[2, 4], delays = 0.0, delays * 6
+    x = (draw(12, steps, batch, NEURONS) < 0.4).double()
+    x[steps_of_ones:] *= 0.5 + draw(13, *x[steps_of_ones:].shape)
+    connection = rollout_grid.GridSynaptic(weight, delays, Grid.of(1.0), steps)
+    connection.begin(steps, batch)
+    response = weight.unsqueeze(-1) * Linear().response(delays, 8)
+    kinds = []
+    for t in range(steps):
+        wanted = sum(x[t - tau] @ response[..., tau].T for tau in range(min(8, t + 1)))
+        torch.testing.assert_close(connection.current(t, x[t]), wanted, rtol=0, atol=1e-12)
+        kinds.append(connection.forward.rows is None)
+    assert any(kinds) == (steps_of_ones > 2) and kinds[-1] == (steps_of_ones == steps)
+
+
+def test_few_spikes_are_delivered_one_by_one():
+    connection = rollout_grid.GridSynaptic(*(draw(seed, 40, 40) for seed in (3, 11)), Grid.of(1.0), 50)
+    connection.begin(50, 32)
+    for t in range(50):
+        connection.current(t, (draw(t, 32, 40) < 0.02).double())
+    assert connection.forward.rows is not None
 
 
 @settings(max_examples=30, deadline=None)
