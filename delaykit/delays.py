@@ -84,6 +84,8 @@ class FreeDelay(ComponentConfig):
         _one_of("kernel", self.kernel, KERNELS)
         _one_of("rounding", self.rounding, ROUNDINGS)
         _one_of("estimator", self.estimator, ESTIMATORS)
+        if not isinstance(self.learn, bool):
+            raise ConfigError("FreeDelay.learn", repr(self.learn), "True or False")
         _number("max_delay", self.max_delay, above=0.0)
         _number("spread", self.spread, least=0.0)
         _number("spread_decay", self.spread_decay, above=0.0, most=1.0)

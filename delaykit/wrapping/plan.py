@@ -55,7 +55,11 @@ class SitePlan:
             mode += f", {self.timing.streams} streams"
         parts = ", ".join(_short(c) for c in self.configs) or "plain"
         size = f"{self.site.pre} -> {self.site.post}"
-        return self.site.name, size, self.site.neuron or "-", parts, f"{self.extra_parameters()}", mode
+        try:
+            extra = f"{self.extra_parameters()}"
+        except DelaykitError:
+            extra = "-"  # it cannot be built, and the plan's issues say why
+        return self.site.name, size, self.site.neuron or "-", parts, extra, mode
 
     def extra_parameters(self) -> int:
         """Count the parameters that the components add."""
@@ -130,6 +134,9 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
             else:
                 sites.append(_plan_site(by_name[name], rule, trace, neurons, spots))
             built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(sites[-1], neurons, trace)
+        except timing.NeedsExample as error:
+            if failure is None:  # else it was given, and why it failed has been said
+                problems.append(error)
         except DelaykitError as error:
             problems.append(error)
     try:
@@ -207,7 +214,9 @@ def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | No
     part = synapse.heterogeneity
     if part is not None and part.needs_neuron and trace is None and not entry.drives:
         fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"
-        raise ConfigError(entry.site.name, "no example, so nobody can tell which neuron it drives", "an example", fix)
+        raise timing.NeedsExample(
+            entry.site.name, "no example, so nobody can tell which neuron it drives", "an example", fix
+        )
     bind_neurons_(synapse, entry, neurons)
     check_exact(synapse, entry.drives, entry.sources, neurons)
     return synapse

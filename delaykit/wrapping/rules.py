@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -117,12 +117,14 @@ def select(
 
 def as_rule(pattern: str, value: Any) -> At | Recurrent:
     """Bring a rule's value into the form of :class:`At` or :class:`Recurrent`."""
+    if not isinstance(pattern, str):
+        raise ConfigError("rules", f"{pattern!r} for a name", "a string", f"write {str(pattern)!r}")
     if isinstance(value, (At, Recurrent)):
         return value
-    return At(*(value if isinstance(value, (tuple, list)) else (value,)))
+    return At(*_configs(f"rule {pattern!r}", value if isinstance(value, (tuple, list)) else (value,)))
 
 
-def _configs(where: str, components: tuple[Any, ...]) -> tuple[ComponentConfig, ...]:
+def _configs(where: str, components: Sequence[Any]) -> tuple[ComponentConfig, ...]:
     for component in components:
         if not isinstance(component, ComponentConfig):
             raise ConfigError(
@@ -131,7 +133,7 @@ def _configs(where: str, components: tuple[Any, ...]) -> tuple[ComponentConfig, 
                 "component configs such as FreeDelay('axonal')",
                 "pass an instance of a component config",
             )
-    return components
+    return tuple(components)
 
 
 def _no_match(pattern: str, wants_neuron: bool, sites: list[str], neurons: list[str]) -> UnknownNameError:

@@ -15,6 +15,10 @@ from delaykit.wrapping.trace import Call, Trace
 ASK_MANUAL = "use dk.At(component, reset='manual') and call dk.reset(net) before each sequence"
 
 
+class NeedsExample(ConfigError):
+    """Only a run of the model can answer this."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Decision:
     """Timing of a site, the neuron it drives, and the neuron whose membrane it follows."""
@@ -117,7 +121,7 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
         return Decision(Timing(reset, asked=True), owner, owner)  # type: ignore[arg-type]
     calls = trace.neurons.get(owner, []) if trace is not None else []
     if not calls:
-        raise ConfigError(
+        raise NeedsExample(
             spot.name, "no example run that calls its neuron", "an example", "pass example=, or dk.At(..., reset=)"
         )
     assert trace is not None
@@ -146,7 +150,7 @@ def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
     if reset in ("root", "manual"):
         return Decision(Timing(reset, asked=True))  # type: ignore[arg-type]
     fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"
-    raise ConfigError(spot.name, "no example, so nobody can tell where the time loop is", "an example", fix)
+    raise NeedsExample(spot.name, "no example, so nobody can tell where the time loop is", "an example", fix)
 
 
 def _followed(

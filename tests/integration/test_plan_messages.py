@@ -1,0 +1,52 @@
+"""What a plan says of slips in rules and examples: which rule it was, once, and it can always be printed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import delaykit as dk
+
+snn = pytest.importorskip("snntorch", reason="wraps snntorch models")
+
+
+def net():
+    return nn.Sequential(nn.Linear(6, 5), snn.Leaky(beta=0.9, init_hidden=True), nn.Linear(5, 2))
+
+
+@pytest.mark.parametrize("value", ["free", dk.FreeDelay, 3.0, ["free"]], ids=repr)
+def test_a_value_that_is_no_component_is_named_with_its_rule(value):
+    plan = dk.plan(net(), {"0": dk.FreeDelay(), "2": value}, example=torch.rand(4, 6))
+    assert len(plan.issues) == 1 and "rule '2'" in str(plan.issues[0]) and "instance" in str(plan.issues[0])
+
+
+def test_names_are_strings():
+    plan = dk.plan(net(), {0: dk.FreeDelay()}, example=torch.rand(4, 6))
+    assert [str(issue) for issue in plan.issues] == [
+        "rules: found 0 for a name; expected a string. To go on: write '0'."
+    ]
+
+
+def test_an_example_that_fails_is_said_once():
+    plan = dk.plan(net(), {"0": dk.FreeDelay(), "2": dk.FreeDelay(max_delay=3)}, example=torch.rand(4, 7))
+    assert len(plan.issues) == 1 and "4x7 and 6x5" in str(plan.issues[0])
+
+
+def test_without_an_example_every_connection_asks_for_one():
+    plan = dk.plan(net(), {"0": dk.FreeDelay(), "2": dk.FreeDelay(max_delay=3)})
+    assert len(plan.issues) == 2 and all("pass example=" in str(issue) for issue in plan.issues)
+
+
+def test_a_plan_with_a_part_that_cannot_be_built_can_be_printed():
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3), snn.Leaky(beta=0.9, init_hidden=True))
+    plan = dk.plan(conv, {"0": dk.FreeDelay("synaptic")}, example=torch.rand(2, 1, 8, 8))
+    assert len(plan.issues) == 1
+    lines = str(plan).splitlines()
+    assert lines[1].split() == ["0", "1", "->", "4", "1", "FreeDelay(synaptic)", "-", "reset:", "follow", "1"]
+    assert lines[2].startswith("issue: 0: found a component that needs a (post, pre) weight matrix")
+
+
+def test_learn_is_true_or_false():
+    with pytest.raises(dk.ConfigError, match="FreeDelay.learn: found 'no'"):
+        dk.FreeDelay(learn="no")
