@@ -242,5 +242,5 @@ class _Ring:
     def pull(self, t: int, g: Tensor, x: Tensor, grads: Tensor) -> Tensor:
         ring = self._now(t, t - self.grid.reach - 1)
         given = self.whole, g.numpy(), x.numpy(), grads.numpy()
-        self.kernels[1](ring, *self.arguments, self.rows, self.sums, *given, self.out.numpy())
+        self.kernels[1](ring, *self.arguments, self.bits, self.sums, self.rows, *given, self.out.numpy())
         return self.out

@@ -225,6 +225,58 @@ def make_add_bits(numba: Any, width: int, count: int) -> Any:
     return add_bits
 
 
+def make_sum_bits(numba: Any, width: int, count: int) -> Any:
+    """Make ``sum_bits(source, places, bits, at)`` for ``width`` numbers, a multiple of 8: a tuple of ``count`` sums.
+
+    The n-th is ``sum_b source[places[n] + b] bit(at, b)``, see ``make_gather_bits``; count is 1 or 2.
+    """
+    from llvmlite import ir
+    from numba.core import types
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array
+
+    @intrinsic
+    def sum_bits(typingctx, source, places, bits, at):  # type: ignore[no-untyped-def]
+        kind = source.dtype
+        signature = types.UniTuple(kind, count)(source, types.UniTuple(types.intp, count), bits, types.intp)
+
+        def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            total, parts = _lanes(context.get_value_type(kind), kind.bitwidth, width)
+            source_data, bits_data = (make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 2))
+            masks, zero, sums = _masks(builder, bits_data, args[3], total, parts), ir.Constant(total, None), []
+            for n in range(count):
+                start, found = builder.extract_value(args[1], n), zero
+                for k, mask in enumerate(masks):
+                    place = builder.gep(source_data, [builder.add(start, ir.Constant(start.type, k * total.count))])
+                    values = builder.load(builder.bitcast(place, total.as_pointer()), align=kind.bitwidth // 8)
+                    found = builder.fadd(found, builder.select(mask, values, zero), flags=("nsz",))
+                sums.append(found)
+            lanes = total.count
+            while lanes > 4:  # halves of each sum are added; within a register, those of all sums at a time
+                sums = [_folded(builder, x, x, 1, lanes) for x in sums]
+                lanes //= 2
+            joined = _folded(builder, sums[0], sums[-1], count, lanes)
+            while lanes > 2:
+                lanes //= 2
+                joined = _folded(builder, joined, joined, count, lanes)
+            found = [builder.extract_element(joined, ir.Constant(ir.IntType(32), n)) for n in range(count)]
+            return context.make_tuple(builder, sig.return_type, found)
+
+        return signature, generate
+
+    return sum_bits
+
+
+def _folded(builder: Any, joined: Any, other: Any, count: int, lanes: int) -> Any:
+    """Add the halves of each of ``count`` rows of lanes, which lie one after the other in ``joined`` and ``other``."""
+    from llvmlite import ir
+
+    low = [n * lanes + k for n in range(count) for k in range(lanes // 2)]
+    index = ir.VectorType(ir.IntType(32), len(low))
+    halves = (ir.Constant(index, [k + more for k in low]) for more in (0, lanes // 2))
+    return builder.fadd(*(builder.shuffle_vector(joined, other, half) for half in halves))
+
+
 def _lanes(kind: Any, bits: int, width: int) -> tuple[Any, int]:
     """Return the vector type for rows of this width, of 64 bytes where they are long enough, and how many a row."""
     from llvmlite import ir

@@ -26,10 +26,11 @@ from delaykit.functional.rollout_vector import (
     make_add_rows,
     make_gather,
     make_gather_bits,
+    make_sum_bits,
 )
 
 MOST_DELIVERED = 1.0  # spikes a mask up to which delivering each is faster than adding a weight under every mask
-MOST_GATHERED = 0.11  # share of spikes up to which the correlation with the gradient is faster by each
+MOST_GATHERED = 1.25  # the same for sums of a gradient under masks
 WORD = 32  # rows of a batch in a word of bits
 
 
@@ -156,7 +157,7 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
 
     jit = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
     gather, add, add_two = make_gather(numba, block), make_add_rows(numba, block, 1), make_add_rows(numba, block, 2)
-    add_bits = make_add_bits(numba, block, 2)
+    add_bits, sum_one, sum_two = make_add_bits(numba, block, 2), *(make_sum_bits(numba, block, n) for n in (1, 2))
 
     @jit
     def list_spikes(x, pre, row, size):
@@ -170,6 +171,13 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
         for e in range(used):
             plain &= size[e] == 1
         return used, plain
+
+    @jit
+    def pack_spikes(bits, pre, row, used, wide):
+        """Pack the first of the listed spikes into rows of ``wide`` bytes."""
+        bits[:] = 0
+        for e in range(used):
+            bits[pre[e] * wide + row[e] // 8] |= 1 << row[e] % 8
 
     @jit
     def turn_in(x, rows, width):
@@ -201,9 +209,7 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
         used, plain = list_spikes(x, pre, row, size)
         few = not plain or used <= MOST_DELIVERED * cell.shape[1] * (width // block)
         wide = width // 8
-        bits[:] = 0
-        for e in range(0 if few else used):
-            bits[pre[e] * wide + row[e] // 8] |= 1 << row[e] % 8
+        pack_spikes(bits, pre, row, 0 if few else used, wide)
         for i in range(cell.shape[0]):
             start = i * span
             cells, lows, highs = cell[i], low[i], high[i]
@@ -226,7 +232,7 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
         turn_out(sums, width, out)
 
     @jit
-    def pull(ring, window, cell, low, high, line, height, rows, sums, whole, g, x, grads, out):
+    def pull(ring, window, cell, low, high, line, height, bits, sums, rows, whole, g, x, grads, out):
         """Take the gradient g ``(batch, post)`` of the current; write that of x to out ``(batch, pre)``.
 
         ``grads`` ``(2 or 3, post, pre)``, or none: adds the products of x with the gradient that has arrived at the
@@ -238,9 +244,10 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
         size, place = np.empty(x.size + 1, x.dtype), np.empty(len(line), np.int64)
         for e in range(len(line)):
             place[e] = ((now + line[e]) & mask) * width
-        used = list_spikes(x, pre, row, size)[0] if len(grads) > 0 else 0
-        few = used <= MOST_GATHERED * x.size
-        turned = x if few else x.T.copy()
+        used, plain = list_spikes(x, pre, row, size) if len(grads) > 0 else (0, True)
+        few = not plain or used <= MOST_GATHERED * inputs * (width // block)
+        wide = width // 8
+        pack_spikes(bits, pre, row, 0 if few else used, wide)
         turn_in(g, rows, width)
         sums[:] = 0
         for i in range(cell.shape[0]):
@@ -276,15 +283,20 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
                 for e in range(used):
                     j = np.uintp(pre[e])
                     third[j] += window[np.uintp(start + ((now + cells[j] - 1) & mask) * width + row[e])] * size[e]
-            for k in range(0 if few else len(grads)):
-                shift, grad = now + (k if k < 2 else -1), grads[k, i]
+            for b in range(0, 0 if few else width, block):
+                first, second = grads[0, i], grads[1, i]
                 for n in range(inputs):
-                    j, total = np.uintp(n), x.dtype.type(0)
-                    at = np.uintp(start + ((shift + cells[j]) & mask) * width)
-                    wanted = turned[j]
-                    for b in range(len(wanted)):
-                        total += window[at + np.uintp(b)] * wanted[b]
-                    grad[j] += total
+                    j = np.uintp(n)
+                    c = now + cells[j]
+                    places = start + (c & mask) * width + b, start + ((c + 1) & mask) * width + b
+                    here, after = sum_two(window, places, bits, n * wide + b // 8)
+                    first[j] += here
+                    second[j] += after
+                third = grads[len(grads) - 1, i]
+                for n in range(inputs if len(grads) > 2 else 0):
+                    j = np.uintp(n)
+                    before = start + ((now + cells[j] - 1) & mask) * width + b
+                    third[j] += sum_one(window, (before,), bits, n * wide + b // 8)[0]
         turn_out(sums, width, out)
 
     return deliver_ring, pull
