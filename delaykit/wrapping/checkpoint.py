@@ -29,7 +29,7 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write the delays and other parts of a wrapped model to ``path.safetensors`` and ``path.json``.
 
     The model's own weights are not in it: save those with ``torch.save(net.state_dict(), ...)`` or any other way.
-    Both files are written whole or not at all.
+    A save that is interrupted leaves a checkpoint that :func:`load` reads, the earlier one or the new one.
 
     Args:
         net: a wrapped model.
@@ -56,8 +56,11 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
     }
     base = Path(path)
     base.parent.mkdir(parents=True, exist_ok=True)
-    _write(base.with_name(base.name + ".safetensors"), payload)
-    _write(base.with_name(base.name + ".json"), json.dumps(meta, indent=1).encode())
+    files = {_tensor_file(base): payload, _meta_file(base): json.dumps(meta, indent=1).encode()}
+    for path, content in files.items():
+        _part(path).write_bytes(content)
+    for path in files:  # the .json last: until then its part tells that these tensors are whole
+        os.replace(_part(path), path)
 
 
 def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
@@ -76,8 +79,8 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         CheckpointError: a file is missing, truncated, changed, not delaykit's, from a newer version, or does not fit.
     """
     base = Path(path)
-    meta = _read_meta(base.with_name(base.name + ".json"))
-    prunings, tensors = split(_read_tensors(base.with_name(base.name + ".safetensors"), meta["sha256"]))
+    meta, payload = _read_pair(base)
+    prunings, tensors = split(_tensors_of(_tensor_file(base), payload))
     for alias, key in meta["aliases"].items():
         if key not in tensors:
             raise CheckpointError(str(base), f"{alias} as another name of {key}, which is not there", WRITTEN)
@@ -176,21 +179,37 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+def _read_pair(base: Path) -> tuple[dict[str, Any], bytes]:
+    """Read both files; where a save was interrupted between them, the part that belongs to the tensors."""
+    whole, part, path = _meta_file(base), _part(_meta_file(base)), _tensor_file(base)
+    meta = _read_meta(whole if whole.exists() or not part.exists() else part)
     try:
         payload = path.read_bytes()
     except OSError as error:
         raise CheckpointError(str(path), f"no readable file ({error})", "the .safetensors beside the .json") from None
-    if hashlib.sha256(payload).hexdigest() != digest:
+    digest = hashlib.sha256(payload).hexdigest()
+    if meta["sha256"] != digest and part.exists():
+        meta = _read_meta(part)
+    if meta["sha256"] != digest:
         fix = "copy both files again"
         raise CheckpointError(str(path), "a truncated or changed file", "the tensors that belong to the .json", fix)
+    return meta, payload
+
+
+def _tensors_of(path: Path, payload: bytes) -> dict[str, Tensor]:
     try:
         return load_tensors(payload)
     except SafetensorError as error:
         raise CheckpointError(str(path), f"damaged tensors ({error})", "a safetensors file") from None
 
 
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+def _tensor_file(base: Path) -> Path:
+    return base.with_name(base.name + ".safetensors")
+
+
+def _meta_file(base: Path) -> Path:
+    return base.with_name(base.name + ".json")
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

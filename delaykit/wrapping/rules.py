@@ -15,6 +15,10 @@ from delaykit.interfaces import ComponentConfig
 from delaykit.wrapping.state import POLICIES
 
 RECURRENT_WEIGHTS = ("orthogonal", "zeros")
+NONE_HERE = {
+    "connection": "connections are Linear and convolution layers, and the weights of snnTorch and Norse neurons",
+    "neuron": "neurons are those of snnTorch and Norse",
+}
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -137,15 +141,15 @@ def _configs(where: str, components: Sequence[Any]) -> tuple[ComponentConfig, ..
 
 
 def _no_match(pattern: str, wants_neuron: bool, sites: list[str], neurons: list[str]) -> UnknownNameError:
+    kind = "neuron" if wants_neuron else "connection"
     here, other = (neurons, sites) if wants_neuron else (sites, neurons)
     near = difflib.get_close_matches(pattern, here, n=1, cutoff=0.5)
-    fix = f"did you mean {near[0]!r}?" if near else "use one of the names above"
+    fix = f"did you mean {near[0]!r}?" if near else "use one of the names above" if here else NONE_HERE[kind]
     if any(fnmatch.fnmatchcase(n, pattern) for n in other):
         fix = (
             "that name is a connection; dk.Recurrent goes on a neuron"
             if wants_neuron
             else "that name is a neuron: use dk.Recurrent(...) to give it a connection, or name the one into it"
         )
-    kind = "neuron" if wants_neuron else "connection"
     expected = f"a {kind} among {', '.join(here)}" if here else f"a {kind}, but this model has none"
     return UnknownNameError(f"rule {pattern!r}", f"no {kind} of that name", expected, fix)

@@ -76,6 +76,11 @@ def refuse_model(net: nn.Module) -> list[DelaykitError]:
         return [ConfigError("model", "a TorchScript module", "the eager model", "wrap the model before scripting it")]
     if not isinstance(net, nn.Module):
         return [ConfigError("model", kind, "a torch.nn.Module")]
+    lazy = [name for name, p in net.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if lazy:
+        return [
+            ConfigError("model", f"lazy {', '.join(lazy)}", "initialised weights", "run the model once before wrapping")
+        ]
     return []
 
 
@@ -92,8 +97,6 @@ def refuse_spot(spot: Spot) -> None:
     if parametrize.is_parametrized(spot.module):
         fix = "wrap first, then register the parametrization"
         raise ConfigError(where, "a parametrized module", "a module without parametrizations", fix)
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in spot.module.parameters(recurse=False)):
-        raise ConfigError(where, f"a lazy {found}", "initialised weights", "run the model once before wrapping")
 
 
 def channels(spot: Spot, trace: Trace | None) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 import pickle
 
 import hand
@@ -205,6 +207,44 @@ def test_damaged_files_are_refused_and_the_model_is_unchanged(saved, damage, wra
         hand.same_photograph(before, after)
     else:
         assert before[0] == after[0] and list(before[1]) == list(after[1])
+
+
+@pytest.mark.parametrize("overwrites", [True, False])
+@pytest.mark.parametrize("stop", range(4))
+def test_an_interrupted_save_loses_nothing(tmp_path, monkeypatch, stop, overwrites):
+    """The earlier checkpoint is there until the new one is; where there is none, nothing half-written is read."""
+    net, path = delayed(), tmp_path / "delays"
+    earlier = net.fc1.dk.delay.delay.detach().clone()
+    if overwrites:
+        dk.save(net, path)
+    with torch.no_grad():
+        net.fc1.dk.delay.delay.mul_(0.5)
+    done = []
+
+    def until_stopped(real):
+        def act(*arguments):
+            if len(done) == stop:
+                raise KeyboardInterrupt
+            done.append(1)
+            return real(*arguments)
+
+        return act
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", until_stopped(pathlib.Path.write_bytes))
+    monkeypatch.setattr(os, "replace", until_stopped(os.replace))
+    with pytest.raises(KeyboardInterrupt):
+        dk.save(net, path)
+    monkeypatch.undo()
+    new = stop == 3  # the tensors are in place
+    if new or overwrites:
+        found = dk.load(Net(), path).fc1.dk.delay.delay
+        assert torch.equal(found, 0.5 * earlier if new else earlier)
+    else:
+        with pytest.raises(dk.CheckpointError):
+            dk.load(Net(), path)
+    dk.save(net, path)
+    assert torch.equal(dk.load(Net(), path).fc1.dk.delay.delay, 0.5 * earlier)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["delays.json", "delays.safetensors"]
 
 
 def test_newer_format_says_so(saved):

@@ -47,6 +47,19 @@ def test_a_plan_with_a_part_that_cannot_be_built_can_be_printed():
     assert lines[2].startswith("issue: 0: found a component that needs a (post, pre) weight matrix")
 
 
+def test_a_lazy_model_is_refused_before_its_example_runs():
+    model = nn.Sequential(nn.LazyLinear(5), snn.Leaky(beta=0.9, init_hidden=True))
+    plan = dk.plan(model, {"0": dk.FreeDelay()}, example=torch.rand(4, 6))
+    assert len(plan.issues) == 1 and "run the model once" in str(plan.issues[0])
+    assert type(model[0]) is nn.LazyLinear
+
+
+def test_a_model_without_connections_is_told_what_connections_are():
+    plan = dk.plan(nn.Sequential(nn.LSTM(6, 5)), {"0": dk.FreeDelay()}, example=torch.rand(9, 4, 6))
+    assert len(plan.issues) == 1 and "this model has none" in str(plan.issues[0])
+    assert "Linear and convolution layers" in str(plan.issues[0])
+
+
 def test_learn_is_true_or_false():
     with pytest.raises(dk.ConfigError, match="FreeDelay.learn: found 'no'"):
         dk.FreeDelay(learn="no")
