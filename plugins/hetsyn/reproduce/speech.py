@@ -208,6 +208,8 @@ def main() -> None:
     parser = command_line(__doc__, out="runs/hetsyn_speech", full=full, epochs=True, data=data)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--hidden", nargs="+", type=int, help="numbers of neurons other than the configuration's")
+    parser.add_argument("--train", type=int, help="training samples other than the configuration's")
+    parser.add_argument("--test", type=int, help="test samples")
     args = read_options(parser)
     recordings, folder = data_folder(args), args.out
     base = FULL if args.full else Run()
