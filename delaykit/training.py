@@ -136,6 +136,9 @@ def discretized(net: nn.Module) -> Iterator[None]:
 
     Args:
         net: a wrapped model.
+
+    Raises:
+        ConfigError: a connection was given other parts inside, which have no real delays to go back to.
     """
     sites = wrapped_sites(net)
     before = [{k: v.detach().clone() for k, v in site.synapse.state_dict().items()} for site in sites]
@@ -144,11 +147,19 @@ def discretized(net: nn.Module) -> Iterator[None]:
         finalize_(net)
         yield
     finally:
+        changed = []
         for site, values in zip(sites, before, strict=True):
+            now = site.synapse.state_dict(keep_vars=True)
+            if now.keys() != values.keys():
+                changed.append(site.name)
+                continue
             with torch.no_grad():
-                for key, value in site.synapse.state_dict(keep_vars=True).items():
+                for key, value in now.items():
                     value.copy_(values[key])
         reset(net)
+        if changed:
+            fix = "call dk.finalize_(net), which rounds for good, and then change them"
+            raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
 
 
 def finalize_(net: nn.Module) -> None:

@@ -121,6 +121,9 @@ def disabled(net: nn.Module) -> Iterator[None]:
     Args:
         net: a wrapped model.
 
+    Raises:
+        ConfigError: a part of the synapse holds the weights: without it the connection has none.
+
     Example:
         >>> import torch, delaykit as dk
         >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
@@ -129,6 +132,10 @@ def disabled(net: nn.Module) -> Iterator[None]:
         ...     y = net(torch.ones(1, 2))
     """
     sites = wrapped_sites(net)
+    gone = [s.name for s in sites if s.synapse.delay is not None and s.synapse.delay.holds_weight]
+    if gone:
+        found = f"compact connections ({', '.join(gone)})"
+        raise ConfigError("disabled", found, "modules with weights of their own", "run a copy made before compact_")
     before = [site.attachment.off for site in sites]
     for site in sites:
         site.attachment.off = True

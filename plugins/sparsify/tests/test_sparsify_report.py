@@ -9,6 +9,7 @@ from torch import nn
 import delaykit as dk
 from delaykit_sparsify import (
     DynamicSparsity,
+    Sparsifier,
     connectivity,
     kept_by_delay,
     masks,
@@ -56,12 +57,26 @@ def test_shared_positions_count_once():
     assert sum(site.shared for site in report.sites) == INPUTS + HIDDEN + HIDDEN * 3
 
 
-def test_motif_taps_count_for_each_synapse():
+def test_each_tap_of_a_motif_is_a_weight_of_its_own():
     motifs = pytest.importorskip("delaykit_motifs")
     net = nn.Sequential(nn.Linear(10, 8))
-    dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=5), DynamicSparsity(0.5), reset="manual")})
+    dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=5, scale=0.5), DynamicSparsity(0.5), reset="manual", time_dim=0)})
     dk.advance_(net, 1.0)
-    assert (parameter_report(net).dense, parameter_report(net).sparse) == (400, 200)
+    report = parameter_report(net)
+    assert (report.dense, report.sparse) == (400, 40 + 320)  # the rule prunes the taps at 0 only
+    taps = ["0.weight", "0.dk.delay.taps"]
+    Sparsifier(net, DynamicSparsity(0.9, scope="global"), include=taps).step_(1.0)
+    response = net[0].dk.impulse_response(net[0].weight)
+    assert parameter_report(net).sparse == 40 == int(response.count_nonzero())
+
+
+def test_autapses_that_pruning_took_still_count():
+    net = paper_net(DynamicSparsity(0.9))
+    with torch.no_grad():
+        net["lif"].recurrent.weight.uniform_(1, 2).fill_diagonal_(0.01)
+    dk.advance_(net, 1.0)
+    assert not net["lif"].recurrent.weight.diagonal().any()
+    assert [site.weights for site in parameter_report(net).sites] == [INPUTS * HIDDEN, HIDDEN**2]
 
 
 def test_turnover_wants_masks_of_one_model():

@@ -1,8 +1,8 @@
-from .compact import CompactDelay as CompactDelay
 from .compact import Compacted as Compacted
-from .compact import CompactLinear as CompactLinear
 from .compact import CompactReport as CompactReport
 from .compact import compact_ as compact_
+from .compact_parts import CompactDelay as CompactDelay
+from .compact_parts import CompactLinear as CompactLinear
 from .config import DynamicSparsity as DynamicSparsity
 from .graphs import Connectivity as Connectivity
 from .graphs import connectivity as connectivity

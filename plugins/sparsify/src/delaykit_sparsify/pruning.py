@@ -38,7 +38,7 @@ class DynamicPruning(Pruning):
     def __init__(self, config: DynamicSparsity, site: Site, generator: torch.Generator | None = None) -> None:
         self.config, self.site = config, site
         self.active: Tensor | None = None  # synapses kept by the last step, in the weight's shape
-        self._eligible: Tensor | None = None
+        self.autapses: bool | None = None  # whether a neuron may excite itself; None before the first step
         self._progress, self._draws = -1.0, 0
         self._quota: int | None = None  # this epoch's share of a global ranking
         self._seed = int(torch.randint(2**31, (1,), generator=generator)) if config.regrow == "random" else 0
@@ -64,6 +64,9 @@ class DynamicPruning(Pruning):
 
     def survey(self, pruned: Sequence[tuple[Pruning, Tensor]], progress: float) -> None:
         """Share the synapses out over all weights that one ``global`` config prunes: one ranking for all."""
+        for pruning, weight in pruned:
+            if pruning is self:
+                self._check(weight)
         if self.config.scope == "matrix":
             return
         mine = [(p, w) for p, w in pruned if isinstance(p, DynamicPruning) and p.config == self.config]
@@ -81,11 +84,10 @@ class DynamicPruning(Pruning):
 
         Raises:
             DelayRangeError: the weight has a NaN or an infinite value.
-            TrainingError: a gradient or the optimizer is needed and not there.
+            TrainingError: a gradient or the optimizer is needed and not there, or pruned synapses have grown by
+                themselves.
         """
-        if not bool(torch.isfinite(weight).all()):
-            fix = "lower the learning rate or clip gradients"
-            raise DelayRangeError(self.site.name, "NaN or infinite weights", "finite weights", fix)
+        self._check(weight)
         eligible = self._fitting(weight)
         total = int(eligible.sum())
         quota = self.config.keeps(total, progress) if self._quota is None else self._quota
@@ -120,6 +122,7 @@ class DynamicPruning(Pruning):
             return {}
         numbers = {"progress": torch.tensor(self._progress, dtype=torch.float64)}
         numbers |= {"draws": torch.tensor(self._draws), "seed": torch.tensor(self._seed)}
+        numbers["autapses"] = torch.tensor(bool(self.autapses))
         return {"active": self.active.clone(), **numbers}
 
     def load_state_(self, state: dict[str, Tensor]) -> None:
@@ -129,9 +132,10 @@ class DynamicPruning(Pruning):
             CheckpointError: entries are missing, unknown, of another shape or type, or out of range.
         """
         if not state:
-            self.active, self._progress, self._draws = None, -1.0, 0
+            self.active, self.autapses, self._progress, self._draws = None, None, -1.0, 0
             return
         fit = {"active": torch.bool, "progress": torch.float64, "draws": torch.int64, "seed": torch.int64}
+        fit["autapses"] = torch.bool
         kinds = {name: value.dtype for name, value in state.items()}
         numbers = [value for name, value in state.items() if name != "active"]
         shape = (self.site.post, self.site.pre)
@@ -140,21 +144,29 @@ class DynamicPruning(Pruning):
         if self.site.has_matrix and tuple(state["active"].shape) != shape:
             found = f"synapses of shape {tuple(state['active'].shape)}"
             raise CheckpointError(self.site.name, found, f"shape {shape}", "load into the model it was saved from")
-        self.active = state["active"].clone()
+        self.active, self.autapses = state["active"].clone(), bool(state["autapses"])
         self._progress, self._draws, self._seed = (
             float(state["progress"]), int(state["draws"]), int(state["seed"]),
         )  # fmt: skip
 
+    def _check(self, weight: Tensor) -> None:
+        """Refuse weights that cannot be ranked, and ones that nobody kept at zero."""
+        if not bool(torch.isfinite(weight).all()):
+            fix = "lower the learning rate or clip gradients"
+            raise DelayRangeError(self.site.name, "NaN or infinite weights", "finite weights", fix)
+        if self.config.regrow == "free" or self.active is None or self.active.shape != weight.shape:
+            return
+        if bool(weight.detach().masked_fill(self.active.to(weight.device), 0.0).any()):
+            found = f"pruned synapses that have grown again, in spite of regrow={self.config.regrow!r}"
+            fix = "call dk.attach(optimizer, net) before training; a copy of a model needs its own"
+            raise TrainingError(self.site.name, found, "zeros after each optimizer step", fix)
+
     def _fitting(self, weight: Tensor) -> Tensor:
-        """Find the synapses that may exist: no autapses where the library masked them out (an all-zero diagonal)."""
-        if self._eligible is None or self._eligible.shape != weight.shape:
-            eligible = torch.ones_like(weight, dtype=torch.bool)
-            square = self.site.recurrent and weight.ndim == 2 and weight.shape[0] == weight.shape[1]
-            if square and not bool(weight.diagonal().any()) and bool(weight.any()):
-                eligible.fill_diagonal_(False)
-            self._eligible = eligible
-        self._eligible = self._eligible.to(weight.device)
-        return self._eligible
+        """Find the synapses that may exist: no autapses where there were none at the first step."""
+        if self.autapses is None:
+            self.autapses = not (self.site.recurrent and no_autapses(weight))
+        eligible = torch.ones_like(weight, dtype=torch.bool)
+        return eligible if self.autapses else eligible.fill_diagonal_(False)
 
     def _candidates(self, weight: Tensor) -> Tensor:
         """Find the synapses that may stay."""
@@ -210,6 +222,12 @@ class DynamicPruning(Pruning):
             for value in optimizer.state.get(parameter, {}).values():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
                     value.masked_fill_(gone, 0.0)
+
+
+def no_autapses(weight: Tensor) -> bool:
+    """Tell whether a recurrent matrix comes without autapses, as Norse's do: its diagonal, and not all of it, is 0."""
+    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
+    return square and not bool(weight.diagonal().any()) and bool(weight.any())
 
 
 def _scores(allowed: Tensor, score: Tensor) -> Tensor:

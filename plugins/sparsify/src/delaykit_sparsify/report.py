@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ConfigError, ShapeError, Wrapped, wrapped_sites
+from delaykit_sparsify.pruning import DynamicPruning, no_autapses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +19,10 @@ class SiteParameters:
 
     Args:
         name: site name.
-        weights: synapses that there could be (a recurrent matrix without autapses has no diagonal).
+        weights: synapses that there could be (a recurrent matrix without autapses has no diagonal); each tap of a
+            motif is one.
         kept: synapses that are not zero.
-        each: further parameters of each synapse: 1 for a synaptic delay or a decay, depth - 1 for a motif.
+        each: further parameters of each synapse, which one without weight does not need: its delay, its decay.
         shared: parameters that many synapses share: axonal delays, positions; each counted at its first site only.
     """
 
@@ -91,6 +93,9 @@ def parameter_report(net: nn.Module, exclude: Sequence[str] = ()) -> ParameterRe
 
     Returns:
         The report; :attr:`ParameterReport.dense` and :attr:`ParameterReport.sparse` are its sums.
+
+    Raises:
+        ConfigError: a connection is compact.
 
     Example:
         >>> import delaykit as dk
@@ -173,14 +178,19 @@ def turnover(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[
 def _count(site: Wrapped, seen: set[int]) -> SiteParameters:
     weight = site.weight
     assert weight is not None
-    synapses, each, shared = weight.numel(), 0, 0
-    square = site.synapse.site.recurrent and weight.ndim == 2 and weight.shape[0] == weight.shape[1]
-    if square and not bool(weight.diagonal().any()) and bool(weight.any()):
+    if site.kept is None:
+        fix = "count before compact_"
+        raise ConfigError(site.name, "a compact connection, whose full size is gone", "weights of its own", fix)
+    synapses, kept, each, shared = weight.numel(), int(torch.count_nonzero(weight)), 0, 0
+    known = [p.autapses for p in site.synapse.prunings if isinstance(p, DynamicPruning) and p.autapses is not None]
+    if site.synapse.site.recurrent and not (known[0] if known else not no_autapses(weight)):
         synapses -= weight.shape[0]
     for parameter in site.synapse.parameters():
-        if parameter.shape[:2] == weight.shape[:2] and weight.ndim == 2:
-            each += parameter.shape[2:].numel()
+        if parameter.shape == weight.shape and weight.ndim == 2:
+            each += 1
+        elif parameter.shape[:2] == weight.shape[:2] and weight.ndim == 2:  # further weights
+            synapses, kept = synapses + parameter.numel(), kept + int(torch.count_nonzero(parameter))
         elif id(parameter) not in seen:
             shared += parameter.numel()
             seen.add(id(parameter))
-    return SiteParameters(site.name, synapses, int(torch.count_nonzero(weight)), each, shared)
+    return SiteParameters(site.name, synapses, kept, each, shared)

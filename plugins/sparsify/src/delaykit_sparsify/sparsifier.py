@@ -15,7 +15,7 @@ from delaykit_sparsify.config import DynamicSparsity
 from delaykit_sparsify.pruning import DynamicPruning
 
 READOUT = "readout"
-_NORSE = ("input_weights", "recurrent_weights")
+CELL_WEIGHTS = ("input_weights", "recurrent_weights")
 
 
 class Sparsifier:
@@ -30,14 +30,12 @@ class Sparsifier:
         include: ``fnmatch`` patterns of parameter names; None: the weights of all Linear, Conv and Norse connections.
         exclude: patterns of names to leave out; the word ``readout`` is the last connection of the model.
         optimizer: the one that trains the model; needed by all ``regrow`` but ``free`` and by ``moments="reset"``.
+            A copy of the model needs a ``Sparsifier`` of its own.
         generator: source of the seeds of random regrowth.
-
-    Attributes:
-        weights: the parameters that are pruned, by name.
 
     Raises:
         UnknownNameError: a pattern of ``include`` or ``exclude`` names no parameter.
-        ConfigError: nothing is left to prune.
+        ConfigError: nothing is left to prune, or the optimizer is missing.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 2))
@@ -62,8 +60,11 @@ class Sparsifier:
         left_out = set(_matching(named, [p for p in exclude if p != READOUT], "exclude"))
         if READOUT in exclude and connections and include is None:
             left_out.add(list(connections)[-1])
-        self.weights = {name: named[name] for name in chosen if name not in left_out}
-        if not self.weights:
+        if optimizer is None and (config.regrow != "free" or config.moments == "reset"):
+            found = f"regrow={config.regrow!r}, moments={config.moments!r} without an optimizer"
+            raise ConfigError("Sparsifier", found, "the one that trains the model", "pass optimizer=")
+        self.net, self._names = net, [name for name in chosen if name not in left_out]
+        if not self._names:
             found = "no weight to prune"
             raise ConfigError("Sparsifier", found, "at least one", "pass include=, or exclude=() for a single layer")
         self.prunings = {
@@ -74,6 +75,11 @@ class Sparsifier:
             for pruning in self.prunings.values():
                 pruning.attached_(optimizer)
             optimizer.register_step_post_hook(self._project)
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The parameters that are pruned, by name."""
+        return {name: self.net.get_parameter(name) for name in self._names}
 
     def step_(self, progress: float) -> dict[str, PruningReport]:
         """Prune all weights in place; call it at the end of each epoch, the last one included.
@@ -86,11 +92,12 @@ class Sparsifier:
         """
         if not 0 <= progress <= 1:
             raise ConfigError("Sparsifier.step_", f"progress={progress}", "a number in [0, 1]", "(epoch + 1) / epochs")
-        pairs = [(self.prunings[name], weight) for name, weight in self.weights.items()]
+        weights = self.weights
+        pairs = [(self.prunings[name], weight) for name, weight in weights.items()]
         with torch.no_grad():
             for pruning, _ in pairs:
                 pruning.survey(pairs, progress)
-            return {name: self.prunings[name].step_(weight, progress) for name, weight in self.weights.items()}
+            return {name: self.prunings[name].step_(weight, progress) for name, weight in weights.items()}
 
     def masks(self) -> dict[str, Tensor]:
         """Return which synapses are not zero now, by parameter name."""
@@ -111,7 +118,7 @@ def connection_weights(net: nn.Module) -> dict[str, bool]:
     inside = {id(p) for m in net.modules() if isinstance(m, Synapse) for p in m.parameters()}
     found = {}
     for path, module in net.named_modules():
-        names = [n for n in _NORSE if isinstance(getattr(module, "_parameters", {}).get(n), nn.Parameter)]
+        names = [n for n in CELL_WEIGHTS if isinstance(getattr(module, "_parameters", {}).get(n), nn.Parameter)]
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
             names.append("weight")
         for name in names:
