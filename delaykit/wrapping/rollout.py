@@ -113,6 +113,8 @@ def _parts(neuron: nn.Module) -> Parts | None:
         if not isinstance(recurrent, nn.Linear):
             return None
         attachment: Attachment | None = recurrent.__dict__.get("_dk")
+        if attachment is None and type(recurrent).forward is not nn.Linear.forward:
+            return None  # nobody knows what a subclass does with its weight
         off = attachment is None or attachment.off
         return recurrent.weight, recurrent.bias, *_recurrent(None if off else recurrent.dk, off, None, recurrent.weight)
     except _NotFused:

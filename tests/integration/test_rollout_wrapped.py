@@ -183,6 +183,20 @@ def test_a_wrapped_layer_before_the_rollout_takes_the_whole_sequence():
     hand.same(*outs)
 
 
+def test_a_connection_with_a_forward_of_its_own_runs_step_by_step():
+    class Twice(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    torch.manual_seed(1)
+    nets = [snn.RLeaky(linear_features=HIDDEN, **NUMBERS).double() for _ in range(2)]
+    nets[0].recurrent = Twice(HIDDEN, HIDDEN).double()
+    with torch.no_grad():
+        nets[1].recurrent.weight.copy_(2 * nets[0].recurrent.weight)
+        nets[1].recurrent.bias.copy_(2 * nets[0].recurrent.bias)
+        hand.same(*(dk.rollout(net, drive(HIDDEN))[1] for net in nets))
+
+
 def test_what_rollout_refuses():
     with pytest.raises(dk.ConfigError, match="not the net"):
         dk.rollout(nn.Linear(2, 2), torch.rand(3, 2, 2))
