@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from delaykit.errors import ConfigError, DelayRangeError
+from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.records import API_VERSION as API_VERSION
 from delaykit.records import Component as Component
 
@@ -180,6 +180,10 @@ class PointDelay(Delay):
 
     def check(self) -> None:
         delays = self.delays().detach()
+        if delays.ndim != 2:
+            where, found = f"{type(self).__name__}.delays()", f"shape {tuple(delays.shape)}"
+            fix = "reshape, so that pre and post cannot be taken for each other"
+            raise ShapeError(where, found, "(1, 1), (1, pre), (post, 1) or (post, pre)", fix)
         if not bool(torch.isfinite(delays).all()):
             raise DelayRangeError(
                 type(self).__name__, "NaN or infinite delays", "finite delays >= 0", "reload a checkpoint"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from delaykit.decaying import Decaying, DecayTape
 from delaykit.dropout import DropoutTape, mask_sequence
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.reference import causal_convolution
@@ -21,6 +21,9 @@ from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDela
 
 if TYPE_CHECKING:
     from delaykit.estimators import Listener
+
+
+INTERFACES = {"delay": Delay, "heterogeneity": Heterogeneity, "pruning": Pruning}
 
 
 class Product:
@@ -215,7 +218,7 @@ class Synapse(nn.Module):
         self.prunings: list[Pruning] = []
         self.listener: Listener | None = None  # set where exact gradients need to know the neuron
         for config in configs:
-            part = config.build(site, generator)
+            part = _built(config, site, generator)
             if config.kind == "pruning":
                 self.prunings.append(part)
             elif getattr(self, config.kind) is not None:
@@ -287,7 +290,12 @@ class Synapse(nn.Module):
             return own
         if isinstance(self.delay, PointDelay):
             return MatrixEngine(self.delay.taps(), weight, bias)
-        return ResponseEngine(self.delay.impulse_response(weight), bias)
+        response = self.delay.impulse_response(weight)
+        if response.ndim != 3 or response.shape[:2] != weight.shape:
+            where, found = f"{type(self.delay).__name__}.impulse_response()", f"shape {tuple(response.shape)}"
+            expected = f"(post, pre, depth), here ({weight.shape[0]}, {weight.shape[1]}, depth)"
+            raise ShapeError(where, found, expected, "tau is the last dimension")
+        return ResponseEngine(response, bias)
 
     def _line_engine(self, product: Product) -> Engine:
         if self.delay is None:
@@ -304,6 +312,15 @@ class Synapse(nn.Module):
 
     def extra_repr(self) -> str:
         return self.site.name
+
+
+def _built(config: ComponentConfig, site: Site, generator: torch.Generator | None) -> Any:
+    part, wanted = config.build(site, generator), INTERFACES.get(config.kind)
+    if wanted is None or not isinstance(part, wanted):
+        found = f"{type(config).__name__}.build() of kind {config.kind!r} returned {type(part).__name__}"
+        expected = f"a {wanted.__name__}" if wanted else f"a kind among {', '.join(INTERFACES)}"
+        raise ConfigError(site.name, found, expected, "return the module that the config describes")
+    return part
 
 
 def identity_taps(like: Tensor | None = None) -> Taps:
