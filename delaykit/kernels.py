@@ -163,7 +163,7 @@ class Linear(Kernel):
 
     def tents(self, delays: Tensor) -> Tents | None:
         """Describe it by its width; see :meth:`Kernel.tents`."""
-        return None if self.normalize else Tents(delays, 1.0, self)
+        return Tents(delays, 1.0, self, NORMALIZE_EPSILON if self.normalize else None)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`."""
@@ -222,7 +222,9 @@ class Triangle(Kernel):
 
     def tents(self, delays: Tensor) -> Tents | None:
         """Describe it by its width where that is one number; see :meth:`Kernel.tents`."""
-        return None if self.normalize or isinstance(self.spread, Tensor) else Tents(delays, 1.0 + self.spread, self)
+        if isinstance(self.spread, Tensor):
+            return None
+        return Tents(delays, 1.0 + self.spread, self, NORMALIZE_EPSILON if self.normalize else None)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`. Host sync where the spread is a tensor."""

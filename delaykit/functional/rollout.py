@@ -112,7 +112,7 @@ def rollout(
         grid = grid_for(taps, currents) if compiled else None
         if grid is not None:
             value = taps.delays
-            weight = weight if taps.factor is None else weight * taps.factor.to(weight)
+            weight = weight if (scale := taps.scale()) is None else weight * scale.to(weight)
         else:
             taps = taps.taps()
     if isinstance(taps, Taps) and weight is not None:

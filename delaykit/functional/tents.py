@@ -30,7 +30,7 @@ class Tents(NamedTuple):
         delays: ``(A, B)``, steps, >= 0; ``A`` is 1 or post, ``B`` is 1 or pre.
         width: half-width s of the triangle, in steps, >= 1.
         kernel: the kernel whose response this is.
-        factor: of the response of every synapse, ``(A, B)``, without a gradient; None: 1 everywhere. 0 cuts a synapse.
+        epsilon: None where the response is that of above; else its heights are divided by their sum plus this.
 
     Example:
         >>> from delaykit.kernels import Triangle
@@ -42,7 +42,7 @@ class Tents(NamedTuple):
     delays: Tensor
     width: float
     kernel: Kernel
-    factor: Tensor | None = None
+    epsilon: float | None = None
 
     def taps(self) -> Taps:
         """List the same response as taps."""
@@ -51,6 +51,20 @@ class Tents(NamedTuple):
     def memory(self) -> int:
         """Count the newest inputs a reader must remember: 1 + the largest tau with a response. Host sync."""
         return math.ceil(float(self.delays.detach().max()) + self.width) if self.delays.numel() else 0
+
+    def scale(self) -> Tensor | None:
+        """Return what a division by the sum multiplies ``h`` by, ``(A, B)``, float64, differentiable; None: nothing."""
+        if self.epsilon is None:
+            return None
+        with torch.no_grad():
+            delays = self.delays.double()
+            step, width = delays.floor(), self.width
+            part = delays - step
+            before, after = width - part, width - 1 + part  # heights at the steps to both sides
+            left, right = torch.minimum(before.floor(), step) + 1, after.floor() + 1  # numbers of steps, ends included
+            total = left * before - left * (left - 1) / 2 + right * after - right * (right - 1) / 2
+            slope = right - left + (part == 0)
+        return self.width**2 / (total + slope * (self.delays - self.delays.detach()) + self.epsilon)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -69,21 +69,11 @@ def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64, **g
             torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance * want.detach().abs().max().item())
 
 
-def test_synapses_with_factors_are_those_of_masked_taps_and_a_cut_one_gets_no_gradient():
-    factor = 1.0 - torch.eye(NEURONS, dtype=torch.float64)
-    factor[0, 1] = 0.5
-
-    def masked_taps(kernel, delays):
-        taps = kernel.taps(delays)
-        return taps._replace(value=taps.value * factor)
-
-    def factored(kernel, delays):
-        return kernel.tents(delays)._replace(factor=factor)
-
-    found, wanted = (run(form, Triangle(0.5), on_nodes(1.5), 0.2) for form in (factored, masked_taps))
-    for got, want in zip((*found[:2], *found[2]), (*wanted[:2], *wanted[2]), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
-    assert all(not bool(grad.diagonal().any()) and bool(grad.any()) for grad in found[2][1:])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_normalized_triangle_is_divided_by_its_sum(width):
+    """On its bends, and where causality cuts it, too."""
+    assert_alike(Triangle(width - 1, normalize=True), on_nodes(width), 0.1)
+    assert_alike(Triangle(width - 1, normalize=True), 9 * draw(14, NEURONS, NEURONS), 0.1)
 
 
 @pytest.mark.parametrize("rate", [0.03, 0.12, 1.0], ids=["few spikes", "more", "dense"])
@@ -108,6 +98,7 @@ def test_windows_go_on_for_as_long_as_a_sequence(width):
 def test_whole_delays_without_a_gradient():
     assert_alike(Hard(), draw(7, NEURONS, NEURONS) * 6, 0.1)
     assert_alike(Linear(), (draw(7, NEURONS, NEURONS) * 6).round(), 0.1)
+    assert_alike(Linear(normalize=True), draw(7, NEURONS, NEURONS) * 6, 0.1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -186,7 +177,6 @@ def test_what_a_grid_cannot_do_is_left_to_taps():
     assert grid_for(Tents(delays, 200.0, Triangle(199.0)), like) is None, "a line longer than the synapses are many"
     assert Gaussian(1.0).tents(delays) is None
     assert Triangle(torch.tensor(1.0)).tents(delays) is None
-    assert Triangle(1.0, normalize=True).tents(delays) is None and Linear(normalize=True).tents(delays) is None
 
 
 def test_memory_is_what_the_taps_remember():
