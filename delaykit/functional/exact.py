@@ -1,9 +1,8 @@
 r"""Spike trains whose times have an exact gradient: arrivals with delays, a neuron over a sequence, first spikes.
 
-A spike is two things here: a number 0 or 1 in ``spikes``, for readouts that count, and an entry of ``clock``, a zero
-whose gradient is the loss's derivative by the spike's time in steps. ``exact_rollout`` emits both;
-``exact_arrivals`` and ``first_spike_times`` take both and send their gradient into the clock. A spike of step t with
-delay d arrives at step t + round(d); the rounding has no part in the gradient, which is that of the continuous network.
+A spike is two things here: a number 0 or 1 in ``spikes``, for readouts that count, and an entry of ``clock``, its time
+in steps from the end of its own, in (-1, 0], whose gradient is the loss's derivative by that time. ``exact_rollout``
+emits both; ``exact_arrivals`` and ``first_spike_times`` take both and send their gradient into the clock. A spike of step t with delay d arrives at t + clock + d, within a step, which ends with what is left of it then.
 
 Units: delays and times are in steps. Time constants are in any unit together with ``dt``, the length of a step; weights
 are then currents per that unit, as papers give them.
@@ -40,7 +39,7 @@ class ExactRun(NamedTuple):
 
     Args:
         spikes: 0 or 1; its gradient is the surrogate's, and it has none without a surrogate.
-        clock: zeros, whose gradient is the derivative by the time of each spike in steps.
+        clock: time of each spike in steps, counted from the end of its step, in (-1, 0]; 0 where there is none.
         membrane: after the reset.
     """
 
@@ -77,13 +76,15 @@ def exact_arrivals(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     r"""Deliver spikes through delayed synapses, with the exact gradient of every arrival time.
 
-    ``i_jump[t, b, j] = sum_i weight[j, i] spikes[t - round(delay[j, i]), b, i]``. With g_i and g_v the gradients of
-    the two jumps at the arrival and ``G = dt weight spike (g_i / tau_syn - g_v)``: the weight gets ``spike g_i``, the
-    delay ``G``, and the clock, at the spike, the sum of G over all post.
+    An arrival at ``a = t + clock + delay`` steps belongs to step ``ceil(a)``. At its end, ``rest = dt (ceil(a) - a)``
+    later, ``w e`` of the weight is in the current and ``tau_syn w (1 - e)`` in the membrane, e = exp(-rest / tau_syn):
+    these are the two jumps. With g_i and g_v their gradients and ``G = dt w e (g_i / tau_syn - g_v)``, the weight gets
+    ``e g_i + tau_syn (1 - e) g_v``, the delay ``G``, and the clock, at the spike, the sum of G over all post.
 
     Args:
         spikes: ``(time, batch, pre)``; sizes other than 1 scale the weight. No gradient.
-        clock: ``(time, batch, pre)`` of the neuron that fired, from :func:`exact_rollout`; None for data.
+        clock: ``(time, batch, pre)`` in (-1, 0], of the neuron that fired, from :func:`exact_rollout`; None for data
+            that came at the ends of their steps.
         weight: ``(post, pre)``.
         delay: in steps, >= 0; ``(1, 1)``, ``(1, pre)``, ``(post, 1)`` or ``(post, pre)``.
         tau_syn: time constant of the receiving neurons' current, in the unit of ``dt``.
@@ -91,12 +92,12 @@ def exact_arrivals(
         estimator: ``"exact"``; or ``"none"``, where weights learn but delays and the times of spikes get no gradient.
 
     Returns:
-        ``(i_jump, v_jump)``, both ``(time, batch, post)``, for :func:`exact_rollout`; v_jump is zero and carries
-        gradient only. Arrivals after the sequence are lost; :func:`late_arrivals` counts them.
+        ``(i_jump, v_jump)``, both ``(time, batch, post)``, for :func:`exact_rollout`. Arrivals after the sequence are
+        lost; :func:`late_arrivals` counts them.
 
     Raises:
         ShapeError: shapes that do not fit each other.
-        DelayRangeError: a delay that is negative or not finite.
+        DelayRangeError: a delay that is negative or not finite, or a clock outside (-1, 0].
         ConfigError: an unknown estimator.
 
     Example:
@@ -104,14 +105,14 @@ def exact_arrivals(
         >>> spikes[1] = 1.0
         >>> delay = torch.tensor([[2.2]], requires_grad=True)
         >>> i_jump, v_jump = exact_arrivals(spikes, None, torch.tensor([[0.5]]), delay, tau_syn=2.0)
-        >>> i_jump.flatten().tolist()
-        [0.0, 0.0, 0.0, 0.5, 0.0]
-        >>> i_jump.sum().backward()         # later, the current has had less time to decay: + w / tau_syn
-        >>> delay.grad.item()
-        0.25
+        >>> [round(x, 3) for x in i_jump.flatten().tolist()]        # at 3.2: 0.8 steps before its step ends
+        [0.0, 0.0, 0.0, 0.0, 0.335]
+        >>> i_jump.sum().backward()         # later, the current has less time to decay: i_jump / tau_syn
+        >>> round(delay.grad.item(), 3)
+        0.168
 
     Reference:
-        Landsmeer et al. 2025, eq. 14 and 23.
+        Landsmeer et al. 2025, eq. 14 and 23, which are G with a rest of 0.
     """
     _check_arrivals(spikes, clock, weight, delay)
     _check_estimator("exact_arrivals", estimator)
@@ -132,14 +133,15 @@ def exact_rollout(
 ) -> ExactRun:  # fmt: skip
     r"""Run a neuron with an optional delayed recurrent connection over a sequence, with exact gradients.
 
-    Each step: flow (see :mod:`delaykit.functional.exact_neurons`), spike and reset where v >= threshold, then
-    arrivals. A recurrent spike of step t arrives at step ``t + 1 + round(recurrent_delay)``. Backwards, a spike with
-    slope v' takes the gradient ``-g / (v' dt)`` of its time to the membrane, and the reset ``v'_after / v'`` of the
-    membrane's gradient past it.
+    Each step: flow (see :mod:`delaykit.functional.exact_neurons`) and arrivals; where v >= threshold then, or before
+    the arrivals if these came later, a spike at the time of the crossing and a reset at that time. A recurrent spike
+    arrives ``1 + recurrent_delay`` steps after its own time. Backwards, a spike with slope v' takes the gradient
+    ``-g / (v' dt)`` of its time to the membrane, and the reset ``v'_after / v'`` of the membrane's gradient past it.
+    A neuron fires at most once in a step.
 
     Args:
-        i_jump: jumps of the synaptic current, ``(time, batch, post)``.
-        v_jump: gradient carrier of the same arrivals, or None; its value, zero, is not used.
+        i_jump: jumps of the synaptic current, ``(time, batch, post)``, as they are at the ends of their steps.
+        v_jump: jumps of the membrane by the same arrivals; None where these all come at the ends of their steps.
         neuron: :class:`ExactLIF` or :class:`ExactAdEx`.
         recurrent_weight: ``(post, post)`` or None.
         recurrent_delay: steps beyond the one that a recurrent spike takes anyway, >= 0, of any shape that
@@ -171,7 +173,7 @@ def exact_rollout(
 
     Reference:
         Landsmeer et al. 2025, eq. 9-10 (where v_jump is added after the reset), 16 and 27 (with the opposite sign), 18
-        and 31 (with the term in ``a v_threshold``).
+        and 31 (with the term in ``a v_threshold``); spikes and arrivals within a step are ours.
     """
     _check_rollout(i_jump, v_jump, recurrent_weight, rescale_every, min_slope)
     _check_estimator("exact_rollout", estimator)
@@ -200,7 +202,7 @@ def first_spike_times(spikes: Tensor, clock: Tensor | None, silent: float) -> Te
 
     Args:
         spikes: ``(time, batch, neuron)``.
-        clock: of the same spikes, from :func:`exact_rollout`; None for no gradient.
+        clock: of the same spikes, from :func:`exact_rollout`; None for whole steps without gradient.
         silent: time of a neuron that does not fire, in steps; it has no gradient.
 
     Returns:
@@ -223,7 +225,7 @@ def first_spike_times(spikes: Tensor, clock: Tensor | None, silent: float) -> Te
 
 
 def late_arrivals(spikes: Tensor, delay: Tensor, post: int) -> tuple[int, int]:
-    """Count the arrivals that a sequence is too short for.
+    """Count the arrivals of spikes at the ends of their steps that a sequence is too short for.
 
     Args:
         spikes: ``(time, batch, pre)``.
@@ -258,16 +260,16 @@ def _run(operator: str, like: Tensor) -> Callable[..., Any]:
 
 
 def _slots(where: str, delay: Tensor, weight: Tensor) -> Tensor:
-    """Round the delays to whole steps, one a synapse."""
+    """Return the steps in which a spike of step 0 arrives, one a synapse."""
     if delay.dim() != 2 or delay.shape[0] not in (1, weight.shape[0]) or delay.shape[1] not in (1, weight.shape[1]):
         post, pre = weight.shape
         expected = f"(1, 1), (1, {pre}), ({post}, 1) or ({post}, {pre})"
         raise ShapeError(where, f"shape {tuple(delay.shape)}", expected, "give delays of such a shape")
-    rounded = delay.detach().round()
-    if not torch.compiler.is_compiling() and not bool(((rounded >= 0) & rounded.isfinite()).all()):
-        found = f"delays from {float(rounded.min())} to {float(rounded.max())}"
+    whole = delay.detach().ceil()
+    if not torch.compiler.is_compiling() and not bool(((whole >= 0) & whole.isfinite()).all()):
+        found = f"delays from {float(whole.min())} to {float(whole.max())}"
         raise DelayRangeError(where, found, "finite delays >= 0", "project the delays after each optimizer step")
-    return rounded.clamp(max=1 << 30).long().expand(weight.shape)
+    return whole.clamp(max=1 << 30).long().expand(weight.shape)
 
 
 def _working(x: Tensor) -> torch.dtype:
@@ -290,6 +292,11 @@ def _check_arrivals(spikes: Tensor, clock: Tensor | None, weight: Tensor, delay:
         found = f"spikes {tuple(spikes.shape)} and weight {tuple(weight.shape)}"
         raise ShapeError("exact_arrivals", found, "(time, batch, pre) and (post, pre)", "give both the same pre")
     _same("exact_arrivals(clock)", clock, spikes)
+    if clock is None or torch.compiler.is_compiling():
+        return
+    if not bool(((clock.detach() > -1) & (clock.detach() <= 0)).all()):
+        found = f"times from {float(clock.detach().min())} to {float(clock.detach().max())}"
+        raise DelayRangeError("exact_arrivals(clock)", found, "steps in (-1, 0]", "pass the clock of exact_rollout")
 
 
 def _check_rollout(

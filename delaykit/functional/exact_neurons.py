@@ -5,11 +5,17 @@ the threshold. With h the length of a step, K = (e^{-h/tau_syn} - e^{-h/tau_mem}
 M = tau_mem (1 - e^{-h/tau_mem}), a step without spikes is::
 
     LIF    v <- e^{-h/tau_mem} v + K i,        i <- e^{-h/tau_syn} i
-    AdEx   u <- e^{-h/tau_mem} v + K i - M a,  v <- min(threshold, E(u)),  i as above,
-           a <- e^{-h/tau_a} a + alpha (1 - e^{-h/tau_a}) v,
+    AdEx   u <- E(v),  v <- E(e^{-h/tau_mem} u + K i - M a),  i as above,
+           a <- e^{-h/tau_a} a + alpha (1 - e^{-h/tau_a}) u,
 
-where E solves v' = Delta e^{(v - middle)/Delta} over the step in closed form, with x = e^{(u - middle)/Delta}:
-E(u) = u - Delta ln(1 - h x). The upstroke, which no explicit step of this length could follow, has no error of its own.
+where E solves v' = Delta e^{(v - middle)/Delta} over half a step in closed form, with x = e^{(v - middle)/Delta}:
+E(v) = v - Delta ln(1 - h x / 2). The upstroke, which no explicit step of this length could follow, has no error of its
+own. From the threshold, which it passes 1/x - e^{-(threshold - middle)/Delta} after it began, it goes straight on.
+
+A neuron that is past its threshold at the end of a step crossed it a time ``lead`` before, and went on from 0 since.
+For LIF, with q = 1/tau_syn - 1/tau_mem, v and i at the end of the step, both are closed forms::
+
+    e^{lead/tau_mem} (v - m i) = threshold,  v_after = m i,  m = (e^{q lead} - 1) / q
 """
 
 from __future__ import annotations
@@ -77,18 +83,43 @@ class ExactLIF:
         """Make the state before the first step, ``(batch, post)`` as ``like``."""
         return ExactState(torch.zeros_like(like), torch.zeros_like(like), torch.zeros_like(like))
 
-    def flow(self, state: ExactState) -> ExactState:
-        """Advance by a step without spikes and arrivals, differentiable."""
-        keep_v, keep_i, gain = (self.constants()[n] for n in range(3))
-        return ExactState(keep_v * state.membrane + gain * state.synapse, keep_i * state.synapse, state.adaptation)
+    def flow(self, state: ExactState, jump: Tensor | float = 0.0) -> ExactState:
+        """Advance by a step without spikes, with a jump of the membrane by its arrivals, differentiable."""
+        keep_v, keep_i, gain = _linear(self)
+        return ExactState(
+            keep_v * state.membrane + gain * state.synapse + jump, keep_i * state.synapse, state.adaptation
+        )
 
-    def slope(self, state: ExactState) -> Tensor:
-        """``v'`` on reaching the threshold."""
-        return state.synapse - self.slope_change
+    def lead(self, state: ExactState, min_slope: float) -> Tensor:
+        """Return how long before the end of its step a membrane past the threshold crossed it, by Newton's rule."""
+        v, i, _ = state
+        steep = (i - v / self.tau_mem).clamp(min=min_slope)
+        lead = _within((v - self.threshold) / steep, self.dt)
+        for _ in range(ROUNDS):
+            keep, gain = self.back(lead)
+            steep = self.slope(state, lead).clamp(min=min_slope)
+            lead = _within(lead + (keep * (v - gain * i) - self.threshold) / steep, self.dt)
+        return lead
+
+    def back(self, lead: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (keep, gain): at the crossing the membrane was ``keep (v - gain i)``, since then it gained that i."""
+        rate = 1 / self.tau_syn - 1 / self.tau_mem
+        return torch.exp(lead / self.tau_mem), torch.expm1(rate * lead) / rate if rate else lead
+
+    def slope(self, state: ExactState, lead: Tensor) -> Tensor:
+        """``v'`` at the crossing."""
+        return state.synapse * torch.exp(lead / self.tau_syn) - self.slope_change
+
+    def restart(self, state: ExactState, lead: Tensor) -> Tensor:
+        """Return the membrane at the end of the step in which it was reset."""
+        return self.back(lead)[1] * state.synapse
 
     def constants(self) -> list[float]:
         """List what a step needs; the kernels read it by position."""
-        return [*_linear(self), self.threshold, self.dt, self.tau_syn, self.slope_change, *[0.0] * 7, 1.0, 0.0]
+        return [
+            *_linear(self), self.threshold, self.dt, self.tau_syn, self.slope_change, *[0.0] * 5, self.slope_change,
+            0.0, 1.0, 0.0, 1 / self.tau_mem, 0.0,
+        ]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,25 +185,42 @@ class ExactAdEx:
         zero = torch.zeros_like(like)
         return ExactState(zero, zero, torch.full_like(like, self.adaptation_start))
 
-    def flow(self, state: ExactState) -> ExactState:
-        """Advance by a step without spikes and arrivals, differentiable; who fires ends on the threshold."""
+    def flow(self, state: ExactState, jump: Tensor | float = 0.0) -> ExactState:
+        """Advance by a step without spikes, with a jump of the membrane by its arrivals, differentiable."""
         v, i, a = state
         keep_v, keep_i, gain = _linear(self)
         keep_a = math.exp(-self.dt / self.tau_adapt)
-        linear = keep_v * v + gain * i - self.tau_mem * (1 - keep_v) * a
-        below = linear < self.threshold
-        x = torch.exp((torch.where(below, linear, 0.0) - self.middle) / self.sharpness)
-        least = math.exp(-(self.threshold - self.middle) / self.sharpness)
-        crossing = x * (least + self.dt) >= 1
-        risen = linear - self.sharpness * torch.log1p(-self.dt * torch.where(crossing, 0.0, x))
-        at_threshold = self.threshold - self.sharpness / least * (1 / x - 1 / x.detach())
-        risen = torch.where(crossing, at_threshold, risen)
-        return ExactState(torch.where(below, risen, linear), keep_i * i, keep_a * a + self.coupling * (1 - keep_a) * v)
+        v = self._rise(v)
+        after = self._rise(keep_v * v + gain * i - self.tau_mem * (1 - keep_v) * a + jump)
+        return ExactState(after, keep_i * i, keep_a * a + self.coupling * (1 - keep_a) * v)
 
-    def slope(self, state: ExactState) -> Tensor:
-        """``v'`` on reaching the threshold."""
+    def _rise(self, v: Tensor) -> Tensor:
+        """Go up the exponential for half a step, and straight on from the threshold."""
+        half, least = self.dt / 2, math.exp(-(self.threshold - self.middle) / self.sharpness)
+        below = v < self.threshold
+        x = torch.exp((torch.where(below, v, 0.0) - self.middle) / self.sharpness)
+        crossing = x * (least + half) >= 1
+        risen = v - self.sharpness * torch.log1p(-half * torch.where(crossing, 0.0, x))
+        past = self.threshold + self.sharpness / least * (half + least - 1 / x)
+        return torch.where(below, torch.where(crossing, past, risen), v + self.sharpness / least * half)
+
+    def lead(self, state: ExactState, min_slope: float) -> Tensor:
+        """Return how long before the end of its step a membrane past the threshold crossed it."""
+        steep = self.slope(state, torch.zeros_like(state.membrane)).clamp(min=min_slope)
+        return _within((state.membrane - self.threshold) / steep, self.dt)
+
+    def back(self, lead: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (keep, gain) as for LIF, of first order."""
+        return torch.ones_like(lead), lead
+
+    def slope(self, state: ExactState, lead: Tensor) -> Tensor:
+        """``v'`` at the crossing, of first order."""
         rest = self._upstroke(self.threshold) - self.threshold / self.tau_mem
         return state.synapse - state.adaptation + rest
+
+    def restart(self, state: ExactState, lead: Tensor) -> Tensor:
+        """Return the membrane at the end of the step in which it was reset."""
+        return lead * (state.synapse - state.adaptation - self.jump + self._upstroke(0.0))
 
     def constants(self) -> list[float]:
         """List what a step needs; the kernels read it by position."""
@@ -182,7 +230,7 @@ class ExactAdEx:
         return [
             *linear, self.threshold, self.dt, self.tau_syn, self.slope_change,
             keep_a, self.coupling * (1 - keep_a), self.tau_mem * (1 - keep_v), self.jump, self.adaptation_rate,
-            rest, self.adaptation_start, self.sharpness, self.middle,
+            rest, self.adaptation_start, self.sharpness, self.middle, 1 / self.tau_mem, self._upstroke(0.0) - self.jump,
         ]  # fmt: skip
 
     def _upstroke(self, v: float) -> float:
@@ -190,6 +238,12 @@ class ExactAdEx:
 
 
 Neuron = ExactLIF | ExactAdEx
+ROUNDS = 3  # of Newton's rule: the first guess is off by a square of the step
+FULL = 1 - 2**-16  # of a step: a spike comes after its step began, and so does its first arrival
+
+
+def _within(lead: Tensor, dt: float) -> Tensor:
+    return lead.clamp(0.0, FULL * dt)
 
 
 def _linear(neuron: Neuron) -> tuple[float, float, float]:

@@ -1,17 +1,20 @@
 """Exact gradients as operators that a compiler keeps whole: the same sums as in the reference, by Numba, for the CPU.
 
-Kept for backward are sequences of neurons: spikes, the membrane's slope at them, and for AdEx the upstroke's factor.
+Kept for backward are sequences of neurons: spikes, their clock, the membrane's slope at them and whether they came
+before the arrivals of their step, and for AdEx the upstroke's factor.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from delaykit.functional import exact_kernels as kernels
+from delaykit.functional import exact_neuron_kernels as neuron_kernels
 from delaykit.functional import exact_reference
 from delaykit.functional.backend import register
 from delaykit.functional.compiled import in_threads
@@ -55,114 +58,109 @@ def _arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     steps, batch, _ = spikes.shape
-    out = _empty(spikes, steps, batch, len(weight))
-    (events,) = _arrays(spikes)
-    sparse, given = [True], [events, *_arrays(weight.t(), slots.t())]
+    out_i, out_v = (_empty(spikes, steps, batch, len(weight)) for _ in range(2))
+    events, ticks, values = _arrays(spikes, _given(clock, spikes), _decay(spikes, tau_syn, dt))
+    way, out = _turned(weight, delay, slots, tau_syn, dt), (values, out_i.numpy(), out_v.numpy())
+    sparse = [True]
 
     def one_by_one(first: int, last: int) -> None:
-        sparse[0] &= kernels.scatter_sparse(*given, out.numpy(), SPARSE * steps, first, last)
+        most = SPARSE * steps
+        sparse[0] &= kernels.scatter_sparse(events, ticks, *way.arrays, way.slots, most, *out, first, last)
 
-    in_threads(one_by_one, batch, out.numel() + spikes.numel())
+    def by_a_buffer(first: int, last: int) -> None:
+        kernels.scatter(events, ticks, *way.arrays, *way.places(steps), *out, first, last)
+
+    in_threads(one_by_one, batch, out_i.numel() + spikes.numel())
     if not sparse[0]:
-        turned, at, late = _turned(weight, slots, steps)
-        given = [events, *_arrays(turned, at)]
-        work = lambda first, last: kernels.scatter(*given, late, out.numpy(), first, last)  # noqa: E731
-        in_threads(work, batch, out.numel() + spikes.numel())
-    return out, _zeros(out), torch.tensor(sparse[0])
+        in_threads(by_a_buffer, batch, out_i.numel() + spikes.numel())
+    return out_i, out_v, torch.tensor(sparse[0])
 
 
 @torch.library.custom_op(
     "delaykit::exact_arrivals_backward",
     mutates_args=(),
-    schema="(Tensor into_i, Tensor into_v, Tensor spikes, Tensor weight, Tensor slots, float tau_syn, float dt,"
-    " bool timed, Tensor sparse) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor into_i, Tensor into_v, Tensor spikes, Tensor? clock, Tensor weight, Tensor delay, Tensor slots,"
+    " float tau_syn, float dt, bool timed, Tensor sparse) -> (Tensor, Tensor, Tensor)",
 )
 def _arrivals_backward(
-    into_i: Tensor, into_v: Tensor, spikes: Tensor, weight: Tensor, slots: Tensor, tau_syn: float, dt: float,
-    timed: bool, sparse: Tensor,
+    into_i: Tensor, into_v: Tensor, spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor,
+    slots: Tensor, tau_syn: float, dt: float, timed: bool, sparse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     steps, batch, _ = spikes.shape
-    clock = _empty(spikes, *(spikes.shape if timed else (0, 0, 0)))
-    numbers = spikes.new_zeros(21)
-    numbers[kernels.DT], numbers[kernels.TAU_SYN], numbers[kernels.ONE] = dt, tau_syn, 1.0
-    (events,), into = _arrays(spikes), _arrays(into_i, into_v, numbers)
-    sums = _Sums(weight.t())
-    if bool(sparse):
-        given = [events, *_arrays(weight.t(), slots.t()), *into]
-        kernel = kernels.gather_sparse
-    else:
-        turned, at, late = _turned(weight, slots, steps)
-        given = [events, *_arrays(turned, at), late, *into]  # type: ignore[list-item]
-        kernel = kernels.gather
+    into_clock = _empty(spikes, *(spikes.shape if timed else (0, 0, 0)))
+    way, sums = _turned(weight, delay, slots, tau_syn, dt), _Sums(weight.t())
+    events, ticks = _arrays(spikes, _given(clock, spikes))
+    into = _arrays(into_i, into_v, _decay(spikes, tau_syn, dt))
 
     def work(first: int, last: int) -> None:
-        kernel(*given, *sums.share(first), clock.numpy(), first, last)
+        out = (*sums.share(first), into_clock.numpy(), first, last)
+        if bool(sparse):
+            kernels.gather_sparse(events, ticks, *way.arrays[1:], way.slots, *into, *out)
+        else:
+            kernels.gather(events, ticks, *way.arrays[1:], *way.places(steps), *into, *out)
 
     in_threads(work, batch, into_i.numel() + spikes.numel())
-    by_weight, by_time = sums.total()
-    return by_weight, weight * by_time, clock
+    return *way.gradients(sums, weight, tau_syn, dt), into_clock
 
 
 @torch.library.custom_op(
     "delaykit::exact_rollout",
     mutates_args=(),
     schema="(Tensor i_jump, Tensor? v_jump, Tensor? weight, Tensor? delay, Tensor? slots, float[] numbers, bool adex,"
-    " int rescale_every, bool surrogate) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " int rescale_every, bool surrogate) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def _rollout(
     i_jump: Tensor, v_jump: Tensor | None, weight: Tensor | None, delay: Tensor | None, slots: Tensor | None,
     numbers: list[float], adex: bool, rescale_every: int, surrogate: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     steps, batch, post = i_jump.shape
-    spikes, membrane, slope = (_empty(i_jump, *i_jump.shape) for _ in range(3))
-    before, factor = (_empty(i_jump, *(i_jump.shape if used else (0, 0, 0))) for used in (surrogate, adex))
+    spikes, clock, membrane, slope = (_empty(i_jump, *i_jump.shape) for _ in range(4))
+    order = torch.from_numpy(np.empty(i_jump.shape, np.int8))
+    before = _empty(i_jump, *(i_jump.shape if surrogate else (0, 0, 0)))
+    factor = _empty(i_jump, *((2, *i_jump.shape) if adex else (0, 0, 0, 0)))
     alive = i_jump.new_empty(batch, post)
-    turned, at, late = _recurrent(i_jump, weight, slots)
-    given = _arrays(i_jump, turned, at)
-    arrays = _arrays(i_jump.new_tensor(numbers), spikes, membrane, before, slope)
+    way = _recurrent(i_jump, weight, delay, slots, numbers)
+    given = [*_arrays(i_jump, _given(v_jump, i_jump)), *way.arrays, *way.places(steps)]
+    arrays = _arrays(i_jump.new_tensor(numbers), spikes, clock, membrane, before, slope, order)
     tail = _arrays(*((factor, alive) if adex else (alive,)))
-    kernel = kernels.adex_forward if adex else kernels.lif_forward
+    kernel = neuron_kernels.adex_forward if adex else neuron_kernels.lif_forward
 
     def work(first: int, last: int) -> None:
         for start, stop in _blocks(first, last, post, weight is not None):
-            kernel(*given, late, *arrays, *tail, start, stop)
+            kernel(*given, *arrays, *tail, start, stop)
 
     in_threads(work, batch, 8 * i_jump.numel())
-    return spikes, _zeros(spikes), membrane, before, slope, factor, alive
+    return spikes, clock, membrane, before, slope, order, factor, alive
 
 
 @torch.library.custom_op(
     "delaykit::exact_rollout_backward",
     mutates_args=(),
-    schema="(Tensor? into_clock, Tensor? into_membrane, Tensor? into_before, Tensor spikes, Tensor slope,"
-    " Tensor factor, Tensor alive, Tensor? weight, Tensor? slots, float[] numbers, int rescale_every)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
+    schema="(Tensor? into_clock, Tensor? into_membrane, Tensor? into_before, Tensor spikes, Tensor clock,"
+    " Tensor slope, Tensor order, Tensor factor, Tensor alive, Tensor? weight, Tensor? delay, Tensor? slots,"
+    " float[] numbers, int rescale_every) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def _rollout_backward(
     into_clock: Tensor | None, into_membrane: Tensor | None, into_before: Tensor | None, spikes: Tensor,
-    slope: Tensor, factor: Tensor, alive: Tensor, weight: Tensor | None, slots: Tensor | None, numbers: list[float],
-    rescale_every: int,
+    clock: Tensor, slope: Tensor, order: Tensor, factor: Tensor, alive: Tensor, weight: Tensor | None,
+    delay: Tensor | None, slots: Tensor | None, numbers: list[float], rescale_every: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    _, batch, post = spikes.shape
-    none = spikes.new_empty(0, 0, 0)
-    turned, at, late = _recurrent(spikes, weight, slots)
-    given = [none if x is None else x for x in (into_clock, into_membrane, into_before)]
-    given += [spikes, slope, factor, alive, turned, at]
-    arrays = _arrays(*given)
+    steps, batch, post = spikes.shape
+    way = _recurrent(spikes, weight, delay, slots, numbers)
+    given = [_given(x, spikes) for x in (into_clock, into_membrane, into_before)]
+    arrays = _arrays(*given, spikes, clock, slope, order, factor, alive)
     values = spikes.new_tensor(numbers).numpy()
     into_i, into_v = _empty(spikes, *spikes.shape), _empty(spikes, *spikes.shape)
-    sums = _Sums(turned)
+    sums = _Sums(way.weight)
 
     def work(first: int, last: int) -> None:
-        share = sums.share(first)
+        out = (values, rescale_every, into_i.numpy(), into_v.numpy(), *sums.share(first))
         for start, stop in _blocks(first, last, post, weight is not None):
-            kernels.backward(
-                *arrays, late, values, rescale_every, into_i.numpy(), into_v.numpy(), *share, start, stop
-            )  # fmt: skip
+            neuron_kernels.backward(*arrays, *way.arrays[1:], *way.places(steps), *out, start, stop)
 
     in_threads(work, batch, 16 * spikes.numel())
-    by_weight, by_time = sums.total()
-    return into_i, into_v, by_weight, by_time if weight is None else weight * by_time
+    tau_syn, dt = numbers[neuron_kernels.TAU_SYN], numbers[neuron_kernels.DT]
+    return into_i, into_v, *way.gradients(sums, way.weight.t() if weight is None else weight, tau_syn, dt)
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -193,18 +191,57 @@ class _Sums:
         return by_weight, by_time
 
 
-def _turned(weight: Tensor, slots: Tensor, steps: int) -> tuple[Tensor, Tensor, int]:
-    """Turn a connection to ``(pre, post)``: weight, place in the flat buffer, rows of that after the sequence."""
-    late = slots.clamp(max=steps)  # further on, all is lost alike
-    post = len(weight)
-    at = late.t() * post + torch.arange(post)
-    return weight.t().contiguous(), at.contiguous(), int(late.max()) if late.numel() else 0
+class _Way(NamedTuple):
+    """A connection turned to ``(pre, post)``: weight, w e and lack as the kernels say, and whole steps."""
+
+    weight: Tensor
+    kept: Tensor
+    lack: Tensor
+    steps: Tensor
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        return _arrays(self.weight, self.kept, self.lack)
+
+    @property
+    def slots(self) -> np.ndarray:
+        return _arrays(self.steps)[0]
+
+    def places(self, steps: int) -> tuple[np.ndarray, int]:
+        """Return the places in the flat buffer, and the rows it has after the sequence."""
+        late = self.steps.clamp(max=steps + 1)  # further on, all is lost alike
+        at = late * self.steps.shape[1] + torch.arange(self.steps.shape[1])
+        return at.contiguous().numpy(), int(late.max()) if late.numel() else 0
+
+    def gradients(self, sums: _Sums, weight: Tensor, tau_syn: float, dt: float) -> tuple[Tensor, Tensor]:
+        """Return the gradients of weights and delays, ``(post, pre)``."""
+        by_kept, by_rest = sums.total()
+        by_kept = by_kept * torch.exp(self.lack.t() * (-dt / tau_syn))
+        return by_kept + tau_syn * by_rest, weight * by_kept * (dt / tau_syn)
 
 
-def _recurrent(like: Tensor, weight: Tensor | None, slots: Tensor | None) -> tuple[Tensor, Tensor, int]:
-    if weight is None or slots is None:
-        return like.new_empty(0, 0), torch.empty(0, 0, dtype=torch.int64), 0
-    return _turned(weight, slots + 1, len(like))
+def _turned(weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float) -> _Way:
+    lack = (delay.detach().ceil() - delay.detach()).expand(weight.shape)
+    kept = weight * torch.exp(lack * (-dt / tau_syn))
+    return _Way(*(x.t().contiguous() for x in (weight, kept, lack, slots)))
+
+
+def _recurrent(
+    like: Tensor, weight: Tensor | None, delay: Tensor | None, slots: Tensor | None, numbers: list[float]
+) -> _Way:
+    if weight is None or delay is None or slots is None:
+        none = like.new_empty(0, 0)
+        return _Way(none, none, none, torch.empty(0, 0, dtype=torch.int64))
+    return _turned(weight, delay, slots + 1, numbers[neuron_kernels.TAU_SYN], numbers[neuron_kernels.DT])
+
+
+def _decay(like: Tensor, tau_syn: float, dt: float) -> Tensor:
+    """List the numbers of ``exact_kernels``."""
+    return like.new_tensor([0.0, 1.0, tau_syn, dt / tau_syn, math.exp(dt / tau_syn)])
+
+
+def _given(x: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_empty(0, 0, 0) if x is None else x
 
 
 def _blocks(first: int, last: int, post: int, recurrent: bool) -> list[tuple[int, int]]:
@@ -212,74 +249,71 @@ def _blocks(first: int, last: int, post: int, recurrent: bool) -> list[tuple[int
     return [(start, min(start + size, last)) for start in range(first, last, size)]
 
 
-def _zeros(like: Tensor) -> Tensor:
-    """Zeros without memory: nobody writes into them."""
-    return like.new_zeros(1).expand(like.shape)
-
-
 @_arrivals.register_fake
 def _(spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float,
       dt: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     out = spikes.new_empty(*spikes.shape[:2], weight.shape[0])
-    return out, _zeros(out), out.new_empty((), dtype=torch.bool)
+    return out, torch.empty_like(out), out.new_empty((), dtype=torch.bool)
 
 
 @_arrivals_backward.register_fake
-def _(into_i: Tensor, into_v: Tensor, spikes: Tensor, weight: Tensor, slots: Tensor, tau_syn: float, dt: float,
-      timed: bool, sparse: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    clock = spikes.new_empty(spikes.shape if timed else (0, 0, 0))
-    return weight.new_empty(weight.shape), weight.new_empty(weight.shape), clock
+def _(into_i: Tensor, into_v: Tensor, spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor,
+      slots: Tensor, tau_syn: float, dt: float, timed: bool, sparse: Tensor
+      ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    into_clock = spikes.new_empty(spikes.shape if timed else (0, 0, 0))
+    return weight.new_empty(weight.shape), weight.new_empty(weight.shape), into_clock
 
 
 @_rollout.register_fake
 def _(i_jump: Tensor, v_jump: Tensor | None, weight: Tensor | None, delay: Tensor | None, slots: Tensor | None,
       numbers: list[float], adex: bool, rescale_every: int, surrogate: bool) -> tuple[Tensor, ...]:  # fmt: skip
-    full, none = (lambda: i_jump.new_empty(i_jump.shape)), (lambda: i_jump.new_empty(0, 0, 0))
-    before, factor = full() if surrogate else none(), full() if adex else none()
-    return full(), _zeros(i_jump), full(), before, full(), factor, i_jump.new_empty(i_jump.shape[1:])
+    full = lambda: i_jump.new_empty(i_jump.shape)  # noqa: E731
+    before = i_jump.new_empty(i_jump.shape if surrogate else (0, 0, 0))
+    factor = i_jump.new_empty((2, *i_jump.shape) if adex else (0, 0, 0, 0))
+    order = i_jump.new_empty(i_jump.shape, dtype=torch.int8)
+    return full(), full(), full(), before, full(), order, factor, i_jump.new_empty(i_jump.shape[1:])
 
 
 @_rollout_backward.register_fake
 def _(into_clock: Tensor | None, into_membrane: Tensor | None, into_before: Tensor | None, spikes: Tensor,
-      slope: Tensor, factor: Tensor, alive: Tensor, weight: Tensor | None, slots: Tensor | None,
-      numbers: list[float], rescale_every: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+      clock: Tensor, slope: Tensor, order: Tensor, factor: Tensor, alive: Tensor, weight: Tensor | None,
+      delay: Tensor | None, slots: Tensor | None, numbers: list[float], rescale_every: int
+      ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     shape = (0, 0) if weight is None else weight.shape
     full = spikes.new_empty(spikes.shape)
     return full, torch.empty_like(full), spikes.new_empty(shape), spikes.new_empty(shape)
 
 
 def _keep_arrivals(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    spikes, _, weight, delay, slots, ctx.tau_syn, ctx.dt = inputs
-    ctx.delay = delay.shape
-    ctx.save_for_backward(spikes, weight, slots, output[2])
+    spikes, clock, weight, delay, slots, ctx.tau_syn, ctx.dt = inputs
+    ctx.save_for_backward(spikes, clock, weight, delay, slots, output[2])
 
 
 def _backward_of_arrivals(ctx: Any, into_i: Tensor, into_v: Tensor, _: None) -> tuple[Tensor | None, ...]:
-    spikes, weight, slots, sparse = ctx.saved_tensors
+    spikes, clock, weight, delay, slots, sparse = ctx.saved_tensors
     timed = ctx.needs_input_grad[1]
-    by_weight, by_delay, clock = _arrivals_backward(
-        into_i, into_v, spikes, weight, slots, ctx.tau_syn, ctx.dt, timed, sparse
+    by_weight, by_delay, into_clock = _arrivals_backward(
+        into_i, into_v, spikes, clock, weight, delay, slots, ctx.tau_syn, ctx.dt, timed, sparse
     )
-    return None, clock if timed else None, by_weight, by_delay.sum_to_size(ctx.delay), None, None, None
+    return None, into_clock if timed else None, by_weight, by_delay.sum_to_size(delay.shape), None, None, None
 
 
 def _keep_rollout(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, _, weight, delay, slots, ctx.numbers, _, ctx.rescale_every, _ = inputs
-    spikes, _, _, _, slope, factor, alive = output
-    ctx.delay = None if delay is None else delay.shape
-    ctx.save_for_backward(spikes, slope, factor, alive, weight, slots)
-    ctx.mark_non_differentiable(spikes, slope, factor, alive)
+    spikes, clock, _, _, slope, order, factor, alive = output
+    ctx.save_for_backward(spikes, clock, slope, order, factor, alive, weight, delay, slots)
+    ctx.mark_non_differentiable(spikes, slope, order, factor, alive)
     ctx.set_materialize_grads(False)
 
 
 def _backward_of_rollout(ctx: Any, *into: Tensor | None) -> tuple[Tensor | None, ...]:
-    spikes, slope, factor, alive, weight, slots = ctx.saved_tensors
+    *kept, weight, delay, slots = ctx.saved_tensors
     into_i, into_v, by_weight, by_delay = _rollout_backward(
-        into[1], into[2], into[3], spikes, slope, factor, alive, weight, slots, ctx.numbers, ctx.rescale_every
+        into[1], into[2], into[3], *kept, weight, delay, slots, ctx.numbers, ctx.rescale_every
     )
     grads: list[Tensor | None] = [into_i, into_v, None, None]
     if weight is not None:
-        grads[2:] = by_weight, by_delay.sum_to_size(ctx.delay)
+        grads[2:] = by_weight, by_delay.sum_to_size(delay.shape)
     return *(g if needed else None for g, needed in zip(grads, ctx.needs_input_grad, strict=False)), *[None] * 5
 
 

@@ -1,13 +1,17 @@
-r"""Exact gradients of spike times, slow and obvious: small autograd functions in a plain loop, one rule each.
+r"""Exact gradients of spike times, slow and obvious: a plain loop over steps, whose autograd does almost everything.
 
-A tangent T[x] is the derivative of x at a fixed time. These are the rules; everything else is autograd's.
+An arrival comes ``rest`` before the end of its step, a spike ``lead`` before the end of its own. Both are carried on to
+that end in value, so that the rules for tangents T[x], derivatives at a fixed time, are the derivatives of the values:
 
-| event | rule |
-|---|---|
-| arrival of weight w at t | ``T[i] += T[w] + (w / tau_syn) T[t]``, ``T[v] -= w T[t]`` |
-| spike | ``T[t] = -T[v] / v'_before`` |
-| reset | ``T[v] = (v'_after / v'_before) T[v]`` |
-| jump of the adaptation | ``T[a] += (a'_before - a'_after) T[t]`` |
+| event | value at the end of the step, ``e = exp(-rest / tau_syn)`` | rule |
+|---|---|---|
+| arrival of weight w | ``i += w e`` | ``T[i] += T[w] e + (w e / tau_syn) T[t]`` |
+| the same | ``v += tau_syn w (1 - e)`` | ``T[v] += tau_syn (1 - e) T[w] - w e T[t]`` |
+| spike | ``clock = -lead`` | ``T[t] = -T[v] / v'_before`` |
+| reset | ``v = v'_after lead`` | ``T[v] = (v'_after / v'_before) T[v]`` |
+| jump of the adaptation | ``a += jump - (a'_before - a'_after) lead`` | ``T[a] += (a'_before - a'_after) T[t]`` |
+
+Only ``lead``, the root of an equation, has its rule written by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.functional.exact_neurons import Neuron
+from delaykit.functional.exact_neurons import ExactState, Neuron
 
 
 def arrivals(
@@ -27,9 +31,8 @@ def arrivals(
     steps = len(spikes)
     current, membrane = ([spikes.new_zeros(spikes.shape[1], len(weight))] * steps for _ in range(2))
     for t in range(steps):
-        ticks = None if clock is None else clock[t].unsqueeze(1)
-        jumps = _Jump.apply(weight, delay, ticks, spikes[t].unsqueeze(1), tau_syn, dt)
-        _deliver(jumps, slots + t, current, membrane)
+        tick = torch.zeros_like(spikes[t]) if clock is None else clock[t]
+        _deliver(t, spikes[t], tick, weight, delay, slots, tau_syn, dt, current, membrane)
     return torch.stack(current), torch.stack(membrane)
 
 
@@ -48,99 +51,70 @@ def rollout(
     for t in range(steps):
         if rescale_every and t and t % rescale_every == 0:
             state = type(state)(*(_Rescale.apply(x) for x in state))
-        v, i, a = before = neuron.flow(state)
-        due = (v >= neuron.threshold) & ~fired
-        slope = neuron.slope(before).detach()
-        divisor = slope.clamp(min=min_slope)
-        ratio = torch.zeros_like(slope) if once else (slope + neuron.slope_change) / divisor
-        tick = _Tick.apply(v, due, divisor * neuron.dt)
-        spikes = due.to(v)
-        if weight is not None and slots is not None:
-            ticks = tick.unsqueeze(1) if timed else None
-            jumps = _Jump.apply(weight, delay, ticks, spikes.unsqueeze(1), neuron.tau_syn, neuron.dt)
-            _deliver(jumps, slots + (t + 1), current, membrane)
-        v = torch.where(fired, 0.0, _Reset.apply(v, due, ratio) + membrane[t])  # an arrival's jump of v has value 0
-        a = _Adapt.apply(a, tick, due, getattr(neuron, "jump", 0.0), neuron.adaptation_rate * neuron.dt)
+        before, after = neuron.flow(state), neuron.flow(state, membrane[t])
+        after = after._replace(synapse=after.synapse + current[t])
+        first = _fires_first(before, current[t], membrane[t], neuron, min_slope) & ~fired
+        due = first | ((after.membrane >= neuron.threshold) & ~fired)
+        at = ExactState(*(torch.where(first, x, y) for x, y in zip(before, after, strict=True)))
+        lead = _Lead.apply(*at, due, neuron, min_slope)
+        tick, spikes = -lead / neuron.dt, due.to(lead)
+        if weight is not None and delay is not None and slots is not None:
+            told = tick if timed else tick.detach()
+            _deliver(t, spikes, told, weight, delay, slots + 1, neuron.tau_syn, neuron.dt, current, membrane)
+        restarted = neuron.restart(at, lead) + torch.where(first, membrane[t], 0.0)
+        v = torch.where(due, restarted, after.membrane)
+        a = after.adaptation + getattr(neuron, "jump", 0.0) * spikes - neuron.adaptation_rate * lead
+        reached = torch.where(fired, 0.0, at.membrane)
         if once:
             fired = fired | due
             v = torch.where(fired, 0.0, v)
-        state = type(state)(v, i + current[t], a)
-        record.append((spikes, tick, v, torch.where(fired & ~due, 0.0, before.membrane)))
-    spikes, clock, after, before_reset = (torch.stack(x) for x in zip(*record, strict=True))
-    return spikes, clock, after, before_reset
+        state = ExactState(v, after.synapse, a)
+        record.append((spikes, tick, v, reached))
+    spikes, clock, membranes, before_reset = (torch.stack(x) for x in zip(*record, strict=True))
+    return spikes, clock, membranes, before_reset
 
 
-def _deliver(jumps: tuple[Tensor, Tensor], slots: Tensor, current: list[Tensor], membrane: list[Tensor]) -> None:
-    """Add jumps ``(batch, post, pre)`` to the lists at their slots ``(post, pre)``; those beyond the end are lost."""
-    for slot in slots.unique().tolist():
+def _deliver(
+    now: int, spikes: Tensor, tick: Tensor, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float,
+    current: list[Tensor], membrane: list[Tensor],
+) -> None:  # fmt: skip
+    """Send the spikes ``(batch, pre)`` of step ``now`` to the ends of the steps in which they arrive; or get lost."""
+    lack = delay.detach().ceil() - delay - tick.unsqueeze(1)  # from the arrival to the end of its step, or of the next
+    early = (lack >= 1).to(lack)
+    sent = weight * spikes.detach().unsqueeze(1)
+    kept = sent * torch.exp((early - lack) * dt / tau_syn)
+    at = now + slots - early.long()
+    for slot in at.unique().tolist():
         if slot < len(current):
-            here = slots == slot
-            current[slot] = current[slot] + (jumps[0] * here).sum(-1)
-            membrane[slot] = membrane[slot] + (jumps[1] * here).sum(-1)
+            here = at == slot
+            current[slot] = current[slot] + (kept * here).sum(-1)
+            membrane[slot] = membrane[slot] + (tau_syn * (sent - kept) * here).sum(-1)
 
 
-class _Jump(torch.autograd.Function):
-    """The jump of the current, and one of the membrane, which is zero but not its derivative by the time."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, delay: Tensor, tick: Tensor | None, spikes: Tensor, tau_syn: float,
-                dt: float) -> tuple[Tensor, Tensor]:  # fmt: skip
-        ctx.save_for_backward(weight, spikes)
-        ctx.tau_syn, ctx.dt, ctx.delay = tau_syn, dt, delay.shape
-        jump = weight * spikes
-        return jump, torch.zeros_like(jump)
-
-    @staticmethod
-    def backward(ctx: Any, into_i: Tensor, into_v: Tensor) -> tuple[Tensor | None, ...]:
-        weight, spikes = ctx.saved_tensors
-        into_time = weight * spikes * (into_i / ctx.tau_syn - into_v) * ctx.dt
-        return (
-            (into_i * spikes).sum(0), into_time.sum(0).sum_to_size(ctx.delay),
-            into_time.sum(1, keepdim=True) if ctx.needs_input_grad[2] else None, None, None, None,
-        )  # fmt: skip
+def _fires_first(before: ExactState, current: Tensor, membrane: Tensor, neuron: Neuron, min_slope: float) -> Tensor:
+    """Tell who crossed the threshold before the step's arrivals came, taken together as one that leaves the same."""
+    reached = before.membrane >= neuron.threshold
+    arrival = torch.where(current == 0, 0.0, membrane / torch.where(current == 0, 1.0, neuron.tau_syn * current))
+    lead = neuron.lead(before, min_slope)
+    return (reached & (torch.expm1(lead / neuron.tau_syn) >= arrival)).detach()
 
 
-class _Tick(torch.autograd.Function):
-    """A zero for every neuron; a spike's carries the gradient of its time, in steps, to the membrane."""
+class _Lead(torch.autograd.Function):
+    """How long before the end of its step a neuron fired, 0 if it did not: ``T[lead] = T[v at the crossing] / v'``."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, due: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(due, slope)
-        return torch.zeros_like(v)
+    def forward(ctx: Any, v: Tensor, i: Tensor, a: Tensor, due: Tensor, neuron: Neuron, min_slope: float) -> Tensor:
+        state = ExactState(v, i, a)
+        lead = torch.where(due, neuron.lead(state, min_slope), 0.0)
+        keep, gain = neuron.back(lead)
+        ctx.save_for_backward(torch.where(due, keep / neuron.slope(state, lead).clamp(min=min_slope), 0.0), gain)
+        return lead
 
     @staticmethod
-    def backward(ctx: Any, into_time: Tensor) -> tuple[Tensor | None, ...]:
-        due, slope = ctx.saved_tensors
-        return torch.where(due, -into_time / slope, 0.0), None, None
-
-
-class _Reset(torch.autograd.Function):
-    """Set the membrane to zero where a spike is due."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, due: Tensor, ratio: Tensor) -> Tensor:
-        ctx.save_for_backward(due, ratio)
-        return torch.where(due, 0.0, v)
-
-    @staticmethod
-    def backward(ctx: Any, into_v: Tensor) -> tuple[Tensor | None, ...]:
-        due, ratio = ctx.saved_tensors
-        return torch.where(due, ratio, 1.0) * into_v, None, None
-
-
-class _Adapt(torch.autograd.Function):
-    """Let the adaptation jump where a spike is due."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, tick: Tensor, due: Tensor, jump: float, rate: float) -> Tensor:
-        ctx.save_for_backward(due)
-        ctx.rate = rate
-        return a + jump * due.to(a)
-
-    @staticmethod
-    def backward(ctx: Any, into_a: Tensor) -> tuple[Tensor | None, ...]:
-        (due,) = ctx.saved_tensors
-        return into_a, ctx.rate * into_a * due, None, None, None
+    def backward(ctx: Any, into_lead: Tensor) -> tuple[Tensor | None, ...]:
+        factor, gain = ctx.saved_tensors
+        into_v = factor * into_lead
+        return into_v, -gain * into_v, gain * into_v, None, None, None
 
 
 class _Rescale(torch.autograd.Function):

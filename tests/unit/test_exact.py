@@ -35,12 +35,51 @@ def double(*rows: list[float]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_spike_arrives_after_its_rounded_delay(name: str) -> None:
+def test_a_spike_arrives_after_its_delay_and_its_step_ends_with_what_is_left(name: str) -> None:
+    clock = -0.5 * spikes_at(3)
     with backend(name):
-        jumps, _ = exact_arrivals(spikes_at(3), None, double([0.5], [0.7]), double([0.0], [4.4]), 2.0)
-    assert jumps[:, 0, 0].nonzero().flatten().tolist() == [3]
-    assert jumps[:, 0, 1].nonzero().flatten().tolist() == [7]
-    assert jumps[7, 0, 1] == 0.7
+        for told, at, rest in ((None, 8, 0.6), (clock, 7, 0.1)):
+            current, membrane = exact_arrivals(spikes_at(3), told, double([0.5], [0.7]), double([0.0], [4.4]), 2.0)
+            assert current[:, 0, 1].nonzero().flatten().tolist() == [at]
+            assert current[at, 0, 1].item() == pytest.approx(0.7 * math.exp(-rest / 2))
+            assert membrane[at, 0, 1].item() == pytest.approx(2 * 0.7 * (1 - math.exp(-rest / 2)))
+            if told is None:  # at the end of its step
+                assert current[:, 0, 0].nonzero().flatten().tolist() == [3]
+                assert current[3, 0, 0] == 0.5 and not membrane[:, 0, 0].any()
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_spike_knows_when_in_its_step_it_came(name: str) -> None:
+    """Between arrivals LIF is exact: the same spikes at any step that is too short for two of them."""
+    times = []
+    for dt in (0.25, 0.05):
+        drive = torch.zeros(round(12 / dt), 1, 1, dtype=torch.float64)
+        drive[0] = 1.5
+        with backend(name):
+            run = exact_rollout(drive, None, ExactLIF(10.0, 2.0, threshold=0.4, dt=dt))
+        at = run.spikes.flatten().nonzero().flatten()
+        assert bool((run.clock.flatten()[at] > -1).all()) and bool((run.clock <= 0).all())
+        assert not run.clock.flatten()[run.spikes.flatten() == 0].any()
+        times.append(dt * (at + run.clock.flatten()[at]))
+    assert len(times[0]) == len(times[1]) == 6
+    torch.testing.assert_close(*times, rtol=1e-10, atol=1e-10)
+
+
+def recurrent_net(weight: Tensor, delay: Tensor, inner: Tensor, lag: Tensor, clock: Tensor) -> Tensor:
+    spikes = (torch.rand(30, 1, 3, generator=torch.Generator().manual_seed(4)) < 0.1).double()
+    jumps = exact_arrivals(spikes, clock, weight, delay, 2.0)
+    run = exact_rollout(*jumps, LIF, inner, lag, self_connections=False)
+    assert run.spikes.sum() == 15
+    return torch.cat([run.membrane[-1].flatten(), first_spike_times(run.spikes, run.clock, 30.0).flatten()])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_gradients_are_the_derivatives_of_the_steps_themselves(name: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rand = lambda *shape: torch.rand(shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    leaves = [0.2 + 0.3 * rand(4, 3), 5 * rand(4, 3), 0.3 * rand(4, 4) - 0.1, 5 * rand(4, 4), -0.9 * rand(30, 1, 3)]
+    with backend(name):
+        torch.autograd.gradcheck(recurrent_net, [x.requires_grad_() for x in leaves], eps=1e-7, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -158,8 +197,8 @@ def test_spikes_without_a_surrogate_have_no_gradient_of_their_own() -> None:
 def test_rescaling_bounds_the_gradient_of_a_long_sequence() -> None:
     generator = torch.Generator().manual_seed(0)
     spikes = (torch.rand(600, 2, 20, generator=generator) < 0.05).double()
-    weight = (0.5 * torch.rand(20, 20, generator=generator).double()).requires_grad_()
-    inner = torch.randn(20, 20, generator=generator).double() * 0.4
+    weight = (0.2 * torch.rand(20, 20, generator=generator).double()).requires_grad_()
+    inner = torch.randn(20, 20, generator=generator).double() * 0.1
     norms = []
     for every in (0, 10):
         jumps = exact_arrivals(spikes, None, weight, weight.new_full((1, 1), 3.0), 2.0)
@@ -228,6 +267,12 @@ def test_impossible_delays_are_refused(value: float) -> None:
         exact_arrivals(spikes_at(0), None, double([1.0]), double([value]), 2.0)
     with pytest.raises(DelayRangeError, match="recurrent_delay"):
         exact_rollout(spikes_at(0), None, LIF, double([1.0]), double([value]))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.1, math.nan])
+def test_impossible_clocks_are_refused(value: float) -> None:
+    with pytest.raises(DelayRangeError, match="clock"):
+        exact_arrivals(spikes_at(0), spikes_at(0) * value, double([1.0]), double([1.0]), 2.0)
 
 
 def test_bad_shapes_are_refused() -> None:

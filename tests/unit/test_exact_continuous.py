@@ -66,6 +66,16 @@ def test_the_adaptation_as_printed_is_not_the_derivative() -> None:
 
 
 READOUT = np.array([1.0, -0.7, 0.4])
+MARKS = [(0.1, 0.97), (0.02, 0.999)]
+
+
+def drawn(seed: int) -> Net:
+    """A random net whose input comes on the grid of the longest steps tested, as data do."""
+    rng = np.random.default_rng(seed)
+    weight, delay = rng.uniform(0.1, 0.45, (3, 4)), rng.uniform(0.5, 4.0, (3, 4))
+    inner, lag = rng.uniform(-0.15, 0.3, (3, 3)), rng.uniform(0.5, 4.0, (3, 3))
+    inputs = tuple((pre, round(float(t), 1)) for pre in range(4) for t in np.sort(rng.uniform(0, 15, 3)))
+    return Net((weight, delay, inner, lag), inputs, 12.0)
 
 
 def distances(positions: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,6 +89,16 @@ def in_space(net: Net, flat: np.ndarray) -> Net:
     feedforward, recurrent = distances(flat.reshape(-1, 2), net.parameters[0].shape[1])
     weight, _, inner, _ = net.parameters
     return dataclasses.replace(net, parameters=(weight, feedforward, inner, recurrent))
+
+
+def by_places(places: np.ndarray, by_delay: np.ndarray) -> np.ndarray:
+    """Carry derivatives by delays, ``(neuron, input or neuron)``, to the positions at both ends."""
+    pre = places[None]
+    away = places[len(places) - len(by_delay) :, None] - pre
+    pull = by_delay[..., None] * away / np.sqrt(0.01 + (away**2).sum(-1, keepdims=True))
+    out = -pull.sum(0)
+    out[len(places) - len(by_delay) :] += pull.sum(1)
+    return out
 
 
 def potential(net: Net) -> float:
@@ -113,11 +133,47 @@ def discrete_gradients(net: Net, dt: float) -> list[np.ndarray]:
     leaves = [torch.tensor(x, requires_grad=True) for x in net.parameters]
     loss, spikes = stepped(net, leaves, dt)
     loss.backward()
-    assert spikes == len(run(net, tangents=False).spikes) > 5
+    assert spikes == len(run(net, tangents=False).spikes)
     return [leaf.grad.numpy() for leaf in leaves]
 
 
-@pytest.mark.parametrize(("dt", "least"), [(0.1, 0.97), (0.02, 0.999)])
+@pytest.mark.parametrize(("dt", "least"), MARKS)
+def test_every_random_net_has_the_gradients_of_continuous_time(dt: float, least: float) -> None:
+    """All of 24 nets, none chosen: the same number of spikes, and the cosine of every group that has a gradient."""
+    compared = 0
+    for seed in range(24):
+        net = drawn(seed)
+        judges = net.at(READOUT @ run(net).state_tangent[:, 0]).parameters
+        for mine, judge in zip(discrete_gradients(net, dt), judges, strict=True):
+            if judge.any():  # in one net the last neuron to be reached by a recurrent spike has no part in the loss
+                assert cosine(mine, judge) >= least
+                assert np.linalg.norm(mine) == pytest.approx(np.linalg.norm(judge), rel=dt)
+                compared += 1
+    assert compared >= 4 * 24 - 2
+
+
+@pytest.mark.parametrize(("dt", "least"), MARKS)
+def test_so_have_positions_in_every_random_net(dt: float, least: float) -> None:
+    """In one of them a spike comes so close to the end that at 0.1 ms it falls to the other side."""
+    compared = 0
+    for seed in range(24):
+        places = np.random.default_rng(100 + seed).standard_normal((7, 2)) * 1.5
+        net = in_space(drawn(seed), places)
+        leaf = torch.tensor(places, requires_grad=True)
+        delays = torch.sqrt(0.01 + ((leaf[:, None] - leaf[None]) ** 2).sum(-1))[4:]
+        weight, _, inner, _ = (torch.tensor(x) for x in net.parameters)
+        loss, spikes = stepped(net, [weight, delays[:, :4], inner, delays[:, 4:]], dt)
+        loss.backward()
+        result = run(net)
+        if spikes != len(result.spikes):
+            continue
+        compared += 1
+        judges = net.at(READOUT @ result.state_tangent[:, 0]).parameters
+        assert cosine(leaf.grad.numpy(), by_places(places, np.concatenate([judges[1], judges[3]], 1))) >= least
+    assert compared >= 23
+
+
+@pytest.mark.parametrize(("dt", "least"), MARKS)
 def test_discrete_gradients_point_where_finite_differences_of_the_continuous_net_do(dt: float, least: float) -> None:
     net = lif_net(10.33)
     judges = net.at(finite_differences(lambda flat: potential(net.at(flat)), net.flat())).parameters
@@ -126,7 +182,7 @@ def test_discrete_gradients_point_where_finite_differences_of_the_continuous_net
         assert np.linalg.norm(mine) == pytest.approx(np.linalg.norm(judge), rel=3 * dt)
 
 
-@pytest.mark.parametrize(("dt", "least"), [(0.1, 0.97), (0.02, 0.999)])
+@pytest.mark.parametrize(("dt", "least"), MARKS)
 def test_and_so_do_the_gradients_of_positions_in_space(dt: float, least: float) -> None:
     places = np.random.default_rng(1).standard_normal((7, 2)) * 1.5
     net = in_space(lif_net(10.33), places)
@@ -150,9 +206,9 @@ def test_so_do_those_of_adex_with_the_tangents_of_the_continuous_net_as_judge() 
 
 
 MISPRINTS = {
-    "eq 16": ("(into_i / ctx.tau_syn - into_v)", "(into_i / ctx.tau_syn + into_v)"),
-    "eq 27": ("(into_i / ctx.tau_syn - into_v)", "(-into_i / ctx.tau_syn - into_v)"),
-    "eq 9": ("(slope + neuron.slope_change) / divisor", "(slope + neuron.slope_change) / (slope + 1 / 10 - 10)"),
+    "eq 16": ("(tau_syn * (sent - kept) * here)", "(tau_syn * (kept - sent) * here)"),
+    "eq 27": ("(kept * here)", "((2 * torch.exp((early - lack.detach()) * dt / tau_syn) * sent - kept) * here)"),
+    "eq 9": ("neuron.slope(state, lead).clamp", "(neuron.slope(state, lead) + 1 / 10 - 10).abs().clamp"),
 }
 
 
@@ -208,7 +264,7 @@ def test_an_arrival_of_a_spikes_own_step_is_not_reset_with_it(monkeypatch: pytes
     assert mine == pytest.approx(judge, rel=0.01)
     with backend("reference"):
         assert arrival_just_after_a_spike()[0] == pytest.approx(judge, rel=0.01)
-        patch_reference(  # eq 10 as printed has the arrival within the slope after the reset
-            monkeypatch, "_Reset.apply(v, due, ratio) + membrane[t]", "_Reset.apply(v + membrane[t], due, ratio)"
+        patch_reference(  # eq 10 as printed: the arrival counts before the reset
+            monkeypatch, "first = _fires_first(", "first = torch.zeros_like(fired) & _fires_first("
         )
         assert arrival_just_after_a_spike()[0] != pytest.approx(judge, rel=0.05)

@@ -40,35 +40,39 @@ def two_layers(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
     return [x.requires_grad_() for x in (*weights, *delays)]
 
 
-def by_operators(slots: torch.Tensor, weights, delays, neuron: ExactLIF) -> torch.Tensor:
-    spikes = torch.zeros(STEPS, *slots.shape, dtype=weights[0].dtype).scatter_(0, slots.long().unsqueeze(0), 1.0)
+def by_operators(slots: torch.Tensor, weights, delays, neuron: ExactLIF, steps: int) -> torch.Tensor:
+    spikes = torch.zeros(steps, *slots.shape, dtype=weights[0].dtype).scatter_(0, slots.long().unsqueeze(0), 1.0)
     clock = None
     for weight, delay in zip(weights, delays, strict=True):
         jumps = exact_arrivals(spikes, clock, weight, delay, neuron.tau_syn, neuron.dt)
         spikes, clock, _ = exact_rollout(*jumps, neuron, once=True)
-    return first_spike_times(spikes, clock, silent=STEPS + 1)
+    return first_spike_times(spikes, clock, silent=steps + 1)
 
 
-def test_times_and_gradients_are_those_of_the_operators(single: ModuleType) -> None:
-    neuron = ExactLIF(tau_mem=4.0, tau_syn=2.0, dt=0.1)
-    slots = torch.randint(0, 41, (30, 4), generator=torch.Generator().manual_seed(1)).double()
+@pytest.mark.parametrize(("fine", "off"), [(1, 0.05), (4, 0.003)])
+def test_times_and_gradients_are_those_of_the_operators(single: ModuleType, fine: int, off: float) -> None:
+    """Times in steps of 0.1 ms to second order in the step, gradients to first: arrivals of one step have no order."""
+    neuron, steps = ExactLIF(tau_mem=4.0, tau_syn=2.0, dt=0.1 / fine), STEPS * fine
+    slots = fine * torch.randint(0, 41, (30, 4), generator=torch.Generator().manual_seed(1)).double()
     cotangent = torch.randn(30, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     found, gradients = [], []
     for events in (True, False):
         one, two, first, last = parameters = two_layers()
         if events:
-            hidden = single.single_spikes(slots, one, first, neuron, STEPS)
-            times = single.single_spikes(hidden, two, last, neuron, STEPS)
+            hidden = single.single_spikes(slots, one, first * fine, neuron, steps)
+            times = single.single_spikes(hidden, two, last * fine, neuron, steps)
         else:
-            times = by_operators(slots, (one, two), (first, last), neuron)
-        gradients.append(torch.autograd.grad((times * cotangent).sum(), parameters))
-        found.append(times.detach())
-    silent = float((found[0] == STEPS + 1).double().mean())
+            times = by_operators(slots, (one, two), (first * fine, last * fine), neuron, steps)
+        heard = times <= steps
+        gradients.append(torch.autograd.grad((times[heard] * cotangent[heard]).sum() / fine, parameters))
+        found.append(torch.where(heard, times.detach() / fine, -1.0))
+    silent = float((found[0] == -1).double().mean())
     assert 0.02 < silent < 0.6, "some fire, some do not"
-    assert torch.equal(*found)
+    torch.testing.assert_close(*found, rtol=0, atol=off)
     for events, sequences in zip(*gradients, strict=True):
-        assert float(sequences.abs().max()) > 0
-        torch.testing.assert_close(events, sequences, rtol=1e-11, atol=1e-13)
+        largest = float(sequences.abs().max())
+        assert largest > 0
+        torch.testing.assert_close(events, sequences, rtol=0, atol=0.1 / fine * largest)
 
 
 def test_one_delay_for_all_gets_the_sum_of_their_gradients(single: ModuleType) -> None:
@@ -80,17 +84,17 @@ def test_one_delay_for_all_gets_the_sum_of_their_gradients(single: ModuleType) -
     assert float(layer.grad) == pytest.approx(float(synaptic.grad.sum())) and float(layer.grad) > 0
 
 
-def test_at_whole_delays_the_surrogate_sees_the_same_spikes(single: ModuleType) -> None:
+def test_at_whole_delays_the_surrogate_sees_the_steps_after_the_spikes(single: ModuleType) -> None:
     neuron, (one, two, first, last) = ExactLIF(tau_mem=4.0, tau_syn=2.0, dt=0.1), two_layers()
-    first, last = first.detach().round(), last.detach().round()
     slots = torch.randint(0, 41, (30, 4), generator=torch.Generator().manual_seed(1)).double()
-    hidden = single.single_spikes(slots, one, first, neuron, STEPS)
+    surrogate_spikes, emitted, before = load("surrogate_spike").surrogate_spikes, None, slots
     spikes = torch.zeros(STEPS, 30, 4, dtype=torch.float64).scatter_(0, slots.long().unsqueeze(0), 1.0)
-    surrogate_spikes = load("surrogate_spike").surrogate_spikes
-    emitted, times = surrogate_spikes(spikes, one, first, neuron, 10.0)
-    assert torch.equal(times, hidden) and torch.equal(emitted.sum(0), (hidden < STEPS).double())
-    _, times = surrogate_spikes(emitted, two, last, neuron, 10.0)
-    assert torch.equal(times, single.single_spikes(hidden, two, last, neuron, STEPS))
+    for weight, delay in ((one, first.detach().round()), (two, last.detach().round())):
+        emitted, times = surrogate_spikes(spikes if emitted is None else emitted, weight, delay, neuron, 10.0)
+        events = single.single_spikes(before, weight, delay, neuron, STEPS).ceil()
+        assert torch.equal(times, torch.where(events < STEPS, events, STEPS + 1.0))
+        assert torch.equal(emitted.sum(0), (times < STEPS).double()) and bool(emitted.any())
+        before = times.detach()
 
 
 def test_a_later_surrogate_spike_is_asked_for_by_a_lower_weight() -> None:

@@ -1,10 +1,10 @@
-r"""Neurons that fire at most once, by events: from spike times to spike times, with the same exact gradient.
+r"""Neurons that fire at most once, by events: from spike times to spike times, with the exact gradient, without steps.
 
 Where every neuron fires once, a spike train is one number, and the membrane is a sum over the spikes received,
 ``v(t) = sum_i w_i eps(t - t_i - d_i)`` with ``eps(u) = (e^{-u/tau_syn} - e^{-u/tau_mem}) / (1/tau_mem - 1/tau_syn)``.
 Then ``dL/dv = -(dL/dt) / v'`` at the crossing, ``dL/dw_i = dL/dv eps(u_i)`` and ``dL/dd_i = dL/dt_i = -dL/dv w_i
-eps'(u_i)``. On the same grid of steps this is what ``exact_arrivals``, ``exact_rollout(once=True)`` and
-``first_spike_times`` compute over whole sequences (``tests/test_spatial_reproduce.py`` compares them), without any.
+eps'(u_i)``. ``exact_arrivals``, ``exact_rollout(once=True)`` and ``first_spike_times`` compute the same over whole
+sequences, to second order in the step (``tests/test_spatial_single_spike.py`` compares them).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def single_spikes(
         times: spikes received, ``(batch, pre)``, in steps; ``steps`` or later for none.
         weight: ``(post, pre)``.
         delay: in steps, >= 0, broadcastable to the weight.
-        neuron: its time constants, threshold and step.
+        neuron: its time constants, threshold, and the step that times and delays count in.
         steps: length of the sequence.
         min_slope: least slope of the membrane that a gradient is divided by, for grazing spikes.
 
@@ -43,71 +43,72 @@ class _SingleSpikes(torch.autograd.Function):
     def forward(
         ctx: Any, times: Tensor, weight: Tensor, delay: Tensor, neuron: ExactLIF, steps: int, min_slope: float
     ) -> Tensor:
-        slots = times.detach().round().long().numpy()
-        late = delay.detach().round().long().contiguous().numpy()
-        keep_v, keep_i, gain = neuron.constants()[:3]
-        rest = neuron.threshold / neuron.tau_mem
-        weights = weight.detach().double().contiguous().numpy()
-        first, slope = _forward(slots, weights, late, steps, keep_v, keep_i, gain, neuron.threshold, rest)
-        slope = np.maximum(slope, min_slope)
-        ctx.arrays, ctx.neuron, ctx.steps, ctx.dtypes = (
-            (slots, weights, late, first, slope),
-            neuron,
-            steps,
-            weight.dtype,
-        )
+        arrays = [x.detach().double().contiguous().numpy() for x in (times, weight, delay)]
+        numbers = (steps, neuron.dt, 1 / neuron.tau_syn, 1 / neuron.tau_mem)
+        first, slope = _forward(*arrays, *numbers, neuron.threshold)
+        ctx.given, ctx.dtype = (*arrays, first, np.maximum(slope, min_slope), *numbers), weight.dtype
         return torch.from_numpy(first).to(times.dtype)
 
     @staticmethod
     def backward(ctx: Any, into_times: Tensor) -> tuple[Tensor | None, ...]:
-        neuron = ctx.neuron
-        u = np.arange(ctx.steps + 1) * neuron.dt
-        fast, slow = np.exp(-u / neuron.tau_syn), np.exp(-u / neuron.tau_mem)
-        scale = 1 / (1 / neuron.tau_mem - 1 / neuron.tau_syn)
-        response, rise = (fast - slow) * scale, (slow / neuron.tau_mem - fast / neuron.tau_syn) * scale
-        grads = _backward(into_times.double().numpy(), *ctx.arrays, ctx.steps, neuron.dt, response, rise)
+        grads = _backward(into_times.double().contiguous().numpy(), *ctx.given)
         before, weight, delay = (torch.from_numpy(grad) for grad in grads)
-        return before.to(into_times.dtype), weight.to(ctx.dtypes), delay.to(ctx.dtypes), None, None, None
+        return before.to(into_times.dtype), weight.to(ctx.dtype), delay.to(ctx.dtype), None, None, None
 
 
-@numba.njit
-def _forward(slots, weight, late, steps, keep_v, keep_i, gain, threshold, rest):  # type: ignore[no-untyped-def]
-    batch, pre = slots.shape
-    post = weight.shape[0]
-    first, slope = np.full((batch, post), steps + 1), np.ones((batch, post))
-    jumps = np.zeros(steps)
+@numba.njit(error_model="numpy")
+def _forward(times, weight, late, steps, dt, fast, slow, threshold):  # type: ignore[no-untyped-def]
+    (batch, pre), post = times.shape, len(weight)
+    first, slope = np.full((batch, post), steps + 1.0), np.ones((batch, post))
+    rate = fast - slow
     for b in range(batch):
         for j in range(post):
-            jumps[:] = 0.0
-            for i in range(pre):
-                slot = slots[b, i] + late[j, i]
-                if slots[b, i] < steps and slot < steps:
-                    jumps[slot] += weight[j, i]
-            v = current = 0.0
-            for t in range(steps):
-                v = keep_v * v + gain * current
-                current *= keep_i
-                if v >= threshold:
-                    first[b, j], slope[b, j] = t, current - rest
+            arrivals = times[b] + late[j]
+            arrivals[times[b] >= steps] = np.inf
+            order, v, i, now = np.argsort(arrivals), 0.0, 0.0, 0.0
+            for n in range(pre + 1):
+                until = min(arrivals[order[n]], steps) if n < pre else steps + 0.0
+                span = (until - now) * dt
+                # v(s) = a e^{-slow s} - c e^{-fast s}, with one summit, before which lies the crossing if there is one
+                c = i / rate
+                a = v + c
+                summit = span
+                if a > 0 and c > 0:
+                    summit = min(max(np.log(fast * c / (slow * a)) / rate, 0.0), span)
+                if a * np.exp(-slow * summit) - c * np.exp(-fast * summit) >= threshold and summit > 0:
+                    low, high = 0.0, summit
+                    for _ in range(52):
+                        middle = (low + high) / 2
+                        if a * np.exp(-slow * middle) - c * np.exp(-fast * middle) >= threshold:
+                            high = middle
+                        else:
+                            low = middle
+                    first[b, j] = now + high / dt
+                    slope[b, j] = fast * c * np.exp(-fast * high) - slow * a * np.exp(-slow * high)
                     break
-                current += jumps[t]
+                if n == pre or arrivals[order[n]] >= steps:
+                    break
+                v, i = a * np.exp(-slow * span) - c * np.exp(-fast * span), i * np.exp(-fast * span)
+                i, now = i + weight[j, order[n]], until
     return first, slope
 
 
-@numba.njit
-def _backward(into, slots, weight, late, first, slope, steps, dt, response, rise):  # type: ignore[no-untyped-def]
-    into_before = np.zeros(slots.shape)
+@numba.njit(error_model="numpy")
+def _backward(into, times, weight, late, first, slope, steps, dt, fast, slow):  # type: ignore[no-untyped-def]
+    into_before = np.zeros(times.shape)
     into_weight, into_delay = np.zeros(weight.shape), np.zeros(weight.shape)
-    for b in range(slots.shape[0]):
-        for j in range(weight.shape[0]):
+    scale = 1 / (slow - fast)
+    for b in range(times.shape[0]):
+        for j in range(len(weight)):
             if first[b, j] >= steps or into[b, j] == 0.0:
                 continue
             into_v = -into[b, j] / (slope[b, j] * dt)
-            for i in range(slots.shape[1]):
-                since = first[b, j] - slots[b, i] - late[j, i]
-                if slots[b, i] < steps and since > 0:
-                    into_weight[j, i] += into_v * response[since]
-                    into_arrival = -into_v * weight[j, i] * rise[since] * dt
+            for i in range(times.shape[1]):
+                since = (first[b, j] - times[b, i] - late[j, i]) * dt
+                if times[b, i] < steps and since > 0:
+                    quick, long = np.exp(-fast * since), np.exp(-slow * since)
+                    into_weight[j, i] += into_v * (quick - long) * scale
+                    into_arrival = -into_v * weight[j, i] * (slow * long - fast * quick) * scale * dt
                     into_delay[j, i] += into_arrival
                     into_before[b, i] += into_arrival
     return into_before, into_weight, into_delay

@@ -2,11 +2,11 @@
 
 | estimator | a spike arrives | gradient |
 |---|---|---|
-| ``exact`` | whole, at round(d) | of the continuous network: spike times, delays, weights |
+| ``exact`` | within a step, at its own time | of the continuous network: spike times, delays, weights |
 | ``interp`` | shared between the two steps around d | of the surrogate and the interpolation |
-| ``none`` | whole, at round(d) | weights only |
+| ``none`` | as with ``exact`` | weights only |
 
-Where delays are whole, all three compute the same spikes.
+``interp`` resets at the end of a step and spikes come at its end; as steps get short all three compute the same spikes.
 """
 
 from __future__ import annotations
