@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from delaykit.functional.backend import wants_reference
+from delaykit.functional.decay_arrivals import ArrivalTape
 from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.filtered_linear import filtered_linear
@@ -40,8 +42,10 @@ class Decaying:
         self.inside: Tensor | None = None
         delay = synapse.delay
         if isinstance(delay, PointDelay) and delay.granularity != "synaptic":
-            taps = delay.kernel().taps(delay.delays())
+            taps = delay.taps()
             self.before, self.behind = (None, taps) if delay.granularity == "dendritic" else (taps, None)
+        elif isinstance(delay, PointDelay):
+            self.inside = _written_out(delay.taps(), weight)
         elif delay is not None:
             self.inside = delay.impulse_response(weight)
 
@@ -52,8 +56,12 @@ class Decaying:
 
     def sequence(self, spikes: Tensor) -> Tensor:
         """Run (time, batch, pre) -> (time, batch, post)."""
-        if self.inside is not None:
+        if self.inside is not None and wants_reference():
             current = causal_convolution(spikes, self.synapse.impulse_response(self.weight, spikes.shape[0]))
+        elif self.inside is not None:
+            tape = ArrivalTape(self.inside, self.decay, self.bias, self.leak)
+            outputs = [tape.step(x) for x in spikes]
+            return torch.stack(outputs) if outputs else spikes.new_empty(0, spikes.shape[1], len(self.weight))
         else:
             drive = spikes if self.before is None else delay_line(spikes, self.before)
             if self.behind is None:
@@ -62,12 +70,22 @@ class Decaying:
         return current if self.bias is None else current + self.bias
 
 
+def _written_out(taps: Taps, weight: Tensor) -> Tensor:
+    """Write the taps of every synapse, times its weight, into ``(post, pre, depth)``; keeps nothing of that size."""
+    depth = int(taps.index.max()) + 1 if taps.index.numel() else 1
+    index, value = taps.index.permute(1, 2, 0), (taps.value * weight).permute(1, 2, 0)
+    response = value.new_zeros(*weight.shape, depth).scatter_add(2, index.expand_as(value), value)
+    for _ in range(taps.order):
+        response = response.cumsum(2)
+    return response.to(weight.dtype)
+
+
 class DecayTape:
     """Step mode of a lingering synapse.
 
-    A decay for each synapse runs on a :class:`~delaykit.functional.decay_tape.SynapseTape`. Decays that neurons share
-    need one number a neuron and step, and go by plain autograd; so do, at (batch, post, pre) a step, delays of each
-    synapse's own.
+    A decay for each synapse runs on a :class:`~delaykit.functional.decay_tape.SynapseTape`, one behind a delay of each
+    synapse's own on an :class:`~delaykit.functional.decay_arrivals.ArrivalTape`. Decays that neurons share need one
+    number a neuron and step, and go by plain autograd.
 
     Args:
         parameters: this segment's parameters.
@@ -77,9 +95,8 @@ class DecayTape:
     def __init__(self, parameters: Decaying, remember: int | None = None) -> None:
         self.remember = remember
         self.state: Tensor | None = None
-        self.past: list[Tensor] = []
         self.lines: dict[str, LineTape] = {}
-        self.synapses: SynapseTape | None = None
+        self.synapses: SynapseTape | ArrivalTape | None = None
         self.rebind(parameters)
 
     def rebind(self, parameters: Decaying) -> None:
@@ -90,17 +107,21 @@ class DecayTape:
                 self.lines[name].rebind(taps)
             elif taps is not None:
                 self.lines[name] = LineTape(taps, remember=self.remember)
-        if p.each:
-            own = (p.decay, p.weight, None if "behind" in self.lines else p.bias, p.leak)
-            if self.synapses is None:
-                self.synapses = SynapseTape(*own)
+        if p.inside is not None:
+            if isinstance(self.synapses, ArrivalTape):
+                self.synapses.rebind(p.inside, p.decay, p.bias, p.leak)
             else:
+                self.synapses = ArrivalTape(p.inside, p.decay, p.bias, p.leak, remember=self.remember)
+        elif p.each:
+            own = (p.decay, p.weight, None if "behind" in self.lines else p.bias, p.leak)
+            if isinstance(self.synapses, SynapseTape):
                 self.synapses.rebind(*own)
+            else:
+                self.synapses = SynapseTape(*own)
 
     def detach(self) -> None:
         """Cut the graph, keep currents and remembered spikes."""
         self.state = None if self.state is None else self.state.detach()
-        self.past = [spikes.detach() for spikes in self.past]
         for tape in (*self.lines.values(), self.synapses):
             if tape is not None:
                 tape.detach()
@@ -113,10 +134,6 @@ class DecayTape:
         bias = None if "behind" in self.lines else p.bias
         if self.synapses is not None:
             output = self.synapses.step(spikes)
-        elif p.inside is not None or min(p.decay.shape) > 1:
-            arrivals = self._arrivals(spikes)
-            output = arrivals.sum(-1) + self._rest(arrivals, p.decay, p.leak).sum(-1)
-            output = output if bias is None else output + bias
         elif p.decay.shape[1] == 1:  # one product, and its result lingers
             output = nn.functional.linear(spikes, p.weight)
             leak = None if p.leak is None else p.leak.reshape(-1)
@@ -145,12 +162,3 @@ class DecayTape:
         before = self.state
         self.state = arrivals if before is None else decay * before + arrivals
         return before
-
-    def _arrivals(self, spikes: Tensor) -> Tensor:
-        """Return what arrives at each synapse now, (batch, post, pre)."""
-        response = self.parameters.inside
-        if response is None:
-            return spikes.unsqueeze(1) * self.parameters.weight
-        self.past = [spikes, *self.past[: response.shape[-1] - 1]]
-        window = torch.stack(self.past, -1)  # (batch, pre, tau)
-        return (window.unsqueeze(1) * response[..., : window.shape[-1]]).sum(-1)

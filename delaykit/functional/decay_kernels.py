@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.backend import register
@@ -49,8 +48,7 @@ def decay_filter_gradient(
     """Pull a gradient back; see :func:`delaykit.functional.portable.decay_filter_gradient`."""
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if into_x else x.new_empty(0)
     grad_decay, grad_weight = (torch.empty_like(weight, memory_format=torch.contiguous_format) for _ in range(2))
-    rows = F.pad(y, (0, 0, 0, 0, 0, -len(y) % 4)) if len(y) % 4 else y
-    operands = (*_arrays(x, rows, decay, weight), _least(x), grad_x.numpy() if into_x else None)
+    operands = (*_arrays(x, y, decay, weight), _least(x), grad_x.numpy() if into_x else None)
     written = (grad_decay.numpy(), grad_weight.numpy())
     work = 2 * x.shape[0] * x.shape[1] * weight.numel()
     in_threads(lambda first, last: _gradient(*operands, *written, first, last), weight.shape[1], work)
@@ -144,11 +142,13 @@ def _filter(x, decay, weight, least, out, first, last):  # type: ignore[no-untyp
 def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first, last):  # type: ignore[no-untyped-def]
     """Sweep back, INPUTS at a time; what lies before an input's first spike matters to its own gradient only.
 
-    Decay, weight and their gradients are (post, pre) here and turned on the way. ``y`` has a multiple of 4 steps, ``x``
-    may end earlier. Without ``grad_x`` (None) the compiler leaves out what belongs to it.
+    Decay, weight and their gradients are (post, pre) here and turned on the way. The steps begin with up to 3 silent
+    ones before the first, ``ahead``, to be a multiple of 4; what these read of ``y`` meets no spike. Without ``grad_x``
+    (None) the compiler leaves out what belongs to it.
     """
-    time, batch, _ = x.shape
-    end, _, post = y.shape
+    time, batch, post = y.shape
+    ahead = -time % 4
+    end = time + ahead
     nothing = decay.dtype.type(0)
     later, slope = np.empty(post, decay.dtype), np.empty(post, decay.dtype)
     rows, flows = np.zeros((INPUTS, end), x.dtype), np.empty((INPUTS, end), x.dtype)
@@ -164,25 +164,25 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
         for b in range(batch):
             for t in range(time):
                 for n in range(some):
-                    rows[n, t] = x[t, b, i + n]
+                    rows[n, ahead + t] = x[t, b, i + n]
             for n in range(some):
                 start = 0
                 if grad_x is None:
-                    while start < time and rows[n, start] == 0:
+                    while start < end and rows[n, start] == 0:
                         start += 1
-                    start = end if start == time else start
                 later[:] = nothing
                 slope[:] = nothing
                 for t in range(end - 4, start - 4, -4):
                     x0, x1, x2, x3 = rows[n, t], rows[n, t + 1], rows[n, t + 2], rows[n, t + 3]
                     f0 = f1 = f2 = f3 = nothing
+                    t0, t1, t2, t3 = max(t - ahead, 0), max(t + 1 - ahead, 0), max(t + 2 - ahead, 0), t + 3 - ahead
                     if x0 == 0 and x1 == 0 and x2 == 0 and x3 == 0:
                         for j in range(post):
                             decaying = r[n, j]
-                            q3, p3 = later[j] + decaying * slope[j], y[t + 3, b, j] + decaying * later[j]
-                            q2, p2 = p3 + decaying * q3, y[t + 2, b, j] + decaying * p3
-                            q1, p1 = p2 + decaying * q2, y[t + 1, b, j] + decaying * p2
-                            q0, p0 = p1 + decaying * q1, y[t, b, j] + decaying * p1
+                            q3, p3 = later[j] + decaying * slope[j], y[t3, b, j] + decaying * later[j]
+                            q2, p2 = p3 + decaying * q3, y[t2, b, j] + decaying * p3
+                            q1, p1 = p2 + decaying * q2, y[t1, b, j] + decaying * p2
+                            q0, p0 = p1 + decaying * q1, y[t0, b, j] + decaying * p1
                             later[j] = nothing if abs(p0) <= least else p0
                             slope[j] = nothing if abs(q0) <= least else q0
                             if grad_x is not None:
@@ -193,10 +193,10 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
                     else:
                         for j in range(post):
                             decaying = r[n, j]
-                            q3, p3 = later[j] + decaying * slope[j], y[t + 3, b, j] + decaying * later[j]
-                            q2, p2 = p3 + decaying * q3, y[t + 2, b, j] + decaying * p3
-                            q1, p1 = p2 + decaying * q2, y[t + 1, b, j] + decaying * p2
-                            q0, p0 = p1 + decaying * q1, y[t, b, j] + decaying * p1
+                            q3, p3 = later[j] + decaying * slope[j], y[t3, b, j] + decaying * later[j]
+                            q2, p2 = p3 + decaying * q3, y[t2, b, j] + decaying * p3
+                            q1, p1 = p2 + decaying * q2, y[t1, b, j] + decaying * p2
+                            q0, p0 = p1 + decaying * q1, y[t0, b, j] + decaying * p1
                             later[j] = nothing if abs(p0) <= least else p0
                             slope[j] = nothing if abs(q0) <= least else q0
                             into_weight[n, j] += x0 * p0 + x1 * p1 + x2 * p2 + x3 * p3
@@ -211,7 +211,7 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
             if grad_x is not None:
                 for t in range(time):
                     for n in range(some):
-                        grad_x[t, b, i + n] = flows[n, t]
+                        grad_x[t, b, i + n] = flows[n, ahead + t]
         for n in range(some):
             for j in range(post):
                 grad_weight[j, i + n], grad_decay[j, i + n] = into_weight[n, j], w[n, j] * into_decay[n, j]

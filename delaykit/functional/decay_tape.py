@@ -114,11 +114,6 @@ class DecayOperator(Operator):
         assert self.weight is not None
         return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.factors)).to(out)
 
-    def wanted(self, *found: Tensor) -> tuple[Tensor | None, ...]:
-        """Leave out the gradients of parameters that do not learn."""
-        pairs = zip(self.parameters, found, strict=True)
-        return tuple(g if p is not None and p.requires_grad else None for p, g in pairs)
-
     def gradients(self, history: History, last: int) -> Gradients:
         kind = _AtOnce if self.first is None and not self.into_x else _StepByStep
         return kind(self, history, last)

@@ -86,6 +86,11 @@ class Operator(ABC):
     def gradients(self, history: History, last: int) -> Gradients:
         """Begin a backward pass whose last recorded step is ``last``."""
 
+    def wanted(self, *found: Tensor) -> tuple[Tensor | None, ...]:
+        """Leave out the gradients of parameters that do not learn."""
+        pairs = zip(self.parameters, found, strict=True)
+        return tuple(g if p is not None and p.requires_grad else None for p, g in pairs)
+
     def new_sums(self) -> RunningSums | None:
         """Make the running sums that order 2 needs, None for order 0."""
         shape = (self.filter.outputs, self.batch, self.places)
