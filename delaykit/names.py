@@ -13,7 +13,7 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "motifs": (("motif",), ("Motif",)),
     "sparsify": (("dynamic_sparsity",), ("DynamicSparsity",)),
     "timing": (("timing",), ("Timing",)),
-    "lab": (("japanese-vowels", "spike-files"), ()),
+    "lab": (("japanese-vowels", "match-to-sample", "mnist", "spike-files", "yin-yang"), ()),
 }
 
 
