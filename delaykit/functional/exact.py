@@ -2,7 +2,8 @@ r"""Spike trains whose times have an exact gradient: arrivals with delays, a neu
 
 A spike is two things here: a number 0 or 1 in ``spikes``, for readouts that count, and an entry of ``clock``, its time
 in steps from the end of its own, in (-1, 0], whose gradient is the loss's derivative by that time. ``exact_rollout``
-emits both; ``exact_arrivals`` and ``first_spike_times`` take both and send their gradient into the clock. A spike of step t with delay d arrives at t + clock + d, within a step, which ends with what is left of it then.
+emits both; ``exact_arrivals`` and ``first_spike_times`` take both and send their gradient into the clock. A spike of
+step t with delay d arrives at t + clock + d, within a step, which ends with what is left of it then.
 
 Units: delays and times are in steps. Time constants are in any unit together with ``dt``, the length of a step; weights
 are then currents per that unit, as papers give them.

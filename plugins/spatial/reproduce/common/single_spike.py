@@ -76,15 +76,15 @@ def _forward(times, weight, late, steps, dt, fast, slow, threshold):  # type: ig
                 if a > 0 and c > 0:
                     summit = min(max(np.log(fast * c / (slow * a)) / rate, 0.0), span)
                 if a * np.exp(-slow * summit) - c * np.exp(-fast * summit) >= threshold and summit > 0:
-                    low, high = 0.0, summit
-                    for _ in range(52):
-                        middle = (low + high) / 2
-                        if a * np.exp(-slow * middle) - c * np.exp(-fast * middle) >= threshold:
-                            high = middle
-                        else:
-                            low = middle
-                    first[b, j] = now + high / dt
-                    slope[b, j] = fast * c * np.exp(-fast * high) - slow * a * np.exp(-slow * high)
+                    since, steep = 0.0, 1.0
+                    for _ in range(60):  # v is concave up to the summit: Newton's rule comes from below
+                        quick, long = c * np.exp(-fast * since), a * np.exp(-slow * since)
+                        steep = fast * quick - slow * long
+                        further = (threshold - long + quick) / steep
+                        since += further
+                        if not 1e-13 < further < span:
+                            break
+                    first[b, j], slope[b, j] = now + min(max(since, 0.0), summit) / dt, steep
                     break
                 if n == pre or arrivals[order[n]] >= steps:
                     break
