@@ -31,6 +31,7 @@ class Tents(NamedTuple):
         width: half-width s of the triangle, in steps, >= 1.
         kernel: the kernel whose response this is.
         epsilon: None where the response is that of above; else its heights are divided by their sum plus this.
+        factor: of the response of every synapse, ``(A, B)``, without a gradient; None: 1 everywhere. 0 cuts a synapse.
 
     Example:
         >>> from delaykit.kernels import Triangle
@@ -43,6 +44,7 @@ class Tents(NamedTuple):
     width: float
     kernel: Kernel
     epsilon: float | None = None
+    factor: Tensor | None = None
 
     def taps(self) -> Taps:
         """List the same response as taps."""
@@ -53,9 +55,9 @@ class Tents(NamedTuple):
         return math.ceil(float(self.delays.detach().max()) + self.width) if self.delays.numel() else 0
 
     def scale(self) -> Tensor | None:
-        """Return what a division by the sum multiplies ``h`` by, ``(A, B)``, float64, differentiable; None: nothing."""
+        """Return what ``h`` is multiplied by, ``(A, B)``, differentiable, float64 if normalized; None: nothing."""
         if self.epsilon is None:
-            return None
+            return self.factor
         with torch.no_grad():
             delays = self.delays.double()
             step, width = delays.floor(), self.width
@@ -64,7 +66,8 @@ class Tents(NamedTuple):
             left, right = torch.minimum(before.floor(), step) + 1, after.floor() + 1  # numbers of steps, ends included
             total = left * before - left * (left - 1) / 2 + right * after - right * (right - 1) / 2
             slope = right - left + (part == 0)
-        return self.width**2 / (total + slope * (self.delays - self.delays.detach()) + self.epsilon)
+        scale = self.width**2 / (total + slope * (self.delays - self.delays.detach()) + self.epsilon)
+        return scale if self.factor is None else scale * self.factor
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -69,6 +69,25 @@ def assert_alike(kernel, delays, rate, tolerance=1e-10, dtype=torch.float64, **g
             torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance * want.detach().abs().max().item())
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_synapses_with_factors_are_those_of_masked_taps_and_a_cut_one_gets_no_gradient(normalize):
+    factor = 1.0 - torch.eye(NEURONS, dtype=torch.float64)
+    factor[0, 1] = 0.5
+
+    def masked_taps(kernel, delays):
+        taps = kernel.taps(delays)
+        return taps._replace(value=taps.value * factor)
+
+    def factored(kernel, delays):
+        return kernel.tents(delays)._replace(factor=factor)
+
+    kernel = Triangle(0.5, normalize=normalize)
+    found, wanted = (run(form, kernel, on_nodes(1.5), 0.2) for form in (factored, masked_taps))
+    for got, want in zip((*found[:2], *found[2]), (*wanted[:2], *wanted[2]), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    assert all(not bool(grad.diagonal().any()) and bool(grad.any()) for grad in found[2][1:])
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_normalized_triangle_is_divided_by_its_sum(width):
     """On its bends, and where causality cuts it, too."""

@@ -239,7 +239,9 @@ class WithoutSelf(Kernel):
     def tents(self, delays: Tensor) -> Tents | None:
         """Describe it by the kernel's width and the mask; see :meth:`delaykit.kernels.Kernel.tents`."""
         inner, mask = self.kernel.tents(delays), self.mask(delays)
-        return inner and Tents(inner.delays.expand_as(mask).contiguous(), inner.width, self, mask)
+        if inner is None:
+            return None
+        return inner._replace(delays=inner.delays.expand_as(mask).contiguous(), kernel=self, factor=mask)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`delaykit.kernels.Kernel.depth`."""
