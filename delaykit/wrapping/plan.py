@@ -211,6 +211,9 @@ def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
 def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | None) -> Synapse:
     """Build once, to be thrown away: what cannot be built is an issue, not a half-wrapped model."""
     synapse = Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
+    if synapse.prunings and not entry.spot.has_matrix and getattr(entry.spot.module, "weight", None) is None:
+        found = "a pruning on a connection without a weight"
+        raise ConfigError(entry.site.name, found, "a matrix or a convolution", "leave the pruning out of this rule")
     part = synapse.heterogeneity
     if part is not None and part.needs_neuron and trace is None and not entry.drives:
         fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"

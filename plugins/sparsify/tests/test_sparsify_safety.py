@@ -37,6 +37,17 @@ def test_a_nan_anywhere_leaves_all_weights_alone(scope):
     assert torch.equal(net[0].weight, before)
 
 
+def test_a_connection_without_a_weight_cannot_be_pruned():
+    snn = pytest.importorskip("snntorch")
+    net = nn.Sequential(snn.RLeaky(beta=0.8, all_to_all=False, V=torch.rand(12), init_hidden=True))
+    rule = dk.At(dk.FreeDelay("axonal"), DynamicSparsity(0.5), reset="follow")
+    with pytest.raises(dk.WrapError, match="without a weight"):
+        dk.wrap_(net, {"0.recurrent": rule}, example=lambda: net(torch.rand(2, 12)))
+    net = nn.Sequential(snn.RLeaky(beta=0.8, conv2d_channels=3, kernel_size=3, init_hidden=True))
+    dk.wrap_(net, {"0.recurrent": rule}, example=lambda: net(torch.rand(2, 3, 8, 8)))
+    assert dk.advance_(net, 1.0)["0.recurrent"].kept == 41  # of 81
+
+
 @pytest.mark.parametrize("regrow", ["none", "random", "gradient"])
 def test_zeros_that_nobody_keeps_are_noticed(regrow):
     net = net_of(DynamicSparsity(0.5, regrow=regrow))

@@ -32,7 +32,9 @@ class DynamicSparsity(ComponentConfig):
     at the end of the next epoch if it is strong by then. Ties are broken by position, so that the count is exact.
 
     Args:
-        sparsity: fraction of synapses to remove, in [0, 1).
+        sparsity: fraction of synapses to remove, in [0, 1), of each connection whose rule names this config. Name the
+            readout in no such rule: the published method spares it. On a motif it is tap 0 that is pruned; the later
+            taps are parameters of their own (:class:`~delaykit_sparsify.Sparsifier`).
         scope: ``matrix`` (each weight alone) or ``global`` (one ranking over all weights pruned by an equal config).
         schedule: ``constant`` (from the first epoch), ``linear`` (sparsity * progress / ramp), ``cubic``
             (sparsity * (1 - (1 - progress / ramp)^3), Zhu & Gupta 2017, eq. 1) or ``once`` (at progress 1 only: static
@@ -42,7 +44,8 @@ class DynamicSparsity(ComponentConfig):
         regrow: ``free`` (zeros learn on, the published method), ``none`` (once gone, gone for good), ``random``
             (SET: each epoch the weakest ``drop`` of the kept are replaced by random others) or ``gradient`` (RigL: by
             those whose weight has the steepest gradient). All but ``free`` also write the zeros after each optimizer
-            step, once :func:`delaykit.attach` was called.
+            step, once :func:`delaykit.attach` was called. What ``random`` and ``gradient`` grow begins at zero.
+            Processes that train one model (DDP) need equal seeds for ``random``: give ``dk.wrap_`` equal generators.
         drop: fraction replaced by ``random`` and ``gradient``, in (0, 1); RigL's falls to 0 as a cosine.
         moments: ``keep`` or ``reset`` the optimizer's running averages of a synapse that is pruned.
         loses: what a pruned synapse loses: its ``weight`` only, or its synaptic ``delay`` as well (set to zero).
