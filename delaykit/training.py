@@ -74,6 +74,18 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
 
     Raises:
         TrainingError: a trainable parameter of a component is in no group of the optimizer.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", max_delay=5, init=5), reset="manual")})
+        >>> optimizer = torch.optim.SGD(dk.param_groups(net, lr=0.1))
+        >>> _ = dk.attach(optimizer, net)
+        >>> delay = net[0].dk.delay.delay
+        >>> delay.grad = torch.tensor([-1.0, 0.2])  # one wants to be later than the largest
+        >>> optimizer.step()
+        >>> delay.tolist()
+        [5.0, 4.0]
     """
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, p in _named_extra(net) if p.requires_grad and id(p) not in held]
@@ -112,6 +124,16 @@ def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
 
     Returns:
         What pruning did, by site name; empty without pruning.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> wide = dk.FreeDelay("axonal", kernel="triangle", spread=4.0, spread_decay=0.95)
+        >>> _ = dk.wrap_(net, {"0": dk.At(wide, reset="manual")})
+        >>> for epoch in range(10):
+        ...     _ = dk.advance_(net, (epoch + 1) / 10)
+        >>> round(net[0].dk.delay.spread.item(), 3)
+        0.024
     """
     if not (math.isfinite(progress) and 0.0 <= progress <= 1.0):
         raise ConfigError("advance_", f"progress={progress}", "a number in [0, 1]", "pass (epoch + 1) / epochs")
@@ -134,11 +156,24 @@ def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
 def discretized(net: nn.Module) -> Iterator[None]:
     """Evaluate with integer delays and spread 0, as hardware runs them; the real delays come back afterwards.
 
+    What was learned with real delays may suffer. Delays that shall be whole in the end are better trained whole, with
+    ``rounding="straight-through"`` of :class:`~delaykit.FreeDelay` or ``DelRec``: then nothing changes here.
+
     Args:
         net: a wrapped model.
 
     Raises:
         ConfigError: a connection was given other parts inside, which have no real delays to go back to.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=2.3), reset="manual")})
+        >>> with dk.discretized(net):
+        ...     dk.status(net).delays["0"].tolist()
+        [[2.0, 2.0]]
+        >>> dk.status(net).delays["0"]
+        tensor([[2.3000, 2.3000]])
     """
     sites = wrapped_sites(net)
     before = [{k: v.detach().clone() for k, v in site.synapse.state_dict().items()} for site in sites]
@@ -167,6 +202,14 @@ def finalize_(net: nn.Module) -> None:
 
     Args:
         net: a wrapped model.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=2.3), reset="manual")})
+        >>> dk.finalize_(net)
+        >>> dk.status(net).delays["0"].tolist()
+        [[2.0, 2.0]]
     """
     for site in wrapped_sites(net):
         if site.synapse.delay is not None:

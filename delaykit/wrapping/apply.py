@@ -85,6 +85,13 @@ def wrap(
     """Wrap a deep copy of ``net`` and return it; ``net`` stays bare. Arguments as in :func:`wrap_`.
 
     An ``example`` that is a callable must not refer to ``net`` itself: pass a batch or arguments here.
+
+    Example:
+        >>> import torch, snntorch as snn, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
+        >>> twin = dk.wrap(net, {"0": dk.FreeDelay("axonal", max_delay=9)}, example=torch.zeros(1, 3))
+        >>> hasattr(twin[0], "dk"), hasattr(net[0], "dk")
+        (True, False)
     """
     todo = rules if isinstance(rules, Plan) else plan(net, rules, example)
     todo.check()
@@ -111,6 +118,13 @@ def unwrap_(net: Net) -> Net:
 
     Raises:
         ConfigError: ``net`` is not a wrapped model, or its weights were given away.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal"), reset="manual")})
+        >>> type(dk.unwrap_(net)[0])
+        <class 'torch.nn.modules.linear.Linear'>
     """
     wrapping = wrapping_of(net)
     if wrapping is None:

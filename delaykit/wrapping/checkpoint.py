@@ -37,6 +37,13 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Raises:
         CheckpointError: ``net`` is not a wrapped model.
+
+    Example:
+        >>> import tempfile, torch, delaykit as dk
+        >>> path = f"{tempfile.mkdtemp()}/delays"
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1.5), reset="manual")})
+        >>> dk.save(net, path)
     """
     wrapping = wrapping_of(net)
     if wrapping is None:
@@ -77,6 +84,16 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
     Raises:
         CheckpointError: a file is missing, truncated, changed, not delaykit's, from a newer version, or does not fit.
+
+    Example:
+        >>> import tempfile, torch, delaykit as dk
+        >>> path = f"{tempfile.mkdtemp()}/delays"
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1.5), reset="manual")})
+        >>> dk.save(net, path)
+        >>> bare = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> dk.status(dk.load(bare, path)).delays["0"].tolist()
+        [[1.5, 1.5]]
     """
     base = Path(path)
     meta, payload = _read_pair(base)

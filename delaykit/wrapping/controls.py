@@ -54,6 +54,13 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
 
     Raises:
         ConfigError: there are none.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal"), reset="manual")})
+        >>> [(site.name, type(site.synapse.delay).__name__, site.kept) for site in dk.wrapped_sites(net)]
+        [('0', 'FreeDelayModule', 4)]
     """
     found = []
     module: Any
@@ -94,6 +101,15 @@ def reset(net: nn.Module) -> None:
 
     Args:
         net: a wrapped model.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1), reset="manual")})
+        >>> first = net(torch.ones(1, 2))
+        >>> dk.reset(net)
+        >>> bool(torch.equal(net(torch.ones(1, 2)), first))  # nothing is left of the step before
+        True
     """
     for site in wrapped_sites(net):
         site.attachment.history.clear()
@@ -107,6 +123,14 @@ def detach(net: nn.Module) -> None:
 
     Args:
         net: a wrapped model.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1), reset="manual")})
+        >>> for segment in torch.ones(6, 1, 2).split(3):
+        ...     dk.detach(net)
+        ...     sum(net(step).sum() for step in segment).backward()
     """
     for site in wrapped_sites(net):
         site.attachment.history.detach()
@@ -206,6 +230,16 @@ def status(net: nn.Module) -> Status:
 
     Returns:
         A table when printed; ``status(net).delays["fc1"]`` is a copy of that connection's delays in steps.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1.5), reset="manual")})
+        >>> print(dk.status(net))
+        site  components                                         trainable  density  kept  reset
+        0     axonal delays 1.5..1.5 steps, mean 1.5, learned    2          1.00     4/4   manual
+        >>> dk.status(net).delays["0"]
+        tensor([[1.5000, 1.5000]])
     """
     rows = []
     for site in wrapped_sites(net):
