@@ -59,7 +59,7 @@ class DelayHistory:
                 self.longest[site] = float(longest)
 
     def movement(self, site: str) -> list[float]:
-        """Return the mean |d_e - d_(e-1)| of a connection in steps, one number an epoch."""
+        """Return the mean ``|d_e - d_(e-1)|`` of a connection in steps, one number an epoch."""
         snapshots = self.delays[site]
         return [float((b - a).abs().mean()) for a, b in zip(snapshots, snapshots[1:], strict=False)]
 
