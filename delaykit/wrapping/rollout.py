@@ -110,6 +110,8 @@ def _parts(neuron: nn.Module) -> Parts | None:
         recurrent = getattr(neuron, "recurrent", None)
         if recurrent is None:
             return None, None, None, None, None
+        if callable(own := getattr(recurrent, "rollout_connection", None)):
+            return None, getattr(recurrent, "bias", None), own(), None, None
         if not isinstance(recurrent, nn.Linear):
             return None
         attachment: Attachment | None = recurrent.__dict__.get("_dk")

@@ -41,10 +41,15 @@ def test_a_bare_recurrent_layer_runs_in_a_rollout():
     sparse_(net[0].recurrent)
     drive = torch.rand(12, 3, 20).double()
     with torch.no_grad():
-        before = dk.rollout(net[0], drive)
+        before, untouched = dk.rollout(net[0], drive), net[0].mem
         assert compact_(net).memory < 0.3
         for now, then in zip(dk.rollout(net[0], drive), before, strict=True):
             torch.testing.assert_close(now, then, **TOLERANCE)
+        assert net[0].mem is untouched  # not step by step
+        spikes, membrane = torch.zeros(2, 3, 20).double()
+        for now, then in zip(drive, before[1], strict=True):
+            spikes, membrane = net[0](now, spikes, membrane)
+            torch.testing.assert_close(membrane, then, **TOLERANCE)
     assert isinstance(net[0].recurrent, CompactLinear) and 0.02 < float(before[0].mean()) < 0.6
 
 

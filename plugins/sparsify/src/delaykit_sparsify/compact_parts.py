@@ -140,6 +140,10 @@ class CompactLinear(nn.Module):
     bias: nn.Parameter | None
     compact: CompactDelay
 
+    def rollout_connection(self) -> Connection:
+        """Run event by event inside ``dk.rollout`` where a neuron has it as its bare ``recurrent``."""
+        return self.compact.rollout_connection()
+
     def forward(self, input: Tensor) -> Tensor:
         """Run the sparse product: (..., pre) -> (..., post)."""
         rows = input.reshape(1, -1, input.shape[-1])
