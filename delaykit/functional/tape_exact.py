@@ -54,7 +54,8 @@ class ExactTape(Tape):
             self._source, self._told = None, False
 
     def _operator(self, x: Tensor) -> Operator:
-        return ExactOperator(super()._operator(x), self.arrivals.timing)  # type: ignore[safe-super]
+        inner = super()._operator(x)  # type: ignore[safe-super]
+        return ExactOperator(inner, self.arrivals.timing, self.arrivals.where)
 
     def _record(
         self, segment: Segment, x: Tensor, token: Tensor | None, *parameters: Tensor | None
@@ -137,10 +138,11 @@ class ExactOperator(Operator):
     Args:
         inner: computes the outputs.
         timing: time constants of the neuron that listens.
+        where: site name, for messages.
     """
 
-    def __init__(self, inner: Operator, timing: Timing) -> None:
-        self.inner, self.filter, self.store = inner, inner.filter, inner.store
+    def __init__(self, inner: Operator, timing: Timing, where: str) -> None:
+        self.inner, self.filter, self.store, self.where = inner, inner.filter, inner.store, where
         self.dtype, self.device = inner.dtype, inner.device
         now, later = (c.detach().to(inner.device, inner.dtype) for c in timing.arrival())
         room = (-1, *[1] * len(inner.space)) if now.numel() > 1 else ()

@@ -8,6 +8,7 @@ import torch
 
 from delaykit.adapters.base import Neuron, Spot
 from delaykit.adapters.exact import ExactNeuron, Hearing
+from delaykit.adapters.exact_currents import CurrentWatch, unwatch_, watch_
 from delaykit.errors import ConfigError
 from delaykit.estimators import INTERP, refuse_exact
 from delaykit.synapse import Synapse
@@ -99,5 +100,8 @@ def attach_exact_(
             exact.attachments.append(attachment)
             undo.append(Undo(exact.attachments.remove, (attachment,)))
     listener = neurons[drives[0]]
+    masked = synapse.delay is not None and synapse.delay.dropout > 0
+    watch_(listener.module, CurrentWatch(drives[0], masked))
+    undo.append(Undo(unwatch_, (listener.module, drives[0])))
     synapse.listener = Hearing(listener.module, type(listener.adapter), bool(sources))
     return undo

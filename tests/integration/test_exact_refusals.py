@@ -8,7 +8,7 @@ from exact_nets import Chain, norse, snn, spikes_in
 from torch import nn
 
 import delaykit as dk
-from delaykit.errors import ConfigError, HistoryError, WrapError
+from delaykit.errors import ConfigError, HistoryError, TrainingError, WrapError
 
 DELTA = {
     "Leaky": lambda: snn.Leaky(0.9),
@@ -136,3 +136,82 @@ def test_delrec_refuses_what_a_whole_arrival_cannot_have(options):
         delrec.DelRec(**options)
     with pytest.raises(ConfigError, match="DCLS.estimator"):
         delrec.DCLS(9, estimator="exakt")
+
+
+class Between(nn.Module):
+    """One step of a net with ``between`` behind its exact connection, a call after the other."""
+
+    def __init__(self, between, neuron=None):
+        super().__init__()
+        self.fc, self.between, self.lif = nn.Linear(6, 8), between, neuron or snn.Synaptic(0.8, 0.9)
+
+    def forward(self, x):
+        state = self.lif.reset_mem() if hasattr(self.lif, "reset_mem") else (None,)
+        for step in x:
+            _, *state = self.lif(self.between(self.fc(step)), *state)
+        return state[-1].v if hasattr(state[-1], "v") else state[-1]
+
+
+def between(change, neuron=None):
+    config = dk.FreeDelay("synaptic", max_delay=5, estimator="exact")
+    return dk.wrap_(Between(change, neuron), {"fc": config}, example=torch.zeros(3, 4, 6))
+
+
+class Functional(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
+CHANGES = {
+    "Dropout": lambda: nn.Dropout(0.5),
+    "dropout": Functional,
+    "BatchNorm1d": lambda: nn.BatchNorm1d(8),
+    "LayerNorm": lambda: nn.LayerNorm(8),
+    "ReLU": nn.ReLU,
+}
+READOUTS = {"Synaptic": lambda: None, "LICell": norse.LICell, "LIFCell": norse.LIFCell}
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_between_a_connection_and_its_neuron_is_refused_in_training(change, readout):
+    net = between(CHANGES[change](), READOUTS[readout]())
+    with torch.no_grad():
+        net(spikes_in())  # nobody asks for gradients
+    with pytest.raises(TrainingError, match=r"fc: .* 'lif'.* estimator='interp'"):
+        net(spikes_in())
+    dk.unwrap_(net)(spikes_in()).sum().backward()
+
+
+@pytest.mark.parametrize("change", ["Dropout", "dropout", "BatchNorm1d"])
+def test_what_changes_in_training_only_is_not_refused_in_evaluation(change):
+    net = between(CHANGES[change]()).eval()
+    net(spikes_in()).sum().backward()
+    assert net.fc.dk.delay.delay.grad.any()
+    with pytest.raises(TrainingError, match=r"fc: "):
+        net.train()(spikes_in())
+
+
+class Gain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.each = nn.Parameter(torch.full((8,), 1.5))
+
+    def forward(self, x):
+        return (2.0 * x.reshape(2, 2, 8).flatten(0, 1) + 0.1 - x) * self.each
+
+
+def test_sums_and_constant_factors_between_are_let_through():
+    net = between(Gain())
+    net(spikes_in()).sum().backward()
+    assert net.fc.dk.delay.delay.grad.any()
+    before = snn.Synaptic(0.8, 0.9)
+    assert type(dk.unwrap_(net).lif) is type(before) and not net.lif._forward_pre_hooks
+
+
+def test_dropout_before_a_connection_is_let_through():
+    net = Chain(snn.Synaptic(0.8, 0.9), snn.Synaptic(0.8, 0.9), nn.Sequential(nn.Dropout(0.3), nn.Linear(8, 8)))
+    config = dk.FreeDelay("axonal", max_delay=4, estimator="exact")
+    dk.wrap_(net, {"fc1": config, "fc2.1": config}, example=torch.zeros(3, 2, 6))
+    net(spikes_in()).sum().backward()
+    assert net.fc1.dk.delay.delay.grad is not None
