@@ -52,13 +52,12 @@ class CurrentWatch:
         """Walk back to the exact connections; tell whether there was one."""
         found, visited = False, set()
         todo: list[tuple[Any, str]] = [(drive.grad_fn, "")]
-        node: Any
         while todo:
             node, changed = todo.pop()
             if node is None or (node, changed) in visited or isinstance(node, ENDS):
                 continue
             visited.add((node, changed))
-            if isinstance(node, ExactStep._backward_cls):
+            if issubclass(type(node), ExactStep._backward_cls):  # not isinstance: it would make the node an object
                 found = True
                 if changed:
                     raise self._error(node.segment.operator.where, changed)

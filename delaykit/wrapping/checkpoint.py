@@ -20,7 +20,7 @@ from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.controls import wrapped_sites
 from delaykit.wrapping.prunings import remembered, remind_, split
 from delaykit.wrapping.record import WRITTEN, is_record, plan_from, to_json
-from delaykit.wrapping.root import is_extra, wrapping_of
+from delaykit.wrapping.root import check_shared, is_extra, wrapping_of
 
 FORMAT = 1
 
@@ -147,6 +147,7 @@ def _fill(net: nn.Module, tensors: dict[str, Tensor], base: Path) -> None:
             raise CheckpointError(
                 str(base), f"{key} with NaN or infinite values", "finite values", "use an older checkpoint"
             )
+    check_shared(own, tensors, str(base))
     before = {key: value.detach().clone() for key, value in own.items()}
     _copy_(own, tensors)
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from delaykit.errors import CheckpointError
 from delaykit.synapse import Synapse
 from delaykit.wrapping.retype import Recipe, recipe_of
 from delaykit.wrapping.state import RootScope
@@ -91,9 +93,34 @@ class WrappedRoot:
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # A checkpoint of the bare model has no delays at all: keep the present ones. One that has some must have all.
         own = {k for k in self.state_dict(prefix=prefix) if is_extra(k)}  # type: ignore[attr-defined]
+        named = self.state_dict(prefix=prefix, keep_vars=True)  # type: ignore[attr-defined]
+        check_shared({k: v for k, v in named.items() if k in own}, state_dict, "load_state_dict")
         if not any(k in state_dict for k in own):
             state_dict.update({k: v for k, v in self.state_dict(prefix=prefix).items() if k in own})  # type: ignore[attr-defined]
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+
+
+def check_shared(own: Mapping[str, Tensor], given: Mapping[str, Any], where: str) -> None:
+    """Raise where a parameter that has several names, such as shared positions, would get different values.
+
+    Args:
+        own: the model's tensors by name, the same object under each of its names.
+        given: tensors about to be loaded; names that are missing are not looked at.
+        where: what is loaded, for the message.
+
+    Raises:
+        CheckpointError: two names of one parameter disagree.
+    """
+    first: dict[int, str] = {}
+    for name, tensor in own.items():
+        other = first.setdefault(id(tensor), name) if name in given else name
+        one, two = given.get(other), given.get(name)
+        if one is two or not (isinstance(one, Tensor) and isinstance(two, Tensor)):
+            continue
+        if one.shape != two.shape or not torch.equal(one, two.to(one)):
+            found = f"different values for {other} and {name}"
+            fix = "load it into a model whose connections are wrapped as they were when it was saved"
+            raise CheckpointError(where, found, "one value: this model shares that parameter", fix)
 
 
 def is_extra(key: str) -> bool:

@@ -118,6 +118,27 @@ def test_checkpoints_hold_positions_once_and_share_again(tmp_path: Path, wrapped
     assert torch.equal(fresh(INPUT), net(INPUT))
 
 
+def disagreeing(net: Net) -> dict[str, torch.Tensor]:
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    state["fc2.dk.delay.pre_positions"] += 1.0
+    return state
+
+
+def test_values_that_disagree_about_shared_positions_are_refused(tmp_path: Path) -> None:
+    """As a net that was trained with positions of its own for each connection would bring them."""
+    net, apart = wrapped(), wrapped({**RULES, "fc2": Spatial(2, pre="others", post="out", scale=3.0)})
+    before = places(net)[0].detach().clone()
+    for load in (lambda: net.load_state_dict(disagreeing(net)), lambda: net.load_state_dict(apart.state_dict())):
+        with pytest.raises(dk.CheckpointError, match=r"different values for fc1.*post_positions and .*one value"):
+            load()
+        assert torch.equal(places(net)[0], before)
+    net.load_state_dict({k: v.clone() for k, v in net.state_dict().items()})
+    dk.save(apart, tmp_path / "apart")
+    with pytest.raises(dk.CheckpointError, match="different values for"):
+        dk.load(net, tmp_path / "apart")
+    assert torch.equal(places(net)[0], before)
+
+
 def test_unwrapping_drops_positions() -> None:
     net, before = bare(), bare()
     dk.wrap_(net, RULES, example=INPUT)
