@@ -100,14 +100,17 @@ class ByteHistory(History):
     def __init__(self, channel: int, chunk: int, pad: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(channel, chunk, pad, torch.uint8, device)
         self.wide = dtype
+        self._small: Tensor | None = None  # made once, and so is its like: new ones would leave holes in memory
+        self._back: Tensor | None = None
 
     def write(self, row: int, x: Tensor, store: Callable[[Tensor, int, Tensor], None]) -> None:
         """Copy an input into a row; the first that bytes cannot hold makes all rows wide."""
         if self.rows.dtype is torch.uint8:
             x = x.detach()
-            small = x.to(torch.uint8)
-            if torch.equal(small.to(x.dtype), x):
-                x = small
+            if self._small is None or self._back is None:
+                self._small, self._back = (empty_rows(tuple(x.shape), d, x.device) for d in (torch.uint8, x.dtype))
+            if torch.equal(self._back.copy_(self._small.copy_(x)), x):
+                x = self._small
             else:
                 self._widen()
         store(self.rows, row, x)
