@@ -168,7 +168,7 @@ def draw(budget: Budget, hidden: int, path: Path) -> None:
                 ax.plot(range(20, longest + 1), smooth, color=color, label=model)
             ax.set(title=f"{'recurrent' if recurrent else 'feed-forward'}, {hidden} hidden", xlabel="iteration")
         axes[0].set(ylabel="accuracy (%)", ylim=(40, 102))
-        axes[0].legend(loc="center right")
+        axes[0].legend(loc="upper right")
         pyplot.savefig(path)
         pyplot.close()
 
