@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--neurons", type=int, default=256)
     parser.add_argument("--max-delay", type=float, default=25.0)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--loud", type=float, default=1.0, help="factor on the drive; 2.2: 11.5 % firing in training")
     parser.add_argument("--busy", type=float, default=1.33, help="louder drive of the evaluation, for 5 % firing")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     args = parser.parse_args()
@@ -133,7 +134,7 @@ def main() -> None:
     torch.manual_seed(0)
     n = args.neurons
     neuron = snn.RLeaky(beta=0.9, linear_features=n, learn_beta=True)
-    drive = (0.25 * torch.randn(args.time, args.batch, n) + 0.05).requires_grad_()
+    drive = (args.loud * (0.25 * torch.randn(args.time, args.batch, n) + 0.05)).requires_grad_()
     axonal = (torch.rand(1, n) * args.max_delay).requires_grad_()
     synaptic = (torch.rand(n, n) * args.max_delay).requires_grad_()
     cotangent = torch.randn(args.time, args.batch, n)
