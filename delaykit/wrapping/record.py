@@ -105,7 +105,8 @@ def _config(record: dict[str, Any], where: str) -> ComponentConfig:
     try:
         config = registry.resolve(record["kind"], record["name"])
     except DelaykitError as error:
-        raise CheckpointError(where, f"component {record['name']!r}: {error}", "an installed component") from error
+        found = f"component {record['name']!r}, which is not installed"
+        raise CheckpointError(where, found, error.expected, error.fix) from error
     try:
         return config.from_json(record["config"])  # type: ignore[attr-defined]
     except Exception as error:  # a plugin's config may raise anything on values it never wrote
