@@ -122,3 +122,26 @@ def test_the_distance_is_zero_for_the_same_answer_and_one_for_the_targets() -> N
 def test_pattern_generation_refuses_what_makes_no_sense(options: dict) -> None:
     with pytest.raises(ConfigError):
         PatternGeneration(**options)
+
+
+def test_the_first_cue_comes_when_asked_and_the_noise_channels_may_be_silent() -> None:
+    task = MatchToSample(onset_ms=0.0, background_hz=0.0)
+    trials = task.trials(100, seeded())
+    assert task.windows()[0] == slice(0, 20) and task.steps == 200
+    assert float(trials.spikes[:, :, 20:].max()) == 0.0 and float(trials.spikes[:20].mean()) > 0.05
+
+
+def test_segments_have_their_length_and_rate() -> None:
+    task = PatternGeneration(segment_ms=100.0, rate_hz=50.0)
+    clean = task.pattern(seeded()).clean
+    assert [window.stop - window.start for window in task.windows()] == [100, 100, 100]
+    assert float(clean[task.gaps()].max()) == 0.0
+    assert float(clean[task.windows()[0]].mean()) * 1000.0 == pytest.approx(50.0, rel=0.1)
+    assert float(PatternGeneration(rate_hz=0.0).pattern(seeded()).clean.max()) == 0.0
+
+
+def test_one_cosine_is_a_curve_of_half_a_hertz() -> None:
+    curve = PatternGeneration(cosines=1).pattern(seeded()).target[:, 0]
+    torch.testing.assert_close(curve[:1000], -curve[1000:], rtol=0, atol=1e-4)  # half a period later
+    many = PatternGeneration(cosines=5).pattern(seeded()).target[:, 0]
+    assert float((many[:1000] + many[1000:]).abs().max()) > 0.1
