@@ -36,20 +36,40 @@ from delaykit.testing.nets import input_spikes, tiny_nets
 # --- continuous time
 
 
-@pytest.mark.parametrize("dt", CLOSE)
-@pytest.mark.parametrize("seed", [3, 4, 9, 14])
-def test_recurrent_snntorch_agrees_with_finite_differences_of_continuous_time(seed, dt):
+def calm(seed, span):
+    """Whether no neuron of a random net fires within ``span`` ms of an arrival at it or of the end."""
     weight, delay, inputs = drawn(seed)
-    cosines, same = compare(SynapticNet(weight, dt), weight, delay, inputs, dt)
-    assert same and min(cosines) >= CLOSE[dt]
+    spikes, _ = continuous.run(weight, delay, inputs, UNTIL)
+    first = weight.shape[1] - weight.shape[0]
+    events = [*inputs, *((first + j, at) for at, j in spikes)]
+    gaps = [abs(at - t - delay[j, s]) for at, j in spikes for s, t in events if weight[j, s]]
+    return min(*gaps, UNTIL - spikes[-1][0]) > span
 
 
+CALM = {dt: [seed for seed in range(24) if calm(seed, 2 * dt)] for dt in CLOSE}
+
+
+@pytest.mark.parametrize("kind", [SynapticNet, NorseNet])
 @pytest.mark.parametrize("dt", CLOSE)
-@pytest.mark.parametrize("seed", [3, 4, 9, 14])
-def test_recurrent_norse_agrees_with_finite_differences_of_continuous_time(seed, dt):
-    weight, delay, inputs = drawn(seed)
-    cosines, same = compare(NorseNet(weight, dt), weight, delay, inputs, dt)
-    assert same and min(cosines) >= CLOSE[dt]
+def test_all_calm_nets_agree_with_finite_differences_of_continuous_time(kind, dt):
+    """Those of 24 nets in which two steps, to which a library rounds its events, change no order of events."""
+    assert len(CALM[0.1]) == 3 and len(CALM[0.02]) == 11
+    for seed in CALM[dt]:
+        weight, delay, inputs = drawn(seed)
+        cosines, same = compare(kind(weight, dt), weight, delay, inputs, dt)
+        assert same and min(cosines) >= CLOSE[dt], seed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dt", "above"), [(0.1, 15), (0.02, 20)])
+def test_most_random_nets_agree_calm_or_not(dt, above):
+    """All 24, none left out: a library's steps round spikes, resets and arrivals, and close events may swap."""
+    good = 0
+    for seed in range(24):
+        weight, delay, inputs = drawn(seed)
+        cosines, same = compare(SynapticNet(weight, dt), weight, delay, inputs, dt)
+        good += same and min(cosines) >= CLOSE[dt]
+    assert good >= above
 
 
 def test_a_reset_to_zero_agrees_too():
