@@ -28,6 +28,7 @@ Reference: Wunderlich & Pehle 2021 (EventProp); Landsmeer et al. 2025, eq. 14, 2
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import torch
@@ -202,6 +203,19 @@ def rescale_gradient(state: Tensor) -> Tensor:
     Reference: Landsmeer et al. 2025, published code.
     """
     return _Rescaled.apply(state)
+
+
+def warn_of_explosion(grad: Tensor, where: str, fix: str) -> None:
+    """Warn where an exact gradient is infinite or NaN: it multiplies by v'+ / v'- at every spike, and may overflow.
+
+    Args:
+        grad: a gradient that all later ones have gone into.
+        where: what computed it.
+        fix: what to do.
+    """
+    if not bool(torch.isfinite(grad).all()):
+        found = "exact gradients that are infinite or NaN: they grow at every spike, most of all where neurons fire in"
+        warnings.warn(f"{where}: found {found} most steps. To go on: {fix}, or shorten the sequence", stacklevel=2)
 
 
 def emission_of(x: Tensor, where: str, expected: bool) -> Any:

@@ -18,6 +18,7 @@ from delaykit.functional import exact_neuron_kernels as neuron_kernels
 from delaykit.functional import exact_reference
 from delaykit.functional.backend import register
 from delaykit.functional.compiled import in_threads
+from delaykit.functional.events import warn_of_explosion
 from delaykit.functional.exact_neurons import ExactAdEx, Neuron
 
 BLOCK = 2048  # neurons, over the batch, that go through the steps together: their states stay in the nearest cache
@@ -159,6 +160,7 @@ def _rollout_backward(
             neuron_kernels.backward(*arrays, *way.arrays[1:], *way.places(steps), *out, start, stop)
 
     in_threads(work, batch, 16 * spikes.numel())
+    warn_of_explosion(into_i[0], "exact_rollout", "pass rescale_every=10")
     tau_syn, dt = numbers[neuron_kernels.TAU_SYN], numbers[neuron_kernels.DT]
     return into_i, into_v, *way.gradients(sums, way.weight.t() if weight is None else weight, tau_syn, dt)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError
-from delaykit.functional.events import Timing, deliver, emission_of
+from delaykit.functional.events import Timing, deliver, emission_of, warn_of_explosion
 from delaykit.functional.tape import LinearTape, LineTape, Tape
 from delaykit.functional.tape_history import History
 from delaykit.functional.tape_operators import Gradients, Operator
@@ -213,4 +213,7 @@ class ExactGradients(Gradients[ExactOperator]):
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         _, *of_values = self.of_values.finish(first)
         delays, *_ = self.of_times.finish(first)
+        if delays is not None:
+            fix = "pass the neuron's states through delaykit.functional.events.rescale_gradient every ten steps"
+            warn_of_explosion(delays, self.operator.where, fix)
         return (delays, *of_values)

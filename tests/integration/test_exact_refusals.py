@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from exact_nets import Chain, norse, snn, spikes_in
+from exact_nets import Chain, norse, snn, spikes_in, wrapped_chain
 from torch import nn
 
 import delaykit as dk
@@ -215,3 +215,12 @@ def test_dropout_before_a_connection_is_let_through():
     dk.wrap_(net, {"fc1": config, "fc2.1": config}, example=torch.zeros(3, 2, 6))
     net(spikes_in()).sum().backward()
     assert net.fc1.dk.delay.delay.grad is not None
+
+
+def test_gradients_that_overflow_say_so():
+    net = wrapped_chain()
+    with torch.no_grad():
+        net.lif1.recurrent.weight.mul_(20.0)
+        net.fc1.weight.mul_(20.0)
+    with pytest.warns(UserWarning, match="found exact gradients that are infinite.*rescale_gradient"):
+        net(spikes_in(300))[-1].sum().backward()

@@ -208,6 +208,17 @@ def test_rescaling_bounds_the_gradient_of_a_long_sequence() -> None:
     assert norms[1] < 1e4 < 1e6 < norms[0]
 
 
+def test_gradients_that_overflow_say_so() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spikes = (torch.rand(600, 2, 20, generator=generator) < 0.05).float()
+    weight = (0.5 * torch.rand(20, 20, generator=generator)).requires_grad_()
+    inner = 0.4 * torch.randn(20, 20, generator=generator)
+    run = exact_rollout(*exact_arrivals(spikes, None, weight, torch.full((1, 1), 3.0), 2.0), LIF, inner)
+    with pytest.warns(UserWarning, match="exact_rollout: found exact gradients that are infinite.*rescale_every=10"):
+        run.membrane[-1].sum().backward()
+    assert not bool(weight.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_without_an_estimator_weights_learn_and_times_do_not(name: str) -> None:
     clock = torch.zeros(20, 1, 1, dtype=torch.float64, requires_grad=True)
