@@ -317,7 +317,10 @@ def _check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: T
     expected = {"weight": (weight, (post, post)), "bias": (bias, (post,)), "recurrent_mask": (mask, (batch, post))}
     for name, (tensor, shape) in expected.items():
         if tensor is not None and tensor.shape != shape:
-            raise ShapeError(f"rollout({name})", f"shape {tuple(tensor.shape)}", f"{shape}")
+            found = f"shape {tuple(tensor.shape)} for currents {tuple(currents.shape)}"
+            raise ShapeError(
+                f"rollout({name})", found, f"{shape}", "one current for each neuron, behind time and batch"
+            )
     if taps is not None and any(size not in (1, post) for size in taps.shape):
         raise ShapeError("rollout(taps)", f"delays of shape {taps.shape}", f"1 or {post} in both places")
     if weight is not None and dynamics is not None and not dynamics.spiking:

@@ -243,7 +243,7 @@ def test_wrong_arguments_say_what_is_wrong():
     x, w = torch.zeros(4, 2, 3), torch.zeros(3, 3)
     with pytest.raises(ShapeError, match=r"currents"):
         rollout(torch.zeros(4, 3), None, None, None, neuron)
-    with pytest.raises(ShapeError, match=r"weight.*\(3, 4\)"):
+    with pytest.raises(ShapeError, match=r"weight.*\(3, 4\) for currents \(.*one current for each neuron"):
         rollout(x, torch.zeros(3, 4), None, None, neuron)
     with pytest.raises(ShapeError, match="bias"):
         rollout(x, w, torch.zeros(2), None, neuron)
