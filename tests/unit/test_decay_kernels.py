@@ -33,6 +33,20 @@ def test_every_remainder_of_a_block_equals_plain_torch(time: int, pre: int, dens
         torch.testing.assert_close(two, one, rtol=1e-12, atol=1e-12)
 
 
+def test_threads_change_no_bit() -> None:
+    x = drawn(50, 6, 45) * (drawn(50, 6, 45, seed=1) < 0.1)
+    decay, weight, y = drawn(64, 45, seed=2), drawn(64, 45, seed=3) - 0.5, drawn(50, 6, 64, seed=4) - 0.5
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            pull = resolve("decay_filter_gradient", CPU)
+            found.append([resolve("decay_filter", CPU)(x, decay, weight), *pull(x, y, decay, weight, True)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("into_inputs", [False, True])
 @pytest.mark.parametrize("odd", [0.5, 256.0, -1.0])
 def test_spikes_are_bytes_until_an_input_comes_that_bytes_cannot_hold(odd: float, into_inputs: bool) -> None:
