@@ -96,12 +96,14 @@ def lif_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, c
                 for n in range(post):
                     if s[base + n] != 0:
                         told = tick[base + n]
-                        shrink = np.exp(step * told)
+                        w, e, short, to = weight[n], kept[n], lack[n], at[n]
+                        shrink, limit = np.exp(step * told), one + told
+                        grown, sooner = shrink * up, start - post
                         for j in range(post):
-                            soon = lack[n, j] - told >= one
-                            k, y = start + at[n, j] - (post if soon else 0), shrink * kept[n, j] * (up if soon else one)
+                            soon = short[j] >= limit
+                            k, y = to[j] + (sooner if soon else start), e[j] * (grown if soon else shrink)
                             buffer[k, 0] += y
-                            buffer[k, 1] += weight[n, j] - y
+                            buffer[k, 1] += w[j] - y
 
 
 @compiled()
@@ -178,12 +180,14 @@ def adex_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, 
                 for n in range(post):
                     if spikes[t, row, n] != 0:
                         told = clock[t, row, n]
-                        shrink = np.exp(step * told)
+                        w, e, short, to = weight[n], kept[n], lack[n], at[n]
+                        shrink, limit = np.exp(step * told), one + told
+                        grown, sooner = shrink * up, start - post
                         for j in range(post):
-                            soon = lack[n, j] - told >= one
-                            k, y = start + at[n, j] - (post if soon else 0), shrink * kept[n, j] * (up if soon else one)
+                            soon = short[j] >= limit
+                            k, y = to[j] + (sooner if soon else start), e[j] * (grown if soon else shrink)
                             buffer[k, 0] += y
-                            buffer[k, 1] += weight[n, j] - y
+                            buffer[k, 1] += w[j] - y
 
 
 @compiled(fastmath=SUMS)
@@ -226,14 +230,16 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
                 for n in range(post):
                     if s[base + n] != 0:
                         told, total = tick[base + n], zero
-                        shrink = np.exp(step * told)
+                        e, short, to, dw, dh = kept[n], lack[n], at[n], by_kept[n], by_rest[n]
+                        shrink, limit = np.exp(step * told), one + told
+                        grown, sooner = shrink * up, start - post
                         for j in range(post):
-                            soon = lack[n, j] - told >= one
-                            k = start + at[n, j] - (post if soon else 0)
-                            g = shrink * (up if soon else one) * pairs[k, 0]
-                            by_kept[n, j] += g
-                            by_rest[n, j] += pairs[k, 1]
-                            total += kept[n, j] * g
+                            soon = short[j] >= limit
+                            k = to[j] + (sooner if soon else start)
+                            g = (grown if soon else shrink) * pairs[k, 0]
+                            dw[j] += g
+                            dh[j] += pairs[k, 1]
+                            total += e[j] * g
                         gt[base + n] += timed * step * total
         for k in range(width):
             out_i[k], out_v[k] = gi[k], gv[k]
