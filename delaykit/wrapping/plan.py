@@ -178,6 +178,7 @@ def _traced(
 
 def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron], spots: list[Spot]) -> SitePlan:
     survey.refuse_spot(spot)
+    survey.refuse_own_forward(spot, trace)
     pre, post = survey.channels(spot, trace)
     decision = timing.decide(spot, rule, trace, neurons, spots)
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None

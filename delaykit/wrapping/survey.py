@@ -13,7 +13,7 @@ from delaykit.adapters.base import Neuron, NeuronAdapter, Spot
 from delaykit.errors import ConfigError, DelaykitError, ShapeError
 from delaykit.synapse import Synapse
 from delaykit.wrapping.rules import Recurrent
-from delaykit.wrapping.trace import Trace
+from delaykit.wrapping.trace import Trace, has_own_forward
 
 
 def adapters() -> list[NeuronAdapter]:
@@ -94,9 +94,24 @@ def refuse_spot(spot: Spot) -> None:
         )
     if spot.refusal:
         raise ConfigError(where, found, "a connection that adds its input linearly", spot.refusal)
+    if "forward" in vars(spot.module):  # it would go before the forward of any class, and with it before the delay
+        fix = "delete the attribute, or give the module a class of its own"
+        raise ConfigError(where, f"{found} whose forward was replaced on the object", "the forward of its class", fix)
     if parametrize.is_parametrized(spot.module):
         fix = "wrap first, then register the parametrization"
         raise ConfigError(where, "a parametrized module", "a module without parametrizations", fix)
+
+
+def refuse_own_forward(spot: Spot, trace: Trace | None) -> None:
+    """Raise for a Linear whose own ``forward`` is not its product: a delayed one computes the product only."""
+    if spot.slot or not has_own_forward(spot.module):
+        return
+    where, found = spot.name, f"{type(spot.module).__name__}, a Linear with a forward of its own"
+    if trace is None:
+        raise ConfigError(where, found, "an example run that shows what it computes", "pass example=")
+    if not all(call.linear for call in trace.sites.get(spot.name, [])):
+        fix = "put what it adds in a module of its own before or behind the nn.Linear"
+        raise ConfigError(where, f"{found}; its output is not x W' + b", "the product of its input and its weight", fix)
 
 
 def channels(spot: Spot, trace: Trace | None) -> tuple[int, int]:

@@ -40,6 +40,7 @@ class Call:
     tags: frozenset[Tag] = frozenset()
     state_tags: frozenset[Tag] = frozenset()
     given: str = "none"  # neuron: no explicit state | "held": the very object in .mem | "fresh": another one
+    linear: bool = True  # connection: the output was the product of input and weight, and nothing else
 
 
 @dataclasses.dataclass
@@ -101,7 +102,7 @@ def run_example(net: nn.Module, example: Any, spots: Sequence[Spot], neurons: Se
             stack.enter_context(_spied(neuron.module, _neuron_spy(trace, provenance, neuron)))
         for spot in {id(s.module): s for s in spots if not s.slot}.values():
             names = [s.name for s in spots if s.module is spot.module]
-            stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0])))
+            stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0], spot.module)))
         stack.enter_context(_spied(net, _root_spy(trace)))
         with provenance:
             _call(net, example)
@@ -117,17 +118,33 @@ def _call(net: nn.Module, example: Any) -> None:
         example()
 
 
-def _site_spy(trace: Trace, provenance: _Provenance, name: str) -> Callable[..., Any]:
+def _site_spy(trace: Trace, provenance: _Provenance, name: str, module: nn.Module) -> Callable[..., Any]:
+    own = has_own_forward(module)
+
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         calls = trace.sites.setdefault(name, [])
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of((args, kwargs)))
         calls.append(call)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
+        call.linear = not own or _is_product(module, output, args, kwargs)
         provenance.mark(output, ("site", name, call.number))
         return output
 
     return spy
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Tell whether a Linear is of a class with a forward of its own."""
+    return isinstance(module, nn.Linear) and original_class(module).forward is not nn.Linear.forward
+
+
+def _is_product(module: Any, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if len(inputs) != 1 or not isinstance(output, Tensor):
+        return False
+    product = nn.functional.linear(inputs[0], module.weight, module.bias)
+    return product.shape == output.shape and torch.allclose(product, output, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron) -> Callable[..., Any]:

@@ -63,3 +63,40 @@ def test_a_model_without_connections_is_told_what_connections_are():
 def test_learn_is_true_or_false():
     with pytest.raises(dk.ConfigError, match="FreeDelay.learn: found 'no'"):
         dk.FreeDelay(learn="no")
+
+
+class Twice(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Same(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_a_linear_that_computes_something_else_is_refused_before_it_is_touched():
+    model = nn.Sequential(Twice(6, 5), snn.Leaky(beta=0.9, init_hidden=True), Same(5, 2))
+    rules, x = {"0": dk.FreeDelay(init=2), "2": dk.FreeDelay(init=2)}, torch.rand(4, 6)
+    plan = dk.plan(model, rules, example=x)
+    assert (
+        len(plan.issues) == 1 and "0: found Twice" in str(plan.issues[0]) and "module of its own" in str(plan.issues[0])
+    )
+    with pytest.raises(dk.WrapError, match="Twice"):
+        dk.wrap_(model, rules, example=x)
+    assert type(model[0]) is Twice and type(model[2]) is Same
+
+
+def test_only_a_run_tells_what_a_forward_of_its_own_computes():
+    rules = {"0": dk.At(dk.FreeDelay(), reset="manual", time_dim=0)}
+    assert dk.plan(nn.Sequential(nn.Linear(6, 5)), rules).issues == ()
+    issues = dk.plan(nn.Sequential(Same(6, 5)), rules).issues
+    assert len(issues) == 1 and "Same" in str(issues[0]) and "pass example=" in str(issues[0])
+
+
+@pytest.mark.parametrize("layer", [lambda: nn.Linear(6, 5), lambda: nn.Conv1d(6, 5, 1)], ids=["Linear", "Conv1d"])
+def test_a_forward_replaced_on_the_object_is_refused(layer):
+    model = nn.Sequential(layer())
+    model[0].forward = lambda x: x
+    issues = dk.plan(model, {"0": dk.FreeDelay()}, example=torch.rand(6, 6)).issues
+    assert len(issues) == 1 and "replaced on the object" in str(issues[0])
