@@ -65,9 +65,9 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
 
     Example:
         >>> parser = command_line("Train.", out="runs/mine", full="the paper's size", seeds=(3, 10))
-        >>> options = read_options(parser, ["--full", "--out", "results/mine"])
+        >>> options = read_options(parser, ["--full", "--out", "runs/other"])
         >>> options.seeds, str(options.out)
-        (10, 'results/mine')
+        (10, 'runs/other')
     """
     options = parser.parse_args(arguments)
     options.full = getattr(options, "full", False)
@@ -89,7 +89,7 @@ def data_folder(options: argparse.Namespace) -> Path:
         SystemExit: there is no such folder.
 
     Example:
-        >>> parser = command_line("Train.", out="results/mine", data="folder with recordings")
+        >>> parser = command_line("Train.", out="runs/other", data="folder with recordings")
         >>> data_folder(read_options(parser, []))
         Traceback (most recent call last):
         SystemExit: 0
