@@ -1,7 +1,7 @@
 """Yin-Yang by the first spike: exact gradients of spike times, delays from positions in 0, 1, 2, 3 and infinite dims.
 
-    python plugins/spatial/reproduce/yin_yang.py                  # a labelled reduction: steps of 0.05 ms, fewer epochs
-    python plugins/spatial/reproduce/yin_yang.py --full           # steps of 0.01 ms, 300 epochs, as the paper
+    python plugins/spatial/reproduce/yin_yang.py                  # a labelled reduction: 100 epochs
+    python plugins/spatial/reproduce/yin_yang.py --full           # 300 epochs, as the paper (and steps of 0.01 ms, if any)
     python plugins/spatial/reproduce/yin_yang.py --dims 2 --seeds 1
     python plugins/spatial/reproduce/yin_yang.py --equal          # besides, 0-D and free delays at 2-D's size
 
@@ -228,7 +228,8 @@ def main() -> None:
         setting = tuned(setting, given.out)
         rows[name] = [run(dataclasses.replace(setting, seed=k), given.out, judge=True) for k in range(given.seeds)]
     kind = "the paper's configuration" if given.full else "a reduction"
-    title = f"Yin-Yang, {base.hidden} hidden, steps of {base.dt:g} ms, {base.epochs} epochs ({kind})"
+    steps = "from event to event" if base.engine == "events" else f"steps of {base.dt:g} ms"
+    title = f"Yin-Yang, {base.hidden} hidden, {steps}, {base.epochs} epochs ({kind})"
     text = f"{title}\n\n{table(rows)}\n"
     (given.out / "table.md").write_text(text)
     print(text)
