@@ -1,7 +1,7 @@
 """Yin-Yang by the first spike: exact gradients of spike times, delays from positions in 0, 1, 2, 3 and infinite dims.
 
     python plugins/spatial/reproduce/yin_yang.py                  # a labelled reduction: 100 epochs
-    python plugins/spatial/reproduce/yin_yang.py --full           # 300 epochs, as the paper (and steps of 0.01 ms, if any)
+    python plugins/spatial/reproduce/yin_yang.py --full     # 300 epochs, as the paper; steps, if any, of 0.01 ms
     python plugins/spatial/reproduce/yin_yang.py --dims 2 --seeds 1
     python plugins/spatial/reproduce/yin_yang.py --equal          # besides, 0-D and free delays at 2-D's size
 
