@@ -153,7 +153,8 @@ def exact_rollout(
         rescale_every: every so many steps, each row of the batch's gradient g of each state becomes
             ``g / (1 + |g|)``, so that long sequences do not diverge; 0 for never.
         min_slope: least slope v' that a spike's gradient is divided by, in membrane per unit of ``dt``; a crossing is
-            from below, so a slope under it, which only a step of finite length can find, counts as grazing.
+            from below, so a slope under it, which only a step of finite length can find, counts as grazing, and its
+            time within the step is that of a crossing with this slope.
         self_connections: False leaves out the diagonal of the recurrent weight.
         estimator: as for :func:`exact_arrivals`, for the recurrent connection.
 

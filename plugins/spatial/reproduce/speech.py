@@ -60,6 +60,7 @@ class Setting:
     rate_weight: float = 1.0
     clip: float = 2.0
     rescale_every: int = 10
+    min_slope: float = 0.1
 
     def name(self) -> str:
         """Return a name for files."""
@@ -104,7 +105,7 @@ class Net(nn.Module):
         jumps = exact_arrivals(spikes, None, self.into, self.delay.delays(), s.tau_syn, s.dt)
         return exact_rollout(
             *jumps, self.neuron, self.recurrent, self.recurrent_delay.delays(), SuperSpike(),
-            rescale_every=s.rescale_every, self_connections=False,
+            rescale_every=s.rescale_every, min_slope=s.min_slope, self_connections=False,
         ).spikes  # fmt: skip
 
     def forward(self, spikes: Tensor) -> Tensor:
@@ -210,6 +211,7 @@ def main() -> None:
     base = Setting()
     if given.full:
         base = Setting(hidden=300, channels=700, dt=0.5, tau_syn=2.0, tau_mem=10.0, gain=1.0, limit=None, epochs=30)
+        base = dataclasses.replace(base, min_slope=1e-3)
     base = dataclasses.replace(base, epochs=given.epochs or base.epochs)
     task = SpikeFiles(folder, dt_ms=base.dt, channels=base.channels, duration_ms=base.duration, limit=base.limit)
     wanted = {f"{dims_name(dims)}-D": dataclasses.replace(base, dims=dims) for dims in given.dims}

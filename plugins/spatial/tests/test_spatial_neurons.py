@@ -98,6 +98,19 @@ def test_what_each_estimator_teaches(kind: str, estimator: str, dims: float) -> 
     assert not bool(net.recurrent.weight.grad.diagonal().any()), "nobody hears himself"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_larger_least_slope_makes_smaller_gradients_of_the_same_first_spikes(kind: str) -> None:
+    norms, spikes = [], []
+    for least in (1e-3, 50.0, 100.0):  # the upstroke of AdEx is as steep as 15
+        net = layer(kind, min_slope=least, recurrent=False, once=True)
+        run = net(SPIKES)
+        run.clock.sum().backward()
+        norms.append(float(net.input.weight.grad.norm()))
+        spikes.append(run.spikes.detach())
+    assert bool(spikes[0].any()) and all(torch.equal(one, spikes[0]) for one in spikes)
+    assert norms[0] > norms[1] > norms[2] > 0
+
+
 def test_exact_gradients_of_positions_are_slopes_of_spike_times() -> None:
     """Of a fine clock's spike times, by finite differences: the chain from place over distance and delay to time."""
 

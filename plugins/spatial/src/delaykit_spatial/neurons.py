@@ -35,7 +35,7 @@ class SpatialLayer(nn.Module):
     def __init__(
         self, neuron: Neuron, pre: int, neurons: int, spatial: Spatial, recurrent: Spatial | bool, name: str,
         estimator: Estimator, surrogate: Callable[[Tensor], Tensor] | None, once: bool, rescale_every: int,
-        factors: tuple[float | None, float], generator: torch.Generator | None,
+        min_slope: float, factors: tuple[float | None, float], generator: torch.Generator | None,
     ) -> None:  # fmt: skip
         super().__init__()
         if estimator not in ESTIMATORS:
@@ -43,7 +43,7 @@ class SpatialLayer(nn.Module):
         if estimator == "interp" and once:
             raise ConfigError(name, "once=True with 'interp'", "estimator='exact' or 'none'", "leave once out")
         self.neuron, self.estimator, self.once, self.rescale_every = neuron, estimator, once, rescale_every
-        self.surrogate = surrogate
+        self.surrogate, self.min_slope = surrogate, min_slope
         site = Site(f"{name}.input", pre, neurons, neuron=name, dt_ms=neuron.dt)
         factor = input_factor(neurons) if factors[0] is None else factors[0]
         self.input = SpatialConnection(site, spatial, factor, generator)
@@ -84,7 +84,8 @@ class SpatialLayer(nn.Module):
             *jumps, neuron,
             recurrent_weight=None if loop is None else loop.masked_weight,
             recurrent_delay=None if loop is None else loop.delay.delays(),
-            surrogate=self.surrogate, once=self.once, rescale_every=self.rescale_every, estimator=self.estimator,
+            surrogate=self.surrogate, once=self.once, rescale_every=self.rescale_every, min_slope=self.min_slope,
+            estimator=self.estimator,
         )  # fmt: skip
 
     def _interpolated(self, spikes: Tensor) -> ExactRun:
@@ -136,6 +137,8 @@ class LIF(SpatialLayer):
             ``interp``, no such gradient otherwise.
         once: every neuron fires at most once (time to first spike).
         rescale_every: see :func:`delaykit.functional.exact.exact_rollout`; not with ``interp``.
+        min_slope: see there, in membrane per ms; where steps are coarse, more than the default trains better
+            (see the plugin's README). Not with ``interp``.
         factors: of input and recurrent weights, see :class:`SpatialConnection`; None: the paper's for this size.
         generator: source of weights and positions.
 
@@ -152,12 +155,12 @@ class LIF(SpatialLayer):
         self, pre: int, neurons: int, spatial: Spatial, recurrent: Spatial | bool = True, *, name: str = "hidden",
         tau_mem: float = 10.0, tau_syn: float = 2.0, dt_ms: float = 0.5, threshold: float = 1.0,
         estimator: Estimator = "exact", surrogate: Callable[[Tensor], Tensor] | None = None, once: bool = False,
-        rescale_every: int = 0, factors: tuple[float | None, float] = (None, RECURRENT),
+        rescale_every: int = 0, min_slope: float = 1e-3, factors: tuple[float | None, float] = (None, RECURRENT),
         generator: torch.Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             ExactLIF(tau_mem, tau_syn, threshold, dt_ms), pre, neurons, spatial, recurrent, name, estimator, surrogate,
-            once, rescale_every, factors, generator,
+            once, rescale_every, min_slope, factors, generator,
         )  # fmt: skip
 
 
@@ -178,6 +181,7 @@ class AdEx(SpatialLayer):
         surrogate: as for :class:`LIF`.
         once: as for :class:`LIF`.
         rescale_every: as for :class:`LIF`.
+        min_slope: as for :class:`LIF`.
         factors: as for :class:`LIF`.
         generator: as for :class:`LIF`.
 
@@ -192,11 +196,12 @@ class AdEx(SpatialLayer):
         self, pre: int, neurons: int, spatial: Spatial, recurrent: Spatial | bool = True, *, name: str = "hidden",
         neuron: ExactAdEx | None = None, estimator: Estimator = "exact",
         surrogate: Callable[[Tensor], Tensor] | None = None, once: bool = False, rescale_every: int = 0,
-        factors: tuple[float | None, float] = (None, RECURRENT), generator: torch.Generator | None = None,
+        min_slope: float = 1e-3, factors: tuple[float | None, float] = (None, RECURRENT),
+        generator: torch.Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             neuron or ExactAdEx(10.0, 2.0, dt=0.5), pre, neurons, spatial, recurrent, name, estimator, surrogate, once,
-            rescale_every, factors, generator,
+            rescale_every, min_slope, factors, generator,
         )  # fmt: skip
 
 
