@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from delaykit.arrivals import Linear
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.exact import (
@@ -27,8 +28,7 @@ from delaykit.functional.exact import (
     exact_rollout,
     first_spike_times,
 )
-from delaykit.functional.rollout import rollout
-from delaykit.kernels import Linear
+from delaykit.functional.recurrence import rollout
 
 Case = Callable[[], tuple[Tensor, Tensor]]
 

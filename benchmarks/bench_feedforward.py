@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delaykit.functional.backend import backend
+from delaykit.arrivals import Kernel, Linear, Triangle
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
-from delaykit.kernels import Kernel, Linear, Triangle
 
 TIME, BATCH, MAX_DELAY, DENSITY, REPEATS = 100, 32, 24, 0.1, 7
 Case = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from delaykit.functional.backend import backend
+from delaykit.arrivals import Kernel, Linear, Triangle
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
-from delaykit.kernels import Kernel, Linear, Triangle
+from delaykit.functional.dispatch import backend
 
 TIME, BATCH, PRE, POST, MAX_DELAY = 100, 32, 256, 256, 25
 Case = tuple[str, Kernel, tuple[int, int]]

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from delaykit.adapters.dynamics import dynamics_of_snntorch
-from delaykit.functional.rollout import rollout
+from delaykit.arrivals import Triangle
+from delaykit.functional.recurrence import rollout
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
-from delaykit.kernels import Triangle
 
 
 def rleaky_loop(neuron: snn.RLeaky, drive: Tensor) -> tuple[Tensor, Tensor]:

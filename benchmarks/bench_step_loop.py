@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import delaykit as dk
-from delaykit.functional.tape import LinearTape
-from delaykit.kernels import Linear
+from delaykit.arrivals import Linear
+from delaykit.functional.step_tape import LinearTape
 
 SIZES, TIME, BATCH = (140, 256, 256, 20), 100, 32
 Connection = Callable[[Tensor], Tensor]

@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from delaykit.adapters.base import NeuronAdapter as NeuronAdapter
+    from delaykit.attaching.adapter import NeuronAdapter as NeuronAdapter
     from delaykit.delays import FreeDelay as FreeDelay
     from delaykit.errors import CheckpointError as CheckpointError
     from delaykit.errors import ConfigError as ConfigError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from delaykit.errors import TrainingError as TrainingError
     from delaykit.errors import UnknownNameError as UnknownNameError
     from delaykit.errors import WrapError as WrapError
-    from delaykit.functional.backend import backend as backend
+    from delaykit.functional.dispatch import backend as backend
     from delaykit.hookspecs import hookimpl as hookimpl
     from delaykit.interfaces import ComponentConfig as ComponentConfig
     from delaykit.interfaces import Delay as Delay
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from delaykit.interfaces import Pruning as Pruning
     from delaykit.interfaces import PruningReport as PruningReport
     from delaykit.interfaces import Site as Site
+    from delaykit.planning.plan import Plan as Plan
+    from delaykit.planning.plan import plan as plan
+    from delaykit.planning.rules import At as At
+    from delaykit.planning.rules import Recurrent as Recurrent
     from delaykit.records import API_VERSION as API_VERSION
     from delaykit.records import Component as Component
     from delaykit.registry import citation as citation
@@ -54,11 +58,7 @@ if TYPE_CHECKING:
     from delaykit.wrapping.controls import reset as reset
     from delaykit.wrapping.controls import status as status
     from delaykit.wrapping.controls import wrapped_sites as wrapped_sites
-    from delaykit.wrapping.plan import Plan as Plan
-    from delaykit.wrapping.plan import plan as plan
     from delaykit.wrapping.rollout import rollout as rollout
-    from delaykit.wrapping.rules import At as At
-    from delaykit.wrapping.rules import Recurrent as Recurrent
 
 __version__ = "0.1.0"
 
@@ -66,14 +66,14 @@ _NAMES_OF = {
     "delaykit.wrapping.apply": "unwrap_ wrap wrap_",
     "delaykit.wrapping.checkpoint": "load save",
     "delaykit.wrapping.controls": "Wrapped detach disabled reset status wrapped_sites",
-    "delaykit.wrapping.plan": "Plan plan",
+    "delaykit.planning.plan": "Plan plan",
     "delaykit.wrapping.rollout": "rollout",
-    "delaykit.wrapping.rules": "At Recurrent",
+    "delaykit.planning.rules": "At Recurrent",
     "delaykit.delays": "FreeDelay",
     "delaykit.training": "param_groups attach advance_ discretized finalize_",
-    "delaykit.functional.backend": "backend",
+    "delaykit.functional.dispatch": "backend",
     "delaykit.interfaces": "Delay PointDelay Heterogeneity Pruning PruningReport ComponentConfig Site",
-    "delaykit.adapters.base": "NeuronAdapter",
+    "delaykit.attaching.adapter": "NeuronAdapter",
     "delaykit.records": "Component API_VERSION",
     "delaykit.errors": "DelaykitError ConfigError ShapeError DelayRangeError UnknownNameError PluginError HistoryError "
     "TrainingError CheckpointError DataError WrapError",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import (
     ESTIMATORS,
@@ -19,7 +20,6 @@ from delaykit.interfaces import (
     PointDelay,
     Site,
 )
-from delaykit.kernels import Gaussian, Hard, Kernel, Linear, Triangle
 
 KERNELS = ("linear", "triangle", "gaussian", "hard")
 INITS = ("uniform", "half-normal", "integers")

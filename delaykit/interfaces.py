@@ -23,10 +23,10 @@ from delaykit.records import API_VERSION as API_VERSION
 from delaykit.records import Component as Component
 
 if TYPE_CHECKING:
-    from delaykit.functional.rollout_connection import Connection
+    from delaykit.arrivals import Kernel
+    from delaykit.attaching.driven import DrivenNeuron
+    from delaykit.functional.recurrence.connection import Connection
     from delaykit.functional.taps import Taps
-    from delaykit.kernels import Kernel
-    from delaykit.leak import DrivenNeuron
     from delaykit.synapse import Engine
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
@@ -158,7 +158,7 @@ class Delay(nn.Module, ABC):
 
 
 class PointDelay(Delay):
-    """One arrival per spike and synapse, smeared by a :class:`~delaykit.kernels.Kernel`.
+    """One arrival per spike and synapse, smeared by a :class:`~delaykit.arrivals.Kernel`.
 
     ``estimator``, to be set by a subclass that offers the choice:
 

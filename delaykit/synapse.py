@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from delaykit.decaying import Decaying, DecayTape
-from delaykit.dropout import DropoutTape, mask_sequence
+from delaykit.engines.decay import Decaying, DecayTape
+from delaykit.engines.dropout import DropoutTape, mask_sequence
 from delaykit.errors import ConfigError, ShapeError
-from delaykit.functional.delay_line import delay_line
-from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.delay_line.operator import delay_line
+from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.reference import causal_convolution
-from delaykit.functional.tape import LinearTape, LineTape, ResponseTape
+from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
 
 if TYPE_CHECKING:
-    from delaykit.estimators import Listener
+    from delaykit.engines.exact import Listener
 
 
 INTERFACES = {"delay": Delay, "heterogeneity": Heterogeneity, "pruning": Pruning}
@@ -50,7 +50,7 @@ class Product:
 
 
 class Stepper(Protocol):
-    """The remembered past of one stream in step mode, e.g. a :class:`~delaykit.functional.tape.Tape`."""
+    """The remembered past of one stream in step mode, e.g. a :class:`~delaykit.functional.step_tape.Tape`."""
 
     def step(self, x: Tensor) -> Tensor:
         """Run one step: (batch, pre, *space) -> (batch, post, *space)."""
@@ -274,7 +274,7 @@ class Synapse(nn.Module):
 
     def _engine(self, product: Product) -> Engine:
         if self.delay is not None and self.delay.estimator == "exact":
-            from delaykit.estimators import exact_engine
+            from delaykit.engines.exact import exact_engine
 
             return exact_engine(self, product)
         if product.weight is None:

@@ -114,7 +114,7 @@ print(net)
 # see further.
 
 # %%
-from delaykit.kernels import Linear, Triangle  # noqa: E402
+from delaykit.arrivals import Linear, Triangle  # noqa: E402
 
 with plotting.style():
     fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.6), sharey=True)

@@ -29,7 +29,7 @@ from snntorch import surrogate
 
 import delaykit as dk
 from delaykit import plotting
-from delaykit.kernels import Triangle
+from delaykit.arrivals import Triangle
 from delaykit_delrec import (
     DelayHistory,
     DelRec,

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.dispatch import register
 
 BLOCK_BYTES = 8192  # of a row handled before the next row, so that all input rows of a block stay in the cache
 EVENT_DENSITY = {torch.float32: 0.025, torch.float64: 0.05}  # below, a list of events beats a vectorised row

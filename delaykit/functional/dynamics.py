@@ -5,7 +5,7 @@ r"""One leaky neuron with two states that covers the LIF family of snnTorch, Nor
     s_t = surrogate(u_t - threshold)
     v_t = u_t - [reset of this step]
 
-A neuron is described here, not run: :func:`delaykit.functional.rollout.rollout` runs it over a whole sequence with a
+A neuron is described here, not run: :func:`delaykit.functional.recurrence.rollout` runs it over a whole sequence with a
 hand-written adjoint, and :meth:`LIFDynamics.step` is the slow, obvious step that judges it.
 """
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.functional import exact_operators, exact_reference
-from delaykit.functional.backend import resolve, wants_reference
+from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.exact_neurons import ExactAdEx, ExactLIF, ExactState, Neuron
 
 __all__ = [

@@ -16,9 +16,9 @@ from torch import Tensor
 from delaykit.functional import exact_kernels as kernels
 from delaykit.functional import exact_neuron_kernels as neuron_kernels
 from delaykit.functional import exact_reference
-from delaykit.functional.backend import register
 from delaykit.functional.compiled import in_threads
-from delaykit.functional.events import warn_of_explosion
+from delaykit.functional.dispatch import register
+from delaykit.functional.event_gradients.rule import warn_of_explosion
 from delaykit.functional.exact_neurons import ExactAdEx, Neuron
 
 BLOCK = 2048  # neurons, over the batch, that go through the steps together: their states stay in the nearest cache

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
+from delaykit.functional.dispatch import register
 
 BLOCK = 256
 PARTS = 64  # shares of a channel's correlation, as channels alone may be too few to fill the device

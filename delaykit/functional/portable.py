@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
+from delaykit.functional.dispatch import register
 
 CHUNK_NUMBERS = 1 << 20  # numbers of state that a chunk of post rows may take
 

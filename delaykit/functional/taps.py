@@ -29,7 +29,7 @@ class Taps(NamedTuple):
         order: 0 or 2.
 
     Example:
-        >>> from delaykit.kernels import Linear
+        >>> from delaykit.arrivals import Linear
         >>> taps = Linear().taps(torch.tensor([[1.25]]))
         >>> taps.response(4).tolist()
         [[[0.0, 0.75, 0.25, 0.0]]]

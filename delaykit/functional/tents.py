@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from delaykit.arrivals import Kernel
     from delaykit.functional.taps import Taps
-    from delaykit.kernels import Kernel
 
 NARROWEST = {torch.float32: 1e-3, torch.float64: 1e-7}  # a slope over a smaller distance would lose half its digits
 
@@ -34,7 +34,7 @@ class Tents(NamedTuple):
         factor: of the response of every synapse, ``(A, B)``, without a gradient; None: 1 everywhere. 0 cuts a synapse.
 
     Example:
-        >>> from delaykit.kernels import Triangle
+        >>> from delaykit.arrivals import Triangle
         >>> tents = Triangle(1.0).tents(torch.tensor([[2.0]]))
         >>> tents.width, tents.memory()
         (2.0, 4)

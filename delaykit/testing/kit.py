@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
-from delaykit.functional.events import Timing
+from delaykit.functional.event_gradients.rule import Timing
 from delaykit.functional.reference import causal_convolution
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.synapse import Product, Synapse

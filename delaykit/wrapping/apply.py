@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from delaykit.attaching.connections import Attachment
+from delaykit.attaching.histories import NeuronWatch, RootScope
+from delaykit.attaching.retyping import retype_, untype_
+from delaykit.attaching.root import WrappedRoot, Wrapping, wrapping_of
 from delaykit.errors import ConfigError
+from delaykit.planning import survey
+from delaykit.planning.exact import attach_exact_, check_exact
+from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
+from delaykit.planning.siblings import introduce_
 from delaykit.synapse import Synapse
-from delaykit.wrapping import survey
-from delaykit.wrapping.connections import Attachment
-from delaykit.wrapping.exact import attach_exact_, check_exact
 from delaykit.wrapping.handover import Handover
-from delaykit.wrapping.plan import Plan, SitePlan, bind_neurons_, plan
-from delaykit.wrapping.retype import retype_, untype_
-from delaykit.wrapping.root import WrappedRoot, Wrapping, wrapping_of
-from delaykit.wrapping.siblings import introduce_
-from delaykit.wrapping.state import NeuronWatch, RootScope
 
 Net = TypeVar("Net", bound=nn.Module)
 

@@ -14,13 +14,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from delaykit.attaching.root import check_shared, is_extra, wrapping_of
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import Delay
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.controls import wrapped_sites
 from delaykit.wrapping.prunings import remembered, remind_, split
 from delaykit.wrapping.record import WRITTEN, is_record, plan_from, to_json
-from delaykit.wrapping.root import check_shared, is_extra, wrapping_of
 
 FORMAT = 1
 

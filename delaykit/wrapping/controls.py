@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.adapters.norse import CarriedCell
-from delaykit.adapters.snntorch import WatchedNeuron
+from delaykit.adapters.norse.adapter import CarriedCell
+from delaykit.adapters.snntorch.adapter import WatchedNeuron
+from delaykit.attaching.connections import Attachment
+from delaykit.attaching.loop import RecurrentLoop
+from delaykit.attaching.retyping import has_mixin
 from delaykit.errors import ConfigError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
-from delaykit.wrapping.connections import Attachment
-from delaykit.wrapping.loop import RecurrentLoop
-from delaykit.wrapping.retype import has_mixin
 
 
 @dataclasses.dataclass(frozen=True)

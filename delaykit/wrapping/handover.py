@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from delaykit.adapters.base import Neuron
+from delaykit.attaching.adapter import Neuron
+from delaykit.attaching.histories import NeuronWatch
 from delaykit.errors import HistoryError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
 from delaykit.wrapping.controls import wrapped_sites
-from delaykit.wrapping.state import NeuronWatch
 
 
 class Handover:

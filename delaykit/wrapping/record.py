@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from delaykit import registry
+from delaykit.attaching.histories import POLICIES, Timing
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import ComponentConfig, Site
-from delaykit.wrapping import survey
-from delaykit.wrapping.plan import Plan, SitePlan, loop_spot
-from delaykit.wrapping.rules import Recurrent
-from delaykit.wrapping.state import POLICIES, Timing
+from delaykit.planning import survey
+from delaykit.planning.plan import Plan, SitePlan, loop_spot
+from delaykit.planning.rules import Recurrent
 
 MOST_CHANNELS, MOST_STREAMS = 2**24, 2**10  # a hostile file must not make us allocate
 WRITTEN = "a checkpoint written by dk.save"

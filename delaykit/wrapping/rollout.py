@@ -7,23 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.adapters.base import Neuron
-from delaykit.adapters.norse import CarriedCell
-from delaykit.decaying import Decaying
-from delaykit.dropout import draw_mask
+from delaykit.adapters.norse.adapter import CarriedCell
+from delaykit.attaching.adapter import Neuron
+from delaykit.attaching.connections import Attachment
+from delaykit.attaching.histories import RootScope
+from delaykit.attaching.loop import RecurrentLoop
+from delaykit.engines.decay import Decaying
+from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
-from delaykit.functional.delayed_linear import delayed_linear
-from delaykit.functional.rollout import rollout as fused_rollout
-from delaykit.functional.rollout_connection import Connection
-from delaykit.functional.rollout_decay import Fading
+from delaykit.functional.delayed_linear.operator import delayed_linear
+from delaykit.functional.recurrence.connection import Connection
+from delaykit.functional.recurrence.decay import Fading
+from delaykit.functional.recurrence.operator import rollout as fused_rollout
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
 from delaykit.interfaces import Delay, PointDelay
+from delaykit.planning.survey import adapters
 from delaykit.synapse import Engine, Product, Synapse
-from delaykit.wrapping.connections import Attachment
-from delaykit.wrapping.loop import RecurrentLoop
-from delaykit.wrapping.state import RootScope
-from delaykit.wrapping.survey import adapters
 
 
 def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

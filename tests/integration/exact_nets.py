@@ -13,7 +13,7 @@ from continuous import grid as grid
 from torch import nn
 
 import delaykit as dk
-from delaykit.functional.events import Timing
+from delaykit.functional.event_gradients.rule import Timing
 from delaykit.testing.reference_net import surrogate_spike
 
 snn = pytest.importorskip("snntorch")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.kernels import Linear
+from delaykit.arrivals import Linear
 
 
 class Point(dk.PointDelay):

@@ -11,8 +11,8 @@ from exact_nets import Chain, OneNeuron, same, slopes_of, snn, spikes_in, wrappe
 from torch import nn
 
 import delaykit as dk
-from delaykit.adapters.exact import timing_of
-from delaykit.functional.events import rescale_gradient
+from delaykit.attaching.exact import timing_of
+from delaykit.functional.event_gradients.rule import rescale_gradient
 from delaykit.testing.reference_net import surrogate_spike
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from delaykit.functional.backend import backend
+from delaykit.functional.dispatch import backend
 from delaykit.functional.exact import (
     ExactAdEx,
     ExactLIF,

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
 from delaykit.functional import reference
-from delaykit.functional.backend import backend
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
-from delaykit.kernels import Gaussian, Hard, Kernel, Linear, Triangle
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 DELAY_KERNELS: list[Kernel] = [

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.tape import LinearTape, LineTape
+from delaykit.functional.step_tape import LinearTape, LineTape
 from tests.laws.tape_cases import ALL, BOTH_ORDERS, EVERY_KIND, grads, segment_of
 from tests.unit.test_tape import (
     KINDS,

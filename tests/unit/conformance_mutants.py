@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from delaykit import ComponentConfig, Heterogeneity, PointDelay, Pruning, PruningReport
+from delaykit.arrivals import Linear, Triangle
 from delaykit.functional.reference import causal_convolution
-from delaykit.kernels import Linear, Triangle
 from delaykit.synapse import Engine
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from delaykit.functional import rollout as rollout_module
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import RolloutState, rollout
+from delaykit.functional.recurrence import RolloutState, rollout
+from delaykit.functional.recurrence import operator as rollout_module
 from delaykit.functional.tents import Tents
 
 STEPS, BATCH, NEURONS = 13, 3, 5

@@ -10,11 +10,11 @@ import threading
 import pytest
 import torch
 
+from delaykit.arrivals import Linear
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
-from delaykit.functional import backend as dispatcher
-from delaykit.functional.backend import backend, chosen, register, resolve
+from delaykit.functional import dispatch as dispatcher
 from delaykit.functional.delayed_linear import delayed_linear
-from delaykit.kernels import Linear
+from delaykit.functional.dispatch import backend, chosen, register, resolve
 
 CPU = torch.device("cpu")
 HAS_NUMBA = importlib.util.find_spec("numba") is not None

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delaykit import FreeDelay
+from delaykit.attaching.root import WrappedRoot
 from delaykit.errors import ConfigError, DelaykitError
+from delaykit.planning import timing
 from delaykit.testing import ComponentConformance, kit, laws_scale, strategies, tiny_nets
 from delaykit.testing.nets import input_spikes
-from delaykit.wrapping import apply, timing
-from delaykit.wrapping.root import WrappedRoot
+from delaykit.wrapping import apply
 from tests.unit.conformance_mutants import (
     MUTANTS,
     PRUNING_MUTANTS,

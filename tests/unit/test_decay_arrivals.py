@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import delaykit as dk
-from delaykit.decaying import _written_out
+from delaykit.arrivals import Gaussian, Hard, Linear, Triangle
+from delaykit.engines.decay import _written_out
 from delaykit.errors import ShapeError
-from delaykit.functional.decay_arrivals import ArrivalTape
-from delaykit.kernels import Gaussian, Hard, Linear, Triangle
+from delaykit.functional.decay_tape.arrivals import ArrivalTape
 
 TIME, BATCH, PRE, POST, DEPTH = 17, 3, 6, 4, 5
 

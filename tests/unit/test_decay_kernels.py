@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import backend, resolve
 from delaykit.functional.decay_tape import SynapseTape
-from delaykit.functional.tape_history import ByteHistory
+from delaykit.functional.dispatch import backend, resolve
+from delaykit.functional.step_tape.history import ByteHistory
 
 CPU = torch.device("cpu")
 

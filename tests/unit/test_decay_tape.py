@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.backend import backend, resolve
 from delaykit.functional.decay_tape import SynapseTape
+from delaykit.functional.dispatch import backend, resolve
 from delaykit.functional.filtered_linear import filtered_linear
 
 TIME, BATCH, PRE, POST = 26, 6, 7, 5

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from delaykit.arrivals import Gaussian, Kernel, Linear, Triangle
 from delaykit.errors import ShapeError
 from delaykit.functional import reference
-from delaykit.functional.backend import backend
 from delaykit.functional.delay_line import delay_line
+from delaykit.functional.dispatch import backend
 from delaykit.functional.taps import Taps
-from delaykit.kernels import Gaussian, Kernel, Linear, Triangle
 
 BACKENDS = ["reference", "torch", "cpu"]
 KERNELS = [Linear(), Triangle(0.7), Triangle(6.3), Gaussian(1.0, window=15)]

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
 from delaykit.errors import ShapeError
 from delaykit.functional import cpu, portable, reference
-from delaykit.functional.backend import backend
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
-from delaykit.kernels import Gaussian, Hard, Kernel, Linear, Triangle
 
 TIME, BATCH, PRE, POST = 15, 3, 5, 4
 SHAPES = {"layer": (1, 1), "axonal": (1, PRE), "dendritic": (POST, 1), "synaptic": (POST, PRE)}

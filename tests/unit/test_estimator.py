@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.arrivals import Linear
 from delaykit.errors import ConfigError, HistoryError
-from delaykit.functional.events import (
+from delaykit.functional.event_gradients.rule import (
     Continued,
     Emission,
     Replaced,
@@ -22,9 +23,8 @@ from delaykit.functional.events import (
     emissions_of,
     whole_taps,
 )
-from delaykit.functional.tape import LinearTape
-from delaykit.functional.tape_exact import Arrivals, ExactLinearTape, ExactLineTape
-from delaykit.kernels import Linear
+from delaykit.functional.event_gradients.tape import Arrivals, ExactLinearTape, ExactLineTape
+from delaykit.functional.step_tape import LinearTape
 from delaykit.synapse import Product, Synapse
 
 TIME, BATCH, PRE, POST = 12, 2, 4, 3

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
-from delaykit.functional.backend import backend
+from delaykit.functional.dispatch import backend
 from delaykit.functional.exact import (
     ExactAdEx,
     ExactLIF,

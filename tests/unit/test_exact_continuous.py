@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional import exact_reference
-from delaykit.functional.backend import backend
+from delaykit.functional.dispatch import backend
 from delaykit.functional.exact import ExactAdEx, ExactLIF, exact_arrivals, exact_rollout
 from tests.unit.exact_continuous import LIF, AdEx, Net, finite_differences, run
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-from delaykit.functional.backend import backend
+from delaykit.arrivals import Gaussian, Kernel, Linear, Triangle
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.dispatch import backend
 from delaykit.functional.reference import causal_convolution
-from delaykit.kernels import Gaussian, Kernel, Linear, Triangle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("dcls_*.npz"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from delaykit.functional import rollout as rollout_module
+from delaykit.arrivals import Triangle
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import rollout, rollout_generic
-from delaykit.kernels import Triangle
+from delaykit.functional.recurrence import operator as rollout_module
+from delaykit.functional.recurrence import rollout, rollout_generic
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = [f"{kind}_{number}" for kind in ("axonal", "synaptic") for number in range(6)]

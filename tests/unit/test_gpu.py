@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from delaykit.arrivals import Kernel, Linear, Triangle
 from delaykit.functional import portable
-from delaykit.functional.backend import backend
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
-from delaykit.kernels import Kernel, Linear, Triangle
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"

@@ -9,9 +9,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
 from delaykit.errors import ConfigError
 from delaykit.functional.taps import Taps
-from delaykit.kernels import Gaussian, Hard, Kernel, Linear, Triangle
 
 DEPTH = 48
 # integers and halves sit on kinks; the rest does not

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from delaykit.arrivals import Hard, Linear, Triangle
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import RolloutState, rollout, rollout_generic
-from delaykit.kernels import Hard, Linear, Triangle
+from delaykit.functional.recurrence import RolloutState, rollout, rollout_generic
 from tests.unit.rollout_cases import (
     GRANULARITIES,
     RESETS,

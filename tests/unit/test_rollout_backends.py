@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from delaykit.functional import rollout as rollout_module
-from delaykit.functional.backend import backend as choose_backend
+from delaykit.arrivals import Linear, Triangle
+from delaykit.functional.dispatch import backend as choose_backend
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import rollout
-from delaykit.functional.rollout_connection import Product
-from delaykit.functional.rollout_correlation import correlate_lines, correlate_synapses, weight_gradient
-from delaykit.functional.rollout_delay import Sparse
-from delaykit.functional.rollout_kernels import sparse_product
-from delaykit.kernels import Linear, Triangle
+from delaykit.functional.recurrence import operator as rollout_module
+from delaykit.functional.recurrence import rollout
+from delaykit.functional.recurrence.connection import Product
+from delaykit.functional.recurrence.correlation import correlate_lines, correlate_synapses, weight_gradient
+from delaykit.functional.recurrence.delay import Sparse
+from delaykit.functional.recurrence.kernels import sparse_product
 from tests.unit.rollout_cases import (
     GRANULARITIES,
     RESETS,

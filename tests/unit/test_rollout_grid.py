@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from delaykit.functional import rollout_grid, rollout_windows
+from delaykit.arrivals import Gaussian, Hard, Linear, Triangle
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import rollout
-from delaykit.functional.rollout_grid import SLACK, grid_for
+from delaykit.functional.recurrence import grid as rollout_grid
+from delaykit.functional.recurrence import rollout
+from delaykit.functional.recurrence import windows as rollout_windows
+from delaykit.functional.recurrence.grid import SLACK, grid_for
 from delaykit.functional.tents import Grid, Tents
-from delaykit.kernels import Gaussian, Hard, Linear, Triangle
 
 pytest.importorskip("numba", reason="the windows need numba")
 STEPS, BATCH, NEURONS = 17, 3, 6

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from delaykit.adapters.dynamics import _NORSE_METHODS, dynamics_of_norse, dynamics_of_snntorch
-from delaykit.functional.rollout import RolloutState, rollout
+from delaykit.functional.recurrence import RolloutState, rollout
 
 snn = pytest.importorskip("snntorch", reason="compares with snntorch")
 norse = pytest.importorskip("norse.torch", reason="compares with norse")

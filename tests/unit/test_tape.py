@@ -7,10 +7,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delaykit.functional.backend import backend
-from delaykit.functional.tape import LinearTape, LineTape, ResponseTape
+from delaykit.arrivals import Linear, Triangle
+from delaykit.functional.dispatch import backend
+from delaykit.functional.step_tape import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
-from delaykit.kernels import Linear, Triangle
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 KINDS = ("layer", "axonal", "dendritic", "synaptic")

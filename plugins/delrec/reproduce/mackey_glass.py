@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import delaykit as dk
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import rollout
+from delaykit.functional.recurrence import rollout
 from delaykit.plotting import CATEGORIES, style
 from delaykit_delrec import DCLS, DelRec
 from delaykit_lab import command_line, read_options

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import delaykit as dk
+from delaykit.arrivals import Triangle
 from delaykit.interfaces import Site
-from delaykit.kernels import Triangle
 from delaykit_delrec import DCLS, DelRec
 
 SITE = Site("rlif.recurrent", 200, 200, recurrent=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from delaykit.arrivals import Gaussian
 from delaykit.functional.reference import causal_convolution
 from delaykit.interfaces import Site
-from delaykit.kernels import Gaussian
 from delaykit.synapse import Product, Synapse
 from delaykit_delrec import DCLS
 from delaykit_delrec.spectral import SpectralEngine, early_response, spectral_convolution

@@ -12,7 +12,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import rollout
+from delaykit.functional.recurrence import rollout
 from delaykit_delrec import DCLS, DelRec, load_published_, read_published
 
 GOLDEN = Path(__file__).parents[3] / "tests" / "golden"

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.arrivals import Triangle
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import rollout
+from delaykit.functional.recurrence import rollout
 from delaykit.interfaces import Site
-from delaykit.kernels import Triangle
 from delaykit_delrec import (
     RECIPES,
     DelayHistory,

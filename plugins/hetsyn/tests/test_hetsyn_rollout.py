@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.backend import backend
+from delaykit.functional.dispatch import backend
 from delaykit_hetsyn.reset_currents import Jumps
 from delaykit_hetsyn.rollout import rollout
 from delaykit_hetsyn.surrogates import MultiGaussian, Surrogate, Triangle

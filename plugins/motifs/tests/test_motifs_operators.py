@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from delaykit import ShapeError, backend
 from delaykit.functional.reference import causal_convolution
-from delaykit.functional.tape import ResponseTape
+from delaykit.functional.step_tape import ResponseTape
 from delaykit_motifs import cpu, portable, tapped_correlation, tapped_linear
 from delaykit_motifs.config import Motif
 from delaykit_motifs.operators import bank_of

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.arrivals import Linear, Triangle
 from delaykit.interfaces import ComponentConfig, Heterogeneity, PointDelay
-from delaykit.kernels import Linear, Triangle
 from delaykit_sparsify import CompactLinear, DynamicSparsity, compact_
 
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.kernels import Linear
+from delaykit.arrivals import Linear
 from delaykit_spatial import Spatial, Torus, parameter_accounting, populations, register_metric, spatial_param_groups
 from delaykit_spatial.delay import WithoutSelf
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from delaykit import ConfigError, DelayRangeError, FreeDelay, PointDelay, ShapeError, Site, TrainingError
-from delaykit.kernels import Linear
+from delaykit.arrivals import Linear
 from delaykit_timing import (
     Events,
     MultiSpikeLIF,

@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from delaykit.dropout import draw_mask
+from delaykit.engines.dropout import draw_mask
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout import rollout
+from delaykit.functional.recurrence import rollout
 
 
 class ArcTangent(torch.autograd.Function):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, PointDelay, Site
+from delaykit.arrivals import Gaussian, Kernel
 from delaykit.delays import check_delays, describe_delays
-from delaykit.kernels import Gaussian, Kernel
 from delaykit.synapse import Engine
 from delaykit_delrec.precision import keep_exact
 from delaykit_delrec.spectral import spectral_engine

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import PointDelay, Site
+from delaykit.arrivals import Kernel, Triangle
 from delaykit.delays import check_delays, describe_delays
-from delaykit.kernels import Kernel, Triangle
 from delaykit_delrec.config import DelRec
 from delaykit_delrec.precision import keep_exact
 from delaykit_delrec.rounding import stochastic, straight_through

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
 from delaykit.functional.delayed_linear import delayed_linear
-from delaykit.functional.tape import LinearTape
+from delaykit.functional.step_tape import LinearTape
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import PointDelay
-from delaykit.kernels import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
 from delaykit.synapse import Engine, Stepper
 
 TAPS_A_TRANSFORM = 6  # a transform of as many steps costs about as much as this many taps a synapse (measured)

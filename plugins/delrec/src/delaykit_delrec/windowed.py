@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from delaykit.arrivals import NORMALIZE_EPSILON, Kernel
 from delaykit.functional.taps import Taps
-from delaykit.kernels import NORMALIZE_EPSILON, Kernel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from delaykit.attaching.driven import DrivenNeuron
 from delaykit.errors import ConfigError
 from delaykit.interfaces import Delay, Heterogeneity, Site
-from delaykit.leak import DrivenNeuron
 from delaykit.synapse import Engine
 from delaykit_hetsyn.config import HetSyn
 from delaykit_hetsyn.groups import GroupEngine, grid, shares

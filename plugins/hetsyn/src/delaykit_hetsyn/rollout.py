@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from delaykit.errors import ShapeError
-from delaykit.functional.backend import resolve
+from delaykit.functional.dispatch import resolve
 from delaykit_hetsyn import rollout_kernels, rollout_portable
 from delaykit_hetsyn.reset_currents import Jumps
 from delaykit_hetsyn.surrogates import Surrogate

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.dispatch import register
 
 
 @register("hetsyn_rollout", "cpu")

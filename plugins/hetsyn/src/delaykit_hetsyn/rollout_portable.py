@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
+from delaykit.functional.dispatch import register
 
 
 @register("hetsyn_rollout", "torch")

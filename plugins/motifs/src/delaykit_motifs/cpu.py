@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.dispatch import register
 from delaykit_motifs import portable
 
 EVENT_DENSITY = 0.12  # of the input, above which `depth` matrix products are faster than rows added one by one

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import DelayRangeError, ShapeError
-from delaykit.functional.backend import wants_reference
-from delaykit.functional.tape import ResponseTape
+from delaykit.functional.dispatch import wants_reference
+from delaykit.functional.step_tape import ResponseTape
 from delaykit.interfaces import Delay, Site
 from delaykit.synapse import Engine
 from delaykit_motifs.operators import tapped_linear

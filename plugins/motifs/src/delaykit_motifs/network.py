@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.backend import register, resolve
 from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.dispatch import register, resolve
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.operators import bank_of
 

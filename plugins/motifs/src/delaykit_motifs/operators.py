@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.backend import resolve, wants_reference
+from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.reference import causal_convolution
 from delaykit_motifs import cpu, portable  # noqa: F401 - register the kernels that resolve() finds
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.backend import resolve
-from delaykit.functional.tape import Tape
-from delaykit.functional.tape_filters import Filter
-from delaykit.functional.tape_operators import FilterOperator, Operator
+from delaykit.functional.dispatch import resolve
+from delaykit.functional.step_tape import Tape
+from delaykit.functional.step_tape.filters import Filter
+from delaykit.functional.step_tape.operators import FilterOperator, Operator
 from delaykit_motifs.operators import bank_of, is_bare, tapped_correlation
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from delaykit import Delay, TrainingError
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.rollout_connection import Connection
+from delaykit.functional.recurrence.connection import Connection
 from delaykit.synapse import Engine
 from delaykit_sparsify.rollout import rollout
 from delaykit_sparsify.sparse import Arrivals, Ring, check_inference, dense_response, sparse_filter

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
 from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.dispatch import register
 
 EVENT_DENSITY = 0.15  # of the input, above which whole rows are added, eight numbers at a time
 STEPS_LOOKED_AT = 4  # to estimate it

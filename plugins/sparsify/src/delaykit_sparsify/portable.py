@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
+from delaykit.functional.dispatch import register
 
 
 @register("sparsify_filter", "torch")

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register, resolve
 from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.dispatch import register, resolve
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
-from delaykit.functional.rollout_neuron import THRESHOLD, Switches, fire, pack
+from delaykit.functional.recurrence.neuron import THRESHOLD, Switches, fire, pack
 from delaykit_sparsify.sparse import Arrivals
 
 BLOCK = 2  # rows whose spikes are checked at a time, while they are in the second cache

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError, TrainingError
-from delaykit.functional.backend import resolve
+from delaykit.functional.dispatch import resolve
 from delaykit.functional.taps import Taps
 from delaykit_sparsify import cpu, portable  # noqa: F401 - register the operators that resolve() finds
 
@@ -80,7 +80,7 @@ def arrivals_of_taps(weight: Tensor, taps: Taps) -> Arrivals:
         taps: delays of a layer, of neurons or of synapses.
 
     Example:
-        >>> from delaykit.kernels import Linear
+        >>> from delaykit.arrivals import Linear
         >>> weight = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
         >>> arrivals_of_taps(weight, Linear().taps(torch.tensor([[1.0, 0.25]]))).value.tolist()
         [2.0, 3.0, 1.0]
@@ -154,7 +154,7 @@ class Ring:
         bias: ``(post,)``, part of every step's current, or None.
 
     Example:
-        >>> from delaykit.kernels import Linear
+        >>> from delaykit.arrivals import Linear
         >>> ring = Ring(arrivals_of_taps(torch.ones(1, 1), Linear().taps(torch.tensor([[1.0]]))))
         >>> [ring.push(torch.tensor([[x]])).item() for x in (1.0, 0.0, 2.0)]
         [0.0, 1.0, 0.0]

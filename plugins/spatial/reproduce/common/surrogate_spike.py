@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from delaykit.arrivals import Linear
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.exact import ExactLIF, SuperSpike
-from delaykit.kernels import Linear
 
 
 def surrogate_spikes(

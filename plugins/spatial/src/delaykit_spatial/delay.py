@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ConfigError, Delay, DelayRangeError, PointDelay, ShapeError, Site
+from delaykit.arrivals import Kernel, Linear
 from delaykit.delays import describe_delays
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
-from delaykit.kernels import Kernel, Linear
 from delaykit_spatial.config import NAME, Spatial
 from delaykit_spatial.geometry import Metric, check_squared, clip_value, metric_named, safe_sqrt
 from delaykit_spatial.starts import given, place
@@ -225,7 +225,7 @@ class WithoutSelf(Kernel):
     neurons: int
 
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
-        """Write out the response; see :meth:`delaykit.kernels.Kernel.response`."""
+        """Write out the response; see :meth:`delaykit.arrivals.Kernel.response`."""
         return self.kernel.response(delays, depth) * self.mask(delays).unsqueeze(-1)
 
     def taps(self, delays: Tensor) -> Taps:
@@ -233,18 +233,18 @@ class WithoutSelf(Kernel):
         return self._masked(self.kernel.taps(delays))
 
     def whole(self, delays: Tensor) -> Taps:
-        """List one tap at ``round(d)``; see :meth:`delaykit.kernels.Kernel.whole`."""
+        """List one tap at ``round(d)``; see :meth:`delaykit.arrivals.Kernel.whole`."""
         return self._masked(self.kernel.whole(delays))
 
     def tents(self, delays: Tensor) -> Tents | None:
-        """Describe it by the kernel's width and the mask; see :meth:`delaykit.kernels.Kernel.tents`."""
+        """Describe it by the kernel's width and the mask; see :meth:`delaykit.arrivals.Kernel.tents`."""
         inner, mask = self.kernel.tents(delays), self.mask(delays)
         if inner is None:
             return None
         return inner._replace(delays=inner.delays.expand_as(mask).contiguous(), kernel=self, factor=mask)
 
     def depth(self, max_delay: float) -> int:
-        """Count the steps needed; see :meth:`delaykit.kernels.Kernel.depth`."""
+        """Count the steps needed; see :meth:`delaykit.arrivals.Kernel.depth`."""
         return self.kernel.depth(max_delay)
 
     def _masked(self, taps: Taps) -> Taps:

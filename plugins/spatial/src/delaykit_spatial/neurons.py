@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ConfigError, ShapeError, Site
+from delaykit.arrivals import Linear
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.exact import ExactRun, SuperSpike, exact_arrivals, exact_rollout
 from delaykit.functional.exact_neurons import ExactAdEx, ExactLIF, Neuron
-from delaykit.functional.rollout import rollout, rollout_generic
+from delaykit.functional.recurrence import rollout, rollout_generic
 from delaykit.interfaces import ESTIMATORS, Estimator
-from delaykit.kernels import Linear
 from delaykit_spatial.config import Spatial
 from delaykit_spatial.connection import RECURRENT, SpatialConnection, input_factor
 

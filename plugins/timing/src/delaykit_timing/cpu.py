@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
 from delaykit.functional.compiled import in_threads
+from delaykit.functional.dispatch import register
 from delaykit_timing.arrivals import Arrivals, Record
 from delaykit_timing.dynamics import Dynamics
 

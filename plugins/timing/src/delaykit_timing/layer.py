@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit.arrivals import Hard
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import ComponentConfig, PointDelay, Site
-from delaykit.kernels import Hard
 from delaykit_timing.dynamics import Dynamics
 from delaykit_timing.events import Events
 from delaykit_timing.operator import SpikeTimes, spike_times

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.backend import resolve, wants_reference
+from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit_timing import cpu as cpu  # registers a backend
 from delaykit_timing import portable as portable  # registers a backend
 from delaykit_timing import reference

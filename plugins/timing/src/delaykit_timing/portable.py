@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from delaykit.functional.backend import register
+from delaykit.functional.dispatch import register
 from delaykit_timing.arrivals import Arrivals, Record
 from delaykit_timing.dynamics import Dynamics, membrane_response
 

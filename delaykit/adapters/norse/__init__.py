@@ -1,0 +1,5 @@
+"""Norse: cells, sequence modules and SequentialState."""
+
+from delaykit.adapters.norse.adapter import NorseAdapter
+
+__all__ = ["NorseAdapter"]

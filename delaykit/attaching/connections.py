@@ -1,0 +1,264 @@
+"""The way of a spike through a wrapped connection: its forward -> the synapse -> one operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.attaching.histories import History, NeuronWatch, RootScope, Timing
+from delaykit.errors import HistoryError, ShapeError
+from delaykit.synapse import Product, Synapse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Attachment:
+    """What the wrapping hangs beside the synapse: timing, history, and the root and neuron it listens to.
+
+    Args:
+        where: site name, for messages.
+        timing: how the site lives in time.
+        scope: the wrapped root.
+        watch: the neuron it follows (policy ``follow``) or belongs to (a neuron's own recurrent connection).
+        owner: the module that ``watch`` watches.
+        owned: True for a neuron's own recurrent connection, which its neuron may call twice a step.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        timing: Timing,
+        scope: RootScope,
+        watch: NeuronWatch | None = None,
+        owner: nn.Module | None = None,
+        owned: bool = False,
+    ) -> None:
+        self.where, self.timing, self.scope = where, timing, scope
+        self.watch, self.owner, self.owned = watch, owner, owned
+        self.history = History()
+        self.off = False
+        if timing.policy == "root":
+            scope.histories.append(self.history)
+        if watch is not None and not owned:
+            watch.followers.append(self.history)
+
+    def moment(self) -> tuple[Any, Any]:
+        """Return (clear_at, detach_at): the history is cleared or detached when they change."""
+        policy = self.timing.policy
+        generation = cuts = None
+        if self.watch is not None and self.owner is not None and (policy == "follow" or self.owned):
+            generation, cuts = self.watch.moment(getattr(self.owner, "mem", None))
+        if policy == "follow" or policy == "manual":
+            return generation, cuts
+        if self.scope.depth == 0:
+            raise HistoryError(
+                self.where,
+                "a call outside net(...)",
+                "calls from inside the wrapped model's forward, where a sequence begins",
+                "call the wrapped model itself, or wrap with reset='manual' and dk.reset(net) before each sequence",
+            )
+        return (self.scope.serial, generation), cuts
+
+
+class DelayedConnection:
+    """Mixin for a feed-forward or recurrent connection module (Linear, Conv, one-to-one V)."""
+
+    prefix = "Delayed"
+    dk: Synapse
+    _dk: Attachment
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Run one step, or a whole sequence, through the synapse."""
+        base = super().forward  # type: ignore[misc]
+        if self._dk.off:
+            return base(input)
+        return run_connection(self, self._dk, product_of(self, base), input)
+
+    def extra_repr(self) -> str:
+        """Describe the connection as it stands: size, delays, density."""
+        return describe(self, super().extra_repr())  # type: ignore[misc]
+
+
+class CarriedState:
+    """The state of a connection inside Norse's ``SequentialState``: its history, carried by the caller.
+
+    It takes part in ``tree_map`` as a leaf and knows ``detach``; one state continues one sequence.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history, self.age = history, history.age
+
+    def detach(self) -> CarriedState:
+        """Cut the graph (truncated BPTT) and keep the remembered spikes."""
+        self.history.detach()
+        return self
+
+
+class CarriedTail:
+    """The state of a connection that is fed whole sequences, maybe in pieces: the inputs that are still under way."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+
+    def detach(self) -> CarriedTail:
+        """Cut the graph and keep the spikes."""
+        return CarriedTail(self.inputs.detach())
+
+
+class CarriedConnection(DelayedConnection):
+    """Mixin for a connection inside ``SequentialState``: the history rides in the returned state."""
+
+    def forward(self, input: Tensor, state: Any = None) -> Any:
+        """Run one step; return (output, state that carries the history)."""
+        base = super(DelayedConnection, self).forward  # type: ignore[misc]
+        if self._dk.off:
+            return base(input), state
+        product = product_of(self, base)
+        if self._dk.timing.time_dim is not None:
+            return carried_sequence(self.dk, self._dk.where, product, input, self._dk.timing.time_dim, state)
+        history = carried_history(self._dk.where, state)
+        output = step_connection(self.dk, self._dk, product, input, history)
+        return output, CarriedState(history)
+
+
+def carried_sequence(
+    synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, state: Any
+) -> tuple[Tensor, CarriedTail]:
+    """Run a piece of a sequence behind the inputs of the piece before."""
+    if state is not None and not isinstance(state, CarriedTail):
+        found = f"a state of type {type(state).__name__}"
+        raise HistoryError(where, found, "None or the state of the piece before", "pass None first")
+    joined = input if state is None else torch.cat([state.inputs, input], time_dim)
+    output = sequence_connection(synapse, where, product, joined, time_dim)
+    length, reach = joined.shape[time_dim], None
+    if synapse.heterogeneity is None and synapse.delay is not None:
+        reach = synapse.delay.longest()
+    keep = length if reach is None else min(reach, length)
+    tail = CarriedTail(joined.narrow(time_dim, length - keep, keep))
+    steps = input.shape[time_dim]
+    return output.narrow(time_dim, length - steps, steps), tail
+
+
+def carried_history(where: str, state: Any) -> History:
+    """Take the history out of a carried state; None begins a new sequence."""
+    if state is None:
+        return History()
+    if not isinstance(state, CarriedState):
+        raise HistoryError(
+            where, f"a state of type {type(state).__name__}", "None or the state of the step before", "pass None first"
+        )
+    if state.age != state.history.age:
+        raise HistoryError(
+            where, "a state that was stepped already", "each state used once", "start both sequences from None"
+        )
+    return state.history
+
+
+def run_connection(module: Any, attachment: Attachment, product: Product, input: Tensor) -> Tensor:
+    """Run one call of a wrapped connection, a step or a whole sequence."""
+    timing = attachment.timing
+    if timing.time_dim is not None:
+        return sequence_connection(module.dk, attachment.where, product, input, timing.time_dim)
+    history = attachment.history
+    history.enter(*attachment.moment())
+    if attachment.owned and attachment.watch is not None:
+        return history.once_a_step(
+            attachment.watch.steps, lambda: step_connection(module.dk, attachment, product, input, history)
+        )
+    return step_connection(module.dk, attachment, product, input, history)
+
+
+def step_connection(
+    synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
+) -> Tensor:
+    """Run one time step: (..., pre, *space) -> (..., post, *space)."""
+    if torch.compiler.is_compiling():
+        return _uncompiled_step(synapse, attachment, product, input, history)
+    spikes = _checked(synapse, attachment.where, product, input)
+    if spikes.dtype in HALF and spikes.device.type == "cpu":
+        fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"
+        raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
+    lead = spikes.shape[: spikes.ndim - 1 - product.space]
+    batch = spikes.reshape(-1, *spikes.shape[len(lead) :])
+    output = history.step(synapse, product, batch, attachment.timing.streams)
+    return output.reshape(*lead, *output.shape[1:])
+
+
+@torch.compiler.disable
+def _uncompiled_step(*arguments: Any) -> Tensor:
+    """Take the step outside the compiler: a history is a side effect, so a compiled loop breaks its graph here."""
+    return step_connection(*arguments)
+
+
+def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:
+    """Run a whole sequence whose time runs along ``time_dim``."""
+    spikes = _checked(synapse, where, product, input).movedim(time_dim, 0)
+    lead = spikes.shape[1 : spikes.ndim - 1 - product.space]
+    if spikes.ndim < 2 + product.space:
+        raise ShapeError(
+            where, f"input of shape {tuple(input.shape)}", "a sequence (time, batch, channel)", "add the time dimension"
+        )
+    batch = spikes.reshape(spikes.shape[0], -1, *spikes.shape[1 + len(lead) :])
+    output = synapse.engine(product).sequence(batch)
+    return output.reshape(output.shape[0], *lead, *output.shape[2:]).movedim(0, time_dim)
+
+
+def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> Tensor:
+    channel_dim = -1 - product.space
+    if not isinstance(input, Tensor) or not input.is_floating_point():
+        found = (
+            f"input of dtype {input.dtype}" if isinstance(input, Tensor) else f"input of type {type(input).__name__}"
+        )
+        raise ShapeError(where, found, "a floating point tensor", "convert spikes with .float()")
+    if input.ndim < 1 + product.space or input.shape[channel_dim] != synapse.site.pre:
+        wanted = "(..., channel" + ", space" * product.space + f") with {synapse.site.pre} channels"
+        raise ShapeError(where, f"input of shape {tuple(input.shape)}", wanted, "check the layer before it")
+    if input.is_sparse:
+        raise ShapeError(where, "a sparse tensor", "a dense tensor", "call .to_dense() on the spikes")
+    if torch.is_autocast_enabled(input.device.type):
+        return input.float()  # delays and their products stay float32 under autocast
+    if product.weight is not None and input.dtype != product.weight.dtype:
+        fix = "convert the input (.float() or .double()), or the model; snnTorch's surrogates always return float32"
+        raise ShapeError(where, f"input of {input.dtype}", f"{product.weight.dtype}, that of its weight", fix)
+    return input
+
+
+def product_of(module: Any, base: Callable[[Tensor], Tensor]) -> Product:
+    """Describe a module's own linear map."""
+    bias = getattr(module, "bias", None)
+    if isinstance(module, nn.Linear):
+        weight = module.weight
+        return Product(base, lambda x: nn.functional.linear(x, weight), weight, bias)
+    space = channel_space(module)
+
+    def without_bias(x: Tensor) -> Tensor:
+        if bias is None:
+            return base(x)
+        if hasattr(module, "_conv_forward"):
+            return module._conv_forward(x, module.weight, None)
+        return base(x) - bias.reshape(-1, *[1] * space)
+
+    return Product(base, without_bias, None, bias, space)
+
+
+def channel_space(module: nn.Module) -> int:
+    """Count the dimensions behind the channel: 0 for Linear, 1 for Conv1d, 2 for Conv2d."""
+    return len(module.kernel_size) if isinstance(module, nn.modules.conv._ConvNd) else 0
+
+
+def describe(module: Any, fallback: str) -> str:
+    """Return e.g. ``128 -> 256, axonal delays 0.0..24.1 steps, mean 8.3, learned, density 0.35``."""
+    synapse: Synapse = module.dk
+    parts = [f"{synapse.site.pre} -> {synapse.site.post}"]
+    parts += [p.extra_repr() for p in (synapse.delay, synapse.heterogeneity) if p is not None and p.extra_repr()]
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, Tensor) and not (synapse.delay is not None and synapse.delay.holds_weight):
+        density = float((weight != 0).float().mean())
+        if density < 1.0:
+            parts.append(f"density {density:.2f}")
+    return ", ".join(parts) if len(parts) > 1 else fallback

@@ -1,0 +1,78 @@
+"""The neuron that a connection drives, as far as a lingering current must know it: how fast its own state decays."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from delaykit.attaching.adapter import Neuron
+
+FITS = "a neuron whose first state adds its input up linearly: Leaky, RLeaky, Lapicque, Synaptic, RSynaptic, or a LIF "
+FITS += "or LI of Norse"
+
+
+class DrivenNeuron:
+    """Read the leak of the neuron behind a connection, always as it is now.
+
+    It refers to the module itself, so a copy of the model reads its own neuron. A pickle of the connection alone does
+    not take the neuron along: the leak is then the number that it was, until the whole model is there again.
+
+    Args:
+        where: site name of the connection, for messages.
+        neurons: the neurons that hear it. A connection that is shared drives several, and their leaks must agree.
+        post: number of neurons that the connection leads to.
+
+    Raises:
+        ConfigError: a neuron whose state does not take its input in linearly, or neurons that differ.
+    """
+
+    def __init__(self, where: str, neurons: list[Neuron], post: int) -> None:
+        self.where, self.post = where, post
+        self.path, self._adapter = neurons[0].path, type(neurons[0].adapter)
+        self.module: nn.Module | None = neurons[0].module
+        first = self.leak()
+        self._kept = first.detach()
+        for other in neurons[1:]:
+            leak = _leak(where, other.path, other.module, type(other.adapter), post)
+            if other.module is not self.module and (leak.requires_grad or not torch.equal(leak, first)):
+                found = f"a connection shared by {self.path!r} and {other.path!r}, whose leaks differ or learn apart"
+                raise ConfigError(where, found, "one leak", "use one connection for each, or neurons of one fixed leak")
+
+    def leak(self) -> Tensor:
+        """Return the decay a step of the state that takes the input in, (1, 1) or (post, 1), differentiable."""
+        if self.module is None:
+            return self._kept
+        return _leak(self.where, self.path, self.module, self._adapter, self.post)
+
+    def find_(self, modules: Mapping[str, nn.Module]) -> None:
+        """Take the neuron of this model, after a pickle has left it out."""
+        if self.module is None:
+            self.module = modules.get(self.path)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DrivenNeuron:
+        twin = memo[id(self)] = object.__new__(DrivenNeuron)
+        twin.__dict__.update(self.__dict__)
+        twin.module = copy.deepcopy(self.module, memo)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**self.__dict__, "module": None, "_kept": self.leak().detach()}
+        return object.__new__, (DrivenNeuron,), state
+
+
+def _leak(where: str, path: str, module: nn.Module, adapter: type, post: int) -> Tensor:
+    leak: Tensor | None = adapter().leak(module)
+    kind = next(c.__name__ for c in type(module).__mro__ if not c.__module__.startswith("delaykit"))
+    if leak is None:
+        fix = "leave this connection out, or put it before a neuron that fits"
+        raise ConfigError(where, f"{kind} {path!r} behind it", FITS, fix)
+    if leak.numel() not in (1, post):
+        raise ConfigError(where, f"{leak.numel()} leaks in {kind} {path!r}", f"one, or {post}", "check the sizes")
+    return leak.reshape(-1, 1)

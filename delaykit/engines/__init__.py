@@ -1,0 +1,1 @@
+"""One segment's parameters bound to the operator that runs them."""

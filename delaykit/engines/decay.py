@@ -1,0 +1,164 @@
+"""A synapse whose current lingers: decay, alone or behind a delay (they commute), times weight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.functional.decay_tape.arrivals import ArrivalTape
+from delaykit.functional.decay_tape.operator import SynapseTape
+from delaykit.functional.delay_line.operator import delay_line
+from delaykit.functional.dispatch import wants_reference
+from delaykit.functional.filtered_linear.operator import filtered_linear
+from delaykit.functional.reference import causal_convolution
+from delaykit.functional.step_tape.operator import LineTape
+from delaykit.functional.taps import Taps
+from delaykit.interfaces import PointDelay
+
+if TYPE_CHECKING:
+    from delaykit.synapse import Synapse
+
+
+class Decaying:
+    """Parameters of one segment: where the delay sits (before, behind or inside the synapses), decay, weight, bias.
+
+    Args:
+        synapse: with a heterogeneity, and a delay or none.
+        weight: ``(post, pre)``.
+        bias: ``(post,)`` or None; it does not linger.
+    """
+
+    def __init__(self, synapse: Synapse, weight: Tensor, bias: Tensor | None) -> None:
+        assert synapse.heterogeneity is not None
+        self.synapse, self.weight, self.bias = synapse, weight, bias
+        self.decay = synapse.heterogeneity.decay().to(weight.dtype)
+        leak = synapse.heterogeneity.leak()
+        self.leak = None if leak is None else leak.to(weight.device, weight.dtype)
+        self.beyond = None if self.leak is None else self.weight * (self.decay - self.leak)
+        self.before: Taps | None = None
+        self.behind: Taps | None = None
+        self.inside: Tensor | None = None
+        delay = synapse.delay
+        if isinstance(delay, PointDelay) and delay.granularity != "synaptic":
+            taps = delay.taps()
+            self.before, self.behind = (None, taps) if delay.granularity == "dendritic" else (taps, None)
+        elif isinstance(delay, PointDelay):
+            self.inside = _written_out(delay.taps(), weight)
+        elif delay is not None:
+            self.inside = delay.impulse_response(weight)
+
+    @property
+    def each(self) -> bool:
+        """Whether every synapse has a decay of its own, and takes its spikes as they come."""
+        return self.inside is None and self.decay.shape == self.weight.shape and min(self.weight.shape) > 1
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        """Run (time, batch, pre) -> (time, batch, post)."""
+        if self.inside is not None and wants_reference():
+            current = causal_convolution(spikes, self.synapse.impulse_response(self.weight, spikes.shape[0]))
+        elif self.inside is not None:
+            tape = ArrivalTape(self.inside, self.decay, self.bias, self.leak)
+            outputs = [tape.step(x) for x in spikes]
+            return torch.stack(outputs) if outputs else spikes.new_empty(0, spikes.shape[1], len(self.weight))
+        else:
+            drive = spikes if self.before is None else delay_line(spikes, self.before)
+            if self.behind is None:
+                return filtered_linear(drive, self.weight, self.decay, self.bias, self.leak)
+            current = delay_line(filtered_linear(drive, self.weight, self.decay, None, self.leak), self.behind)
+        return current if self.bias is None else current + self.bias
+
+
+def _written_out(taps: Taps, weight: Tensor) -> Tensor:
+    """Write the taps of every synapse, times its weight, into ``(post, pre, depth)``; keeps nothing of that size."""
+    depth = int(taps.index.max()) + 1 if taps.index.numel() else 1
+    index, value = taps.index.permute(1, 2, 0), (taps.value * weight).permute(1, 2, 0)
+    response = value.new_zeros(*weight.shape, depth).scatter_add(2, index.expand_as(value), value)
+    for _ in range(taps.order):
+        response = response.cumsum(2)
+    return response.to(weight.dtype)
+
+
+class DecayTape:
+    """Step mode of a lingering synapse.
+
+    A decay for each synapse runs on a :class:`~delaykit.functional.decay_tape.SynapseTape`, one behind a delay of each
+    synapse's own on an :class:`~delaykit.functional.decay_tape.arrivals.ArrivalTape`. Decays that neurons share need
+    one number a neuron and step, and go by plain autograd.
+
+    Args:
+        parameters: this segment's parameters.
+        remember: steps the delay lines keep when their graph is cut.
+    """
+
+    def __init__(self, parameters: Decaying, remember: int | None = None) -> None:
+        self.remember = remember
+        self.state: Tensor | None = None
+        self.lines: dict[str, LineTape] = {}
+        self.synapses: SynapseTape | ArrivalTape | None = None
+        self.rebind(parameters)
+
+    def rebind(self, parameters: Decaying) -> None:
+        """Start a new segment with these parameters."""
+        self.parameters = p = parameters
+        for name, taps in (("before", p.before), ("behind", p.behind)):
+            if taps is not None and name in self.lines:
+                self.lines[name].rebind(taps)
+            elif taps is not None:
+                self.lines[name] = LineTape(taps, remember=self.remember)
+        if p.inside is not None:
+            if isinstance(self.synapses, ArrivalTape):
+                self.synapses.rebind(p.inside, p.decay, p.bias, p.leak)
+            else:
+                self.synapses = ArrivalTape(p.inside, p.decay, p.bias, p.leak, remember=self.remember)
+        elif p.each:
+            own = (p.decay, p.weight, None if "behind" in self.lines else p.bias, p.leak)
+            if isinstance(self.synapses, SynapseTape):
+                self.synapses.rebind(*own)
+            else:
+                self.synapses = SynapseTape(*own)
+
+    def detach(self) -> None:
+        """Cut the graph, keep currents and remembered spikes."""
+        self.state = None if self.state is None else self.state.detach()
+        for tape in (*self.lines.values(), self.synapses):
+            if tape is not None:
+                tape.detach()
+
+    def step(self, spikes: Tensor) -> Tensor:
+        """Run (batch, pre) -> (batch, post)."""
+        p = self.parameters
+        if "before" in self.lines:
+            spikes = self.lines["before"].step(spikes)
+        bias = None if "behind" in self.lines else p.bias
+        if self.synapses is not None:
+            output = self.synapses.step(spikes)
+        elif p.decay.shape[1] == 1:  # one product, and its result lingers
+            output = nn.functional.linear(spikes, p.weight)
+            leak = None if p.leak is None else p.leak.reshape(-1)
+            output = output + self._rest(output, p.decay.reshape(-1), leak)
+            output = output if bias is None else output + bias
+        elif p.beyond is None:  # the spikes linger, and one product is enough
+            self._remember(spikes, p.decay.reshape(-1))
+            assert self.state is not None
+            output = nn.functional.linear(self.state, p.weight, bias)
+        else:
+            before = self._remember(spikes, p.decay.reshape(-1))
+            output = nn.functional.linear(spikes, p.weight, bias)
+            output = output if before is None else output + nn.functional.linear(before, p.beyond)
+        if "behind" not in self.lines:
+            return output
+        output = self.lines["behind"].step(output)
+        return output if p.bias is None else output + p.bias
+
+    def _rest(self, arrivals: Tensor, decay: Tensor, leak: Tensor | None) -> Tensor:
+        """Return what is left of earlier arrivals beyond the neuron's leak, and remember these."""
+        before = self._remember(arrivals, decay)
+        return torch.zeros_like(arrivals) if before is None else (decay if leak is None else decay - leak) * before
+
+    def _remember(self, arrivals: Tensor, decay: Tensor) -> Tensor | None:
+        """Return the sum of earlier arrivals, each as far as it has decayed; take these into it."""
+        before = self.state
+        self.state = arrivals if before is None else decay * before + arrivals
+        return before

@@ -1,0 +1,112 @@
+"""The exact estimator in a synapse: the neuron that listens, and the engines that know of it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from delaykit.errors import ConfigError
+from delaykit.functional.event_gradients.rule import Timing, emissions_of
+from delaykit.functional.event_gradients.tape import Arrivals, ExactLinearTape, ExactLineTape
+from delaykit.functional.taps import Taps
+from delaykit.interfaces import PointDelay
+from delaykit.synapse import Engine, LineEngine, MatrixEngine, Product, Stepper, Synapse
+
+INTERP = "use estimator='interp'"
+
+
+class Listener(Protocol):
+    """The neuron behind a connection with exact gradients."""
+
+    @property
+    def hears_spikes(self) -> bool:
+        """Whether the connection's input comes from neurons, whose spikes' times have a gradient, or from data."""
+
+    def timing(self) -> Timing:
+        """Return the neuron's time constants as they are now."""
+
+
+class ExactMatrixEngine(MatrixEngine):
+    """A point delay on a ``(post, pre)`` matrix, any granularity, with exact gradients."""
+
+    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None, arrivals: Arrivals) -> None:
+        super().__init__(taps, weight, bias)
+        self.arrivals = arrivals
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        return _all_steps(self.tape(), spikes, self.arrivals)
+
+    def tape(self) -> Stepper:
+        return ExactLinearTape(*self.parameters, self.arrivals, remember=self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.arrivals = self.arrivals
+        tape.rebind(*self.parameters)
+
+
+class ExactLineEngine(LineEngine):
+    """A delay line before a linear module, e.g. a convolution, with exact gradients."""
+
+    def __init__(self, taps: Taps, product: Product, arrivals: Arrivals) -> None:
+        super().__init__(taps, product, before=True)
+        self.arrivals = arrivals
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        delayed = _all_steps(self.tape(), spikes, self.arrivals)
+        return self.product.with_bias(delayed.flatten(0, 1)).unflatten(0, delayed.shape[:2])
+
+    def tape(self) -> Stepper:
+        return ExactLineTape(self.taps, self.arrivals, remember=self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.arrivals = self.arrivals
+        tape.rebind(self.taps)
+
+
+def _all_steps(tape: Any, spikes: Tensor, arrivals: Arrivals) -> Tensor:
+    sources = emissions_of(spikes, arrivals.where, arrivals.expected)
+    return torch.stack([tape.step_from(x, source) for x, source in zip(spikes, sources, strict=True)])
+
+
+def exact_engine(synapse: Synapse, product: Product) -> Engine:
+    """Return the engine of a synapse whose delay has ``estimator="exact"``.
+
+    Raises:
+        ConfigError: the synapse hears no neuron that the rule is written for, or its parts do not go with it.
+    """
+    refuse_exact(synapse)
+    listener, delay = synapse.listener, synapse.delay
+    assert isinstance(delay, PointDelay)
+    if listener is None:
+        expected = "a connection that dk.wrap_ put behind a neuron it knows"
+        raise ConfigError(synapse.site.name, "estimator='exact' without a neuron that listens", expected, INTERP)
+    timing = listener.timing()
+    arrivals = Arrivals(synapse.site.name, timing, listener.hears_spikes)
+    if product.weight is not None:
+        return ExactMatrixEngine(delay.taps(), product.weight, product.bias, arrivals)
+    if timing.alpha.numel() > 1 or timing.beta.numel() > 1:
+        found = "estimator='exact' on a convolution before neurons with different time constants"
+        raise ConfigError(synapse.site.name, found, "one alpha and one beta", INTERP)
+    return ExactLineEngine(delay.taps(), product, arrivals)
+
+
+def refuse_exact(synapse: Synapse) -> None:
+    """Raise for parts that exact gradients do not go with; nothing where the estimator is another one.
+
+    Raises:
+        ConfigError: a delay that is no point delay, a heterogeneity, or a dendritic delay without a matrix.
+    """
+    delay, where = synapse.delay, synapse.site.name
+    if delay is None or delay.estimator != "exact":
+        return
+    if not isinstance(delay, PointDelay):
+        found = f"estimator='exact' on {type(delay).__name__}"
+        raise ConfigError(where, found, "a delay with one arrival a spike", INTERP)
+    if synapse.heterogeneity is not None:
+        found = f"estimator='exact' together with {type(synapse.heterogeneity).__name__}"
+        raise ConfigError(where, found, "a delay alone", INTERP)
+    if not synapse.site.has_matrix and delay.granularity == "dendritic":
+        found = "estimator='exact' on dendritic delays of a convolution"
+        raise ConfigError(where, found, "delays before the convolution", f"use axonal delays, or {INTERP}")

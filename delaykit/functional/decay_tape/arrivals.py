@@ -1,0 +1,177 @@
+"""Step mode of synapses that delay and decay, each in its own way: states in place, no number a synapse and step.
+
+With ``R`` the impulse response of weights and delays, and ``gap = decay - leak``:
+
+    a_ji[t] = sum_tau R[j, i, tau] x_i[t - tau]                       what arrives at a synapse
+    y_j[t]  = bias_j + sum_i a_ji[t] + gap_ji X_ji[t-1],              X_ji[t] = decay_ji X_ji[t-1] + a_ji[t]
+
+Backwards ``P_ji[t] = dy_j[t+1] + decay_ji P_ji[t+1]`` and its derivative by the decay, ``Q_ji[t] = P_ji[t+1] + decay_ji
+Q_ji[t+1]``, move back in place, and what arrived is computed again from the inputs, which alone were kept:
+
+    da_ji[t] = dy_j[t] + gap_ji P_ji[t],    dgap_ji = sum_t a_ji[t] P_ji[t],    ddecay_ji = gap_ji sum_t a_ji[t] Q_ji[t]
+
+Arrays of synapses are ``(pre, post)``, their states ``(pre, batch, post)``, so that products over tau are batched ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from delaykit.errors import ShapeError
+from delaykit.functional.step_tape.filters import ChannelFilter
+from delaykit.functional.step_tape.history import ByteHistory, History
+from delaykit.functional.step_tape.operator import Tape
+from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.taps import Taps
+
+
+class ArrivalTape(Tape):
+    """Let every synapse answer a spike by a response of its own, and let that answer linger.
+
+    Args:
+        response: ``(post, pre, depth)``, weights included.
+        decay: factor a step, broadcastable to ``(post, pre)``, in [0, 1].
+        bias: ``(post,)`` or None; it does not linger.
+        leak: decay of the neuron's own state, ``(1, 1)`` or ``(post, 1)``; None for a neuron without.
+        remember: see :class:`~delaykit.functional.step_tape.Tape`.
+
+    Example:
+        >>> tape = ArrivalTape(torch.tensor([[[0.0, 2.0]]]), torch.tensor([[0.5]]))
+        >>> [tape.step(torch.tensor([[x]])).item() for x in (1.0, 0.0, 0.0, 0.0)]
+        [0.0, 2.0, 1.0, 0.5]
+    """
+
+    def __init__(
+        self,
+        response: Tensor,
+        decay: Tensor,
+        bias: Tensor | None = None,
+        leak: Tensor | None = None,
+        *,
+        remember: int | None = None,
+    ) -> None:
+        super().__init__(remember)
+        self._state: Tensor | None = None
+        self._bind(response, decay, bias, leak)
+
+    def rebind(self, response: Tensor, decay: Tensor, bias: Tensor | None = None, leak: Tensor | None = None) -> None:
+        """Start a new segment with these parameters; what has arrived goes on as it is."""
+        self._rebind()
+        self._bind(response, decay, bias, leak)
+
+    def detach(self) -> None:
+        """Keep what lingers and the remembered inputs, forget their graph."""
+        if self._segment is not None and isinstance(self._segment.operator, ArrivalOperator):
+            self._state = self._segment.operator.state
+        super().detach()
+
+    def _bind(self, response: Tensor, decay: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
+        with torch.enable_grad():  # a segment may begin under no_grad and train later
+            each = decay.to(response.dtype).expand(response.shape[:2])
+            self._parameters = (response, each, each if leak is None else each - leak, bias)
+
+    def _operator(self, x: Tensor) -> Operator:
+        post, pre, _ = self._parameters[0].shape
+        if x.dim() != 2 or x.shape[1] != pre:
+            found = f"an input {tuple(x.shape)} for {post} x {pre} synapses"
+            raise ShapeError("ArrivalTape", found, f"(batch, {pre})", "pass one time step")
+        return ArrivalOperator(*self._parameters, x, self._state)
+
+
+class ArrivalOperator(Operator):
+    """One segment of an :class:`ArrivalTape`.
+
+    Args:
+        response: ``(post, pre, depth)``.
+        decay: ``(post, pre)``.
+        gap: ``(post, pre)``, decay minus leak.
+        bias: ``(post,)`` or None.
+        x: an input like those to come.
+        state: what an earlier segment left, ``(pre, batch, post)``; taken over and changed in place.
+    """
+
+    history = ByteHistory
+
+    def __init__(
+        self, response: Tensor, decay: Tensor, gap: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
+    ) -> None:
+        last = torch.full((1, 1, 1), response.shape[2] - 1, device=x.device)
+        reaching = ChannelFilter(Taps(last, response.new_ones(1, 1, 1).detach(), 0), x.shape[1], response.dtype)
+        super().__init__(reaching, False, x.shape, response.dtype, x.device, None, bias)
+        self._given = (response, decay, gap, bias)
+        self.answer = response.detach().permute(1, 2, 0).flip(1).contiguous()  # (pre, depth, post), oldest first
+        self.decay, self.gap = (t.detach().t().unsqueeze(1).contiguous() for t in (decay, gap))
+        pre, _, post = self.answer.shape
+        self.state = response.new_zeros(pre, len(x), post) if state is None else state
+        # Made once: between outputs that stay, numbers of this size would leave holes that nothing fits into.
+        self._seen = response.new_empty(pre, response.shape[2], len(x))
+        self._arrived, self._current = torch.empty_like(self.state), torch.empty_like(self.state)
+        self.first: Tensor | None = None  # the state before the first recorded step
+        self.into_x = self._recorded = False
+
+    @property
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        return self._given
+
+    def arrive(self, history: History, row: int) -> tuple[Tensor, Tensor]:
+        """Give what arrives in this row and the inputs it comes from, ``(pre, depth, batch)``; valid until the next."""
+        self._seen.copy_(history.rows[:, row + 1 - self.answer.shape[1] : row + 1])
+        return torch.bmm(self._seen.transpose(1, 2), self.answer, out=self._arrived), self._seen
+
+    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+        if keep is None and not self._recorded:
+            self._recorded = True
+            self.first = self.state.clone() if bool(self.state.any()) else None
+        self.into_x = self.into_x or x.requires_grad
+        arriving, _ = self.arrive(history, row)
+        out = torch.addcmul(arriving, self.gap, self.state, out=self._current).sum(0)
+        self.state.mul_(self.decay).add_(arriving)
+        return (out if self.bias is None else out.add_(self.bias)).to(x.dtype)
+
+    def gradients(self, history: History, last: int) -> Gradients:
+        return _Arrivals(self, history, last)
+
+
+class _Arrivals(Gradients[ArrivalOperator]):
+    """The sums P and Q of one backward pass, as they stand before the rows that have arrived."""
+
+    def __init__(self, operator: ArrivalOperator, history: History, last: int) -> None:
+        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
+        self.later, self.slope = torch.zeros_like(operator.state), torch.zeros_like(operator.state)
+        self.product = torch.empty_like(operator.state)
+        self.into_gap, self.into_slope = (torch.zeros_like(operator.gap[:, 0]) for _ in range(2))
+        self.into_answer = torch.zeros_like(operator.answer)
+        self.into_bias = operator.answer.new_zeros(operator.answer.shape[2])
+        pre, batch, _ = operator.state.shape
+        self.into_rows = operator.answer.new_zeros(pre, last + 1 if operator.into_x else 0, batch)
+
+    def push(self, row: int, grad: Tensor | None) -> None:
+        operator = self.operator
+        arrived, window = operator.arrive(self.history, row)
+        self.into_gap += torch.mul(arrived, self.later, out=self.product).sum(1)
+        self.into_slope += torch.mul(arrived, self.slope, out=self.product).sum(1)
+        into = torch.mul(operator.gap, self.later, out=self.product)
+        if grad is not None:
+            into += grad.to(into.dtype)
+            self.into_bias += grad.sum(0)
+        self.into_answer.baddbmm_(window, into)
+        if operator.into_x:
+            reached = self.into_rows[:, row + 1 - operator.answer.shape[1] : row + 1]
+            reached += torch.bmm(operator.answer, into.transpose(1, 2))
+        self.slope.mul_(operator.decay).add_(self.later)
+        self.later.mul_(operator.decay)
+        if grad is not None:
+            self.later += grad.to(into.dtype)
+
+    def input(self, row: int) -> Tensor:
+        return self.into_rows[:, row].t()
+
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
+        operator = self.operator
+        if operator.first is not None:  # what lingered before acts like one more arrival
+            self.into_gap += (operator.first * self.later).sum(1)
+            self.into_slope += (operator.first * self.slope).sum(1)
+        into_decay = (self.into_slope * operator.gap[:, 0]).t()
+        into_response = self.into_answer.flip(1).permute(2, 0, 1)
+        return operator.wanted(into_response, into_decay, self.into_gap.t(), self.into_bias)

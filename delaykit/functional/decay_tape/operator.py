@@ -1,0 +1,229 @@
+"""Step mode of synapses that decay each at its own rate: one state in place, whatever the loop around it.
+
+Beside its input a step keeps nothing for backward. Forward, ``X_ji`` moves on in place; backward, the two sums P and Q
+of :mod:`delaykit.functional.filtered_linear` move back in place, and every gradient is collected on the way. Where no
+input wants a gradient, nobody waits for a step: then all is done in one sweep, with no state at all.
+
+    y_j[t] = bias_j + sum_i weight_ji x_i[t] + sum_i beyond_ji X_ji[t-1],      X_ji[t] = decay_ji X_ji[t-1] + x_i[t]
+
+with ``beyond = weight (decay - leak)``. Arrays of synapses are ``(pre, post)``, their states ``(batch, pre, post)``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from delaykit.errors import ShapeError
+from delaykit.functional.dispatch import register, resolve
+from delaykit.functional.filtered_linear import numba as _registers  # noqa: F401
+from delaykit.functional.step_tape.filters import ChannelFilter
+from delaykit.functional.step_tape.history import ByteHistory, History
+from delaykit.functional.step_tape.operator import Tape
+from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.taps import Taps
+
+AT_ONCE = 4  # rows of the batch whose inputs are turned to numbers for one sweep: all at once would cost much memory
+
+
+class SynapseTape(Tape):
+    """Let every synapse decay at its own rate, step by step.
+
+    Args:
+        decay: ``(post, pre)``, in [0, 1].
+        weight: ``(post, pre)``.
+        bias: ``(post,)`` or None.
+        leak: decay of the neuron's own state, ``(1, 1)`` or ``(post, 1)``; see
+            :func:`~delaykit.functional.filtered_linear.filtered_linear`. None for a neuron without.
+
+    Example:
+        >>> tape = SynapseTape(torch.tensor([[0.5]]), torch.tensor([[2.0]]))
+        >>> [tape.step(torch.tensor([[x]])).item() for x in (1.0, 0.0, 0.0)]
+        [2.0, 1.0, 0.5]
+    """
+
+    def __init__(self, decay: Tensor, weight: Tensor, bias: Tensor | None = None, leak: Tensor | None = None) -> None:
+        super().__init__()
+        self._state: Tensor | None = None
+        self._bind(decay, weight, bias, leak)
+
+    def rebind(self, decay: Tensor, weight: Tensor, bias: Tensor | None = None, leak: Tensor | None = None) -> None:
+        """Start a new segment with these parameters; currents that linger go on with the new weights."""
+        self._rebind()
+        self._bind(decay, weight, bias, leak)
+
+    def detach(self) -> None:
+        """Keep what lingers, forget its graph."""
+        if self._segment is not None and isinstance(self._segment.operator, DecayOperator):
+            self._state = self._segment.operator.state
+        super().detach()
+
+    def _bind(self, decay: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
+        if decay.shape != weight.shape:
+            found = f"decay {tuple(decay.shape)} for weight {tuple(weight.shape)}"
+            raise ShapeError("SynapseTape", found, "twice (post, pre)", "give every synapse a decay")
+        with torch.enable_grad():  # a segment may begin under no_grad and train later
+            self._parameters = (decay, weight, weight * (decay if leak is None else decay - leak), bias)
+
+    def _operator(self, x: Tensor) -> Operator:
+        weight = self._parameters[1]
+        if x.dim() != 2 or x.shape[1] != weight.shape[1]:
+            found = f"an input {tuple(x.shape)} for weight {tuple(weight.shape)}"
+            raise ShapeError("SynapseTape", found, "(batch, pre) and (post, pre)", "pass one time step")
+        return DecayOperator(*self._parameters, x, self._state)
+
+
+class DecayOperator(Operator):
+    """One segment of a :class:`SynapseTape`.
+
+    Args:
+        decay: ``(post, pre)``.
+        weight: ``(post, pre)``.
+        beyond: ``(post, pre)``, factor on what is left of earlier steps.
+        bias: ``(post,)`` or None.
+        x: an input like those to come.
+        state: what an earlier segment left, ``(batch, pre, post)``; taken over and changed in place.
+    """
+
+    history = ByteHistory
+
+    def __init__(
+        self, decay: Tensor, weight: Tensor, beyond: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
+    ) -> None:
+        at_once = Taps(decay.new_zeros(1, 1, 1, dtype=torch.int64), decay.new_ones(1, 1, 1), 0)
+        direct = ChannelFilter(at_once, weight.shape[1], weight.dtype)
+        super().__init__(direct, True, x.shape, weight.dtype, x.device, weight, bias)
+        self.decay, self.beyond = decay, beyond
+        self.factors = tuple(t.detach().t().contiguous() for t in (decay, beyond))
+        self.state = weight.new_zeros(len(x), *self.factors[0].shape) if state is None else state
+        self.first: Tensor | None = None  # the state before the first recorded step
+        self.into_x = self._recorded = False
+        self._advance = resolve("decay_step", x.device)
+
+    @property
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        return self.decay, self.weight, self.beyond, self.bias
+
+    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+        if keep is None and not self._recorded:
+            self._recorded = True
+            self.first = self.state.clone() if bool(self.state.any()) else None
+        self.into_x = self.into_x or x.requires_grad
+        x, out = x.to(self.dtype), x.dtype
+        assert self.weight is not None
+        return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.factors)).to(out)
+
+    def gradients(self, history: History, last: int) -> Gradients:
+        kind = _AtOnce if self.first is None and not self.into_x else _StepByStep
+        return kind(self, history, last)
+
+
+class _AtOnce(Gradients[DecayOperator]):
+    """A backward pass whose inputs want no gradient: one sweep of the sequence operator, after the last row came."""
+
+    def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
+        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
+        self.rows = operator.decay.new_zeros(last + 1 - history.pad, operator.batch, len(operator.decay))
+
+    def push(self, row: int, grad: Tensor | None) -> None:
+        if grad is not None:
+            self.rows[row - self.history.pad] = grad
+
+    def input(self, row: int) -> Tensor:
+        raise AssertionError("no input of this segment wants a gradient")
+
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
+        operator, y = self.operator, self.rows[first - self.history.pad :]
+        rows = self.history.rows[:, first : self.last + 1]  # (pre, time, batch)
+        pull = resolve("decay_filter_gradient", operator.device)
+        factors = tuple(t.detach() for t in (operator.decay, operator.beyond))
+        into_decay, into_beyond = torch.zeros_like(factors[0]), torch.zeros_like(factors[1])
+        into_weight = torch.zeros_like(factors[0])
+        for part, grad in zip(rows.split(AT_ONCE, 2), y.split(AT_ONCE, 1), strict=True):
+            x = part.permute(1, 2, 0).to(operator.dtype, memory_format=torch.contiguous_format)
+            _, of_decay, of_beyond = pull(x[:-1], grad[1:], *factors, False)
+            into_decay += of_decay
+            into_beyond += of_beyond
+            into_weight.addmm_(grad.flatten(0, 1).t(), x.flatten(0, 1))
+        return operator.wanted(into_decay, into_weight, into_beyond, y.sum((0, 1)))
+
+
+class _StepByStep(Gradients[DecayOperator]):
+    """The sums P and Q of one backward pass, as they stand before the rows that have arrived."""
+
+    def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
+        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
+        self.later, self.slope = torch.zeros_like(operator.state), torch.zeros_like(operator.state)
+        self.into_decay, self.into_beyond = (torch.zeros_like(operator.factors[0]) for _ in range(2))
+        assert operator.weight is not None
+        self.into_weight, self.into_bias = torch.zeros_like(operator.weight), operator.weight.new_zeros(())
+        self._retreat = resolve("decay_step_back", operator.device)
+
+    def push(self, row: int, grad: Tensor | None) -> None:
+        weight = self.operator.weight
+        x = self.history.rows[:, row].t().to(self.into_weight.dtype, memory_format=torch.contiguous_format)
+        given = None if grad is None else grad.to(x.dtype)
+        self.into = self._retreat(
+            self.later, self.slope, given, x, *self.operator.factors, self.into_decay, self.into_beyond
+        )
+        if given is not None and weight is not None:
+            self.into.addmm_(given, weight.detach())
+            self.into_weight.addmm_(given.t(), x)
+            self.into_bias = self.into_bias + given.sum(0)
+
+    def input(self, row: int) -> Tensor:
+        return self.into
+
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
+        operator = self.operator
+        if operator.first is not None:  # what lingered before acts like an input of each synapse's own
+            self.into_beyond += (operator.first * self.later).sum(0)
+            self.into_decay += (operator.first * self.slope).sum(0)
+        into_decay = (self.into_decay * operator.factors[1]).t()
+        return operator.wanted(into_decay, self.into_weight, self.into_beyond.t(), self.into_bias)
+
+
+@register("decay_step", "torch")
+def decay_step(state: Tensor, x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
+    """Read ``y[b, j] = sum_i weight[i, j] X[b, i, j]``, then move on in place: ``X = decay X + x``.
+
+    Args:
+        state: X, ``(batch, pre, post)``.
+        x: ``(batch, pre)``.
+        decay: ``(pre, post)``.
+        weight: ``(pre, post)``.
+    """
+    out = torch.einsum("bij,ij->bj", state, weight)
+    state.mul_(decay).add_(x.unsqueeze(-1))
+    return out
+
+
+@register("decay_step_back", "torch")
+def decay_step_back(
+    later: Tensor, slope: Tensor, y: Tensor | None, x: Tensor, decay: Tensor, weight: Tensor, grad_decay: Tensor,
+    grad_weight: Tensor,
+) -> Tensor:  # fmt: skip
+    """Give the gradient of ``x``, add to those of decay and weight, then move back in place.
+
+    ``dx = sum_j weight P``, ``dweight += x P``, ``ddecay += x Q`` (still without its factor weight), then
+    ``Q = P + decay Q`` and ``P = y + decay P``.
+
+    Args:
+        later: P, ``(batch, pre, post)``.
+        slope: Q, ``(batch, pre, post)``.
+        y: gradient of the step's output, ``(batch, post)``; None for none.
+        x: the step's input, ``(batch, pre)``.
+        decay: ``(pre, post)``.
+        weight: ``(pre, post)``.
+        grad_decay: ``(pre, post)``, added to.
+        grad_weight: ``(pre, post)``, added to.
+    """
+    grad_x = torch.einsum("bij,ij->bi", later, weight)
+    grad_weight += torch.einsum("bij,bi->ij", later, x)
+    grad_decay += torch.einsum("bij,bi->ij", slope, x)
+    slope.mul_(decay).add_(later)
+    later.mul_(decay)
+    if y is not None:
+        later += y.unsqueeze(1)
+    return grad_x

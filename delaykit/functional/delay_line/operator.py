@@ -1,0 +1,137 @@
+"""Delay channels: one causal filter a channel, for dense layers and feature maps alike.
+
+``y[t, b, c, ...] = sum_m value[m, c] x[t - index[m, c], b, c, ...]``
+
+The adjoint is written by hand: the input gradient is the anti-causal twin of the filter, the gradient of the tap values
+a correlation of input and output gradient. Only ``x`` and the taps are kept for it. Both are linear filters again, so
+gradients of gradients are right, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delaykit.errors import ShapeError
+from delaykit.functional import reference
+from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.taps import Taps
+
+
+def delay_line(x: Tensor, taps: Taps) -> Tensor:
+    """Delay every channel of a sequence.
+
+    ``y[t, b, c, ...] = sum_tau response[c, tau] x[t - tau, b, c, ...]``
+
+    Args:
+        x: ``(time, batch, channel, *space)``.
+        taps: of the layer, ``(m, 1, 1)``, or of every channel, ``(m, 1, channel)`` or ``(m, channel, 1)``.
+
+    Returns:
+        The delayed sequence, shape and dtype of ``x``. Taps of order 2 are summed up in float64: over 2000
+        steps of spikes and a triangle of spread 10 they drift by 1e-12, and a float32 result is off by its rounding.
+
+    Raises:
+        ShapeError: ``x`` has fewer than three dimensions, or the taps do not fit its channels.
+
+    Example:
+        >>> from delaykit.arrivals import Linear
+        >>> x = torch.tensor([1.0, 0.0, 0.0]).reshape(3, 1, 1)
+        >>> delay_line(x, Linear().taps(torch.tensor([[1.25]]))).flatten().tolist()
+        [0.0, 0.75, 0.25]
+    """
+    if x.dim() < 3:
+        raise ShapeError(
+            "delay_line", f"x {tuple(x.shape)}", "(time, batch, channel, ...)", "add the missing dimension"
+        )
+    rows, columns = taps.shape
+    if rows * columns not in (1, x.shape[2]) or 1 not in (rows, columns):
+        found = f"taps for {(rows, columns)} and x of {x.shape[2]} channels"
+        raise ShapeError("delay_line", found, "one set of taps, or one a channel", "give delays of shape (1, channel)")
+    if wants_reference():
+        return reference.delay_line(x, taps)
+    return _filter(x, taps.index.flatten(1), taps.value.flatten(1), taps.order, True)
+
+
+@torch.library.custom_op(
+    "delaykit::tap_filter",
+    mutates_args=(),
+    schema="(Tensor x, Tensor index, Tensor value, int order, bool causal) -> Tensor",
+)
+def _filter(x: Tensor, index: Tensor, value: Tensor, order: int, causal: bool) -> Tensor:
+    if Taps(index.unsqueeze(1), value.unsqueeze(1), order).is_identity():
+        return x.clone(memory_format=torch.contiguous_format)
+    work = working_dtype(x, order)
+    out = resolve("tap_filter", x.device)(_as_maps(x, index).to(work), index, value.to(work), causal)
+    return summed(out, order, not causal).view(x.shape).to(x.dtype)
+
+
+@torch.library.custom_op(
+    "delaykit::tap_correlation", mutates_args=(), schema="(Tensor x, Tensor y, Tensor index, int order) -> Tensor"
+)
+def _correlate(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
+    work = working_dtype(x, order)
+    y = summed(_as_maps(y, index).to(work), order, True)
+    return resolve("tap_correlation", x.device)(_as_maps(x, index).to(work), y, index)
+
+
+def working_dtype(x: Tensor, order: int) -> torch.dtype:
+    """Choose the dtype of the sums: float64 for running sums, never less than float32."""
+    return torch.float64 if order else torch.promote_types(x.dtype, torch.float32)
+
+
+def summed(x: Tensor, order: int, reverse: bool) -> Tensor:
+    """Sum up over time ``order`` times; ``reverse`` from the last step to the first."""
+    for _ in range(order):
+        x = resolve("running_sum", x.device)(x, None, reverse)
+    return x
+
+
+def _as_maps(x: Tensor, index: Tensor) -> Tensor:
+    """View ``(time, batch, channel, *space)`` as ``(time, batch, channel, space)``; one channel if all share."""
+    time, batch = x.shape[:2]
+    channels = index.shape[1]
+    return x.reshape(time, batch, channels, x[0, 0].numel() // channels if x.numel() else 0)
+
+
+@_filter.register_fake
+def _(x: Tensor, index: Tensor, value: Tensor, order: int, causal: bool) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@_correlate.register_fake
+def _(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
+    return torch.empty_like(index, dtype=working_dtype(x, order))
+
+
+def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, index, value, ctx.order, ctx.causal = inputs
+    ctx.save_for_backward(x, index, value)
+
+
+def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, index, value = ctx.saved_tensors
+    grad_x = _filter(grad, index, value, ctx.order, not ctx.causal) if ctx.needs_input_grad[0] else None
+    grad_value = None
+    if ctx.needs_input_grad[2]:
+        early, late = (x, grad) if ctx.causal else (grad, x)
+        grad_value = _correlate(early, late, index, ctx.order).to(value.dtype)
+    return grad_x, None, grad_value, None, None
+
+
+def _keep_correlation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, y, index, ctx.order = inputs
+    ctx.save_for_backward(x, y, index)
+
+
+def _correlation_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, y, index = ctx.saved_tensors
+    grad_x = _filter(y, index, grad, ctx.order, False) if ctx.needs_input_grad[0] else None
+    grad_y = _filter(x, index, grad, ctx.order, True) if ctx.needs_input_grad[1] else None
+    return grad_x, grad_y, None, None
+
+
+_filter.register_autograd(_filter_backward, setup_context=_keep_filter)
+_correlate.register_autograd(_correlation_backward, setup_context=_keep_correlation)

@@ -1,0 +1,160 @@
+"""The three filters a tape can run, one time step at a call, over histories ``(channel, time, chunk)``.
+
+Each reads backward in time for the output, ``y[t] = sum_tau K[tau] x[t - tau]``, forward in time for the input
+gradient, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``, and correlates both streams once for its own parameters,
+``dK[tau] = sum_t dy[t] x[t - tau]^T``. None of them costs more for a longer delay, :class:`ResponseFilter` excepted.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from delaykit.functional.dispatch import resolve
+from delaykit.functional.step_tape import kernels as tape_kernels  # noqa: F401 - registers the kernels that resolve() finds
+from delaykit.functional.taps import Taps
+
+
+class Filter(ABC):
+    """A causal filter from ``inputs`` to ``outputs`` channels whose taps reach back less than ``reach`` steps."""
+
+    inputs: int
+    outputs: int
+    reach: int
+    order: int = 0
+    parameters: tuple[Tensor, ...]
+
+    @abstractmethod
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        """Filter ``(inputs, time, chunk)`` at ``row`` into ``out (outputs, batch, space)``."""
+
+    @abstractmethod
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        """Apply the anti-causal twin to gradients ``(outputs, time, chunk)``, into ``out (inputs, batch, space)``."""
+
+    def read_all(self, rows: Tensor, start: int, out: Tensor) -> None:
+        """Filter all steps from ``start`` on into ``out (outputs, time, chunk)``."""
+        for step in range(out.shape[1]):
+            self.read(rows, start + step, out[:, step].unsqueeze(-1))
+
+    @abstractmethod
+    def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
+        """Gradient of each parameter from output gradients ``start..stop`` and the rows they read.
+
+        Gradients of up to ``reach - 1`` rows before ``start`` are overwritten by zeros.
+        """
+
+
+class ChannelFilter(Filter):
+    """Delay each channel by its own taps.
+
+    Args:
+        taps: of a layer ``(m, 1, 1)`` or of every channel, ``(m, 1, channel)`` or ``(m, channel, 1)``.
+        channels: number of channels.
+        dtype: of the rows; taps of order 2 keep their float64.
+    """
+
+    def __init__(self, taps: Taps, channels: int, dtype: torch.dtype) -> None:
+        self.inputs = self.outputs = channels
+        self.order = taps.order
+        self.parameters = (taps.value,)
+        count, device = taps.index.shape[0], taps.index.device
+        self.index = taps.index.reshape(count, -1).expand(count, channels).contiguous()
+        self.reach = int(self.index.max()) + 1
+        value = taps.value.detach().reshape(count, -1).expand(count, channels)
+        self.value = (value if self.order == 2 else value.to(dtype)).contiguous()
+        self._behind = -self.index
+        self._lines = resolve("tape_lines", device)
+
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._lines(rows, row, self._behind, self.value, out)
+
+    def read_all(self, rows: Tensor, start: int, out: Tensor) -> None:
+        resolve("tape_series", rows.device)(rows, start, self._behind, self.value, out)
+
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._lines(rows, row, self.index, self.value, out)
+
+    def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
+        (value,) = self.parameters
+        seen, series = _aligned(gradients, rows, start, stop, self.reach)
+        out = resolve("tape_correlation", rows.device)(series, seen, self.index)
+        layer = value[0].numel() == 1
+        return ((out.sum(1) if layer else out).reshape(value.shape).to(value.dtype),)
+
+
+def _aligned(gradients: Tensor, rows: Tensor, start: int, stop: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Cut both streams to the same steps, the oldest that a tap reads included; no gradient belongs to these."""
+    low = max(start - reach + 1, 0)
+    gradients[:, low:start].zero_()
+    return gradients[:, low:stop], rows[:, low:stop].to(gradients.dtype)
+
+
+class SynapseFilter(Filter):
+    """Delay and weigh every synapse by its own taps: ``K[j, i] = w[j, i] sum_m v[m, j, i] [tau == index[m, j, i]]``.
+
+    Args:
+        taps: ``(m, post, pre)``.
+        weight: ``(post, pre)``.
+    """
+
+    def __init__(self, taps: Taps, weight: Tensor) -> None:
+        self.outputs, self.inputs = weight.shape
+        self.order = taps.order
+        self.parameters = (taps.value, weight)
+        self.index = taps.index
+        self.reach = int(taps.index.max()) + 1
+        value = taps.value.detach() if self.order == 2 else taps.value.detach().to(weight.dtype)
+        strength = value * weight.detach()
+        # (from, to, m): the kernels take one source channel after the other
+        self._behind = -taps.index.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
+        self._ahead = taps.index.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
+        self._synapses = resolve("tape_synapses", weight.device)
+
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._synapses(rows, row, *self._behind, out)
+
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        self._synapses(rows, row, *self._ahead, out)
+
+    def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
+        value, weight = self.parameters
+        seen, series = _aligned(gradients, rows, start, stop, self.reach)
+        overlap = resolve("synapse_correlation", rows.device)(
+            series.permute(1, 2, 0), seen.permute(1, 2, 0), self.index
+        )
+        return (
+            (overlap * weight.detach()).to(value.dtype) if value.requires_grad else None,
+            (overlap * value.detach()).sum(0).to(weight.dtype) if weight.requires_grad else None,
+        )
+
+
+class ResponseFilter(Filter):
+    """Convolve with any impulse response: one product of ``(batch, depth * pre)`` with ``(depth * pre, post)`` a step.
+
+    Args:
+        response: ``(post, pre, depth)``.
+    """
+
+    def __init__(self, response: Tensor) -> None:
+        self.outputs, self.inputs, self.reach = response.shape
+        self.parameters = (response,)
+        kernel = response.detach()
+        self._behind = kernel.flip(2).reshape(self.outputs, -1)
+        self._ahead = kernel.transpose(0, 1).reshape(self.inputs, -1)
+
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        out.copy_((self._behind @ rows[:, row - self.reach + 1 : row + 1].flatten(0, 1)).view(out.shape))
+
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        out.copy_((self._ahead @ rows[:, row : row + self.reach].flatten(0, 1)).view(out.shape))
+
+    def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
+        (response,) = self.parameters
+        seen = gradients[:, start:stop].flatten(1)
+        out = torch.empty_like(response, memory_format=torch.contiguous_format)
+        for tau in range(self.reach):
+            out[:, :, tau] = seen @ rows[:, start - tau : stop - tau].flatten(1).t()
+        return (out,)

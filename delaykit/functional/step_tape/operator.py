@@ -1,0 +1,290 @@
+"""Step mode without ring buffers: delays inside anybody's own time loop.
+
+A tape remembers the input of one connection in one sequence. Each :meth:`Tape.step` writes the new input into a growing
+history, reads the few taps it needs and records one autograd node, so a step costs the same for any delay. The nodes
+are chained by a token, so that autograd visits them last step first: each writes its output gradient down, and
+completes the gradient of its own input from what the later ones wrote, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``. The
+gradients of all parameters are made once, in the first recorded node, from the two recorded streams.
+
+A *segment* runs from construction, :meth:`Tape.detach` or :meth:`Tape.rebind` to the next; parameters are constant in
+it. The history is one of *inputs*: what was remembered from an earlier segment is filtered with the new parameters, and
+their gradients see it, but no gradient reaches the old inputs.
+
+Under ``no_grad`` and ``inference_mode`` only as many steps are kept as the taps reach back.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, NoReturn
+
+import torch
+from torch import Tensor
+
+from delaykit.errors import HistoryError, ShapeError
+from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, SynapseFilter
+from delaykit.functional.step_tape.operators import FilterOperator, Operator
+from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
+from delaykit.functional.step_tape.segment import Segment, Step, inside_backward
+from delaykit.functional.taps import Taps
+
+
+class Signature(NamedTuple):
+    """What must stay the same from step to step of one tape."""
+
+    batch: int
+    space: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Tape(ABC):
+    """Remember one stream of one connection in one sequence; hand out what its delays let through, step by step.
+
+    Args:
+        remember: how many steps survive :meth:`detach`; default twice what the taps reach. Give the largest delay the
+            parameters may ever take (plus the kernel's width) where a stream lives longer than a segment.
+
+    Attributes:
+        steps: steps taken since construction.
+        signature: :class:`Signature` of the first step, None before it.
+    """
+
+    def __init__(self, remember: int | None = None) -> None:
+        self.steps = 0
+        self.signature: Signature | None = None
+        self._expected: tuple[torch.Size, torch.dtype, torch.device] | None = None
+        self._remember = remember
+        self._segment: Segment | None = None
+        self._token: Tensor | None = None
+        self._past: Tensor | None = None
+        self._forgot = False
+        self._bound = True
+
+    @abstractmethod
+    def _operator(self, x: Tensor) -> Operator:
+        """Make the operator of a segment whose inputs look like ``x``."""
+
+    def step(self, x: Tensor) -> Tensor:
+        """Take the input of this time step, ``(batch, channel, *space)``, and give the output of this time step.
+
+        Raises:
+            HistoryError: the input's batch, space, dtype or device changed, the parameters were not handed over after
+                :meth:`detach`, or the step is taken inside a backward pass (activation checkpointing).
+            ShapeError: the input does not fit the connection.
+        """
+        if torch.compiler.is_compiling():
+            return _uncompiled_step(self, x)
+        if inside_backward():
+            raise HistoryError(
+                type(self).__name__,
+                "a step inside a backward pass",
+                "steps in the order of time, each once",
+                "leave delayed connections out of activation checkpointing",
+            )
+        segment = self._segment
+        if segment is None:
+            segment = self._open(x)
+        elif (x.shape, x.dtype, x.device) != self._expected:
+            self._refuse(x)
+        self.steps += 1
+        if torch.is_grad_enabled():
+            if self._token is not None:
+                y, self._token = self._record(segment, x, self._token)
+                return y
+            if x.requires_grad or segment.trainable:
+                y, self._token = self._record(segment, x, None, *segment.operator.parameters)
+                return y
+        return segment.forward(x)
+
+    def _record(
+        self, segment: Segment, x: Tensor, token: Tensor | None, *parameters: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Take one step on the graph; only the first of a segment is given the parameters."""
+        return Step.apply(segment, x, token, *parameters)
+
+    def detach(self) -> None:
+        """Keep the remembered inputs, forget their graph; the next step needs :meth:`rebind` first (TBPTT)."""
+        self._bound = False
+        segment, self._segment, self._token = self._segment, None, None
+        if segment is not None:
+            self._past = segment.history.newest(segment.keep)
+            self._forgot |= segment.history.forgot or self._past.shape[1] < segment.history.size - segment.history.pad
+
+    def _rebind(self) -> None:
+        self.detach()
+        self._bound = True
+
+    def _open(self, x: Tensor) -> Segment:
+        if not self._bound:
+            raise HistoryError(
+                type(self).__name__, "a step after detach()", "parameters for the new segment", "call rebind(...)"
+            )
+        if self.signature is None:
+            self.signature = Signature(x.shape[0], tuple(x.shape[2:]), x.dtype, x.device)
+            self._expected = (x.shape, x.dtype, x.device)
+        elif (x.shape, x.dtype, x.device) != self._expected:
+            self._refuse(x)
+        with torch.inference_mode(False), torch.no_grad():
+            operator = self._operator(x)
+            reach = operator.filter.reach
+            kept = 0 if self._past is None else self._past.shape[1]
+            if self._forgot and reach - 1 > kept:
+                raise HistoryError(
+                    type(self).__name__,
+                    f"delays that reach back {reach - 1} steps into a stream of which {kept} were kept",
+                    f"remember >= {reach - 1}",
+                    "make the tape with remember= the largest delay it may ever have",
+                )
+            channels, chunk = x.shape[1], x.shape[0] * x.shape[2:].numel()
+            history = operator.history(channels, chunk, reach - 1, operator.dtype, x.device)
+            if self._past is not None:
+                history.extend(self._past)
+            operator.replay(history)
+        keep = 2 * reach if self._remember is None else max(reach, self._remember)
+        self._segment = Segment(operator, history, keep)
+        return self._segment
+
+    def _refuse(self, x: Tensor) -> NoReturn:
+        raise HistoryError(
+            type(self).__name__,
+            f"an input of {tuple(x.shape)}, {x.dtype}, {x.device} in step {self.steps}",
+            f"{self._expected} as in step 0",
+            "start a new tape for a new sequence",
+        )
+
+
+@torch._disable_dynamo
+def _uncompiled_step(tape: Tape, x: Tensor) -> Tensor:
+    """Take the step outside the compiler: a history is a side effect, so a compiled loop breaks its graph here."""
+    return tape.step(x)
+
+
+def _rows_dtype(x: Tensor, expected: torch.dtype, where: str) -> torch.dtype:
+    if x.dtype != expected and not torch.is_autocast_enabled(x.device.type):
+        raise ShapeError(where, f"an input of {x.dtype}", f"{expected}, that of the parameters", "convert one of them")
+    return expected
+
+
+class LineTape(Tape):
+    """Delay every channel: ``y[t, b, c] = sum_tau h[c, tau] x[t - tau, b, c]``, also of feature maps.
+
+    Args:
+        taps: of a layer or of channels; exactly one of ``A``, ``B`` may differ from 1.
+        remember: see :class:`Tape`.
+
+    Example:
+        >>> from delaykit.functional.taps import Taps
+        >>> tape = LineTape(Taps(torch.tensor([[[1]]]), torch.ones(1, 1, 1)))
+        >>> [tape.step(torch.tensor([[float(t)]])).item() for t in (1, 2, 3)]
+        [0.0, 1.0, 2.0]
+    """
+
+    def __init__(self, taps: Taps, *, remember: int | None = None) -> None:
+        super().__init__(remember)
+        self._taps = taps
+
+    def rebind(self, taps: Taps) -> None:
+        """Start a new segment with these taps."""
+        self._rebind()
+        self._taps = taps
+
+    def _operator(self, x: Tensor) -> Operator:
+        taps, channels = self._taps, _channels_of(self._taps)
+        if x.dim() < 2 or channels not in (1, x.shape[1]):
+            raise ShapeError("LineTape", f"an input {tuple(x.shape)}", f"(batch, {channels}, ...)", "match the taps")
+        dtype = _rows_dtype(x, x.dtype if taps.order == 2 else taps.value.dtype, "LineTape")
+        filter = ChannelFilter(taps, x.shape[1], dtype)
+        return FilterOperator(filter, taps.is_identity(), x.shape, dtype, x.device)
+
+
+def _channels_of(taps: Taps) -> int:
+    rows, columns = taps.index.shape[1:]
+    if rows > 1 and columns > 1:
+        raise ShapeError(
+            "LineTape", f"taps for {rows} x {columns} synapses", "taps for channels", "use LinearTape for synapses"
+        )
+    return int(rows * columns)
+
+
+class LinearTape(Tape):
+    """Delay a whole linear connection: ``y[t] = sum_{i, tau} w[j, i] h[., tau] x[t - tau, b, i] + bias[j]``.
+
+    The shape of the taps decides: layer and axonal delays come before the product, dendritic ones after it, synaptic
+    ones need a sweep over the synapses. Identity taps give what ``F.linear(x, weight, bias)`` gives, bit by bit.
+
+    Args:
+        taps: ``(m, 1, 1)``, ``(m, 1, pre)``, ``(m, post, 1)`` or ``(m, post, pre)``.
+        weight: ``(post, pre)``.
+        bias: ``(post,)`` or None.
+        remember: see :class:`Tape`.
+
+    Example:
+        >>> from delaykit.functional.taps import Taps
+        >>> tape = LinearTape(Taps(torch.tensor([[[2]]]), torch.ones(1, 1, 1)), torch.full((1, 3), 0.5))
+        >>> [tape.step(torch.full((1, 3), float(t))).item() for t in (2, 4, 6)]
+        [0.0, 0.0, 3.0]
+    """
+
+    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None = None, *, remember: int | None = None) -> None:
+        super().__init__(remember)
+        self._parameters = (taps, weight, bias)
+
+    def rebind(self, taps: Taps, weight: Tensor, bias: Tensor | None = None) -> None:
+        """Start a new segment with these parameters."""
+        self._rebind()
+        self._parameters = (taps, weight, bias)
+
+    def _operator(self, x: Tensor) -> Operator:
+        taps, weight, bias = self._parameters
+        post, pre = weight.shape
+        _check_input("LinearTape", x, pre)
+        rows, columns = taps.index.shape[1:]
+        if rows not in (1, post) or columns not in (1, pre):
+            raise ShapeError(
+                "LinearTape", f"taps for {rows} x {columns}", f"1 or {post} x 1 or {pre}", "match taps and weight"
+            )
+        dtype = _rows_dtype(x, weight.dtype, "LinearTape")
+        rest = (taps.is_identity(), x.shape, dtype, x.device)
+        if rows > 1 and columns > 1:
+            return FilterOperator(SynapseFilter(taps, weight), *rest, weight=weight, bias=bias)
+        if rows > 1:
+            return DendriticOperator(ChannelFilter(taps, post, dtype), *rest, weight, bias)
+        return AxonalOperator(ChannelFilter(taps, pre, dtype), *rest, weight, bias)
+
+
+class ResponseTape(Tape):
+    """Convolve with any impulse response: ``y[t] = sum_{i, tau} K[j, i, tau] x[t - tau, b, i] + bias[j]``.
+
+    The general fallback: a step costs one product with ``depth * pre`` columns.
+
+    Args:
+        response: ``(post, pre, depth)``.
+        bias: ``(post,)`` or None.
+        remember: see :class:`Tape`.
+
+    Example:
+        >>> tape = ResponseTape(torch.tensor([[[0.0, 1.0, 0.5]]]))
+        >>> [tape.step(torch.tensor([[x]])).item() for x in (1.0, 0.0, 0.0, 0.0)]
+        [0.0, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(self, response: Tensor, bias: Tensor | None = None, *, remember: int | None = None) -> None:
+        super().__init__(remember)
+        self._parameters = (response, bias)
+
+    def rebind(self, response: Tensor, bias: Tensor | None = None) -> None:
+        """Start a new segment with this response."""
+        self._rebind()
+        self._parameters = (response, bias)
+
+    def _operator(self, x: Tensor) -> Operator:
+        response, bias = self._parameters
+        _check_input("ResponseTape", x, response.shape[1])
+        dtype = _rows_dtype(x, response.dtype, "ResponseTape")
+        return FilterOperator(ResponseFilter(response), False, x.shape, dtype, x.device, bias=bias)
+
+
+def _check_input(where: str, x: Tensor, pre: int) -> None:
+    if x.dim() != 2 or x.shape[1] != pre:
+        raise ShapeError(where, f"an input {tuple(x.shape)}", f"(batch, {pre})", "pass one time step, batch first")

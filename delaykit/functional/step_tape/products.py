@@ -1,0 +1,161 @@
+"""The operators of a tape that fold the connection's own product in: before the delay, or after it.
+
+With ``W`` the weight, an axonal delay is ``y[t] = W z[t] + b``, ``z`` the delayed input, and a dendritic one
+``y[t] = u'[t] + b``, ``u'`` the delayed ``u = W x``. Their weight gradients are one product at the end of the pass.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from delaykit.functional.step_tape.filters import Filter
+from delaykit.functional.step_tape.history import History, empty_rows, spread
+from delaykit.functional.step_tape.operators import Gradients, Operator
+
+
+class ProductOperator(Operator):
+    """A filter and a product in some order."""
+
+    def __init__(
+        self,
+        filter: Filter,
+        identity: bool,
+        shape: torch.Size,
+        dtype: torch.dtype,
+        device: torch.device,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> None:
+        super().__init__(filter, identity, shape, dtype, device, weight, bias)
+        self.matrix = weight
+
+    @property
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        return (*self.filter.parameters, self.matrix, self.bias)
+
+
+class AxonalOperator(ProductOperator):
+    """Delay every presynaptic channel, then one product: ``y = F.linear(z, W, b)``."""
+
+    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+        if self.identity:
+            return F.linear(x, self.matrix, self.bias)
+        z = torch.empty(self.filter.inputs, self.batch, 1, dtype=self.dtype, device=self.device)
+        self.filtered(history.rows, row, z, self._sums)
+        return F.linear(z.squeeze(2).t(), self.matrix, self.bias)
+
+    def gradients(self, history: History, last: int) -> Gradients:
+        return _AxonalGradients(self, history, last)
+
+
+class _AxonalGradients(Gradients[AxonalOperator]):
+    def __init__(self, operator: AxonalOperator, history: History, last: int) -> None:
+        super().__init__(operator, history, last)
+        self.matrix = operator.matrix.detach()
+        self.turned_matrix = self.matrix.t()
+        shape = (last + 1, operator.batch, self.matrix.shape[0])
+        self.currents = empty_rows(shape, operator.dtype, operator.device)
+
+    def push(self, row: int, grad: Tensor | None) -> None:
+        if grad is None:
+            self.currents[row].zero_()
+            self.stream.push(row, None)
+            return
+        current = self.currents[row].copy_(grad)
+        if self.stream.sums is None:
+            torch.mm(self.turned_matrix, current.t(), out=self.stream.rows[:, row])
+        else:
+            self.stream.push(row, current @ self.matrix)
+
+    def input(self, row: int) -> Tensor:
+        out = self.operator.empty(self.operator.filter.inputs)
+        self.operator.filter.read_back(self.stream.rows, row, self.operator.turned(out))
+        return out
+
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
+        weight, bias = self.operator.matrix, self.operator.bias
+        currents = self.currents[first : self.last + 1].flatten(0, 1)
+        into_bias = currents.sum(0) if bias is not None and bias.requires_grad else None
+        if self.stream.sums is not None:
+            for row in self.stream.past(first):
+                self.stream.push(row, None)
+        into_weight = (self._delayed(first) @ currents).t() if weight.requires_grad else None
+        return (*self.stream.parameters(self.stream.history.rows, first), into_weight, into_bias)
+
+    def _delayed(self, first: int) -> Tensor:
+        """Delay the recorded input once more, ``(pre, time * batch)``: cheaper than to have kept it."""
+        operator, history, sums = self.operator, self.stream.history, self.operator.new_sums()
+        shape = (operator.filter.inputs, self.last + 1 - first, operator.batch)
+        z = torch.empty(*shape, dtype=operator.dtype, device=operator.device)
+        if sums is None:
+            operator.filter.read_all(history.rows, first, z)
+            return z.flatten(1)
+        for row in range(history.pad, first):
+            operator.filter.read(history.rows, row, sums.incoming)
+            sums.add(sums.incoming)
+        for row in range(first, self.last + 1):
+            operator.filtered(history.rows, row, z[:, row - first].unsqueeze(-1), sums)
+        return z.flatten(1)
+
+
+class DendriticOperator(ProductOperator):
+    """One product, then a delay of every postsynaptic channel, then the bias."""
+
+    def replay(self, history: History) -> None:
+        self.currents = History(self.filter.outputs, self.chunk, history.pad, self.dtype, self.device)
+        if history.size > history.pad and not self.identity:
+            self.currents.extend(_product(self.matrix, history.rows[:, history.pad : history.size]))
+            super().replay(self.currents)
+
+    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+        if self.identity:
+            return F.linear(x, self.matrix, self.bias)
+        current = F.linear(x, self.matrix)
+        at = self.currents.reserve(keep)
+        self.store(self.currents.rows, at, current)
+        y = self.empty(self.filter.outputs)
+        self.filtered(self.currents.rows, at, self.turned(y), self._sums)
+        return (y if self.bias is None else y.add_(self.bias)).to(current.dtype)
+
+    def gradients(self, history: History, last: int) -> Gradients:
+        return _DendriticGradients(self, history, last)
+
+
+class _DendriticGradients(Gradients[DendriticOperator]):
+    def __init__(self, operator: DendriticOperator, history: History, last: int) -> None:
+        super().__init__(operator, history, last)
+        self.matrix = operator.matrix.detach()
+        shape = (operator.filter.outputs, spread(last + 1), operator.chunk)
+        self.currents = empty_rows(shape, operator.dtype, operator.device)
+
+    def push(self, row: int, grad: Tensor | None) -> None:
+        self.stream.push(row, grad)
+        self.operator.filter.read_back(self.stream.rows, row, self.currents[:, row].unsqueeze(-1))
+
+    def input(self, row: int) -> Tensor:
+        return self.currents[:, row].t() @ self.matrix
+
+    def finish(self, first: int) -> tuple[Tensor | None, ...]:
+        weight, bias = self.operator.matrix, self.operator.bias
+        into_bias = self.stream.total(first).to(bias.dtype) if bias is not None and bias.requires_grad else None
+        low = first
+        for low in self.stream.past(first):
+            self.push(low, None)
+        into_weight = None
+        if weight.requires_grad:
+            rows = self.stream.history.rows[:, low : self.last + 1].flatten(1)
+            into_weight = self.currents[:, low : self.last + 1].flatten(1) @ rows.t()
+        return (*self.stream.parameters(self._read(), first), into_weight, into_bias)
+
+    def _read(self) -> Tensor:
+        """Rows that the filter has read: the currents before their delay."""
+        if self.operator.identity:
+            return _product(self.matrix, self.stream.history.rows[:, : self.last + 1])
+        return self.operator.currents.rows
+
+
+def _product(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Multiply every row ``(channel, chunk)`` of ``(channel, time, chunk)``."""
+    return (matrix @ rows.flatten(1)).view(matrix.shape[0], *rows.shape[1:])

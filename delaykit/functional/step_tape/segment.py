@@ -1,0 +1,111 @@
+"""One segment of a tape, and the autograd node of one step in it.
+
+Safety rests on three things. What a backward pass writes down is kept by that pass (the engine's graph task), so passes
+may be repeated, partial or nested, and it is dropped when the pass ends. The token makes the engine visit later steps
+first. A segment never holds a node of its own graph, so dropping the outputs frees all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delaykit.errors import HistoryError
+from delaykit.functional.step_tape.history import History
+from delaykit.functional.step_tape.operators import Gradients, Operator
+
+_graph_task = torch._C._current_graph_task_id
+
+
+def inside_backward() -> bool:
+    """Tell whether a backward pass is under way in this thread."""
+    return _graph_task() != -1
+
+
+class Segment:
+    """Steps that share their parameters and one graph. Nodes hold the segment; it never holds a node."""
+
+    def __init__(self, operator: Operator, history: History, keep: int) -> None:
+        self.operator, self.history, self.keep = operator, history, keep
+        self.first: int | None = None
+        self.passes: dict[int, Gradients] = {}
+        self.trainable = any(p is not None and p.requires_grad for p in operator.parameters)
+        self._versions: list[int | None] = []
+        self.row = -1
+
+    def _end(self, task: int) -> None:
+        self.passes.pop(task, None)
+
+    def start(self) -> None:
+        """Note that the next row is the first to record a gradient."""
+        self.first, self._versions = self.history.size, self.versions()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Write one input down and give the output of this step."""
+        keep = self.keep if self.first is None else None
+        self.row = self.history.reserve(keep)
+        self.history.write(self.row, x, self.operator.store)
+        return self.operator.forward(x, self.history, self.row, keep)
+
+    def versions(self) -> list[int | None]:
+        """Count in-place changes of every parameter, as autograd does for tensors it has saved."""
+        return [None if p is None or p.is_inference() else p._version for p in self.operator.parameters]
+
+    def backward(
+        self, row: int, grad: Tensor | None, dtype: torch.dtype | None, timed: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """Write one output gradient down; give the input's (if a dtype is named) and, in the first row, all others.
+
+        ``timed``: the gradient of the times of the input's spikes, instead of that of their values.
+        """
+        task = _graph_task()
+        record = self.passes.get(task)
+        if record is None:
+            record = self.passes[task] = self._begin(row, task)
+        record.skip_to(row)
+        record.push(row, grad)
+        into = None
+        if dtype is not None:
+            into = (record.time(row) if timed else record.input(row)).to(dtype)
+        return (into, *record.finish(row)) if row == self.first else (into,)
+
+    def _begin(self, last: int, task: int) -> Gradients:
+        if self.versions() != self._versions:
+            raise HistoryError(
+                "tape backward",
+                "a weight or delay that was changed in place after its segment began",
+                "the parameters that made the outputs",
+                "call backward before the optimizer's step, and rebind the tape after it",
+            )
+        # The engine calls this at the end of the pass, also when it never reached the first node.
+        torch.autograd.Variable._execution_engine.queue_callback(lambda: self._end(task))
+        return self.operator.gradients(self.history, last)
+
+
+class Step(torch.autograd.Function):
+    """One time step. The token carries no number: it makes the backward of a step wait for that of the next."""
+
+    @staticmethod
+    def forward(ctx: Any, segment: Segment, x: Tensor, token: Tensor | None, *parameters: Tensor | None) -> Any:
+        ctx.set_materialize_grads(False)
+        if token is None:
+            segment.start()
+        y = segment.forward(x)
+        ctx.segment, ctx.row = segment, segment.row
+        ctx.dtype = x.dtype if ctx.needs_input_grad[1] else None
+        return y, torch.empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
+        if torch.is_grad_enabled():
+            # once_differentiable would let a loss that is linear in the output pass, with second derivatives of zero.
+            raise HistoryError(
+                "tape backward",
+                "create_graph=True",
+                "first derivatives only",
+                "use the sequence operators of delaykit.functional with the reference backend",
+            )
+        into, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)
+        return None, into, None, *parameters

@@ -1,0 +1,1 @@
+"""What will be done to which connection, decided before anything is touched."""

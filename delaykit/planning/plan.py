@@ -1,0 +1,239 @@
+"""The plan: what will be done to which connection, decided before anything is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.driven import DrivenNeuron
+from delaykit.attaching.histories import Timing
+from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
+from delaykit.interfaces import ComponentConfig, Site
+from delaykit.planning import survey, timing
+from delaykit.planning.exact import check_exact, sources
+from delaykit.planning.rules import Recurrent, select
+from delaykit.planning.siblings import introduce_
+from delaykit.planning.trace import Trace, run_example
+from delaykit.synapse import Synapse
+
+
+@dataclasses.dataclass(frozen=True)
+class SitePlan:
+    """One site: where, what, and how it lives in time.
+
+    Args:
+        site: description of the connection.
+        spot: where it is in the model.
+        configs: components for it.
+        timing: reset policy, time dimension and streams.
+        follows: path of the neuron whose membrane it follows, or None.
+        recurrent: the rule that makes a new recurrent connection, if this is one.
+        drives: paths of all neurons that hear it; several where it is shared.
+        sources: paths of the neurons whose spikes it carries; none where its input is data.
+    """
+
+    site: Site
+    spot: Spot
+    configs: tuple[ComponentConfig, ...]
+    timing: Timing
+    follows: str | None = None
+    recurrent: Recurrent | None = None
+    drives: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def row(self) -> tuple[str, ...]:
+        """Return the cells of the printed plan."""
+        mode = "whole sequences" if self.timing.time_dim is not None else f"reset: {self.timing.policy}"
+        if self.timing.policy == "follow" and self.timing.time_dim is None:
+            mode += f" {self.follows}"
+        if self.timing.streams > 1:
+            mode += f", {self.timing.streams} streams"
+        parts = ", ".join(_short(c) for c in self.configs) or "plain"
+        size = f"{self.site.pre} -> {self.site.post}"
+        try:
+            extra = f"{self.extra_parameters()}"
+        except DelaykitError:
+            extra = "-"  # it cannot be built, and the plan's issues say why
+        return self.site.name, size, self.site.neuron or "-", parts, extra, mode
+
+    def extra_parameters(self) -> int:
+        """Count the parameters that the components add."""
+        synapse = Synapse(self.site, self.configs, torch.Generator().manual_seed(0))
+        return sum(p.numel() for p in synapse.parameters())
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What :func:`delaykit.wrap_` will do; printing it shows sites, components, reset policies and problems.
+
+    Args:
+        sites: one entry for each connection that gets components.
+        issues: everything that stands in the way; ``wrap_`` raises them all at once.
+        neurons: neurons of the model by path.
+    """
+
+    sites: tuple[SitePlan, ...]
+    issues: tuple[DelaykitError, ...] = ()
+    neurons: Mapping[str, Neuron] = dataclasses.field(default_factory=dict, repr=False)
+
+    def check(self) -> None:
+        """Raise :class:`~delaykit.errors.WrapError` with all issues, if there are any."""
+        if self.issues:
+            raise WrapError(list(self.issues))
+
+    def __str__(self) -> str:
+        rows = [("site", "size", "neuron", "components", "new parameters", "in time")] + [s.row() for s in self.sites]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"issue: {issue}" for issue in self.issues]
+        return "\n".join(lines)
+
+
+def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
+    """Decide what wrapping ``net`` by ``rules`` would do; the model is left as it is, state and RNG included.
+
+    Args:
+        net: a model made of snnTorch, Norse or plain PyTorch modules.
+        rules: ``{pattern: value}``; patterns are ``fnmatch`` patterns on connection names (``fc1``,
+            ``rlif1.recurrent``, ``cell.input``), values a component, a tuple of components, :class:`At`, or
+            :class:`Recurrent` (then the pattern is on neuron names).
+        example: what one run of the model looks like: a batch, a tuple of arguments, or a callable without
+            arguments that runs one sequence. Needed to find out where the time loop is.
+
+    Returns:
+        The plan. ``plan.issues`` lists every problem at once.
+
+    Example:
+        >>> import torch, snntorch as snn, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
+        >>> p = dk.plan(net, {"0": dk.FreeDelay("axonal")}, example=torch.zeros(1, 3))
+        >>> p.sites[0].timing.policy
+        'follow'
+    """
+    problems = survey.refuse_model(net)
+    if problems:
+        return Plan((), tuple(problems))
+    spots, neurons = survey.survey(net)
+    chosen, problems = select(rules, [s.name for s in spots], list(neurons))
+    problems += _quarrels(chosen, spots)
+    trace, failure = _traced(net, example, spots, neurons)
+    if failure is not None:
+        problems.append(failure)
+    sites: list[SitePlan] = []
+    built: dict[tuple[int, str], Synapse] = {}
+    by_name = {s.name: s for s in spots}
+    for name, rule in chosen.items():
+        try:
+            if isinstance(rule, Recurrent):
+                sites.append(_plan_recurrent(neurons[name], rule, trace, spots))
+            else:
+                sites.append(_plan_site(by_name[name], rule, trace, neurons, spots))
+            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(sites[-1], neurons, trace)
+        except timing.NeedsExample as error:
+            if failure is None:  # else it was given, and why it failed has been said
+                problems.append(error)
+        except DelaykitError as error:
+            problems.append(error)
+    try:
+        introduce_(net, list(built.values()))
+    except DelaykitError as error:
+        problems.append(error)
+    return Plan(tuple(sites), tuple(problems), neurons)
+
+
+def _quarrels(chosen: Mapping[str, Any], spots: list[Spot]) -> list[DelaykitError]:
+    """Find shared layers whose names were given different rules: none of them is the right one."""
+    problems: list[DelaykitError] = []
+    first: dict[tuple[int, str], str] = {}
+    for spot in spots:
+        if spot.name not in chosen:
+            continue
+        name = first.setdefault((id(spot.module), spot.slot), spot.name)
+        if chosen[spot.name] != chosen[name]:
+            fix = "name it once, or give all its names the same components and options"
+            problems.append(ConfigError(spot.name, f"a rule that differs from that of {name!r}, the same layer under "
+                                        "another name", "one rule for a shared layer", fix))  # fmt: skip
+    return problems
+
+
+def _traced(
+    net: nn.Module, example: Any, spots: list[Spot], neurons: dict[str, Neuron]
+) -> tuple[Trace | None, DelaykitError | None]:
+    if example is None:
+        return None, None
+    try:
+        return run_example(net, example, spots, list(neurons.values())), None
+    except DelaykitError as error:
+        return None, error
+    except Exception as error:  # the user's model may raise anything
+        found = f"{type(error).__name__}: {error}"
+        fix = "pass a batch, a tuple of arguments, or a function that runs one sequence, as the bare model takes it"
+        return None, ShapeError("example", found, "an example that the bare model runs", fix)
+
+
+def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron], spots: list[Spot]) -> SitePlan:
+    survey.refuse_spot(spot)
+    survey.refuse_own_forward(spot, trace)
+    pre, post = survey.channels(spot, trace)
+    decision = timing.decide(spot, rule, trace, neurons, spots)
+    dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
+    site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, decision.neuron, dt_ms)
+    drives, origins = timing.driven(spot, trace, spots), sources(spot, trace, spots)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, drives=drives, sources=origins)
+
+
+def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:
+    size = survey.neuron_size(neuron, rule, trace)
+    spot = loop_spot(neuron, size, spots)
+    decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
+    site = Site(spot.name, size, size, True, True, neuron.path, neuron.dt_ms)
+    ends = (neuron.path,)
+    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule, ends, ends)
+
+
+def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
+    """Describe the recurrent connection that a neuron is about to get; refuse where it cannot have one."""
+    name, reason = ".".join(p for p in (neuron.path, "recurrent") if p), neuron.recurrent_refusal
+    if not reason and any(s.name == name for s in spots):
+        reason = f"it has a recurrent connection already: name it {name!r} in the rules"
+    if not reason and neuron.style != "step":
+        reason = "it runs whole sequences in one call"
+    if reason:
+        raise ConfigError(neuron.path, type(neuron.module).__name__, "a step neuron without recurrence", reason)
+    options = {"recurrent": True, "owner": neuron.path, "carried": not neuron.follows}
+    return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
+
+
+def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | None) -> Synapse:
+    """Build once, to be thrown away: what cannot be built is an issue, not a half-wrapped model."""
+    synapse = Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
+    if synapse.prunings and not entry.spot.has_matrix and getattr(entry.spot.module, "weight", None) is None:
+        found = "a pruning on a connection without a weight"
+        raise ConfigError(entry.site.name, found, "a matrix or a convolution", "leave the pruning out of this rule")
+    part = synapse.heterogeneity
+    if part is not None and part.needs_neuron and trace is None and not entry.drives:
+        fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"
+        raise timing.NeedsExample(
+            entry.site.name, "no example, so nobody can tell which neuron it drives", "an example", fix
+        )
+    bind_neurons_(synapse, entry, neurons)
+    check_exact(synapse, entry.drives, entry.sources, neurons)
+    return synapse
+
+
+def bind_neurons_(synapse: Synapse, entry: SitePlan, neurons: Mapping[str, Neuron]) -> None:
+    """Show the neurons that a connection drives to the part that asks how fast they leak."""
+    part = synapse.heterogeneity
+    if part is not None and part.needs_neuron:
+        heard = [neurons[path] for path in entry.drives]
+        part.bind_neuron_(DrivenNeuron(entry.site.name, heard, entry.site.post) if heard else None)
+
+
+def _short(config: ComponentConfig) -> str:
+    kind = getattr(config, "granularity", "")
+    return f"{type(config).__name__}({kind})" if kind else type(config).__name__

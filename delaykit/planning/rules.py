@@ -1,0 +1,155 @@
+"""Rules: patterns on site names, and what to put there."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from delaykit.attaching.histories import POLICIES
+from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
+from delaykit.interfaces import ComponentConfig
+
+RECURRENT_WEIGHTS = ("orthogonal", "zeros")
+NONE_HERE = {
+    "connection": "connections are Linear and convolution layers, and the weights of snnTorch and Norse neurons",
+    "neuron": "neurons are those of snnTorch and Norse",
+}
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class At:
+    """Components for a site, with options of the site.
+
+    Args:
+        components: configs, e.g. ``FreeDelay("axonal")``; at most one delay and one heterogeneity.
+        reset: ``auto`` (the plan decides), ``root``, ``follow``, ``carried`` or ``manual``.
+        time_dim: dimension of the connection's input that is time, when it is called once for a whole sequence.
+
+    Example:
+        >>> from delaykit import At, FreeDelay
+        >>> At(FreeDelay("axonal"), reset="manual").reset
+        'manual'
+    """
+
+    components: tuple[ComponentConfig, ...]
+    reset: str = "auto"
+    time_dim: int | None = None
+
+    def __init__(self, *components: ComponentConfig, reset: str = "auto", time_dim: int | None = None) -> None:
+        object.__setattr__(self, "components", _configs("At", components))
+        object.__setattr__(self, "reset", reset)
+        object.__setattr__(self, "time_dim", time_dim)
+        if reset not in ("auto", *POLICIES):
+            raise ConfigError("At.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}")
+        if time_dim is not None and (not isinstance(time_dim, int) or isinstance(time_dim, bool)):
+            raise ConfigError("At.time_dim", repr(time_dim), "an integer dimension or None")
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Recurrent:
+    """Give a neuron a delayed all-to-all recurrent connection; used as the value of a neuron's name.
+
+    Args:
+        components: configs for the new connection.
+        weight: ``orthogonal``, ``zeros``, or a (neuron, neuron) tensor.
+        bias: whether the connection has a bias (zero at first).
+        reset: as in :class:`At`.
+
+    Example:
+        >>> from delaykit import FreeDelay, Recurrent
+        >>> Recurrent(FreeDelay("axonal"), weight="zeros").weight
+        'zeros'
+    """
+
+    components: tuple[ComponentConfig, ...]
+    weight: Any = "orthogonal"
+    bias: bool = False
+    reset: str = "auto"
+
+    def __init__(
+        self, *components: ComponentConfig, weight: str | Tensor = "orthogonal", bias: bool = False, reset: str = "auto"
+    ) -> None:
+        object.__setattr__(self, "components", _configs("Recurrent", components))
+        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "bias", bias)
+        object.__setattr__(self, "reset", reset)
+        if isinstance(weight, str) and weight not in RECURRENT_WEIGHTS:
+            raise ConfigError("Recurrent.weight", repr(weight), f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor")
+        if isinstance(weight, Tensor) and (weight.ndim != 2 or weight.shape[0] != weight.shape[1]):
+            raise ConfigError("Recurrent.weight", f"shape {tuple(weight.shape)}", "a square matrix")
+        if reset not in ("auto", *POLICIES):
+            raise ConfigError("Recurrent.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}")
+
+
+Rule = ComponentConfig | tuple[ComponentConfig, ...] | At | Recurrent
+
+
+def select(
+    rules: Mapping[str, Rule], sites: Iterable[str], neurons: Iterable[str]
+) -> tuple[dict[str, Any], list[DelaykitError]]:
+    """Match every rule against site and neuron names; a later rule wins where two match.
+
+    Returns:
+        ``{name: At or Recurrent}`` and the problems found.
+    """
+    site_names, neuron_names = list(sites), list(neurons)
+    chosen: dict[str, Any] = {}
+    problems: list[DelaykitError] = []
+    if not isinstance(rules, Mapping) or not rules:
+        problems.append(
+            ConfigError("rules", repr(rules), "a dict {site pattern: component}", "e.g. {'fc*': FreeDelay()}")
+        )
+        return chosen, problems
+    for pattern, value in rules.items():
+        try:
+            rule = as_rule(pattern, value)
+        except DelaykitError as error:
+            problems.append(error)
+            continue
+        names = neuron_names if isinstance(rule, Recurrent) else site_names
+        hits = [n for n in names if fnmatch.fnmatchcase(n, pattern)]
+        if not hits:
+            problems.append(_no_match(pattern, isinstance(rule, Recurrent), site_names, neuron_names))
+        chosen.update(dict.fromkeys(hits, rule))
+    return chosen, problems
+
+
+def as_rule(pattern: str, value: Any) -> At | Recurrent:
+    """Bring a rule's value into the form of :class:`At` or :class:`Recurrent`."""
+    if not isinstance(pattern, str):
+        raise ConfigError("rules", f"{pattern!r} for a name", "a string", f"write {str(pattern)!r}")
+    if isinstance(value, (At, Recurrent)):
+        return value
+    return At(*_configs(f"rule {pattern!r}", value if isinstance(value, (tuple, list)) else (value,)))
+
+
+def _configs(where: str, components: Sequence[Any]) -> tuple[ComponentConfig, ...]:
+    for component in components:
+        if not isinstance(component, ComponentConfig):
+            raise ConfigError(
+                where,
+                repr(component),
+                "component configs such as FreeDelay('axonal')",
+                "pass an instance of a component config",
+            )
+    return tuple(components)
+
+
+def _no_match(pattern: str, wants_neuron: bool, sites: list[str], neurons: list[str]) -> UnknownNameError:
+    kind = "neuron" if wants_neuron else "connection"
+    here, other = (neurons, sites) if wants_neuron else (sites, neurons)
+    near = difflib.get_close_matches(pattern, here, n=1, cutoff=0.5)
+    fix = f"did you mean {near[0]!r}?" if near else "use one of the names above" if here else NONE_HERE[kind]
+    if any(fnmatch.fnmatchcase(n, pattern) for n in other):
+        fix = (
+            "that name is a connection; dk.Recurrent goes on a neuron"
+            if wants_neuron
+            else "that name is a neuron: use dk.Recurrent(...) to give it a connection, or name the one into it"
+        )
+    expected = f"a {kind} among {', '.join(here)}" if here else f"a {kind}, but this model has none"
+    return UnknownNameError(f"rule {pattern!r}", f"no {kind} of that name", expected, fix)

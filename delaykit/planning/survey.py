@@ -1,0 +1,141 @@
+"""What is in a model: its connections, its neurons, and what cannot be wrapped."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from delaykit import registry
+from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
+from delaykit.errors import ConfigError, DelaykitError, ShapeError
+from delaykit.planning.rules import Recurrent
+from delaykit.planning.trace import Trace, has_own_forward
+from delaykit.synapse import Synapse
+
+
+def adapters() -> list[NeuronAdapter]:
+    """Return one of every registered adapter, the plain one last: libraries claim their own modules first."""
+    names = sorted((c.name for c in registry.components("adapter")), key=lambda name: (name == "torch", name))
+    return [registry.resolve("adapter", name)() for name in names]
+
+
+def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
+    """List the connections and neurons of a model; a shared module is listed under each of its names."""
+    spots: list[Spot] = []
+    neurons: dict[str, Neuron] = {}
+    claimed: set[int] = set()
+    names = {path: m for path, m in net.named_modules(remove_duplicate=False) if "dk" not in path.split(".")}
+    aliases: dict[int, list[str]] = {}
+    for path, module in names.items():
+        aliases.setdefault(id(module), []).append(path)
+    for adapter in adapters():
+        for path, module in names.items():
+            found, neuron = adapter.find(path, module)
+            if neuron is not None and id(module) not in {id(n.module) for n in neurons.values()}:
+                neurons[path] = neuron
+            for spot in found:
+                if not spot.slot and id(spot.module) in claimed:
+                    continue
+                if not spot.slot:
+                    claimed.add(id(spot.module))
+                spots.append(dataclasses.replace(spot, adapter=spot.adapter or adapter))
+    for spot in list(spots):
+        if not spot.slot:
+            others = [a for a in aliases.get(id(spot.module), []) if a != spot.path]
+            spots += [dataclasses.replace(spot, path=a) for a in others]
+    return spots, neurons
+
+
+def primary(spot: Spot, spots: list[Spot]) -> Spot:
+    """Return the first listed spot of the same module and slot: a shared module is one site."""
+    return next(s for s in spots if s.module is spot.module and s.slot == spot.slot)
+
+
+def refuse_model(net: nn.Module) -> list[DelaykitError]:
+    """Say which wrappers around a model must come after delaykit."""
+    kind = type(net).__name__
+    if isinstance(net, nn.DataParallel):
+        fix = "use DistributedDataParallel: wrap the inner model with delaykit, then DDP"
+        return [ConfigError("model", "nn.DataParallel", "a plain model: replicas would share no history", fix)]
+    if isinstance(net, nn.parallel.DistributedDataParallel):
+        return [
+            ConfigError(
+                "model", kind, "the inner model", "first dk.wrap_(model, ...), then DistributedDataParallel(model)"
+            )
+        ]
+    if hasattr(net, "_orig_mod"):
+        return [
+            ConfigError(
+                "model", "a compiled model", "the eager model", "first dk.wrap_(model, ...), then torch.compile(model)"
+            )
+        ]
+    if isinstance(net, torch.jit.ScriptModule):
+        return [ConfigError("model", "a TorchScript module", "the eager model", "wrap the model before scripting it")]
+    if not isinstance(net, nn.Module):
+        return [ConfigError("model", kind, "a torch.nn.Module")]
+    lazy = [name for name, p in net.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if lazy:
+        return [
+            ConfigError("model", f"lazy {', '.join(lazy)}", "initialised weights", "run the model once before wrapping")
+        ]
+    return []
+
+
+def refuse_spot(spot: Spot) -> None:
+    """Raise for a connection that cannot take a synapse now."""
+    where, found = spot.name, type(spot.module).__name__
+    child = spot.module._modules.get("dk")
+    if isinstance(child, Synapse) or (child is not None and spot.slot in child._modules):
+        raise ConfigError(
+            where, "a wrapped connection", "a bare one", "call dk.unwrap_(net) first, then wrap with all rules"
+        )
+    if spot.refusal:
+        raise ConfigError(where, found, "a connection that adds its input linearly", spot.refusal)
+    if "forward" in vars(spot.module):  # it would go before the forward of any class, and with it before the delay
+        fix = "delete the attribute, or give the module a class of its own"
+        raise ConfigError(where, f"{found} whose forward was replaced on the object", "the forward of its class", fix)
+    if parametrize.is_parametrized(spot.module):
+        fix = "wrap first, then register the parametrization"
+        raise ConfigError(where, "a parametrized module", "a module without parametrizations", fix)
+
+
+def refuse_own_forward(spot: Spot, trace: Trace | None) -> None:
+    """Raise for a Linear whose own ``forward`` is not its product: a delayed one computes the product only."""
+    if spot.slot or not has_own_forward(spot.module):
+        return
+    where, found = spot.name, f"{type(spot.module).__name__}, a Linear with a forward of its own"
+    if trace is None:
+        raise ConfigError(where, found, "an example run that shows what it computes", "pass example=")
+    if not all(call.linear for call in trace.sites.get(spot.name, [])):
+        fix = "put what it adds in a module of its own before or behind the nn.Linear"
+        raise ConfigError(where, f"{found}; its output is not x W' + b", "the product of its input and its weight", fix)
+
+
+def channels(spot: Spot, trace: Trace | None) -> tuple[int, int]:
+    """Return (pre, post), from the module or, for one-to-one connections, from the example."""
+    if spot.pre is not None and spot.post is not None:
+        return spot.pre, spot.post
+    calls = (trace.sites if trace else {}).get(spot.name, [])
+    if not calls or not calls[0].input_shape:
+        raise ShapeError(
+            spot.name, "a connection whose size only a run can tell", "an example run that calls it", "pass example="
+        )
+    return calls[0].input_shape[-1], calls[0].input_shape[-1]
+
+
+def neuron_size(neuron: Neuron, rule: Recurrent, trace: Trace | None) -> int:
+    """Return the number of neurons that a new recurrent connection joins."""
+    if isinstance(rule.weight, torch.Tensor):
+        return rule.weight.shape[0]
+    calls = trace.neurons.get(neuron.path, []) if trace else []
+    if not calls:
+        raise ShapeError(
+            neuron.path, "a neuron whose size only a run can tell", "an example run that calls it", "pass example="
+        )
+    if len(calls[0].input_shape) != 2:
+        found = f"input of shape {calls[0].input_shape}"
+        raise ShapeError(neuron.path, found, "(batch, neuron)", "dk.Recurrent joins flat layers only")
+    return calls[0].input_shape[-1]

@@ -1,0 +1,264 @@
+"""How a connection lives in time: whole sequences or steps, and when it forgets."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.connections import channel_space
+from delaykit.attaching.histories import Policy, Timing
+from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.planning.survey import primary
+from delaykit.planning.trace import Call, Trace
+
+ASK_MANUAL = "use dk.At(component, reset='manual') and call dk.reset(net) before each sequence"
+
+
+class NeedsExample(ConfigError):
+    """Only a run of the model can answer this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Timing of a site, the neuron it drives, and the neuron whose membrane it follows."""
+
+    timing: Timing
+    neuron: str | None = None
+    follows: str | None = None
+
+
+def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron], spots: list[Spot]) -> Decision:
+    """Decide for one site; raises a typed error that says what to do where it cannot.
+
+    Args:
+        spot: the connection.
+        rule: :class:`~delaykit.At` or :class:`~delaykit.Recurrent`, with ``reset`` and maybe ``time_dim``.
+        trace: what the example run showed, or None without an example.
+        neurons: neurons of the model by path.
+        spots: all connections.
+    """
+    reset, time_dim = rule.reset, getattr(rule, "time_dim", None)
+    if spot.owner is not None:
+        return _owned(spot, reset, trace, neurons)
+    if trace is None:
+        return _without_example(spot, reset, time_dim)
+    seen_as = primary(spot, spots).name  # the trace knows a shared module by its first name only
+    calls = trace.sites.get(seen_as, [])
+    if not calls:
+        raise ConfigError(
+            spot.name,
+            "a connection that the example never called",
+            "a connection that the model calls as a module",
+            "check the example; a weight that is used through torch.nn.functional cannot be delayed",
+        )
+    heard = [[h for h in trace.consumers(seen_as, c.number) if h[1].root == c.root] for c in calls]
+    drives = sorted({path for found in heard for path, _ in found})
+    neuron = drives[0] if drives else None
+    if time_dim is not None:
+        return Decision(_sequence(spot, calls[0], time_dim), neuron)
+    streams = _streams(spot, calls, heard, trace, reset)
+    calls_a_root = len(calls) / max(1, trace.roots) / streams
+    steps = max(len(found) for found in heard)
+    whole = any(neurons[path].style == "sequence" for path in drives) or _reads_sequence(calls[0], trace, neurons)
+    if whole and calls_a_root <= 1:  # Norse's Lift calls it step by step, and the neuron once
+        return Decision(_sequence(spot, calls[0], 0), neuron)
+    if steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
+        return Decision(_sequence(spot, calls[0], _time_dim(spot, calls[0], heard[0], steps)), neuron)
+    if spot.carried and reset in ("auto", "carried"):
+        return Decision(Timing("carried"), neuron)
+    if reset == "carried":
+        raise _nobody_carries(spot)
+    if reset in ("manual", "root"):
+        return Decision(Timing(reset, None, streams, asked=True), neuron)
+    if reset != "follow" and calls_a_root > 1 and not _goes_on(trace):
+        return Decision(Timing("root", None, streams), neuron)
+    return _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
+
+
+def driven(spot: Spot, trace: Trace | None, spots: list[Spot]) -> tuple[str, ...]:
+    """Name the neurons that hear a connection; its owner, for one inside a neuron."""
+    if spot.owner is not None:
+        return (spot.owner,)
+    if trace is None:
+        return ()
+    seen_as = primary(spot, spots).name
+    calls = trace.sites.get(seen_as, [])
+    return tuple(sorted({path for c in calls for path, _ in trace.consumers(seen_as, c.number)}))
+
+
+def _reads_sequence(call: Call, trace: Trace, neurons: dict[str, Neuron]) -> bool:
+    """Tell whether a readout is given all that a sequence neuron put out: its rank and length, not a sum over time."""
+    sources = [(path, n) for kind, path, n in call.tags if kind == "state" and neurons[path].style == "sequence"]
+    heard = [trace.neurons[path][n].output_shape for path, n in sources]
+    return any(len(s) == len(call.input_shape) and s[0] == call.input_shape[0] for s in heard)
+
+
+def _goes_on(trace: Trace) -> bool:
+    """Tell whether a sequence is fed in several calls of the model: a state of one call goes on in the next."""
+    for calls in trace.neurons.values():
+        roots: dict[int, set[int]] = {}
+        for chain, call in zip(_chains(calls), calls, strict=True):
+            roots.setdefault(chain, set()).add(call.root)
+        if any(len(seen) > 1 for seen in roots.values()):
+            return True
+    return False
+
+
+def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuron]) -> Decision:
+    """Decide for a connection inside a neuron: the neuron sees every state that it is given."""
+    owner = spot.owner
+    assert owner is not None
+    if spot.carried:
+        if reset not in ("auto", "carried"):
+            found = f"reset={reset!r} on a cell whose history rides in its state"
+            fix = "leave reset out, and pass None where a sequence begins"
+            raise ConfigError(spot.name, found, "reset='auto' or 'carried'", fix)
+        return Decision(Timing("carried"), owner)
+    if reset == "carried":
+        raise _nobody_carries(spot)
+    if reset != "auto":
+        return Decision(Timing(reset, asked=True), owner, owner)  # type: ignore[arg-type]
+    calls = trace.neurons.get(owner, []) if trace is not None else []
+    if not calls:
+        raise NeedsExample(
+            spot.name, "no example run that calls its neuron", "an example", "pass example=, or dk.At(..., reset=)"
+        )
+    assert trace is not None
+    chains = _chains(calls)
+    order = [chains[c.number] for c in calls]
+    if any(a > b for a, b in zip(order, order[1:], strict=False)):
+        raise HistoryError(
+            spot.name, "one neuron stepped on several interleaved streams", "one stream at a time",
+            "run the streams one after the other, or use a copy of the neuron for each",
+        )  # fmt: skip
+    policy = "root" if len(calls) > trace.roots and not _goes_on(trace) else "follow"
+    return Decision(Timing(policy), owner, owner)  # type: ignore[arg-type]
+
+
+def _nobody_carries(spot: Spot) -> ConfigError:
+    return ConfigError(
+        spot.name, "reset='carried'", "a Norse cell, or a connection inside its SequentialState", "use reset='auto'"
+    )
+
+
+def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
+    if time_dim is not None:
+        return Decision(Timing(_whole(spot), time_dim))
+    if spot.carried and reset in ("auto", "carried"):
+        return Decision(Timing("carried"))
+    if reset in ("root", "manual"):
+        return Decision(Timing(reset, asked=True))  # type: ignore[arg-type]
+    fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"
+    raise NeedsExample(spot.name, "no example, so nobody can tell where the time loop is", "an example", fix)
+
+
+def _followed(
+    spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str | None, streams: int, steps: int
+) -> Decision:
+    """Decide for a sequence that outlasts a call: the history is tied to a neuron whose reset can be seen."""
+    first = next((path for path in trace.order if neurons[path].follows), None)
+    leader = first if neuron is None else neuron  # the root's own path is ""
+    if leader is None or not neurons[leader].follows:
+        what = (
+            f"neuron {leader!r} ({type(neurons[leader].module).__name__})"
+            if leader is not None
+            else "no neuron that delaykit knows"
+        )
+        found = f"a time loop outside the model and {what}, whose reset cannot be seen"
+        raise HistoryError(spot.name, found, "a loop inside the model, or a snnTorch neuron to follow", ASK_MANUAL)
+    if any(call.given == "fresh" for call in trace.neurons[leader]):
+        found = f"a sequence of several calls of the model, in which {leader!r} is handed its state"
+        raise HistoryError(spot.name, found, "a state that the neuron keeps itself", ASK_MANUAL)
+    others = [len(c) for c in trace.neurons.values()]
+    if neuron is None and max(others) > steps:
+        raise _outside_the_loop(spot)
+    return Decision(Timing("follow", None, streams), neuron, leader)
+
+
+def _chains(calls: list[Call]) -> list[int]:
+    """Number the streams of a neuron's calls: a call continues the stream whose state it was given."""
+    chains: list[int] = []
+    fresh = 0
+    for call in calls:
+        before = [tag[2] for tag in call.state_tags if tag[2] < call.number]
+        if before:
+            chains.append(chains[max(before)])
+        else:
+            chains.append(fresh)
+            fresh += 1
+    return chains
+
+
+def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]], trace: Trace, reset: str) -> int:
+    """Count the streams that take turns on this connection within a step; refuse what cannot be told apart."""
+    chains = {path: _chains(found) for path, found in trace.neurons.items()}
+    keys = [frozenset((path, chains[path][call.number]) for path, call in found) for found in heard]
+    for root in sorted({c.root for c in calls}):
+        mine = [keys[c.number] for c in calls if c.root == root and keys[c.number]]  # an unheard call tells nothing
+        distinct = list(dict.fromkeys(mine))
+        if len(distinct) > 1 and len(distinct) < len(mine):
+            if reset == "manual":  # the user says where a sequence begins: several may follow in one run
+                return _period(spot, mine)
+            if mine != distinct * (len(mine) // len(distinct)):
+                raise _no_rotation(spot)
+            return len(distinct)
+        paths = {frozenset(path for path, _ in key) for key in mine}
+        if len(distinct) > 1 and len(distinct) == len(mine) and len(paths) == len(mine):
+            return len(distinct)  # a shared layer, called once for each of its neurons; the loop is outside
+    return 1
+
+
+def _period(spot: Spot, keys: list[frozenset[tuple[str, int]]]) -> int:
+    """Return how many streams take turns, where one sequence may follow another with streams of its own."""
+    period = next((k for k in range(1, len(keys)) if keys[k] == keys[0]), 1)
+    rounds = [keys[k : k + period] for k in range(0, len(keys), period)]
+    for k in range(1, len(rounds)):
+        if rounds[k] != rounds[k - 1] and any(key in past for past in rounds[:k] for key in rounds[k]):
+            raise _no_rotation(spot)
+    return period
+
+
+def _no_rotation(spot: Spot) -> HistoryError:
+    return HistoryError(
+        spot.name, "calls for several sequences or neurons inside one run of the model, in no fixed rotation",
+        "one sequence a run, or streams that take turns at every step",
+        "use dk.At(..., reset='manual') with dk.reset(net) between the sequences, or a copy of the layer",
+    )  # fmt: skip
+
+
+def _time_dim(spot: Spot, call: Call, heard: list[tuple[str, Call]], steps: int) -> int:
+    """Find the one dimension of the input that is as long as the neuron's steps."""
+    if heard and heard[0][1].input_shape == call.output_shape:
+        raise _outside_the_loop(spot)
+    lead = call.input_shape[: len(call.input_shape) - 1 - channel_space(spot.module)]
+    hits = [dim for dim, size in enumerate(lead) if size == steps]
+    if len(hits) == 1:
+        return hits[0]
+    count = "no dimension" if not hits else f"{len(hits)} dimensions"
+    raise ShapeError(
+        spot.name, f"one call for {steps} neuron steps, and {count} of that size in its input {call.input_shape}",
+        "exactly one time dimension", "say which it is: dk.At(component, time_dim=0); a layer called once outside the "
+        "time loop on a constant input cannot be delayed: move it into the loop",
+    )  # fmt: skip
+
+
+def _outside_the_loop(spot: Spot) -> HistoryError:
+    return HistoryError(
+        spot.name, "a layer called once, outside the time loop: its input has no time", "a layer called at every step",
+        "move the call into the time loop, or leave this layer out of the rules",
+    )  # fmt: skip
+
+
+def _sequence(spot: Spot, call: Call, time_dim: int) -> Timing:
+    rank = len(call.input_shape) - 1 - channel_space(spot.module)
+    if not -len(call.input_shape) <= time_dim < len(call.input_shape) or time_dim % len(call.input_shape) >= rank:
+        expected = f"a dimension before the channel of an input of shape {call.input_shape}"
+        raise ShapeError(
+            spot.name, f"time_dim={time_dim}", expected, "time comes first in Norse and in snnTorch's sequence neurons"
+        )
+    return Timing(_whole(spot), time_dim % len(call.input_shape))
+
+
+def _whole(spot: Spot) -> Policy:
+    return "carried" if spot.carried else "manual"  # SequentialState may feed one sequence in several pieces

@@ -1,0 +1,248 @@
+"""One run of the example, watched: which connection is called when, and which neuron hears it.
+
+Every tensor that a connection or a neuron returns is tagged with the call that made it, and a dispatch mode passes the
+tags on through whatever lies between (pooling, normalisation, addition, indexing). So the plan knows which neuron a
+connection drives and which calls of a neuron form one stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.retyping import original_class, retyped_class
+
+STATE_NAMES = ("spk", "syn", "syn_exc", "syn_inh", "mem")  # where snnTorch neurons keep their state
+FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
+Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
+
+
+@dataclasses.dataclass
+class Call:
+    """One call of a connection or neuron during the example."""
+
+    number: int
+    root: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...] = ()
+    tags: frozenset[Tag] = frozenset()
+    state_tags: frozenset[Tag] = frozenset()
+    given: str = "none"  # neuron: no explicit state | "held": the very object in .mem | "fresh": another one
+    linear: bool = True  # connection: the output was the product of input and weight, and nothing else
+
+
+@dataclasses.dataclass
+class Trace:
+    """What the example run showed."""
+
+    roots: int = 0
+    sites: dict[str, list[Call]] = dataclasses.field(default_factory=dict)
+    neurons: dict[str, list[Call]] = dataclasses.field(default_factory=dict)
+    order: list[str] = dataclasses.field(default_factory=list)  # neuron paths, in the order of their first call
+
+    def consumers(self, site: str, call: int) -> list[tuple[str, Call]]:
+        """Return the neuron calls that heard this call of a connection, directly or through other connections."""
+        tag: Tag = ("site", site, call)
+        heard = [(path, c) for path, calls in self.neurons.items() for c in calls if tag in c.tags]
+        if heard:
+            return heard
+        later = [(name, c.number) for name, calls in self.sites.items() for c in calls if tag in c.tags]
+        return [found for name, number in later for found in self.consumers(name, number)]
+
+
+class _Provenance(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags = WeakTensorKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in FORGETFUL:  # a reset: the values of the old tensor are gone
+            self.forget(output)
+            return output
+        tags = self.of((args, kwargs))
+        if tags:
+            for leaf in tree_leaves(output):
+                if isinstance(leaf, Tensor):
+                    self.tags[leaf] = self.tags.get(leaf, frozenset()) | tags
+        return output
+
+    def of(self, values: Any) -> frozenset[Tag]:
+        found = [self.tags.get(v, frozenset()) for v in tree_leaves(values) if isinstance(v, Tensor)]
+        return frozenset().union(*found) if found else frozenset()
+
+    def forget(self, output: Tensor) -> None:
+        self.tags.pop(output, None)
+
+    def mark(self, values: Any, tag: Tag) -> None:
+        for leaf in tree_leaves(values):
+            if isinstance(leaf, Tensor):
+                self.tags[leaf] = frozenset((tag,))
+
+
+def run_example(net: nn.Module, example: Any, spots: Sequence[Spot], neurons: Sequence[Neuron]) -> Trace:
+    """Run the example once, in eval mode without gradients, and restore everything it touched."""
+    trace, provenance = Trace(), _Provenance()
+    with _restored(net), contextlib.ExitStack() as stack, torch.no_grad():
+        net.eval()
+        # Neurons first, then the connections inside them, then the root: mixins stack on the same module.
+        for neuron in neurons:
+            stack.enter_context(_spied(neuron.module, _neuron_spy(trace, provenance, neuron)))
+        for spot in {id(s.module): s for s in spots if not s.slot}.values():
+            names = [s.name for s in spots if s.module is spot.module]
+            stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0], spot.module)))
+        stack.enter_context(_spied(net, _root_spy(trace)))
+        with provenance:
+            _call(net, example)
+    return trace
+
+
+def _call(net: nn.Module, example: Any) -> None:
+    if isinstance(example, tuple):
+        net(*example)
+    elif isinstance(example, Tensor) or not callable(example):
+        net(example)
+    else:
+        example()
+
+
+def _site_spy(trace: Trace, provenance: _Provenance, name: str, module: nn.Module) -> Callable[..., Any]:
+    own = has_own_forward(module)
+
+    def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        calls = trace.sites.setdefault(name, [])
+        call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of((args, kwargs)))
+        calls.append(call)
+        output = base(*args, **kwargs)
+        call.output_shape = _shape((output,), {})
+        call.linear = not own or _is_product(module, output, args, kwargs)
+        provenance.mark(output, ("site", name, call.number))
+        return output
+
+    return spy
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Tell whether a Linear is of a class with a forward of its own."""
+    return isinstance(module, nn.Linear) and original_class(module).forward is not nn.Linear.forward
+
+
+def _is_product(module: Any, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if len(inputs) != 1 or not isinstance(output, Tensor):
+        return False
+    product = nn.functional.linear(inputs[0], module.weight, module.bias)
+    return product.shape == output.shape and torch.allclose(product, output, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron) -> Callable[..., Any]:
+    def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if neuron.path not in trace.neurons:
+            trace.order.append(neuron.path)
+        calls = trace.neurons.setdefault(neuron.path, [])
+        given = neuron.adapter.given_state(neuron.module, args, kwargs)
+        held = [getattr(neuron.module, name, None) for name in STATE_NAMES]
+        call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of(args[:1]))
+        call.state_tags = frozenset(t for t in provenance.of(given or held) if t[0] == "state" and t[1] == neuron.path)
+        if given:
+            call.given = "held" if any(g is getattr(neuron.module, "mem", None) for g in given) else "fresh"
+        calls.append(call)
+        output = base(*args, **kwargs)
+        call.output_shape = _shape((output,), {})
+        left = [getattr(neuron.module, name, None) for name in STATE_NAMES]
+        provenance.mark((output, left), ("state", neuron.path, call.number))
+        return output
+
+    return spy
+
+
+def _root_spy(trace: Trace) -> Callable[..., Any]:
+    depth = 0
+
+    def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal depth
+        trace.roots += depth == 0
+        depth += 1
+        try:
+            return base(*args, **kwargs)
+        finally:
+            depth -= 1
+
+    return spy
+
+
+def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:
+    leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    return tuple(leaves[0].shape) if leaves else ()
+
+
+@contextlib.contextmanager
+def _spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
+    """Send every call of a module, by ``()`` or ``.forward``, through ``spy``; the class is given back afterwards."""
+    before = module.__class__
+    busy = False
+
+    def through(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal busy
+        if busy:  # __call__ leads to forward: one call, seen once
+            return base(*args, **kwargs)
+        busy = True
+        try:
+            return spy(base, args, kwargs)
+        finally:
+            busy = False
+
+    class Spy:
+        keeps_signature = True
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return through(super().__call__, args, kwargs)  # type: ignore[misc]
+
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            return through(super().forward, args, kwargs)  # type: ignore[misc]
+
+    mixins = (*getattr(before, "_dk_mixins", ()), Spy)
+    module.__class__ = retyped_class.__wrapped__(original_class(module), mixins)  # not cached: it refers to this run
+    try:
+        yield
+    finally:
+        module.__class__ = before
+
+
+@contextlib.contextmanager
+def _restored(net: nn.Module) -> Iterator[None]:
+    """Give every module its attributes, buffers and train flag back, and the random generators their state."""
+    modules = list(net.modules())
+    attributes = [(m, dict(m.__dict__)) for m in modules]
+    held = [v for m in modules for v in m.__dict__.values() if type(v) in (list, dict, set)]
+    contents = [(v, copy.copy(v)) for v in held]
+    tensors = [(b, b.detach().clone()) for b in net.buffers() if b.layout is torch.strided]
+    state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)
+        for module, own in attributes:
+            module.__dict__.clear()
+            module.__dict__.update(own)
+        for container, content in contents:
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
+        with torch.no_grad():
+            for tensor, value in tensors:
+                if tensor.shape == value.shape and not torch.equal(tensor, value):
+                    tensor.copy_(value)
