@@ -13,21 +13,18 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from delaykit.arrivals import Kernel
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
+from delaykit.functional.engine import Engine
+from delaykit.functional.recurrence.connection import Connection
+from delaykit.functional.taps import Taps
 from delaykit.records import API_VERSION as API_VERSION
 from delaykit.records import Component as Component
-
-if TYPE_CHECKING:
-    from delaykit.arrivals import Kernel
-    from delaykit.attaching.driven import DrivenNeuron
-    from delaykit.functional.recurrence.connection import Connection
-    from delaykit.functional.taps import Taps
-    from delaykit.synapse import Engine
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]
@@ -208,6 +205,13 @@ class PointDelay(Delay):
         return weight.unsqueeze(-1) * response
 
 
+class LeakyNeuron(Protocol):
+    """The neuron that a connection drives, as far as a lingering current must know it."""
+
+    def leak(self) -> Tensor:
+        """Return the decay a step of the state that takes the input in, (1, 1) or (post, 1), differentiable."""
+
+
 class Heterogeneity(nn.Module, ABC):
     """How long: each synapse's current decays by a factor in [0, 1] per step."""
 
@@ -218,9 +222,9 @@ class Heterogeneity(nn.Module, ABC):
     needs_neuron: ClassVar[bool] = False
     """True where :meth:`bind_neuron_` must be told which neuron the connection drives, or that it drives none."""
 
-    neuron: DrivenNeuron | None = None
+    neuron: LeakyNeuron | None = None
 
-    def bind_neuron_(self, neuron: DrivenNeuron | None) -> None:
+    def bind_neuron_(self, neuron: LeakyNeuron | None) -> None:
         """Learn of the neuron that the connection drives, once, when it is built; None where no neuron hears it."""
         self.neuron = neuron
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from delaykit.attaching.driven import DrivenNeuron
 from delaykit.attaching.histories import RootScope
 from delaykit.attaching.retyping import Recipe, recipe_of
 from delaykit.errors import CheckpointError
@@ -87,7 +88,7 @@ class WrappedRoot:
         modules = dict(self.named_modules(remove_duplicate=False))  # type: ignore[attr-defined]
         for module in modules.values():
             part = module.heterogeneity if isinstance(module, Synapse) else None
-            if part is not None and part.neuron is not None:
+            if part is not None and isinstance(part.neuron, DrivenNeuron):
                 part.neuron.find_(modules)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,36 +11,35 @@ from delaykit.functional.decay_tape.arrivals import ArrivalTape
 from delaykit.functional.decay_tape.operator import SynapseTape
 from delaykit.functional.delay_line.operator import delay_line
 from delaykit.functional.dispatch import wants_reference
+from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.filtered_linear.operator import filtered_linear
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
 from delaykit.functional.taps import Taps
-from delaykit.interfaces import PointDelay
-
-if TYPE_CHECKING:
-    from delaykit.synapse import Synapse
+from delaykit.interfaces import Delay, Heterogeneity, PointDelay
 
 
 class Decaying:
     """Parameters of one segment: where the delay sits (before, behind or inside the synapses), decay, weight, bias.
 
     Args:
-        synapse: with a heterogeneity, and a delay or none.
+        heterogeneity: how long currents linger.
+        delay: of the same synapses, or None.
         weight: ``(post, pre)``.
         bias: ``(post,)`` or None; it does not linger.
     """
 
-    def __init__(self, synapse: Synapse, weight: Tensor, bias: Tensor | None) -> None:
-        assert synapse.heterogeneity is not None
-        self.synapse, self.weight, self.bias = synapse, weight, bias
-        self.decay = synapse.heterogeneity.decay().to(weight.dtype)
-        leak = synapse.heterogeneity.leak()
+    def __init__(
+        self, heterogeneity: Heterogeneity, delay: Delay | None, weight: Tensor, bias: Tensor | None
+    ) -> None:
+        self.heterogeneity, self.delay, self.weight, self.bias = heterogeneity, delay, weight, bias
+        self.decay = heterogeneity.decay().to(weight.dtype)
+        leak = heterogeneity.leak()
         self.leak = None if leak is None else leak.to(weight.device, weight.dtype)
         self.beyond = None if self.leak is None else self.weight * (self.decay - self.leak)
         self.before: Taps | None = None
         self.behind: Taps | None = None
         self.inside: Tensor | None = None
-        delay = synapse.delay
         if isinstance(delay, PointDelay) and delay.granularity != "synaptic":
             taps = delay.taps()
             self.before, self.behind = (None, taps) if delay.granularity == "dendritic" else (taps, None)
@@ -54,10 +53,14 @@ class Decaying:
         """Whether every synapse has a decay of its own, and takes its spikes as they come."""
         return self.inside is None and self.decay.shape == self.weight.shape and min(self.weight.shape) > 1
 
+    def response(self, depth: int) -> Tensor:
+        """Write out the first steps: the judge of every faster path."""
+        return lingering_response(self.heterogeneity, self.delay, self.weight, depth)
+
     def sequence(self, spikes: Tensor) -> Tensor:
         """Run (time, batch, pre) -> (time, batch, post)."""
         if self.inside is not None and wants_reference():
-            current = causal_convolution(spikes, self.synapse.impulse_response(self.weight, spikes.shape[0]))
+            current = causal_convolution(spikes, self.response(len(spikes)))
         elif self.inside is not None:
             tape = ArrivalTape(self.inside, self.decay, self.bias, self.leak)
             outputs = [tape.step(x) for x in spikes]
@@ -68,6 +71,16 @@ class Decaying:
                 return filtered_linear(drive, self.weight, self.decay, self.bias, self.leak)
             current = delay_line(filtered_linear(drive, self.weight, self.decay, None, self.leak), self.behind)
         return current if self.bias is None else current + self.bias
+
+
+def lingering_response(
+    heterogeneity: Heterogeneity | None, delay: Delay | None, weight: Tensor, depth: int | None
+) -> Tensor:
+    """Convolve the parts: weight (post, pre) -> (post, pre, depth); ``depth`` None: all that the delay needs."""
+    response = weight.unsqueeze(-1) if delay is None else delay.impulse_response(weight)
+    if depth is not None:
+        response = nn.functional.pad(response, (0, max(0, depth - response.shape[-1])))[..., :depth]
+    return response if heterogeneity is None else heterogeneity.linger(response)
 
 
 def _written_out(taps: Taps, weight: Tensor) -> Tensor:
@@ -162,3 +175,19 @@ class DecayTape:
         before = self.state
         self.state = arrivals if before is None else decay * before + arrivals
         return before
+
+
+class DecayEngine(Engine):
+    """A heterogeneity on a matrix, alone or with any delay."""
+
+    def __init__(self, parameters: Decaying) -> None:
+        self.parameters = parameters
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        return self.parameters.sequence(spikes)
+
+    def tape(self) -> Stepper:
+        return DecayTape(self.parameters, self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.rebind(self.parameters)

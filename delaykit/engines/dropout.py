@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from delaykit.interfaces import Delay
-    from delaykit.synapse import Stepper
+from delaykit.functional.engine import Engine, Stepper
+from delaykit.interfaces import Delay
 
 
 def draw_mask(delay: Delay, shape: torch.Size, like: Tensor) -> Tensor | None:
@@ -58,3 +57,22 @@ def mask_sequence(delay: Delay, current: Tensor) -> Tensor:
     """Scale (time, batch, post, *space) by one mask for the whole sequence."""
     mask: Any = draw_mask(delay, current.shape[1:3], current)
     return current if mask is None else current * widen(mask, current[0])
+
+
+class DropoutEngine(Engine):
+    """Any engine, its current (bias included) masked by :attr:`Delay.dropout`."""
+
+    def __init__(self, engine: Engine, delay: Delay) -> None:
+        self.engine, self.delay = engine, delay
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        return mask_sequence(self.delay, self.engine.sequence(spikes))
+
+    def tape(self) -> Stepper:
+        return DropoutTape(self.engine.tape(), self.delay)
+
+    def rebind(self, tape: Any) -> None:
+        self.engine.rebind(tape.tape)
+
+    def step(self, tape: Any, spikes: Tensor) -> Tensor:
+        return tape.mask(self.engine.step(tape.tape, spikes))

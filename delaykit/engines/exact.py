@@ -7,12 +7,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from delaykit.engines.linear import LineEngine, MatrixEngine, Product
 from delaykit.errors import ConfigError
+from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.event_gradients.rule import Timing, emissions_of
 from delaykit.functional.event_gradients.tape import Arrivals, ExactLinearTape, ExactLineTape
 from delaykit.functional.taps import Taps
-from delaykit.interfaces import PointDelay
-from delaykit.synapse import Engine, LineEngine, MatrixEngine, Product, Stepper, Synapse
+from delaykit.interfaces import Delay, Heterogeneity, PointDelay, Site
 
 INTERP = "use estimator='interp'"
 
@@ -70,43 +71,40 @@ def _all_steps(tape: Any, spikes: Tensor, arrivals: Arrivals) -> Tensor:
     return torch.stack([tape.step_from(x, source) for x, source in zip(spikes, sources, strict=True)])
 
 
-def exact_engine(synapse: Synapse, product: Product) -> Engine:
-    """Return the engine of a synapse whose delay has ``estimator="exact"``.
+def exact_engine(where: str, delay: PointDelay, listener: Listener | None, product: Product) -> Engine:
+    """Return the engine of a connection whose delay has ``estimator="exact"`` and passed :func:`refuse_exact`.
 
     Raises:
-        ConfigError: the synapse hears no neuron that the rule is written for, or its parts do not go with it.
+        ConfigError: no neuron that the rule is written for hears the connection, or its time constants do not fit.
     """
-    refuse_exact(synapse)
-    listener, delay = synapse.listener, synapse.delay
-    assert isinstance(delay, PointDelay)
     if listener is None:
         expected = "a connection that dk.wrap_ put behind a neuron it knows"
-        raise ConfigError(synapse.site.name, "estimator='exact' without a neuron that listens", expected, INTERP)
+        raise ConfigError(where, "estimator='exact' without a neuron that listens", expected, INTERP)
     timing = listener.timing()
-    arrivals = Arrivals(synapse.site.name, timing, listener.hears_spikes)
+    arrivals = Arrivals(where, timing, listener.hears_spikes)
     if product.weight is not None:
         return ExactMatrixEngine(delay.taps(), product.weight, product.bias, arrivals)
     if timing.alpha.numel() > 1 or timing.beta.numel() > 1:
         found = "estimator='exact' on a convolution before neurons with different time constants"
-        raise ConfigError(synapse.site.name, found, "one alpha and one beta", INTERP)
+        raise ConfigError(where, found, "one alpha and one beta", INTERP)
     return ExactLineEngine(delay.taps(), product, arrivals)
 
 
-def refuse_exact(synapse: Synapse) -> None:
+def refuse_exact(site: Site, delay: Delay | None, heterogeneity: Heterogeneity | None) -> None:
     """Raise for parts that exact gradients do not go with; nothing where the estimator is another one.
 
     Raises:
         ConfigError: a delay that is no point delay, a heterogeneity, or a dendritic delay without a matrix.
     """
-    delay, where = synapse.delay, synapse.site.name
+    where = site.name
     if delay is None or delay.estimator != "exact":
         return
     if not isinstance(delay, PointDelay):
         found = f"estimator='exact' on {type(delay).__name__}"
         raise ConfigError(where, found, "a delay with one arrival a spike", INTERP)
-    if synapse.heterogeneity is not None:
-        found = f"estimator='exact' together with {type(synapse.heterogeneity).__name__}"
+    if heterogeneity is not None:
+        found = f"estimator='exact' together with {type(heterogeneity).__name__}"
         raise ConfigError(where, found, "a delay alone", INTERP)
-    if not synapse.site.has_matrix and delay.granularity == "dendritic":
+    if not site.has_matrix and delay.granularity == "dendritic":
         found = "estimator='exact' on dendritic delays of a convolution"
         raise ConfigError(where, found, "delays before the convolution", f"use axonal delays, or {INTERP}")

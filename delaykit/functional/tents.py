@@ -11,16 +11,21 @@ nodes, three a step at most, are the same for all synapses. Many synapses thus s
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from delaykit.arrivals import Kernel
-    from delaykit.functional.taps import Taps
+from delaykit.functional.taps import Taps
 
 NARROWEST = {torch.float32: 1e-3, torch.float64: 1e-7}  # a slope over a smaller distance would lose half its digits
+
+
+class ListsTaps(Protocol):
+    """A shape of arrival, as far as tents must know it: :class:`~delaykit.arrivals.Kernel`."""
+
+    def taps(self, delays: Tensor) -> Taps:
+        """List the response of delays ``(A, B)`` as taps."""
 
 
 class Tents(NamedTuple):
@@ -42,7 +47,7 @@ class Tents(NamedTuple):
 
     delays: Tensor
     width: float
-    kernel: Kernel
+    kernel: ListsTaps
     epsilon: float | None = None
     factor: Tensor | None = None
 

@@ -45,7 +45,7 @@ def check_exact(
         ConfigError: no neuron listens or several do, one at either end has no synaptic current or no known rule, or the
             synapse has parts that do not go with it.
     """
-    refuse_exact(synapse)
+    refuse_exact(synapse.site, synapse.delay, synapse.heterogeneity)
     if not is_exact(synapse):
         return
     where, site = synapse.site.name, synapse.site

@@ -163,7 +163,7 @@ def _fading(synapse: Synapse, weight: Tensor) -> Fading:
     if synapse.delay is not None or part.engine(weight, None, None) is not None:
         raise _NotFused
     synapse.check()
-    p = Decaying(synapse, weight, None)
+    p = Decaying(part, synapse.delay, weight, None)
     return Fading(p.decay.expand_as(weight), weight * (p.decay if p.leak is None else p.decay - p.leak))
 
 

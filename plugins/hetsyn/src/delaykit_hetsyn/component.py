@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.driven import DrivenNeuron
 from delaykit.errors import ConfigError
-from delaykit.interfaces import Delay, Heterogeneity, Site
+from delaykit.interfaces import Delay, Heterogeneity, LeakyNeuron, Site
 from delaykit.synapse import Engine
 from delaykit_hetsyn.config import HetSyn
 from delaykit_hetsyn.groups import GroupEngine, grid, shares
@@ -61,7 +60,7 @@ class Decays(Heterogeneity):
         return decay_of(draw(self.config.tau, shape, generator), self.dt_ms)
 
     @torch.no_grad()
-    def bind_neuron_(self, neuron: DrivenNeuron | None) -> None:
+    def bind_neuron_(self, neuron: LeakyNeuron | None) -> None:
         """Read the leak of this neuron from now on, and begin at it where ``tau`` says so."""
         super().bind_neuron_(neuron)
         if neuron is not None and self.config.groups is not None and self.shared is not None:

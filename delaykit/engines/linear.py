@@ -1,0 +1,124 @@
+"""A connection without a current of its own that lingers: point delays, any response, and lines around any module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delaykit.functional.delay_line.operator import delay_line
+from delaykit.functional.delayed_linear.operator import delayed_linear
+from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.reference import causal_convolution
+from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape
+from delaykit.functional.taps import Taps
+
+
+class Product:
+    """The wrapped module's own linear map, seen from the synapse.
+
+    Args:
+        with_bias: the module's untouched forward.
+        without_bias: the same map without its bias.
+        weight: the ``(post, pre)`` matrix, or None for convolutions and element-wise connections.
+        bias: the module's bias, or None.
+        space: number of dimensions behind the channel (0 for Linear, 2 for Conv2d).
+    """
+
+    def __init__(
+        self,
+        with_bias: Callable[[Tensor], Tensor],
+        without_bias: Callable[[Tensor], Tensor],
+        weight: Tensor | None,
+        bias: Tensor | None,
+        space: int = 0,
+    ) -> None:
+        self.with_bias, self.without_bias = with_bias, without_bias
+        self.weight, self.bias, self.space = weight, bias, space
+
+
+class MatrixEngine(Engine):
+    """A point delay on a ``(post, pre)`` matrix, any granularity."""
+
+    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None) -> None:
+        self.parameters = (taps, weight, bias)
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        taps, weight, bias = self.parameters
+        return delayed_linear(spikes, weight, taps, bias)
+
+    def tape(self) -> Stepper:
+        return LinearTape(*self.parameters, remember=self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.rebind(*self.parameters)
+
+
+class ResponseEngine(Engine):
+    """Any impulse response on a matrix: the general, slow fallback."""
+
+    def __init__(self, response: Tensor, bias: Tensor | None) -> None:
+        self.parameters = (response, bias)
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        response, bias = self.parameters
+        current = causal_convolution(spikes, response)
+        return current if bias is None else current + bias
+
+    def tape(self) -> Stepper:
+        return ResponseTape(*self.parameters, remember=self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.rebind(*self.parameters)
+
+
+class LineEngine(Engine):
+    """A delay line before (layer, axonal) or behind (dendritic) any linear module, e.g. a convolution."""
+
+    def __init__(self, taps: Taps, product: Product, before: bool) -> None:
+        self.taps, self.product, self.before = taps, product, before
+        self.identity = taps.is_identity()
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        time, batch = spikes.shape[:2]
+
+        def over_time(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+            return run(x.flatten(0, 1)).unflatten(0, (time, batch))
+
+        if self.before:
+            return over_time(self.product.with_bias, delay_line(spikes, self.taps))
+        current = over_time(self.product.without_bias, spikes)
+        if self.identity:
+            return self._same_value(over_time(self.product.with_bias, spikes), delay_line(current.detach(), self.taps))
+        return self._add_bias(delay_line(current, self.taps))
+
+    def tape(self) -> Stepper:
+        return LineTape(self.taps, remember=self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.rebind(self.taps)
+
+    def step(self, tape: Stepper, spikes: Tensor) -> Tensor:
+        if self.before:
+            return self.product.with_bias(tape.step(spikes))
+        current = self.product.without_bias(spikes)
+        if self.identity:
+            return self._same_value(self.product.with_bias(spikes), tape.step(current.detach()))
+        return self._add_bias(tape.step(current))
+
+    @staticmethod
+    def _same_value(current: Tensor, delayed: Tensor) -> Tensor:
+        # At zero delay the module's own result is returned to the bit; the delays still get their gradient.
+        return current + (delayed - delayed.detach())
+
+    def _add_bias(self, current: Tensor) -> Tensor:
+        bias = self.product.bias
+        return current if bias is None else current + bias.reshape(-1, *[1] * self.product.space)
+
+
+def identity_taps(like: Tensor | None = None) -> Taps:
+    """Return the taps of no delay at all, one tap of 1 at tau 0, on the device and in the dtype of ``like``."""
+    value = torch.ones(1, 1, 1) if like is None else like.new_ones(1, 1, 1)
+    return Taps(value.new_zeros(1, 1, 1, dtype=torch.int64), value, 0)
