@@ -20,7 +20,8 @@ from torch import Tensor
 from delaykit.arrivals import Linear
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.exact import (
+from delaykit.functional.recurrence import rollout
+from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
     SuperSpike,
@@ -28,7 +29,6 @@ from delaykit.functional.exact import (
     exact_rollout,
     first_spike_times,
 )
-from delaykit.functional.recurrence import rollout
 
 Case = Callable[[], tuple[Tensor, Tensor]]
 

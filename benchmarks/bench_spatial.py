@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from delaykit import FreeDelay
-from delaykit.functional.exact import SuperSpike
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.synapse import Product, Synapse
 from delaykit_spatial import LIF, Spatial, parameter_accounting
+from delaykit_spatial.exact import SuperSpike
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_recurrent import kept_megabytes  # noqa: E402

@@ -173,9 +173,9 @@ class NorseAdapter(NeuronAdapter):
         return refusal(self.dynamics(module), emits)
 
     def exact_(self, module: nn.Module) -> list[Undo]:
-        from delaykit.adapters.norse.exact import ExactLIF
+        from delaykit.adapters.norse.exact import ExactNorseLIF
 
-        return make_exact_(module, ExactLIF, type(self))
+        return make_exact_(module, ExactNorseLIF, type(self))
 
     def after_copy(self, module: nn.Module) -> None:
         weight = getattr(module, "recurrent_weights", None)

@@ -15,7 +15,7 @@ from delaykit.functional.event_gradients.rule import Continued, Emission
 Step = Callable[..., Any]
 
 
-class ExactLIF:
+class ExactNorseLIF:
     """Mixin for ``LIFCell``, ``LIF``, ``LIFRecurrentCell`` and ``LIFRecurrent``: another ``activation``, equal values.
 
     Norse resets in the step that fires, ``v = (1 - z) v + z v_reset``; z is detached or not, the gradient is exact.

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delaykit import Site
-from delaykit.functional.exact import ExactLIF, SuperSpike, exact_arrivals, exact_rollout
 from delaykit_lab import Resumable, command_line, data_folder, read_options, record_path, remembered
 from delaykit_lab.runner import accuracy, predict
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_spatial import Spatial
+from delaykit_spatial.exact import ExactLIF, SuperSpike, exact_arrivals, exact_rollout
 
 DIMS = (0.0, 1.0, 2.0, 3.0, math.inf)
 TRIALS = ((2e-3, 10.0), (4e-3, 10.0), (4e-3, 100.0))  # rate of weights; factor of positions and delays

@@ -30,10 +30,10 @@ from common.surrogate_spike import surrogate_spikes
 from torch import Tensor, nn
 
 from delaykit import Site
-from delaykit.functional.exact import ExactLIF, exact_arrivals, exact_rollout, first_spike_times
 from delaykit_lab import Resumable, command_line, read_options, record_path, remembered
 from delaykit_lab.tasks.yin_yang import Points, PointSplits, YinYang, first_spike_loss, first_to_spike
 from delaykit_spatial import Spatial
+from delaykit_spatial.exact import ExactLIF, exact_arrivals, exact_rollout, first_spike_times
 
 DIMS = (0.0, 1.0, 2.0, 3.0, math.inf)
 RATES = (8e-4, 1.6e-3, 3.2e-3)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.functional.exact import SuperSpike, first_spike_times
-from delaykit.functional.exact_neurons import ExactAdEx
 from delaykit_spatial import LIF, AdEx, Spatial, populations, share_positions_, spatial_param_groups
+from delaykit_spatial.exact import SuperSpike, first_spike_times
+from delaykit_spatial.exact.neuron import ExactAdEx
 
 TIME, BATCH, PRE, SIZE = 40, 2, 5, 6
 SPIKES = (torch.rand(TIME, BATCH, PRE, generator=torch.Generator().manual_seed(0)) < 0.2).double()

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from delaykit.functional.exact import ExactLIF, exact_arrivals, exact_rollout, first_spike_times
+from delaykit_spatial.exact import ExactLIF, exact_arrivals, exact_rollout, first_spike_times
 
 STEPS = 80
 

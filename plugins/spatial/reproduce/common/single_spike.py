@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.exact import ExactLIF
+from delaykit_spatial.exact import ExactLIF
 
 
 def single_spikes(

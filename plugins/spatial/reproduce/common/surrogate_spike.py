@@ -12,7 +12,7 @@ from torch import Tensor
 
 from delaykit.arrivals import Linear
 from delaykit.functional.delayed_linear import delayed_linear
-from delaykit.functional.exact import ExactLIF, SuperSpike
+from delaykit_spatial.exact import ExactLIF, SuperSpike
 
 
 def surrogate_spikes(

@@ -21,12 +21,12 @@ from delaykit import ConfigError, ShapeError, Site
 from delaykit.arrivals import Linear
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.exact import ExactRun, SuperSpike, exact_arrivals, exact_rollout
-from delaykit.functional.exact_neurons import ExactAdEx, ExactLIF, Neuron
 from delaykit.functional.recurrence import rollout, rollout_generic
 from delaykit.interfaces import ESTIMATORS, Estimator
 from delaykit_spatial.config import Spatial
 from delaykit_spatial.connection import RECURRENT, SpatialConnection, input_factor
+from delaykit_spatial.exact import ExactRun, SuperSpike, exact_arrivals, exact_rollout
+from delaykit_spatial.exact.neuron import ExactAdEx, ExactLIF, Neuron
 
 
 class SpatialLayer(nn.Module):
@@ -136,7 +136,7 @@ class LIF(SpatialLayer):
         surrogate: for readouts that count spikes, and for ``interp``; None: SuperSpike ``1 / (1 + |x|)^2`` with
             ``interp``, no such gradient otherwise.
         once: every neuron fires at most once (time to first spike).
-        rescale_every: see :func:`delaykit.functional.exact.exact_rollout`; not with ``interp``.
+        rescale_every: see :func:`delaykit_spatial.exact.operator.exact_rollout`; not with ``interp``.
         min_slope: see there, in membrane per ms; where steps are coarse, more than the default trains better
             (see the plugin's README). Not with ``interp``.
         factors: of input and recurrent weights, see :class:`SpatialConnection`; None: the paper's for this size.

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from delaykit.functional import exact_operators
 from delaykit.functional.dispatch import backend
-from delaykit.functional.exact import (
+from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
     SuperSpike,
     exact_arrivals,
     exact_rollout,
     first_spike_times,
+    numba,
 )
 
 STEPS, BATCH, PRE, POST = 40, 3, 6, 5
@@ -93,7 +93,7 @@ def test_compiled_equals_reference(name: str, recurrent: bool, options: dict) ->
 @pytest.mark.parametrize("most", [0.0, 1e9], ids=["by a buffer", "one by one"])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_both_ways_to_deliver(most: float, recurrent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact_operators, "SPARSE", most)
+    monkeypatch.setattr(numba, "SPARSE", most)
     fast = network(NEURONS["lif"], (POST, PRE), recurrent, {})
     with backend("reference"):
         slow = network(NEURONS["lif"], (POST, PRE), recurrent, {})

@@ -1,8 +1,8 @@
 """The compiled loops of exact neurons: LIF and AdEx forward over a sequence, and the sweep back.
 
-Arrays, buffers and the sums of an arrival are those of :mod:`~delaykit.functional.exact_kernels`. A step's state is
-looked at twice, before the arrivals of the step and with them, for which of the two came first is the order in which
-things happen; ``order`` keeps 1 where a spike came before the arrivals of its step.
+Arrays, buffers and the sums of an arrival are those of :mod:`.arrival_kernels`. A step's state is looked at twice,
+before the arrivals of the step and with them, for which of the two came first is the order in which things happen;
+``order`` keeps 1 where a spike came before the arrivals of its step.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from delaykit.functional.compiled import compiled
-from delaykit.functional.exact_kernels import SUMS
-from delaykit.functional.exact_neurons import FULL, ROUNDS
+from delaykit_spatial.exact.arrival_kernels import SUMS
+from delaykit_spatial.exact.neuron import FULL, ROUNDS
 
 # where `neuron.constants()` has what, and behind them what an operator adds
 (

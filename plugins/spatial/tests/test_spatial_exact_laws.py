@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from delaykit.functional.dispatch import backend
-from delaykit.functional.exact import (
+from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
     SuperSpike,

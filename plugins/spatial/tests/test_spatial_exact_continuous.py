@@ -9,12 +9,11 @@ import types
 import numpy as np
 import pytest
 import torch
+from exact_continuous import LIF, AdEx, Net, finite_differences, run
 from torch import Tensor
 
-from delaykit.functional import exact_reference
 from delaykit.functional.dispatch import backend
-from delaykit.functional.exact import ExactAdEx, ExactLIF, exact_arrivals, exact_rollout
-from tests.unit.exact_continuous import LIF, AdEx, Net, finite_differences, run
+from delaykit_spatial.exact import ExactAdEx, ExactLIF, exact_arrivals, exact_rollout, reference
 
 
 def lif_net(until: float = 20.0) -> Net:
@@ -213,7 +212,7 @@ MISPRINTS = {
 
 
 def broken_reference(old: str, new: str) -> types.ModuleType:
-    source = inspect.getsource(exact_reference)
+    source = inspect.getsource(reference)
     assert source.count(old) == 1
     module = types.ModuleType("broken")
     exec(compile(source.replace(old, new), "broken", "exec"), module.__dict__)
@@ -222,8 +221,8 @@ def broken_reference(old: str, new: str) -> types.ModuleType:
 
 def patch_reference(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     module = broken_reference(old, new)
-    monkeypatch.setattr(exact_reference, "arrivals", module.arrivals)
-    monkeypatch.setattr(exact_reference, "rollout", module.rollout)
+    monkeypatch.setattr(reference, "arrivals", module.arrivals)
+    monkeypatch.setattr(reference, "rollout", module.rollout)
 
 
 @pytest.mark.parametrize("printed", MISPRINTS)

@@ -13,26 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional import exact_kernels as kernels
-from delaykit.functional import exact_neuron_kernels as neuron_kernels
-from delaykit.functional import exact_reference
 from delaykit.functional.compiled import in_threads
 from delaykit.functional.dispatch import register
 from delaykit.functional.event_gradients.rule import warn_of_explosion
-from delaykit.functional.exact_neurons import ExactAdEx, Neuron
+from delaykit_spatial.exact import arrival_kernels as kernels
+from delaykit_spatial.exact import neuron_kernels, reference
+from delaykit_spatial.exact.neuron import ExactAdEx, Neuron
 
 BLOCK = 2048  # neurons, over the batch, that go through the steps together: their states stay in the nearest cache
 SPARSE = 0.25  # spikes a step and row of the batch, below which arrivals are written to their places one by one
 
-register("exact_arrivals", "torch")(exact_reference.arrivals)
-register("exact_rollout", "torch")(exact_reference.rollout)
+register("exact_arrivals", "torch")(reference.arrivals)
+register("exact_rollout", "torch")(reference.rollout)
 
 
 @register("exact_arrivals", "cpu")
 def arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor]:
-    """Sum the jumps of current and membrane; see :func:`delaykit.functional.exact_reference.arrivals`."""
+    """Sum the jumps of current and membrane; see :func:`delaykit_spatial.exact.reference.arrivals`."""
     i_jump, v_jump, _ = _arrivals(spikes, clock, weight, delay, slots, tau_syn, dt)
     return i_jump, v_jump
 
@@ -42,7 +41,7 @@ def rollout(
     i_jump: Tensor, v_jump: Tensor | None, neuron: Neuron, weight: Tensor | None, delay: Tensor | None,
     slots: Tensor | None, once: bool, rescale_every: int, min_slope: float, timed: bool, surrogate: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Run the neuron; see :func:`delaykit.functional.exact_reference.rollout`."""
+    """Run the neuron; see :func:`delaykit_spatial.exact.reference.rollout`."""
     numbers = [*neuron.constants(), 0.0, 1.0, float(once), float(timed), min_slope]
     adex = isinstance(neuron, ExactAdEx)
     out = _rollout(i_jump, v_jump, weight, delay, slots, numbers, adex, rescale_every, surrogate)
@@ -238,7 +237,7 @@ def _recurrent(
 
 
 def _decay(like: Tensor, tau_syn: float, dt: float) -> Tensor:
-    """List the numbers of ``exact_kernels``."""
+    """List the numbers of ``arrival_kernels``."""
     return like.new_tensor([0.0, 1.0, tau_syn, dt / tau_syn, math.exp(dt / tau_syn)])
 
 

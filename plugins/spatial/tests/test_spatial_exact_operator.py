@@ -10,7 +10,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.functional.dispatch import backend
-from delaykit.functional.exact import (
+from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
     SuperSpike,
@@ -324,3 +324,11 @@ def test_bad_numbers_are_refused() -> None:
     ):
         with pytest.raises(ConfigError):
             make()
+
+
+def test_the_core_still_answers_to_the_former_name() -> None:
+    from delaykit.functional import exact
+
+    assert exact.ExactLIF is ExactLIF and exact.exact_rollout is exact_rollout
+    with pytest.raises(AttributeError, match="ExactQIF"):
+        exact.ExactQIF  # noqa: B018

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.functional.exact_neurons import ExactState, Neuron
+from delaykit_spatial.exact.neuron import ExactState, Neuron
 
 
 def arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor]:
-    """Sum the jumps of current and membrane; see :func:`delaykit.functional.exact.exact_arrivals`."""
+    """Sum the jumps of current and membrane; see :func:`.exact_arrivals`."""
     steps = len(spikes)
     current, membrane = ([spikes.new_zeros(spikes.shape[1], len(weight))] * steps for _ in range(2))
     for t in range(steps):
@@ -41,7 +41,7 @@ def rollout(
     slots: Tensor | None, once: bool, rescale_every: int, min_slope: float, timed: bool,
     surrogate: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Run the neuron, see :func:`delaykit.functional.exact.exact_rollout`; last, the membrane before the reset."""
+    """Run the neuron, see :func:`.exact_rollout`; last, the membrane before the reset."""
     steps = len(i_jump)
     current = list(i_jump)
     membrane = [torch.zeros_like(i_jump[0])] * steps if v_jump is None else list(v_jump)

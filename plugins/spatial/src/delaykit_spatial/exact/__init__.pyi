@@ -1,0 +1,9 @@
+from .neuron import ExactAdEx as ExactAdEx
+from .neuron import ExactLIF as ExactLIF
+from .neuron import ExactState as ExactState
+from .operator import ExactRun as ExactRun
+from .operator import SuperSpike as SuperSpike
+from .operator import exact_arrivals as exact_arrivals
+from .operator import exact_rollout as exact_rollout
+from .operator import first_spike_times as first_spike_times
+from .operator import late_arrivals as late_arrivals
