@@ -135,6 +135,7 @@ def main() -> None:
     plain: dict[str, list[float]] = {}
     for seed in range(args.seeds):
         parts = series(seed)
+        settings = {"task": "mackey-glass", "full": args.full, "plan": dataclasses.asdict(plan), "seed": seed}
         for name, value in baselines(parts, plan.horizon).items():
             plain.setdefault(name, []).append(value)
 
@@ -144,7 +145,7 @@ def main() -> None:
         def run(net: Net, variant: Variant, state: Path, parts=parts, seed=seed) -> dict:
             return train(net, parts, plan, seed, f"{variant.name}, seed {seed}")
 
-        for name, result in compared(VARIANTS, shape, build, run, plan, seed, args.out).items():
+        for name, result in compared(VARIANTS, shape, build, run, settings, args.out).items():
             rows[name].append(result)
     columns = {"validation": "validation NRMSE", "test": "test NRMSE", "whole": "test NRMSE, whole delays"}
     text = f"Mackey-Glass, {plan.horizon} steps ahead, {kind}, {args.seeds} seeds, mean ± standard error\n\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -196,20 +198,31 @@ def test_help_shows_the_docstring_and_the_defaults(capsys):
     assert "    as it stands" in text and "with --full 10" in text and "runs/mine" in text and "--data" not in text
 
 
-def test_no_data_ends_quietly_and_a_wrong_folder_with_an_error(tmp_path, capsys):
+def test_without_data_a_script_says_what_it_needs_and_fails(tmp_path):
     made = parser(data="folder with recordings")
     out = ["--out", str(tmp_path)]
     assert data_folder(read_options(made, [*out, "--data", str(tmp_path)])) == tmp_path
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit, match="not run: needs folder with recordings.*--data"):
         data_folder(read_options(made, out))
-    assert caught.value.code == 0 and "folder with recordings" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="no such folder.*recordings"):
         data_folder(read_options(made, [*out, "--data", str(tmp_path / "nothing")]))
 
 
-def test_records_can_be_read_by_people(tmp_path):
-    path = record_path(tmp_path, Run(), "learned")
-    remembered(path, Run(), lambda: {"test": 0.5})
-    assert json.loads(path.read_text()) == {
-        "settings": {"lr": 0.1, "hidden": [8, 4], "dims": math.inf, "seed": 0}, "result": {"test": 0.5},
-    }  # fmt: skip
+def test_a_record_says_what_made_it_and_can_be_read_by_people(tmp_path):
+    path, data = record_path(tmp_path, Run(), "learned"), tmp_path / "recordings.bin"
+    data.write_bytes(b"delay")
+    remembered(path, Run(), lambda: {"test": 0.5, "curve": [0.25, 0.5]}, [data])
+    record = json.loads(path.read_text())
+    assert record["settings"] == {"lr": 0.1, "hidden": [8, 4], "dims": math.inf, "seed": 0}
+    assert record["result"] == {"test": 0.5, "curve": [0.25, 0.5]}
+    assert record["data"] == {"recordings.bin": hashlib.sha256(b"delay").hexdigest()}
+    assert {"python", "torch", "delaykit", "delaykit-lab"} <= set(record["versions"])
+    assert record["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-changed)?", record["commit"])
+    assert record["cpu_s"] >= 0.0
+    assert '"curve": [0.25,0.5]' in path.read_text()
+
+
+def test_a_run_that_was_interrupted_says_its_own_process_time(tmp_path):
+    path = record_path(tmp_path, {})
+    remembered(path, {}, lambda: {"cpu_s": 123.45})
+    assert json.loads(path.read_text())["cpu_s"] == 123.5

@@ -13,7 +13,8 @@ from delaykit_lab import record_path, remembered
 
 def compared(
     chosen: Sequence[Variant], shape: Shape, build: Callable[[Variant, Shape], Net],
-    train: Callable[[Net, Variant, Path], dict[str, Any]], plan: Any, seed: int, folder: Path,
+    train: Callable[[Net, Variant, Path], dict[str, Any]], settings: dict[str, Any], folder: Path,
+    files: Sequence[Path] = (),
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Train what was not trained yet.
 
@@ -22,9 +23,9 @@ def compared(
         shape: of the network with learned delays, which gives the number of parameters.
         build: makes a network.
         train: trains it; gets a file for its state.
-        plan: settings, recorded by their repr.
-        seed: recorded, too.
+        settings: JSON values that make a run besides its variant and size; one is the ``seed``.
         folder: for records and states.
+        files: data that were read.
 
     Returns:
         For each variant's name its result.
@@ -33,11 +34,11 @@ def compared(
     results = {}
     for variant in chosen:
         _, found = at_equal_size(lambda s, v=variant: build(v, s), shape, numbers)
-        settings = {"plan": repr(plan), "variant": variant.name, "seed": seed, "shape": repr(found)}
-        path = record_path(folder, settings, f"{variant.name.replace(' ', '_').replace(',', '')}_{seed}")
+        one = {**settings, "variant": variant.name, "widths": found.widths}
+        path = record_path(folder, one, f"{variant.name.replace(' ', '_').replace(',', '')}_{settings['seed']}")
 
         def run(variant=variant, found=found, path=path) -> dict[str, Any]:
             return train(build(variant, found), variant, path.with_suffix(".safetensors"))
 
-        results[variant.name] = remembered(path, settings, run)
+        results[variant.name] = remembered(path, one, run, files)
     return results

@@ -19,6 +19,7 @@ def table(rows: dict[str, list[dict[str, Any]]], columns: dict[str, str], scale:
         cells = []
         for key in columns:
             mean, error = mean_and_error([scale * run[key] for run in runs])
-            cells.append(f"{mean:.3g} ± {error:.2g}" if scale == 1 else f"{mean:.1f} ± {error:.1f}")
+            digits, precise = (".3g", ".2g") if scale == 1 else (".1f", ".1f")
+            cells.append(f"{mean:{digits}}" + (f" ± {error:{precise}}" if len(runs) > 1 else ""))
         lines.append(f"| {name} | {runs[0]['parameters']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -20,13 +20,13 @@ class Variant:
         name: for tables and files.
         recurrent: whether the recurrent layers keep their recurrent connection.
         control: ``DelRec``'s control for it; None: left bare.
-        forward: whether the feed-forward connections get DCLS delays.
+        forward: ``DCLS``'s control for the feed-forward connections; None: left bare.
     """
 
     name: str
     recurrent: bool
     control: str | None = None
-    forward: bool = False
+    forward: str | None = None
 
 
 VARIANTS = (
@@ -34,8 +34,9 @@ VARIANTS = (
     Variant("recurrence, no delays", recurrent=True),
     Variant("frozen random delays", recurrent=True, control="frozen"),
     Variant("learned delays", recurrent=True, control="learned"),
-    Variant("feed-forward delays", recurrent=False, forward=True),
-    Variant("both", recurrent=True, control="learned", forward=True),
+    Variant("frozen feed-forward delays", recurrent=False, forward="frozen"),
+    Variant("feed-forward delays", recurrent=False, forward="learned"),
+    Variant("both", recurrent=True, control="learned", forward="learned"),
 )
 
 
@@ -50,7 +51,8 @@ def make(variant: Variant, channels: int, classes: int, shape: Shape, delrec: De
             config = dataclasses.replace(delrec, control=variant.control)
             rules[f"layers.{k}.recurrent"] = dk.At(config, reset="manual")
         if variant.forward:
-            rules[f"layers.{k}.fc"] = dk.At(dcls, time_dim=0, reset="manual")
+            config = dataclasses.replace(dcls, control=variant.forward)
+            rules[f"layers.{k}.fc"] = dk.At(config, time_dim=0, reset="manual")
     if rules:
         generator = torch.Generator().manual_seed(seed)
         dk.wrap_(net, rules, example=lambda: call_connections(net, channels), generator=generator)

@@ -26,7 +26,7 @@ class DelRec(ComponentConfig):
 
     ``tau`` counts from the connection's own input, the spikes of the step before: the total latency is 1 + d, and
     d = 0 is the bare recurrent connection. The paper counts the total. Nothing is renormalised: the sum of K is w for
-    whole s and an arrival that is not cut off at tau = 0, e.g. 0.81 w for sigma 3 and d = 0 (total 1).
+    whole s and an arrival that is not cut off at tau = 0; for sigma 3 it is 0.8125 w at d = 1 and 0.625 w at d = 0.
 
     Args:
         granularity: ``layer`` (one d), ``axonal`` (one per presynaptic neuron), ``dendritic``, ``synaptic`` (one per

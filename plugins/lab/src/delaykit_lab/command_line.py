@@ -80,10 +80,7 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
 
 
 def data_folder(options: argparse.Namespace) -> Path:
-    """Return the folder given by ``--data``; without one, say what is missing and end the script.
-
-    No folder ends it without an error, so that ``make reproduce`` goes on to the next script; a wrong one with an
-    error.
+    """Return the folder given by ``--data``; without one, say what is missing and end the script with an error.
 
     Raises:
         SystemExit: there is no such folder.
@@ -92,11 +89,10 @@ def data_folder(options: argparse.Namespace) -> Path:
         >>> parser = command_line("Train.", out="runs/other", data="folder with recordings")
         >>> data_folder(read_options(parser, []))
         Traceback (most recent call last):
-        SystemExit: 0
+        SystemExit: not run: needs folder with recordings; pass --data FOLDER
     """
     if options.data is None:
-        print(f"nothing was run; pass --data: {options._data}")
-        raise SystemExit(0)
+        raise SystemExit(f"not run: needs {options._data}; pass --data FOLDER")
     if not options.data.exists():
         raise SystemExit(f"{options.data}: no such folder; pass --data: {options._data}")
     return options.data

@@ -1,4 +1,4 @@
-"""Every finished run is a JSON file that holds its settings, and is not run again."""
+"""Every finished run is a JSON file that holds its settings and what made it, and is not run again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from delaykit import CheckpointError
+from delaykit_lab.provenance import provenance
 
 
 def record_path(folder: Path, settings: Any, name: str = "") -> Path:
@@ -29,13 +32,17 @@ def record_path(folder: Path, settings: Any, name: str = "") -> Path:
     return folder / f"{name}{'-' if name else ''}{digest}.json"
 
 
-def remembered(path: Path, settings: Any, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def remembered(
+    path: Path, settings: Any, run: Callable[[], dict[str, Any]], data: Iterable[Path] = ()
+) -> dict[str, Any]:
     """Return the result of a run that was finished with these settings, or run it and record it.
 
     Args:
         path: from `record_path`.
         settings: what makes the run, a dataclass or a mapping of JSON values.
-        run: runs it; returns JSON values.
+        run: runs it; returns JSON values. Where they have ``cpu_s``, it is recorded as the run's process time; else
+            the time of this call is, which leaves out what an interrupted run had done before.
+        data: files that were read; their checksums are recorded, with the versions of packages and the commit.
 
     Returns:
         What ``run`` returned, now or then.
@@ -51,6 +58,8 @@ def remembered(path: Path, settings: Any, run: Callable[[], dict[str, Any]]) -> 
         {'test': 0.9}
         >>> remembered(path, {"seed": 0}, lambda: {"test": 0.1})
         {'test': 0.9}
+        >>> sorted(json.loads(path.read_text()))
+        ['commit', 'cpu_s', 'data', 'result', 'settings', 'versions']
     """
     plain = _plain(settings)
     if path.exists():
@@ -59,12 +68,21 @@ def remembered(path: Path, settings: Any, run: Callable[[], dict[str, Any]]) -> 
             found, expected = f"a run with {record['settings']}", f"{plain}"
             raise CheckpointError(str(path), found, expected, "use another output folder")
         return record["result"]
+    start = time.process_time()
     result = json.loads(json.dumps(run()))  # the same values, now or read from the file
+    spent = round(result.get("cpu_s", time.process_time() - start), 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps({"settings": plain, "result": result}, indent=1) + "\n")
+    record = {"settings": plain, "result": result, "cpu_s": spent, **provenance(data)}
+    temporary.write_text(_written(record))
     os.replace(temporary, path)
     return result
+
+
+def _written(record: dict[str, Any]) -> str:
+    """Write a key a line and a list of numbers on one line: small files whose changes can be read."""
+    text = json.dumps(record, indent=1)
+    return re.sub(r"\[\n[-+\d.eE,\s]+\]", lambda numbers: "".join(numbers[0].split()), text) + "\n"
 
 
 def _plain(settings: Any) -> dict[str, Any]:

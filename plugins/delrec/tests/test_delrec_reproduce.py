@@ -1,0 +1,105 @@
+"""The papers' configurations, constant for constant, and one tiny run of the comparison."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from delaykit_delrec import RECIPES
+
+FOLDER = Path(__file__).parents[1] / "reproduce"
+pytest.importorskip("delaykit_lab")
+
+
+@pytest.fixture
+def common(monkeypatch):
+    """Import the folder's shared modules for one test; other plugins have folders of the same name."""
+    import importlib
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in [name for name in sys.modules if name == "common" or name.startswith("common.")]:
+        monkeypatch.delitem(sys.modules, name)
+    yield lambda name: importlib.import_module(name)
+    for name in [name for name in sys.modules if name == "common" or name.startswith("common.")]:
+        del sys.modules[name]
+    sys.modules.pop("equal_parameters", None)
+
+
+@pytest.mark.parametrize("task", ["shd", "speech"])
+def test_shd_is_the_papers(common, task) -> None:
+    plan = common("common.plans").plan_of(task, full=True)
+    shape, delrec = plan.shape, plan.delrec
+    assert (shape.widths, shape.recurrent, shape.tau, shape.hard) == ((256, 256), (False, True), 1.05, True)
+    assert (shape.alpha, shape.normalize, shape.dropout, shape.readout) == (5.0, True, 0.4, "leaky")
+    assert (delrec.granularity, delrec.init, delrec.low, delrec.high) == ("axonal", "uniform", 10.0, 30.0)
+    assert (delrec.sigma, delrec.rho, delrec.learn_spread, delrec.dropout) == (10.0, 0.95, False, 0.2)
+    assert (plan.epochs, plan.batch_size, plan.tripled, plan.recipe) == (150, 256, True, RECIPES["shd"])
+
+
+@pytest.mark.parametrize(
+    ("task", "widths", "dropout", "epochs", "batch"),
+    [("ssc", (256, 256, 256), 0.3, 100, 128), ("psmnist", (64, 212, 212), 0.2, 200, 256)],
+)
+def test_ssc_and_psmnist_are_the_papers(common, task, widths, dropout, epochs, batch) -> None:
+    plan = common("common.plans").plan_of(task, full=True)
+    shape, delrec = plan.shape, plan.delrec
+    assert (shape.widths, shape.recurrent) == (widths, (True,) * 3)
+    assert (shape.tau, shape.hard, shape.alpha, shape.normalize) == (2.0, False, None, False)
+    assert (shape.dropout, shape.readout) == (0.1, "linear")
+    assert (delrec.init, delrec.scale, delrec.learn_spread, delrec.dropout) == ("half-normal", 12.0, True, dropout)
+    assert (plan.epochs, plan.batch_size, plan.tripled) == (epochs, batch, False)
+
+
+def test_the_linear_readout_sums_over_time(common) -> None:
+    networks = common("common.networks")
+    net = networks.Net(3, 2, networks.Shape((4,), (False,)))
+    spikes = torch.rand(7, 5, 3)
+    with torch.no_grad():
+        current = net.readout(net.hidden(spikes))
+        torch.testing.assert_close(net(spikes), current.sum(0))
+
+
+def test_the_training_set_is_tripled(common) -> None:
+    from delaykit_lab.task import Frames
+
+    augment = common("common.augment")
+    frames = Frames((torch.rand(6, 4, 140) < 0.3).to(torch.uint8), torch.tensor([0, 0, 1, 1]))
+    samples = augment.Tripled(frames, torch.Generator().manual_seed(0))
+    assert len(samples) == 12
+    spikes, labels = samples.batch(torch.arange(12))
+    assert labels.tolist() == [0, 0, 1, 1] * 3
+    torch.testing.assert_close(spikes[:, :4], frames.spikes.float())
+    for k in range(4):
+        rolled = [torch.equal(spikes[:, 4 + k], spikes[:, k].roll(shift, -1)) for shift in range(-20, 21)]
+        assert any(rolled)
+        classmates = frames.spikes[:, frames.labels == frames.labels[k]].float()
+        for t in range(6):  # each step is one classmate's
+            assert any(torch.equal(spikes[t, 8 + k], classmates[t, m]) for m in range(2))
+
+
+def test_every_variant_trains_and_leaves_a_record(common, tmp_path, monkeypatch, capsys) -> None:
+    script = common("equal_parameters")
+    words = ["equal_parameters.py", "--epochs", "1", "--seeds", "1", "--out", str(tmp_path)]
+    chosen = ["--variants", "frozen random delays", "learned delays", "frozen feed-forward delays"]
+    monkeypatch.setattr(sys, "argv", words + chosen)
+    script.main()
+    assert "| learned delays | 2185 |" in capsys.readouterr().out
+    records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
+    assert [one["settings"]["variant"] for one in records] == [
+        "frozen feed-forward delays", "frozen random delays", "learned delays",
+    ]  # fmt: skip
+    for one in records:
+        assert len(one["result"]["curve"]) == 1 and 0 <= one["result"]["test"] <= 1
+        assert one["settings"]["plan"]["epochs"] == 1 and one["versions"]["torch"]
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_without_data_speech_is_not_run(common, tmp_path, monkeypatch) -> None:
+    script = common("equal_parameters")
+    monkeypatch.setattr(sys, "argv", ["x", "--task", "speech", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="not run: needs"):
+        script.main()
