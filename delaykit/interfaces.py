@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from delaykit.arrivals import Kernel
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.functional.engine import Engine
-from delaykit.functional.recurrence.connection import Connection
+from delaykit.functional.recurrence.connection import RecurrentConnection
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 from delaykit.records import API_VERSION as API_VERSION
 from delaykit.records import Component as Component
 
@@ -123,11 +124,15 @@ class Delay(nn.Module, ABC):
         """
         return None
 
-    def rollout_connection(self) -> Connection | None:
-        """Return how :func:`delaykit.rollout` runs this delay on a recurrent matrix, weights included, or None.
+    def recurrence(self) -> Taps | Tents | RecurrentConnection | None:
+        """Return how :func:`delaykit.rollout` runs this delay on a recurrent matrix; None: step by step.
 
-        A point delay needs none: it goes by its taps. Any other delay without one runs step by step.
+        Taps or tents go with the connection's weight, a connection of your own holds its weights itself.
         """
+        return self.rollout_connection()
+
+    def rollout_connection(self) -> RecurrentConnection | None:
+        """Do what :meth:`recurrence` does, for connections only: its former name, which still may be overridden."""
         return None
 
     def project_(self) -> None:  # noqa: B027 - optional hook
@@ -195,6 +200,16 @@ class PointDelay(Delay):
         if self.estimator == "exact":
             return self.kernel().whole(delays)
         return self.kernel().taps(delays.detach() if self.estimator == "none" else delays)
+
+    def recurrence(self) -> Taps | Tents | RecurrentConnection | None:
+        """Return the form that a rollout of synapses runs fastest on; None for exact gradients."""
+        own = super().recurrence()
+        if own is not None or self.estimator == "exact":
+            return own
+        if self.estimator == "none":
+            return self.taps()
+        kernel, delays = self.kernel(), self.delays()
+        return kernel.tents(delays) or kernel.taps(delays)
 
     def impulse_response(self, weight: Tensor) -> Tensor:
         if self.estimator == "interp":

@@ -14,6 +14,7 @@ from delaykit.engines.exact import Listener, exact_engine, refuse_exact
 from delaykit.engines.linear import LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.recurrence.decay import Recurrence
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]
@@ -124,6 +125,22 @@ class Synapse(nn.Module):
         assert isinstance(self.delay, PointDelay)
         taps = self.delay.taps()
         return LineEngine(taps, product, before=self.delay.granularity != "dendritic")
+
+    def recurrence(self, weight: Tensor, bias: Tensor | None) -> Recurrence | None:
+        """Pick how a rollout runs this connection with a recurrent weight ``(post, post)``; None: step by step.
+
+        Raises:
+            DelayRangeError: a delay or a decay cannot run.
+        """
+        self.check()
+        if self.heterogeneity is not None:
+            if self.delay is not None or self.heterogeneity.engine(weight, None, None) is not None:
+                return None
+            return Recurrence(weight, bias, Decaying(self.heterogeneity, None, weight, None).fading())
+        if self.delay is None:
+            return Recurrence(weight, bias)
+        through = self.delay.recurrence()
+        return None if through is None else Recurrence(weight, bias, through)
 
     def check(self) -> None:
         """Validate the parameters of this segment; costs a host sync, so it is done once a segment."""

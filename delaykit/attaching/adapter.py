@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
+
+from delaykit.functional.recurrence.decay import Recurrence
 
 if TYPE_CHECKING:
     from delaykit.attaching.connections import Attachment
     from delaykit.attaching.histories import NeuronWatch
     from delaykit.attaching.root import Undo
     from delaykit.functional.dynamics import LIFDynamics
+    from delaykit.interfaces import Delay
     from delaykit.synapse import Synapse
 
 
@@ -75,6 +79,35 @@ class Neuron:
     recurrent_refusal: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class FusedParts:
+    """What :func:`delaykit.rollout` needs of a neuron besides its dynamics.
+
+    Args:
+        recurrence: its recurrent connection; without a weight where it has none.
+        delay: of that connection, whose dropout masks its current; or None.
+        drive: turns the input ``(time, batch, pre)`` into currents ``(time, batch, post)``; None: it is currents.
+    """
+
+    recurrence: Recurrence = Recurrence()
+    delay: Delay | None = None
+    drive: Callable[[Tensor], Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        weight: Tensor,
+        bias: Tensor | None,
+        synapse: Synapse | None,
+        drive: Callable[[Tensor], Tensor] | None = None,
+    ) -> FusedParts | None:
+        """Describe a recurrent weight behind ``synapse``, or bare; None where it only runs step by step."""
+        if synapse is None:
+            return cls(Recurrence(weight, bias), None, drive)
+        recurrence = synapse.recurrence(weight, bias)
+        return None if recurrence is None else cls(recurrence, synapse.delay, drive)
+
+
 class NeuronAdapter(ABC):
     """Finds sites and drives one family of neurons; owns when and where state lives.
 
@@ -107,6 +140,10 @@ class NeuronAdapter(ABC):
 
     def dynamics(self, module: nn.Module) -> LIFDynamics | None:
         """Describe a neuron as a leaky integrator for the fused rollout, or None."""
+        return None
+
+    def fused_parts(self, module: nn.Module) -> FusedParts | None:
+        """Describe the connections inside a neuron of which :meth:`dynamics` knows the rest; None: step by step."""
         return None
 
     def leak(self, module: nn.Module) -> Tensor | None:

@@ -13,6 +13,7 @@ from delaykit.functional.delay_line.operator import delay_line
 from delaykit.functional.dispatch import wants_reference
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.filtered_linear.operator import filtered_linear
+from delaykit.functional.recurrence.decay import Fading
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
 from delaykit.functional.taps import Taps
@@ -52,6 +53,11 @@ class Decaying:
     def each(self) -> bool:
         """Whether every synapse has a decay of its own, and takes its spikes as they come."""
         return self.inside is None and self.decay.shape == self.weight.shape and min(self.weight.shape) > 1
+
+    def fading(self) -> Fading:
+        """Return how currents linger on a recurrent connection without delays."""
+        beyond = self.decay if self.leak is None else self.decay - self.leak
+        return Fading(self.decay.expand_as(self.weight), self.weight * beyond)
 
     def response(self, depth: int) -> Tensor:
         """Write out the first steps: the judge of every faster path."""

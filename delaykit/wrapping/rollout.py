@@ -7,23 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.adapters.norse.adapter import CarriedCell
-from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.connections import Attachment
+from delaykit.attaching.adapter import FusedParts, Neuron
 from delaykit.attaching.histories import RootScope
-from delaykit.attaching.loop import RecurrentLoop
-from delaykit.engines.decay import Decaying
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
-from delaykit.functional.delayed_linear.operator import delayed_linear
-from delaykit.functional.recurrence.connection import Connection
-from delaykit.functional.recurrence.decay import Fading
-from delaykit.functional.recurrence.operator import rollout as fused_rollout
-from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
-from delaykit.interfaces import Delay, PointDelay
+from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.connection import RecurrentConnection
+from delaykit.functional.recurrence.operator import rollout as run
 from delaykit.planning.survey import adapters
-from delaykit.synapse import Engine, Product, Synapse
 
 
 def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -59,27 +50,32 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         raise ShapeError(
             "rollout", f"{currents.dtype} currents of shape {tuple(currents.shape)}", "floats (time, batch, post)"
         )
-    parts = _parts(neuron)
-    dynamics = found.adapter.dynamics(neuron)
-    if dynamics is None or parts is None or currents.ndim != 3:
-        if recurrent_mask is not None:
-            raise ConfigError(
-                "rollout", "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
-            )
-        return _step_by_step(found, currents)
-    weight, bias, taps, drive, delay = parts
-    if recurrent_mask is None and delay is not None and weight is not None:
-        recurrent_mask = draw_mask(delay, torch.Size((currents.shape[1], weight.shape[0])), currents)
-    if drive is not None:
-        currents = _driven(currents, drive)
-    own = None
-    if isinstance(taps, Connection):
-        if (done := taps.at_once(currents, bias, recurrent_mask, dynamics)) is not None:
+    dynamics, parts = found.adapter.dynamics(neuron), None
+    if dynamics is not None and currents.ndim == 3:
+        parts = found.adapter.fused_parts(neuron)
+    if dynamics is not None and parts is not None:
+        return _fused(dynamics, parts, currents, recurrent_mask)
+    if recurrent_mask is not None:
+        found_it, expected = "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
+        raise ConfigError("rollout", found_it, expected)
+    return _step_by_step(found, currents)
+
+
+def _fused(
+    dynamics: LIFDynamics, parts: FusedParts, currents: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if parts.drive is not None:
+        currents = parts.drive(currents)
+    if mask is None and parts.delay is not None:
+        mask = draw_mask(parts.delay, currents.shape[1:], currents)
+    weight, bias, through = parts.recurrence
+    if isinstance(through, RecurrentConnection):
+        done = through.at_once(currents, bias, mask, dynamics)
+        if done is not None:
             return done
-        weight, taps, own = None, None, taps
-    spikes, membrane, _ = fused_rollout(
-        currents, weight, bias, taps, dynamics, recurrent_mask=recurrent_mask, connection=own
-    )
+        spikes, membrane, _ = run(currents, None, bias, None, dynamics, recurrent_mask=mask, connection=through)
+    else:
+        spikes, membrane, _ = run(currents, weight, bias, through, dynamics, recurrent_mask=mask)
     return spikes, membrane
 
 
@@ -92,121 +88,6 @@ def _find(neuron: nn.Module) -> Neuron:
     raise ConfigError(
         "rollout", kind, "a snnTorch neuron or Norse cell that is called step by step", "pass the neuron, not the net"
     )
-
-
-Drive = tuple[Tensor, Taps | None] | Engine
-Reader = Taps | Tents | Fading | Connection | None
-Parts = tuple[Tensor | None, Tensor | None, Reader, Drive | None, Delay | None]
-
-
-def _parts(neuron: nn.Module) -> Parts | None:
-    """Return recurrent weight, bias, taps, the input connection and the recurrent delay, if all are point delays."""
-    try:
-        if isinstance(child := neuron._modules.get("dk"), nn.ModuleDict) or hasattr(neuron, "input_weights"):
-            return _norse_parts(neuron)
-        if isinstance(child, RecurrentLoop):
-            connection, off = child.connection, neuron.__dict__["_dk_loop"].off
-            return connection.weight, connection.bias, *_recurrent(child.synapse, off, None, connection.weight)
-        recurrent = getattr(neuron, "recurrent", None)
-        if recurrent is None:
-            return None, None, None, None, None
-        if callable(own := getattr(recurrent, "rollout_connection", None)):
-            return None, getattr(recurrent, "bias", None), own(), None, None
-        if not isinstance(recurrent, nn.Linear):
-            return None
-        attachment: Attachment | None = recurrent.__dict__.get("_dk")
-        if attachment is None and type(recurrent).forward is not nn.Linear.forward:
-            return None  # nobody knows what a subclass does with its weight
-        off = attachment is None or attachment.off
-        return recurrent.weight, recurrent.bias, *_recurrent(None if off else recurrent.dk, off, None, recurrent.weight)
-    except _NotFused:
-        return None
-
-
-def _norse_parts(neuron: Any) -> Parts:
-    sites: dict[str, Attachment] = neuron.__dict__.get("_dk_sites", {}) if isinstance(neuron, CarriedCell) else {}
-
-    drive = None
-    if hasattr(neuron, "input_weights"):
-        delayed = "input" in sites and not sites["input"].off
-        drive = _drive(neuron.input_weights, neuron.dk["input"]) if delayed else (neuron.input_weights, None)
-        if delayed and (delay := neuron.dk["input"].delay) is not None and delay.training and delay.dropout > 0:
-            raise _NotFused
-    if "loop" in sites:
-        loop = neuron.dk["loop"]
-        weight, bias = loop.connection.weight, loop.connection.bias
-        return weight, bias, *_recurrent(loop.synapse, sites["loop"].off, drive, weight)
-    off = "recurrent" not in sites or sites["recurrent"].off
-    synapse = None if off else neuron.dk["recurrent"]
-    weight = getattr(neuron, "recurrent_weights", None)
-    return weight, None, *_recurrent(synapse, off, drive, weight)
-
-
-def _drive(weight: Tensor, synapse: Synapse) -> Drive:
-    if synapse.heterogeneity is None:
-        return weight, _taps(synapse)
-    product = lambda x: nn.functional.linear(x, weight)  # noqa: E731
-    return synapse.engine(Product(product, product, weight, None))
-
-
-def _driven(currents: Tensor, drive: Drive) -> Tensor:
-    if isinstance(drive, Engine):
-        return drive.sequence(currents)
-    weight, taps = drive
-    return nn.functional.linear(currents, weight) if taps is None else delayed_linear(currents, weight, taps, None)
-
-
-def _fading(synapse: Synapse, weight: Tensor) -> Fading:
-    """Return how currents linger on a recurrent connection without delays."""
-    part = synapse.heterogeneity
-    assert part is not None
-    if synapse.delay is not None or part.engine(weight, None, None) is not None:
-        raise _NotFused
-    synapse.check()
-    p = Decaying(part, synapse.delay, weight, None)
-    return Fading(p.decay.expand_as(weight), weight * (p.decay if p.leak is None else p.decay - p.leak))
-
-
-def _recurrent(
-    synapse: Any, off: bool, drive: Drive | None, weight: Tensor | None = None
-) -> tuple[Reader, Drive | None, Delay | None]:
-    if off:
-        return None, drive, None
-    delay = synapse.delay
-    if synapse.heterogeneity is not None and weight is not None:
-        return _fading(synapse, weight), drive, delay
-    own = None if delay is None or synapse.heterogeneity is not None else delay.rollout_connection()
-    return own or _sparsest(synapse), drive, delay
-
-
-class _NotFused(Exception):
-    """The parts are more than a point delay: run step by step."""
-
-
-def _taps(synapse: Synapse) -> Taps | None:
-    delay = _point_delay(synapse)
-    return None if delay is None else delay.taps()
-
-
-def _sparsest(synapse: Synapse) -> Taps | Tents | None:
-    """Return the form that a rollout of synapses runs fastest on."""
-    delay = _point_delay(synapse)
-    if delay is None or delay.estimator != "interp":
-        return None if delay is None else delay.taps()
-    kernel, delays = delay.kernel(), delay.delays()
-    return kernel.tents(delays) or kernel.taps(delays)
-
-
-def _point_delay(synapse: Synapse) -> PointDelay | None:
-    delay = synapse.delay
-    if synapse.heterogeneity is not None:
-        raise _NotFused
-    if delay is None:
-        return None
-    if not isinstance(delay, PointDelay) or delay.estimator == "exact":
-        raise _NotFused
-    synapse.check()
-    return delay
 
 
 def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:

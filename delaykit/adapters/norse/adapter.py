@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.adapters.plain.adapter import CONVOLUTIONS, attach_connection_
-from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
+from delaykit.attaching.adapter import FusedParts, Neuron, NeuronAdapter, Spot
 from delaykit.attaching.carried import Histories, Passenger, board, carry, plain
 from delaykit.attaching.connections import Attachment, step_connection
 from delaykit.attaching.exact import make_exact_, refusal
@@ -164,6 +164,22 @@ class NorseAdapter(NeuronAdapter):
 
         return dynamics_of_norse(module)
 
+    def fused_parts(self, module: nn.Module) -> FusedParts | None:
+        sites: dict[str, Attachment] = module.__dict__.get("_dk_sites", {})
+        synapses: Any = {slot: module._modules["dk"][slot] for slot, a in sites.items() if not a.off}  # type: ignore[index]
+        drive = None
+        if isinstance(given := getattr(module, "input_weights", None), Tensor):
+            if (drive := _sequence(given, synapses.get("input"))) is None:
+                return None
+        if "loop" in sites:
+            loop: Any = module._modules["dk"]["loop"]  # type: ignore[index]
+            synapse = loop.synapse if "loop" in synapses else None
+            return FusedParts.of(loop.connection.weight, loop.connection.bias, synapse, drive)
+        weight = getattr(module, "recurrent_weights", None)
+        if not isinstance(weight, Tensor):
+            return FusedParts(drive=drive)
+        return FusedParts.of(weight, None, synapses.get("recurrent"), drive)
+
     def leak(self, module: nn.Module) -> Tensor | None:
         from delaykit.adapters.leaks import leak_of_norse
 
@@ -183,6 +199,20 @@ class NorseAdapter(NeuronAdapter):
             return
         if not weight._backward_hooks:  # deepcopy drops tensor hooks
             weight.register_hook(_without_autapses)
+
+
+def _sequence(weight: Tensor, synapse: Synapse | None) -> Callable[[Tensor], Tensor] | None:
+    """Return what turns a sequence of input spikes into currents; None where it only runs step by step."""
+
+    def product(spikes: Tensor) -> Tensor:
+        return nn.functional.linear(spikes, weight)
+
+    if synapse is None or (synapse.delay is None and synapse.heterogeneity is None):
+        return product
+    delay = synapse.delay
+    if delay is not None and (delay.estimator == "exact" or (delay.training and delay.dropout > 0)):
+        return None
+    return synapse.engine(Product(product, product, weight, None)).sequence
 
 
 def _without_autapses(gradient: Tensor) -> Tensor:

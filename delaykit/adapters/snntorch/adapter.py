@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.adapters.plain.adapter import CONVOLUTIONS, attach_connection_
-from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
+from delaykit.attaching.adapter import FusedParts, Neuron, NeuronAdapter, Spot
 from delaykit.attaching.connections import Attachment
 from delaykit.attaching.exact import make_exact_, refusal
 from delaykit.attaching.histories import NeuronWatch
@@ -17,6 +17,7 @@ from delaykit.attaching.loop import RecurrentLoop
 from delaykit.attaching.retyping import has_mixin, retype_
 from delaykit.attaching.root import Undo
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.decay import Recurrence
 from delaykit.synapse import Synapse
 
 STEP = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "DeltaLeaky")
@@ -114,6 +115,25 @@ class SnnTorchAdapter(NeuronAdapter):
         from delaykit.adapters.dynamics import dynamics_of_snntorch
 
         return dynamics_of_snntorch(module)
+
+    def fused_parts(self, module: nn.Module) -> FusedParts | None:
+        loop = module._modules.get("dk")
+        if isinstance(loop, RecurrentLoop):
+            off = module.__dict__["_dk_loop"].off
+            return FusedParts.of(loop.connection.weight, loop.connection.bias, None if off else loop.synapse)
+        recurrent: Any = getattr(module, "recurrent", None)
+        if recurrent is None:
+            return FusedParts()
+        own = getattr(recurrent, "recurrence", getattr(recurrent, "rollout_connection", None))
+        if callable(own) and not isinstance(own, nn.Module):
+            return FusedParts(Recurrence(None, getattr(recurrent, "bias", None), own()))
+        attachment: Attachment | None = recurrent.__dict__.get("_dk")
+        if not isinstance(recurrent, nn.Linear) or (
+            attachment is None and type(recurrent).forward is not nn.Linear.forward
+        ):
+            return None  # nobody knows what a subclass does with its weight
+        synapse: Any = None if attachment is None or attachment.off else recurrent.dk
+        return FusedParts.of(recurrent.weight, recurrent.bias, synapse)
 
     def leak(self, module: nn.Module) -> Tensor | None:
         from delaykit.adapters.leaks import leak_of_snntorch

@@ -48,7 +48,7 @@ class Product:
         return torch.mm(x, self.turned, out=self.out)
 
 
-class Connection(ABC):
+class RecurrentConnection(ABC):
     """One recurrent connection over one sequence; inputs and gradients are handed over step by step."""
 
     delayed: Tensor | None = None  # R(x) of all steps, ``(time, batch, pre)``, to be kept for the gradients
@@ -104,7 +104,10 @@ class Connection(ABC):
         return None
 
 
-class Bare(Connection):
+Connection = RecurrentConnection  # its former name
+
+
+class Bare(RecurrentConnection):
     """No delay."""
 
     def begin(self, steps: int, batch: int) -> None:
@@ -125,7 +128,7 @@ class Bare(Connection):
         return (recurrent_weight_gradient(g, x, self.compiled) if want[0] else None), None
 
 
-class Axonal(Connection):
+class Axonal(RecurrentConnection):
     """One delay for each presynaptic neuron (or for the layer): delay, then one product."""
 
     taps: Sparse
@@ -157,7 +160,7 @@ class Axonal(Connection):
         return grad_weight, grad_value
 
 
-class Dendritic(Connection):
+class Dendritic(RecurrentConnection):
     """One delay for each postsynaptic neuron: one product, then delay."""
 
     taps: Sparse
@@ -194,7 +197,7 @@ class Dendritic(Connection):
         return grad_weight, grad_value
 
 
-class Synaptic(Connection):
+class Synaptic(RecurrentConnection):
     """One delay for each synapse: every synapse reads its own taps."""
 
     taps: Sparse
@@ -230,7 +233,7 @@ class Synaptic(Connection):
         return grad_weight, (correlation * self.weight if want[1] else None)
 
 
-def connect(weight: Tensor, taps: Sparse | None, steps: int, compiled: bool) -> Connection:
+def connect(weight: Tensor, taps: Sparse | None, steps: int, compiled: bool) -> RecurrentConnection:
     """Choose the connection by the taps' own shape: (m, 1, pre), (m, post, 1) or (m, post, pre)."""
     if taps is None:
         return Bare(weight, None, steps, compiled)

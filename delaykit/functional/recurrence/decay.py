@@ -14,8 +14,10 @@ from torch import Tensor
 
 from delaykit.functional.decay_tape import operator as _registers  # noqa: F401
 from delaykit.functional.dispatch import resolve
-from delaykit.functional.recurrence.connection import Connection, Product
+from delaykit.functional.recurrence.connection import Product, RecurrentConnection
 from delaykit.functional.recurrence.correlation import Inputs, recurrent_weight_gradient
+from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 
 
 class Fading(NamedTuple):
@@ -39,7 +41,7 @@ class Fading(NamedTuple):
         return 2
 
 
-class Lingering(Connection):
+class Lingering(RecurrentConnection):
     """A decay for each synapse; ``inputs`` is to be set before the backward steps.
 
     Args:
@@ -81,3 +83,17 @@ class Lingering(Connection):
     ) -> tuple[Tensor | None, Tensor | None]:
         grad_weight = recurrent_weight_gradient(g, x, self.compiled) if want[0] else None
         return grad_weight, torch.stack([(self.into_decay * self.beyond).t(), self.into_beyond.t()])
+
+
+class Recurrence(NamedTuple):
+    """A recurrent connection as :func:`~delaykit.functional.recurrence.rollout` takes it.
+
+    Args:
+        weight: ``(post, post)``; None for no recurrence, or where ``through`` holds the weights.
+        bias: ``(post,)``, part of the recurrent current, or None.
+        through: delays or decays of the spikes on their way; None: they arrive a step later.
+    """
+
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    through: Taps | Tents | Fading | RecurrentConnection | None = None

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.recurrence.connection import Connection
+from delaykit.functional.recurrence.connection import RecurrentConnection
 from delaykit.functional.recurrence.correlation import Inputs, recurrent_correlation
 from delaykit.functional.recurrence.delay import Sparse
 from delaykit.functional.recurrence.vector import LANES
@@ -54,7 +54,7 @@ def _cells(grid: Grid, delays: Tensor, steps: int) -> int:
     return 1 << (grid.phases * (grid.reach + max(longest, grid.reach) + 4) - 1).bit_length()
 
 
-class GridSynaptic(Connection):
+class GridSynaptic(RecurrentConnection):
     """One delay for each synapse, triangles of one width; ``inputs`` is to be set before the backward steps."""
 
     inputs: Inputs | None = None

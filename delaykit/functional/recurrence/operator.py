@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional.dispatch import chosen
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
-from delaykit.functional.recurrence.connection import Connection, connect
+from delaykit.functional.recurrence.connection import RecurrentConnection, connect
 from delaykit.functional.recurrence.correlation import Inputs
 from delaykit.functional.recurrence.decay import Fading, Lingering
 from delaykit.functional.recurrence.delay import Sparse
@@ -54,7 +54,7 @@ def rollout(
     dynamics: LIFDynamics,
     state: RolloutState | None = None,
     recurrent_mask: Tensor | None = None,
-    connection: Connection | None = None,
+    connection: RecurrentConnection | None = None,
 ) -> tuple[Tensor, Tensor, RolloutState]:
     r"""Run a leaky neuron with a delayed recurrent connection over a sequence.
 
@@ -199,7 +199,7 @@ class _Plan(NamedTuple):
     dynamics: LIFDynamics
     order: int
     compiled: bool
-    connection: Connection | None = None
+    connection: RecurrentConnection | None = None
     grid: Grid | None = None
 
 
@@ -275,7 +275,7 @@ class _Rollout(torch.autograd.Function):
 
 def _connection(
     plan: _Plan, steps: int, weight: Tensor | None, index: Tensor | None, value: Tensor | None
-) -> Connection | None:
+) -> RecurrentConnection | None:
     if weight is None:
         return plan.connection
     if plan.grid is not None and value is not None:

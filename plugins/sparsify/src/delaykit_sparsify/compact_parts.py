@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from delaykit import Delay, TrainingError
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence.connection import Connection
+from delaykit.functional.recurrence.connection import RecurrentConnection
 from delaykit.synapse import Engine
 from delaykit_sparsify.rollout import rollout
 from delaykit_sparsify.sparse import Arrivals, Ring, check_inference, dense_response, sparse_filter
@@ -46,7 +46,7 @@ class CompactDelay(Delay):
         """Run event by event."""
         return CompactEngine(self.arrivals(), bias)
 
-    def rollout_connection(self) -> Connection:
+    def recurrence(self) -> RecurrentConnection:
         """Run event by event inside ``dk.rollout``, too."""
         return CompactRecurrence(self.arrivals())
 
@@ -79,7 +79,7 @@ class CompactEngine(Engine):
         """Do nothing: the synapses never change, and the ring holds no graph."""
 
 
-class CompactRecurrence(Connection):
+class CompactRecurrence(RecurrentConnection):
     """Sparse synapses inside a rollout; forward only."""
 
     def __init__(self, arrivals: Arrivals) -> None:
@@ -140,9 +140,9 @@ class CompactLinear(nn.Module):
     bias: nn.Parameter | None
     compact: CompactDelay
 
-    def rollout_connection(self) -> Connection:
+    def recurrence(self) -> RecurrentConnection:
         """Run event by event inside ``dk.rollout`` where a neuron has it as its bare ``recurrent``."""
-        return self.compact.rollout_connection()
+        return self.compact.recurrence()
 
     def forward(self, input: Tensor) -> Tensor:
         """Run the sparse product: (..., pre) -> (..., post)."""
