@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import delaykit
+from delaykit.names import OFFICIAL
 
 HEAVY = {"torch", "numpy", "pluggy", "click", "rich", "numba", "snntorch", "norse", "matplotlib", "safetensors"}
 
@@ -54,23 +55,32 @@ def test_every_public_name_resolves(name: str) -> None:
     assert name in dir(delaykit)
 
 
-def test_type_checkers_see_the_names_that_exist_at_run_time() -> None:
-    tree = ast.parse(Path(delaykit.__file__).read_text(encoding="utf-8"))
-    guarded = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {
-        alias.name: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
-    assert seen == delaykit._HOME
-
-
 def test_unknown_names_are_attribute_errors_that_help() -> None:
     with pytest.raises(AttributeError, match="pip install delaykit-delrec`, then `from delaykit_delrec import DelRec"):
         delaykit.DelRec  # noqa: B018
+    with pytest.raises(AttributeError, match="then `from delaykit_timing import MultiSpikeLIF, "):
+        delaykit.Timing  # noqa: B018
     with pytest.raises(AttributeError, match="did you mean 'unwrap_'"):
         delaykit.unwrap  # noqa: B018
     with pytest.raises(ImportError):
         exec("from delaykit import nothing_like_this")
     assert not hasattr(delaykit, "__wrapped__")
+
+
+@pytest.mark.parametrize("plugin", OFFICIAL)
+def test_what_is_said_of_plugins_is_what_they_export(plugin: str) -> None:
+    package = pytest.importorskip(f"delaykit_{plugin}")
+    entry = importlib.import_module(f"delaykit_{plugin}.plugin")
+    components, public = OFFICIAL[plugin]
+    records = list(entry.delaykit_components())
+    assert sorted(components) == sorted(record.name for record in records)
+    assert {record.config.rpartition(":")[2] for record in records} <= set(public) <= set(package.__all__)
+    assert public and not set(public) & set(delaykit.__all__)
+
+
+def test_every_plugin_of_this_tree_is_official() -> None:
+    plugins = {path.parent.name for path in Path(__file__).parents[2].glob("plugins/*/pyproject.toml")}
+    assert plugins <= set(OFFICIAL)
 
 
 def test_star_import_gives_the_public_names() -> None:
