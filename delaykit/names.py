@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-# Official plugins: plugin -> (component names, public Python names to begin with); a test compares them with the plugins.
+# Plugin -> (component names, public Python names to begin with); a test compares them with the plugins of this tree.
 OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delrec": (("delrec", "dcls"), ("DelRec", "DCLS")),
     "spatial": (("spatial",), ("Spatial",)),
