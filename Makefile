@@ -12,10 +12,10 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint types bench reproduce tutorials docs wheels clean
+.PHONY: help demo test slow lint types bench reproduce tutorials docs wheels clean
 
 help:
-	@echo "make demo | test | lint | types | bench | reproduce | tutorials | docs | wheels | clean"
+	@echo "make demo | test | slow | lint | types | bench | reproduce | tutorials | docs | wheels | clean"
 
 # One pip command: pip must see the core and its plugins together, since a plugin requires `delaykit` from this tree.
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
@@ -30,6 +30,10 @@ demo: $(INSTALLED)
 # Exit status 5 of pytest means that no test was found; here that is a failure like any other.
 test: $(INSTALLED)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# Tests of more than about ten seconds: the laws at length, two processes, the fuzzers' long runs.
+slow: $(INSTALLED)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
