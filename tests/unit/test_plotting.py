@@ -37,6 +37,20 @@ def test_style_is_restored():
     assert dict(mpl.rcParams) == before
 
 
+def test_a_new_figure_has_the_size_asked_for():
+    made = plotting.axes(size=(3.0, 2.0), subplot_kw={"projection": "polar"})
+    assert made.figure.get_size_inches().tolist() == [3.0, 2.0] and made.name == "polar"
+    assert plotting.axes(made) is made
+    plt.close(made.figure)
+
+
+def test_an_array_is_read_from_tensors_that_learn_and_refused_without_numbers():
+    assert plotting.array(torch.ones(2, requires_grad=True), 1, "x", "(n,)").tolist() == [1.0, 1.0]
+    for values in (torch.zeros(0), torch.zeros(2, 2)):
+        with pytest.raises(ShapeError, match=r"x: found shape .*expected \(n,\)"):
+            plotting.array(values, 1, "x", "(n,)")
+
+
 def test_raster_marks_every_spike_at_its_time(ax):
     spikes = torch.zeros(10, 4, requires_grad=True) + torch.eye(10, 4)
     assert plotting.raster(spikes, ax, dt_ms=2.0) is ax

@@ -13,7 +13,7 @@ import delaykit as dk
 from delaykit_lab import JapaneseVowels
 from delaykit_lab.commands import demo
 from delaykit_lab.demo import DemoConfig, run_demo
-from delaykit_lab.pictures import draw
+from delaykit_lab.plotting import draw
 from delaykit_lab.variants import VARIANTS, add_delays_, builder, count_numbers, delays_of, equal_size, make_optimizer
 
 BARE, FROZEN, LEARNED = VARIANTS

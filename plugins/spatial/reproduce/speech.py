@@ -228,7 +228,7 @@ def main() -> None:
     (given.out / "table.md").write_text(text)
     print(text)
 
-    from common.pictures import against_dims
+    from common.plotting import against_dims
 
     from delaykit.plotting import style
 

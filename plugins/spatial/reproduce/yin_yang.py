@@ -238,7 +238,7 @@ def main() -> None:
 
 def pictures(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path) -> None:
     """Draw accuracy against dims, and what the first seeds of up to five networks get wrong."""
-    from common.pictures import against_dims, mistakes
+    from common.plotting import against_dims, mistakes
     from matplotlib import pyplot
 
     from delaykit.plotting import style

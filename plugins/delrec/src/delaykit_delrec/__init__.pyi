@@ -1,10 +1,10 @@
 from .config import DelRec as DelRec
 from .dcls import DCLS as DCLS
 from .history import DelayHistory as DelayHistory
-from .pictures import bounds_curve as bounds_curve
-from .pictures import delay_evolution as delay_evolution
-from .pictures import movement_curve as movement_curve
-from .pictures import spread_curve as spread_curve
+from .plotting import bounds_curve as bounds_curve
+from .plotting import delay_evolution as delay_evolution
+from .plotting import movement_curve as movement_curve
+from .plotting import spread_curve as spread_curve
 from .published import Published as Published
 from .published import load_published_ as load_published_
 from .published import read_published as read_published

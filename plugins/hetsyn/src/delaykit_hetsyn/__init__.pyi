@@ -9,9 +9,9 @@ from .models import Answer as Answer
 from .models import HetSynNet as HetSynNet
 from .models import Neurons as Neurons
 from .models import make_layer as make_layer
-from .plots import answer as answer
-from .plots import membranes as membranes
-from .plots import tau_histogram as tau_histogram
+from .plotting import answer as answer
+from .plotting import membranes as membranes
+from .plotting import tau_histogram as tau_histogram
 from .regularise import rate_penalty as rate_penalty
 from .reset_currents import AdaptationCurrent as AdaptationCurrent
 from .reset_currents import ResetCurrent as ResetCurrent

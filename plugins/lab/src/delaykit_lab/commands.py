@@ -52,7 +52,7 @@ def _demo(config: Any, output: str, resume: bool) -> None:
     from tqdm import tqdm
 
     from delaykit_lab.demo import run_demo
-    from delaykit_lab.pictures import draw
+    from delaykit_lab.plotting import draw
     from delaykit_lab.variants import VARIANTS
 
     with tqdm(total=config.seeds * len(VARIANTS) * config.epochs, unit="epoch", dynamic_ncols=True) as bar:

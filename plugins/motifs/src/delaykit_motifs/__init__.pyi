@@ -26,10 +26,10 @@ from .operators import tapped_linear as tapped_linear
 from .patterns import bernoulli_patterns as bernoulli_patterns
 from .patterns import evidence_of as evidence_of
 from .patterns import evidence_patterns as evidence_patterns
-from .pictures import plot_f1_over_time as plot_f1_over_time
-from .pictures import plot_motif as plot_motif
-from .pictures import plot_recall as plot_recall
-from .pictures import plot_sweep as plot_sweep
+from .plotting import plot_f1_over_time as plot_f1_over_time
+from .plotting import plot_motif as plot_motif
+from .plotting import plot_recall as plot_recall
+from .plotting import plot_sweep as plot_sweep
 from .training import Training as Training
 from .training import free_running_spikes as free_running_spikes
 from .training import hinge_loss as hinge_loss

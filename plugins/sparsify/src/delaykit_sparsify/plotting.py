@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from delaykit.plotting import CATEGORIES, GREY, INK
+from delaykit.plotting import CATEGORIES, GREY, INK, axes, colours
 from delaykit_sparsify.graphs import Connectivity, kept_by_delay
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def degree_histogram(graph: Connectivity, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     top = int(max(graph.inputs.max(), graph.outputs.max())) + 1
     edges = torch.linspace(-0.5, top - 0.5, min(top, 30) + 1).tolist()
     for degree, label, color in ((graph.inputs, "inputs", CATEGORIES[0]), (graph.outputs, "outputs", CATEGORIES[1])):
@@ -50,7 +50,7 @@ def kept_fraction(
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     edges, fraction = kept_by_delay(delays, kept, bins)
     ax.bar(
         edges[:-1].tolist(),
@@ -79,7 +79,7 @@ def delay_against_distance(distances: Tensor, delays: Tensor, kept: Tensor, ax: 
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     ax.scatter(distances[kept], delays.detach().expand(kept.shape)[kept], s=6, color=INK, alpha=0.4, linewidths=0)
     ax.set(xlabel="distance", ylabel="delay (steps)", xlim=(0, None), ylim=(0, None))
     return ax
@@ -98,13 +98,12 @@ def accuracy_against_kept(
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     ticks = sorted({kept for lines in values.values() for kept in lines})
-    for n, (name, lines) in enumerate(values.items()):
+    for color, (name, lines) in zip(colours(len(values)), values.items(), strict=True):
         points = sorted(lines)
         runs = [100 * torch.tensor(list(lines[kept]), dtype=torch.float64) for kept in points]
         spread = [float(r.std()) if len(r) > 1 else 0.0 for r in runs]
-        color = CATEGORIES[n % len(CATEGORIES)]
         ax.errorbar(points, [float(r.mean()) for r in runs], yerr=spread, fmt="o-", color=color, label=name, capsize=2)
     if chance is not None:
         ax.axhline(100 * chance, color=GREY, linestyle=":", linewidth=1.4, label="chance")
@@ -113,11 +112,3 @@ def accuracy_against_kept(
     ax.minorticks_off()
     ax.legend()
     return ax
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

@@ -15,10 +15,10 @@ from .geometry import register_metric as register_metric
 from .history import PositionHistory as PositionHistory
 from .neurons import LIF as LIF
 from .neurons import AdEx as AdEx
-from .pictures import channel_matrix as channel_matrix
-from .pictures import delay_against_distance as delay_against_distance
-from .pictures import kept_fraction as kept_fraction
-from .pictures import position_map as position_map
+from .plotting import channel_matrix as channel_matrix
+from .plotting import delay_against_distance as delay_against_distance
+from .plotting import kept_fraction as kept_fraction
+from .plotting import position_map as position_map
 from .recipes import spatial_param_groups as spatial_param_groups
 from .report import late_arrivals as late_arrivals
 from .report import links as links

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from delaykit.errors import ShapeError
-from delaykit.plotting import CATEGORIES, GREY, INK
+from delaykit.plotting import CATEGORIES, GREY, INK, axes
 from delaykit_timing.events import Events
 from delaykit_timing.layer import MultiSpikeLIF
 from delaykit_timing.traces import membrane_trace
@@ -39,7 +39,7 @@ def membrane(
     """
     if not 1 <= len(neurons) <= len(CATEGORIES):
         raise ShapeError("membrane", f"{len(neurons)} neurons", f"1 to {len(CATEGORIES)}")
-    ax = _axes(ax)
+    ax = axes(ax)
     end, threshold = layer.dynamics.end, layer.dynamics.threshold
     for color, neuron in zip(CATEGORIES, neurons, strict=False):
         _, spikes = membrane_trace(layer, events, sample, neuron, torch.zeros(1))
@@ -74,7 +74,7 @@ def event_raster(events: Events, ax: Axes | None = None, *, sample: int = 0, uni
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     filled = events.mask[sample]
     size = min(60.0, max(2.0, 2500.0 / max(events.size, 1)))
     times = events.times[sample, filled].detach()
@@ -95,7 +95,7 @@ def spike_histogram(shares: ArrayLike, ax: Axes | None = None, *, label: str | N
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     values = 100 * np.asarray(shares, dtype=float)
     color = CATEGORIES[sum(1 for line in ax.lines) % len(CATEGORIES)]
     ax.plot(np.arange(len(values)), values, "-o", color=color, markersize=4, linewidth=1.4, label=label)
@@ -118,7 +118,7 @@ def accuracy_against_tau(results: Mapping[str, Mapping[float, Sequence[float]]],
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     taus: set[float] = set()
     for color, (name, runs) in zip(CATEGORIES, results.items(), strict=False):
         where = sorted(runs)
@@ -132,11 +132,3 @@ def accuracy_against_tau(results: Mapping[str, Mapping[float, Sequence[float]]],
     ax.minorticks_off()
     ax.legend()
     return ax
-
-
-def _axes(ax: Axes | None) -> Any:
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(6.4, 3.6))[1]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK
+from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK, axes, colours
 from delaykit_motifs.experiments import Point
 from delaykit_motifs.metrics import f1_over_time
 
@@ -26,7 +26,7 @@ def plot_motif(taps: Tensor, post: int, ax: Axes | None = None, *, most: int = 6
         most: draw only so many presynaptic neurons, those with the strongest taps.
         label: of the colour bar.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     rows = taps[post].detach().cpu().numpy()
     chosen = np.sort(np.argsort(-np.abs(rows).max(1), kind="stable")[:most])
     limit = max(float(np.abs(rows).max()), 1e-12)
@@ -54,7 +54,7 @@ def plot_recall(
         ax: where to draw; None: a new figure.
         neurons: draw the first so many; None: all.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     found, wanted = ((s[:, :neurons] != 0).cpu().numpy() for s in (recalled, target))
     kinds = (
         ("recalled", found & wanted, INK, "|"),
@@ -82,10 +82,9 @@ def plot_f1_over_time(
         ax: where to draw; None: a new figure.
         width: of a bin in steps.
     """
-    ax = _axes(ax)
-    for k, (name, (recalled, target)) in enumerate(runs.items()):
+    ax = axes(ax)
+    for color, (name, (recalled, target)) in zip(colours(len(runs)), runs.items(), strict=True):
         edges, values = f1_over_time(recalled, target, depth, width)
-        color = CATEGORIES[k % len(CATEGORIES)]
         ax.step(edges.numpy(), values.numpy(), where="post", label=name, color=color)
     ax.axvspan(0, depth, color=GREY, alpha=0.2, linewidth=0)
     ax.set(xlabel="time (steps)", ylabel=f"F1 in {width} steps", ylim=(-0.03, 1.05))
@@ -105,9 +104,9 @@ def plot_sweep(
         title: above.
         log: logarithmic horizontal axis.
     """
-    ax = _axes(ax)
-    for k, (name, points) in enumerate(runs.items()):
-        values, color = sorted({p.value for p in points}), CATEGORIES[k % len(CATEGORIES)]
+    ax = axes(ax)
+    for color, (name, points) in zip(colours(len(runs)), runs.items(), strict=True):
+        values = sorted({p.value for p in points})
         means = [float(np.mean([p.f1 for p in points if p.value == value])) for value in values]
         ax.plot(values, means, color=color, linewidth=1.4, label=name)
         ax.scatter([p.value for p in points], [p.f1 for p in points], s=14, color=color, zorder=3)
@@ -120,11 +119,3 @@ def plot_sweep(
         ax.set_xticks(shown, [f"{value:g}" for value in shown])
         ax.minorticks_off()
     return ax
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots()[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from delaykit import ConfigError
-from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK
+from delaykit import ConfigError, plotting
+from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK, colours
 from delaykit_spatial.analysis import BIN_MS, channel_order, kept_by_delay
 from delaykit_spatial.history import PositionHistory
 from delaykit_spatial.report import Link, links, populations
@@ -47,7 +47,7 @@ def position_map(
     dims = max(values.shape[1] for values in places.values())
     shown = axes or tuple(range(min(dims, 3)))
     flat = len(shown) == 1
-    plot: Any = ax if ax is not None else _figure(len(shown))
+    plot: Any = _axes(ax, len(shown))
     rows = {name: row for row, name in enumerate(places)}
 
     def view(values: Any, name: str) -> Any:
@@ -56,8 +56,7 @@ def position_map(
 
     now = {name: view(values, name) for name, values in places.items()}
     _lines(net, plot, now, connections)
-    for k, (name, points) in enumerate(now.items()):
-        color = CATEGORIES[k % len(CATEGORIES)]
+    for k, (color, (name, points)) in enumerate(zip(colours(len(now)), now.items(), strict=True)):
         if history is not None:
             trails = view(history.trajectories(name).numpy(), name)
             if flat:
@@ -88,7 +87,7 @@ def delay_against_distance(net: nn.Module, site: str, ax: Axes | None = None, *,
     """
     import torch
 
-    ax = ax if ax is not None else _figure(1)
+    ax = _axes(ax)
     found = links(net)
     if site not in found or not found[site].delay.positions():
         expected = f"one of {', '.join(name for name, link in found.items() if link.delay.positions())}"
@@ -120,7 +119,7 @@ def channel_matrix(weight: Tensor, ax: Axes | None = None, *, channel: str = "in
     Returns:
         The axes.
     """
-    ax = ax if ax is not None else _figure(1)
+    ax = _axes(ax)
     ordered = weight.detach()[channel_order(weight)].cpu()
     bound = float(ordered.abs().max()) or 1.0
     image = ax.imshow(
@@ -145,7 +144,7 @@ def kept_fraction(delays_ms: Tensor, kept: Tensor, ax: Axes | None = None, *, wi
     Returns:
         The axes.
     """
-    ax = ax if ax is not None else _figure(1)
+    ax = _axes(ax)
     edges, share = kept_by_delay(delays_ms, kept, width_ms)
     ax.bar(edges[:-1].tolist(), (100 * share.nan_to_num(0)).tolist(), width=0.94 * width_ms, align="edge",
            color=CATEGORIES[2], alpha=0.8)  # fmt: skip
@@ -214,12 +213,7 @@ def _label(ax: Any, names: list[str], rows: list[str]) -> None:
     ax.legend(loc="best")
 
 
-def _figure(coordinates: int) -> Any:
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        fix = "pip install 'delaykit-spatial[plot]'"
-        raise ConfigError("delaykit_spatial.pictures", "no matplotlib", "the plot extra", fix) from None
+def _axes(ax: Axes | None, coordinates: int = 1) -> Axes:
     size = (6.4, {1: 3.4, 2: 4.8}.get(coordinates, 5.2))
     kind = {"projection": "3d"} if coordinates == 3 else {}
-    return pyplot.subplots(figsize=size, subplot_kw=kind, layout="constrained")[1]
+    return plotting.axes(ax, size, subplot_kw=kind, layout="constrained")

@@ -1,70 +1,17 @@
-"""Pictures of delays, in one visual language: dark ink, quiet grid, one colour map a quantity, colour-blind safe.
-
-Every function draws on ``ax`` (or on a new one), labels its axes with units, returns the axes and never shows them.
-Delays are ``cividis``, signed weights and responses ``RdBu_r``, categories the Okabe-Ito colours in a fixed order.
-matplotlib is imported when a function is called, not before.
-"""
+"""Charts of spikes, delays, responses and results; each draws on ``ax`` and returns it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from delaykit.errors import ConfigError, ShapeError
+from delaykit.errors import ShapeError
+from delaykit.plotting.look import CATEGORIES, COLOUR_MAPS, GREY, INK, array, axes, colours
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike, NDArray
-
-INK = "#222222"
-GREY = "#8a8a8a"
-CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8a8a8a")
-COLOUR_MAPS = {"delay": "cividis", "signed": "RdBu_r", "count": "Greys"}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Set delaykit's look for the figures made inside, and restore the caller's afterwards.
-
-    Example:
-        >>> with style():  # doctest: +SKIP
-        ...     ax = raster(spikes)
-    """
-    import matplotlib as mpl
-    from cycler import cycler
-
-    with mpl.rc_context(
-        {
-            "figure.dpi": 110,
-            "savefig.dpi": 150,
-            "figure.constrained_layout.use": True,
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.titlelocation": "left",
-            "axes.labelsize": 10,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "axes.edgecolor": GREY,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "#e6e6e6",
-            "grid.linewidth": 0.7,
-            "axes.prop_cycle": cycler(color=CATEGORIES),
-            "lines.linewidth": 1.8,
-            "legend.frameon": True,
-            "legend.framealpha": 0.9,
-            "legend.edgecolor": "none",
-            "image.aspect": "auto",
-        }
-    ):
-        yield
+    from numpy.typing import ArrayLike
 
 
 def raster(
@@ -85,8 +32,8 @@ def raster(
     Raises:
         ShapeError: ``spikes`` has not two dimensions.
     """
-    counts = _array(spikes, 2, "spikes", "(time, channel)")
-    ax = _axes(ax)
+    counts = array(spikes, 2, "spikes", "(time, channel)")
+    ax = axes(ax)
     step, unit = counts.nonzero()
     size = min(60.0, max(1.5, 2500.0 / max(counts.shape[1], counts.shape[0])))
     alpha = counts[step, unit] / counts.max() if len(step) else 1.0
@@ -124,9 +71,9 @@ def delay_histogram(
     Raises:
         ShapeError: there is no delay.
     """
-    values = _array(delays, None, "delays", "at least one delay").ravel()
-    earlier = None if before is None else _array(before, None, "before", "at least one delay").ravel()
-    ax = _axes(ax)
+    values = array(delays, None, "delays", "at least one delay").ravel()
+    earlier = None if before is None else array(before, None, "before", "at least one delay").ravel()
+    ax = axes(ax)
     scale = dt_ms or 1.0
     largest = max_delay or max(1.0, float(values.max()), 0.0 if earlier is None else float(earlier.max()))
     edges = [scale * edge for edge in _edges(largest)]
@@ -167,11 +114,11 @@ def learning_curves(
     """
     import numpy as np
 
-    ax = _axes(ax)
+    ax = axes(ax)
     scale = 100.0 if percent else 1.0
-    for color, (name, values) in zip(_colours(len(curves)), curves.items(), strict=True):
+    for color, (name, values) in zip(colours(len(curves)), curves.items(), strict=True):
         runs = np.atleast_2d(np.asarray(values, dtype=float)) * scale
-        _array(runs, 2, name, "(seed, epoch)")
+        array(runs, 2, name, "(seed, epoch)")
         epochs = np.arange(1, runs.shape[1] + 1)
         ax.plot(epochs, runs.mean(axis=0), color=color, label=name)
         if len(runs) > 1:
@@ -208,10 +155,10 @@ def accuracies(values: Mapping[str, Sequence[float]], ax: Axes | None = None, *,
     Raises:
         ShapeError: a method has no accuracy.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     names = list(values)
-    rows = [100.0 * _array(values[name], 1, name, "one accuracy a seed") for name in names]
-    for row, (color, runs) in enumerate(zip(_colours(len(names)), rows, strict=True)):
+    rows = [100.0 * array(values[name], 1, name, "one accuracy a seed") for name in names]
+    for row, (color, runs) in enumerate(zip(colours(len(names)), rows, strict=True)):
         mean = runs.mean()
         error = runs.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
         ax.errorbar(
@@ -248,11 +195,11 @@ def kernel(
     """
     import numpy as np
 
-    values = np.atleast_1d(_array(response, None, "response", "(..., depth)"))
+    values = np.atleast_1d(array(response, None, "response", "(..., depth)"))
     values = values.reshape(-1, values.shape[-1])
     if labels and len(labels) != len(values):
         raise ShapeError("kernel", f"{len(labels)} labels", f"one for each of the {len(values)} synapses")
-    ax = _axes(ax)
+    ax = axes(ax)
     scale, depth = dt_ms or 1.0, values.shape[1]
     when = np.arange(depth) * scale
     ax.set_xlabel(_time_label("time since the spike", dt_ms))
@@ -272,7 +219,7 @@ def kernel(
         ax.locator_params(axis="y", integer=True)
         ax.grid(False)
         return ax
-    for row, (color, line) in enumerate(zip(_colours(len(values)), values, strict=True)):
+    for row, (color, line) in enumerate(zip(colours(len(values)), values, strict=True)):
         ax.plot(when, line, "-o", color=color, markersize=3.5, linewidth=1.2, label=labels[row] if labels else None)
     ax.axhline(0.0, color=GREY, linewidth=0.8, zorder=0)
     ax.set_ylabel("response (weight units)")
@@ -281,38 +228,12 @@ def kernel(
     return ax
 
 
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise ConfigError(
-            "delaykit.plotting", "no matplotlib", "the plot extra", "pip install 'delaykit[plot]'"
-        ) from None
-    return pyplot.subplots(figsize=(6.4, 3.6))[1]
-
-
-def _array(values: ArrayLike, dimensions: int | None, where: str, expected: str) -> NDArray[np.float64]:
-    import numpy as np
-
-    detach: Any = getattr(values, "detach", None)  # a tensor on any device, without importing torch
-    array = np.asarray(detach().cpu() if detach is not None else values, dtype=float)
-    if not array.size or (dimensions is not None and array.ndim != dimensions):
-        raise ShapeError(where, f"shape {array.shape}", expected)
-    return array
-
-
 def _edges(largest: float) -> list[float]:
     """Bins around whole steps, at most forty; ten equal ones where the range is short."""
     if largest < 10:
         return [largest * k / 10 for k in range(11)]
     width = math.ceil((largest + 1) / 40)
     return [width * k - 0.5 for k in range(math.ceil((largest + 1) / width) + 1)]
-
-
-def _colours(count: int) -> list[str]:
-    return [CATEGORIES[k % len(CATEGORIES)] for k in range(count)]
 
 
 def _time_label(what: str, dt_ms: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from delaykit.plotting import CATEGORIES, COLOUR_MAPS
+from delaykit.plotting import COLOUR_MAPS, axes, colours
 from delaykit_delrec.history import DelayHistory
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def delay_evolution(history: DelayHistory, site: str, ax: Axes | None = None, *,
     """
     import torch
 
-    ax = _axes(ax)
+    ax = axes(ax)
     snapshots = history.delays[site]
     top = history.longest.get(site, max(float(d.max()) for d in snapshots)) or 1.0
     counts = torch.stack([torch.histc(d.float(), bins, 0.0, top) for d in snapshots], 1)
@@ -88,18 +88,10 @@ def bounds_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
 
 
 def _curves(history: DelayHistory, values: Callable[[str], list[float]], ax: Axes | None, first: int) -> Axes:
-    ax = _axes(ax)
-    for k, site in enumerate(history.delays):
+    ax = axes(ax)
+    for color, site in zip(colours(len(history.delays)), history.delays, strict=True):
         line = values(site)
-        ax.plot(range(first, first + len(line)), line, color=CATEGORIES[k % len(CATEGORIES)], label=site)
+        ax.plot(range(first, first + len(line)), line, color=color, label=site)
     ax.set_xlabel("epoch")
     ax.legend()
     return ax
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(6.4, 3.6))[1]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from delaykit import ShapeError
-from delaykit_hetsyn.plots import answer, membranes, tau_histogram
+from delaykit_hetsyn.plotting import answer, membranes, tau_histogram
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_several_connections_are_outlines_with_names(ax) -> None:
     tau_histogram({"input": torch.rand(50) + 1, "readout": torch.rand(9) + 3}, ax)
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"input", "readout"}
     assert ax.get_xlabel() == "time constant (ms)"
-    with pytest.raises(ShapeError, match="no time constant"):
+    with pytest.raises(ShapeError, match="at least one time constant"):
         tau_histogram(torch.zeros(0), ax)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from delaykit.errors import ShapeError
-from delaykit.plotting import CATEGORIES, GREY, INK
+from delaykit.plotting import CATEGORIES, GREY, INK, array, axes, colours
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,14 +35,14 @@ def tau_histogram(
     """
     import numpy as np
 
-    ax = _axes(ax)
+    ax = axes(ax)
     groups = after if isinstance(after, Mapping) else {"after training": after}
     values = {name: _taus(group) for name, group in groups.items()}
     earlier = None if before is None else _taus(before)
     everything = np.concatenate([*values.values(), *([] if earlier is None else [earlier])])
     edges = np.geomspace(0.9 * everything.min(), 1.1 * everything.max(), BINS + 1)
     several = len(values) > 1
-    for color, (name, group) in zip(_colours(len(values)), values.items(), strict=True):
+    for color, (name, group) in zip(colours(len(values)), values.items(), strict=True):
         look: dict[str, Any] = (
             {"histtype": "step", "linewidth": 1.6} if several else {"alpha": 0.75, "edgecolor": "white"}
         )
@@ -83,15 +83,15 @@ def membranes(
     """
     import numpy as np
 
-    values = _array(membrane)
-    if values.ndim != 2 or (labels and len(labels) != values.shape[1]):
-        raise ShapeError("membranes", f"shape {values.shape} and {len(labels)} labels", "(time, neuron), a label each")
-    ax = _axes(ax)
+    values = array(membrane, 2, "membranes", "(time, neuron)")
+    if labels and len(labels) != values.shape[1]:
+        raise ShapeError("membranes", f"{len(labels)} labels", f"one for each of the {values.shape[1]} neurons")
+    ax = axes(ax)
     _shade(ax, spans)
     when = np.arange(len(values)) * dt_ms
     lane = 1.15 * max(float(values.max() - values.min()), threshold)
-    fired = None if spikes is None else _array(spikes)
-    for k, color in enumerate(_colours(values.shape[1])):
+    fired = None if spikes is None else array(spikes, 2, "membranes(spikes)", "(time, neuron)")
+    for k, color in enumerate(colours(values.shape[1])):
         base = -k * lane
         ax.axhline(base, color=GREY, linewidth=0.5)
         ax.axhline(base + threshold, color=GREY, linewidth=0.8, linestyle=":")
@@ -130,10 +130,10 @@ def answer(
     """
     import numpy as np
 
-    said, wanted = _array(output), _array(target)
-    if said.ndim != 1 or said.shape != wanted.shape:
+    said, wanted = (array(x, 1, "answer", "(time,) for both") for x in (output, target))
+    if said.shape != wanted.shape:
         raise ShapeError("answer", f"shapes {said.shape} and {wanted.shape}", "(time,) for both")
-    ax = _axes(ax)
+    ax = axes(ax)
     _shade(ax, spans)
     when = np.arange(len(said)) * dt_ms
     ax.plot(when, wanted, color=INK, linewidth=1.2, linestyle="--", label="target")
@@ -156,26 +156,5 @@ def _shade(ax: Axes, spans: Sequence[tuple[float, float]]) -> None:
 def _taus(values: ArrayLike) -> NDArray[np.float64]:
     import numpy as np
 
-    flat = _array(values).ravel()
-    if not flat.size:
-        raise ShapeError("tau_histogram", "no time constant", "at least one")
+    flat = array(values, None, "tau_histogram", "at least one time constant").ravel()
     return np.clip(np.nan_to_num(flat, nan=LONGEST_MS, posinf=LONGEST_MS), SHORTEST_MS, LONGEST_MS)
-
-
-def _array(values: ArrayLike) -> NDArray[np.float64]:
-    import numpy as np
-
-    detach: Any = getattr(values, "detach", None)
-    return np.asarray(detach().cpu() if detach is not None else values, dtype=float)
-
-
-def _colours(count: int) -> list[str]:
-    return [CATEGORIES[k % len(CATEGORIES)] for k in range(count)]
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(6.4, 3.6))[1]
