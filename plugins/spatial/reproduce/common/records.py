@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -10,19 +11,42 @@ from typing import Any
 import torch
 
 
-def factor(step: int, steps: int, least: float = 0.1) -> float:
-    """Rise over the first twentieth of a training, fall along half a cosine to ``least`` at its end.
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """The papers' schedule of learning rates (Tables 1 and 2): warm-up, then half a cosine down to a tenth.
 
-    The paper's 500 warm-up steps of 10 000, in proportion.
+    Args:
+        warm_up: steps of the linear rise.
+        steps: step at which the lowest rate is reached; it stays.
+        least: lowest rate over highest.
+
+    Example:
+        >>> course = Course()
+        >>> [round(course.factor(step), 3) for step in (0, 499, 5250, 10000, 20000)]
+        [0.002, 1.0, 0.55, 0.1, 0.1]
     """
-    warm = max(1, steps // 20)
-    return min(1.0, (step + 1) / warm) * (least + (1 - least) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    warm_up: int = 500
+    steps: int = 10_000
+    least: float = 0.1
+
+    def factor(self, step: int) -> float:
+        """Return the rate of a step, counted from 0, over the highest."""
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        progress = min(1.0, (step - self.warm_up) / (self.steps - self.warm_up))
+        return self.least + (1 - self.least) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def set_rates(self, optimizer: torch.optim.Optimizer, rates: Sequence[float], step: int) -> None:
+        """Give every group its learning rate for a step."""
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * self.factor(step)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, rates: Sequence[float], step: int, steps: int) -> None:
-    """Give every group its learning rate for a step."""
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate * factor(step, steps)
+def in_proportion(steps: int) -> Course:
+    """Return the schedule of a shorter training: warm-up over its first twentieth, the lowest rate at its end."""
+    warm_up = max(1, steps // 20)
+    return Course(warm_up, max(steps, warm_up + 1))
 
 
 def dims_name(dims: float) -> str:
@@ -39,11 +63,11 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     for name, runs in rows.items():
         test = [100 * run["test"] for run in runs]
         validation = statistics.mean(100 * run["validation"] for run in runs)
-        error = statistics.stdev(test) / len(test) ** 0.5 if len(test) > 1 else float("nan")
+        error = f" ± {statistics.stdev(test) / len(test) ** 0.5:.1f}" if len(test) > 1 else ""
         each = " ".join(f"{one:.1f}" for one in test)
         first = runs[0]
         lines.append(
             f"| {name} | {first['parameters']} | {first['delays']} | {first['rate']:g} | {validation:.1f} | {each} "
-            f"| {statistics.median(test):.1f} | {statistics.mean(test):.1f} ± {error:.1f} |"
+            f"| {statistics.median(test):.1f} | {statistics.mean(test):.1f}{error} |"
         )
     return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""The paper's recipes, constant for constant (Tables 1 and 2), their schedule, and tiny runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "reproduce"
+SCRIPTS = ("yin_yang", "speech", "sp2snn")
+pytest.importorskip("delaykit_lab")
+pytest.importorskip("numba")
+
+
+def _forget() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("common", *SCRIPTS)]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a script of the folder for one test; other plugins have folders of the same name."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    _forget()
+    yield importlib.import_module
+    _forget()
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """Write a train and a test file in SHD's layout: two classes, low units or high ones."""
+    h5py = pytest.importorskip("h5py")
+    folder, random = tmp_path_factory.mktemp("recordings"), np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 8)):
+        with h5py.File(folder / f"tiny_{part}.h5", "w") as file:
+            labels = np.arange(count) % 2
+            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype("float16"))
+            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype("uint16"))
+            for k, label in enumerate(labels):
+                times[k] = np.sort(random.random(300)).astype("float16")
+                units[k] = (random.integers(0, 350, 300) + 350 * label).astype("uint16")
+            file["labels"] = labels.astype("uint16")
+    return folder
+
+
+def test_table_1(script) -> None:
+    yin_yang = script("yin_yang")
+    setting = yin_yang.setting_of(full=True)
+    assert (setting.epochs, setting.batch, setting.position_factor, setting.dt) == (300, 150, 1.0, 0.01)
+    assert (setting.tau_syn, setting.tau_mem, setting.duration, setting.longest) == (2.0, 4.0, 12.0, 3.5)
+    assert all(5e-5 <= rate <= 1e-3 for rate in yin_yang.RATES[True]) and 1.5e-4 in yin_yang.RATES[True]
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+def test_table_2(script, coarse) -> None:
+    setting = script("speech").setting_of(full=not coarse, coarse=coarse)
+    assert (setting.epochs, setting.batch, setting.rate, setting.position_factor) == (30, 32, 1e-3, 10.0)
+    assert (setting.limit, setting.target_rate, setting.clip, setting.rescale_every) == (None, 0.01, 2.0, 10)
+    if not coarse:
+        assert (setting.hidden, setting.channels, setting.dt) == (300, 700, 0.5)
+        assert (setting.tau_syn, setting.tau_mem) == (2.0, 10.0)
+
+
+def test_rates_rise_for_500_steps_and_end_at_a_tenth_at_10_000(script) -> None:
+    course = script("common.records").Course()
+    assert (course.warm_up, course.steps, course.least) == (500, 10_000, 0.1)
+    assert course.factor(0) == 1 / 500 and course.factor(499) == 1.0 and course.factor(500) == 1.0
+    assert course.factor(5250) == pytest.approx(0.55) and course.factor(10_000) == pytest.approx(0.1)
+    assert course.factor(10_199) == pytest.approx(0.1)  # 300 epochs of 34 steps
+    assert all(course.factor(step) >= course.factor(step + 1) for step in range(500, 10_000))
+
+
+def test_yin_yang_learned_and_frozen_leave_records(script, tmp_path, monkeypatch, capsys) -> None:
+    yin_yang = script("yin_yang")
+    monkeypatch.setattr(yin_yang, "YinYang", lambda: script("delaykit_lab").YinYang(samples=60, held=30))
+    words = ["x", "--dims", "2", "--frozen", "--seeds", "1", "--epochs", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    yin_yang.main()
+    assert "| 2-D, frozen | 284 | 74 |" in capsys.readouterr().out
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert sorted(one["settings"]["frozen"] for one in records) == [False, True]
+    assert all(len(one["result"]["curve"]) == 2 and one["settings"]["epochs"] == 2 for one in records)
+    assert len(list((tmp_path / "tuning").glob("*.json"))) == 6
+
+
+def test_frozen_places_stay(script, tmp_path) -> None:
+    yin_yang = script("yin_yang")
+    data = script("delaykit_lab").YinYang(samples=60, held=30).points(0)
+    setting = yin_yang.setting_of(full=False, epochs=1, hidden=5)
+    moved = {}
+    for frozen in (False, True):
+        one = yin_yang.dataclasses.replace(setting, frozen=frozen)
+        before = yin_yang.Net(one).first.delays().detach().clone()
+        net, _ = yin_yang.train(one, data, tmp_path / f"{frozen}.safetensors")
+        moved[frozen] = not torch.equal(net.first.delays(), before)
+    assert moved == {False: True, True: False}
+
+
+def test_speech_without_data_is_not_run(script, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="not run: needs"):
+        script("speech").main()
+
+
+def test_sp2snn_prunes_after_every_epoch(script, recordings, tmp_path, monkeypatch, capsys) -> None:
+    pytest.importorskip("delaykit_sparsify")
+    sp2snn = script("sp2snn")
+    monkeypatch.setattr(sp2snn, "DIMS", (3.0,))
+    monkeypatch.setattr(sp2snn, "COLUMNS", [("3-D", "dynamic"), ("3-D", "static")])
+    words = ["x", "--seeds", "1", "--epochs", "2", "--kept", "0.1", "--data", str(recordings), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    sp2snn.main()
+    assert "| kept | 3-D, dynamic | 3-D, static |" in capsys.readouterr().out
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    sparse = next(one for one in records if one["settings"]["kept"] == 0.1)
+    dense = next(one for one in records if one["settings"]["kept"] == 1.0)
+    assert set(dense["result"]["static"]) == {f"{kept:g}" for kept in sp2snn.KEPT}
+    assert np.mean(sparse["result"]["kept_by_channel"]) == pytest.approx(0.1, abs=1e-3)
+    assert set(sparse["data"]) == {"tiny_train.h5", "tiny_test.h5"}
+
+
+def test_pruning_keeps_the_strongest_of_each_matrix(script) -> None:
+    speech = script("speech")
+    net = speech.Net(speech.dataclasses.replace(speech.Setting(), hidden=20))
+    strongest = net.into.abs().flatten().topk(round(0.05 * net.into.numel())).indices
+    speech.pruner(net, 0.05)(1.0)
+    assert net.into.flatten().nonzero()[:, 0].sort().values.tolist() == strongest.sort().values.tolist()
+    assert int((net.readout == 0).sum()) == 0 and math.isclose((net.recurrent != 0).double().mean(), 0.05, abs_tol=0.01)
