@@ -21,7 +21,7 @@ import snntorch as snn
 import torch
 from torch import Tensor
 
-from delaykit.adapters.dynamics import dynamics_of_snntorch
+from delaykit.adapters.snntorch.dynamics import dynamics_of as dynamics_of_snntorch
 from delaykit.arrivals import Triangle
 from delaykit.functional.recurrence import rollout
 from delaykit.functional.taps import Taps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 API_VERSION = 1
+ADAPTER_API = 1  # version of delaykit.NeuronAdapter
 KINDS = ("delay", "heterogeneity", "pruning", "adapter", "task")
 
 

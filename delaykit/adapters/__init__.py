@@ -1,1 +1,71 @@
-"""Adapters: each finds the connections and neurons of one library and knows where their state lives."""
+"""The adapter door: everything that the author of an adapter for another library needs, in one place.
+
+An adapter is one class, :class:`NeuronAdapter`: it finds the connections and neurons of one library and knows where
+their state lives. delaykit's own are in the folders beside this file; yours is a plugin that imports from here and from
+:mod:`delaykit`, and nothing else. ``docs/howto/write_an_adapter.md`` writes one from first line to last, and
+:class:`delaykit.testing.AdapterConformance` judges it.
+"""
+
+from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.clocks import NeuronWatch, Timing
+from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_, product_of, step_connection
+from delaykit.attaching.exact import ExactNeuron, Slopes, refusal
+from delaykit.attaching.exact_ends import make_exact_
+from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.histories import History
+from delaykit.attaching.loop import LOOP, RecurrentLoop
+from delaykit.attaching.neurons import (
+    CarriedNeuron,
+    FollowedNeuron,
+    add_loop_,
+    attach_slot_,
+    follow_,
+    loop_of,
+    synapses_of,
+)
+from delaykit.attaching.retyping import Undo, has_mixin, library_class, original_class, retype_
+from delaykit.attaching.wiring import Wiring, wire_, wiring_of
+from delaykit.functional.dynamics import LIFDynamics
+from delaykit.records import ADAPTER_API
+from delaykit.synapse import Product, Synapse
+
+__all__ = [
+    "ADAPTER_API",
+    "CONVOLUTIONS",
+    "LOOP",
+    "Attachment",
+    "CarriedNeuron",
+    "ExactNeuron",
+    "FollowedNeuron",
+    "FusedParts",
+    "History",
+    "LIFDynamics",
+    "Neuron",
+    "NeuronAdapter",
+    "NeuronWatch",
+    "Product",
+    "RecurrentLoop",
+    "Slopes",
+    "Spot",
+    "Synapse",
+    "Timing",
+    "Undo",
+    "Wiring",
+    "add_loop_",
+    "attach_connection_",
+    "attach_slot_",
+    "follow_",
+    "has_mixin",
+    "library_class",
+    "loop_of",
+    "make_exact_",
+    "original_class",
+    "product_of",
+    "refusal",
+    "retype_",
+    "step_connection",
+    "synapses_of",
+    "wire_",
+    "wiring_of",
+]

@@ -1,23 +1,25 @@
-"""What an adapter reports: connections (spots) and neurons."""
+"""The interface of an adapter, and what it reports: connections (spots) and neurons."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from delaykit.functional.recurrence.decay import Recurrence
-
-if TYPE_CHECKING:
-    from delaykit.attaching.connections import Attachment
-    from delaykit.attaching.histories import NeuronWatch
-    from delaykit.attaching.root import Undo
-    from delaykit.functional.dynamics import LIFDynamics
-    from delaykit.interfaces import Delay
-    from delaykit.synapse import Synapse
+from delaykit.attaching.attachment import Attachment, ProductOf
+from delaykit.attaching.clocks import NeuronWatch
+from delaykit.attaching.connections import attach_connection_
+from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.loop import LOOP, RecurrentLoop
+from delaykit.attaching.neurons import CarriedNeuron, add_loop_, attach_slot_, follow_, loop_of, synapses_of
+from delaykit.attaching.retyping import Undo, original_class
+from delaykit.errors import PluginError
+from delaykit.functional.dynamics import LIFDynamics
+from delaykit.synapse import Synapse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Spot:
         owner: path of the neuron it lives in, or None.
         carried: True where the history rides in a state that the caller carries.
         refusal: why it cannot take a component, or ``""``.
-        adapter: who attaches a synapse here.
+        adapter: who attaches a synapse here; the finder where it is not said.
+        product: ``product(module, forward)`` describes the linear map of a module whose class has a forward of its own,
+            which then needs no example to prove it; None for plain modules.
     """
 
     path: str
@@ -49,6 +53,7 @@ class Spot:
     carried: bool = False
     refusal: str = ""
     adapter: NeuronAdapter | None = dataclasses.field(default=None, compare=False)
+    product: ProductOf | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +70,8 @@ class Neuron:
         module: the module.
         adapter: who found it.
         style: ``step`` (called once a time step) or ``sequence`` (called once with time first).
-        follows: True where connections can follow its hidden membrane ``.mem``.
+        follows: True where it keeps its membrane between its calls, so that connections can follow that; False where
+            the caller carries its state, ``output, state = neuron(input, state)``.
         dt_ms: length of a step in milliseconds, where known.
         recurrent_refusal: why ``dk.Recurrent`` cannot be given to it, or ``""``.
     """
@@ -79,72 +85,109 @@ class Neuron:
     recurrent_refusal: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class FusedParts:
-    """What :func:`delaykit.rollout` needs of a neuron besides its dynamics.
+class NeuronAdapter(ABC):
+    """Finds the connections and neurons of one library, and knows where a neuron's state lives and when it began.
+
+    Subclass it for a new library, and register it with ``Component("adapter", name, "package.module:Class")``. Only
+    :meth:`find` is always needed. For neurons that keep their membrane: :meth:`membrane` and :meth:`reset_`, and
+    :meth:`given_membrane` where a call may pass one. For neurons whose state the caller carries: :meth:`membrane` and
+    maybe :meth:`begins`. For speed and for parts that ask about the neuron: :meth:`dynamics` and :meth:`leak`.
 
     Args:
-        recurrence: its recurrent connection; without a weight where it has none.
-        delay: of that connection, whose dropout masks its current; or None.
-        drive: turns the input ``(time, batch, pre)`` into currents ``(time, batch, post)``; None: it is currents.
-    """
+        name: of the library.
+        api: version of this interface that the class was written for, a number:
+            :data:`delaykit.adapters.ADAPTER_API` of that day.
 
-    recurrence: Recurrence = Recurrence()
-    delay: Delay | None = None
-    drive: Callable[[Tensor], Tensor] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        weight: Tensor,
-        bias: Tensor | None,
-        synapse: Synapse | None,
-        drive: Callable[[Tensor], Tensor] | None = None,
-    ) -> FusedParts | None:
-        """Describe a recurrent weight behind ``synapse``, or bare; None where it only runs step by step."""
-        if synapse is None:
-            return cls(Recurrence(weight, bias), None, drive)
-        recurrence = synapse.recurrence(weight, bias)
-        return None if recurrence is None else cls(recurrence, synapse.delay, drive)
-
-
-class NeuronAdapter(ABC):
-    """Finds sites and drives one family of neurons; owns when and where state lives.
-
-    Subclass it for a new library and register it with ``Component("adapter", name, "package.module:Class")``.
+    See :doc:`/howto/write_an_adapter` for a complete one.
     """
 
     name: ClassVar[str]
+    api: ClassVar[int]
 
     @abstractmethod
     def find(self, path: str, module: nn.Module) -> tuple[list[Spot], Neuron | None]:
-        """Report the connections in this module (not in its children) and whether it is a neuron."""
+        """Report the connections in this module (not in its children) and whether it is a neuron.
 
-    @abstractmethod
+        Linear and convolution layers are found anyway. Report what only the library knows: connections inside a
+        neuron (``owner``), those that cannot be delayed (``refusal``), and layers that compute in their own way.
+        """
+
     def attach_(self, spot: Spot, synapse: Synapse, attachment: Attachment) -> list[Undo]:
         """Retype the spot's module so that its spikes go through ``synapse``; return how to take it back."""
-
-    def given_state(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        """Return the state tensors that a call of this neuron passes explicitly."""
-        return []
-
-    def watch_(self, module: nn.Module) -> tuple[NeuronWatch, list[Undo]]:
-        """Retype a neuron with a hidden membrane so that connections can follow it."""
-        raise TypeError(f"{type(self).__name__} has no neurons to follow")
+        return attach_connection_(spot.module, synapse, attachment)
 
     def add_recurrent_(
         self, neuron: Neuron, synapse: Synapse, attachment: Attachment, weight: Tensor, bias: bool
     ) -> list[Undo]:
         """Give a neuron without recurrence a delayed recurrent connection of its own."""
-        raise TypeError(f"{type(self).__name__} cannot add a recurrent connection")
+        loop = RecurrentLoop(weight, bias, synapse)
+        if neuron.follows:
+            return [*self.watch_(neuron.module)[1], *add_loop_(neuron.module, loop, attachment)]
+        return attach_slot_(neuron.module, LOOP, loop, attachment, type(self)(), CarriedNeuron)
+
+    def watch_(self, module: nn.Module) -> tuple[NeuronWatch, list[Undo]]:
+        """Retype a neuron that keeps its membrane, so that connections can follow it; once, however often asked."""
+        return follow_(module, type(self)())
+
+    def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
+        """Return a neuron's membrane: the one that it keeps, or the one in ``state`` if the caller carries that.
+
+        None where there is none yet. A connection that follows the neuron begins a new sequence when the neuron did not
+        leave this very tensor itself.
+        """
+        return None
+
+    def given_membrane(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+        """Return the membrane that a call of a neuron which keeps one passes explicitly, or None."""
+        return None
+
+    def held_state(self, module: nn.Module) -> list[Tensor]:
+        """Return all state tensors that a neuron keeps between its calls."""
+        membrane = self.membrane(module)
+        return [] if membrane is None else [membrane]
+
+    def given_state(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+        """Return the state tensors that a call of a neuron passes explicitly; all but its input, unless overridden."""
+        return [leaf for leaf in tree_leaves((args[1:], dict(kwargs))) if isinstance(leaf, Tensor)]
+
+    def begins(self, state: Any) -> bool:
+        """Tell whether a state that the caller carries begins a sequence: nobody stepped it yet."""
+        return state is None
+
+    def reset_(self, module: nn.Module) -> None:
+        """Bring a neuron that keeps its state to rest, as the library does."""
+        raise TypeError(f"{type(self).__name__} has no neurons that keep their state")
+
+    def step(self, neuron: Neuron, input: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Step a neuron once, from rest where ``state`` is None; return spikes, membrane and the next ``state``."""
+        module, after = neuron.module, ()
+        if neuron.follows:
+            if state is None:
+                self.reset_(module)
+            output = module(input)
+            output = output if isinstance(output, Tensor) else output[0]
+        else:
+            output, after = module(input, state)
+        membrane = self.membrane(module, after)
+        if membrane is None:
+            where, found = f"adapter {self.name!r}", f"no membrane after a step of {original_class(module).__name__}"
+            raise PluginError(where, found, "the tensor that membrane() finds", "override membrane(), or step()")
+        return output, membrane, after
 
     def dynamics(self, module: nn.Module) -> LIFDynamics | None:
         """Describe a neuron as a leaky integrator for the fused rollout, or None."""
         return None
 
     def fused_parts(self, module: nn.Module) -> FusedParts | None:
-        """Describe the connections inside a neuron of which :meth:`dynamics` knows the rest; None: step by step."""
-        return None
+        """Return the connections of a neuron that :meth:`dynamics` describes, as it stands, wrapped or bare.
+
+        That which :class:`delaykit.Recurrent` gave it, unless overridden for neurons with weights of their own; None
+        where only a run step by step is right.
+        """
+        loop = loop_of(module)
+        if loop is None:
+            return FusedParts()
+        return FusedParts.of(loop.connection.weight, loop.connection.bias, synapses_of(module).get(LOOP))
 
     def leak(self, module: nn.Module) -> Tensor | None:
         """Return how much a neuron keeps each step of the state that adds its input up, differentiable; or None.

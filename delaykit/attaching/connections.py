@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.histories import History, NeuronWatch, RootScope, Timing
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.histories import History
+from delaykit.attaching.retyping import Undo, retype_
+from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import HistoryError, ShapeError
 from delaykit.synapse import Product, Synapse
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HALF = (torch.float16, torch.bfloat16)
 
 
-class Attachment:
-    """What the wrapping hangs beside the synapse: timing, history, and the root and neuron it listens to.
-
-    Args:
-        where: site name, for messages.
-        timing: how the site lives in time.
-        scope: the wrapped root.
-        watch: the neuron it follows (policy ``follow``) or belongs to (a neuron's own recurrent connection).
-        owner: the module that ``watch`` watches.
-        owned: True for a neuron's own recurrent connection, which its neuron may call twice a step.
-    """
-
-    def __init__(
-        self,
-        where: str,
-        timing: Timing,
-        scope: RootScope,
-        watch: NeuronWatch | None = None,
-        owner: nn.Module | None = None,
-        owned: bool = False,
-    ) -> None:
-        self.where, self.timing, self.scope = where, timing, scope
-        self.watch, self.owner, self.owned = watch, owner, owned
-        self.history = History()
-        self.off = False
-        if timing.policy == "root":
-            scope.histories.append(self.history)
-        if watch is not None and not owned:
-            watch.followers.append(self.history)
-
-    def moment(self) -> tuple[Any, Any]:
-        """Return (clear_at, detach_at): the history is cleared or detached when they change."""
-        policy = self.timing.policy
-        generation = cuts = None
-        if self.watch is not None and self.owner is not None and (policy == "follow" or self.owned):
-            generation, cuts = self.watch.moment(getattr(self.owner, "mem", None))
-        if policy == "follow" or policy == "manual":
-            return generation, cuts
-        if self.scope.depth == 0:
-            raise HistoryError(
-                self.where,
-                "a call outside net(...)",
-                "calls from inside the wrapped model's forward, where a sequence begins",
-                "call the wrapped model itself, or wrap with reset='manual' and dk.reset(net) before each sequence",
-            )
-        return (self.scope.serial, generation), cuts
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class DelayedConnection:
@@ -70,14 +26,14 @@ class DelayedConnection:
 
     prefix = "Delayed"
     dk: Synapse
-    _dk: Attachment
+    _dk: Wiring
 
     def forward(self, input: Tensor) -> Tensor:
         """Run one step, or a whole sequence, through the synapse."""
-        base = super().forward  # type: ignore[misc]
-        if self._dk.off:
+        base, attachment = super().forward, self._dk.sites[""]  # type: ignore[misc]
+        if attachment.off:
             return base(input)
-        return run_connection(self, self._dk, product_of(self, base), input)
+        return run_connection(self, attachment, _product(self, attachment, base), input)
 
     def extra_repr(self) -> str:
         """Describe the connection as it stands: size, delays, density."""
@@ -115,15 +71,32 @@ class CarriedConnection(DelayedConnection):
 
     def forward(self, input: Tensor, state: Any = None) -> Any:
         """Run one step; return (output, state that carries the history)."""
-        base = super(DelayedConnection, self).forward  # type: ignore[misc]
-        if self._dk.off:
+        base, attachment = super(DelayedConnection, self).forward, self._dk.sites[""]  # type: ignore[misc]
+        if attachment.off:
             return base(input), state
-        product = product_of(self, base)
-        if self._dk.timing.time_dim is not None:
-            return carried_sequence(self.dk, self._dk.where, product, input, self._dk.timing.time_dim, state)
-        history = carried_history(self._dk.where, state)
-        output = step_connection(self.dk, self._dk, product, input, history)
+        product = _product(self, attachment, base)
+        if attachment.timing.time_dim is not None:
+            return carried_sequence(self.dk, attachment.where, product, input, attachment.timing.time_dim, state)
+        history = carried_history(attachment.where, state)
+        output = step_connection(self.dk, attachment, product, input, history)
         return output, CarriedState(history)
+
+
+def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachment) -> list[Undo]:
+    """Retype one connection module in place, so that its calls go through ``synapse``; return how to take it back."""
+    before = module.__class__
+    mixin = CarriedConnection if attachment.timing.policy == "carried" else DelayedConnection
+    retype_(module, mixin)
+    wire_(module).sites[""] = attachment
+    module.add_module("dk", synapse)
+    return [Undo(_detach_connection_, (module, before, attachment))]
+
+
+def _detach_connection_(module: nn.Module, before: type, attachment: Attachment) -> None:
+    module.__class__ = before
+    del module._modules["dk"], wire_(module).sites[""]
+    unwire_(module)
+    attachment.history.clear()
 
 
 def carried_sequence(
@@ -165,7 +138,7 @@ def run_connection(module: Any, attachment: Attachment, product: Product, input:
     if timing.time_dim is not None:
         return sequence_connection(module.dk, attachment.where, product, input, timing.time_dim)
     history = attachment.history
-    history.enter(*attachment.moment())
+    history.enter(attachment.clock.moment())
     if attachment.owned and attachment.watch is not None:
         return history.once_a_step(
             attachment.watch.steps, lambda: step_connection(module.dk, attachment, product, input, history)
@@ -228,8 +201,17 @@ def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> T
     return input
 
 
+def _product(module: Any, attachment: Attachment, base: Callable[[Tensor], Tensor]) -> Product:
+    return (attachment.product or product_of)(module, base)
+
+
 def product_of(module: Any, base: Callable[[Tensor], Tensor]) -> Product:
-    """Describe a module's own linear map."""
+    """Describe a module's own linear map: of a Linear, a convolution, or an element-wise connection.
+
+    Args:
+        module: the connection.
+        base: its forward without delays.
+    """
     bias = getattr(module, "bias", None)
     if isinstance(module, nn.Linear):
         weight = module.weight

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from delaykit.attaching.adapter import Neuron
+from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
-
-if TYPE_CHECKING:
-    from delaykit.attaching.adapter import Neuron
 
 FITS = "a neuron whose first state adds its input up linearly: Leaky, RLeaky, Lapicque, Synaptic, RSynaptic, or a LIF "
 FITS += "or LI of Norse"
@@ -69,7 +68,7 @@ class DrivenNeuron:
 
 def _leak(where: str, path: str, module: nn.Module, adapter: type, post: int) -> Tensor:
     leak: Tensor | None = adapter().leak(module)
-    kind = next(c.__name__ for c in type(module).__mro__ if not c.__module__.startswith("delaykit"))
+    kind = original_class(module).__name__
     if leak is None:
         fix = "leave this connection out, or put it before a neuron that fits"
         raise ConfigError(where, f"{kind} {path!r} behind it", FITS, fix)

@@ -8,24 +8,15 @@ connection into them or out of them get one; with all of these switched off (``d
 
 from __future__ import annotations
 
-import contextvars
-import copy
 import operator
-import pickle
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.retyping import retype_
-from delaykit.attaching.root import Undo
-from delaykit.errors import ConfigError
+from delaykit.attaching.attachment import Attachment
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.event_gradients.rule import Timing
-
-if TYPE_CHECKING:
-    from delaykit.attaching.adapter import NeuronAdapter
-    from delaykit.attaching.connections import Attachment
 
 DELTA = "it has no synaptic current: its membrane jumps when a spike arrives, so that spikes coincide with arrivals"
 Number = float | Tensor
@@ -63,49 +54,11 @@ def timing_of(dynamics: LIFDynamics) -> Timing:
     return Timing(plain(dynamics.synapse_decay), plain(dynamics.decay), plain(dynamics.gain), plain(dynamics.rest))
 
 
-class Hearing:
-    """The neuron that listens to one exact connection; see :class:`delaykit.engines.exact.Listener`.
+class ReadsDynamics(Protocol):
+    """The part of an adapter that exact gradients ask."""
 
-    A connection that is pickled alone leaves a neuron behind that cannot be pickled; a net pickles as it did before.
-    """
-
-    def __init__(self, module: nn.Module | None, adapter: type[NeuronAdapter], hears_spikes: bool) -> None:
-        self.module, self.adapter, self.hears_spikes = module, adapter, hears_spikes
-
-    def timing(self) -> Timing:
-        """Return the neuron's time constants as they are now.
-
-        Raises:
-            ConfigError: the connection came alone out of a pickle.
-        """
-        if self.module is None:
-            found = "an exact connection that was pickled without its neuron"
-            raise ConfigError("estimator='exact'", found, "the net it belongs to", "pickle the net, or use dk.save")
-        dynamics = self.adapter().dynamics(self.module)
-        assert dynamics is not None  # the plan saw one
-        return timing_of(dynamics)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Hearing:
-        return Hearing(copy.deepcopy(self.module, memo), self.adapter, self.hears_spikes)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Hearing, (self.module if _pickles(self.module) else None, self.adapter, self.hears_spikes)
-
-
-_probing: contextvars.ContextVar[bool] = contextvars.ContextVar("delaykit_probing", default=False)
-
-
-def _pickles(module: nn.Module | None) -> bool:
-    if _probing.get():  # the neuron under trial has exact connections of its own, which lead back to it
-        return False
-    token = _probing.set(True)
-    try:
-        pickle.dumps(module)
-    except Exception:  # a surrogate that is a closure, a class made at run time: anything may be in there
-        return False
-    finally:
-        _probing.reset(token)
-    return True
+    def dynamics(self, module: nn.Module) -> LIFDynamics | None:
+        """Describe a neuron as a leaky integrator, or None."""
 
 
 class Slopes:
@@ -138,10 +91,14 @@ class ExactNeuron:
 
     Args:
         adapter: who reads the neuron's dynamics.
+
+    Attributes:
+        restarted: for mixins, what is behind a reset within a step.
     """
 
-    def __init__(self, adapter: type[NeuronAdapter]) -> None:
+    def __init__(self, adapter: ReadsDynamics) -> None:
         self.adapter = adapter
+        self.restarted: Tensor | None = None
         self.attachments: list[Attachment] = []
         self._slopes: Slopes | None = None
         self._constants: tuple[Any, ...] = ()  # held, so that no other tensor gets their addresses
@@ -157,14 +114,14 @@ class ExactNeuron:
         state = (*map(_state_of, constants), like.dtype, like.device)
         same = len(constants) == len(self._constants) and all(map(operator.is_, constants, self._constants))
         if self._slopes is None or not same or state != self._made_for:
-            dynamics = self.adapter().dynamics(module)
+            dynamics = self.adapter.dynamics(module)
             assert dynamics is not None
             self._slopes = Slopes(dynamics, like.dtype, like.device)
             self._constants, self._made_for = constants, state
         return self._slopes
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_slopes": None, "_constants": (), "_made_for": ()}
+        return self.__dict__ | {"_slopes": None, "_constants": (), "_made_for": (), "restarted": None}
 
 
 def _state_of(value: Any) -> Any:
@@ -172,18 +129,3 @@ def _state_of(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.data_ptr(), 0 if value.is_inference() else value._version
     return value
-
-
-def make_exact_(module: nn.Module, mixin: type, adapter: type[NeuronAdapter]) -> list[Undo]:
-    """Put ``mixin`` into a neuron, once; return how to take it back."""
-    if "_dk_exact" in module.__dict__:
-        return []
-    before = module.__class__
-    retype_(module, mixin)
-    module.__dict__["_dk_exact"] = ExactNeuron(adapter)
-    return [Undo(_unmake_, (module, before))]
-
-
-def _unmake_(module: nn.Module, before: type) -> None:
-    module.__class__ = before
-    module.__dict__.pop("_dk_exact", None)

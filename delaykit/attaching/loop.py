@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.connections import Attachment, product_of, step_connection
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.connections import product_of, step_connection
 from delaykit.attaching.histories import History
 from delaykit.synapse import Synapse
+
+LOOP = "loop"  # its slot among a neuron's connections
 
 
 class RecurrentLoop(nn.Module):

@@ -6,7 +6,9 @@ and ``isinstance`` keep working, and giving the class back undoes everything.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -16,7 +18,7 @@ from torch import nn
 def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
     """Make the subclass of ``base`` with ``mixins`` in front, the latest mixin first."""
     name = getattr(mixins[0], "prefix", "") + base.__name__
-    members = {"_dk_base": base, "_dk_mixins": mixins, "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
+    members = {"_dk_recipe": Recipe(base, mixins), "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
     cls = type(name, (*reversed(mixins), base), members)
     if any(getattr(mixin, "keeps_signature", False) for mixin in mixins):
         inherited = cls.forward  # type: ignore[attr-defined]
@@ -32,8 +34,7 @@ def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
 
 def retype_(module: nn.Module, mixin: type) -> None:
     """Put ``mixin`` in front of the module's class, in place; mixins stack."""
-    base, mixins = original_class(module), tuple(getattr(type(module), "_dk_mixins", ()))
-    module.__class__ = retyped_class(base, (*mixins, mixin))  # type: ignore[arg-type]
+    module.__class__ = retyped_class(original_class(module), (*mixins_of(module), mixin))  # type: ignore[arg-type]
 
 
 def untype_(module: nn.Module) -> None:
@@ -43,12 +44,30 @@ def untype_(module: nn.Module) -> None:
 
 def original_class(module: nn.Module) -> type[nn.Module]:
     """Return the class the module had before it was wrapped."""
-    return getattr(type(module), "_dk_base", type(module))
+    recipe: Recipe | None = getattr(type(module), "_dk_recipe", None)
+    return type(module) if recipe is None else recipe.base
+
+
+def mixins_of(module: nn.Module) -> tuple[type, ...]:
+    """Return what was put in front of the module's class, the latest last."""
+    recipe: Recipe | None = getattr(type(module), "_dk_recipe", None)
+    return () if recipe is None else recipe.mixins
 
 
 def has_mixin(module: nn.Module, mixin: type) -> bool:
-    """Tell whether ``mixin`` was put in front of the module's class."""
-    return mixin in getattr(type(module), "_dk_mixins", ())
+    """Tell whether ``mixin``, or a subclass of it, was put in front of the module's class."""
+    return any(issubclass(found, mixin) for found in mixins_of(module))
+
+
+def library_class(module: nn.Module, library: str) -> str | None:
+    """Name the library's class of a module; None for a subclass that is neither the library's nor delaykit's."""
+    for base in type(module).__mro__:
+        root = base.__module__.split(".")[0]
+        if root == library:
+            return base.__name__
+        if root != "delaykit":
+            return None
+    return None
 
 
 class Recipe(NamedTuple):
@@ -62,16 +81,40 @@ class Recipe(NamedTuple):
         return retyped_class(self.base, self.mixins)
 
 
-def recipe_of(value: Any) -> Any:
+def _recipe_of(value: Any) -> Any:
     """Return the recipe of a generated class, and anything else as it is."""
-    made = isinstance(value, type) and "_dk_mixins" in vars(value)
-    return Recipe(value._dk_base, value._dk_mixins) if made else value
+    made = isinstance(value, type) and "_dk_recipe" in vars(value)
+    return value._dk_recipe if made else value
+
+
+@dataclasses.dataclass
+class Undo:
+    """One change to a module and how to take it back; data instead of a closure, so that copies stay independent.
+
+    Args:
+        action: a function that can be found by its name.
+        arguments: what it is called with.
+    """
+
+    action: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+    def run(self) -> None:
+        """Take the change back."""
+        self.action(*self.arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"arguments": tuple(map(_recipe_of, self.arguments))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        made = (part.make() if isinstance(part, Recipe) else part for part in state["arguments"])
+        self.__dict__ |= state | {"arguments": tuple(made)}
 
 
 def _reduce_ex(self: nn.Module, protocol: int) -> tuple[Any, ...]:
     # Generated classes cannot be found by name: pickle the recipe (base class, mixins) instead.
     cls = type(self)
-    return _revive, (cls._dk_base, cls._dk_mixins), self.__dict__  # type: ignore[attr-defined]
+    return _revive, tuple(cls._dk_recipe), self.__dict__  # type: ignore[attr-defined]
 
 
 def _revive(base: type, mixins: tuple[type, ...]) -> Any:

@@ -2,64 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.driven import DrivenNeuron
-from delaykit.attaching.histories import RootScope
-from delaykit.attaching.retyping import Recipe, recipe_of
+from delaykit.attaching.wiring import Wiring, Wrapping, wiring_of
 from delaykit.errors import CheckpointError
 from delaykit.synapse import Synapse
-
-if TYPE_CHECKING:
-    from delaykit.wrapping.handover import Handover
-
-
-@dataclasses.dataclass
-class Wrapping:
-    """All that :func:`delaykit.unwrap_` needs, kept on the root.
-
-    Args:
-        scope: counts root calls.
-        plans: the plans that were applied, in order.
-        undo: callables that take a change back, applied last first.
-        handover: looks for states that go on from call to call, where the plan let delays begin anew with each.
-    """
-
-    scope: RootScope
-    plans: list[Any] = dataclasses.field(default_factory=list)
-    undo: list[Undo] = dataclasses.field(default_factory=list)
-    handover: Handover | None = None
-
-
-@dataclasses.dataclass
-class Undo:
-    """One change to a module and how to take it back; data instead of a closure, so that copies stay independent."""
-
-    action: Callable[..., None]
-    arguments: tuple[Any, ...]
-
-    def run(self) -> None:
-        """Take the change back."""
-        self.action(*self.arguments)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"arguments": tuple(map(recipe_of, self.arguments))}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        made = (part.make() if isinstance(part, Recipe) else part for part in state["arguments"])
-        self.__dict__ |= state | {"arguments": tuple(made)}
 
 
 class WrappedRoot:
     """Mixin for the root: opens and closes the scope of one call, whether ``__call__`` or ``forward`` is used."""
 
     keeps_signature = True
-    _dk_wrapping: Wrapping
+    _dk: Wiring
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._dk_scoped(super().__call__, args, kwargs)  # type: ignore[misc]
@@ -69,8 +28,10 @@ class WrappedRoot:
         return self._dk_scoped(super().forward, args, kwargs)  # type: ignore[misc]
 
     def _dk_scoped(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        scope, failed = self._dk_wrapping.scope, True
-        handover = self._dk_wrapping.handover if scope.depth == 0 else None
+        root = self._dk.root
+        assert root is not None
+        scope, failed = root.scope, True
+        handover = root.handover if scope.depth == 0 else None
         if handover is not None:
             handover.begin(self, (args, kwargs))  # type: ignore[arg-type]
         scope.enter()
@@ -131,4 +92,5 @@ def is_extra(key: str) -> bool:
 
 def wrapping_of(net: nn.Module) -> Wrapping | None:
     """Return the wrapping record of a root, or None."""
-    return net.__dict__.get("_dk_wrapping")
+    wiring = wiring_of(net)
+    return None if wiring is None else wiring.root

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.connections import Attachment
-from delaykit.attaching.exact import ExactNeuron, Hearing
+from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exact_currents import CurrentWatch, unwatch_, watch_
-from delaykit.attaching.root import Undo
+from delaykit.attaching.exact_ends import ListeningNeuron
+from delaykit.attaching.retyping import Undo, original_class
+from delaykit.attaching.wiring import wire_
 from delaykit.engines.exact import INTERP, refuse_exact
 from delaykit.errors import ConfigError
 from delaykit.planning.survey import primary
@@ -58,7 +59,8 @@ def check_exact(
         reason = neuron.adapter.exact_refusal(neuron.module, path in sources)
         if reason:
             side = "into" if path in drives else "from"
-            found = f"estimator='exact' on a connection {side} neuron {path!r} ({_library_name(neuron)}): {reason}"
+            kind = original_class(neuron.module).__name__
+            found = f"estimator='exact' on a connection {side} neuron {path!r} ({kind}): {reason}"
             raise ConfigError(where, found, f"{FITS} at both ends", INTERP)
     dynamics = neurons[drives[0]].adapter.dynamics(neurons[drives[0]].module)
     assert dynamics is not None
@@ -71,10 +73,6 @@ def check_exact(
 def is_exact(synapse: Synapse) -> bool:
     """Tell whether a synapse's delay asks for exact gradients."""
     return synapse.delay is not None and synapse.delay.estimator == "exact"
-
-
-def _library_name(neuron: Neuron) -> str:
-    return getattr(type(neuron.module), "_dk_base", type(neuron.module)).__name__
 
 
 def attach_exact_(
@@ -96,12 +94,13 @@ def attach_exact_(
         dynamics = neuron.adapter.dynamics(neuron.module)
         if dynamics is not None and dynamics.spiking and dynamics.reset != "none":
             undo += neuron.adapter.exact_(neuron.module)
-            exact: ExactNeuron = neuron.module.__dict__["_dk_exact"]
+            exact = wire_(neuron.module).exact
+            assert exact is not None
             exact.attachments.append(attachment)
             undo.append(Undo(exact.attachments.remove, (attachment,)))
     listener = neurons[drives[0]]
     masked = synapse.delay is not None and synapse.delay.dropout > 0
     watch_(listener.module, CurrentWatch(drives[0], masked))
     undo.append(Undo(unwatch_, (listener.module, drives[0])))
-    synapse.listener = Hearing(listener.module, type(listener.adapter), bool(sources))
+    synapse.listener = ListeningNeuron(listener.module, type(listener.adapter)(), bool(sources))
     return undo

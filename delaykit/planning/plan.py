@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.clocks import Timing
 from delaykit.attaching.driven import DrivenNeuron
-from delaykit.attaching.histories import Timing
 from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey, timing

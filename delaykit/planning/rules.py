@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from delaykit.attaching.histories import POLICIES
+from delaykit.attaching.clocks import POLICIES
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
 from delaykit.interfaces import ComponentConfig
 

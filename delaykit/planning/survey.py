@@ -10,16 +10,27 @@ from torch.nn.utils import parametrize
 
 from delaykit import registry
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
-from delaykit.errors import ConfigError, DelaykitError, ShapeError
+from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError
 from delaykit.planning.rules import Recurrent
 from delaykit.planning.trace import Trace, has_own_forward
+from delaykit.records import ADAPTER_API
 from delaykit.synapse import Synapse
 
 
 def adapters() -> list[NeuronAdapter]:
     """Return one of every registered adapter, the plain one last: libraries claim their own modules first."""
     names = sorted((c.name for c in registry.components("adapter")), key=lambda name: (name == "torch", name))
-    return [registry.resolve("adapter", name)() for name in names]
+    return [_adapter(name) for name in names]
+
+
+def _adapter(name: str) -> NeuronAdapter:
+    cls: type[NeuronAdapter] = registry.resolve("adapter", name)
+    version = getattr(cls, "api", None)
+    if version != ADAPTER_API:
+        newer = isinstance(version, int) and version > ADAPTER_API
+        fix = "upgrade delaykit" if newer else f"upgrade its plugin, or disable it: DELAYKIT_DISABLE={name}"
+        raise PluginError(f"adapter {name!r}", f"interface version {version!r}", f"version {ADAPTER_API}", fix)
+    return cls()
 
 
 def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
@@ -104,7 +115,7 @@ def refuse_spot(spot: Spot) -> None:
 
 def refuse_own_forward(spot: Spot, trace: Trace | None) -> None:
     """Raise for a Linear whose own ``forward`` is not its product: a delayed one computes the product only."""
-    if spot.slot or not has_own_forward(spot.module):
+    if spot.slot or spot.product is not None or not has_own_forward(spot.module):
         return
     where, found = spot.name, f"{type(spot.module).__name__}, a Linear with a forward of its own"
     if trace is None:

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.clocks import Policy, Timing
 from delaykit.attaching.connections import channel_space
-from delaykit.attaching.histories import Policy, Timing
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.planning.survey import primary
 from delaykit.planning.trace import Call, Trace

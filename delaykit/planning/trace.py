@@ -22,9 +22,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.retyping import original_class, retyped_class
+from delaykit.attaching.retyping import mixins_of, original_class, retyped_class
 
-STATE_NAMES = ("spk", "syn", "syn_exc", "syn_inh", "mem")  # where snnTorch neurons keep their state
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
 
@@ -39,7 +38,7 @@ class Call:
     output_shape: tuple[int, ...] = ()
     tags: frozenset[Tag] = frozenset()
     state_tags: frozenset[Tag] = frozenset()
-    given: str = "none"  # neuron: no explicit state | "held": the very object in .mem | "fresh": another one
+    given: str = "none"  # neuron: no explicit state | "held": the very membrane that it keeps | "fresh": another one
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
 
 
@@ -148,21 +147,23 @@ def _is_product(module: Any, output: Any, args: tuple[Any, ...], kwargs: dict[st
 
 
 def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron) -> Callable[..., Any]:
+    adapter, module = neuron.adapter, neuron.module
+
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if neuron.path not in trace.neurons:
             trace.order.append(neuron.path)
         calls = trace.neurons.setdefault(neuron.path, [])
-        given = neuron.adapter.given_state(neuron.module, args, kwargs)
-        held = [getattr(neuron.module, name, None) for name in STATE_NAMES]
+        given = adapter.given_state(module, args, kwargs)
+        held = adapter.held_state(module)
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of(args[:1]))
         call.state_tags = frozenset(t for t in provenance.of(given or held) if t[0] == "state" and t[1] == neuron.path)
         if given:
-            call.given = "held" if any(g is getattr(neuron.module, "mem", None) for g in given) else "fresh"
+            membrane = adapter.membrane(module)
+            call.given = "held" if any(g is membrane for g in given) else "fresh"
         calls.append(call)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
-        left = [getattr(neuron.module, name, None) for name in STATE_NAMES]
-        provenance.mark((output, left), ("state", neuron.path, call.number))
+        provenance.mark((output, adapter.held_state(module)), ("state", neuron.path, call.number))
         return output
 
     return spy
@@ -213,7 +214,7 @@ def _spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             return through(super().forward, args, kwargs)  # type: ignore[misc]
 
-    mixins = (*getattr(before, "_dk_mixins", ()), Spy)
+    mixins = (*mixins_of(module), Spy)
     module.__class__ = retyped_class.__wrapped__(original_class(module), mixins)  # not cached: it refers to this run
     try:
         yield

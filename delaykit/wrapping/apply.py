@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.connections import Attachment
-from delaykit.attaching.histories import NeuronWatch, RootScope
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.clocks import RootScope
 from delaykit.attaching.retyping import retype_, untype_
-from delaykit.attaching.root import WrappedRoot, Wrapping, wrapping_of
+from delaykit.attaching.root import WrappedRoot, wrapping_of
+from delaykit.attaching.wiring import Wrapping, unwire_, wire_
 from delaykit.errors import ConfigError
 from delaykit.planning import survey
 from delaykit.planning.exact import attach_exact_, check_exact
@@ -61,13 +62,12 @@ def wrap_(
     for entry, synapse in zip(merged, synapses, strict=True):
         bind_neurons_(synapse, entry, todo.neurons)
         check_exact(synapse, entry.drives, entry.sources, todo.neurons)
-    watches: dict[int, NeuronWatch] = _known_watches(wrapping)
     try:
         for entry, synapse in zip(merged, synapses, strict=True):
-            _attach(net, entry, synapse, wrapping, watches, todo)
+            _attach(net, entry, synapse, wrapping, todo)
         if known is None:
             retype_(net, WrappedRoot)
-            net.__dict__["_dk_wrapping"] = wrapping
+            wire_(net).root = wrapping
     except BaseException:
         for undo in reversed(wrapping.undo[done:]):
             undo.run()
@@ -142,7 +142,8 @@ def unwrap_(net: Net) -> Net:
     for undo in reversed(wrapping.undo):
         undo.run()
     untype_(net)
-    del net.__dict__["_dk_wrapping"]
+    wire_(net).root = None
+    unwire_(net)
     return net
 
 
@@ -156,18 +157,14 @@ def build_synapse(entry: SitePlan, generator: torch.Generator | None, net: nn.Mo
     return synapse.to(reference.device, torch.float64 if reference.dtype == torch.float64 else None)
 
 
-def _attach(
-    net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrapping, watches: dict[int, NeuronWatch], todo: Plan
-) -> None:
-    spot, watch, owner = entry.spot, None, None
+def _attach(net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrapping, todo: Plan) -> None:
+    spot, watch = entry.spot, None
     leader = todo.neurons.get(entry.follows) if entry.follows is not None else None  # "" is the root
     if leader is not None and leader.follows:
-        owner = leader.module
-        if id(owner) not in watches:
-            watches[id(owner)], undo = leader.adapter.watch_(owner)
-            wrapping.undo += undo
-        watch = watches[id(owner)]
-    attachment = Attachment(spot.name, entry.timing, wrapping.scope, watch, owner, owned=spot.owner is not None)
+        watch, undo = leader.adapter.watch_(leader.module)
+        wrapping.undo += undo
+    owned = spot.owner is not None
+    attachment = Attachment(spot.name, entry.timing, wrapping.scope, watch, owned, spot.product)
     assert spot.adapter is not None or entry.recurrent is not None
     if entry.recurrent is None:
         wrapping.undo += spot.adapter.attach_(spot, synapse, attachment)  # type: ignore[union-attr]
@@ -194,11 +191,6 @@ def recurrent_weight(entry: SitePlan, like: Tensor | None) -> Tensor:
 def _one_each(entries: tuple[SitePlan, ...]) -> list[SitePlan]:
     """Keep one entry for each connection: a shared module is wrapped once, and the plan saw that its rules agree."""
     return list({(id(e.spot.module), e.spot.slot): e for e in entries}.values())
-
-
-def _known_watches(wrapping: Wrapping) -> dict[int, NeuronWatch]:
-    attachments = [a for u in wrapping.undo for a in u.arguments if isinstance(a, Attachment)]
-    return {id(a.owner): a.watch for a in attachments if a.owner is not None and a.watch is not None}
 
 
 def _check_fits(net: nn.Module, todo: Plan) -> None:

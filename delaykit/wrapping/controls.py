@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delaykit.adapters.norse.adapter import CarriedCell
-from delaykit.adapters.snntorch.adapter import WatchedNeuron
-from delaykit.attaching.connections import Attachment
-from delaykit.attaching.loop import RecurrentLoop
-from delaykit.attaching.retyping import has_mixin
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.neurons import part_at
+from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
@@ -62,17 +59,7 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
         >>> [(site.name, type(site.synapse.delay).__name__, site.kept) for site in dk.wrapped_sites(net)]
         [('0', 'FreeDelayModule', 4)]
     """
-    found = []
-    module: Any
-    for module in net.modules():
-        if "_dk" in module.__dict__:
-            attachment = module.__dict__["_dk"]
-            found.append(Wrapped(attachment.where, module.dk, attachment, getattr(module, "weight", None), module))
-        elif has_mixin(module, CarriedCell):
-            for slot, attachment in module.__dict__["_dk_sites"].items():
-                found.append(_in_cell(module, slot, attachment))
-        elif has_mixin(module, WatchedNeuron) and "_dk_loop" in module.__dict__:
-            found.append(_loop(module._modules["dk"], module.__dict__["_dk_loop"]))
+    found = [_wrapped(m, slot, a) for m in net.modules() if (w := wiring_of(m)) for slot, a in w.sites.items()]
     if not found:
         raise ConfigError(
             "model", "no wrapped connection", "a model given to dk.wrap_", "call dk.wrap_(net, rules, example=...)"
@@ -80,17 +67,11 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
     return found
 
 
-def _in_cell(module: nn.Module, slot: str, attachment: Attachment) -> Wrapped:
-    child = module._modules["dk"][slot]  # type: ignore[index]
-    if isinstance(child, RecurrentLoop):
-        return _loop(child, attachment)
-    name = f"{slot}_weights"
-    return Wrapped(attachment.where, child, attachment, getattr(module, name), module, name)
-
-
-def _loop(loop: nn.Module | None, attachment: Attachment) -> Wrapped:
-    assert isinstance(loop, RecurrentLoop)
-    return Wrapped(attachment.where, loop.synapse, attachment, loop.connection.weight, loop.connection)
+def _wrapped(module: nn.Module, slot: str, attachment: Attachment) -> Wrapped:
+    synapse, loop = part_at(module, slot)
+    module = module if loop is None else loop.connection
+    weight = getattr(module, attachment.parameter, None)
+    return Wrapped(attachment.where, synapse, attachment, weight, module, attachment.parameter)
 
 
 def reset(net: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.histories import NeuronWatch
+from delaykit.attaching.clocks import LeftMembrane
 from delaykit.errors import HistoryError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
@@ -25,19 +25,19 @@ class Handover:
     """
 
     def __init__(self, neurons: Mapping[str, Neuron]) -> None:
-        self.neurons = {path: (n.module, NeuronWatch()) for path, n in neurons.items() if n.follows}
+        self.neurons = [(neuron, LeftMembrane()) for neuron in neurons.values() if neuron.follows]
 
     def begin(self, net: nn.Module, arguments: Any) -> None:
         """Raise :class:`HistoryError` if a state goes on where delays begin anew."""
         if torch.compiler.is_compiling():
             return
         given = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor) and leaf.layout is torch.strided]
-        for path, (_, watch) in self.neurons.items():
-            late = [] if all(watch.look(leaf) == "fresh" for leaf in given) else _forgetful(net)
+        for neuron, left in self.neurons:
+            late = [] if all(left.look(leaf) == "fresh" for leaf in given) else _forgetful(net)
             if late:
                 raise HistoryError(
-                    ", ".join(late), f"the state that neuron {path!r} left at the end of the last call, handed on to "
-                    "this one, while delays begin anew with every call", "one call a sequence, as in the example",
+                    ", ".join(late), f"the state that neuron {neuron.path!r} left at the end of the last call, handed "
+                    "on to this one, while delays begin anew with every call", "one call a sequence, as in the example",
                     "wrap with example=: a function that runs one sequence in two calls; or use dk.At(component, "
                     "reset='manual') and call dk.reset(net) before each sequence; or dk.At(component, reset='root') if "
                     "spikes under way shall be lost",
@@ -45,8 +45,8 @@ class Handover:
 
     def end(self) -> None:
         """Remember the membranes that this call leaves."""
-        for module, watch in self.neurons.values():
-            watch.leave(getattr(module, "mem", None))
+        for neuron, left in self.neurons:
+            left.keep(neuron.adapter.membrane(neuron.module))
 
 
 def _forgetful(net: nn.Module) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from delaykit import registry
-from delaykit.attaching.histories import POLICIES, Timing
+from delaykit.attaching.clocks import POLICIES, Timing
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.adapter import FusedParts, Neuron
-from delaykit.attaching.histories import RootScope
+from delaykit.attaching.adapter import Neuron
+from delaykit.attaching.clocks import RootScope
+from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
@@ -91,26 +91,16 @@ def _find(neuron: nn.Module) -> Neuron:
 
 
 def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
-    neuron: Any = found.module
-    scopes = _scopes(neuron)
+    scopes = _scopes(found.module)
     for scope in scopes:
         scope.enter()
     failed = True
     try:
-        spikes, membranes = [], []
-        if found.follows:
-            neuron.reset_mem()
-            for current in currents:
-                output = neuron(current)
-                spikes.append(output if isinstance(output, Tensor) else output[0])
-                membranes.append(neuron.mem)
-        else:
-            state = None
-            for current in currents:
-                output, state = neuron(current, state)
-                spikes.append(output)
-                inner: Any = getattr(state, "lif", state)
-                membranes.append(inner.v)
+        spikes, membranes, state = [], [], None
+        for current in currents:
+            spike, membrane, state = found.adapter.step(found, current, state)
+            spikes.append(spike)
+            membranes.append(membrane)
         failed = False
         return torch.stack(spikes), torch.stack(membranes)
     finally:
@@ -120,5 +110,5 @@ def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
 
 def _scopes(neuron: nn.Module) -> list[RootScope]:
     """List the wrapped roots that the connections of a neuron belong to."""
-    own = [m.__dict__[key] for m in neuron.modules() for key in ("_dk", "_dk_loop") if key in m.__dict__]
+    own = [a for m in neuron.modules() for a in (wiring_of(m) or Wiring()).sites.values()]
     return list({id(a.scope): a.scope for a in own}.values())

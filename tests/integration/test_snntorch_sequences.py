@@ -60,7 +60,7 @@ SEQUENCES = {
 def test_layer_over_the_whole_sequence(model, kind, which):
     build, options = SEQUENCES[model]
     net, *_ = hand.check(build, call, {"fc1": kind, "fc2": kind}, which, **options)
-    assert net.fc1._dk.timing.time_dim == options["fc1"]["time_dim"]
+    assert net.fc1._dk.sites[""].timing.time_dim == options["fc1"]["time_dim"]
 
 
 class TwoNames(nn.Module):
@@ -113,4 +113,4 @@ def test_layer_under_two_names_is_wrapped_once(site, which):
 @pytest.mark.parametrize("neurons", [1, 2])
 def test_layer_shared_by_two_streams(neurons, kind, which):
     net, *_ = hand.check(lambda: Siamese(neurons), call, {"fc": kind}, which, fc={"streams": 2})
-    assert net.fc._dk.timing.streams == 2
+    assert net.fc._dk.sites[""].timing.streams == 2

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from delaykit.adapters.dynamics import _NORSE_METHODS, dynamics_of_norse, dynamics_of_snntorch
+from delaykit.adapters.norse.dynamics import METHODS
+from delaykit.adapters.norse.dynamics import dynamics_of as dynamics_of_norse
+from delaykit.adapters.snntorch.dynamics import dynamics_of as dynamics_of_snntorch
 from delaykit.functional.recurrence import RolloutState, rollout
 
 snn = pytest.importorskip("snntorch", reason="compares with snntorch")
@@ -122,7 +124,7 @@ def test_surrogates_known_to_fire_above_zero_do(dtype):
     x = torch.tensor(EDGES, dtype=dtype)
     neurons = [snn.Leaky(0.8, spike_grad=getattr(snn.surrogate, name)()) for name in SURROGATES] + [snn.Leaky(0.8)]
     found = [dynamics_of_snntorch(neuron) for neuron in neurons]
-    for method in _NORSE_METHODS:
+    for method in METHODS:
         p = {"method": method, "alpha": torch.tensor(5.0, dtype=dtype)}
         found += [dynamics_of_norse(norse.LIFCell(norse.LIFParameters(**p)))]
         found += [dynamics_of_norse(norse.LIFBoxCell(norse.LIFBoxParameters(**p)))]

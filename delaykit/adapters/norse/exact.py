@@ -27,7 +27,7 @@ class ExactNorseLIF:
     def activation(self) -> Step:
         """Return Norse's step, or while gradients are exact, the same one with other gradients."""
         own = self.__dict__["activation"]
-        exact: ExactNeuron = self.__dict__["_dk_exact"]
+        exact: ExactNeuron = self.__dict__["_dk"].exact
         if not exact.active:
             return own
         recurrent = "recurrent_weights" in self._parameters or "recurrent_weights" in self.__dict__  # type: ignore[attr-defined]
@@ -67,6 +67,6 @@ class ExactNorseLIF:
         return Emission.apply(spikes, v, before), {"v": Continued.apply(v, ratio, value), "i": i}
 
     def _dk_slopes(self, p: Any, dt: float, like: Tensor) -> Slopes:
-        exact: ExactNeuron = self.__dict__["_dk_exact"]
+        exact: ExactNeuron = self.__dict__["_dk"].exact
         constants = (p.tau_mem_inv, p.tau_syn_inv, p.v_th, p.v_leak, p.v_reset, dt)
         return exact.slopes(self, constants, like)  # type: ignore[arg-type]

@@ -27,8 +27,9 @@ class ExactSynaptic:
         """Begin a step: what the last spike left behind goes on with the gradient of a reset."""
         reset = super().mem_reset(mem)  # type: ignore[misc]
         own: Any = self
-        own.__dict__["_dk_restarted"] = None
-        if not _exact(own).active or not mem.requires_grad:
+        exact = _exact(own)
+        exact.restarted = None
+        if not exact.active or not mem.requires_grad:
             return reset
         slopes = _slopes(own, mem)
         with torch.no_grad():
@@ -41,18 +42,19 @@ class ExactSynaptic:
         if subtracts:
             own.mem = mem
         elif int(own.reset_mechanism_val) == ZERO:
-            own.__dict__["_dk_restarted"] = mem
+            exact.restarted = mem
         return reset
 
     @torch.compiler.disable
     def fire(self, mem: Tensor) -> Tensor:
         """End a step: spikes as the library makes them, whose times have a gradient."""
         own: Any = self
-        restarted = own.__dict__.pop("_dk_restarted", None)
+        exact = _exact(own)
+        restarted, exact.restarted = exact.restarted, None
         if restarted is not None:
             own.mem = mem = Replaced.apply(mem, own.beta.clamp(0, 1) * restarted + own.syn, own.reset)
         spikes = super().fire(mem)  # type: ignore[misc]
-        if not _exact(own).active or not mem.requires_grad:
+        if not exact.active or not mem.requires_grad:
             return spikes
         slopes = _slopes(own, mem)
         with torch.no_grad():
@@ -61,7 +63,8 @@ class ExactSynaptic:
 
 
 def _exact(neuron: nn.Module) -> ExactNeuron:
-    return neuron.__dict__["_dk_exact"]
+    exact: ExactNeuron = neuron.__dict__["_dk"].exact
+    return exact
 
 
 def _slopes(neuron: Any, like: Tensor) -> Slopes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from delaykit.errors import HistoryError
 Histories = dict[str, History]
 
 
-class Passenger:
-    """What rides in a carried state: the histories of a cell's connections, and when they were last stepped."""
+class CarriedHistories:
+    """What rides in a state: the histories of a cell's connections, and when they were last stepped."""
 
     def __init__(self, histories: Histories, state: Any) -> None:
         self.histories = histories
@@ -26,10 +27,10 @@ class Passenger:
 
 @functools.cache
 def carrying_class(state_class: type) -> type:
-    """Make the subclass of a state's NamedTuple that has a passenger."""
+    """Make the subclass of a state's NamedTuple that has histories."""
 
     def replace(self: Any, **changes: Any) -> Any:
-        return carry(state_class(*self)._replace(**changes), self.passenger)
+        return with_histories(state_class(*self)._replace(**changes), self._dk)
 
     def reduce(self: Any) -> Any:
         return state_class, tuple(self)  # copies and pickles are plain states: histories are not data
@@ -38,35 +39,61 @@ def carrying_class(state_class: type) -> type:
         "_replace": replace,
         "__reduce__": reduce,
         "__reduce_ex__": lambda self, _: reduce(self),
-        "_dk_base": state_class,
+        "_dk_plain": state_class,
         # torch rebuilds every namedtuple from its values alone, registered or not, and knows one by this method being
         # callable on the class; as a property it still works on every state.
         "_asdict": property(lambda self: lambda: state_class(*self)._asdict()),
     }
     cls = type(state_class.__name__, (state_class,), members)
     _pytree.register_pytree_node(
-        cls, lambda s: (list(s), s.passenger), lambda values, passenger: carry(state_class(*values), passenger)
+        cls, lambda s: (list(s), s._dk), lambda values, carried: with_histories(state_class(*values), carried)
     )
     return cls
 
 
 @torch.compiler.disable  # dynamo would look through the cache and make a class, and a pytree node, at every step
-def carry(state: tuple[Any, ...], passenger: Passenger) -> Any:
-    """Return ``state`` with a passenger."""
-    out = carrying_class(getattr(type(state), "_dk_base", type(state)))(*state)
-    out.passenger = passenger
+def with_histories(state: tuple[Any, ...], carried: CarriedHistories) -> Any:
+    """Return ``state`` with histories under its attribute ``_dk``, a name that no field of a NamedTuple can have."""
+    out = carrying_class(getattr(type(state), "_dk_plain", type(state)))(*state)
+    out._dk = carried
     return out
 
 
-def board(where: str, state: Any, slots: list[str]) -> Histories:
-    """Take the histories out of a state; None, or a state that nobody stepped yet, begins a new sequence.
+class KnowsStates(Protocol):
+    """The part of an adapter that carried states ask."""
+
+    def begins(self, state: Any) -> bool:
+        """Tell whether a state is one that nobody stepped yet."""
+
+
+@dataclasses.dataclass
+class CarriedRun:
+    """Beside a neuron whose histories ride in its state: those of the step that runs now.
+
+    Args:
+        adapter: who tells a state that begins a sequence from a running one.
+        running: histories by slot, None between steps.
+    """
+
+    adapter: KnowsStates
+    running: Histories | None = None
+
+
+def take_histories(where: str, state: Any, slots: list[str], adapter: KnowsStates) -> Histories:
+    """Take the histories out of a state; one that nobody stepped yet begins a new sequence.
+
+    Args:
+        where: site name, for messages.
+        state: what the caller passes to the neuron.
+        slots: the neuron's delayed connections.
+        adapter: who knows a state that begins a sequence.
 
     Raises:
         HistoryError: the state was rebuilt without its history, or was stepped already.
     """
-    passenger = getattr(state, "passenger", None)
-    if passenger is None:
-        if state is not None and not _is_initial(state):
+    carried = getattr(state, "_dk", None)
+    if carried is None:
+        if not adapter.begins(state):
             raise HistoryError(
                 where,
                 f"a running {type(state).__name__} without its delay history",
@@ -74,30 +101,22 @@ def board(where: str, state: Any, slots: list[str]) -> Histories:
                 "change states with state._replace(...) or torch.utils._pytree.tree_map, or begin a sequence with None",
             )
         return {slot: History() for slot in slots}
-    histories: Histories = passenger.histories
-    if any(histories[slot].age != age for slot, age in passenger.ages.items()):
+    histories: Histories = carried.histories
+    if any(histories[slot].age != age for slot, age in carried.ages.items()):
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "begin each sequence with None"
         )
-    if passenger.had_graph and not _has_graph(state):
+    if carried.had_graph and not _has_graph(state):
         for history in histories.values():
             history.detach()
     return histories
 
 
-def plain(state: Any) -> Any:
-    """Return the state without its passenger, as the library made it."""
-    base = getattr(type(state), "_dk_base", None)
+def without_histories(state: Any) -> Any:
+    """Return the state without its histories, as the library made it."""
+    base = getattr(type(state), "_dk_plain", None)
     return state if base is None else base(*state)
 
 
 def _has_graph(state: Any) -> bool:
     return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in _pytree.tree_leaves(tuple(state)))
-
-
-def _is_initial(state: Any) -> bool:
-    """Tell a freshly made state (no spikes, no current) from a running one."""
-    fields = state._asdict() if hasattr(state, "_asdict") else {}
-    nested = [v for v in fields.values() if hasattr(v, "_asdict")]
-    quiet = [not bool(v.detach().any()) for k, v in fields.items() if k in ("z", "i") and isinstance(v, Tensor)]
-    return all(quiet) and all(_is_initial(v) for v in nested)

@@ -1,0 +1,86 @@
+"""The equations of snnTorch's neurons: as a leaky integrator, and how fast their first state decays.
+
+None for whatever the fused rollout would not reproduce exactly, and where the state is not linear in the input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.attaching.retyping import library_class
+from delaykit.functional.dynamics import LIFDynamics
+
+_FUSED = ("Leaky", "RLeaky", "Synaptic", "RSynaptic")
+_OPAQUE_SURROGATES = ("SSO.", "LSO.", "custom_surrogate.")  # random, or a gradient that need not be linear
+_MEMBRANE = ("Leaky", "RLeaky")
+_CURRENT = ("Synaptic", "RSynaptic")
+
+
+def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
+    """Describe a snnTorch neuron; its learned numbers stay connected.
+
+    ``v_t = clamp(beta) v_{t-1} + i_t - reset``, the reset one step later and detached, or at once
+    (``reset_delay=False``, through which snnTorch lets the gradient flow).
+
+    Args:
+        neuron: any module.
+
+    Returns:
+        The dynamics of an exact ``Leaky``, ``RLeaky``, ``Synaptic`` or ``RSynaptic`` (or of one that delaykit retyped);
+        None with ``state_quant``, ``inhibition``, graded spikes, a stochastic or custom surrogate, for an ``RSynaptic``
+        with ``reset_delay=False`` (which snnTorch computes but throws away), and for every other class.
+
+    Example:
+        >>> dynamics_of(nn.ReLU()) is None
+        True
+
+    Reference:
+        snnTorch 1.0.0, ``snntorch/_neurons``.
+    """
+    kind = library_class(neuron, "snntorch")
+    if kind not in _FUSED or not _is_plain(neuron, kind):
+        return None
+    n: Any = neuron
+    at_once = not n.reset_delay
+    return LIFDynamics(
+        decay=n.beta.clamp(0, 1),
+        threshold=n.threshold,
+        surrogate=n.spike_grad,
+        synapse_decay=n.alpha.clamp(0, 1) if hasattr(n, "alpha") else None,
+        reset=("subtract", "zero", "none")[int(n.reset_mechanism_val)],
+        reset_when="both" if at_once else "next",
+        reset_spares_input=kind == "Leaky",
+        detach_reset=not at_once,
+        heaviside=getattr(n.spike_grad, "__module__", None) == "snntorch.surrogate",  # all but the opaque ones
+    )
+
+
+def leak_of(neuron: nn.Module) -> Tensor | None:
+    """Return ``beta`` of a one-state neuron, ``alpha`` of one with a synaptic current, both as snnTorch clamps them.
+
+    Example:
+        >>> leak_of(nn.ReLU()) is None
+        True
+    """
+    kind = library_class(neuron, "snntorch")
+    n: Any = neuron
+    if kind is None or getattr(n, "state_quant", False):
+        return None
+    if kind in _MEMBRANE:
+        return n.beta.clamp(0, 1)
+    if kind in _CURRENT:
+        return n.alpha.clamp(0, 1)
+    if kind == "Lapicque":
+        return torch.as_tensor(1 - n.time_step / (n.R * n.C))
+    return None
+
+
+def _is_plain(neuron: Any, kind: str) -> bool:
+    factor = neuron.graded_spikes_factor
+    ungraded = not factor.requires_grad and bool((factor == 1).all())
+    opaque = getattr(neuron.spike_grad, "__qualname__", "").startswith(_OPAQUE_SURROGATES)
+    lost = kind == "RSynaptic" and not neuron.reset_delay
+    return ungraded and not (neuron.state_quant or neuron.inhibition or opaque or lost)

@@ -1,0 +1,51 @@
+"""What hangs beside the synapse of one wrapped connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from delaykit.attaching.clocks import NeuronWatch, RootScope, Timing, clock_of
+from delaykit.attaching.histories import History
+from delaykit.synapse import Product
+
+ProductOf = Callable[[Any, Callable[[Tensor], Tensor]], Product]
+
+
+class Attachment:
+    """Timing and history of one connection, and the root and neuron it listens to.
+
+    Args:
+        where: site name, for messages.
+        timing: how the site lives in time.
+        scope: the wrapped root.
+        watch: the neuron it follows (policy ``follow``) or belongs to (a neuron's own recurrent connection).
+        owned: True for a neuron's own recurrent connection, which its neuron may call twice a step.
+        product: ``product(module, forward)`` describes the module's linear map; None for what every ``nn.Linear``,
+            convolution and element-wise connection is.
+
+    Attributes:
+        parameter: name of the weight in the module that holds it.
+        off: True inside ``dk.disabled``.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        timing: Timing,
+        scope: RootScope,
+        watch: NeuronWatch | None = None,
+        owned: bool = False,
+        product: ProductOf | None = None,
+    ) -> None:
+        self.where, self.timing, self.scope, self.watch, self.owned = where, timing, scope, watch, owned
+        self.product, self.parameter = product, "weight"
+        self.clock = clock_of(timing.policy, where, scope, watch, owned)
+        self.history = History()
+        self.off = False
+        if timing.policy == "root":
+            scope.histories.append(self.history)
+        if watch is not None and not owned:
+            watch.followers.append(self.history)

@@ -1,0 +1,78 @@
+"""Both ends of an exact connection: the neuron that listens to it, and neurons whose spikes and resets are exact."""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import pickle
+from typing import Any
+
+from torch import nn
+
+from delaykit.attaching.exact import ExactNeuron, ReadsDynamics, timing_of
+from delaykit.attaching.retyping import Undo, retype_
+from delaykit.attaching.wiring import unwire_, wire_
+from delaykit.errors import ConfigError
+from delaykit.functional.event_gradients.rule import Timing
+
+
+class ListeningNeuron:
+    """The neuron that listens to one exact connection; see :class:`delaykit.engines.exact.Listener`.
+
+    A connection that is pickled alone leaves a neuron behind that cannot be pickled; a net pickles as it did before.
+    """
+
+    def __init__(self, module: nn.Module | None, adapter: ReadsDynamics, hears_spikes: bool) -> None:
+        self.module, self.adapter, self.hears_spikes = module, adapter, hears_spikes
+
+    def timing(self) -> Timing:
+        """Return the neuron's time constants as they are now.
+
+        Raises:
+            ConfigError: the connection came alone out of a pickle.
+        """
+        if self.module is None:
+            found = "an exact connection that was pickled without its neuron"
+            raise ConfigError("estimator='exact'", found, "the net it belongs to", "pickle the net, or use dk.save")
+        dynamics = self.adapter.dynamics(self.module)
+        assert dynamics is not None  # the plan saw one
+        return timing_of(dynamics)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ListeningNeuron:
+        return ListeningNeuron(copy.deepcopy(self.module, memo), self.adapter, self.hears_spikes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ListeningNeuron, (self.module if _pickles(self.module) else None, self.adapter, self.hears_spikes)
+
+
+_probing: contextvars.ContextVar[bool] = contextvars.ContextVar("delaykit_probing", default=False)
+
+
+def _pickles(module: nn.Module | None) -> bool:
+    if _probing.get():  # the neuron under trial has exact connections of its own, which lead back to it
+        return False
+    token = _probing.set(True)
+    try:
+        pickle.dumps(module)
+    except Exception:  # a surrogate that is a closure, a class made at run time: anything may be in there
+        return False
+    finally:
+        _probing.reset(token)
+    return True
+
+
+def make_exact_(module: nn.Module, mixin: type, adapter: ReadsDynamics) -> list[Undo]:
+    """Put ``mixin`` into a neuron, once; return how to take it back."""
+    wiring = wire_(module)
+    if wiring.exact is not None:
+        return []
+    before = module.__class__
+    retype_(module, mixin)
+    wiring.exact = ExactNeuron(adapter)
+    return [Undo(_unmake_, (module, before))]
+
+
+def _unmake_(module: nn.Module, before: type) -> None:
+    module.__class__ = before
+    wire_(module).exact = None
+    unwire_(module)

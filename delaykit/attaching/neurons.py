@@ -1,0 +1,164 @@
+"""Mixins for neurons: one whose hidden membrane is followed, and one that is given its state and returns the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.carried_states import (
+    CarriedHistories,
+    CarriedRun,
+    KnowsStates,
+    take_histories,
+    with_histories,
+    without_histories,
+)
+from delaykit.attaching.clocks import NeuronWatch, ReadsMembrane
+from delaykit.attaching.loop import LOOP, RecurrentLoop
+from delaykit.attaching.retyping import Undo, has_mixin, retype_
+from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
+from delaykit.synapse import Synapse
+
+
+class FollowedNeuron:
+    """Mixin for a neuron with a hidden membrane, which connections follow, or which got a recurrent loop."""
+
+    keeps_signature = True
+    _dk: Wiring
+
+    def forward(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
+        """Step the neuron, and note which membrane it was given and which it left."""
+        watch = self._dk.watch
+        assert watch is not None
+        watch.enter((input_, *args), kwargs, type(self).__name__)
+        try:
+            attachment = self._dk.sites.get(LOOP)
+            if attachment is None:
+                return super().forward(input_, *args, **kwargs)  # type: ignore[misc]
+            return self._dk_looped(attachment, super().forward, input_, args, kwargs)  # type: ignore[misc]
+        finally:
+            watch.leave()
+
+    def _dk_looped(self, attachment: Attachment, base: Callable[..., Any], input_: Any, args: Any, kwargs: Any) -> Any:
+        history, loop = attachment.history, self._modules["dk"]  # type: ignore[attr-defined]
+        history.enter(attachment.clock.moment())
+        output = base(loop.add_to(input_, history, attachment), *args, **kwargs)
+        history.last_output = output if isinstance(output, Tensor) else output[0]
+        return output
+
+
+def follow_(module: nn.Module, adapter: ReadsMembrane) -> tuple[NeuronWatch, list[Undo]]:
+    """Retype a neuron with a hidden membrane, once; return its watch and how to take it back."""
+    wiring = wiring_of(module)
+    if wiring is not None and wiring.watch is not None:
+        return wiring.watch, []
+    before, watch = module.__class__, NeuronWatch(module, adapter)
+    retype_(module, FollowedNeuron)
+    wire_(module).watch = watch
+    return watch, [Undo(_unfollow_, (module, before))]
+
+
+def _unfollow_(module: nn.Module, before: type) -> None:
+    module.__class__ = before
+    wire_(module).watch = None
+    unwire_(module)
+
+
+def add_loop_(module: nn.Module, loop: RecurrentLoop, attachment: Attachment) -> list[Undo]:
+    """Give a followed neuron a recurrent connection; return how to take it back."""
+    wire_(module).sites[LOOP] = attachment
+    module.add_module("dk", loop)
+    return [Undo(_remove_loop_, (module, attachment))]
+
+
+def _remove_loop_(module: nn.Module, attachment: Attachment) -> None:
+    del module._modules["dk"], wire_(module).sites[LOOP]
+    unwire_(module)
+    attachment.history.clear()
+
+
+class CarriedNeuron:
+    """Mixin for a neuron called ``output, state = neuron(input, state)``: its histories ride in the state.
+
+    The state is a NamedTuple, and None, or what :meth:`~delaykit.NeuronAdapter.begins` says, begins a sequence. A
+    library whose cells hold weights subclasses this and lets each weight use the history ``_dk.carried.running[slot]``.
+    """
+
+    keeps_signature = True
+    _dk: Wiring
+
+    def forward(self, input_: Any, state: Any = None, **others: Any) -> Any:
+        """Step the neuron with the histories that ride in ``state``; return (output, state that carries them)."""
+        wiring, base = self._dk, super().forward  # type: ignore[misc]
+        sites, carried = wiring.sites, wiring.carried
+        assert carried is not None
+        if LOOP not in sites and all(a.off for a in sites.values()):
+            return base(input_, without_histories(state), **others)
+        where = next(iter(sites.values())).where
+        carried.running = histories = take_histories(where, state, list(sites), carried.adapter)
+        try:
+            drive = input_
+            if LOOP in sites:
+                drive = self._modules["dk"][LOOP].add_to(drive, histories[LOOP], sites[LOOP])  # type: ignore[attr-defined]
+            output, after = base(drive, without_histories(state), **others)
+            if LOOP in histories:
+                histories[LOOP].last_output = output
+        finally:
+            carried.running = None
+        return output, with_histories(after, CarriedHistories(histories, after))
+
+
+def attach_slot_(
+    module: nn.Module, slot: str, child: nn.Module, attachment: Attachment, adapter: KnowsStates, mixin: type
+) -> list[Undo]:
+    """Attach one connection to a neuron whose state is carried; return how to take it back.
+
+    Args:
+        module: the neuron.
+        slot: name of the connection; its child lies under ``dk.<slot>``.
+        child: a :class:`~delaykit.synapse.Synapse`, or a :class:`RecurrentLoop` in slot ``"loop"``.
+        attachment: its timing; ``attachment.parameter`` names the weight in the module.
+        adapter: who knows the states.
+        mixin: :class:`CarriedNeuron` or a subclass.
+    """
+    before, wiring = module.__class__, wire_(module)
+    if not has_mixin(module, CarriedNeuron):
+        retype_(module, mixin)
+        wiring.carried = CarriedRun(adapter)
+        module.add_module("dk", nn.ModuleDict())
+    wiring.sites[slot] = attachment
+    module._modules["dk"][slot] = child  # type: ignore[index, operator]
+    return [Undo(_detach_slot_, (module, slot, before))]
+
+
+def _detach_slot_(module: nn.Module, slot: str, before: type) -> None:
+    wiring = wire_(module)
+    del wiring.sites[slot], module._modules["dk"][slot]  # type: ignore[index]
+    if not wiring.sites:
+        module.__class__ = before
+        del module._modules["dk"]
+        wiring.carried = None
+        unwire_(module)
+
+
+def synapses_of(module: nn.Module) -> dict[str, Synapse]:
+    """Return the synapses of a module's wrapped connections by slot, those that are switched off left out."""
+    wiring = wiring_of(module) or Wiring()
+    return {slot: part_at(module, slot)[0] for slot, attachment in wiring.sites.items() if not attachment.off}
+
+
+def loop_of(module: nn.Module) -> RecurrentLoop | None:
+    """Return the connection that :class:`delaykit.Recurrent` gave to a neuron, or None."""
+    wiring = wiring_of(module)
+    return part_at(module, LOOP)[1] if wiring is not None and LOOP in wiring.sites else None
+
+
+def part_at(module: nn.Module, slot: str) -> tuple[Synapse, RecurrentLoop | None]:
+    """Return the synapse of one wrapped connection of a module, and the loop it is part of, if it is."""
+    child: Any = module._modules["dk"]
+    if isinstance(child, nn.ModuleDict):  # a neuron with several connections
+        child = child[slot]
+    return (child.synapse, child) if isinstance(child, RecurrentLoop) else (child, None)

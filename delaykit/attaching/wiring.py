@@ -1,0 +1,77 @@
+"""The one record, under ``_dk``, of what delaykit keeps beside a module."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+from torch import nn
+
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.carried_states import CarriedRun
+from delaykit.attaching.clocks import NeuronWatch, RootScope
+from delaykit.attaching.exact import ExactNeuron
+from delaykit.attaching.retyping import Undo
+
+
+class RootCalls(Protocol):
+    """Who looks at each call of a wrapped root, before and after."""
+
+    def begin(self, net: nn.Module, arguments: Any) -> None:
+        """Look at a call that is about to be made."""
+
+    def end(self) -> None:
+        """Look at what the call has left."""
+
+
+@dataclasses.dataclass
+class Wrapping:
+    """All that :func:`delaykit.unwrap_` needs, kept on the root.
+
+    Args:
+        scope: counts root calls.
+        plans: the plans that were applied, in order.
+        undo: callables that take a change back, applied last first.
+        handover: looks for states that go on from call to call, where the plan let delays begin anew with each.
+    """
+
+    scope: RootScope
+    plans: list[Any] = dataclasses.field(default_factory=list)
+    undo: list[Undo] = dataclasses.field(default_factory=list)
+    handover: RootCalls | None = None
+
+
+@dataclasses.dataclass
+class Wiring:
+    """What delaykit keeps beside one module.
+
+    Args:
+        sites: its wrapped connections by slot: ``""`` where the module is the connection, ``"loop"`` for one that
+            :class:`delaykit.Recurrent` added, else the name of a weight inside a cell.
+        watch: of a neuron whose hidden membrane is followed.
+        carried: of a neuron whose histories ride in its state.
+        exact: of a neuron with exact gradients.
+        root: of the wrapped model itself.
+    """
+
+    sites: dict[str, Attachment] = dataclasses.field(default_factory=dict)
+    watch: NeuronWatch | None = None
+    carried: CarriedRun | None = None
+    exact: ExactNeuron | None = None
+    root: Wrapping | None = None
+
+
+def wiring_of(module: nn.Module) -> Wiring | None:
+    """Return the record of a module, or None."""
+    return module.__dict__.get("_dk")
+
+
+def wire_(module: nn.Module) -> Wiring:
+    """Return the record of a module, an empty one if it had none."""
+    return module.__dict__.setdefault("_dk", Wiring())
+
+
+def unwire_(module: nn.Module) -> None:
+    """Remove the record of a module if nothing is in it any more."""
+    if module.__dict__.get("_dk") == Wiring():
+        del module.__dict__["_dk"]
