@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickle
 
@@ -63,15 +64,16 @@ def leaky(z: Tensor, w: Tensor, u: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]
     return tuple(torch.stack(x) for x in zip(*out, strict=True))  # type: ignore[return-value]
 
 
-def adaptive(z: Tensor, w: Tensor, u: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
-    """The same with a threshold that rises by 0.2 after a spike and falls back within 30 ms."""
-    membrane = fired = raised = z.new_zeros(BATCH, POST)
+def own_reset(z: Tensor, w: Tensor, u: Tensor, rho: Tensor, adaptive: bool = False) -> tuple[Tensor, Tensor]:
+    """Synapses of decay rho, a reset of 9 ms whatever rho is, perhaps a threshold that rises by .2 for 30 ms."""
+    current = reset = raised = fired = z.new_zeros(BATCH, POST)
     out = []
     for t in range(TIME):
-        membrane = rho * membrane + z[t] @ w.T + fired @ u.T - fired
-        raised = math.exp(-1.0 / 30.0) * raised + 0.2 * fired
-        fired = Triangle(1.0)(membrane - (1.0 + raised))
-        out.append((fired, membrane - raised))
+        current = rho * current + z[t] @ w.T + fired @ u.T
+        reset = math.exp(-1.0 / 9.0) * reset + fired
+        raised = math.exp(-1.0 / 30.0) * raised + (0.2 if adaptive else 0.0) * fired
+        fired = Triangle(1.0)(current - reset - (1.0 + raised))
+        out.append((fired, current - reset - raised))
     return tuple(torch.stack(x) for x in zip(*out, strict=True))  # type: ignore[return-value]
 
 
@@ -102,7 +104,7 @@ def test_each_model_is_its_plain_implementation(model: str, recurrent: bool) -> 
     if model == "HetSynLIF":
         wanted = synaptic(z, w, u, decay, q)
     else:
-        wanted = (adaptive if model == "HomNeuALIF" else leaky)(z, w, u, decay.flatten())
+        wanted = own_reset(z, w, u, decay.flatten(), adaptive=model == "HomNeuALIF")
     found = layer(z)
     assert 0.02 < float(wanted[0].detach().mean()) < 0.4
     assert torch.equal(found[0], wanted[0])
@@ -163,10 +165,38 @@ def test_homogeneous_models_have_the_mean_time_constant_and_learn_none() -> None
             torch.testing.assert_close(connection.tau_ms(), torch.full((1, 1), 12.5))
 
 
-def test_a_heterogeneous_neuron_has_one_decay_for_its_synapses_and_its_reset() -> None:
+@pytest.mark.parametrize("recurrent", [False, True], ids=["F", "R"])
+@pytest.mark.parametrize("model", ["HomNeuLIF", "HetNeuLIF"])
+def test_with_a_reset_that_follows_its_synapses_a_neuron_is_the_textbooks(model: str, recurrent: bool) -> None:
+    layer = layer_of(model, recurrent, dataclasses.replace(NEURONS, tau_reset=None))
+    z, w = input_spikes(), layer.input.weight
+    u = layer.recurrent.weight if layer.recurrent is not None else torch.zeros(POST, POST, dtype=torch.float64)
+    wanted, found = leaky(z, w, u, layer.input.decay.flatten()), layer(z)
+    assert torch.equal(found[0], wanted[0]) and float(wanted[0].detach().mean()) > 0.02
+    torch.testing.assert_close(found[1], wanted[1], rtol=0, atol=1e-10)
+
+
+def test_homogeneous_models_can_have_a_time_constant_of_their_own() -> None:
+    neurons = Neurons(tau=("uniform", 5.0, 20.0), tau_homogeneous=20.0)
+    for model in ("HomNeuLIF", "HomNeuALIF"):
+        tau = make_layer(model, PRE, POST, False, neurons).input.tau_ms()
+        torch.testing.assert_close(tau, torch.full((1, 1), 20.0))
+    assert float(make_layer("HetNeuLIF", PRE, 500, False, neurons, seeded()).input.tau_ms().mean()) < 13.0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_reset_has_one_fixed_time_constant_in_all_models(model: str) -> None:
+    layer = make_layer(model, PRE, POST, True, NEURONS, seeded())
+    kappa = layer.jumps(layer.input.weight).decay
+    torch.testing.assert_close(kappa[0], torch.full((POST,), math.exp(-1.0 / 9.0)))
+    with torch.no_grad():
+        layer.input.decay.fill_(0.5)  # as if learned
+    assert torch.equal(layer.jumps(layer.input.weight).decay, kappa) and not kappa.requires_grad
+
+
+def test_a_heterogeneous_neuron_has_one_decay_for_all_its_synapses() -> None:
     layer = make_layer("HetNeuLIF", PRE, POST, True, NEURONS, seeded())
     assert layer.recurrent is not None and layer.recurrent.decay is layer.input.decay
-    assert torch.equal(layer.jumps(layer.input.weight).decay, layer.input.decay.T)
     assert copy.deepcopy(layer).recurrent.decay.shape == (POST, 1)
     clone = copy.deepcopy(layer)
     assert clone.recurrent.decay is clone.input.decay
@@ -175,6 +205,8 @@ def test_a_heterogeneous_neuron_has_one_decay_for_its_synapses_and_its_reset() -
 def test_a_reset_that_follows_the_synapses_needs_one_decay_a_neuron() -> None:
     with pytest.raises(ConfigError, match="one decay a layer or a postsynaptic neuron"):
         HetSynLIF(3, 2, granularity="synaptic", reset=[ResetCurrent()])
+    with pytest.raises(ConfigError, match="one decay a layer or a postsynaptic neuron"):
+        make_layer("HetSynLIF", 3, 2, False, Neurons(tau_reset=None))
     with pytest.raises(ConfigError, match="share"):
         HetSynLIF(3, 2, granularity="synaptic", recurrent=True, share_decay=True)
 

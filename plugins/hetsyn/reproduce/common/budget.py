@@ -1,8 +1,12 @@
-"""The same budget for every model: each learning rate once with a seed of its own, then the best one with all seeds."""
+"""The same budget for every model: each learning rate once with a seed of its own, then the best one with all seeds.
+
+With one rate, the paper's, nothing is tried.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,8 @@ class Budget:
     """All runs of one configuration.
 
     Args:
-        base: settings of a run, a frozen dataclass with the fields ``lr`` and ``seed``; what is asked for changes it.
+        base: settings of a run, a frozen dataclass with the fields ``lr`` and ``seed`` and a ``title()``; what is asked
+            for changes it.
         train: runs one.
         rates: learning rates to choose from.
         better: of a tuning run's result, larger for better.
@@ -36,14 +41,17 @@ class Budget:
     def run(self, **changes: Any) -> dict[str, Any]:
         """Run once, or remember."""
         run = dataclasses.replace(self.base, **changes)
-        return remembered(record_path(self.folder, run), run, lambda: self.train(run))
+        name = re.sub(r"[^\w.-]+", "_", run.title())
+        return remembered(record_path(self.folder, run, name), run, lambda: self.train(run))
 
     def seeded(self, seeds: int | None = None, **changes: Any) -> list[dict[str, Any]]:
         """Run once a seed."""
         return [self.run(seed=seed, **changes) for seed in range(seeds or self.seeds)]
 
     def tuned(self, **changes: Any) -> tuple[float, list[dict[str, Any]]]:
-        """Choose the learning rate, then run once a seed."""
+        """Choose the learning rate, where there is a choice, then run once a seed."""
+        if len(self.rates) == 1:
+            return self.rates[0], self.seeded(lr=self.rates[0], **changes)
         trials = [
             (self.better(self.run(lr=lr, seed=TUNING_SEED, **{**changes, **self.tuning})), lr) for lr in self.rates
         ]

@@ -1,11 +1,13 @@
 """The paper's four models, each feed-forward or recurrent: eight configurations of one class of layer.
 
-| model | decays | reset current | threshold |
-|---|---|---|---|
-| ``HomNeuLIF`` | one for all, fixed | the same decay | fixed |
-| ``HomNeuALIF`` | one for all, fixed | the same decay | adapts, by a second current |
-| ``HetNeuLIF`` | one a neuron, learned | the same decay | fixed |
-| ``HetSynLIF`` | one a synapse, learned | a decay of its own, fixed | fixed |
+| model | decays | threshold |
+|---|---|---|
+| ``HomNeuLIF`` | one for all, fixed | fixed |
+| ``HomNeuALIF`` | one for all, fixed | adapts, by a second current |
+| ``HetNeuLIF`` | one a neuron, learned | fixed |
+| ``HetSynLIF`` | one a synapse, learned | fixed |
+
+The reset current decays with one fixed time constant tau_J, the same in all four; it follows no learned decay.
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ class Neurons:
 
     Args:
         dt_ms: length of a step in ms.
-        tau: distribution of time constants in ms; homogeneous models have its mean.
-        tau_reset: time constant of HetSynLIF's reset current in ms.
+        tau: distribution of time constants in ms, of heterogeneous models.
+        tau_homogeneous: the time constant of homogeneous models in ms; None: the mean of ``tau``.
+        tau_reset: tau_J, time constant of the reset current in ms; None: the decay of the neuron's synapses, which
+            makes the usual leaky neuron and is not to be had with HetSynLIF.
         tau_adaptation: of HomNeuALIF's adaptation in ms.
         adaptation: its jump.
         threshold: a spike is due above it.
@@ -50,7 +54,7 @@ class Neurons:
 
     dt_ms: float = 1.0
     tau: Taus = ("normal", 20.0, 5.0)
-    tau_reset: float = 20.0
+    tau_reset: float | None = 20.0
     tau_adaptation: float = 500.0
     adaptation: float = 0.01
     threshold: float = 1.0
@@ -60,6 +64,7 @@ class Neurons:
     recurrent_gain: float = 1.0
     readout_gain: float = 1.0
     frozen: float = 0.0
+    tau_homogeneous: float | None = None
 
 
 class Answer(NamedTuple):
@@ -141,8 +146,8 @@ def make_layer(
         ConfigError: no such model.
     """
     own = model == "HetSynLIF"
-    follow = math.exp(-neurons.dt_ms / neurons.tau_reset) if own else None  # None: the decay of the synapses
-    reset: list[SelfCurrent] = [ResetCurrent(follow, neurons.threshold)]
+    kappa = None if neurons.tau_reset is None else math.exp(-neurons.dt_ms / neurons.tau_reset)
+    reset: list[SelfCurrent] = [ResetCurrent(kappa, neurons.threshold)]
     if model == "HomNeuALIF":
         slow = math.exp(-neurons.dt_ms / neurons.tau_adaptation)
         reset.append(AdaptationCurrent(slow, neurons.adaptation))
@@ -157,7 +162,8 @@ def _decays(model: str, neurons: Neurons) -> dict[str, Any]:
     """Return what a model says about the decays of a connection."""
     common: dict[str, Any] = {"dt_ms": neurons.dt_ms, "tau": neurons.tau}
     if model in ("HomNeuLIF", "HomNeuALIF"):
-        return {**common, "granularity": "layer", "tau": mean(neurons.tau), "learn": False}
+        fixed = mean(neurons.tau) if neurons.tau_homogeneous is None else neurons.tau_homogeneous
+        return {**common, "granularity": "layer", "tau": fixed, "learn": False}
     if model in ("HetNeuLIF", "HetSynLIF"):
         grain = "post" if model == "HetNeuLIF" else "synaptic"
         return {**common, "granularity": grain, "learn": True, "frozen": neurons.frozen}

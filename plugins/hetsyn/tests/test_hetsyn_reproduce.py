@@ -1,0 +1,120 @@
+"""The paper's recipes, constant for constant (appendices B to E), their schedules, and tiny runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from delaykit_hetsyn import MODELS, HetSynNet
+
+FOLDER = Path(__file__).parents[1] / "reproduce"
+SCRIPTS = ("match_to_sample", "pattern_generation", "speech", "s_mnist")
+pytest.importorskip("delaykit_lab")
+
+
+def _forget() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("common", *SCRIPTS)]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a script of the folder for one test; other plugins have folders of the same name."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    _forget()
+    yield importlib.import_module
+    _forget()
+
+
+def test_appendix_b(script) -> None:
+    pattern = script("pattern_generation")
+    neurons = pattern.neurons_of(pattern.Run())
+    assert (neurons.dt_ms, neurons.tau, neurons.tau_homogeneous) == (1.0, ("normal", 20.0, 5.0), 20.0)
+    assert (neurons.tau_reset, neurons.tau_adaptation, neurons.adaptation) == (20.0, 500.0, 0.01)
+    run = pattern.Run()
+    assert (run.lr, run.iterations, run.noise_hz, pattern.RATES[True]) == (1e-3, 1000, 2.0, (1e-3,))
+
+
+def test_appendix_c(script) -> None:
+    match = script("match_to_sample")
+    run = match.Run()
+    assert (run.lr, run.iterations, match.RATES[True]) == (5e-3, 1000, (5e-3,))
+    generator = torch.Generator().manual_seed(0)
+    for model in MODELS:
+        net = match.network(dataclasses.replace(run, model=model), generator)
+        layer = net.layers[0]
+        tau = layer.input.tau_ms()
+        if model.startswith("Hom"):
+            torch.testing.assert_close(tau, torch.full((1, 1), 40.0))
+        else:
+            assert abs(float(tau.mean()) - 40.0) < 2.0 and abs(float(tau.std()) - 4.0) < 1.0
+        kappa = layer.jumps(layer.input.weight).decay
+        torch.testing.assert_close(kappa[0], torch.full((100,), math.exp(-5.0 / 40.0)))
+        if model == "HomNeuALIF":
+            torch.testing.assert_close(kappa[1], torch.full((100,), math.exp(-5.0 / 800.0)))
+
+
+def test_appendix_d(script) -> None:
+    speech = script("speech")
+    full, neurons = speech.FULL, speech.neurons_of(speech.FULL)
+    assert (full.hidden, full.channels, full.bin_ms, full.epochs, full.lr) == ((128, 64), 700, 4.0, 100, 2e-3)
+    assert (full.batch, full.last_cosine_epoch, full.train, full.test) == (32, 40, None, None)
+    assert (neurons.dt_ms, neurons.tau, neurons.tau_homogeneous) == (1.0, ("uniform", 5.0, 20.0), 20.0)
+    assert (neurons.tau_reset, neurons.tau_adaptation, neurons.adaptation) == (20.0, 100.0, 0.05)
+
+
+def test_speech_warms_up_for_a_twentieth_and_is_constant_after_epoch_40(script) -> None:
+    speech = script("speech")
+    rate, steps = lambda step: speech.rate(step, speech.FULL, 10), 10  # noqa: E731
+    assert rate(0) == pytest.approx(1 / 50) and rate(49) == 1.0 and rate(50) == 1.0
+    assert rate(40 * steps) == rate(99 * steps) == pytest.approx(0.5 * (1 + math.cos(math.pi * 350 / 950)))
+    shorter = dataclasses.replace(speech.FULL, last_cosine_epoch=None)
+    assert speech.rate(100 * steps, shorter, steps) == pytest.approx(0.0)
+
+
+def test_match_to_sample_runs_with_the_papers_one_rate(script, tmp_path, monkeypatch) -> None:
+    match = script("match_to_sample")
+    tiny = match.Run(iterations=3, hidden=5)
+    budget = script("common.budget").Budget(tiny, match.train, match.RATES[True], lambda r: r["test"], 2, tmp_path)
+    lr, found = budget.tuned(model="HetNeuLIF")
+    assert lr == 5e-3 and len(found) == 2 and all(len(one["accuracy"]) == 3 for one in found)
+    records = sorted(tmp_path.glob("*.json"))
+    assert len(records) == 2 and json.loads(records[0].read_text())["settings"]["model"] == "HetNeuLIF"
+    assert records[0].name.startswith("R-HetNeuLIF_5_800_ms")
+
+
+def test_rates_fall_by_a_fifth_every_100_iterations(script, monkeypatch) -> None:
+    made = []
+    kind = torch.optim.lr_scheduler.StepLR
+    monkeypatch.setattr(torch.optim.lr_scheduler, "StepLR", lambda *words: made.append(kind(*words)) or made[-1])
+    match, pattern = script("match_to_sample"), script("pattern_generation")
+    match.train(match.Run(iterations=2, hidden=3))
+    pattern.train(pattern.Run(iterations=2, recurrent=False))
+    assert [(one.step_size, one.gamma, one.last_epoch) for one in made] == [(100, 0.8, 2)] * 2
+
+
+def test_pattern_generation_leaves_small_records(script) -> None:
+    pattern = script("pattern_generation")
+    found = pattern.train(pattern.Run(model="HetSynLIF", iterations=2))
+    assert len(found["answer"][0]) == len(found["target"][0]) == 200
+    assert [sum(counts) for counts in found["tau_before"]] == [100 * 100, 100 * 100, 100]
+    assert len(json.dumps(found)) < 20_000
+
+
+def test_curves_are_thinned_to_means(script) -> None:
+    thinned = script("common.records").thinned
+    assert len(thinned([0.5] * 1000)) == 100 and thinned([0.0, 1.0] * 500, 10) == [0.5] * 10
+
+
+def test_every_model_has_its_readouts_decays(script) -> None:
+    """Homogeneous readouts have the homogeneous time constant, too."""
+    speech = script("speech")
+    net = HetSynNet("HomNeuLIF", (4, 3, 2), True, speech.neurons_of(speech.FULL))
+    torch.testing.assert_close(net.readout.tau_ms(), torch.full((1, 1), 20.0))
