@@ -26,6 +26,7 @@ from .planning.rules import At as At
 from .planning.rules import Recurrent as Recurrent
 from .records import API_VERSION as API_VERSION
 from .records import Component as Component
+from .records import Operator as Operator
 from .registry import citation as citation
 from .training import advance_ as advance_
 from .training import attach as attach

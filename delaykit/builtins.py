@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from delaykit.hookspecs import hookimpl
-from delaykit.records import API_VERSION, Component
+from delaykit.records import API_VERSION, Component, Operator
 
 DELAYKIT_API = API_VERSION
+
+_FILES = {"reference": "reference", "torch": "torch", "cpu": "numba", "gpu": "triton"}
+_EVERYWHERE = ("reference", "torch", "cpu", "gpu")
+_WITHOUT_TRITON = ("reference", "torch", "cpu")
+# room in delaykit.functional: (its operators, each a function of that name in every backend's file, its backends)
+_ROOMS = {
+    "delay_line": (("tap_filter", "tap_correlation"), _EVERYWHERE),
+    "delayed_linear": (("synapse_filter", "synapse_correlation"), _EVERYWHERE),
+    "running_sum": (("running_sum",), _EVERYWHERE),
+    "filtered_linear": (("decay_filter", "decay_filter_gradient"), _WITHOUT_TRITON),
+    "decay_tape": (("decay_step", "decay_step_back"), _WITHOUT_TRITON),
+    "step_tape": (("tape_store", "tape_lines", "tape_series", "tape_synapses", "tape_correlation"), _WITHOUT_TRITON),
+}
 
 
 @hookimpl
@@ -24,3 +37,12 @@ def delaykit_components() -> Iterator[Component]:
     yield Component("adapter", "snntorch", "delaykit.adapters.snntorch:SnnTorchAdapter", "snnTorch neurons and layers")
     yield Component("adapter", "norse", "delaykit.adapters.norse:NorseAdapter", "Norse cells and SequentialState")
     yield Component("adapter", "torch", "delaykit.adapters.plain:TorchAdapter", "plain torch modules, own neurons")
+
+
+@hookimpl
+def delaykit_operators() -> Iterator[Operator]:
+    """Yield the core's operators: the inner sums of ``delaykit.functional``."""
+    for room, (names, backends) in _ROOMS.items():
+        for name in names:
+            for backend in backends:
+                yield Operator(name, backend, f"delaykit.functional.{room}.{_FILES[backend]}:{name}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from delaykit.records import Component
+from delaykit.records import Component, Operator
 
 if TYPE_CHECKING:
     import click
@@ -36,6 +36,19 @@ def delaykit_components() -> Iterable[Component]:  # type: ignore[empty-body]
         >>> @hookimpl
         ... def delaykit_components():
         ...     yield Component("delay", "mine", "delaykit_mine.config:Mine", "one learned delay per layer")
+    """
+
+
+@hookspec
+def delaykit_operators() -> Iterable[Operator]:  # type: ignore[empty-body]
+    """Yield one record for each operator of the plugin and each backend that runs it, or for a backend of another's.
+
+    Example:
+        >>> from delaykit import Operator, hookimpl
+        >>> @hookimpl
+        ... def delaykit_operators():
+        ...     yield Operator("mine_filter", "torch", "delaykit_mine.torch:mine_filter")
+        ...     yield Operator("mine_filter", "cpu", "delaykit_mine.numba:mine_filter")
     """
 
 

@@ -20,7 +20,7 @@ import delaykit.builtins as builtins
 import delaykit.hookspecs as hookspecs
 from delaykit.errors import DelaykitError, PluginError
 from delaykit.names import OFFICIAL, nearest
-from delaykit.records import API_VERSION, KINDS, Component
+from delaykit.records import API_VERSION, BACKENDS, DEVICES, KINDS, Component, Operator
 
 GROUP = "delaykit"
 CORE = "builtin"
@@ -52,6 +52,7 @@ class PluginStatus:
     detail: str = ""
     traceback: str = ""
     components: tuple[Component, ...] = ()
+    operators: tuple[Operator, ...] = ()
 
 
 def installed_sources() -> list[PluginSource]:
@@ -81,8 +82,9 @@ class PluginLoader:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.components: dict[tuple[str, str], Component] = {}
+        self.operators: dict[tuple[str, str], Operator] = {}
         self.statuses: list[PluginStatus] = []
-        self._owners: dict[tuple[str, str], str] = {}
+        self._owners: dict[tuple[str, ...], str] = {}
         self._sources: dict[str, PluginSource] = {}
         self._load(PluginSource(CORE, lambda: builtins, "delaykit"))
         sources = sorted(sources, key=lambda source: (source.name, source.distribution))
@@ -138,7 +140,9 @@ class PluginLoader:
             _check_interface(source, plugin)
             self.manager.register(plugin, name=source.name)
             _check_hook_names(source, plugin, self.manager)
-            status.components = self._check_components(source, self.call(source.name, "delaykit_components"))
+            components = self._check_components(source, self.call(source.name, "delaykit_components"))
+            operators = self._check_operators(source, self.call(source.name, "delaykit_operators"))
+            status.components, status.operators = components, operators
         except (Exception, SystemExit) as error:
             if earlier is None and self.manager.has_plugin(source.name):
                 self.manager.unregister(name=source.name)
@@ -146,23 +150,37 @@ class PluginLoader:
         for record in status.components:
             self.components[record.kind, record.name] = record
             self._owners[record.kind, record.name] = source.owner
+        for operator in status.operators:
+            self.operators[operator.name, operator.backend] = operator
+            self._owners["operator", operator.name, operator.backend] = source.owner
         self.statuses.append(status)
 
     def _check_components(self, source: PluginSource, found: list[Any]) -> tuple[Component, ...]:
-        own: set[tuple[str, str]] = set()
+        own: set[tuple[str, ...]] = set()
         for record in found:
             _check_record(source, record)
-            key = record.kind, record.name
-            if key in own or key in self._owners:
-                owner = source.owner if key in own else self._owners[key]
-                raise PluginError(
-                    source.owner,
-                    f"the {record.kind} name {record.name!r}, already taken by {owner}",
-                    "a name that is unique within its kind",
-                    "rename the component, or disable one plugin with DELAYKIT_DISABLE",
-                )
-            own.add(key)
+            self._claim(source, (record.kind, record.name), f"{record.kind} name {record.name!r}", own)
         return tuple(found)
+
+    def _check_operators(self, source: PluginSource, found: list[Any]) -> tuple[Operator, ...]:
+        own: set[tuple[str, ...]] = set()
+        for record in found:
+            _check_operator(source, record)
+            name = f"backend {record.backend!r} of the operator {record.name!r}"
+            self._claim(source, ("operator", record.name, record.backend), name, own)
+        return tuple(found)
+
+    def _claim(self, source: PluginSource, key: tuple[str, ...], name: str, own: set[tuple[str, ...]]) -> None:
+        """Refuse a name that is taken, naming both owners."""
+        if key in own or key in self._owners:
+            owner = source.owner if key in own else self._owners[key]
+            raise PluginError(
+                source.owner,
+                f"the {name}, already taken by {owner}",
+                "a name that is unique within its kind",
+                "rename it, or disable one plugin with DELAYKIT_DISABLE",
+            )
+        own.add(key)
 
 
 def _names(value: str | None) -> set[str] | None:
@@ -206,8 +224,23 @@ def _check_record(source: PluginSource, record: Any) -> None:
     if record.kind not in KINDS:
         found = f"kind {record.kind!r} of component {record.name!r}{nearest(str(record.kind), KINDS)}"
         raise PluginError(source.owner, found, "one of " + ", ".join(KINDS), "correct the kind")
-    module, colon, attribute = record.config.partition(":") if isinstance(record.config, str) else ("", "", "")
-    dotted = all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")])
-    if not isinstance(record.name, str) or not record.name or not colon or not dotted:
+    if not isinstance(record.name, str) or not record.name or not _is_target(record.config):
         found = f"component {record.name!r} with config {record.config!r}"
         raise PluginError(source.owner, found, "a name and a string 'package.module:Class'", "correct the record")
+
+
+def _check_operator(source: PluginSource, record: Any) -> None:
+    if not isinstance(record, Operator):
+        found = f"{type(record).__name__} {record!r} among its operators"
+        raise PluginError(source.owner, found, "delaykit.Operator records", "yield Operator(name, backend, function)")
+    if record.backend not in BACKENDS + DEVICES:
+        found = f"backend {record.backend!r} of operator {record.name!r}{nearest(str(record.backend), BACKENDS)}"
+        raise PluginError(source.owner, found, "one of " + ", ".join(BACKENDS + DEVICES), "correct the backend")
+    if not isinstance(record.name, str) or not record.name.isidentifier() or not _is_target(record.function):
+        found = f"operator {record.name!r} with function {record.function!r}"
+        raise PluginError(source.owner, found, "a name and a string 'package.module:function'", "correct the record")
+
+
+def _is_target(target: Any) -> bool:
+    module, colon, attribute = target.partition(":") if isinstance(target, str) else ("", "", "")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")])

@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from delaykit.errors import PluginError, UnknownNameError
@@ -69,20 +70,39 @@ def resolve(kind: str, name: str) -> type:
         'FreeDelay'
     """
     record = find(kind, name)
-    module, _, attribute = record.config.partition(":")
-    where = f"{kind} {name!r}"
-    try:
-        target: Any = importlib.import_module(module)
-    except Exception as error:
-        raise PluginError(where, f"{type(error).__name__}: {error}", f"{module} to import", _fix_for(error)) from error
-    for part in attribute.split("."):
-        if not hasattr(target, part):
-            raise PluginError(where, f"no {part!r} in {target.__name__}", record.config, "correct the plugin's record")
-        target = getattr(target, part)
+    target = _imported(f"{kind} {name!r}", record.config)
     if not isinstance(target, type):
         found = f"a {type(target).__name__} at {record.config}"
-        raise PluginError(where, found, "a class", "correct the plugin's record")
+        raise PluginError(f"{kind} {name!r}", found, "a class", "correct the plugin's record")
     return target
+
+
+def implementation(operator: str, backend: str) -> Callable[..., Any] | None:
+    """Import the function that runs an operator in a backend; None where nobody registered one.
+
+    Raises:
+        PluginError: if the target cannot be imported.
+
+    Example:
+        >>> implementation("tap_filter", "torch").__module__
+        'delaykit.functional.delay_line.torch'
+    """
+    record = loader().operators.get((operator, backend))
+    if record is None:
+        return None
+    function: Callable[..., Any] = _imported(f"operator {operator!r}, backend {backend!r}", record.function)
+    return function
+
+
+def missing_operator(name: str, known: Iterable[str]) -> UnknownNameError:
+    """Say that nobody registered an operator; where its plugin is disabled or broken, say that."""
+    names = sorted(known)
+    for status in loader().statuses:
+        if status.state in ("disabled", "broken") and name.startswith(f"{status.name}_"):
+            found = f"operator {name!r} of the plugin {status.name!r}, which is {status.state} {status.detail}"
+            return UnknownNameError("resolve", found, "the plugin loaded", "enable or mend it; see `delaykit plugins`")
+    fix = "yield an Operator record for the backend 'torch' from the hook delaykit_operators"
+    return UnknownNameError("resolve", f"operator {name!r}{nearest(name, names)}", f"one of {names}", fix)
 
 
 def citation(component: Any) -> str:
@@ -115,6 +135,20 @@ def citation(component: Any) -> str:
         found = f"{component!r}, which has no kind and name"
         raise UnknownNameError("citation", found, "a component, its config or its name", "pass dk.citation('free')")
     return find(kind, name).paper
+
+
+def _imported(where: str, path: str) -> Any:
+    """Import what ``package.module:attribute`` names."""
+    module, _, attribute = path.partition(":")
+    try:
+        target: Any = importlib.import_module(module)
+    except Exception as error:
+        raise PluginError(where, f"{type(error).__name__}: {error}", f"{module} to import", _fix_for(error)) from error
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            raise PluginError(where, f"no {part!r} in {target.__name__}", path, "correct the plugin's record")
+        target = getattr(target, part)
+    return target
 
 
 def _check_kind(kind: str) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 SMALLEST_SHARE = 1 << 18  # multiply-adds worth a thread
+DOT_PRODUCTS = ("contract", "reassoc", "nsz")
 
 
 def compiled(fastmath: Iterable[str] = ("contract",)) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a kernel to be compiled by Numba when it is first called, without holding the interpreter lock.
 
-    The compiled code is cached on disk where a place for it can be written, and in memory otherwise.
+    The compiled code is cached on disk. Where that cannot be read or written (no place for it, a full disk), it is
+    kept in memory, after one warning.
 
     Args:
         fastmath: LLVM's freedoms; ``reassoc`` is for dot products only, where no law asks for an order of summation.
@@ -23,22 +28,40 @@ def compiled(fastmath: Iterable[str] = ("contract",)) -> Callable[[Callable[...,
 
     def decorate(kernel: Callable[..., Any]) -> Callable[..., Any]:
         @functools.cache
-        def build() -> Callable[..., Any]:
+        def build(cache: bool) -> Callable[..., Any]:
             import numba
 
-            options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+            return numba.njit(nogil=True, fastmath=set(fastmath), error_model="numpy", cache=cache)(kernel)
+
+        @functools.cache
+        def cached() -> Callable[..., Any]:
             try:
-                return numba.njit(cache=True, **options)(kernel)
-            except RuntimeError:  # no writable place for a cache
-                return numba.njit(**options)(kernel)
+                return build(True)
+            except RuntimeError as error:  # Numba finds no place for a cache
+                _warn_of_cache(str(error))
+                return build(False)
 
         @functools.wraps(kernel)
         def run(*arguments: Any) -> Any:
-            return build()(*arguments)
+            try:
+                return cached()(*arguments)
+            except OSError as error:  # kernels touch no files: their code could not be read or written
+                _warn_of_cache(f"{type(error).__name__}: {error}")
+                return build(False)(*arguments)
 
         return run
 
     return decorate
+
+
+@functools.cache
+def _warn_of_cache(error: str) -> None:
+    warnings.warn(
+        f"compiled kernels: found a cache on disk that cannot be used ({error}), expected one. They are compiled anew "
+        "in each process. To go on faster: make room, or point NUMBA_CACHE_DIR at a folder that can be written",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def in_threads(work: Callable[[int, int], None], rows: int, multiply_adds: int) -> None:
@@ -50,3 +73,13 @@ def in_threads(work: Callable[[int, int], None], rows: int, multiply_adds: int) 
     edges = [rows * n // threads for n in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))
+
+
+def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    """View tensors as contiguous arrays, without their graphs."""
+    return tuple(t.detach().contiguous().numpy() for t in tensors)
+
+
+def least_normal(x: Tensor) -> Any:
+    """Return the size below which a number of this dtype counts as nothing, far above the subnormal ones."""
+    return x.new_tensor(torch.finfo(x.dtype).tiny * 2**20).numpy()[()]

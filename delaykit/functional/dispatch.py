@@ -2,43 +2,51 @@
 
 | backend | what it is | devices |
 |---|---|---|
-| ``reference`` | the dense impulse response with plain autograd: slow, obvious, the judge | all |
+| ``reference`` | plain loops as the definition says: slow, obvious, the judge | all |
 | ``torch`` | plain torch with a hand-written adjoint | all |
 | ``cpu`` | Numba | cpu |
 | ``gpu`` | Triton | cuda (and cpu where ``TRITON_INTERPRET=1``) |
 
-The choice follows the device and what is installed; :func:`backend` overrides it in a ``with`` block. A plugin adds an
-operator, or a backend of one, by :func:`register`. An operator without an implementation in the chosen backend runs in
-``torch``. Code under ``torch.compile`` is traced down to the operators, so ``reference`` means ``torch`` there.
+The choice follows the device and what is installed; :func:`backend` overrides it in a ``with`` block. Who runs what is
+a table of strings, ``("operator", "backend") -> "package.module:function"``, to which the core and every plugin add
+through the hook ``delaykit_operators``; a function is imported when it first runs. A device of another kind runs the
+backend of its own name, e.g. ``mps``, where somebody wrote one. An operator without an implementation in the chosen
+backend runs in ``torch``, and so does everything where Numba or Triton is installed and broken, after one warning.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
 
+from delaykit import registry
 from delaykit.errors import ConfigError, UnknownNameError
+from delaykit.records import BACKENDS
 
-BACKENDS = ("reference", "torch", "cpu", "gpu")
+_NATIVE = {"cpu": "cpu", "cuda": "gpu"}
 _NEEDS = {"cpu": ("numba", "pip install 'delaykit[fast]'"), "gpu": ("triton", "pip install triton")}
-_BUILT_IN = ("delaykit.functional.portable", "delaykit.functional.cpu", "delaykit.functional.gpu")
-_implementations: dict[tuple[str, str], Callable[..., Any]] = {}
+_found: dict[tuple[str, str], Callable[..., Any] | None] = {}
 _chosen: ContextVar[str | None] = ContextVar("delaykit_backend", default=None)
 Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 
 
 def register(operator: str, backend: str) -> Callable[[Implementation], Implementation]:
-    """Decorate a function as the implementation of ``operator`` in ``backend``.
+    """Decorate a function as the implementation of ``operator`` in ``backend``, for this process.
+
+    For notebooks and tests. A plugin yields :class:`~delaykit.records.Operator` records from its hook
+    ``delaykit_operators`` instead, so that its functions are found whoever was imported first.
 
     Args:
-        operator: name that :func:`resolve` is asked for; a plugin prefixes its own.
+        operator: name that :func:`resolve` is asked for; choose one that no plugin begins with.
         backend: ``torch``, ``cpu`` or ``gpu``. Every operator needs one for ``torch``, which runs on all devices.
 
     Raises:
@@ -55,12 +63,12 @@ def register(operator: str, backend: str) -> Callable[[Implementation], Implemen
     _check_name(f"register({operator!r})", backend)
 
     def add(implementation: Implementation) -> Implementation:
-        known = _implementations.get((operator, backend), implementation)
+        known = _function(operator, backend) or implementation
         if (known.__module__, known.__qualname__) != (implementation.__module__, implementation.__qualname__):
             owners = f"{known.__module__}.{known.__qualname__}"
             where = f"register({operator!r}, {backend!r})"
             raise ConfigError(where, f"the implementation {owners}", "none", "choose another operator name")
-        _implementations[operator, backend] = implementation
+        _found[operator, backend] = implementation
         return implementation
 
     return add
@@ -77,7 +85,7 @@ def backend(name: str) -> Iterator[None]:
 
     Raises:
         UnknownNameError: there is no such backend.
-        ConfigError: it needs a package that is not installed.
+        ConfigError: it needs a package that is not installed, or cannot be imported.
 
     Example:
         >>> with backend("torch"):
@@ -85,9 +93,9 @@ def backend(name: str) -> Iterator[None]:
         'torch'
     """
     _check_name("backend", name)
-    if name in _NEEDS and not _installed(name):
+    if name in _NEEDS and (fault := _fault(name)):
         package, install = _NEEDS[name]
-        raise ConfigError(f"backend({name!r})", f"no package {package!r}", "it installed", install)
+        raise ConfigError(f"backend({name!r})", fault, f"{package} installed and working", install)
     token = _chosen.set(name)
     try:
         yield
@@ -111,37 +119,66 @@ def resolve(operator: str, device: torch.device) -> Callable[..., Any]:
     Raises:
         UnknownNameError: nobody registered such an operator.
         ConfigError: the backend asked for cannot run on that device.
+        PluginError: a plugin's record points at nothing that can be imported.
     """
-    for module in _BUILT_IN:
-        importlib.import_module(module)
-    name = _chosen.get()
+    name, found = _chosen.get(), None
     if name is None:
-        name = _preferred(operator, device)
-    elif not _runs_on(name, device):
+        native = _NATIVE.get(device.type, device.type)
+        if native == "torch" or works(native):
+            found = _function(operator, native)
+    elif _runs_on(name, device):
+        found = _function(operator, name)
+    else:
         expected = "a cpu tensor" if name == "cpu" else "a cuda tensor (or TRITON_INTERPRET=1 in the environment)"
         raise ConfigError(f"backend({name!r})", f"a {device} tensor", expected, "leave the choice to delaykit")
-    found = _implementations.get((operator, name)) or _implementations.get((operator, "torch"))
+    found = found or _function(operator, "torch")
     if found is None:
-        known = sorted({known for known, _ in _implementations})
-        raise UnknownNameError("resolve", f"operator {operator!r}", f"one of {known}", "register it for 'torch' first")
+        known = {known for known, _ in registry.loader().operators} | {key[0] for key, f in _found.items() if f}
+        raise registry.missing_operator(operator, known)
     return found
 
 
-def _preferred(operator: str, device: torch.device) -> str:
-    native = {"cpu": "cpu", "cuda": "gpu"}.get(device.type)
-    if native and (operator, native) in _implementations and _installed(native):
-        return native
-    return "torch"
+def works(backend: str) -> bool:
+    """Tell whether what a backend needs can be imported; where it is installed and cannot, warn once.
+
+    Args:
+        backend: ``cpu`` needs Numba, ``gpu`` Triton; others need nothing.
+    """
+    return backend not in _NEEDS or not _fault(backend)
+
+
+@functools.cache
+def _fault(name: str) -> str:
+    """Say why a backend's package cannot be used; empty where it can."""
+    package, install = _NEEDS[name]
+    if importlib.util.find_spec(package) is None:
+        return f"no package {package!r}"
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # broken binaries raise nearly anything
+        fault = f"package {package!r}, which cannot be imported ({type(error).__name__}: {error})"
+        warnings.warn(
+            f"backend {name!r}: found {fault}. Operators run in plain torch, slower and with the same results. To go "
+            f"on: reinstall it ({install} --force-reinstall) or remove it; `delaykit doctor` tells more",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return fault
+    return ""
+
+
+def _function(operator: str, backend: str) -> Callable[..., Any] | None:
+    """Look one implementation up, and remember it, also where there is none."""
+    key = operator, backend
+    if key not in _found:
+        _found[key] = registry.implementation(operator, backend)
+    return _found[key]
 
 
 def _runs_on(name: str, device: torch.device) -> bool:
     if name == "gpu":
         return device.type == "cuda" or (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")
     return name != "cpu" or device.type == "cpu"
-
-
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(_NEEDS[name][0]) is not None
 
 
 def _check_name(where: str, name: str) -> None:

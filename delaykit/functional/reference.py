@@ -1,4 +1,7 @@
-"""The judge: causal filters as their definitions say, by plain loops and plain autograd. Slow, obvious, never fast."""
+"""The judge of every synapse: the causal convolution with its impulse response, by a plain loop and plain autograd.
+
+Each operator's own judge stands in its room, ``delaykit.functional.<operator>.reference``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.taps import Taps
 
 
 def causal_convolution(spikes: Tensor, response: Tensor) -> Tensor:
@@ -39,34 +41,3 @@ def causal_convolution(spikes: Tensor, response: Tensor) -> Tensor:
         arriving = spikes[: time - tau] @ response[:, :, tau].T.to(spikes.dtype)
         current = current + torch.cat([current.new_zeros(tau, batch, post), arriving])
     return current
-
-
-def delay_line(x: Tensor, taps: Taps) -> Tensor:
-    """Filter each channel by its own response; see :func:`delaykit.functional.delay_line.delay_line`."""
-    response = taps.response(x.shape[0]).flatten(0, 1)  # (channel or 1, time)
-    out = torch.zeros_like(x, dtype=torch.result_type(x, response))
-    for tau in range(x.shape[0]):
-        weight = response[:, tau].reshape(-1, *[1] * (x.dim() - 3))
-        out = out + torch.cat([torch.zeros_like(x[:tau]), x[: x.shape[0] - tau] * weight])
-    return out.to(x.dtype)
-
-
-def delayed_linear(spikes: Tensor, weight: Tensor, taps: Taps, bias: Tensor | None = None) -> Tensor:
-    """Delay every synapse; see :func:`delaykit.functional.delayed_linear.delayed_linear`."""
-    response = weight.unsqueeze(-1) * taps.response(spikes.shape[0])
-    current = causal_convolution(spikes.to(response.dtype), response).to(torch.result_type(spikes, weight))
-    return current if bias is None else current + bias
-
-
-def filtered_linear(
-    spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None = None, leak: Tensor | None = None
-) -> Tensor:
-    """Let every synapse decay, step by step; see :func:`delaykit.functional.filtered_linear.filtered_linear`."""
-    time, batch, pre = spikes.shape
-    state = spikes.new_zeros(batch, weight.shape[0], pre, dtype=torch.result_type(spikes, weight))
-    currents = []
-    for step in range(time):
-        before, state = state, decay * state + weight * spikes[step].unsqueeze(1)
-        currents.append((state if leak is None else state - leak * before).sum(-1))
-    current = torch.stack(currents) if currents else state.new_zeros(0, batch, weight.shape[0])
-    return current if bias is None else current + bias

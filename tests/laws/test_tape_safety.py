@@ -1,6 +1,6 @@
 """What a tape owes beyond the right numbers: any backward pass, any order of modes, any number of streams.
 
-Each test names the rule it checks; the judge is the naive list of inputs of ``tests/unit/test_tape.py``.
+Each test names the rule it checks; the judge is the naive list of inputs of ``tests/functional/test_step_tape.py``.
 """
 
 from __future__ import annotations
@@ -8,11 +8,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
-
-from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.step_tape import LinearTape, LineTape
-from tests.laws.tape_cases import ALL, BOTH_ORDERS, EVERY_KIND, grads, segment_of
 from tests.unit.test_tape import (
     KINDS,
     Case,
@@ -24,6 +19,11 @@ from tests.unit.test_tape import (
     run_tape,
     uninitialised_memory_is_nan,  # noqa: F401 - a fixture
 )
+from torch.utils.checkpoint import checkpoint
+
+from delaykit.errors import HistoryError, ShapeError
+from delaykit.functional.step_tape import LinearTape, LineTape
+from tests.laws.tape_cases import ALL, BOTH_ORDERS, EVERY_KIND, grads, segment_of
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pkgutil
@@ -43,7 +44,8 @@ print(json.dumps(failed))
 def test_every_module_can_be_imported_first() -> None:
     folder = str(Path(delaykit.__file__).parent)
     names = ["delaykit", *(info.name for info in pkgutil.walk_packages([folder], "delaykit.", onerror=str))]
-    names = [name for name in names if "._" not in name]
+    here = importlib.util.find_spec("triton") is not None
+    names = [name for name in names if "._" not in name and (here or not name.endswith(".triton"))]
     assert "delaykit.wrapping.apply" in names and "delaykit.functional.taps" in names
     done = subprocess.run(
         [sys.executable, "-c", EACH_IN_A_FORK, json.dumps(names)], capture_output=True, text=True, timeout=120

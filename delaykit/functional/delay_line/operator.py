@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional import reference
+from delaykit.functional.delay_line import reference
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
 
 
@@ -52,7 +53,7 @@ def delay_line(x: Tensor, taps: Taps) -> Tensor:
         raise ShapeError("delay_line", found, "one set of taps, or one a channel", "give delays of shape (1, channel)")
     if wants_reference():
         return reference.delay_line(x, taps)
-    return _filter(x, taps.index.flatten(1), taps.value.flatten(1), taps.order, True)
+    return filter_channels(x, taps.index.flatten(1), taps.value.flatten(1), taps.order, True)
 
 
 @torch.library.custom_op(
@@ -60,7 +61,8 @@ def delay_line(x: Tensor, taps: Taps) -> Tensor:
     mutates_args=(),
     schema="(Tensor x, Tensor index, Tensor value, int order, bool causal) -> Tensor",
 )
-def _filter(x: Tensor, index: Tensor, value: Tensor, order: int, causal: bool) -> Tensor:
+def filter_channels(x: Tensor, index: Tensor, value: Tensor, order: int, causal: bool) -> Tensor:
+    """Filter each channel, ``(time, batch, channel, *space)``, by taps ``(m, channel)``, or by the anti-causal twin."""
     if Taps(index.unsqueeze(1), value.unsqueeze(1), order).is_identity():
         return x.clone(memory_format=torch.contiguous_format)
     work = working_dtype(x, order)
@@ -71,7 +73,8 @@ def _filter(x: Tensor, index: Tensor, value: Tensor, order: int, causal: bool) -
 @torch.library.custom_op(
     "delaykit::tap_correlation", mutates_args=(), schema="(Tensor x, Tensor y, Tensor index, int order) -> Tensor"
 )
-def _correlate(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
+def correlate_channels(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
+    """Give the gradient of each tap's value: what an input, ``index`` steps late, and an output gradient share."""
     work = working_dtype(x, order)
     y = summed(_as_maps(y, index).to(work), order, True)
     return resolve("tap_correlation", x.device)(_as_maps(x, index).to(work), y, index)
@@ -82,13 +85,6 @@ def working_dtype(x: Tensor, order: int) -> torch.dtype:
     return torch.float64 if order else torch.promote_types(x.dtype, torch.float32)
 
 
-def summed(x: Tensor, order: int, reverse: bool) -> Tensor:
-    """Sum up over time ``order`` times; ``reverse`` from the last step to the first."""
-    for _ in range(order):
-        x = resolve("running_sum", x.device)(x, None, reverse)
-    return x
-
-
 def _as_maps(x: Tensor, index: Tensor) -> Tensor:
     """View ``(time, batch, channel, *space)`` as ``(time, batch, channel, space)``; one channel if all share."""
     time, batch = x.shape[:2]
@@ -96,12 +92,12 @@ def _as_maps(x: Tensor, index: Tensor) -> Tensor:
     return x.reshape(time, batch, channels, x[0, 0].numel() // channels if x.numel() else 0)
 
 
-@_filter.register_fake
+@filter_channels.register_fake
 def _(x: Tensor, index: Tensor, value: Tensor, order: int, causal: bool) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@_correlate.register_fake
+@correlate_channels.register_fake
 def _(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
     return torch.empty_like(index, dtype=working_dtype(x, order))
 
@@ -113,11 +109,11 @@ def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, index, value = ctx.saved_tensors
-    grad_x = _filter(grad, index, value, ctx.order, not ctx.causal) if ctx.needs_input_grad[0] else None
+    grad_x = filter_channels(grad, index, value, ctx.order, not ctx.causal) if ctx.needs_input_grad[0] else None
     grad_value = None
     if ctx.needs_input_grad[2]:
         early, late = (x, grad) if ctx.causal else (grad, x)
-        grad_value = _correlate(early, late, index, ctx.order).to(value.dtype)
+        grad_value = correlate_channels(early, late, index, ctx.order).to(value.dtype)
     return grad_x, None, grad_value, None, None
 
 
@@ -128,10 +124,10 @@ def _keep_correlation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None
 
 def _correlation_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, y, index = ctx.saved_tensors
-    grad_x = _filter(y, index, grad, ctx.order, False) if ctx.needs_input_grad[0] else None
-    grad_y = _filter(x, index, grad, ctx.order, True) if ctx.needs_input_grad[1] else None
+    grad_x = filter_channels(y, index, grad, ctx.order, False) if ctx.needs_input_grad[0] else None
+    grad_y = filter_channels(x, index, grad, ctx.order, True) if ctx.needs_input_grad[1] else None
     return grad_x, grad_y, None, None
 
 
-_filter.register_autograd(_filter_backward, setup_context=_keep_filter)
-_correlate.register_autograd(_correlation_backward, setup_context=_keep_correlation)
+filter_channels.register_autograd(_filter_backward, setup_context=_keep_filter)
+correlate_channels.register_autograd(_correlation_backward, setup_context=_keep_correlation)

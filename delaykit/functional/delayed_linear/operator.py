@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional import reference
-from delaykit.functional.delay_line.operator import _correlate, _filter, delay_line, summed, working_dtype
+from delaykit.functional.delay_line.operator import correlate_channels, delay_line, filter_channels, working_dtype
+from delaykit.functional.delayed_linear import reference
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
 
 
@@ -79,7 +80,7 @@ def _delayed(spikes: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor,
         if Taps(index, value, order).is_identity():
             return F.linear(spikes, weight, bias)
         if index.shape[2] == 1:  # dendritic
-            current = _filter(F.linear(spikes, weight), index[:, :, 0], value[:, :, 0], order, True)
+            current = filter_channels(F.linear(spikes, weight), index[:, :, 0], value[:, :, 0], order, True)
         else:
             current = _filter_synapses(spikes, weight * value, index, order, True)
         return current if bias is None else current.add_(bias)
@@ -136,12 +137,12 @@ def _dendritic_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs_spikes, needs_weight, _, _, needs_value, _ = ctx.needs_input_grad
     index, grad_spikes, grad_weight, grad_value = index[:, :, 0], None, None, None
     if needs_spikes or needs_weight:
-        early = _filter(grad, index, value[:, :, 0], ctx.order, False)
+        early = filter_channels(grad, index, value[:, :, 0], ctx.order, False)
         grad_spikes = early @ weight if needs_spikes else None
         grad_weight = early.flatten(0, 1).T @ spikes.flatten(0, 1) if needs_weight else None
     if needs_value:  # one more product costs less than keeping the currents
         current = spikes @ weight.T
-        grad_value = _correlate(current, grad, index, ctx.order).unsqueeze(-1).to(value.dtype)
+        grad_value = correlate_channels(current, grad, index, ctx.order).unsqueeze(-1).to(value.dtype)
     return grad_spikes, grad_weight, grad_value
 
 

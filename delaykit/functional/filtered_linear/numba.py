@@ -1,4 +1,4 @@
-"""Synapses that decay each at its own rate, by Numba: backend ``cpu`` of the sequence operator and of its step form.
+"""Synapses that decay each at its own rate, by Numba: backend ``cpu``.
 
 With ``X_ji[t] = decay_ji X_ji[t-1] + x_i[t]`` and ``y_j[t] = sum_i weight_ji X_ji[t]`` one sweep back in time is all
 that the gradients need, and nothing of the forward pass is computed again:
@@ -16,75 +16,37 @@ NaN is not smaller than anything and stays.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import register
+from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_threads, least_normal
 
-DOT_PRODUCTS = ("contract", "reassoc", "nsz")
 SEGMENT = 8  # steps whose currents stay in the first cache while all inputs add to them; a multiple of 4
 INPUTS = 16  # inputs that are read together: one line of the cache
 
 
-@register("decay_filter", "cpu")
 def decay_filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
-    """Decay synapses; see :func:`delaykit.functional.portable.decay_filter`."""
+    """Decay synapses; see :func:`delaykit.functional.filtered_linear.torch.decay_filter`."""
     out = x.new_zeros(*x.shape[:2], weight.shape[0])
-    operands = (*_arrays(x, decay.T, weight.T), _least(x), out.numpy())
+    operands = (*arrays(x, decay.T, weight.T), least_normal(x), out.numpy())
     in_threads(
         lambda first, last: _filter(*operands, first, last), x.shape[1], x.shape[0] * x.shape[1] * weight.numel()
     )
     return out
 
 
-@register("decay_filter_gradient", "cpu")
 def decay_filter_gradient(
     x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pull a gradient back; see :func:`delaykit.functional.portable.decay_filter_gradient`."""
+    """Pull a gradient back; see :func:`delaykit.functional.filtered_linear.torch.decay_filter_gradient`."""
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if into_x else x.new_empty(0)
     grad_decay, grad_weight = (torch.empty_like(weight, memory_format=torch.contiguous_format) for _ in range(2))
-    operands = (*_arrays(x, y, decay, weight), _least(x), grad_x.numpy() if into_x else None)
+    operands = (*arrays(x, y, decay, weight), least_normal(x), grad_x.numpy() if into_x else None)
     written = (grad_decay.numpy(), grad_weight.numpy())
     work = 2 * x.shape[0] * x.shape[1] * weight.numel()
     in_threads(lambda first, last: _gradient(*operands, *written, first, last), weight.shape[1], work)
     return grad_x, grad_decay, grad_weight
-
-
-@register("decay_step", "cpu")
-def decay_step(state: Tensor, x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
-    """Move on one step; see :func:`delaykit.functional.decay_tape.operator.decay_step`."""
-    out = x.new_zeros(x.shape[0], weight.shape[1])
-    operands = (state.numpy(), *_arrays(x, decay, weight), _least(x), out.numpy())
-    in_threads(lambda first, last: _step(*operands, first, last), len(x), state.numel())
-    return out
-
-
-@register("decay_step_back", "cpu")
-def decay_step_back(
-    later: Tensor, slope: Tensor, y: Tensor | None, x: Tensor, decay: Tensor, weight: Tensor, grad_decay: Tensor,
-    grad_weight: Tensor,
-) -> Tensor:  # fmt: skip
-    """Move back one step; see :func:`delaykit.functional.decay_tape.operator.decay_step_back`."""
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-    y = x.new_zeros(len(x), weight.shape[1]) if y is None else y
-    operands = (later.numpy(), slope.numpy(), *_arrays(y, x, decay, weight), _least(x))
-    written = (grad_x.numpy(), grad_decay.numpy(), grad_weight.numpy())
-    in_threads(lambda first, last: _step_back(*operands, *written, first, last), len(weight), 2 * later.numel())
-    return grad_x
-
-
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    return tuple(t.detach().contiguous().numpy() for t in tensors)
-
-
-def _least(x: Tensor) -> Any:
-    """Return the size below which a number counts as nothing, far above the subnormal ones."""
-    return x.new_tensor(torch.finfo(x.dtype).tiny * 2**20).numpy()[()]
 
 
 @compiled()
@@ -215,45 +177,3 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
         for n in range(some):
             for j in range(post):
                 grad_weight[j, i + n], grad_decay[j, i + n] = into_weight[n, j], w[n, j] * into_decay[n, j]
-
-
-@compiled()
-def _step(state, x, decay, weight, least, out, first, last):  # type: ignore[no-untyped-def]
-    """Read the old states, then let them decay and take the new input in."""
-    pre, post = decay.shape
-    nothing = decay.dtype.type(0)
-    for b in range(first, last):
-        target = out[b]
-        for i in range(pre):
-            row, r, w, arriving = state[b, i], decay[i], weight[i], x[b, i]
-            for j in range(post):
-                before = row[j]
-                target[j] += w[j] * before
-                after = r[j] * before
-                after = nothing if abs(after) <= least else after
-                row[j] = after + arriving
-
-
-@compiled(DOT_PRODUCTS)
-def _step_back(  # type: ignore[no-untyped-def]
-    later, slope, y, x, decay, weight, least, grad_x, grad_decay, grad_weight, first, last
-):
-    """Collect what later steps have left for this one's input, then take this step's gradient in."""
-    batch, post = y.shape
-    nothing = decay.dtype.type(0)
-    for b in range(batch):
-        given = y[b]
-        for i in range(first, last):
-            p, q, r, w, spike = later[b, i], slope[b, i], decay[i], weight[i], x[b, i]
-            if spike != 0:
-                into_weight, into_decay = grad_weight[i], grad_decay[i]
-                for j in range(post):
-                    into_weight[j] += spike * p[j]
-                    into_decay[j] += spike * q[j]
-            flow = nothing
-            for j in range(post):
-                flow += w[j] * p[j]
-                tangent, total = p[j] + r[j] * q[j], given[j] + r[j] * p[j]
-                q[j] = nothing if abs(tangent) <= least else tangent
-                p[j] = nothing if abs(total) <= least else total
-            grad_x[b, i] = flow

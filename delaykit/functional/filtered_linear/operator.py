@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional import reference
 from delaykit.functional.dispatch import resolve, wants_reference
-from delaykit.functional.filtered_linear import numba as _registers  # noqa: F401
+from delaykit.functional.filtered_linear import reference
+from delaykit.functional.running_sum.operator import running_sum
 
 
 def filtered_linear(
@@ -64,9 +64,9 @@ def filtered_linear(
     if leak is not None:
         return _beyond_leak(spikes, weight, decay, bias, leak)
     if decay.shape[0] == 1:
-        return F.linear(_decaying(spikes, decay.flatten()), weight, bias)
+        return F.linear(running_sum(spikes, decay.flatten()), weight, bias)
     if decay.shape[1] == 1:
-        current = _decaying(F.linear(spikes, weight), decay.flatten())
+        current = running_sum(F.linear(spikes, weight), decay.flatten())
     else:
         common = torch.promote_types(torch.promote_types(spikes.dtype, weight.dtype), torch.float32)
         current = _filter(spikes.to(common), decay.to(common), weight.to(common))
@@ -78,7 +78,7 @@ def _beyond_leak(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | N
     past = spikes[:-1]
     if decay.shape[1] == 1:
         product = F.linear(spikes, weight)
-        rest = (decay - leak).flatten().to(product.dtype) * _decaying(product[:-1], decay.flatten())
+        rest = (decay - leak).flatten().to(product.dtype) * running_sum(product[:-1], decay.flatten())
         product = product if bias is None else product + bias.to(product.dtype)
     else:
         product = F.linear(spikes, weight, bias)
@@ -102,18 +102,6 @@ def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None, l
         raise ShapeError(where, f"leak {tuple(leak.shape)}", f"(1, 1) or ({post}, 1)", "give one leak a neuron")
 
 
-def _decaying(x: Tensor, decay: Tensor) -> Tensor:
-    work = torch.promote_types(torch.promote_types(x.dtype, decay.dtype), torch.float32)
-    return _accumulate(x.to(work), decay.to(work), False).to(x.dtype)
-
-
-@torch.library.custom_op(
-    "delaykit::running_sum", mutates_args=(), schema="(Tensor x, Tensor decay, bool reverse) -> Tensor"
-)
-def _accumulate(x: Tensor, decay: Tensor, reverse: bool) -> Tensor:
-    return resolve("running_sum", x.device)(x, decay, reverse)
-
-
 @torch.library.custom_op(
     "delaykit::decay_filter", mutates_args=(), schema="(Tensor x, Tensor decay, Tensor weight) -> Tensor"
 )
@@ -132,11 +120,6 @@ def _filter_gradient(
     return resolve("decay_filter_gradient", x.device)(x, y.contiguous(), decay, weight, into_x)
 
 
-@_accumulate.register_fake
-def _(x: Tensor, decay: Tensor, reverse: bool) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
 @_filter.register_fake
 def _(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:2], weight.shape[0])
@@ -146,21 +129,6 @@ def _(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 def _(x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool) -> tuple[Tensor, Tensor, Tensor]:
     of_x, *others = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, decay, weight))
     return of_x if into_x else x.new_empty(0), others[0], others[1]
-
-
-def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, decay, ctx.reverse = inputs
-    ctx.save_for_backward(decay, output)
-
-
-def _sum_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    decay, out = ctx.saved_tensors
-    later = _accumulate(grad, decay, not ctx.reverse)
-    grad_decay = None
-    if ctx.needs_input_grad[1]:
-        arrived, before = (later[:-1], out[1:]) if ctx.reverse else (later[1:], out[:-1])
-        grad_decay = (arrived * before).sum_to_size(1, 1, decay.numel()).flatten()
-    return later, grad_decay, None
 
 
 def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -174,5 +142,4 @@ def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x if into_x else None, grad_decay, grad_weight
 
 
-_accumulate.register_autograd(_sum_backward, setup_context=_keep_sum)
 _filter.register_autograd(_filter_backward, setup_context=_keep_filter)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from delaykit.functional.decay_tape import operator as _registers  # noqa: F401
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.recurrence.connection import Product, RecurrentConnection
 from delaykit.functional.recurrence.correlation import Inputs, recurrent_weight_gradient

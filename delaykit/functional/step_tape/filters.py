@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.dispatch import resolve
-from delaykit.functional.step_tape import kernels as tape_kernels  # noqa: F401 - registers the kernels that resolve() finds
 from delaykit.functional.taps import Taps
 
 

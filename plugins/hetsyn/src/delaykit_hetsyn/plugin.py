@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from delaykit import Component, hookimpl
+from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
 
@@ -20,3 +20,11 @@ def delaykit_components() -> Iterator[Component]:
         paper="Deng et al., HetSyn: versatile timescale integration in spiking neural networks via heterogeneous "
         "synapses",
     )
+
+
+@hookimpl
+def delaykit_operators() -> Iterator[Operator]:
+    """Yield the rollout of a layer, forwards and backwards."""
+    for name, function in (("hetsyn_rollout", "rollout"), ("hetsyn_rollout_adjoint", "adjoint")):
+        yield Operator(name, "torch", f"delaykit_hetsyn.rollout_portable:{function}")
+        yield Operator(name, "cpu", f"delaykit_hetsyn.rollout_kernels:{function}")

@@ -25,11 +25,8 @@ from torch.autograd.function import once_differentiable
 
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
-from delaykit_hetsyn import rollout_kernels, rollout_portable
 from delaykit_hetsyn.reset_currents import Jumps
 from delaykit_hetsyn.surrogates import Surrogate
-
-BACKENDS = (rollout_portable, rollout_kernels)  # importing them registers the operators
 
 
 @torch.compiler.disable

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import register
 
 
-@register("hetsyn_rollout", "cpu")
 def rollout(
     drive: Tensor, weight: Tensor, decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
@@ -29,7 +27,6 @@ def rollout(
     return spikes, membrane
 
 
-@register("hetsyn_rollout_adjoint", "cpu")
 def adjoint(
     grad_spikes: Tensor, grad_membrane: Tensor, slope: Tensor, spikes: Tensor, membrane: Tensor, weight: Tensor,
     decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, through_reset: bool,

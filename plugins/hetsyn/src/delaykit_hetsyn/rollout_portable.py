@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import register
 
-
-@register("hetsyn_rollout", "torch")
 def rollout(
     drive: Tensor, weight: Tensor, decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
@@ -44,7 +41,6 @@ def rollout(
     return spikes, membrane
 
 
-@register("hetsyn_rollout_adjoint", "torch")
 def adjoint(
     grad_spikes: Tensor, grad_membrane: Tensor, slope: Tensor, spikes: Tensor, membrane: Tensor, weight: Tensor,
     decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, through_reset: bool,

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import register
 from delaykit_motifs import portable
 
 EVENT_DENSITY = 0.12  # of the input, above which `depth` matrix products are faster than rows added one by one
 SPARSE_TARGET = 0.03  # of the currents, below which only pairs of events are visited
 
 
-@register("motifs_tapped_linear", "cpu")
 def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
     """Filter; see :func:`delaykit_motifs.portable.tapped_linear`."""
     if _wants_products(x):
@@ -30,7 +28,6 @@ def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
     return out
 
 
-@register("motifs_tapped_adjoint", "cpu")
 def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
     """Filter backwards; see :func:`delaykit_motifs.portable.tapped_adjoint`.
 
@@ -39,7 +36,6 @@ def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
     return portable.tapped_adjoint(y, bank)
 
 
-@register("motifs_tapped_correlation", "cpu")
 def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
     """Correlate; see :func:`delaykit_motifs.portable.tapped_correlation`."""
     if _wants_products(x):
@@ -55,7 +51,6 @@ def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
     return out
 
 
-@register("motifs_window_read", "cpu")
 def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
     """Give one step; see :func:`delaykit_motifs.portable.window_read`."""
     window = rows[:, row - bank.shape[1] + 1 : row + 1]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import register, resolve
+from delaykit.functional.dispatch import resolve
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.operators import bank_of
 
@@ -79,7 +79,6 @@ def free_run(
     return Run(*run(bank, (drive != 0).to(taps.device), dynamics, clamp, mute, most))
 
 
-@register("motifs_free_run", "torch")
 def portable_free_run(
     bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
@@ -107,7 +106,6 @@ def portable_free_run(
     return spikes, stopped
 
 
-@register("motifs_free_run", "cpu")
 def compiled_free_run(
     bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,6 @@ from torch import Tensor
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.reference import causal_convolution
-from delaykit_motifs import cpu, portable  # noqa: F401 - register the kernels that resolve() finds
 
 
 def tapped_linear(spikes: Tensor, taps: Tensor, bias: Tensor | None = None) -> Tensor:

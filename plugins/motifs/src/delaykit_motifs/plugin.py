@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
-from delaykit import Component, hookimpl
+from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
 
@@ -20,6 +20,16 @@ def delaykit_components() -> Iterator[Component]:
         summary="one weight for each synapse and each of D delays",
         paper="arXiv 2604.14096",
     )
+
+
+@hookimpl
+def delaykit_operators() -> Iterator[Operator]:
+    """Yield the sums over taps and the network that runs by itself."""
+    for name in ("tapped_linear", "tapped_adjoint", "tapped_correlation", "window_read"):
+        yield Operator(f"motifs_{name}", "torch", f"delaykit_motifs.portable:{name}")
+        yield Operator(f"motifs_{name}", "cpu", f"delaykit_motifs.cpu:{name}")
+    yield Operator("motifs_free_run", "torch", "delaykit_motifs.network:portable_free_run")
+    yield Operator("motifs_free_run", "cpu", "delaykit_motifs.network:compiled_free_run")
 
 
 @hookimpl

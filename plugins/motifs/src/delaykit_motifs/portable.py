@@ -8,10 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import register
 
-
-@register("motifs_tapped_linear", "torch")
 def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
     """Filter: ``y[t, b, j] = sum_{i, tau} bank[i, tau, j] x[t - tau, b, i]``."""
     time, batch, pre = x.shape
@@ -23,7 +20,6 @@ def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
     return out.view(time, batch, -1)
 
 
-@register("motifs_tapped_adjoint", "torch")
 def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
     """Filter backwards in time: ``x[t, b, i] = sum_{j, tau} bank[i, tau, j] y[t + tau, b, j]``."""
     time, batch, post = y.shape
@@ -35,7 +31,6 @@ def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
     return out.view(time, batch, -1)
 
 
-@register("motifs_tapped_correlation", "torch")
 def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
     """Correlate: ``bank[i, tau, j] = sum_{t, b} x[t - tau, b, i] y[t, b, j]``."""
     time, batch, pre = x.shape
@@ -47,7 +42,6 @@ def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
     return out
 
 
-@register("motifs_window_read", "torch")
 def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
     """Give one step from a history: ``y[c, j] = sum_{i, tau} bank[i, tau, j] rows[i, row - tau, c]``.
 

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import register
 
 EVENT_DENSITY = 0.15  # of the input, above which whole rows are added, eight numbers at a time
 STEPS_LOOKED_AT = 4  # to estimate it
 BLOCK = 512  # numbers of a row handled before the next row, so that all rows stay in the cache
 
 
-@register("sparsify_filter", "cpu")
 def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, outputs: int) -> Tensor:
     """Deliver all spikes; see :func:`delaykit_sparsify.portable.sparse_filter`."""
     time, batch, _ = x.shape
@@ -35,7 +33,6 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
     return result.T.reshape(time, batch, outputs)
 
 
-@register("sparsify_deliver", "cpu")
 def deliver(
     first: Tensor, place: Tensor, value: Tensor, currents: Tensor, bias: Tensor | None
 ) -> Callable[[Tensor, int], Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
-from delaykit import Component, hookimpl
+from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
 
@@ -20,6 +20,16 @@ def delaykit_components() -> Iterator[Component]:
         summary="zeros written into the weight after each epoch, with regrowth",
         paper="Sp2SNN",
     )
+
+
+@hookimpl
+def delaykit_operators() -> Iterator[Operator]:
+    """Yield the delivery of spikes through sparse synapses."""
+    for name, function in (("sparsify_filter", "sparse_filter"), ("sparsify_deliver", "deliver")):
+        yield Operator(name, "torch", f"delaykit_sparsify.portable:{function}")
+        yield Operator(name, "cpu", f"delaykit_sparsify.cpu:{function}")
+    yield Operator("sparsify_rollout", "torch", "delaykit_sparsify.rollout:step_by_step")
+    yield Operator("sparsify_rollout", "cpu", "delaykit_sparsify.rollout:by_rows")
 
 
 @hookimpl

@@ -7,10 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import register
 
-
-@register("sparsify_filter", "torch")
 def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, outputs: int) -> Tensor:
     """Deliver all spikes of ``x (time, batch, pre)`` to ``(time, batch, outputs)``."""
     time, batch, _ = x.shape
@@ -23,7 +20,6 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
     return out.view(batch, time, outputs).transpose(0, 1)
 
 
-@register("sparsify_deliver", "torch")
 def deliver(
     first: Tensor, place: Tensor, value: Tensor, currents: Tensor, bias: Tensor | None
 ) -> Callable[[Tensor, int], Tensor]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import register, resolve
+from delaykit.functional.dispatch import resolve
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.recurrence.neuron import THRESHOLD, Switches, fire, pack
 from delaykit_sparsify.sparse import Arrivals
@@ -62,12 +62,10 @@ def rollout(
         return found
 
 
-@register("sparsify_rollout", "torch")
 def step_by_step(*arguments: object) -> None:
     """Leave it to the step-by-step rollout, which is as fast in plain torch."""
 
 
-@register("sparsify_rollout", "cpu")
 def by_rows(currents: Tensor, first: Tensor, place: Tensor, value: Tensor, bias: Tensor, mask: Tensor, p: Tensor,
             rest: Tensor, dynamics: LIFDynamics) -> tuple[Tensor, Tensor] | None:  # fmt: skip
     """Run the rows of the batch, in threads; see :func:`rollout`."""

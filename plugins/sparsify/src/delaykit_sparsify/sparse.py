@@ -18,7 +18,6 @@ from torch import Tensor
 from delaykit.errors import ShapeError, TrainingError
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.taps import Taps
-from delaykit_sparsify import cpu, portable  # noqa: F401 - register the operators that resolve() finds
 
 LARGEST = 2**31 - 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from delaykit import Component, hookimpl
+from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
 
@@ -19,3 +19,11 @@ def delaykit_components() -> Iterator[Component]:
         summary="delays that are distances between learned positions of neurons, in any number of dimensions",
         paper="Landsmeer, Movahedin et al. 2025, Spatial Spiking Neural Networks",
     )
+
+
+@hookimpl
+def delaykit_operators() -> Iterator[Operator]:
+    """Yield the two operators of exact spike times; where no kernel is compiled, their judge runs."""
+    for name in ("arrivals", "rollout"):
+        yield Operator(f"spatial_exact_{name}", "torch", f"delaykit_spatial.exact.reference:{name}")
+        yield Operator(f"spatial_exact_{name}", "cpu", f"delaykit_spatial.exact.numba:{name}")

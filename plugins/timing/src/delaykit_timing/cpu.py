@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import in_threads
-from delaykit.functional.dispatch import register
 from delaykit_timing.arrivals import Arrivals, Record
 from delaykit_timing.dynamics import Dynamics
 
@@ -16,7 +15,6 @@ LEAST_TILES = 4  # few neurons are shared out by samples as well
 NO_LIMIT = np.iinfo(np.int64).max
 
 
-@register("timing_spikes", "cpu")
 def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
     """Find all spikes; see :func:`delaykit_timing.portable.run`."""
     from delaykit_timing import kernels, own_order_kernels
@@ -38,7 +36,6 @@ def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record,
     return _record(found, tiles), torch.from_numpy(potential)
 
 
-@register("timing_gradients", "cpu")
 def gradients(
     arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve, wants_reference
-from delaykit_timing import cpu as cpu  # registers a backend
-from delaykit_timing import portable as portable  # registers a backend
 from delaykit_timing import reference
 from delaykit_timing.arrivals import Arrivals
 from delaykit_timing.dynamics import Dynamics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
-from delaykit import Component, hookimpl
+from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
 
@@ -14,6 +14,14 @@ DELAYKIT_API = 1
 def delaykit_components() -> Iterator[Component]:
     """Yield nothing: an event layer takes the delays of other plugins and brings none."""
     return iter(())
+
+
+@hookimpl
+def delaykit_operators() -> Iterator[Operator]:
+    """Yield the layer of exact spike times, forwards and backwards."""
+    for name, function in (("timing_spikes", "run"), ("timing_gradients", "gradients")):
+        yield Operator(name, "torch", f"delaykit_timing.portable:{function}")
+        yield Operator(name, "cpu", f"delaykit_timing.cpu:{function}")
 
 
 @hookimpl

@@ -11,12 +11,10 @@ import math
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import register
 from delaykit_timing.arrivals import Arrivals, Record
 from delaykit_timing.dynamics import Dynamics, membrane_response
 
 
-@register("timing_spikes", "torch")
 def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
     """Find all spikes.
 
@@ -51,7 +49,6 @@ def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record,
     return _record(rounds, current), potential
 
 
-@register("timing_gradients", "torch")
 def gradients(
     arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -14,20 +14,15 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import in_threads
-from delaykit.functional.dispatch import register
 from delaykit.functional.event_gradients.rule import warn_of_explosion
 from delaykit_spatial.exact import arrival_kernels as kernels
-from delaykit_spatial.exact import neuron_kernels, reference
+from delaykit_spatial.exact import neuron_kernels
 from delaykit_spatial.exact.neuron import ExactAdEx, Neuron
 
 BLOCK = 2048  # neurons, over the batch, that go through the steps together: their states stay in the nearest cache
 SPARSE = 0.25  # spikes a step and row of the batch, below which arrivals are written to their places one by one
 
-register("exact_arrivals", "torch")(reference.arrivals)
-register("exact_rollout", "torch")(reference.rollout)
 
-
-@register("exact_arrivals", "cpu")
 def arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor]:
@@ -36,7 +31,6 @@ def arrivals(
     return i_jump, v_jump
 
 
-@register("exact_rollout", "cpu")
 def rollout(
     i_jump: Tensor, v_jump: Tensor | None, neuron: Neuron, weight: Tensor | None, delay: Tensor | None,
     slots: Tensor | None, once: bool, rescale_every: int, min_slope: float, timed: bool, surrogate: bool = True,

@@ -255,7 +255,7 @@ def _run(operator: str, like: Tensor) -> Callable[..., Any]:
         return getattr(module, operator.removeprefix("exact_"))
     if wants_reference():
         return getattr(reference, operator.removeprefix("exact_"))
-    return resolve(operator, like.device)
+    return resolve(f"spatial_{operator}", like.device)
 
 
 def _slots(where: str, delay: Tensor, weight: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""The operators' inner sums for the CPU, by Numba: backend ``cpu``.
+"""The sums over delayed synapses for the CPU, by Numba: backend ``cpu``.
 
-Synapses work on rows: a neuron's whole sequence, ``time * batch`` numbers in a row, so that a delay of k steps is an
-offset of ``k * batch`` and a tap one multiply-add of two contiguous rows, however long the delay. Eight taps share a
-pass over the output. Rows of spikes that are mostly silent are replaced by lists of events.
+They work on rows: a neuron's whole sequence, ``time * batch`` numbers in a row, so that a delay of k steps is an offset
+of ``k * batch`` and a tap one multiply-add of two contiguous rows, however long the delay. Eight taps share a pass over
+the output. Rows of spikes that are mostly silent are replaced by lists of events.
 """
 
 from __future__ import annotations
@@ -11,41 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import register
+from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_threads
 
 BLOCK_BYTES = 8192  # of a row handled before the next row, so that all input rows of a block stay in the cache
 EVENT_DENSITY = {torch.float32: 0.025, torch.float64: 0.05}  # below, a list of events beats a vectorised row
 
 
-@register("tap_filter", "cpu")
-def tap_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
-    """Filter channels; see :func:`delaykit.functional.portable.tap_filter`."""
-    x = x.contiguous()
-    out = torch.zeros_like(x)
-    arrays = _arrays(x, index, value)
-    kernel = _filter_channels if x.shape[3] == 1 else _filter_maps
-    sign = -1 if causal else 1
-    in_threads(lambda first, last: kernel(*arrays, sign, out.numpy(), first, last), x.shape[1], x.numel() * len(index))
-    return out
-
-
-@register("tap_correlation", "cpu")
-def tap_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
-    """Correlate channels; see :func:`delaykit.functional.portable.tap_correlation`."""
-    batch = x.shape[1]
-    shares = np.zeros((batch, *index.shape), dtype=np.float64)
-    arrays = _arrays(x, y, index)
-    in_threads(lambda first, last: _correlate_channels(*arrays, shares, first, last), batch, x.numel() * len(index))
-    return torch.from_numpy(shares.sum(0)).to(x.dtype)
-
-
-@register("synapse_filter", "cpu")
 def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
-    """Filter synapses; see :func:`delaykit.functional.portable.synapse_filter`."""
+    """Filter synapses; see :func:`delaykit.functional.delayed_linear.torch.synapse_filter`."""
     time, batch, _ = x.shape
     out = torch.zeros(index.shape[1], time * batch, dtype=x.dtype)
-    taps, rows = _arrays(index, value), out.numpy()
+    taps, rows = arrays(index, value), out.numpy()
     work = time * batch * index.numel()
     events = _events(x) if causal else None
     if events is not None:
@@ -58,12 +34,11 @@ def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Ten
     return out.T.reshape(time, batch, len(rows))
 
 
-@register("synapse_correlation", "cpu")
 def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
-    """Correlate synapses; see :func:`delaykit.functional.portable.synapse_correlation`."""
+    """Correlate synapses; see :func:`delaykit.functional.delayed_linear.torch.synapse_correlation`."""
     time, batch, _ = x.shape
     out = torch.zeros(index.shape, dtype=x.dtype)
-    (taps,), result = _arrays(index), out.numpy()
+    (taps,), result = arrays(index), out.numpy()
     target = _rows(y).numpy()
     work = time * batch * index.numel()
     events = _events(x)
@@ -75,22 +50,6 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
         operands = (source.ravel(), source.shape[1], start, step, taps, target, result, BLOCK_BYTES // result.itemsize)
         in_threads(lambda first, last: _dot_rows(*operands, first, last), len(target), work)
     return out
-
-
-@register("running_sum", "cpu")
-def running_sum(x: Tensor, decay: Tensor | None = None, reverse: bool = False) -> Tensor:
-    """Accumulate over time; see :func:`delaykit.functional.portable.running_sum`."""
-    out = x.clone(memory_format=torch.contiguous_format)
-    if x.shape[0] < 2 or not x.numel():
-        return out
-    factor = torch.ones((), dtype=x.dtype) if decay is None else decay
-    rows = out.view(x.shape[0], -1).numpy()
-    _accumulate(rows[::-1] if reverse else rows, *_arrays(factor.expand(x.shape[1:]).reshape(-1)))
-    return out
-
-
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    return tuple(t.detach().contiguous().numpy() for t in tensors)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -116,60 +75,6 @@ def _events(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     neuron, position = rows.nonzero(as_tuple=True)
     first = torch.searchsorted(neuron, torch.arange(rows.shape[0] + 1))
     return first.numpy(), position.numpy(), rows[neuron, position].numpy()
-
-
-@compiled()
-def _filter_channels(x, index, value, sign, out, first, last):  # type: ignore[no-untyped-def]
-    """Add ``value[m, c] x[t + sign index[m, c], b, c]`` to ``out[t, b, c]``, where space has one place."""
-    time, _, channels, _ = x.shape
-    for t in range(time):
-        for b in range(first, last):
-            source, target = x[:, b, :, 0], out[t, b, :, 0]
-            for m in range(index.shape[0]):
-                for c in range(channels):
-                    read = t + sign * index[m, c]
-                    if value[m, c] != 0 and 0 <= read < time:
-                        target[c] += value[m, c] * source[read, c]
-
-
-@compiled()
-def _filter_maps(x, index, value, sign, out, first, last):  # type: ignore[no-untyped-def]
-    """Do the same where each channel is a map of many places."""
-    time, _, channels, _ = x.shape
-    for t in range(time):
-        for b in range(first, last):
-            for m in range(index.shape[0]):
-                for c in range(channels):
-                    read = t + sign * index[m, c]
-                    if value[m, c] != 0 and 0 <= read < time:
-                        weight, source, target = value[m, c], x[read, b, c], out[t, b, c]
-                        for s in range(target.shape[0]):
-                            target[s] += weight * source[s]
-
-
-@compiled(fastmath=("contract", "reassoc", "nsz"))
-def _correlate_channels(x, y, index, shares, first, last):  # type: ignore[no-untyped-def]
-    """Sum ``x[t - index[m, c], b, c, s] y[t, b, c, s]`` over time and space, a share for each row of the batch."""
-    for b in range(first, last):
-        for t in range(x.shape[0]):
-            for m in range(index.shape[0]):
-                for c in range(index.shape[1]):
-                    read = t - index[m, c]
-                    if read >= 0:
-                        total = 0.0
-                        source, target = x[read, b, c], y[t, b, c]
-                        for s in range(target.shape[0]):
-                            total += source[s] * target[s]
-                        shares[b, m, c] += total
-
-
-@compiled()
-def _accumulate(rows, decay):  # type: ignore[no-untyped-def]
-    """Run ``rows[t] += decay rows[t - 1]`` in place."""
-    for t in range(1, rows.shape[0]):
-        before, now = rows[t - 1], rows[t]
-        for n in range(now.shape[0]):
-            now[n] += decay[n] * before[n]
 
 
 @compiled()
@@ -204,7 +109,7 @@ def _mix_rows(source, stride, start, step, index, value, out, block, first, last
                     target[n] += one + two
 
 
-@compiled(fastmath=("contract", "reassoc", "nsz"))
+@compiled(DOT_PRODUCTS)
 def _dot_rows(source, stride, start, step, index, target, out, block, first, last):  # type: ignore[no-untyped-def]
     """Add the dot product of ``target[r]`` with row q, shifted by ``index[m, r, q]``, to ``out[m, r, q]``."""
     taps, _, inputs = index.shape
@@ -262,7 +167,7 @@ def _scatter_events(first_event, position, size, batch, index, value, out, first
                         target[arrival] += weight * size[event]
 
 
-@compiled(fastmath=("contract", "reassoc", "nsz"))
+@compiled(DOT_PRODUCTS)
 def _gather_events(first_event, position, size, batch, index, target, out, first, last):  # type: ignore[no-untyped-def]
     """Sum ``target[r]`` over the arrivals of row q's events."""
     taps, _, inputs = index.shape

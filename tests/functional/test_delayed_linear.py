@@ -1,8 +1,6 @@
-"""Laws of delayed_linear and filtered_linear: the dense filter in every backend, F.linear without delay, memory."""
+"""Laws of delayed_linear: the dense filter in every backend, F.linear without delay, memory."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,10 +9,10 @@ from torch import Tensor
 
 from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
 from delaykit.errors import ShapeError
-from delaykit.functional import cpu, portable, reference
+from delaykit.functional import reference
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.delayed_linear import numba as rows
 from delaykit.functional.dispatch import backend
-from delaykit.functional.filtered_linear import filtered_linear
 
 TIME, BATCH, PRE, POST = 15, 3, 5, 4
 SHAPES = {"layer": (1, 1), "axonal": (1, PRE), "dendritic": (POST, 1), "synaptic": (POST, PRE)}
@@ -60,7 +58,7 @@ def test_equals_the_dense_filter(name: str, kernel: Kernel, granularity: str, de
 
 
 def test_the_sparse_case_is_really_run_as_events() -> None:
-    assert cpu._events(spikes_of(0.04)) is not None and cpu._events(spikes_of(1.0)) is None
+    assert rows._events(spikes_of(0.04)) is not None and rows._events(spikes_of(1.0)) is None
 
 
 @pytest.mark.parametrize("name", ["torch", "cpu"])
@@ -214,86 +212,7 @@ def test_more_than_one_thread_gives_the_same_bits() -> None:
         ((5, 2, 3), (4, 3), (1, 3), 3),
     ],
 )
-@pytest.mark.parametrize("operator", ["delayed", "filtered"])
-def test_shapes_that_do_not_fit_are_refused(operator: str, spikes, weight, delays, bias) -> None:  # type: ignore[no-untyped-def]
+def test_shapes_that_do_not_fit_are_refused(spikes, weight, delays, bias) -> None:  # type: ignore[no-untyped-def]
     bias = None if bias is None else torch.zeros(bias)
-    with pytest.raises(ShapeError, match=f"{operator}_linear"):
-        if operator == "delayed":
-            delayed_linear(torch.zeros(spikes), torch.zeros(weight), Linear().taps(torch.zeros(delays)), bias)
-        else:
-            filtered_linear(torch.zeros(spikes), torch.zeros(weight), torch.zeros(delays), bias)
-
-
-# --- filtered_linear ---------------------------------------------------------------------------------------------
-
-
-def geometric(spikes: Tensor, weight: Tensor, decay: Tensor) -> Tensor:
-    """The impulse response itself, w r^tau: a judge that shares no line with the operator or its own reference."""
-    response = torch.stack([decay**tau for tau in range(TIME)], -1)
-    return reference.causal_convolution(spikes, weight.unsqueeze(-1) * response)
-
-
-@pytest.mark.parametrize("name", ["reference", "torch", "cpu"])
-@pytest.mark.parametrize("granularity", SHAPES)
-def test_decay_equals_its_impulse_response(name: str, granularity: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portable, "CHUNK_NUMBERS", 2 * BATCH * PRE)  # several chunks of rows
-    spikes, weight, bias = spikes_of(1.0), random(POST, PRE, seed=1), random(POST, seed=2)
-    decay = random(*SHAPES[granularity], seed=5)
-    with backend(name):
-        found = value_and_gradients(filtered_linear(spikes, weight, decay, bias), spikes, weight, decay, bias)
-    assert_all_close(found, value_and_gradients(geometric(spikes, weight, decay) + bias, spikes, weight, decay, bias))
-
-
-@pytest.mark.parametrize("granularity", SHAPES)
-@pytest.mark.parametrize("edge", [0.0, 1.0])
-def test_decay_of_zero_and_one(granularity: str, edge: float) -> None:
-    """Nothing divides by the decay, and the gradient at 0 is the current of the step before."""
-    spikes, weight = spikes_of(1.0), random(POST, PRE, seed=1)
-    decay = torch.full(SHAPES[granularity], edge, dtype=torch.float64, requires_grad=True)
-    found = value_and_gradients(filtered_linear(spikes, weight, decay), spikes, weight, decay)
-    judged = value_and_gradients(reference.filtered_linear(spikes, weight, decay), spikes, weight, decay)
-    assert_all_close(found, judged)
-    assert found[-1].abs().min() > 1e-3
-
-
-@pytest.mark.parametrize("granularity", SHAPES)
-def test_decay_gradcheck(granularity: str) -> None:
-    shape = {"layer": (1, 1), "axonal": (1, 3), "dendritic": (2, 1), "synaptic": (2, 3)}[granularity]
-    assert torch.autograd.gradcheck(filtered_linear, (random(5, 2, 3), random(2, 3, seed=1), random(*shape, seed=2)))
-
-
-def test_decay_keeps_spikes_only() -> None:
-    spikes, weight, decay = (
-        torch.rand(30, 8, 20, requires_grad=True),
-        torch.rand(10, 20, requires_grad=True),
-        torch.rand(10, 20),
-    )
-    kept: set[int] = set()
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.add(tensor.untyped_storage().data_ptr())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        filtered_linear(spikes, weight, decay)
-    assert kept == {t.untyped_storage().data_ptr() for t in (spikes, weight, decay)}
-
-
-@pytest.mark.parametrize("granularity", SHAPES)
-def test_decay_compiles_without_a_graph_break(granularity: str) -> None:
-    inputs = (spikes_of(1.0), random(POST, PRE, seed=1), random(*SHAPES[granularity], seed=4), random(POST, seed=2))
-    compiled: Callable[..., Tensor] = torch.compile(filtered_linear, backend="aot_eager", fullgraph=True)
-    assert_all_close(
-        value_and_gradients(compiled(*inputs), *inputs), value_and_gradients(filtered_linear(*inputs), *inputs)
-    )
-
-
-@pytest.mark.parametrize("granularity", SHAPES)
-def test_decay_stays_in_float32_under_autocast(granularity: str) -> None:
-    spikes, weight = spikes_of(1.0, torch.float32), random(POST, PRE, dtype=torch.float32)
-    decay, bias = random(*SHAPES[granularity], dtype=torch.float32), random(POST, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = filtered_linear(spikes.bfloat16(), weight, decay, bias)
-    out.float().sum().backward()
-    assert decay.grad.dtype == torch.float32
-    torch.testing.assert_close(out.float(), filtered_linear(spikes, weight, decay, bias), atol=0.1, rtol=0.02)
+    with pytest.raises(ShapeError, match="delayed_linear"):
+        delayed_linear(torch.zeros(spikes), torch.zeros(weight), Linear().taps(torch.zeros(delays)), bias)

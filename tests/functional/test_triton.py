@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from delaykit.arrivals import Kernel, Linear, Triangle
-from delaykit.functional import portable
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
+from delaykit.functional.running_sum import torch as portable
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -89,7 +89,7 @@ def test_sequences_longer_than_a_block() -> None:
 @runs
 @pytest.mark.parametrize("reverse", [False, True])
 def test_running_sum(reverse: bool) -> None:
-    from delaykit.functional import gpu
+    from delaykit.functional.running_sum import triton as gpu
 
     x, decay = random(7, 3, 5).detach(), random(5, seed=1).detach()
     for factor in (None, decay):

@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,11 +21,19 @@ CPU = torch.device("cpu")
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
 
 
+@pytest.fixture(autouse=True)
+def forget_packages() -> Iterator[None]:
+    """What a test pretends to be installed is not remembered."""
+    dispatcher._fault.cache_clear()
+    yield
+    dispatcher._fault.cache_clear()
+
+
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> dict:
     """A table of our own, so that a test's operators do not outlive it."""
-    own = dict(dispatcher._implementations)
-    monkeypatch.setattr(dispatcher, "_implementations", own)
+    own = dict(dispatcher._found)
+    monkeypatch.setattr(dispatcher, "_found", own)
     return own
 
 
@@ -35,25 +44,25 @@ def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="Numba is not installed, so there is nothing to prefer on the cpu")
 def test_the_cpu_prefers_numba() -> None:
-    assert resolve("tap_filter", CPU).__module__.endswith(".cpu")
+    assert resolve("tap_filter", CPU).__module__.endswith(".numba")
 
 
 def test_without_numba_the_cpu_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     without("numba", monkeypatch)
-    assert resolve("tap_filter", CPU).__module__.endswith(".portable")
+    assert resolve("tap_filter", CPU).__module__.endswith(".torch")
     with pytest.raises(ConfigError, match=r"numba.*delaykit\[fast\]"), backend("cpu"):
         pass
 
 
 def test_without_triton_cuda_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     without("triton", monkeypatch)
-    assert resolve("tap_filter", torch.device("cuda")).__module__.endswith(".portable")
+    assert resolve("tap_filter", torch.device("cuda")).__module__.endswith(".torch")
     with pytest.raises(ConfigError, match=r"triton.*pip install triton"), backend("gpu"):
         pass
 
 
 def test_other_devices_run_torch() -> None:
-    assert resolve("tap_filter", torch.device("mps")).__module__.endswith(".portable")
+    assert resolve("tap_filter", torch.device("mps")).__module__.endswith(".torch")
 
 
 def test_blocks_nest_and_end_also_after_an_error() -> None:
@@ -91,7 +100,7 @@ def test_a_backend_on_a_foreign_device_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_triton_on_the_cpu_needs_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "_installed", lambda name: True)
+    monkeypatch.setattr(dispatcher, "_fault", lambda name: "")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with backend("gpu"), pytest.raises(ConfigError, match="TRITON_INTERPRET"):
         resolve("tap_filter", CPU)
@@ -123,9 +132,8 @@ def test_the_operator_really_runs_in_the_backend_asked_for(
     name: str, table: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    resolve("synapse_filter", CPU)  # load the built-ins
     for other in ("torch", "cpu"):
-        kernel = table["synapse_filter", other]
+        kernel = dispatcher._function("synapse_filter", other)
         monkeypatch.setitem(
             table, ("synapse_filter", other), lambda *given, k=kernel, o=other: calls.append(o) or k(*given)
         )
@@ -146,8 +154,9 @@ def test_a_block_entered_later_still_reaches_compiled_code() -> None:
 
 def test_importing_the_operators_imports_neither_numba_nor_triton() -> None:
     code = (
-        "import sys, delaykit.functional.delayed_linear, delaykit.functional.filtered_linear, delaykit.functional.cpu,"
-        " delaykit.functional.gpu; sys.exit(bool({'numba', 'triton.language'} & set(sys.modules)))"
+        "import sys; from delaykit.functional import delayed_linear, filtered_linear, step_tape, recurrence;"
+        "from delaykit.functional.delayed_linear import numba;"
+        "sys.exit(bool({'numba', 'triton.language'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

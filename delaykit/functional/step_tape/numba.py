@@ -1,7 +1,4 @@
-"""Inner loops of a tape, over histories ``(channel, time, chunk)``; backends ``torch`` and ``cpu`` (Numba).
-
-Offsets are steps, negative into the past: one kernel reads the past for an output and the future for a gradient.
-"""
+"""The inner loops of a tape by Numba, over recordings ``(channel, time, chunk)``: backend ``cpu``."""
 
 from __future__ import annotations
 
@@ -9,67 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.compiled import compiled
-from delaykit.functional.dispatch import register
+from delaykit.functional.compiled import DOT_PRODUCTS, compiled
 
 
-@register("tape_store", "torch")
-def store(rows: Tensor, row: int, x: Tensor) -> None:
-    """Copy ``x (batch, channel, *space)`` into ``rows[:, row]``."""
-    turned = x.transpose(0, 1)
-    rows[:, row].view(turned.shape).copy_(turned)
-
-
-@register("tape_lines", "torch")
-def lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Read ``out[c] = sum_m value[m, c] rows[c, row + offset[m, c]]``.
-
-    Args:
-        rows: ``(channel, time, chunk)``.
-        row: the current step.
-        offset: int64 ``(m, channel)``.
-        value: ``(m, channel)``.
-        out: ``(channel, batch, space)``, any strides.
-    """
-    channel = torch.arange(rows.shape[0], device=rows.device)
-    out.copy_((rows[channel, offset + row] * value.unsqueeze(-1)).sum(0).view(out.shape))
-
-
-@register("tape_series", "torch")
-def series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Do what :func:`lines` does for all steps from ``start`` on; ``out (channel, time, chunk)``."""
-    out.zero_()
-    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
-    step = torch.arange(start, start + out.shape[1], device=rows.device)
-    for m in range(offset.shape[0]):
-        out.addcmul_(rows[channel, step + offset[m].unsqueeze(1)], value[m].view(-1, 1, 1))
-
-
-@register("tape_synapses", "torch")
-def synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Read ``out[a] = sum_{b, m} value[b, a, m] rows[b, row + offset[b, a, m]]``, one output at a time."""
-    target = torch.empty(value.shape[1], rows.shape[2], dtype=value.dtype, device=rows.device)
-    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
-    for a in range(value.shape[1]):
-        found = rows[channel, row + offset[:, a]].flatten(0, 1).to(value.dtype)
-        torch.mv(found.t(), value[:, a].flatten(), out=target[a])
-    out.copy_(target.view(out.shape))
-
-
-@register("tape_correlation", "torch")
-def correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
-    """Correlate ``c[m, c] = sum_t gradients[c, t] . rows[c, t - index[m, c]]``; none where that is before 0."""
-    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
-    step = torch.arange(rows.shape[1], device=rows.device)
-    read = [(rows[channel, (step - k.unsqueeze(1)).clamp(min=0)] * gradients).sum((1, 2)) for k in index]
-    return torch.stack(read)
-
-
-@register("tape_store", "cpu")
-def store_cpu(rows: Tensor, row: int, x: Tensor) -> None:
-    """Do what :func:`store` does."""
+def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_store` does."""
     if x.dim() != 2:  # the chunks of maps are contiguous already
-        store(rows, row, x.detach())
+        turned = x.detach().transpose(0, 1)
+        rows[:, row].view(turned.shape).copy_(turned)
         return
     x = x.detach()
     if x.dtype is not rows.dtype:
@@ -77,30 +21,26 @@ def store_cpu(rows: Tensor, row: int, x: Tensor) -> None:
     _store_channels(rows.numpy(), row, x.contiguous().numpy())
 
 
-@register("tape_lines", "cpu")
-def lines_cpu(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Do what :func:`lines` does."""
+def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_lines` does."""
     _lines(rows.numpy(), row, offset.numpy(), value.numpy(), out.numpy())
 
 
-@register("tape_series", "cpu")
-def series_cpu(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Do what :func:`series` does."""
+def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_series` does."""
     out.zero_()
     _series(rows.flatten(1).numpy(), rows.shape[2], start, offset.numpy(), value.numpy(), out.flatten(1).numpy())
 
 
-@register("tape_synapses", "cpu")
-def synapses_cpu(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Do what :func:`synapses` does."""
+def tape_synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_synapses` does."""
     target = torch.zeros(value.shape[1], rows.shape[2], dtype=value.dtype)
     _synapses(rows.numpy(), row, offset.numpy(), value.numpy(), target.numpy())
     out.copy_(target.view(out.shape))
 
 
-@register("tape_correlation", "cpu")
-def correlation_cpu(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
-    """Do what :func:`correlation` does."""
+def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_correlation` does."""
     out = torch.zeros(index.shape, dtype=torch.float64)
     _correlation(rows.numpy(), gradients.numpy(), index.numpy(), out.numpy())
     return out.to(rows.dtype)
@@ -180,7 +120,7 @@ def _synapses(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
                         out[a, n] += weight * rows[b, at, n]
 
 
-@compiled(fastmath=("contract", "reassoc", "nsz"))
+@compiled(DOT_PRODUCTS)
 def _correlation(rows, gradients, index, out):  # type: ignore[no-untyped-def]
     """Sum a chunk in the rows' precision, with vector units, and the chunks in float64."""
     time, chunk = gradients.shape[1:]

@@ -1,0 +1,44 @@
+"""The judge of a tape's inner loops: one channel, one tap, one step after the other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
+    """Copy an input; see :func:`delaykit.functional.step_tape.torch.tape_store`."""
+    for c in range(x.shape[1]):
+        rows[c, row] = x[:, c].flatten()
+
+
+def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Read the taps; see :func:`delaykit.functional.step_tape.torch.tape_lines`."""
+    for c in range(len(rows)):
+        taps = [value[m, c] * rows[c, row + int(offset[m, c])] for m in range(len(offset))]
+        out[c] = torch.stack(taps).sum(0).view(out[c].shape)
+
+
+def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Read the taps of all steps; see :func:`delaykit.functional.step_tape.torch.tape_series`."""
+    for step in range(out.shape[1]):
+        tape_lines(rows, start + step, offset, value, out[:, step])
+
+
+def tape_synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Read every synapse's taps; see :func:`delaykit.functional.step_tape.torch.tape_synapses`."""
+    inputs, outputs, count = offset.shape
+    for a in range(outputs):
+        taps = [value[b, a, m] * rows[b, row + int(offset[b, a, m])] for b in range(inputs) for m in range(count)]
+        out[a] = torch.stack(taps).sum(0).view(out[a].shape)
+
+
+def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
+    """Correlate; see :func:`delaykit.functional.step_tape.torch.tape_correlation`."""
+    out = torch.zeros_like(index, dtype=rows.dtype)
+    taps, channels = index.shape
+    for m in range(taps):
+        for c in range(channels):
+            for t in range(int(index[m, c]), rows.shape[1]):
+                out[m, c] += rows[c, t - int(index[m, c])] @ gradients[c, t]
+    return out

@@ -1,0 +1,56 @@
+"""The inner loops of a tape in plain torch, over recordings ``(channel, time, chunk)``: backend ``torch``.
+
+Offsets are steps, negative into the past: one function reads the past for an output and the future for a gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
+    """Copy ``x (batch, channel, *space)`` into ``rows[:, row]``."""
+    turned = x.transpose(0, 1)
+    rows[:, row].view(turned.shape).copy_(turned)
+
+
+def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Read ``out[c] = sum_m value[m, c] rows[c, row + offset[m, c]]``.
+
+    Args:
+        rows: ``(channel, time, chunk)``.
+        row: the current step.
+        offset: int64 ``(m, channel)``.
+        value: ``(m, channel)``.
+        out: ``(channel, batch, space)``, any strides.
+    """
+    channel = torch.arange(rows.shape[0], device=rows.device)
+    out.copy_((rows[channel, offset + row] * value.unsqueeze(-1)).sum(0).view(out.shape))
+
+
+def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Do what :func:`tape_lines` does for all steps from ``start`` on; ``out (channel, time, chunk)``."""
+    out.zero_()
+    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
+    step = torch.arange(start, start + out.shape[1], device=rows.device)
+    for m in range(offset.shape[0]):
+        out.addcmul_(rows[channel, step + offset[m].unsqueeze(1)], value[m].view(-1, 1, 1))
+
+
+def tape_synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+    """Read ``out[a] = sum_{b, m} value[b, a, m] rows[b, row + offset[b, a, m]]``, one output at a time."""
+    target = torch.empty(value.shape[1], rows.shape[2], dtype=value.dtype, device=rows.device)
+    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
+    for a in range(value.shape[1]):
+        found = rows[channel, row + offset[:, a]].flatten(0, 1).to(value.dtype)
+        torch.mv(found.t(), value[:, a].flatten(), out=target[a])
+    out.copy_(target.view(out.shape))
+
+
+def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
+    """Correlate ``c[m, c] = sum_t gradients[c, t] . rows[c, t - index[m, c]]``; none where that is before 0."""
+    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
+    step = torch.arange(rows.shape[1], device=rows.device)
+    read = [(rows[channel, (step - k.unsqueeze(1)).clamp(min=0)] * gradients).sum((1, 2)) for k in index]
+    return torch.stack(read)
