@@ -52,10 +52,17 @@ def required() -> Iterator[Row]:
 def optional() -> Iterator[Row]:
     """Yield a row for each extra, with the command that installs it."""
     for extra, (module, purpose) in EXTRAS.items():
+        what = f"{extra} ({purpose})"
         if importlib.util.find_spec(module) is None:
-            yield Row(f"{extra} ({purpose})", False, f"pip install 'delaykit[{extra}]'")
+            yield Row(what, False, f"pip install 'delaykit[{extra}]'")
+            continue
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # installed and broken: what needs it does without
+            fix = f"pip install --force-reinstall 'delaykit[{extra}]'"
+            yield Row(what, False, f"{module} cannot be imported ({type(error).__name__}: {error}); {fix}")
         else:
-            yield Row(f"{extra} ({purpose})", True, f"{module} {importlib.metadata.version(module)}")
+            yield Row(what, True, f"{module} {importlib.metadata.version(module)}")
 
 
 def plugins(loader: PluginLoader) -> Iterator[Row]:

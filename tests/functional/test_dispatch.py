@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import operator
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from delaykit import Operator, hookimpl, registry
 from delaykit.arrivals import Linear
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
 from delaykit.functional import dispatch as dispatcher
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend, chosen, register, resolve
+from delaykit.loader import PluginLoader, PluginSource
 
 CPU = torch.device("cpu")
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
@@ -59,6 +64,50 @@ def test_without_triton_cuda_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None
     assert resolve("tap_filter", torch.device("cuda")).__module__.endswith(".torch")
     with pytest.raises(ConfigError, match=r"triton.*pip install triton"), backend("gpu"):
         pass
+
+
+def test_a_broken_numba_warns_once_and_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object())
+    given = importlib.import_module
+
+    def load(name: str, *rest: object) -> object:
+        if name == "numba":
+            raise SystemError("initialization of _internal failed")
+        return given(name)
+
+    monkeypatch.setattr(importlib, "import_module", load)
+    with pytest.warns(RuntimeWarning, match="backend 'cpu'.*initialization of _internal.*reinstall") as told:
+        assert resolve("tap_filter", CPU).__module__.endswith(".torch")
+        assert resolve("decay_filter", CPU).__module__.endswith(".torch")
+    assert len(told) == 1
+    with pytest.raises(ConfigError, match="cannot be imported.*SystemError"), backend("cpu"):
+        pass
+
+
+def test_a_plugin_brings_a_chip_for_an_operator_of_the_core(table: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("plugin")
+    record = Operator("tap_filter", "mps", "operator:mul")
+    module.delaykit_operators = hookimpl(lambda: [record])  # type: ignore[attr-defined]
+    loader = PluginLoader([PluginSource("metal", lambda: module)], {})
+    monkeypatch.setattr(registry, "loader", lambda: loader)
+    table.clear()
+    assert resolve("tap_filter", torch.device("mps")) is operator.mul
+    assert resolve("running_sum", torch.device("mps")).__module__.endswith(".torch")
+    assert resolve("tap_filter", CPU) is not operator.mul
+
+
+def test_an_operator_of_a_disabled_plugin_says_so(table: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = PluginSource("mine", lambda: types.ModuleType("plugin"))
+    loader = PluginLoader([source], {"DELAYKIT_DISABLE": "mine"})
+    monkeypatch.setattr(registry, "loader", lambda: loader)
+    with pytest.raises(UnknownNameError, match="'mine_filter' of the plugin 'mine'.*disabled by DELAYKIT_DISABLE"):
+        resolve("mine_filter", CPU)
+
+
+def test_resolution_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = resolve("tap_filter", CPU)
+    monkeypatch.setattr(registry, "loader", None)  # not asked again
+    assert resolve("tap_filter", CPU) is first
 
 
 def test_other_devices_run_torch() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import delaykit
-from delaykit import Component, PluginError, UnknownNameError, hookimpl, registry
+from delaykit import Component, Operator, PluginError, UnknownNameError, hookimpl, registry
 from delaykit.loader import PluginLoader, PluginSource
 from delaykit.names import OFFICIAL
 
@@ -75,6 +75,10 @@ def hooks(**functions: Any) -> types.ModuleType:
     return module
 
 
+def runs(*operators: Any) -> types.ModuleType:
+    return hooks(delaykit_operators=lambda: operators)
+
+
 BROKEN = {
     "import error": (raises(ImportError("no module named 'nothing'")), "ImportError: no module named 'nothing'"),
     "exits at import": (raises(SystemExit(3)), "SystemExit: 3"),
@@ -90,6 +94,14 @@ BROKEN = {
     "takes a built-in name": (
         plugin_of(record("x"), record("free")),
         "already taken by plugin 'builtin' (of delaykit)",
+    ),
+    "operator of a wrong type": (runs(record("x")), "Component"),
+    "operator of no backend": (runs(Operator("x_sum", "cuda", "a:b")), "backend 'cuda' of operator 'x_sum'"),
+    "operator without function": (runs(Operator("x_sum", "cpu", "a.b")), "'package.module:function'"),
+    "operator twice": (runs(*[Operator("x_sum", "cpu", "a:b")] * 2), "backend 'cpu' of the operator 'x_sum', already"),
+    "takes a core operator": (
+        runs(Operator("x_sum", "torch", "a:b"), Operator("tap_filter", "gpu", "a:b")),
+        "the backend 'gpu' of the operator 'tap_filter', already taken by plugin 'builtin' (of delaykit)",
     ),
     "newer interface": (plugin_of(record("x"), DELAYKIT_API=2), "upgrade delaykit"),
     "older interface": (plugin_of(record("x"), DELAYKIT_API=0), "upgrade the plugin"),
@@ -109,9 +121,10 @@ def test_a_broken_plugin_is_reported_and_leaves_nothing_behind(case: str) -> Non
     bad = loader.status("bad")
     assert bad.state == "broken" and message in bad.detail, bad.detail
     assert "Traceback" in bad.traceback or "Error" in bad.traceback
-    assert bad.components == ()
+    assert bad.components == () and bad.operators == ()
     assert loader.status("good").state == "ok"
     assert set(loader.components) == set(load(GOOD).components)
+    assert set(loader.operators) == set(load(GOOD).operators)
     assert not loader.manager.has_plugin("bad")
     assert "bad" not in loader.implementing("delaykit_components") + loader.implementing("delaykit_commands")
 

@@ -1,0 +1,74 @@
+"""Kernels are compiled once and kept on disk; a disk that cannot be read or written costs a warning, no result."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from delaykit.functional import compiled as module
+from delaykit.functional.compiled import compiled
+
+numba = pytest.importorskip("numba")
+
+
+@pytest.fixture(autouse=True)
+def forget_warnings() -> Iterator[None]:
+    module._warn_of_cache.cache_clear()
+    yield
+    module._warn_of_cache.cache_clear()
+
+
+def doubling() -> Callable[..., None]:
+    @compiled()
+    def double(x):  # type: ignore[no-untyped-def]
+        for n in range(len(x)):
+            x[n] *= 2
+
+    return double
+
+
+def assert_it_doubles(double: Callable[..., None]) -> None:
+    for dtype in (np.float32, np.float64):
+        x = np.arange(4, dtype=dtype)
+        double(x)
+        assert x.tolist() == [0, 2, 4, 6]  # once, though the first try failed
+
+
+@pytest.mark.parametrize("failing", ["save_overload", "load_overload"])
+def test_a_full_disk_or_an_unreadable_cache_warns_once_and_runs(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from numba.core.caching import FunctionCache
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FunctionCache, failing, fail)
+    with pytest.warns(RuntimeWarning, match="No space left.*NUMBA_CACHE_DIR") as told:
+        assert_it_doubles(doubling())
+        assert_it_doubles(doubling())
+    assert len(told) == 1
+
+
+def test_no_place_for_a_cache_warns_once_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    njit = numba.njit
+
+    def without_place(*, cache: bool, **options: object) -> object:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", without_place)
+    with pytest.warns(RuntimeWarning, match="no locator available") as told:
+        assert_it_doubles(doubling())
+    assert len(told) == 1
+
+
+def test_a_healthy_cache_is_silent() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_it_doubles(doubling())
