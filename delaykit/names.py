@@ -14,9 +14,15 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sparsify": (("dynamic_sparsity",), ("DynamicSparsity", "compact_")),
     "timing": ((), ("MultiSpikeLIF", "PotentialReadout", "Events", "TimingNet")),
     "lab": (
-        ("japanese-vowels", "match-to-sample", "mnist", "spike-files", "yin-yang"),
-        ("JapaneseVowels", "MatchToSample", "MNIST", "SpikeFiles", "YinYang"),
-    ),
+        (
+            "coincidence", "interval", "japanese-vowels", "match-to-sample", "mnist", "moving-wave",
+            "sound-localisation", "spike-files", "yin-yang",
+        ),
+        (
+            "Coincidence", "IntervalDiscrimination", "JapaneseVowels", "MatchToSample", "MNIST", "MovingWave",
+            "SoundLocalisation", "SpikeFiles", "YinYang",
+        ),
+    ),  # fmt: skip
 }
 
 

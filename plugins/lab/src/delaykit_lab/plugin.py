@@ -18,6 +18,18 @@ def delaykit_components() -> Iterator[Component]:
     """Yield the tasks, each a frozen dataclass with ``splits(seed)``."""
     yield Component(
         "task",
+        "coincidence",
+        "delaykit_lab.tasks.coincidence:Coincidence",
+        "which order did the channels fire in? needs delays; made, nothing is read",
+    )
+    yield Component(
+        "task",
+        "interval",
+        "delaykit_lab.tasks.interval:IntervalDiscrimination",
+        "how long was it between two clicks? needs delays; made, nothing is read",
+    )
+    yield Component(
+        "task",
         "japanese-vowels",
         "delaykit_lab.tasks.japanese_vowels:JapaneseVowels",
         "who speaks? recorded vowels of nine speakers, shipped inside sktime's wheel",
@@ -36,6 +48,19 @@ def delaykit_components() -> Iterator[Component]:
         "delaykit_lab.tasks.mnist:MNIST",
         "which digit? a spike a pixel, bright ones early; scikit-learn's digits where no MNIST files are given",
         "LeCun, Bottou, Bengio, Haffner 1998, Proceedings of the IEEE 86, 2278-2324",
+    )
+    yield Component(
+        "task",
+        "moving-wave",
+        "delaykit_lab.tasks.moving_wave:MovingWave",
+        "where does the wave come from? needs delays; made, nothing is read",
+    )
+    yield Component(
+        "task",
+        "sound-localisation",
+        "delaykit_lab.tasks.sound_localisation:SoundLocalisation",
+        "where does the sound come from? interaural delays; needs delays; made, nothing is read",
+        "Jeffress 1948, Journal of Comparative and Physiological Psychology 41, 35-39",
     )
     yield Component(
         "task",

@@ -63,7 +63,7 @@ def fit(
     optimizer: torch.optim.Optimizer,
     config: FitConfig,
     *,
-    advance: Callable[[float], None] | None = None,
+    advance: Callable[[float], object] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     checkpoint: str | Path | None = None,
     identity: Mapping[str, Any] | None = None,
