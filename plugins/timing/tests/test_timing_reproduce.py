@@ -1,0 +1,63 @@
+"""The paper's recipe (section IV), constant for constant, and tiny runs that go on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+pytest.importorskip("delaykit_lab")
+
+SETTINGS = {"spikes": "many", "tau": 0.8, "delay": "none", "hidden": 400, "seed": 0}
+
+
+@pytest.fixture
+def mnist() -> ModuleType:
+    path = Path(__file__).parents[1] / "reproduce" / "mnist.py"
+    spec = importlib.util.spec_from_file_location("delaykit_timing_reproduce_mnist", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_section_iv(mnist, monkeypatch) -> None:
+    assert (mnist.RATE, mnist.BATCH, mnist.TAUS) == (1e-3, 100, (0.2, 0.4, 0.8, 1.6, 3.2, 6.4))
+    net = mnist.build(SETTINGS, 784)
+    for weight in (parameter for parameter in net.parameters()):
+        assert float(weight.detach().mean()) == pytest.approx(0.03, abs=0.02)
+        assert float(weight.detach().std()) == pytest.approx(0.3, abs=0.01)
+    assert [tuple(parameter.shape) for parameter in net.parameters()] == [(400, 784), (10, 400)]
+    monkeypatch.setattr(sys, "argv", ["x", "--full"])
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
+    assert (mnist.arguments().seeds, mnist.arguments().rate) == (10, 1e-3)
+
+
+def test_the_rate_is_constant_and_a_run_goes_on_with_more_epochs(mnist, tmp_path) -> None:
+    from delaykit_lab import MNIST
+
+    train, test = (part.subset(torch.arange(200)) for part in MNIST().published())
+    settings = {**SETTINGS, "hidden": 10, "rate": 1e-3}
+    once = mnist.run(settings, 3, train, test, tmp_path / "once", [])
+    first = mnist.run(settings, 1, train, test, tmp_path / "twice", [])
+    more = mnist.run(settings, 3, train, test, tmp_path / "twice", [])
+    assert first["loss"] == once["loss"][:1] and more["loss"] == once["loss"] and more["test"] == once["test"]
+    assert first["parameters"] == 64 * 10 + 10 * 10
+    optimizer = mnist.optimizer_of(mnist.build(settings, 64), settings["rate"])
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-3]
+
+
+def test_digits_leave_records_and_a_table(mnist, tmp_path, monkeypatch, capsys) -> None:
+    words = ["x", "--epochs", "1", "--limit", "200", "--hidden", "10", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    mnist.main()
+    assert "scikit-learn's handwritten digits" in capsys.readouterr().out
+    records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
+    assert [one["settings"]["spikes"] for one in records] == ["many", "one"]
+    assert all({"test", "spikes_a_neuron", "histogram", "loss"} <= set(one["result"]) for one in records)
+    assert (tmp_path / "table.md").exists() and (tmp_path / "accuracy.png").exists()
