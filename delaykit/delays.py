@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import (
@@ -20,6 +21,7 @@ from delaykit.interfaces import (
     PointDelay,
     Site,
 )
+from delaykit.precision import keep_single
 
 KERNELS = ("linear", "triangle", "gaussian", "hard")
 INITS = ("uniform", "half-normal", "integers")
@@ -80,15 +82,14 @@ class FreeDelay(ComponentConfig):
     estimator: Estimator = "interp"
 
     def __post_init__(self) -> None:
-        _one_of("granularity", self.granularity, GRANULARITIES)
-        _one_of("kernel", self.kernel, KERNELS)
-        _one_of("rounding", self.rounding, ROUNDINGS)
-        _one_of("estimator", self.estimator, ESTIMATORS)
-        if not isinstance(self.learn, bool):
-            raise ConfigError("FreeDelay.learn", repr(self.learn), "True or False")
-        _number("max_delay", self.max_delay, above=0.0)
-        _number("spread", self.spread, least=0.0)
-        _number("spread_decay", self.spread_decay, above=0.0, most=1.0)
+        checks.choice("FreeDelay.granularity", self.granularity, GRANULARITIES)
+        checks.choice("FreeDelay.kernel", self.kernel, KERNELS)
+        checks.choice("FreeDelay.rounding", self.rounding, ROUNDINGS)
+        checks.choice("FreeDelay.estimator", self.estimator, ESTIMATORS)
+        checks.flag("FreeDelay.learn", self.learn)
+        checks.number("FreeDelay.max_delay", self.max_delay, above=0.0)
+        checks.number("FreeDelay.spread", self.spread, least=0.0)
+        checks.number("FreeDelay.spread_decay", self.spread_decay, above=0.0, most=1.0)
         if self.spread > 0 and self.kernel in ("linear", "hard"):
             raise ConfigError(
                 "FreeDelay.spread",
@@ -112,12 +113,12 @@ class FreeDelay(ComponentConfig):
 
     def _check_init(self) -> None:
         if isinstance(self.init, str):
-            _one_of("init", self.init, INITS)
+            checks.choice("FreeDelay.init", self.init, INITS)
             high = self.max_delay if self.high is None else self.high
-            _number("high", high, least=0.0, most=self.max_delay)
-            _number("low", self.low, least=0.0, most=high)
+            checks.number("FreeDelay.high", high, least=0.0, most=self.max_delay)
+            checks.number("FreeDelay.low", self.low, least=0.0, most=high)
             if self.scale is not None:
-                _number("scale", self.scale, above=0.0)
+                checks.number("FreeDelay.scale", self.scale, above=0.0)
             return
         try:
             values = torch.as_tensor(self.init, dtype=torch.float64)
@@ -188,12 +189,7 @@ class FreeDelayModule(PointDelay):
         self.spread.zero_()
 
     def _apply(self, fn: Any, recurse: bool = True) -> FreeDelayModule:
-        # A half-precision delay cannot count steps: 2049 is not a float16. Delays stay at least float32.
-        before = [values.detach().clone() for values in (self.delay, self.spread)]
-        super()._apply(fn, recurse)
-        for values, exact in zip((self.delay, self.spread), before, strict=True):
-            if values.dtype in (torch.float16, torch.bfloat16):
-                values.data = exact.to(values.device).float()  # as it was before the cast rounded it
+        keep_single(self, lambda: super(FreeDelayModule, self)._apply(fn, recurse), "spread")
         return self
 
     def extra_repr(self) -> str:
@@ -247,24 +243,3 @@ def _initial(config: FreeDelay, shape: tuple[int, int], generator: torch.Generat
         return values.to(torch.get_default_dtype())
     scale = config.max_delay / 2 if config.scale is None else config.scale
     return (torch.randn(shape, generator=generator) * scale).abs().clamp(max=config.max_delay)
-
-
-def _one_of(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"FreeDelay.{field}", repr(value), f"one of {', '.join(choices)}")
-
-
-def _number(
-    field: str, value: Any, *, above: float | None = None, least: float | None = None, most: float | None = None
-) -> None:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    ok = (
-        ok
-        and (above is None or value > above)
-        and (least is None or value >= least)
-        and (most is None or value <= most)
-    )
-    if not ok:
-        bounds = [f"> {above:g}" if above is not None else "", f">= {least:g}" if least is not None else ""]
-        bounds.append(f"<= {most:g}" if most is not None else "")
-        raise ConfigError(f"FreeDelay.{field}", repr(value), "a finite number " + " and ".join(b for b in bounds if b))

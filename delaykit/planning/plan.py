@@ -20,6 +20,7 @@ from delaykit.planning.rules import Recurrent, select
 from delaykit.planning.siblings import introduce_
 from delaykit.planning.trace import Trace, run_example
 from delaykit.synapse import Synapse
+from delaykit.tables import text_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +89,7 @@ class Plan:
 
     def __str__(self) -> str:
         rows = [("site", "size", "neuron", "components", "new parameters", "in time")] + [s.row() for s in self.sites]
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines += [f"issue: {issue}" for issue in self.issues]
-        return "\n".join(lines)
+        return "\n".join([text_table(rows), *(f"issue: {issue}" for issue in self.issues)])
 
 
 def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:

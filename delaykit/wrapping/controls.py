@@ -15,6 +15,7 @@ from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
+from delaykit.tables import text_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,8 +200,7 @@ class Status:
             density = "-" if s.density is None else f"{s.density:.2f}"
             kept = "-" if s.kept is None else f"{s.kept}/{s.weights}"
             rows.append((s.name, s.components, str(s.trainable), density, kept, s.reset))
-        widths = [max(len(r[k]) for r in rows) for k in range(6)]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows)
+        return text_table(rows)
 
 
 def status(net: nn.Module) -> Status:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
-from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, Site
+from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, Site, checks
 
 if TYPE_CHECKING:
     from delaykit_delrec.delay import DelRecDelay
@@ -83,15 +83,13 @@ class DelRec(ComponentConfig):
     estimator: Any = "interp"
 
     def __post_init__(self) -> None:
-        _one_of("granularity", self.granularity, GRANULARITIES)
-        _one_of("estimator", self.estimator, ESTIMATORS)
-        _one_of("control", self.control, CONTROLS)
-        _one_of("rounding", self.rounding, ROUNDINGS)
+        checks.choice("DelRec.granularity", self.granularity, GRANULARITIES)
+        checks.choice("DelRec.estimator", self.estimator, ESTIMATORS)
+        checks.choice("DelRec.control", self.control, CONTROLS)
+        checks.choice("DelRec.rounding", self.rounding, ROUNDINGS)
         for field in ("learn_spread", "normalize"):
-            if not isinstance(getattr(self, field), bool):
-                raise ConfigError(f"DelRec.{field}", repr(getattr(self, field)), "True or False")
-        if not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
-            raise ConfigError("DelRec.dropout", repr(self.dropout), "a probability in [0, 1)")
+            checks.flag(f"DelRec.{field}", getattr(self, field))
+        checks.number("DelRec.dropout", self.dropout, least=0, below=1, what="probability")
         if isinstance(self.init, torch.Tensor):  # JSON holds nested lists
             object.__setattr__(self, "init", self.init.tolist())
         self.start()
@@ -126,8 +124,3 @@ class DelRec(ComponentConfig):
         from delaykit_delrec.delay import DelRecDelay
 
         return DelRecDelay(self, site, generator)
-
-
-def _one_of(field: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"DelRec.{field}", repr(value), f"one of {', '.join(choices)}")

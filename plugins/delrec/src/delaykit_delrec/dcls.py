@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, PointDelay, Site
+from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, PointDelay, Site, checks
 from delaykit.arrivals import Gaussian, Kernel
 from delaykit.delays import check_delays, describe_delays
 from delaykit.synapse import Engine
@@ -77,13 +77,11 @@ class DCLS(ComponentConfig):
         choices: dict[str, tuple[str, ...]] = {"version": VERSIONS, "granularity": GRANULARITIES}
         choices |= {"control": ("learned", "frozen"), "estimator": ESTIMATORS}
         for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ConfigError(f"DCLS.{field}", repr(getattr(self, field)), f"one of {', '.join(allowed)}")
+            checks.choice(f"DCLS.{field}", getattr(self, field), allowed)
         spreads = (self.sigma_end,) if self.sigma is None else (self.sigma, self.sigma_end)
         if not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in spreads):
             raise ConfigError("DCLS.sigma", f"spreads {spreads}", "numbers of steps > 0", "version='v1' has no spread")
-        if not (isinstance(self.anneal, (int, float)) and 0 < self.anneal <= 1):
-            raise ConfigError("DCLS.anneal", repr(self.anneal), "a share of the epochs in (0, 1]")
+        checks.number("DCLS.anneal", self.anneal, above=0, most=1, what="share of the epochs")
         if isinstance(self.init, Tensor):  # JSON holds nested lists
             object.__setattr__(self, "init", self.init.tolist())
         if isinstance(self.init, str) and self.init != "uniform":

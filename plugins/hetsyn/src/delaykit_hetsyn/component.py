@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
 from delaykit.interfaces import Delay, Heterogeneity, LeakyNeuron, Site
+from delaykit.precision import keep_single
 from delaykit.synapse import Engine
 from delaykit_hetsyn.config import HetSyn
 from delaykit_hetsyn.groups import GroupEngine, grid, shares
@@ -131,12 +132,7 @@ class Decays(Heterogeneity):
         return tau_of(self.decay().detach(), self.dt_ms)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Decays:
-        # Half precision has no number between 0.9995 and 1, where long time constants are: decays stay float32.
-        exact_ones = [t.detach().clone() for t in (self.r, self.held, self.shared) if t is not None]
-        super()._apply(fn, recurse)
-        for now, exact in zip([t for t in (self.r, self.held, self.shared) if t is not None], exact_ones, strict=True):
-            if now.dtype in (torch.float16, torch.bfloat16):
-                now.data = exact.to(now.device).float()
+        keep_single(self, lambda: super(Decays, self)._apply(fn, recurse), "held", "shared")
         return self
 
     def extra_repr(self) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from delaykit import ComponentConfig, ConfigError, Site
+from delaykit import ComponentConfig, ConfigError, Site, checks
 
 if TYPE_CHECKING:
     from delaykit_hetsyn.component import Decays
@@ -65,8 +64,7 @@ class HetSyn(ComponentConfig):
     name: ClassVar[str] = "hetsyn"
 
     def __post_init__(self) -> None:
-        if self.granularity not in GRANULARITIES:
-            raise ConfigError("HetSyn.granularity", repr(self.granularity), f"one of {', '.join(GRANULARITIES)}")
+        checks.choice("HetSyn.granularity", self.granularity, GRANULARITIES)
         if isinstance(self.tau, list):
             object.__setattr__(self, "tau", tuple(self.tau))
         if self.tau != "neuron":
@@ -77,14 +75,12 @@ class HetSyn(ComponentConfig):
             except (ConfigError, TypeError, ValueError) as error:
                 expected = "'neuron', a number of ms, or ('normal' | 'uniform' | 'lognormal', a, b) in ms"
                 raise ConfigError("HetSyn.tau", repr(self.tau), expected) from error
-        if self.dt_ms is not None and not (_is_number(self.dt_ms) and self.dt_ms > 0):
-            raise ConfigError("HetSyn.dt_ms", repr(self.dt_ms), "a finite number of ms > 0, or None")
-        if not isinstance(self.train, bool):
-            raise ConfigError("HetSyn.train", repr(self.train), "True or False")
-        if not (_is_number(self.frozen) and 0 <= self.frozen <= 1):
-            raise ConfigError("HetSyn.frozen", repr(self.frozen), "a share in [0, 1]")
-        if self.groups is not None and (type(self.groups) is not int or self.groups < 3):
-            raise ConfigError("HetSyn.groups", repr(self.groups), "a whole number >= 3, or None")
+        if self.dt_ms is not None:
+            checks.number("HetSyn.dt_ms", self.dt_ms, above=0, what="number of ms", fix="in Norse leave dt_ms out")
+        checks.flag("HetSyn.train", self.train)
+        checks.number("HetSyn.frozen", self.frozen, least=0, most=1, what="share")
+        if self.groups is not None:
+            checks.whole("HetSyn.groups", self.groups, least=3, fix="leave groups out for exact decays")
         if self.groups is not None and self.granularity != "synaptic":
             found = f"groups with granularity {self.granularity!r}"
             raise ConfigError(
@@ -100,7 +96,3 @@ class HetSyn(ComponentConfig):
         from delaykit_hetsyn.component import Decays
 
         return Decays(self, site, generator)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

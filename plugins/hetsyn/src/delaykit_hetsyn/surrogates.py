@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 
 
@@ -44,8 +45,7 @@ class Triangle(Surrogate):
     width: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.width) and self.width > 0):
-            raise ConfigError("Triangle.width", f"{self.width}", "a finite number > 0")
+        checks.number("Triangle.width", self.width, above=0)
 
     def slope(self, x: Tensor) -> Tensor:
         return (1.0 - x.abs() / self.width).clamp(min=0.0)

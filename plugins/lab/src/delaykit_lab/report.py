@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from delaykit.tables import text_table
+
 CONFIDENCE = 0.95
 FITTED = 0.9  # training accuracy below which a run counts as failed
 
@@ -132,15 +134,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         ---------
         a      12
     """
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if k == 0 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    head, *lines = text_table(rows, right=True).splitlines()
+    return "\n".join([head, "-" * len(head), *lines])
 
 
 def percent(values: Sequence[float]) -> str:

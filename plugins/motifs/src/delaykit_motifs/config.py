@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from delaykit import ComponentConfig, ConfigError, Site
+from delaykit import ComponentConfig, Site, checks
 
 if TYPE_CHECKING:
     import torch
@@ -47,13 +46,9 @@ class Motif(ComponentConfig):
     learn: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.depth, int) or isinstance(self.depth, bool) or self.depth < 1:
-            raise ConfigError("Motif.depth", repr(self.depth), "a whole number of delays >= 1", "pass e.g. 41")
-        number = isinstance(self.scale, (int, float)) and not isinstance(self.scale, bool)
-        if not number or not 0 <= self.scale < math.inf:
-            raise ConfigError("Motif.scale", repr(self.scale), "a finite standard deviation >= 0", "pass e.g. 0.01")
-        if not isinstance(self.learn, bool):
-            raise ConfigError("Motif.learn", repr(self.learn), "True or False", "pass one of these")
+        checks.whole("Motif.depth", self.depth, least=1, what="whole number of delays", fix="pass e.g. 41")
+        checks.number("Motif.scale", self.scale, least=0, what="standard deviation", fix="pass e.g. 0.01")
+        checks.flag("Motif.learn", self.learn)
 
     def build(self, site: Site, generator: torch.Generator | None = None) -> MotifDelay:
         """Make the taps of one connection; random values come from ``generator``."""

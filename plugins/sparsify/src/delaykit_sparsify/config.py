@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from delaykit import ComponentConfig, ConfigError, Site
+from delaykit import ComponentConfig, ConfigError, Site, checks
 
 if TYPE_CHECKING:
     import torch
@@ -75,13 +75,11 @@ class DynamicSparsity(ComponentConfig):
     loses: str = "weight"
 
     def __post_init__(self) -> None:
-        _number("sparsity", self.sparsity, 0 <= _or_nan(self.sparsity) < 1, "a number in [0, 1)")
-        _number("ramp", self.ramp, 0 < _or_nan(self.ramp) <= 1, "a number in (0, 1]")
-        _number("drop", self.drop, 0 < _or_nan(self.drop) < 1, "a number in (0, 1)")
+        checks.number("DynamicSparsity.sparsity", self.sparsity, least=0, below=1)
+        checks.number("DynamicSparsity.ramp", self.ramp, above=0, most=1)
+        checks.number("DynamicSparsity.drop", self.drop, above=0, below=1)
         for field, choices in CHOICES.items():
-            value = getattr(self, field)
-            if value not in choices:
-                raise ConfigError(f"DynamicSparsity.{field}", repr(value), f"one of {', '.join(choices)}")
+            checks.choice(f"DynamicSparsity.{field}", getattr(self, field), choices)
         if self.scope == "global" and self.regrow in ("random", "gradient"):
             found = f"scope='global' with regrow={self.regrow!r}"
             fix = "use scope='matrix', or regrow='free'"
@@ -110,12 +108,3 @@ class DynamicSparsity(ComponentConfig):
         from delaykit_sparsify.pruning import DynamicPruning
 
         return DynamicPruning(self, site, generator)
-
-
-def _or_nan(value: Any) -> float:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-
-def _number(field: str, value: Any, fits: bool, expected: str) -> None:
-    if not fits:
-        raise ConfigError(f"DynamicSparsity.{field}", repr(value), expected)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ConfigError, ShapeError, Wrapped, wrapped_sites
+from delaykit.tables import text_table
 from delaykit_sparsify.pruning import DynamicPruning, no_autapses
 
 
@@ -75,12 +76,7 @@ class ParameterReport:
             numbers = (s.weights, s.kept, s.weights * s.each, s.kept * s.each, s.shared, s.dense, s.sparse)
             rows.append((s.name, *(str(n) for n in numbers)))
         rows.append(("total", "", str(self.kept_weights), "", "", "", str(self.dense), str(self.sparse)))
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths)))  # noqa: B905
-            for row in rows
-        ]
-        return "\n".join([*lines, f"{self.compression:.2f} times fewer parameters"])
+        return "\n".join([text_table(rows, right=True), f"{self.compression:.2f} times fewer parameters"])
 
 
 def parameter_report(net: nn.Module, exclude: Sequence[str] = ()) -> ParameterReport:

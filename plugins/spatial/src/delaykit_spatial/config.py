@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from delaykit import ComponentConfig, ConfigError, Site
+from delaykit import ComponentConfig, ConfigError, Site, checks
 from delaykit.interfaces import ESTIMATORS, Estimator
 from delaykit_spatial.geometry import Metric, metric_named, name_of
 from delaykit_spatial.starts import LEAST_DIMS, STARTS, as_table
@@ -98,18 +98,17 @@ class Spatial(ComponentConfig):
             if isinstance(value := getattr(self, field), np.number):  # JSON holds plain numbers
                 object.__setattr__(self, field, value.item())
         object.__setattr__(self, "dims", _dims(self.dims))
-        _number("velocity", self.velocity, above=0.0)
-        _number("floor", self.floor, least=0.0)
-        _number("tortuosity", self.tortuosity, least=0.0)
-        _number("mean", self.mean)
+        checks.number("Spatial.velocity", self.velocity, above=0.0)
+        checks.number("Spatial.floor", self.floor, least=0.0)
+        checks.number("Spatial.tortuosity", self.tortuosity, least=0.0)
+        checks.number("Spatial.mean", self.mean)
         for field in ("dt_ms", "max_ms"):
             if getattr(self, field) is not None:
-                _number(field, getattr(self, field), above=0.0)
+                checks.number(f"Spatial.{field}", getattr(self, field), above=0.0)
         if self.scale is not None:
-            _number("scale", self.scale, least=0.0)
+            checks.number("Spatial.scale", self.scale, least=0.0)
         for field in ("learn", "self_connections"):
-            if not isinstance(getattr(self, field), bool):
-                raise ConfigError(f"Spatial.{field}", repr(getattr(self, field)), "True or False")
+            checks.flag(f"Spatial.{field}", getattr(self, field))
         if self.estimator not in ESTIMATORS:
             raise ConfigError("Spatial.estimator", repr(self.estimator), f"one of {', '.join(ESTIMATORS)}")
         for field in ("pre", "post"):
@@ -186,10 +185,3 @@ def _dims(dims: Any) -> int | float:
     if not whole or dims < 0:
         raise ConfigError("Spatial.dims", repr(dims), "a whole number >= 0, or math.inf for a free delay each synapse")
     return math.inf if dims == math.inf else int(dims)
-
-
-def _number(field: str, value: Any, *, above: float | None = None, least: float | None = None) -> None:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or (above is not None and value <= above) or (least is not None and value < least):
-        bound = f" > {above:g}" if above is not None else f" >= {least:g}" if least is not None else ""
-        raise ConfigError(f"Spatial.{field}", repr(value), f"a finite number{bound}")

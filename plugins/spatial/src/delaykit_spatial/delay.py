@@ -15,6 +15,7 @@ from delaykit.arrivals import Kernel, Linear
 from delaykit.delays import describe_delays
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
+from delaykit.precision import keep_single
 from delaykit_spatial.config import NAME, Spatial
 from delaykit_spatial.geometry import Metric, check_squared, clip_value, metric_named, safe_sqrt
 from delaykit_spatial.starts import given, place
@@ -198,12 +199,7 @@ class SpatialDelay(PointDelay):
         self.rounded.fill_(True)
 
     def _apply(self, fn: Any, recurse: bool = True) -> SpatialDelay:
-        # A half-precision position cannot tell steps apart: what counts steps stays at least float32.
-        before = [values.detach().clone() for values in (*self.parameters(), self.base)]
-        super()._apply(fn, recurse)
-        for values, exact in zip((*self.parameters(), self.base), before, strict=True):
-            if values.dtype in (torch.float16, torch.bfloat16):
-                values.data = exact.to(values.device).float()
+        keep_single(self, lambda: super(SpatialDelay, self)._apply(fn, recurse), "base")
         return self
 
     def extra_repr(self) -> str:

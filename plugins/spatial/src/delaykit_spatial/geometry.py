@@ -8,13 +8,12 @@ result ``(post, pre)``, differentiable. It is squared because the floor is added
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError, ShapeError
+from delaykit import ConfigError, ShapeError, checks
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,8 +43,7 @@ class Torus:
     period: float
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.period, (int, float)) and math.isfinite(self.period) and self.period > 0):
-            raise ConfigError("Torus.period", repr(self.period), "a finite number > 0")
+        checks.number("Torus.period", self.period, above=0)
 
     def __call__(self, post: Tensor, pre: Tensor) -> Tensor:
         """Return the squared length of the shortest way, ``(post, pre)``."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from delaykit import ConfigError, Delay
+from delaykit import Delay, checks
 
 FACTOR = 10.0
 
@@ -38,8 +38,7 @@ def spatial_param_groups(
     Reference: Landsmeer, Movahedin et al. 2025: Adam at 1e-3, position and delay updates times 10.
     """
     for name, value in (("lr", lr), ("factor", factor)):
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"spatial_param_groups {name}", f"{value}", "a finite number > 0")
+        checks.number(f"spatial_param_groups {name}", value, above=0)
     late = {id(p) for m in net.modules() if isinstance(m, Delay) for p in m.parameters()}
     trained = [p for p in net.parameters() if p.requires_grad]
     weights, delays = ([p for p in trained if (id(p) in late) is want] for want in (False, True))

@@ -6,12 +6,11 @@ Reference: Deng et al., "HetSyn": deletion with p = 0.01 * 2^n, n = 0..6; warps 
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import ConfigError, checks
 from delaykit_lab.data.events import EventSet
 
 DELETIONS = tuple(0.01 * 2**n for n in range(7))
@@ -54,8 +53,7 @@ def warp_time(events: EventSet, factor: float) -> EventSet:
         >>> warp_time(events, 2.0).times[0].tolist()
         [0.5]
     """
-    if not (math.isfinite(factor) and factor > 0):
-        raise ConfigError("warp_time factor", f"{factor}", "a finite number > 0")
+    checks.number("warp_time factor", factor, above=0)
     return dataclasses.replace(events, times=[times.astype("float64") * factor for times in events.times])
 
 

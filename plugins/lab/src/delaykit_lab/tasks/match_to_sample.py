@@ -9,14 +9,13 @@ Reference: Deng et al., "HetSyn": versatile timescale integration in spiking neu
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import ConfigError, checks
 from delaykit_lab.task import Frames, Splits, Task
 
 
@@ -72,14 +71,11 @@ class MatchToSample(Task):
 
     def __post_init__(self) -> None:
         for name in ("group", "samples", "held"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"MatchToSample.{name}", f"{getattr(self, name)}", "a number >= 1")
+            checks.whole(f"MatchToSample.{name}", getattr(self, name), least=1)
         for name in ("delay_ms", "onset_ms", "noise_hz", "background_hz"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(f"MatchToSample.{name}", f"{getattr(self, name)}", "a finite number >= 0")
+            checks.number(f"MatchToSample.{name}", getattr(self, name), least=0)
         for name in ("dt_ms", "cue_ms", "cue_hz"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"MatchToSample.{name}", f"{getattr(self, name)}", "a finite number > 0")
+            checks.number(f"MatchToSample.{name}", getattr(self, name), above=0)
         largest = max(self.cue_hz, self.background_hz) + self.noise_hz
         if largest * self.dt_ms > 1000.0:
             raise ConfigError(

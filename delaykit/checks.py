@@ -1,0 +1,92 @@
+"""Checks that configs share: numbers in their range, one of a few words, True or False. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from delaykit.errors import ConfigError
+
+
+def number(
+    where: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None,
+    most: float | None = None, what: str = "number", fix: str = "",
+) -> None:  # fmt: skip
+    """Refuse what is not a finite number in its range.
+
+    Args:
+        where: name of the field, e.g. ``FreeDelay.max_delay``.
+        value: what was given.
+        above: it must be larger than this.
+        least: it must not be smaller than this.
+        below: it must be smaller than this.
+        most: it must not be larger than this.
+        what: what the number is, e.g. ``number of ms`` or ``probability``.
+        fix: how to go on.
+
+    Raises:
+        ConfigError: another type, NaN, infinite, or out of range.
+
+    Example:
+        >>> number("FreeDelay.spread_decay", 1.5, above=0, most=1)
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: FreeDelay.spread_decay: found 1.5; expected a number in (0, 1].
+    """
+    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    low = (above is None or real and value > above) and (least is None or real and value >= least)
+    high = (below is None or real and value < below) and (most is None or real and value <= most)
+    if real and low and high:
+        return
+    bottom, top = (next((x for x in pair if x is not None), None) for pair in ((above, least), (below, most)))
+    if bottom is not None and top is not None:
+        inside = f"{'[' if above is None else '('}{bottom:g}, {top:g}{']' if below is None else ')'}"
+        raise ConfigError(where, repr(value), f"a {what} in {inside}", fix)
+    side = "" if bottom is None else f" {'>=' if above is None else '>'} {bottom:g}"
+    side += "" if top is None else f" {'<=' if below is None else '<'} {top:g}"
+    raise ConfigError(where, repr(value), f"a finite {what}{side}", fix)
+
+
+def whole(where: str, value: Any, *, least: int = 0, what: str = "whole number", fix: str = "") -> None:
+    """Refuse what is not a whole number, ``least`` or more.
+
+    Raises:
+        ConfigError: another type, or a smaller number.
+
+    Example:
+        >>> whole("Motif.depth", 0, least=1)
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: Motif.depth: found 0; expected a whole number >= 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(where, repr(value), f"a {what} >= {least}", fix)
+
+
+def choice(where: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse a word that is none of ``choices``.
+
+    Raises:
+        ConfigError: another word, or no word.
+
+    Example:
+        >>> choice("FreeDelay.kernel", "box", ("linear", "hard"))
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: FreeDelay.kernel: found 'box'; expected one of linear, hard.
+    """
+    if value not in choices:
+        raise ConfigError(where, repr(value), f"one of {', '.join(choices)}")
+
+
+def flag(where: str, value: Any) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        ConfigError: anything else, 0 and 1 included.
+
+    Example:
+        >>> flag("FreeDelay.learn", 1)
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: FreeDelay.learn: found 1; expected True or False.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(where, repr(value), "True or False")
