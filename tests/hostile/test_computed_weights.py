@@ -1,0 +1,155 @@
+"""Weights that hooks compute before forward, modules with a forward of their own: their own product, or refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rigs import arrivals, currents, late, leaky, ones, snn, spikes
+from torch import nn
+from torch.nn.utils import prune, weight_norm
+
+import delaykit as dk
+
+
+def neuron(seed=0):
+    torch.manual_seed(seed)
+    return snn.RLeaky(0.9, linear_features=4, threshold=0.3)
+
+
+def steps(lif, x):
+    (spk, mem), out = lif.reset_mem(), []
+    for step in x:
+        spk, mem = lif(step, spk, mem)
+        out.append(mem)
+    return torch.stack(out)
+
+
+HOOKS = {
+    "prune": lambda m: prune.l1_unstructured(m, "weight", amount=0.5),
+    "weight_norm": lambda m: weight_norm(m),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("delayed", [False, True])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_rollout_reads_a_weight_behind_its_hook(hook, delayed):
+    """The stored weight is stale after a change of what it is computed from; the step loop sees the new one."""
+    lif, x = neuron(), 0.5 * torch.rand(8, 2, 4)
+    if delayed:
+        net = nn.Sequential(lif)
+        dk.wrap_(net, {"0.recurrent": dk.At(late(2), reset="manual")})
+    HOOKS[hook](lif.recurrent)
+    with torch.no_grad():
+        name = "weight_orig" if hook == "prune" else "weight_v"
+        getattr(lif.recurrent, name).mul_(-1.5)
+        _, got = dk.rollout(lif, x)
+        if delayed:
+            dk.reset(net)
+        torch.testing.assert_close(got, steps(lif, x))
+
+
+class Binary(nn.Conv1d):
+    """A convolution whose forward uses the sign of its weight."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight.sign(), self.bias)
+
+
+class Centred(nn.Conv1d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+class Scaled(nn.Conv1d):
+    """Not linear in the input: its output is divided by its own size."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y / (1 + y.abs().amax())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["axonal", "dendritic"])
+@pytest.mark.parametrize("layer", [Binary, Centred, Scaled])
+def test_a_convolution_with_a_forward_of_its_own(layer, kind, bias):
+    """Its own product is delayed, or it is refused as a Linear of that kind is."""
+    torch.manual_seed(0)
+    net = nn.Sequential(layer(2, 2, 1, bias=bias), leaky(init_hidden=True))
+    bare = layer(2, 2, 1, bias=bias)
+    bare.load_state_dict(net[0].state_dict())
+    try:
+        dk.wrap_(net, {"0": late(2, kind)}, example=torch.rand(1, 2, 3))
+    except dk.WrapError as error:
+        assert "forward of its own" in str(error)
+        return
+    x = torch.rand(6, 1, 2, 3)
+    net[1].reset_mem()
+    with torch.no_grad(), currents(net[0]) as seen:
+        for step in x:
+            net(step)
+        silence = bare(torch.zeros_like(x[0])) if kind == "axonal" else net[0].bias
+        want = [bare(step) for step in x[:-2]]
+        torch.testing.assert_close(seen[2:], want)
+        start = silence.reshape(1, -1, 1).expand_as(want[0]) if bias and kind == "dendritic" else 0 * want[0]
+        if kind == "dendritic":
+            torch.testing.assert_close(seen[0], start)
+
+
+def test_a_linear_with_a_forward_of_its_own_is_refused_without_advice_that_cannot_be_followed():
+    """A binary Linear has nothing "it adds" that could be moved into another module."""
+
+    class BinaryLinear(nn.Linear):
+        def forward(self, x):
+            return nn.functional.linear(x, self.weight.sign(), self.bias)
+
+    net = nn.Sequential(BinaryLinear(2, 2), leaky(init_hidden=True))
+    with pytest.raises(dk.WrapError, match="parametriz") as caught:
+        dk.wrap_(net, {"0": late(2)}, example=torch.rand(1, 2))
+    assert "what it adds" not in str(caught.value)
+
+
+def test_dendritic_delays_on_a_transposed_convolution_with_bias():
+    net = nn.Sequential(nn.ConvTranspose1d(1, 1, 1), leaky(init_hidden=True))
+    with torch.no_grad():
+        net[0].weight.fill_(1.0), net[0].bias.fill_(0.25)
+    dk.wrap_(net, {"0": late(2, "dendritic")}, example=torch.zeros(1, 1, 1))
+    net[1].reset_mem()
+    with currents(net[0]) as seen:
+        for step in spikes(5, 1).unsqueeze(-1):
+            net(step)
+    assert arrivals(seen) == {0: 0.25, 1: 0.25, 2: 0.25, 3: 1.25, 4: 0.25}
+    x = spikes(5, 1).unsqueeze(-1)
+    with dk.disabled(net):
+        torch.testing.assert_close(net[0](x[1]), torch.full((1, 1, 1), 1.25))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("way", ["weight_norm", "parametrize"])
+def test_unwrapping_behind_a_parametrization(way):
+    """Wrap first, then weight_norm or a parametrization, as the plan says; and back in either order."""
+    net = nn.Sequential(nn.Linear(2, 2), leaky(init_hidden=True))
+    dk.wrap_(net, {"0": late(2)}, example=torch.zeros(1, 2))
+    if way == "weight_norm":
+        weight_norm(net[0])
+    else:
+        nn.utils.parametrizations.spectral_norm(net[0])
+    x = torch.rand(1, 2)
+    net(x)
+    dk.unwrap_(net)
+    assert net(x).shape == (1, 2) and not hasattr(net[0], "dk")
+
+
+def test_pruned_weights_in_a_step_loop():
+    """The hook computes the weight before every call: the step loop follows it."""
+    net = nn.Sequential(ones(), leaky(init_hidden=True))
+    dk.wrap_(net, {"0": late(2, "synaptic")}, example=torch.zeros(1, 1))
+    prune.identity(net[0], "weight")
+    net[1].reset_mem()
+    with torch.no_grad(), currents(net[0]) as seen:
+        for t, step in enumerate(spikes(5, 0)):
+            if t == 2:
+                net[0].weight_orig.fill_(3.0)
+            net(step)
+    assert arrivals(seen) == {2: 3.0}
