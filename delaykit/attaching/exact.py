@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.event_gradients.rule import Timing
+from delaykit.functional.event_gradients.rule import NeuronConstants
 
 DELTA = "it has no synaptic current: its membrane jumps when a spike arrives, so that spikes coincide with arrivals"
 Number = float | Tensor
@@ -45,13 +45,14 @@ def refusal(dynamics: LIFDynamics | None, emits: bool) -> str:
     return ""
 
 
-def timing_of(dynamics: LIFDynamics) -> Timing:
+def constants_of(dynamics: LIFDynamics) -> NeuronConstants:
     """Read the time constants off a neuron, detached."""
 
     def plain(value: Any) -> Tensor:
         return torch.as_tensor(value).detach().double()
 
-    return Timing(plain(dynamics.synapse_decay), plain(dynamics.decay), plain(dynamics.gain), plain(dynamics.rest))
+    numbers = dynamics.synapse_decay, dynamics.decay, dynamics.gain, dynamics.rest
+    return NeuronConstants(*(plain(number) for number in numbers))
 
 
 class ReadsDynamics(Protocol):
@@ -65,16 +66,16 @@ class Slopes:
     """What a neuron needs at each step: ``v' = current x_decayed - membrane (v - rest)`` and its least value."""
 
     def __init__(self, dynamics: LIFDynamics, dtype: torch.dtype, device: torch.device) -> None:
-        timing = timing_of(dynamics)
-        current, membrane = timing.slope()
+        constants = constants_of(dynamics)
+        current, membrane = constants.slope()
 
         def number(value: Tensor) -> Number:
             return float(value) if value.numel() == 1 else value.to(device, dtype)
 
         self.current, self.membrane = number(current), number(membrane)
-        self.alpha, self.rest = number(timing.alpha), number(torch.as_tensor(timing.rest))
+        self.alpha, self.rest = number(constants.alpha), number(torch.as_tensor(constants.rest))
         self.threshold = number(torch.as_tensor(dynamics.threshold).detach().double())
-        self.least = number(timing.least(dynamics.threshold))
+        self.least = number(constants.least(dynamics.threshold))
 
     def at(self, decayed: Tensor, membrane: Tensor | Number) -> Tensor:
         """Return v', given the current at the end of a step."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from delaykit.attaching.exact import ExactNeuron, ReadsDynamics, timing_of
+from delaykit.attaching.exact import ExactNeuron, ReadsDynamics, constants_of
 from delaykit.attaching.retyping import Undo, retype_
 from delaykit.attaching.wiring import unwire_, wire_
 from delaykit.errors import ConfigError
-from delaykit.functional.event_gradients.rule import Timing
+from delaykit.functional.event_gradients.rule import NeuronConstants
 
 
 class ListeningNeuron:
@@ -25,7 +25,7 @@ class ListeningNeuron:
     def __init__(self, module: nn.Module | None, adapter: ReadsDynamics, hears_spikes: bool) -> None:
         self.module, self.adapter, self.hears_spikes = module, adapter, hears_spikes
 
-    def timing(self) -> Timing:
+    def constants(self) -> NeuronConstants:
         """Return the neuron's time constants as they are now.
 
         Raises:
@@ -36,7 +36,7 @@ class ListeningNeuron:
             raise ConfigError("estimator='exact'", found, "the net it belongs to", "pickle the net, or use dk.save")
         dynamics = self.adapter.dynamics(self.module)
         assert dynamics is not None  # the plan saw one
-        return timing_of(dynamics)
+        return constants_of(dynamics)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ListeningNeuron:
         return ListeningNeuron(copy.deepcopy(self.module, memo), self.adapter, self.hears_spikes)

@@ -10,8 +10,8 @@ from torch import Tensor
 from delaykit.engines.linear import LineEngine, MatrixEngine, Product
 from delaykit.errors import ConfigError
 from delaykit.functional.engine import Engine, Stepper
-from delaykit.functional.event_gradients.rule import Timing, emissions_of
-from delaykit.functional.event_gradients.tape import Arrivals, ExactLinearTape, ExactLineTape
+from delaykit.functional.event_gradients.rule import NeuronConstants, emissions_of
+from delaykit.functional.event_gradients.tape import ExactLinearTape, ExactLineTape, Receiver
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import Delay, Heterogeneity, PointDelay, Site
 
@@ -25,49 +25,49 @@ class Listener(Protocol):
     def hears_spikes(self) -> bool:
         """Whether the connection's input comes from neurons, whose spikes' times have a gradient, or from data."""
 
-    def timing(self) -> Timing:
+    def constants(self) -> NeuronConstants:
         """Return the neuron's time constants as they are now."""
 
 
 class ExactMatrixEngine(MatrixEngine):
     """A point delay on a ``(post, pre)`` matrix, any granularity, with exact gradients."""
 
-    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None, arrivals: Arrivals) -> None:
+    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None, receiver: Receiver) -> None:
         super().__init__(taps, weight, bias)
-        self.arrivals = arrivals
+        self.receiver = receiver
 
     def sequence(self, spikes: Tensor) -> Tensor:
-        return _all_steps(self.tape(), spikes, self.arrivals)
+        return _all_steps(self.tape(), spikes, self.receiver)
 
     def tape(self) -> Stepper:
-        return ExactLinearTape(*self.parameters, self.arrivals, remember=self.remember)
+        return ExactLinearTape(*self.parameters, self.receiver, remember=self.remember)
 
     def rebind(self, tape: Any) -> None:
-        tape.arrivals = self.arrivals
+        tape.receiver = self.receiver
         tape.rebind(*self.parameters)
 
 
 class ExactLineEngine(LineEngine):
     """A delay line before a linear module, e.g. a convolution, with exact gradients."""
 
-    def __init__(self, taps: Taps, product: Product, arrivals: Arrivals) -> None:
+    def __init__(self, taps: Taps, product: Product, receiver: Receiver) -> None:
         super().__init__(taps, product, before=True)
-        self.arrivals = arrivals
+        self.receiver = receiver
 
     def sequence(self, spikes: Tensor) -> Tensor:
-        delayed = _all_steps(self.tape(), spikes, self.arrivals)
+        delayed = _all_steps(self.tape(), spikes, self.receiver)
         return self.product.with_bias(delayed.flatten(0, 1)).unflatten(0, delayed.shape[:2])
 
     def tape(self) -> Stepper:
-        return ExactLineTape(self.taps, self.arrivals, remember=self.remember)
+        return ExactLineTape(self.taps, self.receiver, remember=self.remember)
 
     def rebind(self, tape: Any) -> None:
-        tape.arrivals = self.arrivals
+        tape.receiver = self.receiver
         tape.rebind(self.taps)
 
 
-def _all_steps(tape: Any, spikes: Tensor, arrivals: Arrivals) -> Tensor:
-    sources = emissions_of(spikes, arrivals.where, arrivals.expected)
+def _all_steps(tape: Any, spikes: Tensor, receiver: Receiver) -> Tensor:
+    sources = emissions_of(spikes, receiver.where, receiver.expected)
     return torch.stack([tape.step_from(x, source) for x, source in zip(spikes, sources, strict=True)])
 
 
@@ -80,14 +80,14 @@ def exact_engine(where: str, delay: PointDelay, listener: Listener | None, produ
     if listener is None:
         expected = "a connection that dk.wrap_ put behind a neuron it knows"
         raise ConfigError(where, "estimator='exact' without a neuron that listens", expected, INTERP)
-    timing = listener.timing()
-    arrivals = Arrivals(where, timing, listener.hears_spikes)
+    constants = listener.constants()
+    receiver = Receiver(where, constants, listener.hears_spikes)
     if product.weight is not None:
-        return ExactMatrixEngine(delay.taps(), product.weight, product.bias, arrivals)
-    if timing.alpha.numel() > 1 or timing.beta.numel() > 1:
+        return ExactMatrixEngine(delay.taps(), product.weight, product.bias, receiver)
+    if constants.alpha.numel() > 1 or constants.beta.numel() > 1:
         found = "estimator='exact' on a convolution before neurons with different time constants"
         raise ConfigError(where, found, "one alpha and one beta", INTERP)
-    return ExactLineEngine(delay.taps(), product, arrivals)
+    return ExactLineEngine(delay.taps(), product, receiver)
 
 
 def refuse_exact(site: Site, delay: Delay | None, heterogeneity: Heterogeneity | None) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
-from delaykit.functional.event_gradients.rule import Timing
+from delaykit.functional.event_gradients.rule import NeuronConstants
 from delaykit.functional.reference import causal_convolution
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.synapse import Product, Synapse
@@ -93,9 +93,9 @@ class _Listener:
 
     hears_spikes = False
 
-    def timing(self) -> Timing:
+    def constants(self) -> NeuronConstants:
         """Return two time constants."""
-        return Timing(torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.75, dtype=torch.float64))
+        return NeuronConstants(torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.75, dtype=torch.float64))
 
 
 class Operator:

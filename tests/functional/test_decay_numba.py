@@ -8,7 +8,7 @@ from torch import Tensor
 
 from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.dispatch import backend, resolve
-from delaykit.functional.step_tape.history import ByteHistory
+from delaykit.functional.step_tape.recording import ByteRecording
 
 CPU = torch.device("cpu")
 
@@ -47,33 +47,33 @@ def test_threads_change_no_bit() -> None:
     assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("into_inputs", [False, True])
+@pytest.mark.parametrize("needs_grad_x", [False, True])
 @pytest.mark.parametrize("odd", [0.5, 256.0, -1.0])
-def test_spikes_are_bytes_until_an_input_comes_that_bytes_cannot_hold(odd: float, into_inputs: bool) -> None:
+def test_spikes_are_bytes_until_an_input_comes_that_bytes_cannot_hold(odd: float, needs_grad_x: bool) -> None:
     spikes = (drawn(24, 5, 6) < 0.3).double()
     graded = spikes.clone()
     graded[13, 2, 3] = odd
     decay, weight = drawn(4, 6, seed=1).requires_grad_(), drawn(4, 6, seed=2).requires_grad_()
     for inputs, kind in ((spikes, torch.uint8), (graded, torch.float64)):
-        x = inputs.clone().requires_grad_(into_inputs)
+        x = inputs.clone().requires_grad_(needs_grad_x)
         tape = SynapseTape(decay, weight)
         found = torch.stack([tape.step(row) for row in x])
-        history = tape._segment.history  # type: ignore[union-attr]
-        assert isinstance(history, ByteHistory) and history.rows.dtype == kind
+        recording = tape._segment.recording  # type: ignore[union-attr]
+        assert isinstance(recording, ByteRecording) and recording.rows.dtype == kind
         state, out = x.new_zeros(5, 4, 6), []
         for row in x:
             state = decay * state + weight * row.unsqueeze(1)
             out.append(state.sum(-1))
         wanted = torch.stack(out)
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)
-        leaves = [decay, weight, x] if into_inputs else [decay, weight]
+        leaves = [decay, weight, x] if needs_grad_x else [decay, weight]
         mine, true = (torch.autograd.grad(y.pow(2).sum(), leaves) for y in (found, wanted))
         for one, two in zip(mine, true, strict=True):
             torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-11)
 
 
 def test_rows_that_a_wide_segment_left_widen_the_next() -> None:
-    rows = [ByteHistory(2, 3, 0, torch.float32, CPU) for _ in range(2)]
+    rows = [ByteRecording(2, 3, 0, torch.float32, CPU) for _ in range(2)]
     rows[0].write(rows[0].reserve(), torch.full((3, 2), 0.25), resolve("tape_store", CPU))
     rows[1].extend(rows[0].newest(1))
     assert rows[1].rows[:, 0].eq(0.25).all() and rows[1].rows.dtype == torch.float32

@@ -13,7 +13,7 @@ from continuous import grid as grid
 from torch import nn
 
 import delaykit as dk
-from delaykit.functional.event_gradients.rule import Timing
+from delaykit.functional.event_gradients.rule import NeuronConstants
 from delaykit.testing.reference_net import surrogate_spike
 
 snn = pytest.importorskip("snntorch")
@@ -36,7 +36,7 @@ def drawn(seed, neurons=3, sources=4):
 def scale(dt):
     """What snnTorch's current is for a weight of 1 in continuous time: K of a step of dt ms."""
     decays = (torch.tensor(math.exp(-dt / tau), dtype=torch.float64) for tau in (TAU_SYN, TAU_MEM))
-    return dt * float(Timing(*decays).response())
+    return dt * float(NeuronConstants(*decays).response())
 
 
 def exact(delay_ms, dt, estimator="exact"):

@@ -11,7 +11,7 @@ from exact_nets import Chain, OneNeuron, same, slopes_of, snn, spikes_in, wrappe
 from torch import nn
 
 import delaykit as dk
-from delaykit.attaching.exact import timing_of
+from delaykit.attaching.exact import constants_of
 from delaykit.functional.event_gradients.rule import rescale_gradient
 from delaykit.testing.reference_net import surrogate_spike
 
@@ -115,7 +115,7 @@ def test_constants_that_change_are_read_anew():
     fresh = wrapped_chain()
     fresh.lif2.beta = torch.tensor(0.5)
     assert same(after, slopes_of(fresh, x)) and not same(before, after)
-    assert float(timing_of(net.fc2.dk.listener.adapter.dynamics(net.lif2)).beta) == 0.5
+    assert float(constants_of(net.fc2.dk.listener.adapter.dynamics(net.lif2)).beta) == 0.5
 
 
 def test_every_delay_component_has_the_switch():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.unit.test_tape import KINDS
+from tests.functional.test_step_tape import KINDS
 
 ALL = [*KINDS, "line", "response"]
 BOTH_ORDERS = pytest.mark.parametrize("spread", [0.0, 9.3])

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from delaykit.errors import HistoryError
-from tests.laws.tape_cases import BOTH_ORDERS, EVERY_KIND, grads, segment_of
-from tests.unit.test_tape import (
+from tests.functional.test_step_tape import (
     Case,
     assert_close,
     compare,
@@ -19,6 +18,7 @@ from tests.unit.test_tape import (
     run_naive,
     uninitialised_memory_is_nan,  # noqa: F401 - a fixture
 )
+from tests.laws.tape_cases import BOTH_ORDERS, EVERY_KIND, grads, segment_of
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 
@@ -44,7 +44,7 @@ def test_nothing_requires_grad_records_nothing_and_stays_bounded():
     tape = case.tape()
     outputs = [tape.step(x.detach()) for x in inputs(time=300)]
     assert not outputs[-1].requires_grad
-    assert segment_of(tape).history.rows.shape[1] < 60
+    assert segment_of(tape).recording.rows.shape[1] < 60
 
 
 @EVERY_KIND
@@ -121,9 +121,9 @@ def test_memory_does_not_grow_without_a_graph(kind, spread, mode):
         tape = case.tape()
         found = [tape.step(xs[0])]
         found += [tape.step(x) for x in xs[1:100]]
-        early = segment_of(tape).history.rows.untyped_storage().nbytes()
+        early = segment_of(tape).recording.rows.untyped_storage().nbytes()
         found += [tape.step(x) for x in xs[100:]]
-        assert segment_of(tape).history.rows.untyped_storage().nbytes() == early
+        assert segment_of(tape).recording.rows.untyped_storage().nbytes() == early
         assert_close(found, run_naive(case, xs), 1e-11)
 
 

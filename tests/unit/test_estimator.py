@@ -16,14 +16,14 @@ from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.event_gradients.rule import (
     Continued,
     Emission,
+    NeuronConstants,
     Replaced,
-    Timing,
     deliver,
     emission_of,
     emissions_of,
     whole_taps,
 )
-from delaykit.functional.event_gradients.tape import Arrivals, ExactLinearTape, ExactLineTape
+from delaykit.functional.event_gradients.tape import ExactLinearTape, ExactLineTape, Receiver
 from delaykit.functional.step_tape import LinearTape
 from delaykit.synapse import Product, Synapse
 
@@ -39,7 +39,7 @@ def random(*shape, seed=0):
 def timing(vector=False):
     alpha = torch.tensor([0.55, 0.7, 0.8] if vector else 0.7, dtype=DOUBLE)
     beta = torch.tensor([0.9, 0.7, 0.6] if vector else 0.85, dtype=DOUBLE)
-    return Timing(alpha, beta)
+    return NeuronConstants(alpha, beta)
 
 
 # --- the switch
@@ -120,7 +120,8 @@ def test_a_lone_exact_synapse_says_that_nobody_listens():
 
 @pytest.mark.parametrize(("tau_s", "tau_m"), [(2.0, 10.0), (10.0, 2.0), (5.0, 5.0), (5.0, 5.0 + 1e-9), (3.0, math.inf)])
 def test_the_response_is_the_integral_of_the_current(tau_s, tau_m):
-    found = Timing(torch.tensor(math.exp(-1 / tau_s)).double(), torch.tensor(math.exp(-1 / tau_m)).double()).response()
+    alpha, beta = (torch.tensor(math.exp(-1 / tau)).double() for tau in (tau_s, tau_m))
+    found = NeuronConstants(alpha, beta).response()
     at = (torch.arange(20000, dtype=DOUBLE) + 0.5) / 20000
     integral = (torch.exp(-at / tau_s) * torch.exp(-(1 - at) / tau_m)).mean()
     torch.testing.assert_close(found, integral, rtol=1e-8, atol=0)
@@ -200,7 +201,7 @@ def test_the_tape_gives_the_gradients_of_the_formula(granularity, vector):
     weight, bias, delays, spikes, g = setting(granularity)
     steps, membrane = emitted((spikes > 0).double())
     rule = timing(vector)
-    tape = ExactLinearTape(whole_taps(delays), weight, bias, Arrivals("here", rule, True))
+    tape = ExactLinearTape(whole_taps(delays), weight, bias, Receiver("here", rule, True))
     plain = LinearTape(Linear().taps(delays.detach().round()), weight, bias)
     out = torch.stack([tape.step(x) for x in steps])
     torch.testing.assert_close(out, torch.stack([plain.step(x.detach()) for x in steps]), rtol=1e-14, atol=1e-14)
@@ -218,7 +219,7 @@ def test_the_tape_gives_the_gradients_of_the_formula(granularity, vector):
 def test_a_masked_spike_weighs_what_the_mask_says():
     weight, bias, delays, spikes, g = setting("synaptic")
     steps, membrane = emitted((spikes > 0).double())
-    tape = ExactLinearTape(whole_taps(delays), weight, bias, Arrivals("here", timing(), True))
+    tape = ExactLinearTape(whole_taps(delays), weight, bias, Receiver("here", timing(), True))
     mask = 2.0 * (random(TIME, BATCH, PRE, seed=9) < 0.5)
     out = torch.stack([tape.step(x * m) for x, m in zip(steps, mask, strict=True)])
     wanted = by_hand((spikes > 0) * mask, delays, weight.detach(), g, timing())
@@ -230,7 +231,7 @@ def test_a_masked_spike_weighs_what_the_mask_says():
 def test_a_cut_tape_remembers_spikes_and_forgets_their_times():
     weight, bias, delays, spikes, g = setting("synaptic")
     steps, membrane = emitted((spikes > 0).double())
-    tape = ExactLinearTape(whole_taps(delays), weight, bias, Arrivals("here", timing(), True), remember=8)
+    tape = ExactLinearTape(whole_taps(delays), weight, bias, Receiver("here", timing(), True), remember=8)
     for x in steps[:6]:
         tape.step(x)
     tape.detach()
@@ -247,7 +248,7 @@ def test_a_cut_tape_remembers_spikes_and_forgets_their_times():
 def test_data_gets_the_gradient_of_its_values():
     weight, bias, delays, spikes, g = setting("synaptic")
     spikes.requires_grad_()
-    tape = ExactLinearTape(whole_taps(delays), weight, bias, Arrivals("here", timing(), False))
+    tape = ExactLinearTape(whole_taps(delays), weight, bias, Receiver("here", timing(), False))
     plain = LinearTape(Linear().taps(delays.detach().round()), weight, bias)
     one, two = (
         torch.autograd.grad((torch.stack([t.step(x) for x in spikes]) * g).sum(), spikes)[0] for t in (tape, plain)
@@ -258,10 +259,10 @@ def test_data_gets_the_gradient_of_its_values():
 def test_a_line_has_the_gradients_of_the_matrix():
     weight, _, delays, spikes, g = setting("axonal")
     steps, membrane = emitted((spikes > 0).double())
-    arrivals = Arrivals("here", timing(), True)
+    receiver = Receiver("here", timing(), True)
     line, matrix = (
-        ExactLineTape(whole_taps(delays), arrivals),
-        ExactLinearTape(whole_taps(delays), weight, None, arrivals),
+        ExactLineTape(whole_taps(delays), receiver),
+        ExactLinearTape(whole_taps(delays), weight, None, receiver),
     )
     leaves = [weight, delays, membrane]
     one = torch.stack([nn.functional.linear(line.step(x), weight) for x in steps])
@@ -273,7 +274,7 @@ def test_a_line_has_the_gradients_of_the_matrix():
 
 def test_there_are_no_second_derivatives():
     weight, bias, delays, spikes, g = setting("synaptic")
-    tape = ExactLinearTape(whole_taps(delays), weight, bias, Arrivals("here", timing(), False))
+    tape = ExactLinearTape(whole_taps(delays), weight, bias, Receiver("here", timing(), False))
     with pytest.raises(HistoryError, match="create_graph"):
         torch.autograd.grad((tape.step(spikes[0]) * g[0]).sum(), delays, create_graph=True)
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.step_tape.filters import ChannelFilter
-from delaykit.functional.step_tape.history import ByteHistory, History
 from delaykit.functional.step_tape.operator import Tape
 from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.recording import ByteRecording, Recording
 from delaykit.functional.taps import Taps
 
 
@@ -91,7 +91,7 @@ class ArrivalOperator(Operator):
         state: what an earlier segment left, ``(pre, batch, post)``; taken over and changed in place.
     """
 
-    history = ByteHistory
+    recording = ByteRecording
 
     def __init__(
         self, response: Tensor, decay: Tensor, gap: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
@@ -104,74 +104,74 @@ class ArrivalOperator(Operator):
         self.decay, self.gap = (t.detach().t().unsqueeze(1).contiguous() for t in (decay, gap))
         pre, _, post = self.answer.shape
         self.state = response.new_zeros(pre, len(x), post) if state is None else state
-        # Made once: between outputs that stay, numbers of this size would leave holes that nothing fits into.
+        # Made once: between outputs that stay, numbers of this size would leave holes that nothing fits grad_arrived.
         self._seen = response.new_empty(pre, response.shape[2], len(x))
         self._arrived, self._current = torch.empty_like(self.state), torch.empty_like(self.state)
         self.first: Tensor | None = None  # the state before the first recorded step
-        self.into_x = self._recorded = False
+        self.needs_grad_x = self._recorded = False
 
     @property
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self._given
 
-    def arrive(self, history: History, row: int) -> tuple[Tensor, Tensor]:
+    def arrive(self, recording: Recording, row: int) -> tuple[Tensor, Tensor]:
         """Give what arrives in this row and the inputs it comes from, ``(pre, depth, batch)``; valid until the next."""
-        self._seen.copy_(history.rows[:, row + 1 - self.answer.shape[1] : row + 1])
+        self._seen.copy_(recording.rows[:, row + 1 - self.answer.shape[1] : row + 1])
         return torch.bmm(self._seen.transpose(1, 2), self.answer, out=self._arrived), self._seen
 
-    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+    def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if keep is None and not self._recorded:
             self._recorded = True
             self.first = self.state.clone() if bool(self.state.any()) else None
-        self.into_x = self.into_x or x.requires_grad
-        arriving, _ = self.arrive(history, row)
+        self.needs_grad_x = self.needs_grad_x or x.requires_grad
+        arriving, _ = self.arrive(recording, row)
         out = torch.addcmul(arriving, self.gap, self.state, out=self._current).sum(0)
         self.state.mul_(self.decay).add_(arriving)
         return (out if self.bias is None else out.add_(self.bias)).to(x.dtype)
 
-    def gradients(self, history: History, last: int) -> Gradients:
-        return _Arrivals(self, history, last)
+    def gradients(self, recording: Recording, last: int) -> Gradients:
+        return _Arrivals(self, recording, last)
 
 
 class _Arrivals(Gradients[ArrivalOperator]):
     """The sums P and Q of one backward pass, as they stand before the rows that have arrived."""
 
-    def __init__(self, operator: ArrivalOperator, history: History, last: int) -> None:
-        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
+    def __init__(self, operator: ArrivalOperator, recording: Recording, last: int) -> None:
+        self.operator, self.last, self.oldest, self.recording = operator, last, last + 1, recording
         self.later, self.slope = torch.zeros_like(operator.state), torch.zeros_like(operator.state)
         self.product = torch.empty_like(operator.state)
-        self.into_gap, self.into_slope = (torch.zeros_like(operator.gap[:, 0]) for _ in range(2))
-        self.into_answer = torch.zeros_like(operator.answer)
-        self.into_bias = operator.answer.new_zeros(operator.answer.shape[2])
+        self.grad_gap, self.grad_slope = (torch.zeros_like(operator.gap[:, 0]) for _ in range(2))
+        self.grad_answer = torch.zeros_like(operator.answer)
+        self.grad_bias = operator.answer.new_zeros(operator.answer.shape[2])
         pre, batch, _ = operator.state.shape
-        self.into_rows = operator.answer.new_zeros(pre, last + 1 if operator.into_x else 0, batch)
+        self.grad_rows = operator.answer.new_zeros(pre, last + 1 if operator.needs_grad_x else 0, batch)
 
     def push(self, row: int, grad: Tensor | None) -> None:
         operator = self.operator
-        arrived, window = operator.arrive(self.history, row)
-        self.into_gap += torch.mul(arrived, self.later, out=self.product).sum(1)
-        self.into_slope += torch.mul(arrived, self.slope, out=self.product).sum(1)
-        into = torch.mul(operator.gap, self.later, out=self.product)
+        arrived, window = operator.arrive(self.recording, row)
+        self.grad_gap += torch.mul(arrived, self.later, out=self.product).sum(1)
+        self.grad_slope += torch.mul(arrived, self.slope, out=self.product).sum(1)
+        grad_arrived = torch.mul(operator.gap, self.later, out=self.product)
         if grad is not None:
-            into += grad.to(into.dtype)
-            self.into_bias += grad.sum(0)
-        self.into_answer.baddbmm_(window, into)
-        if operator.into_x:
-            reached = self.into_rows[:, row + 1 - operator.answer.shape[1] : row + 1]
-            reached += torch.bmm(operator.answer, into.transpose(1, 2))
+            grad_arrived += grad.to(grad_arrived.dtype)
+            self.grad_bias += grad.sum(0)
+        self.grad_answer.baddbmm_(window, grad_arrived)
+        if operator.needs_grad_x:
+            reached = self.grad_rows[:, row + 1 - operator.answer.shape[1] : row + 1]
+            reached += torch.bmm(operator.answer, grad_arrived.transpose(1, 2))
         self.slope.mul_(operator.decay).add_(self.later)
         self.later.mul_(operator.decay)
         if grad is not None:
-            self.later += grad.to(into.dtype)
+            self.later += grad.to(grad_arrived.dtype)
 
     def input(self, row: int) -> Tensor:
-        return self.into_rows[:, row].t()
+        return self.grad_rows[:, row].t()
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         operator = self.operator
         if operator.first is not None:  # what lingered before acts like one more arrival
-            self.into_gap += (operator.first * self.later).sum(1)
-            self.into_slope += (operator.first * self.slope).sum(1)
-        into_decay = (self.into_slope * operator.gap[:, 0]).t()
-        into_response = self.into_answer.flip(1).permute(2, 0, 1)
-        return operator.wanted(into_response, into_decay, self.into_gap.t(), self.into_bias)
+            self.grad_gap += (operator.first * self.later).sum(1)
+            self.grad_slope += (operator.first * self.slope).sum(1)
+        grad_decay = (self.grad_slope * operator.gap[:, 0]).t()
+        grad_response = self.grad_answer.flip(1).permute(2, 0, 1)
+        return operator.wanted(grad_response, grad_decay, self.grad_gap.t(), self.grad_bias)

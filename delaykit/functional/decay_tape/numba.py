@@ -62,10 +62,10 @@ def _step_back(  # type: ignore[no-untyped-def]
         for i in range(first, last):
             p, q, r, w, spike = later[b, i], slope[b, i], decay[i], weight[i], x[b, i]
             if spike != 0:
-                into_weight, into_decay = grad_weight[i], grad_decay[i]
+                tile_weight, tile_decay = grad_weight[i], grad_decay[i]
                 for j in range(post):
-                    into_weight[j] += spike * p[j]
-                    into_decay[j] += spike * q[j]
+                    tile_weight[j] += spike * p[j]
+                    tile_decay[j] += spike * q[j]
             flow = nothing
             for j in range(post):
                 flow += w[j] * p[j]

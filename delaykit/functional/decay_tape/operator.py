@@ -18,9 +18,9 @@ from torch import Tensor
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.filters import ChannelFilter
-from delaykit.functional.step_tape.history import ByteHistory, History
 from delaykit.functional.step_tape.operator import Tape
 from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.recording import ByteRecording, Recording
 from delaykit.functional.taps import Taps
 
 AT_ONCE = 4  # rows of the batch whose inputs are turned to numbers for one sweep: all at once would cost much memory
@@ -85,7 +85,7 @@ class DecayOperator(Operator):
         state: what an earlier segment left, ``(batch, pre, post)``; taken over and changed in place.
     """
 
-    history = ByteHistory
+    recording = ByteRecording
 
     def __init__(
         self, decay: Tensor, weight: Tensor, beyond: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
@@ -97,87 +97,87 @@ class DecayOperator(Operator):
         self.factors = tuple(t.detach().t().contiguous() for t in (decay, beyond))
         self.state = weight.new_zeros(len(x), *self.factors[0].shape) if state is None else state
         self.first: Tensor | None = None  # the state before the first recorded step
-        self.into_x = self._recorded = False
+        self.needs_grad_x = self._recorded = False
         self._advance = resolve("decay_step", x.device)
 
     @property
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.decay, self.weight, self.beyond, self.bias
 
-    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+    def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if keep is None and not self._recorded:
             self._recorded = True
             self.first = self.state.clone() if bool(self.state.any()) else None
-        self.into_x = self.into_x or x.requires_grad
+        self.needs_grad_x = self.needs_grad_x or x.requires_grad
         x, out = x.to(self.dtype), x.dtype
         assert self.weight is not None
         return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.factors)).to(out)
 
-    def gradients(self, history: History, last: int) -> Gradients:
-        kind = _AtOnce if self.first is None and not self.into_x else _StepByStep
-        return kind(self, history, last)
+    def gradients(self, recording: Recording, last: int) -> Gradients:
+        kind = _AtOnce if self.first is None and not self.needs_grad_x else _StepByStep
+        return kind(self, recording, last)
 
 
 class _AtOnce(Gradients[DecayOperator]):
     """A backward pass whose inputs want no gradient: one sweep of the sequence operator, after the last row came."""
 
-    def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
-        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
-        self.rows = operator.decay.new_zeros(last + 1 - history.pad, operator.batch, len(operator.decay))
+    def __init__(self, operator: DecayOperator, recording: Recording, last: int) -> None:
+        self.operator, self.last, self.oldest, self.recording = operator, last, last + 1, recording
+        self.rows = operator.decay.new_zeros(last + 1 - recording.pad, operator.batch, len(operator.decay))
 
     def push(self, row: int, grad: Tensor | None) -> None:
         if grad is not None:
-            self.rows[row - self.history.pad] = grad
+            self.rows[row - self.recording.pad] = grad
 
     def input(self, row: int) -> Tensor:
         raise AssertionError("no input of this segment wants a gradient")
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
-        operator, y = self.operator, self.rows[first - self.history.pad :]
-        rows = self.history.rows[:, first : self.last + 1]  # (pre, time, batch)
+        operator, y = self.operator, self.rows[first - self.recording.pad :]
+        rows = self.recording.rows[:, first : self.last + 1]  # (pre, time, batch)
         pull = resolve("decay_filter_gradient", operator.device)
         factors = tuple(t.detach() for t in (operator.decay, operator.beyond))
-        into_decay, into_beyond = torch.zeros_like(factors[0]), torch.zeros_like(factors[1])
-        into_weight = torch.zeros_like(factors[0])
+        grad_decay, grad_beyond = torch.zeros_like(factors[0]), torch.zeros_like(factors[1])
+        grad_weight = torch.zeros_like(factors[0])
         for part, grad in zip(rows.split(AT_ONCE, 2), y.split(AT_ONCE, 1), strict=True):
             x = part.permute(1, 2, 0).to(operator.dtype, memory_format=torch.contiguous_format)
             _, of_decay, of_beyond = pull(x[:-1], grad[1:], *factors, False)
-            into_decay += of_decay
-            into_beyond += of_beyond
-            into_weight.addmm_(grad.flatten(0, 1).t(), x.flatten(0, 1))
-        return operator.wanted(into_decay, into_weight, into_beyond, y.sum((0, 1)))
+            grad_decay += of_decay
+            grad_beyond += of_beyond
+            grad_weight.addmm_(grad.flatten(0, 1).t(), x.flatten(0, 1))
+        return operator.wanted(grad_decay, grad_weight, grad_beyond, y.sum((0, 1)))
 
 
 class _StepByStep(Gradients[DecayOperator]):
     """The sums P and Q of one backward pass, as they stand before the rows that have arrived."""
 
-    def __init__(self, operator: DecayOperator, history: History, last: int) -> None:
-        self.operator, self.last, self.oldest, self.history = operator, last, last + 1, history
+    def __init__(self, operator: DecayOperator, recording: Recording, last: int) -> None:
+        self.operator, self.last, self.oldest, self.recording = operator, last, last + 1, recording
         self.later, self.slope = torch.zeros_like(operator.state), torch.zeros_like(operator.state)
-        self.into_decay, self.into_beyond = (torch.zeros_like(operator.factors[0]) for _ in range(2))
+        self.grad_decay, self.grad_beyond = (torch.zeros_like(operator.factors[0]) for _ in range(2))
         assert operator.weight is not None
-        self.into_weight, self.into_bias = torch.zeros_like(operator.weight), operator.weight.new_zeros(())
+        self.grad_weight, self.grad_bias = torch.zeros_like(operator.weight), operator.weight.new_zeros(())
         self._retreat = resolve("decay_step_back", operator.device)
 
     def push(self, row: int, grad: Tensor | None) -> None:
         weight = self.operator.weight
-        x = self.history.rows[:, row].t().to(self.into_weight.dtype, memory_format=torch.contiguous_format)
+        x = self.recording.rows[:, row].t().to(self.grad_weight.dtype, memory_format=torch.contiguous_format)
         given = None if grad is None else grad.to(x.dtype)
-        self.into = self._retreat(
-            self.later, self.slope, given, x, *self.operator.factors, self.into_decay, self.into_beyond
+        self.grad_x = self._retreat(
+            self.later, self.slope, given, x, *self.operator.factors, self.grad_decay, self.grad_beyond
         )
         if given is not None and weight is not None:
-            self.into.addmm_(given, weight.detach())
-            self.into_weight.addmm_(given.t(), x)
-            self.into_bias = self.into_bias + given.sum(0)
+            self.grad_x.addmm_(given, weight.detach())
+            self.grad_weight.addmm_(given.t(), x)
+            self.grad_bias = self.grad_bias + given.sum(0)
 
     def input(self, row: int) -> Tensor:
-        return self.into
+        return self.grad_x
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         operator = self.operator
         if operator.first is not None:  # what lingered before acts like an input of each synapse's own
-            self.into_beyond += (operator.first * self.later).sum(0)
-            self.into_decay += (operator.first * self.slope).sum(0)
-        into_decay = (self.into_decay * operator.factors[1]).t()
-        return operator.wanted(into_decay, self.into_weight, self.into_beyond.t(), self.into_bias)
+            self.grad_beyond += (operator.first * self.later).sum(0)
+            self.grad_decay += (operator.first * self.slope).sum(0)
+        grad_decay = (self.grad_decay * operator.factors[1]).t()
+        return operator.wanted(grad_decay, self.grad_weight, self.grad_beyond.t(), self.grad_bias)

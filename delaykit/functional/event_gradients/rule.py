@@ -45,7 +45,7 @@ _graph_task = torch._C._current_graph_task_id
 
 
 @dataclasses.dataclass(frozen=True)
-class Timing:
+class NeuronConstants:
     """The two time constants of a receiving neuron, as decays a step, detached; one value or one a neuron.
 
     Args:
@@ -55,8 +55,8 @@ class Timing:
         rest: membrane that it decays to.
 
     Example:
-        >>> timing = Timing(torch.tensor(0.5).double(), torch.tensor(0.5).double())
-        >>> round(float(timing.response()), 12)
+        >>> neuron = NeuronConstants(torch.tensor(0.5).double(), torch.tensor(0.5).double())
+        >>> round(float(neuron.response()), 12)
         0.5
     """
 

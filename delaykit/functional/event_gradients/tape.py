@@ -15,25 +15,25 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError
-from delaykit.functional.event_gradients.rule import Timing, deliver, emission_of, warn_of_explosion
-from delaykit.functional.step_tape.history import History
+from delaykit.functional.event_gradients.rule import NeuronConstants, deliver, emission_of, warn_of_explosion
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, Tape
 from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.recording import Recording
 from delaykit.functional.step_tape.segment import Segment
 from delaykit.functional.taps import Taps
 
 
-class Arrivals:
+class Receiver:
     """What an exact tape must know besides its taps.
 
     Args:
         where: site name, for messages.
-        timing: time constants of the neuron that listens.
+        constants: time constants of the neuron that listens.
         expected: whether the input is spikes of a neuron, whose times have a gradient.
     """
 
-    def __init__(self, where: str, timing: Timing, expected: bool) -> None:
-        self.where, self.timing, self.expected = where, timing, expected
+    def __init__(self, where: str, constants: NeuronConstants, expected: bool) -> None:
+        self.where, self.constants, self.expected = where, constants, expected
 
 
 class ExactTape(Tape):
@@ -42,7 +42,7 @@ class ExactTape(Tape):
     ``step`` finds the neuron behind its input by the graph; ``step_from`` is told.
     """
 
-    arrivals: Arrivals
+    receiver: Receiver
     _source: Any = None
     _told = False
 
@@ -56,12 +56,12 @@ class ExactTape(Tape):
 
     def _operator(self, x: Tensor) -> Operator:
         inner = super()._operator(x)  # type: ignore[safe-super]
-        return ExactOperator(inner, self.arrivals.timing, self.arrivals.where)
+        return ExactOperator(inner, self.receiver.constants, self.receiver.where)
 
     def _record(
         self, segment: Segment, x: Tensor, token: Tensor | None, *parameters: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        source = self._source if self._told else emission_of(x, self.arrivals.where, self.arrivals.expected)
+        source = self._source if self._told else emission_of(x, self.receiver.where, self.receiver.expected)
         return ExactStep.apply(segment, x, source, token, *parameters)
 
 
@@ -72,23 +72,23 @@ class ExactLinearTape(ExactTape, LinearTape):
         taps: whole ones, of :func:`~delaykit.functional.event_gradients.rule.whole_taps`.
         weight: ``(post, pre)``.
         bias: ``(post,)`` or None.
-        arrivals: the listening neuron.
+        receiver: the listening neuron.
         remember: see :class:`~delaykit.functional.step_tape.Tape`.
 
     Example:
         >>> from delaykit.functional.event_gradients.rule import whole_taps
         >>> half = torch.tensor(0.5)
         >>> tape = ExactLinearTape(whole_taps(torch.tensor([[1.3]])), torch.ones(1, 1), None,
-        ...                        Arrivals("here", Timing(half, half), False))
+        ...                        Receiver("here", NeuronConstants(half, half), False))
         >>> [tape.step(torch.tensor([[float(t)]])).item() for t in (1, 2, 3)]
         [0.0, 1.0, 2.0]
     """
 
     def __init__(
-        self, taps: Taps, weight: Tensor, bias: Tensor | None, arrivals: Arrivals, *, remember: int | None = None
+        self, taps: Taps, weight: Tensor, bias: Tensor | None, receiver: Receiver, *, remember: int | None = None
     ) -> None:
         super().__init__(taps, weight, bias, remember=remember)
-        self.arrivals = arrivals
+        self.receiver = receiver
 
 
 class ExactLineTape(ExactTape, LineTape):
@@ -96,13 +96,13 @@ class ExactLineTape(ExactTape, LineTape):
 
     Args:
         taps: whole ones.
-        arrivals: the listening neuron.
+        receiver: the listening neuron.
         remember: see :class:`~delaykit.functional.step_tape.Tape`.
     """
 
-    def __init__(self, taps: Taps, arrivals: Arrivals, *, remember: int | None = None) -> None:
+    def __init__(self, taps: Taps, receiver: Receiver, *, remember: int | None = None) -> None:
         super().__init__(taps, remember=remember)
-        self.arrivals = arrivals
+        self.receiver = receiver
 
 
 class ExactStep(torch.autograd.Function):
@@ -126,11 +126,11 @@ class ExactStep(torch.autograd.Function):
             raise HistoryError(
                 "tape backward", "create_graph=True", "first derivatives only", "exact gradients have no second ones"
             )
-        into, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype, ctx.source is not None)
-        if ctx.source is not None and into is not None:
-            deliver(ctx.source, into)
-            into = None
-        return None, into, None, None, *parameters
+        grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype, ctx.source is not None)
+        if ctx.source is not None and grad_x is not None:
+            deliver(ctx.source, grad_x)
+            grad_x = None
+        return None, grad_x, None, None, *parameters
 
 
 class ExactOperator(Operator):
@@ -138,14 +138,14 @@ class ExactOperator(Operator):
 
     Args:
         inner: computes the outputs.
-        timing: time constants of the neuron that listens.
+        constants: time constants of the neuron that listens.
         where: site name, for messages.
     """
 
-    def __init__(self, inner: Operator, timing: Timing, where: str) -> None:
+    def __init__(self, inner: Operator, constants: NeuronConstants, where: str) -> None:
         self.inner, self.filter, self.store, self.where = inner, inner.filter, inner.store, where
         self.dtype, self.device = inner.dtype, inner.device
-        now, later = (c.detach().to(inner.device, inner.dtype) for c in timing.arrival())
+        now, later = (c.detach().to(inner.device, inner.dtype) for c in constants.arrival())
         room = (-1, *[1] * len(inner.space)) if now.numel() > 1 else ()
         self.now, self.later = now.reshape(room), later.reshape(room)
 
@@ -153,14 +153,14 @@ class ExactOperator(Operator):
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.inner.parameters
 
-    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
-        return self.inner.forward(x, history, row, keep)
+    def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
+        return self.inner.forward(x, recording, row, keep)
 
-    def replay(self, history: History) -> None:
-        self.inner.replay(history)
+    def replay(self, recording: Recording) -> None:
+        self.inner.replay(recording)
 
-    def gradients(self, history: History, last: int) -> Gradients:
-        return ExactGradients(self, history, last)
+    def gradients(self, recording: Recording, last: int) -> Gradients:
+        return ExactGradients(self, recording, last)
 
     def values(self) -> Operator:
         """Return the operator through which ``g`` goes: it knows nothing of delays."""
@@ -186,10 +186,10 @@ class ExactOperator(Operator):
 class ExactGradients(Gradients[ExactOperator]):
     """Two records of one pass: of the current's gradient, and of the gradient of arrival times."""
 
-    def __init__(self, operator: ExactOperator, history: History, last: int) -> None:
-        self.operator, self.history, self.last, self.oldest = operator, history, last, last + 1
-        self.of_values = operator.values().gradients(history, last)
-        self.of_times = operator.times().gradients(history, last)
+    def __init__(self, operator: ExactOperator, recording: Recording, last: int) -> None:
+        self.operator, self.recording, self.last, self.oldest = operator, recording, last, last + 1
+        self.of_values = operator.values().gradients(recording, last)
+        self.of_times = operator.times().gradients(recording, last)
         self.after: Tensor | None = None
 
     def push(self, row: int, grad: Tensor | None) -> None:
@@ -207,7 +207,7 @@ class ExactGradients(Gradients[ExactOperator]):
     def time(self, row: int) -> Tensor:
         """Give the gradient of the times of the spikes in ``row``, ``(batch, channel, *space)``."""
         inner = self.operator.inner
-        rows = self.history.rows[:, row]
+        rows = self.recording.rows[:, row]
         spikes = rows.view(rows.shape[0], inner.batch, inner.places).transpose(0, 1)
         return self.of_times.input(row) * spikes.reshape(inner.batch, rows.shape[0], *inner.space)
 

@@ -37,12 +37,12 @@ def decay_filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 
 
 def decay_filter_gradient(
-    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool
+    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, needs_grad_x: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pull a gradient back; see :func:`delaykit.functional.filtered_linear.torch.decay_filter_gradient`."""
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if into_x else x.new_empty(0)
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if needs_grad_x else x.new_empty(0)
     grad_decay, grad_weight = (torch.empty_like(weight, memory_format=torch.contiguous_format) for _ in range(2))
-    operands = (*arrays(x, y, decay, weight), least_normal(x), grad_x.numpy() if into_x else None)
+    operands = (*arrays(x, y, decay, weight), least_normal(x), grad_x.numpy() if needs_grad_x else None)
     written = (grad_decay.numpy(), grad_weight.numpy())
     work = 2 * x.shape[0] * x.shape[1] * weight.numel()
     in_threads(lambda first, last: _gradient(*operands, *written, first, last), weight.shape[1], work)
@@ -115,14 +115,14 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
     later, slope = np.empty(post, decay.dtype), np.empty(post, decay.dtype)
     rows, flows = np.zeros((INPUTS, end), x.dtype), np.empty((INPUTS, end), x.dtype)
     r, w = np.empty((INPUTS, post), decay.dtype), np.empty((INPUTS, post), decay.dtype)
-    into_decay, into_weight = np.empty_like(r), np.empty_like(w)
+    tile_decay, tile_weight = np.empty_like(r), np.empty_like(w)
     for i in range(first, last, INPUTS):
         some = min(INPUTS, last - i)
         for n in range(some):
             for j in range(post):
                 r[n, j], w[n, j] = decay[j, i + n], weight[j, i + n]
-        into_decay[:] = nothing
-        into_weight[:] = nothing
+        tile_decay[:] = nothing
+        tile_weight[:] = nothing
         for b in range(batch):
             for t in range(time):
                 for n in range(some):
@@ -161,8 +161,8 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
                             q0, p0 = p1 + decaying * q1, y[t0, b, j] + decaying * p1
                             later[j] = nothing if abs(p0) <= least else p0
                             slope[j] = nothing if abs(q0) <= least else q0
-                            into_weight[n, j] += x0 * p0 + x1 * p1 + x2 * p2 + x3 * p3
-                            into_decay[n, j] += x0 * q0 + x1 * q1 + x2 * q2 + x3 * q3
+                            tile_weight[n, j] += x0 * p0 + x1 * p1 + x2 * p2 + x3 * p3
+                            tile_decay[n, j] += x0 * q0 + x1 * q1 + x2 * q2 + x3 * q3
                             if grad_x is not None:
                                 f0 += w[n, j] * p0
                                 f1 += w[n, j] * p1
@@ -176,4 +176,4 @@ def _gradient(x, y, decay, weight, least, grad_x, grad_decay, grad_weight, first
                         grad_x[t, b, i + n] = flows[n, ahead + t]
         for n in range(some):
             for j in range(post):
-                grad_weight[j, i + n], grad_decay[j, i + n] = into_weight[n, j], w[n, j] * into_decay[n, j]
+                grad_weight[j, i + n], grad_decay[j, i + n] = tile_weight[n, j], w[n, j] * tile_decay[n, j]

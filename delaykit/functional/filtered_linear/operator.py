@@ -112,12 +112,12 @@ def _filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 @torch.library.custom_op(
     "delaykit::decay_filter_gradient",
     mutates_args=(),
-    schema="(Tensor x, Tensor y, Tensor decay, Tensor weight, bool into_x) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor x, Tensor y, Tensor decay, Tensor weight, bool needs_grad_x) -> (Tensor, Tensor, Tensor)",
 )
 def _filter_gradient(
-    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool
+    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, needs_grad_x: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return resolve("decay_filter_gradient", x.device)(x, y.contiguous(), decay, weight, into_x)
+    return resolve("decay_filter_gradient", x.device)(x, y.contiguous(), decay, weight, needs_grad_x)
 
 
 @_filter.register_fake
@@ -126,9 +126,9 @@ def _(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 
 
 @_filter_gradient.register_fake
-def _(x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, needs_grad_x: bool) -> tuple[Tensor, Tensor, Tensor]:
     of_x, *others = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, decay, weight))
-    return of_x if into_x else x.new_empty(0), others[0], others[1]
+    return of_x if needs_grad_x else x.new_empty(0), others[0], others[1]
 
 
 def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -137,9 +137,9 @@ def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, decay, weight = ctx.saved_tensors
-    into_x = bool(ctx.needs_input_grad[0])
-    grad_x, grad_decay, grad_weight = _filter_gradient(x, grad, decay, weight, into_x)
-    return grad_x if into_x else None, grad_decay, grad_weight
+    needs_grad_x = bool(ctx.needs_input_grad[0])
+    grad_x, grad_decay, grad_weight = _filter_gradient(x, grad, decay, weight, needs_grad_x)
+    return grad_x if needs_grad_x else None, grad_decay, grad_weight
 
 
 _filter.register_autograd(_filter_backward, setup_context=_keep_filter)

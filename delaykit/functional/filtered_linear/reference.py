@@ -30,7 +30,7 @@ def decay_filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 
 
 def decay_filter_gradient(
-    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool = True
+    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, needs_grad_x: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate term by term; see :func:`delaykit.functional.filtered_linear.torch.decay_filter_gradient`."""
     grad_x, grad_decay, grad_weight = torch.zeros_like(x), torch.zeros_like(decay), torch.zeros_like(weight)
@@ -41,4 +41,4 @@ def decay_filter_gradient(
             grad_weight += product * decay**lag
             if lag:
                 grad_decay += product * weight * lag * decay ** (lag - 1)
-    return grad_x if into_x else x.new_empty(0), grad_decay, grad_weight
+    return grad_x if needs_grad_x else x.new_empty(0), grad_decay, grad_weight

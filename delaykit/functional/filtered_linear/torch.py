@@ -29,18 +29,19 @@ def decay_filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 
 
 def decay_filter_gradient(
-    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, into_x: bool = True
+    x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, needs_grad_x: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pull ``y``, the gradient of :func:`decay_filter`'s output, back to ``x``, ``decay`` and ``weight``.
 
     Backward sweep: ``P[t] = decay P[t+1] + y[t]``, ``dx[t] = sum_j weight P``. Forward sweep:
     ``E[t] = decay E[t-1] + X[t-1]``, ``dweight = sum y X``, ``ddecay = weight sum y E``.
-    The weight is factored out, and nothing is divided by the decay. Without ``into_x`` the gradient of ``x`` is empty.
+    The weight is factored out, and nothing is divided by the decay. Without ``needs_grad_x`` the gradient of ``x`` is
+    empty.
     """
     grad_x, grad_decay, grad_weight = torch.zeros_like(x), torch.zeros_like(decay), torch.zeros_like(weight)
     for rows in _row_chunks(x, weight):
         later = x.new_zeros(x.shape[1], *weight[rows].shape)
-        for step in range(x.shape[0] - 1, -1, -1) if into_x else ():
+        for step in range(x.shape[0] - 1, -1, -1) if needs_grad_x else ():
             later.mul_(decay[rows]).add_(y[step][:, rows].unsqueeze(-1))
             grad_x[step] += torch.einsum("bji,ji->bi", later, weight[rows])
         state, tangent = torch.zeros_like(later), torch.zeros_like(later)
@@ -49,7 +50,7 @@ def decay_filter_gradient(
             state.mul_(decay[rows]).add_(x[step].unsqueeze(1))
             grad_decay[rows] += torch.einsum("bji,bj->ji", tangent, y[step][:, rows])
             grad_weight[rows] += torch.einsum("bji,bj->ji", state, y[step][:, rows])
-    return grad_x if into_x else x.new_empty(0), grad_decay * weight, grad_weight
+    return grad_x if needs_grad_x else x.new_empty(0), grad_decay * weight, grad_weight
 
 
 def _row_chunks(x: Tensor, weight: Tensor) -> list[slice]:

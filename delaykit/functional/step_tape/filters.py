@@ -1,4 +1,4 @@
-"""The three filters a tape can run, one time step at a call, over histories ``(channel, time, chunk)``.
+"""The three filters a tape can run, one time step at a call, over recordings ``(channel, time, chunk)``.
 
 Each reads backward in time for the output, ``y[t] = sum_tau K[tau] x[t - tau]``, forward in time for the input
 gradient, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``, and correlates both streams once for its own parameters,

@@ -1,13 +1,13 @@
 """Step mode without ring buffers: delays inside anybody's own time loop.
 
 A tape remembers the input of one connection in one sequence. Each :meth:`Tape.step` writes the new input into a growing
-history, reads the few taps it needs and records one autograd node, so a step costs the same for any delay. The nodes
+recording, reads the few taps it needs and records one autograd node, so a step costs the same for any delay. The nodes
 are chained by a token, so that autograd visits them last step first: each writes its output gradient down, and
 completes the gradient of its own input from what the later ones wrote, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``. The
 gradients of all parameters are made once, in the first recorded node, from the two recorded streams.
 
 A *segment* runs from construction, :meth:`Tape.detach` or :meth:`Tape.rebind` to the next; parameters are constant in
-it. The history is one of *inputs*: what was remembered from an earlier segment is filtered with the new parameters, and
+it. What is recorded are *inputs*: those remembered from an earlier segment are filtered with the new parameters, and
 their gradients see it, but no gradient reaches the old inputs.
 
 Under ``no_grad`` and ``inference_mode`` only as many steps are kept as the taps reach back.
@@ -108,8 +108,9 @@ class Tape(ABC):
         self._bound = False
         segment, self._segment, self._token = self._segment, None, None
         if segment is not None:
-            self._past = segment.history.newest(segment.keep)
-            self._forgot |= segment.history.forgot or self._past.shape[1] < segment.history.size - segment.history.pad
+            recording = segment.recording
+            self._past = recording.newest(segment.keep)
+            self._forgot |= recording.forgot or self._past.shape[1] < recording.size - recording.pad
 
     def _rebind(self) -> None:
         self.detach()
@@ -137,12 +138,12 @@ class Tape(ABC):
                     "make the tape with remember= the largest delay it may ever have",
                 )
             channels, chunk = x.shape[1], x.shape[0] * x.shape[2:].numel()
-            history = operator.history(channels, chunk, reach - 1, operator.dtype, x.device)
+            recording = operator.recording(channels, chunk, reach - 1, operator.dtype, x.device)
             if self._past is not None:
-                history.extend(self._past)
-            operator.replay(history)
+                recording.extend(self._past)
+            operator.replay(recording)
         keep = 2 * reach if self._remember is None else max(reach, self._remember)
-        self._segment = Segment(operator, history, keep)
+        self._segment = Segment(operator, recording, keep)
         return self._segment
 
     def _refuse(self, x: Tensor) -> NoReturn:
@@ -156,7 +157,7 @@ class Tape(ABC):
 
 @torch._disable_dynamo
 def _uncompiled_step(tape: Tape, x: Tensor) -> Tensor:
-    """Take the step outside the compiler: a history is a side effect, so a compiled loop breaks its graph here."""
+    """Take the step outside the compiler: a recording is a side effect, so a compiled loop breaks its graph here."""
     return tape.step(x)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.filters import Filter
-from delaykit.functional.step_tape.history import History, empty_rows, spread
+from delaykit.functional.step_tape.recording import Recording, empty_rows, spread
 
 
 class RunningSums:
@@ -51,10 +51,10 @@ class Operator(ABC):
 
     Attributes:
         parameters: what gradients are given for, in the order of :meth:`Gradients.finish`.
-        history: how its inputs are remembered.
+        recording: how its inputs are remembered.
     """
 
-    history: ClassVar[type[History]] = History
+    recording: ClassVar[type[Recording]] = Recording
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class Operator(ABC):
         """All tensors that gradients are given for."""
 
     @abstractmethod
-    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
-        """Give the output of this step; ``x`` is already in ``row`` of the history."""
+    def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
+        """Give the output of this step; ``x`` is already in ``row`` of the recording."""
 
     @abstractmethod
-    def gradients(self, history: History, last: int) -> Gradients:
+    def gradients(self, recording: Recording, last: int) -> Gradients:
         """Begin a backward pass whose last recorded step is ``last``."""
 
     def wanted(self, *found: Tensor) -> tuple[Tensor | None, ...]:
@@ -96,11 +96,11 @@ class Operator(ABC):
         shape = (self.filter.outputs, self.batch, self.places)
         return RunningSums(shape, self.device) if self.filter.order == 2 else None
 
-    def replay(self, history: History) -> None:
+    def replay(self, recording: Recording) -> None:
         """Bring running state up to the rows that an earlier segment left."""
         if self._sums is not None and not self.identity:
-            for row in range(history.pad, history.size):
-                self.filter.read(history.rows, row, self._sums.incoming)
+            for row in range(recording.pad, recording.size):
+                self.filter.read(recording.rows, row, self._sums.incoming)
                 self._sums.add(self._sums.incoming)
 
     def filtered(self, rows: Tensor, row: int, out: Tensor, sums: RunningSums | None) -> None:
@@ -126,8 +126,8 @@ class FilterGradients:
     For order 2 a row holds the gradient of what enters the running sums: their anti-causal twin.
     """
 
-    def __init__(self, operator: Operator, history: History, last: int) -> None:
-        self.operator, self.filter, self.history, self.last = operator, operator.filter, history, last
+    def __init__(self, operator: Operator, recording: Recording, last: int) -> None:
+        self.operator, self.filter, self.recording, self.last = operator, operator.filter, recording, last
         self.sums = operator.new_sums()
         dtype = operator.dtype if self.sums is None else torch.float64
         count = last + self.filter.reach
@@ -152,14 +152,14 @@ class FilterGradients:
 
     def past(self, first: int) -> range:
         """Rows before ``first`` whose values reach the outputs, newest first."""
-        low = self.history.pad if self.sums is not None else max(self.history.pad, first - self.filter.reach + 1)
+        low = self.recording.pad if self.sums is not None else max(self.recording.pad, first - self.filter.reach + 1)
         return range(first - 1, low - 1, -1)
 
     def parameters(self, rows: Tensor, first: int) -> tuple[Tensor | None, ...]:
         """Gradient of the filter's parameters from the ``rows`` it has read."""
         if not any(p.requires_grad for p in self.filter.parameters):
             return (None,) * len(self.filter.parameters)
-        start = self.history.pad if self.sums is not None else first
+        start = self.recording.pad if self.sums is not None else first
         return self.filter.correlate(self.rows, rows, start, self.last + 1)
 
 
@@ -171,13 +171,13 @@ class Gradients(ABC, Generic[OperatorType]):
 
     Args:
         operator: of the segment.
-        history: inputs of the segment.
+        recording: inputs of the segment.
         last: the last row the loss depends on, which is the first to come.
     """
 
-    def __init__(self, operator: OperatorType, history: History, last: int) -> None:
+    def __init__(self, operator: OperatorType, recording: Recording, last: int) -> None:
         self.operator, self.last, self.oldest = operator, last, last + 1
-        self.stream = FilterGradients(operator, history, last)
+        self.stream = FilterGradients(operator, recording, last)
 
     def skip_to(self, row: int) -> None:
         """Fill the steps between the oldest row so far and ``row`` that recorded no gradient with zeros."""
@@ -209,15 +209,15 @@ class FilterOperator(Operator):
     def parameters(self) -> tuple[Tensor | None, ...]:
         return (*self.filter.parameters, self.bias)
 
-    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+    def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if self.identity:
             return x.clone() if self.weight is None else F.linear(x, self.weight, self.bias)
         y = self.empty(self.filter.outputs)
-        self.filtered(history.rows, row, self.turned(y), self._sums)
+        self.filtered(recording.rows, row, self.turned(y), self._sums)
         return (y if self.bias is None else y.add_(self.bias)).to(x.dtype)
 
-    def gradients(self, history: History, last: int) -> Gradients:
-        return _FilterOnly(self, history, last)
+    def gradients(self, recording: Recording, last: int) -> Gradients:
+        return _FilterOnly(self, recording, last)
 
 
 class _FilterOnly(Gradients[FilterOperator]):
@@ -235,4 +235,4 @@ class _FilterOnly(Gradients[FilterOperator]):
         if self.stream.sums is not None:
             for row in self.stream.past(first):
                 self.stream.push(row, None)
-        return (*self.stream.parameters(self.stream.history.rows, first), total)
+        return (*self.stream.parameters(self.stream.recording.rows, first), total)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.step_tape.filters import Filter
-from delaykit.functional.step_tape.history import History, empty_rows, spread
 from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.recording import Recording, empty_rows, spread
 
 
 class ProductOperator(Operator):
@@ -39,20 +39,20 @@ class ProductOperator(Operator):
 class AxonalOperator(ProductOperator):
     """Delay every presynaptic channel, then one product: ``y = F.linear(z, W, b)``."""
 
-    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+    def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if self.identity:
             return F.linear(x, self.matrix, self.bias)
         z = torch.empty(self.filter.inputs, self.batch, 1, dtype=self.dtype, device=self.device)
-        self.filtered(history.rows, row, z, self._sums)
+        self.filtered(recording.rows, row, z, self._sums)
         return F.linear(z.squeeze(2).t(), self.matrix, self.bias)
 
-    def gradients(self, history: History, last: int) -> Gradients:
-        return _AxonalGradients(self, history, last)
+    def gradients(self, recording: Recording, last: int) -> Gradients:
+        return _AxonalGradients(self, recording, last)
 
 
 class _AxonalGradients(Gradients[AxonalOperator]):
-    def __init__(self, operator: AxonalOperator, history: History, last: int) -> None:
-        super().__init__(operator, history, last)
+    def __init__(self, operator: AxonalOperator, recording: Recording, last: int) -> None:
+        super().__init__(operator, recording, last)
         self.matrix = operator.matrix.detach()
         self.turned_matrix = self.matrix.t()
         shape = (last + 1, operator.batch, self.matrix.shape[0])
@@ -77,39 +77,39 @@ class _AxonalGradients(Gradients[AxonalOperator]):
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         weight, bias = self.operator.matrix, self.operator.bias
         currents = self.currents[first : self.last + 1].flatten(0, 1)
-        into_bias = currents.sum(0) if bias is not None and bias.requires_grad else None
+        grad_bias = currents.sum(0) if bias is not None and bias.requires_grad else None
         if self.stream.sums is not None:
             for row in self.stream.past(first):
                 self.stream.push(row, None)
-        into_weight = (self._delayed(first) @ currents).t() if weight.requires_grad else None
-        return (*self.stream.parameters(self.stream.history.rows, first), into_weight, into_bias)
+        grad_weight = (self._delayed(first) @ currents).t() if weight.requires_grad else None
+        return (*self.stream.parameters(self.stream.recording.rows, first), grad_weight, grad_bias)
 
     def _delayed(self, first: int) -> Tensor:
         """Delay the recorded input once more, ``(pre, time * batch)``: cheaper than to have kept it."""
-        operator, history, sums = self.operator, self.stream.history, self.operator.new_sums()
+        operator, recording, sums = self.operator, self.stream.recording, self.operator.new_sums()
         shape = (operator.filter.inputs, self.last + 1 - first, operator.batch)
         z = torch.empty(*shape, dtype=operator.dtype, device=operator.device)
         if sums is None:
-            operator.filter.read_all(history.rows, first, z)
+            operator.filter.read_all(recording.rows, first, z)
             return z.flatten(1)
-        for row in range(history.pad, first):
-            operator.filter.read(history.rows, row, sums.incoming)
+        for row in range(recording.pad, first):
+            operator.filter.read(recording.rows, row, sums.incoming)
             sums.add(sums.incoming)
         for row in range(first, self.last + 1):
-            operator.filtered(history.rows, row, z[:, row - first].unsqueeze(-1), sums)
+            operator.filtered(recording.rows, row, z[:, row - first].unsqueeze(-1), sums)
         return z.flatten(1)
 
 
 class DendriticOperator(ProductOperator):
     """One product, then a delay of every postsynaptic channel, then the bias."""
 
-    def replay(self, history: History) -> None:
-        self.currents = History(self.filter.outputs, self.chunk, history.pad, self.dtype, self.device)
-        if history.size > history.pad and not self.identity:
-            self.currents.extend(_product(self.matrix, history.rows[:, history.pad : history.size]))
+    def replay(self, recording: Recording) -> None:
+        self.currents = Recording(self.filter.outputs, self.chunk, recording.pad, self.dtype, self.device)
+        if recording.size > recording.pad and not self.identity:
+            self.currents.extend(_product(self.matrix, recording.rows[:, recording.pad : recording.size]))
             super().replay(self.currents)
 
-    def forward(self, x: Tensor, history: History, row: int, keep: int | None) -> Tensor:
+    def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if self.identity:
             return F.linear(x, self.matrix, self.bias)
         current = F.linear(x, self.matrix)
@@ -119,13 +119,13 @@ class DendriticOperator(ProductOperator):
         self.filtered(self.currents.rows, at, self.turned(y), self._sums)
         return (y if self.bias is None else y.add_(self.bias)).to(current.dtype)
 
-    def gradients(self, history: History, last: int) -> Gradients:
-        return _DendriticGradients(self, history, last)
+    def gradients(self, recording: Recording, last: int) -> Gradients:
+        return _DendriticGradients(self, recording, last)
 
 
 class _DendriticGradients(Gradients[DendriticOperator]):
-    def __init__(self, operator: DendriticOperator, history: History, last: int) -> None:
-        super().__init__(operator, history, last)
+    def __init__(self, operator: DendriticOperator, recording: Recording, last: int) -> None:
+        super().__init__(operator, recording, last)
         self.matrix = operator.matrix.detach()
         shape = (operator.filter.outputs, spread(last + 1), operator.chunk)
         self.currents = empty_rows(shape, operator.dtype, operator.device)
@@ -139,20 +139,20 @@ class _DendriticGradients(Gradients[DendriticOperator]):
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         weight, bias = self.operator.matrix, self.operator.bias
-        into_bias = self.stream.total(first).to(bias.dtype) if bias is not None and bias.requires_grad else None
+        grad_bias = self.stream.total(first).to(bias.dtype) if bias is not None and bias.requires_grad else None
         low = first
         for low in self.stream.past(first):
             self.push(low, None)
-        into_weight = None
+        grad_weight = None
         if weight.requires_grad:
-            rows = self.stream.history.rows[:, low : self.last + 1].flatten(1)
-            into_weight = self.currents[:, low : self.last + 1].flatten(1) @ rows.t()
-        return (*self.stream.parameters(self._read(), first), into_weight, into_bias)
+            rows = self.stream.recording.rows[:, low : self.last + 1].flatten(1)
+            grad_weight = self.currents[:, low : self.last + 1].flatten(1) @ rows.t()
+        return (*self.stream.parameters(self._read(), first), grad_weight, grad_bias)
 
     def _read(self) -> Tensor:
         """Rows that the filter has read: the currents before their delay."""
         if self.operator.identity:
-            return _product(self.matrix, self.stream.history.rows[:, : self.last + 1])
+            return _product(self.matrix, self.stream.recording.rows[:, : self.last + 1])
         return self.operator.currents.rows
 
 

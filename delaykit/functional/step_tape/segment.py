@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError
-from delaykit.functional.step_tape.history import History
 from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.recording import Recording
 
 _graph_task = torch._C._current_graph_task_id
 
@@ -27,8 +27,8 @@ def inside_backward() -> bool:
 class Segment:
     """Steps that share their parameters and one graph. Nodes hold the segment; it never holds a node."""
 
-    def __init__(self, operator: Operator, history: History, keep: int) -> None:
-        self.operator, self.history, self.keep = operator, history, keep
+    def __init__(self, operator: Operator, recording: Recording, keep: int) -> None:
+        self.operator, self.recording, self.keep = operator, recording, keep
         self.first: int | None = None
         self.passes: dict[int, Gradients] = {}
         self.trainable = any(p is not None and p.requires_grad for p in operator.parameters)
@@ -40,14 +40,14 @@ class Segment:
 
     def start(self) -> None:
         """Note that the next row is the first to record a gradient."""
-        self.first, self._versions = self.history.size, self.versions()
+        self.first, self._versions = self.recording.size, self.versions()
 
     def forward(self, x: Tensor) -> Tensor:
         """Write one input down and give the output of this step."""
         keep = self.keep if self.first is None else None
-        self.row = self.history.reserve(keep)
-        self.history.write(self.row, x, self.operator.store)
-        return self.operator.forward(x, self.history, self.row, keep)
+        self.row = self.recording.reserve(keep)
+        self.recording.write(self.row, x, self.operator.store)
+        return self.operator.forward(x, self.recording, self.row, keep)
 
     def versions(self) -> list[int | None]:
         """Count in-place changes of every parameter, as autograd does for tensors it has saved."""
@@ -66,10 +66,10 @@ class Segment:
             record = self.passes[task] = self._begin(row, task)
         record.skip_to(row)
         record.push(row, grad)
-        into = None
+        grad_x = None
         if dtype is not None:
-            into = (record.time(row) if timed else record.input(row)).to(dtype)
-        return (into, *record.finish(row)) if row == self.first else (into,)
+            grad_x = (record.time(row) if timed else record.input(row)).to(dtype)
+        return (grad_x, *record.finish(row)) if row == self.first else (grad_x,)
 
     def _begin(self, last: int, task: int) -> Gradients:
         if self.versions() != self._versions:
@@ -81,7 +81,7 @@ class Segment:
             )
         # The engine calls this at the end of the pass, also when it never reached the first node.
         torch.autograd.Variable._execution_engine.queue_callback(lambda: self._end(task))
-        return self.operator.gradients(self.history, last)
+        return self.operator.gradients(self.recording, last)
 
 
 class Step(torch.autograd.Function):
@@ -107,5 +107,5 @@ class Step(torch.autograd.Function):
                 "first derivatives only",
                 "use the sequence operators of delaykit.functional with the reference backend",
             )
-        into, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)
-        return None, into, None, *parameters
+        grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)
+        return None, grad_x, None, *parameters

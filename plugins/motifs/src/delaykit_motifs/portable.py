@@ -43,7 +43,7 @@ def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
 
 
 def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
-    """Give one step from a history: ``y[c, j] = sum_{i, tau} bank[i, tau, j] rows[i, row - tau, c]``.
+    """Give one step from a recording: ``y[c, j] = sum_{i, tau} bank[i, tau, j] rows[i, row - tau, c]``.
 
     Args:
         rows: ``(pre, time, chunk)``.

@@ -26,7 +26,7 @@ def spread(count: int) -> int:
     return count | 1
 
 
-class History:
+class Recording:
     """Remember a stream, one row ``(channel, chunk)`` a step.
 
     Args:
@@ -91,10 +91,10 @@ class History:
         self.forgot = True
 
 
-class ByteHistory(History):
+class ByteRecording(Recording):
     """Keep a byte for a number as long as all that comes are whole numbers from 0 to 255, as spikes are.
 
-    For streams that are read row by row, by a reader that converts: the kernels of taps read a history's rows directly.
+    For streams that are read row by row, by a reader that converts: the kernels of taps read the rows directly.
     """
 
     def __init__(self, channel: int, chunk: int, pad: int, dtype: torch.dtype, device: torch.device) -> None:
