@@ -1,1 +1,25 @@
-"""Pure tensor functions: operators know tensors and nothing else. One operator a file."""
+"""Pure tensor functions: operators know tensors and nothing else. One room an operator, what they share beside them.
+
+A room holds the contract (``operator.py``), the judge (``reference.py``) and one file for each backend; what others may
+use is in its ``__all__``: ``from delaykit.functional.delayed_linear import delayed_linear``.
+"""
+
+__all__ = [
+    "compiled",
+    "decay_tape",
+    "delay_line",
+    "delayed_linear",
+    "dispatch",
+    "dynamics",
+    "engine",
+    "event_gradients",
+    "exact",
+    "filtered_linear",
+    "recurrence",
+    "reference",
+    "running_sum",
+    "second_differences",
+    "step_tape",
+    "taps",
+    "tents",
+]

@@ -13,6 +13,8 @@ from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.dispatch import backend, resolve
 from delaykit.functional.filtered_linear import filtered_linear
+from tests.functional.judging import DTYPES, WITHOUT_TRITON, assert_judged
+from tests.functional.judging import drawn as drawn_
 
 TIME, BATCH, PRE, POST = 26, 6, 7, 5
 BACKENDS = ("torch", "cpu")
@@ -229,3 +231,18 @@ def test_a_weight_changed_before_backward_and_a_misfit_are_refused() -> None:
         SynapseTape(given["decay"], given["weight"]).step(torch.zeros(2, PRE + 1, dtype=torch.float64))
     with pytest.raises(ShapeError, match="SynapseTape"):
         SynapseTape(given["decay"][1:], given["weight"])
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRITON)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_equals_the_judge(name: str, dtype: torch.dtype) -> None:
+    """Two segments: outputs, the currents that the first left for the second, and the gradients of both."""
+
+    def run(x: Tensor, decay: Tensor, weight: Tensor, bias: Tensor, leak: Tensor) -> Tensor:
+        tape = SynapseTape(decay, weight, bias, leak)
+        first = [tape.step(row) for row in x[:5]]
+        tape.rebind(decay, 2 * weight, bias, leak)
+        return torch.stack([*first, *(tape.step(row) for row in x[5:])])
+
+    inputs = drawn_(9, 2, 3), drawn_(2, 3, seed=1), drawn_(2, 3, seed=2), drawn_(2, seed=3), drawn_(2, 1, seed=4)
+    assert_judged(name, dtype, run, *inputs)

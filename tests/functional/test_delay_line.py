@@ -12,6 +12,8 @@ from delaykit.functional import reference
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.dispatch import backend
 from delaykit.functional.taps import Taps
+from tests.functional.judging import BACKENDS as JUDGED
+from tests.functional.judging import DTYPES, assert_judged, drawn
 
 BACKENDS = ["reference", "torch", "cpu"]
 KERNELS = [Linear(), Triangle(0.7), Triangle(6.3), Gaussian(1.0, window=15)]
@@ -168,3 +170,12 @@ def test_shapes_that_do_not_fit_are_named(x: tuple[int, ...], delays: tuple[int,
     with pytest.raises(ShapeError, match="delay_line") as error:
         delay_line(torch.zeros(x), Linear().taps(torch.zeros(delays)))
     assert named in str(error.value)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kernel", [Linear(), Triangle(4.0)], ids=str)
+@pytest.mark.parametrize("space", [(), (2, 3)])
+def test_equals_the_judge(name: str, dtype: torch.dtype, kernel: Kernel, space: tuple[int, ...]) -> None:
+    inputs = drawn(13, 2, 3, *space), drawn(1, 3, seed=1, scale=15.0)
+    assert_judged(name, dtype, lambda x, delays: delay_line(x, kernel.taps(delays)), *inputs)

@@ -13,6 +13,7 @@ from delaykit.functional import reference
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.delayed_linear import numba as rows
 from delaykit.functional.dispatch import backend
+from tests.functional.judging import BACKENDS, DTYPES, assert_judged, drawn
 
 TIME, BATCH, PRE, POST = 15, 3, 5, 4
 SHAPES = {"layer": (1, 1), "axonal": (1, PRE), "dendritic": (POST, 1), "synaptic": (POST, PRE)}
@@ -216,3 +217,13 @@ def test_shapes_that_do_not_fit_are_refused(spikes, weight, delays, bias) -> Non
     bias = None if bias is None else torch.zeros(bias)
     with pytest.raises(ShapeError, match="delayed_linear"):
         delayed_linear(torch.zeros(spikes), torch.zeros(weight), Linear().taps(torch.zeros(delays)), bias)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kernel", [Linear(), Triangle(4.0)], ids=str)
+@pytest.mark.parametrize("granularity", SHAPES)
+def test_equals_the_judge(name: str, dtype: torch.dtype, kernel: Kernel, granularity: str) -> None:
+    delays = drawn(*SHAPES[granularity], seed=2, scale=15.0)
+    inputs = drawn(TIME, BATCH, PRE), drawn(POST, PRE, seed=1), delays, drawn(POST, seed=3)
+    assert_judged(name, dtype, lambda x, w, d, bias: delayed_linear(x, w, kernel.taps(d), bias), *inputs)

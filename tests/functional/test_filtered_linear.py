@@ -14,6 +14,7 @@ from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
 from delaykit.functional.filtered_linear import reference as judge
 from delaykit.functional.filtered_linear import torch as portable
+from tests.functional.judging import BACKENDS, DTYPES, assert_judged, drawn
 
 TIME, BATCH, PRE, POST = 15, 3, 5, 4
 SHAPES = {"layer": (1, 1), "axonal": (1, PRE), "dendritic": (POST, 1), "synaptic": (POST, PRE)}
@@ -126,3 +127,12 @@ def test_shapes_that_do_not_fit_are_refused(spikes, weight, decay, bias) -> None
     bias = None if bias is None else torch.zeros(bias)
     with pytest.raises(ShapeError, match="filtered_linear"):
         filtered_linear(torch.zeros(spikes), torch.zeros(weight), torch.zeros(decay), bias)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("granularity", SHAPES)
+def test_equals_the_judge(name: str, dtype: torch.dtype, granularity: str) -> None:
+    inputs = drawn(TIME, BATCH, PRE), drawn(POST, PRE, seed=1), drawn(*SHAPES[granularity], seed=2), drawn(POST, seed=3)
+    assert_judged(name, dtype, filtered_linear, *inputs)
+    assert_judged(name, dtype, filtered_linear, *inputs, drawn(POST, 1, seed=4))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
+import pkgutil
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
-from delaykit import builtins, registry
+from delaykit import builtins, functional, registry
 from delaykit.records import BACKENDS, Operator
+from tests.functional.judging import DTYPES, assert_close, device_of, drawn, needs_numba, needs_triton
 
 RECORDS = list(builtins.delaykit_operators())
 TABLE = {record.name: {r.backend: r for r in RECORDS if r.name == record.name} for record in RECORDS}
@@ -67,3 +72,67 @@ def test_the_documented_table_is_this_one() -> None:
         for name, row in TABLE.items()
     ]
     assert rows == expected
+
+
+def test_the_rooms_are_listed_and_keep_what_they_promise() -> None:
+    found = {info.name for info in pkgutil.iter_modules(functional.__path__)}
+    assert functional.__all__ == sorted(found)
+    for name in functional.__all__:
+        module = importlib.import_module(f"delaykit.functional.{name}")
+        if hasattr(module, "__path__"):
+            assert module.__all__ and all(hasattr(module, public) for public in module.__all__), name
+
+
+STEPS, BATCH, PRE, POST, TAPS = 6, 2, 3, 2, 2
+DELAYS = torch.tensor([[0, 2, 9], [1, 2, 4]])  # (tap, pre); one reaches beyond the sequence, one step has two taps
+SYNAPSES = torch.tensor([[[0, 2, 9], [1, 0, 3]], [[1, 2, 4], [5, 0, 2]]])  # (tap, post, pre)
+ROWS = drawn(PRE, 20, 4, seed=9)  # (channel, time, chunk)
+X, Y, MAPS = drawn(STEPS, BATCH, PRE), drawn(STEPS, BATCH, POST, seed=1), drawn(STEPS, BATCH, PRE, 2, seed=2)
+WEIGHT, DECAY = drawn(POST, PRE, seed=3) - 0.5, drawn(POST, PRE, seed=4)
+STATES = drawn(BATCH, PRE, POST, seed=5), drawn(BATCH, PRE, POST, seed=6)
+TURNED = DECAY.t().contiguous(), WEIGHT.t().contiguous()
+VALUE = drawn(TAPS, PRE, seed=7) - 0.5
+STRENGTH = drawn(TAPS, POST, PRE, seed=8) - 0.5
+AHEAD = SYNAPSES.permute(2, 1, 0).contiguous(), STRENGTH.permute(2, 1, 0).contiguous()  # (pre, post, tap)
+CASES: dict[str, list[tuple]] = {
+    "tap_filter": [(x, DELAYS, VALUE, causal) for x in (X[..., None], MAPS) for causal in (True, False)],
+    "tap_correlation": [(X[..., None], X[..., None] - 0.5, DELAYS), (MAPS, MAPS.flip(0), DELAYS)],
+    "synapse_filter": [(x, SYNAPSES, STRENGTH, causal) for x in (X, X * (X > 0.95)) for causal in (True, False)],
+    "synapse_correlation": [(x, Y, SYNAPSES) for x in (X, X * (X > 0.95))],
+    "running_sum": [(X, decay, reverse) for decay in (None, DECAY[0]) for reverse in (True, False)],
+    "decay_filter": [(X, DECAY, WEIGHT)],
+    "decay_filter_gradient": [(X, Y, DECAY, WEIGHT, needs_grad_x) for needs_grad_x in (True, False)],
+    "decay_step": [(STATES[0], X[0], *TURNED)],
+    "decay_step_back": [(*STATES, y, X[0], *TURNED, *(torch.ones(PRE, POST).double(),) * 2) for y in (Y[0], None)],
+    "tape_store": [(ROWS, 5, drawn(4, PRE)), (ROWS, 5, drawn(2, PRE, 2))],
+    "tape_lines": [(ROWS, 10, sign * DELAYS, VALUE, torch.empty(PRE, 2, 2).double()) for sign in (1, -1)],
+    "tape_series": [(ROWS, 10, -DELAYS, VALUE, torch.empty(PRE, 5, 4).double())],
+    "tape_synapses": [(ROWS, 10, -AHEAD[0], AHEAD[1], torch.empty(POST, 2, 2).double())],
+    "tape_correlation": [(ROWS, ROWS.flip(1), DELAYS)],
+}
+MARKS = {"torch": (), "cpu": (needs_numba,), "gpu": (needs_triton,)}
+
+
+def outcome(name: str, backend: str, dtype: torch.dtype, arguments: tuple) -> list[Tensor]:
+    """Everything that a function returns or writes to: its outputs and final states."""
+    device = device_of(backend)
+    given = [
+        a.to(device, dtype if a.is_floating_point() else None).clone() if isinstance(a, Tensor) else a
+        for a in arguments
+    ]
+    function = registry.implementation(name, backend)
+    assert function is not None
+    out = function(*given)
+    outputs = [] if out is None else [out] if isinstance(out, Tensor) else list(out)
+    return outputs + [a for a in given if isinstance(a, Tensor) and a.is_floating_point()]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [pytest.param(r.name, r.backend, marks=MARKS[r.backend]) for r in RECORDS if r.backend != "reference"],
+)
+def test_equals_the_judge_in_outputs_and_states(name: str, backend: str, dtype: torch.dtype) -> None:
+    for arguments in CASES[name]:
+        found = outcome(name, backend, dtype, arguments)
+        assert_close(found, outcome(name, "reference", torch.float64, arguments), dtype)

@@ -11,6 +11,7 @@ from delaykit.arrivals import Linear, Triangle
 from delaykit.functional.dispatch import backend
 from delaykit.functional.step_tape import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
+from tests.functional.judging import DTYPES, WITHOUT_TRITON, assert_judged, drawn
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 KINDS = ("layer", "axonal", "dendritic", "synaptic")
@@ -177,3 +178,20 @@ def test_line_of_feature_maps(space, spread):
 def test_law_equals_naive_autograd(kind, time, batch, pre, post, max_delay, integer, spread, bias, seed):
     case = Case(kind, pre, post, max_delay, spread, bias, integer, seed)
     compare(case, inputs(time, batch, pre, seed=seed + 1))
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRITON)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kernel", [Linear(), Triangle(2.0)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 3), (2, 1), (2, 3)], ids=["axonal", "dendritic", "synaptic"])
+def test_equals_the_judge(name: str, dtype: torch.dtype, kernel, shape: tuple[int, int]) -> None:
+    """Two segments: outputs, what the first left for the second, and the gradients of both."""
+
+    def run(x: torch.Tensor, weight: torch.Tensor, delays: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        tape = LinearTape(kernel.taps(delays), weight, bias)
+        first = [tape.step(row) for row in x[:5]]
+        tape.rebind(kernel.taps(delays), 2 * weight, bias)
+        return torch.stack([*first, *(tape.step(row) for row in x[5:])])
+
+    inputs = drawn(9, 2, 3), drawn(2, 3, seed=1), drawn(*shape, seed=2, scale=4.0), drawn(2, seed=3)
+    assert_judged(name, dtype, run, *inputs)

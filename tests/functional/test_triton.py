@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,20 +17,20 @@ from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
 from delaykit.functional.running_sum import torch as portable
+from tests.functional.judging import GPU as DEVICE
+from tests.functional.judging import HAS_TRITON, INTERPRETED
+from tests.functional.judging import needs_triton as runs
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-runs = pytest.mark.skipif(
-    not HAS_TRITON or (DEVICE == "cpu" and not INTERPRETED), reason="needs Triton, and a cuda device or its interpreter"
-)
 KERNELS = [Linear(), Triangle(4.0)]
+ROOMS = ("delay_line", "delayed_linear", "filtered_linear", "operators", "running_sum")
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
-@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the other tests of this file run here themselves")
-def test_this_file_in_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the other tests run here themselves")
+def test_these_files_in_the_interpreter() -> None:
+    rooms = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ROOMS]
+    judged = "test_triton or (judge and gpu)"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", judged, __file__, *rooms]
     done = subprocess.run(
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
     )

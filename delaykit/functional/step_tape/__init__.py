@@ -1,5 +1,7 @@
 """Step mode: one connection inside anybody's own time loop."""
 
+from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape, Tape
+from delaykit.functional.step_tape.operators import FilterOperator, Operator
 
-__all__ = ["LinearTape", "LineTape", "ResponseTape", "Tape"]
+__all__ = ["Filter", "FilterOperator", "LinearTape", "LineTape", "Operator", "ResponseTape", "Tape"]

@@ -52,5 +52,9 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
     """Correlate ``c[m, c] = sum_t gradients[c, t] . rows[c, t - index[m, c]]``; none where that is before 0."""
     channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
     step = torch.arange(rows.shape[1], device=rows.device)
-    read = [(rows[channel, (step - k.unsqueeze(1)).clamp(min=0)] * gradients).sum((1, 2)) for k in index]
-    return torch.stack(read)
+    shares = []
+    for k in index:
+        read = step - k.unsqueeze(1)
+        product = rows[channel, read.clamp(min=0)] * gradients
+        shares.append(product.sum(2).mul_(read >= 0).sum(1))
+    return torch.stack(shares)

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
-from delaykit.functional.step_tape import Tape
-from delaykit.functional.step_tape.filters import Filter
-from delaykit.functional.step_tape.operators import FilterOperator, Operator
+from delaykit.functional.step_tape import Filter, FilterOperator, Operator, Tape
 from delaykit_motifs.operators import bank_of, is_bare, tapped_correlation
 
 

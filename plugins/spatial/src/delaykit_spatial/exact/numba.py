@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import in_threads
-from delaykit.functional.event_gradients.rule import warn_of_explosion
+from delaykit.functional.event_gradients import warn_of_explosion
 from delaykit_spatial.exact import arrival_kernels as kernels
 from delaykit_spatial.exact import neuron_kernels
 from delaykit_spatial.exact.neuron import ExactAdEx, Neuron
