@@ -15,12 +15,12 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "timing": ((), ("MultiSpikeLIF", "PotentialReadout", "Events", "TimingNet")),
     "lab": (
         (
-            "coincidence", "interval", "japanese-vowels", "match-to-sample", "mnist", "moving-wave",
-            "sound-localisation", "spike-files", "yin-yang",
+            "coincidence", "dvsgesture", "interval", "japanese-vowels", "match-to-sample", "mnist", "moving-wave",
+            "nmnist", "psmnist", "shd", "smnist", "sound-localisation", "spike-files", "ssc", "yin-yang",
         ),
         (
-            "Coincidence", "IntervalDiscrimination", "JapaneseVowels", "MatchToSample", "MNIST", "MovingWave",
-            "SoundLocalisation", "SpikeFiles", "YinYang",
+            "Coincidence", "DVSGesture", "IntervalDiscrimination", "JapaneseVowels", "MatchToSample", "MNIST",
+            "MovingWave", "NMNIST", "PSMNIST", "SHD", "SMNIST", "SoundLocalisation", "SpikeFiles", "SSC", "YinYang",
         ),
     ),  # fmt: skip
 }

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 
-def write_spikes(path, samples=24, classes=4, seed=0, n_units=700, **replace):
+def write_spikes(
+    path, samples=24, classes=4, seed=0, n_units=700, base_times=np.float16, base_units=np.uint16, **replace
+):
     """Write ``samples`` random spike trains as the published files have them; ``replace`` overrides single entries."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(20, 60, samples)
@@ -19,7 +21,7 @@ def write_spikes(path, samples=24, classes=4, seed=0, n_units=700, **replace):
         "keys": np.array([f"digit {k}".encode() for k in range(classes)]),
     } | replace
     with h5py.File(path, "w") as file:
-        for name, base in (("times", np.float16), ("units", np.uint16)):
+        for name, base in (("times", base_times), ("units", base_units)):
             data = file.create_dataset(f"spikes/{name}", (len(entries[name]),), dtype=h5py.vlen_dtype(base))
             for k, values in enumerate(entries[name]):
                 data[k] = values

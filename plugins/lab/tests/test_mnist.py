@@ -101,3 +101,19 @@ def test_what_does_not_fit_is_refused() -> None:
             MNIST(**wrong)
     with pytest.raises(ShapeError):
         Images(torch.zeros(2, 3), torch.zeros(3))
+
+
+@pytest.mark.parametrize(("rank", "sizes"), [(65, [1] * 65), (255, [1] * 255), (8, [2**31] * 8)])
+@pytest.mark.parametrize("rest", [b"", b"\0"])
+def test_idx_headers_that_overflow_are_refused(tmp_path, rank, sizes, rest):
+    header = bytes([0, 0, 8, rank]) + b"".join(size.to_bytes(4, "big") for size in sizes)
+    (tmp_path / "a.idx").write_bytes(header + rest)
+    with pytest.raises(DataError, match="dimensions|bytes"):
+        read_idx(tmp_path / "a.idx")
+
+
+def test_an_idx_file_without_elements_that_numpy_cannot_shape_is_refused(tmp_path):
+    sizes = [0] + [2**32 - 1] * 3
+    (tmp_path / "a.idx").write_bytes(bytes([0, 0, 8, 4]) + b"".join(size.to_bytes(4, "big") for size in sizes))
+    with pytest.raises(DataError, match="shape"):
+        read_idx(tmp_path / "a.idx")

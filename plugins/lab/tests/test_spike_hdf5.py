@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import random
 
 import h5py
 import numpy as np
 import pytest
 
 from delaykit import DataError
-from delaykit_lab import SpikeFiles, locate, mark_for_tonic, read_events
+from delaykit_lab import SpikeFiles, bin_events, locate, mark_for_tonic, read_events
 
 
 def test_reads_what_was_written(tmp_path, writer):
@@ -156,3 +157,37 @@ def test_the_task_refuses_labels_that_training_never_shows(tmp_path, writer):
     writer(tmp_path / "a_test.h5", classes=3)
     with pytest.raises(DataError, match="no training sample"):
         SpikeFiles(str(tmp_path)).splits(seed=0)
+
+
+@pytest.mark.parametrize(("bad", "message"), [
+    ({"units": [np.array([-3], np.int32)], "times": [np.array([0.1], np.float16)]}, "units -3 .. -3 in sample 0"),
+    ({"units": [np.array([2**63 + 5], np.uint64)], "times": [np.array([0.1], np.float16)]}, "expected 0 .. 699"),
+])  # fmt: skip
+def test_signed_and_huge_units_never_land_in_other_channels(tmp_path, writer, bad, message):
+    writer(tmp_path / "a.h5", samples=1, classes=1, base_units=bad["units"][0].dtype, **bad)
+    with pytest.raises(DataError, match=message):
+        read_events(tmp_path / "a.h5")
+
+
+def test_a_time_beyond_all_steps_is_dropped_and_never_counts_at_step_0(tmp_path, writer):
+    late = {"times": [np.array([0.1, 1e300])], "units": [np.array([1, 2], np.uint16)]}
+    writer(tmp_path / "a.h5", samples=1, classes=1, base_times=np.float64, **late)
+    events = read_events(tmp_path / "a.h5")
+    binned = bin_events(events, 10.0, 700, 1000.0)
+    assert binned.dropped == 1 and int(binned.frames.sum()) == 1 and binned.frames[10, 0, 1] == 1
+    with pytest.raises(DataError, match="a spike at 1e\\+300 s"):
+        bin_events(events, 10.0, 700)
+
+
+@pytest.mark.parametrize("flip", [59, 495, 5098])  # the first two hang inside the HDF5 library, the third crashes it
+def test_a_flipped_bit_never_hangs_or_ends_the_process(tmp_path, writer, monkeypatch, flip):
+    from delaykit_lab.data import bounded
+
+    monkeypatch.setattr(bounded, "SECONDS", 6.0)
+    writer(tmp_path / "a.h5", samples=6)
+    content, source = bytearray((tmp_path / "a.h5").read_bytes()), random.Random(flip)
+    place = source.randrange(len(content))
+    content[place] ^= 1 << source.randrange(8)
+    (tmp_path / "b.h5").write_bytes(bytes(content))
+    with pytest.raises(DataError, match="did not come back|crashed"):
+        read_events(tmp_path / "b.h5")

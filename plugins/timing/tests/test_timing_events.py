@@ -58,6 +58,67 @@ def test_tonic_s_arrays_of_two_shapes() -> None:
         from_tonic([np.zeros(1, dtype=[("t", "<i8")])], (1, 1, 1))
 
 
+def tonic_data_sets():
+    """Every data set of tonic that says what its events look like, without any of their files."""
+    tonic = pytest.importorskip("tonic", reason="tonic is not installed")
+    found = {}
+    for name in dir(tonic.datasets):
+        kind = getattr(tonic.datasets, name)
+        if isinstance(kind, type) and isinstance(getattr(kind, "dtype", None), np.dtype):
+            found[name] = (kind.dtype, getattr(kind, "sensor_size", None))
+    assert len(found) > 15 and {"SHD", "SSC", "NMNIST", "DVSGesture", "SMNIST"} <= set(found)
+    return found
+
+
+def test_every_data_set_of_tonic_is_taken_in_its_own_dtype_and_sensor_size() -> None:
+    for name, (dtype, size) in tonic_data_sets().items():
+        if name == "SMNIST":
+            size = (100, 1, 1)  # set by its instances to (99, 1, 1), which its own events exceed
+        elif not isinstance(size, tuple):
+            with pytest.raises(ShapeError, match="give the size of these recordings"):
+                from_tonic([np.zeros(1, dtype)], size)
+            size = (240, 180, 2)
+        width, height, polarities = size
+        recording = np.zeros(3, dtype)
+        recording["t"], recording["x"] = [5, 1, 9], [width - 1, 0, width - 1]
+        y = height - 1 if "y" in dtype.names else 0
+        if y:
+            recording["y"] = [0, y, y]
+        recording["p"] = 1 if polarities == 1 else [0, 1, 1]  # one polarity is written as 1
+        p = [0, 0, 0] if polarities == 1 else [1, 0, 1]
+        events = from_tonic([recording, recording[:0]], size, unit=1e-6)
+        places = [(0, y), (width - 1, 0), (width - 1, y)]
+        wanted = [(q * height + row) * width + x for q, (x, row) in zip(p, places, strict=True)]
+        assert events.neurons[0].tolist() == wanted, name
+        assert events.size == width * height * polarities and events.counts.tolist() == [3, 0]
+
+
+def test_what_shd_really_yields(tmp_path) -> None:
+    tonic = pytest.importorskip("tonic", reason="tonic is not installed")
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    (tmp_path / "SHD").mkdir()
+    with h5py.File(tmp_path / "SHD" / "shd_test.h5", "w") as file:
+        for name, base, values in (("times", np.float16, [0.25, 0.5]), ("units", np.uint16, [699, 3])):
+            file.create_dataset(f"spikes/{name}", (1,), dtype=h5py.vlen_dtype(base))[0] = np.array(values, base)
+        file["labels"], file["extra/keys"], file["extra/speaker"] = np.zeros(1, np.uint16), np.array([b"a"]), [0]
+    (tmp_path / "SHD" / "shd_test.h5.zip").touch()
+    data = tonic.datasets.SHD(str(tmp_path), train=False)
+    events = from_tonic([data[0][0]], data.sensor_size)
+    assert events.times.tolist() == [[0.25, 0.5]] and events.neurons.tolist() == [[699, 3]] and events.size == 700
+
+
+def test_polarities_are_numbered_and_what_lies_outside_is_refused() -> None:
+    camera = np.dtype([("t", int), ("x", int), ("y", int), ("p", int)])
+    signed = np.array([(1, 0, 0, -1), (2, 0, 0, 1)], camera)
+    assert from_tonic([signed], (2, 2, 2)).neurons.tolist() == [[0, 4]]
+    with pytest.raises(ShapeError, match="one polarity"):
+        from_tonic([signed], (2, 2, 1))
+    with pytest.raises(ShapeError, match=r"y = 5 .. 5 in sample 0; expected 0 .. 1"):
+        from_tonic([np.array([(1, 0, 5, 0)], camera)], (2, 2, 2))
+    with pytest.raises(ShapeError, match="SMNIST"):
+        from_tonic([np.array([(1, 99, 0, 0)], camera)], (99, 1, 1))
+
+
 def test_latency_leaves_the_background_out() -> None:
     events = latency_encode(torch.tensor([[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]]), end=2.0)
     assert events.times.tolist() == [[0.0, 1.0], [math.inf, math.inf]]

@@ -21,6 +21,10 @@ from .task import Frames as Frames
 from .task import Splits as Splits
 from .task import Task as Task
 from .tasks.coincidence import Coincidence as Coincidence
+from .tasks.event_cameras import NMNIST as NMNIST
+from .tasks.event_cameras import DVSGesture as DVSGesture
+from .tasks.heidelberg import SHD as SHD
+from .tasks.heidelberg import SSC as SSC
 from .tasks.interval import IntervalDiscrimination as IntervalDiscrimination
 from .tasks.japanese_vowels import JapaneseVowels as JapaneseVowels
 from .tasks.match_to_sample import MatchToSample as MatchToSample
@@ -30,6 +34,8 @@ from .tasks.mnist import Images as Images
 from .tasks.moving_wave import MovingWave as MovingWave
 from .tasks.pattern_generation import PatternGeneration as PatternGeneration
 from .tasks.pattern_generation import distance as distance
+from .tasks.sequential_mnist import PSMNIST as PSMNIST
+from .tasks.sequential_mnist import SMNIST as SMNIST
 from .tasks.sound_localisation import SoundLocalisation as SoundLocalisation
 from .tasks.spike_files import SpikeFiles as SpikeFiles
 from .tasks.volleys import Optimum as Optimum

@@ -76,6 +76,7 @@ def delaykit_components() -> Iterator[Component]:
         "which part of the figure? points told by the times of four spikes; made, nothing is read",
         "Kriener, Goeltz, Petrovici 2022, NICE, The Yin-Yang dataset",
     )
+    yield from _read_by_tonic()
 
 
 @hookimpl
@@ -96,3 +97,48 @@ def delaykit_health() -> Iterator[tuple[str, bool, str]]:
         yield "lab: JapaneseVowels recordings", True, str(installed_folder())
     except DataError as problem:
         yield "lab: JapaneseVowels recordings", False, problem.fix
+
+
+def _read_by_tonic() -> Iterator[Component]:
+    yield Component(
+        "task",
+        "dvsgesture",
+        "delaykit_lab.tasks.event_cameras:DVSGesture",
+        "eleven gestures before an event camera, read by tonic",
+        "Amir et al. 2017, CVPR",
+    )
+    yield Component(
+        "task",
+        "nmnist",
+        "delaykit_lab.tasks.event_cameras:NMNIST",
+        "digits before a moving event camera, read by tonic",
+        "Orchard, Jayawant, Cohen, Thakor 2015, Frontiers in Neuroscience 9, 437",
+    )
+    yield Component(
+        "task",
+        "psmnist",
+        "delaykit_lab.tasks.sequential_mnist:PSMNIST",
+        "MNIST pixel by pixel in one random order, encoded by tonic",
+        "Le, Jaitly, Hinton 2015, arXiv 1504.00941",
+    )
+    yield Component(
+        "task",
+        "shd",
+        "delaykit_lab.tasks.heidelberg:SHD",
+        "spoken digits through a cochlea model, read by tonic",
+        "Cramer, Stradmann, Schemmel, Zenke 2020, arXiv 1910.07407",
+    )
+    yield Component(
+        "task",
+        "smnist",
+        "delaykit_lab.tasks.sequential_mnist:SMNIST",
+        "MNIST pixel by pixel, encoded by tonic",
+        "Bellec et al. 2018, arXiv 1803.09574",
+    )
+    yield Component(
+        "task",
+        "ssc",
+        "delaykit_lab.tasks.heidelberg:SSC",
+        "spoken commands through a cochlea model, read by tonic",
+        "Cramer, Stradmann, Schemmel, Zenke 2020, arXiv 1910.07407",
+    )

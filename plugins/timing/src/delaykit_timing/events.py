@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from delaykit.errors import ConfigError, ShapeError
@@ -184,6 +186,9 @@ def to_raster(events: Events, dt: float, steps: int, dtype: torch.dtype = torch.
 def from_tonic(recordings: Sequence[Any], sensor_size: tuple[int, int, int], unit: float = 1e-6) -> Events:
     """Turn tonic's structured event arrays into events; neuron = ``(p * height + y) * width + x``.
 
+    Of two polarities the negative one, written False, 0 or -1, is p = 0. Data sets of one polarity write it as they
+    like (the spoken digits as 1): it is p = 0, too.
+
     Args:
         recordings: one structured array a sample with fields ``t`` and ``x``, and ``y`` and ``p`` where there are any.
         sensor_size: (width, height, polarities), as tonic's data sets have it.
@@ -192,26 +197,58 @@ def from_tonic(recordings: Sequence[Any], sensor_size: tuple[int, int, int], uni
     Returns:
         Events with float64 times.
 
+    Raises:
+        ShapeError: a field is missing, or an event lies outside the sensor.
+
     Example:
         >>> recording = np.array([(2000, 1, 0, 1)], dtype=[("t", int), ("x", int), ("y", int), ("p", int)])
         >>> events = from_tonic([recording], (2, 1, 2), unit=1e-3)
         >>> events.times.tolist(), events.neurons.tolist(), events.size
         ([[2.0]], [[3]], 4)
     """
-    width, height, polarities = sensor_size
+    try:
+        width, height, polarities = (operator.index(size) for size in sensor_size)
+    except (TypeError, ValueError):
+        fix = "give the size of these recordings; tonic's NCALTECH101 has a different one for each"
+        raise ShapeError("from_tonic", f"sensor_size {sensor_size!r}", "(width, height, polarities)", fix) from None
     times, neurons = [], []
-    for recording in recordings:
+    for sample, recording in enumerate(recordings):
         fields = recording.dtype.names or ()
         missing = sorted({"t", "x"} - set(fields))
         if missing:
             raise ShapeError("from_tonic", f"fields {fields}", "a structured array with t and x (and y, p)")
-        y, p = (recording[name].astype(np.int64) if name in fields else 0 for name in ("y", "p"))
-        neurons.append((p * height + y) * width + recording["x"].astype(np.int64))
+        place = {name: recording[name].astype(np.int64) for name in ("x", "y", "p") if name in fields}
+        if "p" in place:
+            place["p"] = _polarity(place["p"], polarities, sample)
+        for name, size in (("x", width), ("y", height), ("p", polarities)):
+            _check_inside(name, place.get(name), size, sample)
+        neurons.append((place.get("p", 0) * height + place.get("y", 0)) * width + place["x"])
         times.append(recording["t"].astype(np.float64) * unit)
-    sample = np.repeat(np.arange(len(times)), [len(t) for t in times])
+    samples = np.repeat(np.arange(len(times)), [len(t) for t in times])
     flat = [torch.from_numpy(np.concatenate(x)) if x else torch.zeros(0) for x in (times, neurons)]
     when, neuron, size = flat[0].double(), flat[1].long(), width * height * polarities
-    return Events.gather(when, torch.from_numpy(sample), neuron, len(times), size)
+    return Events.gather(when, torch.from_numpy(samples), neuron, len(times), size)
+
+
+def _polarity(p: NDArray[np.int64], polarities: int, sample: int) -> NDArray[np.int64]:
+    """Number the polarities from 0, however the data set writes them."""
+    if polarities == 1:
+        if len(p) and p.min() != p.max():
+            found = f"p = {p.min()} .. {p.max()} in sample {sample}"
+            raise ShapeError("from_tonic", found, "one polarity", "give sensor_size=(width, height, 2)")
+        return np.zeros_like(p)
+    if polarities == 2 and len(p) and p.min() == -1 and not (p == 0).any():
+        return (p > 0).astype(np.int64)
+    return p
+
+
+def _check_inside(name: str, values: NDArray[np.int64] | None, size: int, sample: int) -> None:
+    if values is None or not len(values) or 0 <= values.min() <= values.max() < size:
+        return
+    found, fix = f"{name} = {values.min()} .. {values.max()} in sample {sample}", "give the sensor_size that holds them"
+    if name == "x" and values.max() == size:
+        fix += "; tonic's SMNIST numbers its neurons up to num_neurons, which takes (num_neurons + 1, 1, 1)"
+    raise ShapeError("from_tonic", found, f"0 .. {size - 1}", fix)
 
 
 def _check_dt(where: str, dt: float) -> None:

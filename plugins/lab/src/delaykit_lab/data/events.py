@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from delaykit import ConfigError, DataError
 
+LONGEST = 10_000_000  # steps that a sample may have where its latest spike decides
+
 
 @dataclasses.dataclass(frozen=True)
 class EventSet:
@@ -100,10 +102,10 @@ def bin_events(
     frames = np.zeros((steps, len(events), channels), dtype=np.uint8)
     dropped = 0
     for sample, (times, units) in enumerate(zip(events.times, events.units, strict=True)):
-        step = np.floor(times.astype(np.float64) * 1e3 / dt_ms).astype(np.int64)
-        inside = step < steps
-        dropped += int(len(step) - inside.sum())
-        cell = step[inside] * channels + units[inside].astype(np.int64) // group
+        position = np.floor(times.astype(np.float64) * 1e3 / dt_ms)
+        inside = position < steps  # before the cast: 1e300 is no int64, and would count in the first bin
+        dropped += int(len(position) - inside.sum())
+        cell = position[inside].astype(np.int64) * channels + units[inside].astype(np.int64) // group
         counts = np.bincount(cell, minlength=steps * channels)
         if counts.size and counts.max() > 255:
             raise DataError(
@@ -123,6 +125,9 @@ def _number_of_bins(events: EventSet, dt_ms: float, duration_ms: float | None, i
         raise ConfigError("incomplete", repr(incomplete), "'keep' or 'drop'")
     if duration_ms is None:
         last = math.floor(events.duration() * 1e3 / dt_ms)  # the bin of the latest spike
+        if last >= LONGEST:
+            found = f"a spike at {events.duration():g} s, which is step {last:.3g}"
+            raise DataError(events.source, found, f"at most {LONGEST:,} steps", "give duration_ms, or a larger dt_ms")
         return last + 1 if incomplete == "keep" else max(last, 1)
     if not (math.isfinite(duration_ms) and duration_ms > 0):
         raise ConfigError("duration_ms", f"{duration_ms}", "a positive number of milliseconds", "or None: latest spike")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from delaykit import DataError
 
 # The third byte of the magic number names the type; all numbers are big-endian.
+MOST_DIMENSIONS = 64  # of a numpy array
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -47,8 +49,15 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
     dtype, rank = np.dtype(TYPES[content[2]]), content[3]
     if len(content) < 4 + 4 * rank:
         raise DataError(str(path), f"{len(content)} bytes", f"{rank} sizes of 4 bytes", "the file is truncated")
+    if rank > MOST_DIMENSIONS:
+        most, fix = f"at most {MOST_DIMENSIONS}", "the file is damaged: copy it again"
+        raise DataError(str(path), f"{rank} dimensions", most, fix)
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
-    expected = 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    expected = 4 + 4 * rank + math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
     if len(content) != expected:
         raise DataError(str(path), f"{len(content)} bytes", f"{expected} for shape {shape}", "copy the file again")
-    return np.frombuffer(content, dtype, offset=4 + 4 * rank).reshape(shape).astype(dtype.newbyteorder("="))
+    values = np.frombuffer(content, dtype, offset=4 + 4 * rank)
+    try:
+        return values.reshape(shape).astype(dtype.newbyteorder("="))
+    except ValueError as problem:  # sizes of which one is 0 and the others are too large for numpy
+        raise DataError(str(path), f"shape {shape} ({problem})", "an array", "copy the file again") from problem

@@ -8,19 +8,21 @@ Reference: Cramer, Stradmann, Schemmel, Zenke 2020, "The Heidelberg spiking data
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delaykit import DataError
+from delaykit_lab.data.bounded import run_bounded
 from delaykit_lab.data.events import EventSet
 
-if TYPE_CHECKING:
-    import h5py
-
 UNITS = 700
+CLASSES = 2**16  # the layout's labels are uint16
+CHILD = "delaykit_lab.data.hdf5_child"
 _PACKED = {b"\xfd7zXZ": ("xz", "xz -dk"), b"\x1f\x8b": ("gzip", "gunzip -k"), b"PK\x03\x04": ("zip", "unzip")}
 _FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 
@@ -43,27 +45,11 @@ def read_events(path: str | Path, n_units: int = UNITS) -> EventSet:
         >>> len(events), events.n_units  # doctest: +SKIP
         (8156, 700)
     """
-    import h5py
-
     path = Path(path).expanduser()
     _check_readable(path)
-    try:
-        with h5py.File(path, "r") as file:
-            times, units = _vlen(file, path, "spikes/times", "f"), _vlen(file, path, "spikes/units", "ui")
-            labels = _integers(file, path, "labels")
-            speakers = _integers(file, path, "extra/speaker") if "extra/speaker" in file else None
-            keys = _keys(file["extra/keys"][()]) if "extra/keys" in file else ()
-    except (OSError, KeyError, RuntimeError, ValueError) as problem:
-        if isinstance(problem, DataError):
-            raise
-        raise DataError(
-            str(path),
-            f"an HDF5 file that cannot be read ({problem})",
-            "a complete file in SHD layout",
-            "the file is probably truncated: fetch or unpack it again",
-        ) from problem
-    _check_values(path, times, units, labels, speakers, keys, n_units)
-    return EventSet(times, units, labels, n_units, keys, speakers, source=str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        run_bounded(CHILD, path, folder)
+        return _assemble(path, Path(folder), n_units)
 
 
 def locate(path: str | Path, split: str) -> Path:
@@ -160,54 +146,34 @@ def _check_readable(path: Path) -> None:
     )
 
 
-def _dataset(file: h5py.File, path: Path, name: str) -> Any:
-    import h5py
+def _assemble(path: Path, folder: Path, n_units: int) -> EventSet:
+    """Cut what the child process wrote into samples, and judge the values."""
+    if (complaint := folder / "complaint.json").exists():
+        found, expected = json.loads(complaint.read_text(encoding="utf-8"))
+        raise DataError(str(path), found, expected, "this is an HDF5 file of another layout")
 
-    node = file.get(name)
-    if not isinstance(node, h5py.Dataset):
-        listing: list[str] = []
-        file.visit(listing.append)
-        raise DataError(
-            str(path),
-            f"no data set {name!r} (the file holds: {', '.join(sorted(listing)[:8]) or 'nothing'})",
-            "spikes/times, spikes/units, labels",
-            "this is an HDF5 file of another layout",
-        )
-    return node
+    def load(name: str) -> NDArray[Any]:
+        return np.load(folder / f"{name}.npy", allow_pickle=False)
 
+    def cut(name: str) -> list[NDArray[Any]]:
+        lengths = load(f"{name}_lengths")
+        return np.split(load(name), np.cumsum(lengths)[:-1]) if len(lengths) else []
 
-def _vlen(file: h5py.File, path: Path, name: str, kinds: str) -> list[NDArray[Any]]:
-    import h5py
-
-    node = _dataset(file, path, name)
-    base = h5py.check_vlen_dtype(node.dtype)
-    if base is None or np.dtype(base).kind not in kinds or node.ndim != 1:
-        raise DataError(
-            str(path),
-            f"{name} of type {node.dtype}, {node.ndim}-dimensional",
-            f"one variable-length array a sample, of kind {'float' if kinds == 'f' else 'integer'}",
-            "this is an HDF5 file of another layout",
-        )
-    return list(node[()])
-
-
-def _integers(file: h5py.File, path: Path, name: str) -> NDArray[np.int64]:
-    node = _dataset(file, path, name)
-    if node.ndim != 1 or node.dtype.kind not in "ui":
-        raise DataError(str(path), f"{name} of type {node.dtype}, {node.ndim}-dimensional", "one integer a sample")
-    return node[()].astype(np.int64)
-
-
-def _keys(raw: NDArray[Any]) -> tuple[str, ...]:
-    return tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in raw)
+    times, units, labels = cut("times"), cut("units"), load("labels")
+    speakers = load("speaker") if (folder / "speaker.npy").exists() else None
+    file = folder / "keys.json"
+    keys = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else ()
+    _check_values(path, times, units, labels, speakers, keys, n_units)
+    own = None if speakers is None else speakers.astype(np.int64)
+    return EventSet(times, units, labels.astype(np.int64), n_units, keys, own, source=str(path))
 
 
 def _check_values(
     path: Path,
     times: list[Any],
     units: list[Any],
-    labels: NDArray[np.int64],
-    speakers: NDArray[np.int64] | None,
+    labels: NDArray[Any],
+    speakers: NDArray[Any] | None,
     keys: tuple[str, ...],
     n_units: int,
 ) -> None:
@@ -219,13 +185,16 @@ def _check_values(
         raise DataError(where, f"different numbers of samples {counts}", "as many of each", "fetch the file again")
     if not len(labels):
         raise DataError(where, "no samples", "at least one")
-    if labels.min() < 0 or (keys and labels.max() >= len(keys)):
-        raise DataError(where, f"labels {labels.min()} .. {labels.max()}", f"0 .. {len(keys) - 1}, one a key")
+    most = len(keys) if keys else CLASSES
+    if labels.min() < 0 or labels.max() >= most:
+        expected = f"0 .. {most - 1}{', one a key' if keys else ''}"
+        raise DataError(where, f"labels {labels.min()} .. {labels.max()}", expected, "the file is damaged")
     for sample, (when, which) in enumerate(zip(times, units, strict=True)):
         if len(when) != len(which):
             raise DataError(where, f"{len(when)} times but {len(which)} units in sample {sample}", "as many of each")
-        if len(which) and int(which.max()) >= n_units:
-            raise DataError(where, f"unit {which.max()} in sample {sample}", f"0 .. {n_units - 1}", "pass n_units=")
+        if len(which) and not 0 <= int(which.min()) <= int(which.max()) < n_units:
+            found = f"units {which.min()} .. {which.max()} in sample {sample}"
+            raise DataError(where, found, f"0 .. {n_units - 1}", "pass n_units=, or fetch the file again")
         if not np.isfinite(when).all() or (len(when) and when[0] < 0) or (np.diff(when) < 0).any():
             raise DataError(
                 where, f"times of sample {sample} that are not finite, sorted and >= 0", "seconds, ascending"

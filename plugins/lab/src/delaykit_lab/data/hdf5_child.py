@@ -1,0 +1,85 @@
+"""Read one file in SHD's layout in a process of its own, see ``bounded.py``; ``python -m`` runs it.
+
+Arguments: the file, and a folder to write to (none: the file is only read through). Written are ``times.npy`` and
+``units.npy`` (all samples one after the other), their lengths, ``labels.npy``, ``speaker.npy`` and ``keys.json`` where
+the file has them; or, where the layout is another one, ``complaint.json`` with what was found and what was expected.
+Whether the values make sense is judged by the parent.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+
+class Layout(Exception):
+    """Another layout: what was found, what was expected."""
+
+
+def copy(path: str, out: Path | None) -> None:
+    """Copy the arrays of ``path`` into the folder ``out``."""
+    with h5py.File(path, "r") as file:
+        for name, kinds in (("times", "f"), ("units", "ui")):
+            rows, base = _rows(file, f"spikes/{name}", kinds)
+            _save(out, f"{name}_lengths", np.array([len(row) for row in rows], dtype=np.int64))
+            _save(out, name, np.concatenate(rows) if rows else np.zeros(0, base))
+        _save(out, "labels", _integers(file, "labels"))
+        if "extra/speaker" in file:
+            _save(out, "speaker", _integers(file, "extra/speaker"))
+        if "extra/keys" in file:
+            raw = _dataset(file, "extra/keys")[()]
+            keys = [key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in np.ravel(raw)]
+            if out is not None:
+                (out / "keys.json").write_text(json.dumps(keys), encoding="utf-8")
+
+
+def _save(out: Path | None, name: str, values: Any) -> None:
+    if out is not None:
+        np.save(out / f"{name}.npy", values, allow_pickle=False)
+
+
+def _dataset(file: h5py.File, name: str) -> Any:
+    node = file.get(name)
+    if not isinstance(node, h5py.Dataset):
+        listing: list[str] = []
+        file.visit(listing.append)
+        found = f"no data set {name!r} (the file holds: {', '.join(sorted(listing)[:8]) or 'nothing'})"
+        raise Layout(found, "spikes/times, spikes/units, labels")
+    return node
+
+
+def _rows(file: h5py.File, name: str, kinds: str) -> tuple[list[Any], Any]:
+    node = _dataset(file, name)
+    base = h5py.check_vlen_dtype(node.dtype)
+    if base is None or np.dtype(base).kind not in kinds or node.ndim != 1:
+        kind = "float" if kinds == "f" else "integer"
+        found = f"{name} of type {node.dtype}, {node.ndim}-dimensional"
+        raise Layout(found, f"one variable-length array a sample, of kind {kind}")
+    return list(node[()]), base
+
+
+def _integers(file: h5py.File, name: str) -> Any:
+    node = _dataset(file, name)
+    if node.ndim != 1 or node.dtype.kind not in "ui":
+        raise Layout(f"{name} of type {node.dtype}, {node.ndim}-dimensional", "one integer a sample")
+    return node[()]
+
+
+def main(path: str, folder: str | None = None) -> None:
+    """Copy, or write the complaint."""
+    out = None if folder is None else Path(folder)
+    try:
+        copy(path, out)
+    except Layout as complaint:
+        if out is None:
+            raise
+        (out / "complaint.json").write_text(json.dumps(complaint.args), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
