@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from delaykit.arrivals import Kernel
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.functional.engine import Engine
-from delaykit.functional.recurrence.connection import RecurrentConnection
+from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
 from delaykit.records import API_VERSION as API_VERSION

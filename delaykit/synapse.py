@@ -14,7 +14,7 @@ from delaykit.engines.exact import Listener, exact_engine, refuse_exact
 from delaykit.engines.linear import LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.engine import Engine, Stepper
-from delaykit.functional.recurrence.decay import Recurrence
+from delaykit.functional.recurrence.state import Recurrence
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]

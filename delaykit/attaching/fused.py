@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from delaykit.functional.recurrence.decay import Recurrence
+from delaykit.functional.recurrence.state import Recurrence
 from delaykit.interfaces import Delay
 from delaykit.synapse import Synapse
 

@@ -13,7 +13,7 @@ from delaykit.functional.delay_line.operator import delay_line
 from delaykit.functional.dispatch import wants_reference
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.filtered_linear.operator import filtered_linear
-from delaykit.functional.recurrence.decay import Fading
+from delaykit.functional.recurrence.connection.base import Fading
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
 from delaykit.functional.taps import Taps

@@ -12,7 +12,7 @@ from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence.connection import RecurrentConnection
+from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run
 from delaykit.planning.survey import adapters
 

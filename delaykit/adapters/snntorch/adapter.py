@@ -18,7 +18,7 @@ from delaykit.attaching.neurons import loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence.decay import Recurrence
+from delaykit.functional.recurrence.state import Recurrence
 
 STEP = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "DeltaLeaky")
 SEQUENCE = ("LeakyParallel", "StateLeaky", "LinearLeaky", "AssociativeLeaky")

@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.recurrence.connection import RecurrentConnection
-from delaykit.functional.recurrence.correlation import Inputs, recurrent_correlation
-from delaykit.functional.recurrence.delay import Sparse
-from delaykit.functional.recurrence.vector import LANES
-from delaykit.functional.recurrence.windows import (
+from delaykit.functional.recurrence.connection.base import Connect, Inputs, RecurrentConnection, SparseTaps
+from delaykit.functional.recurrence.connection.gradients import input_correlation
+from delaykit.functional.recurrence.llvm.vector import LANES
+from delaykit.functional.recurrence.llvm.windows import (
     MOST_DELIVERED,
     WORD,
     bits_kernel,
@@ -35,6 +34,14 @@ from delaykit.functional.tents import Grid, Tents
 LARGEST = 1 << 26  # numbers in all windows
 SLACK = 32  # steps for which the windows of a forward pass need not be moved
 NARROW_LINE = 64  # cells that a line may have however few the neurons
+
+
+def tents_connection(tents: Tents, currents: Tensor) -> Connect | None:
+    """Return what connects through two cells a synapse, None where listing taps serves better."""
+    grid = grid_for(tents, currents)
+    if grid is None:
+        return None
+    return lambda weight, index, delays, steps: GridSynaptic(weight, delays, grid, steps)
 
 
 def grid_for(tents: Tents, currents: Tensor) -> Grid | None:
@@ -55,12 +62,10 @@ def _cells(grid: Grid, delays: Tensor, steps: int) -> int:
 
 
 class GridSynaptic(RecurrentConnection):
-    """One delay for each synapse, triangles of one width; ``inputs`` is to be set before the backward steps."""
-
-    inputs: Inputs | None = None
+    """One delay for each synapse, triangles of one width."""
 
     def __init__(self, weight: Tensor, delays: Tensor, grid: Grid, steps: int) -> None:
-        super().__init__(weight, None, steps, True)
+        self.weight = weight
         self.grid, self.mask = grid, _cells(grid, delays, steps) - 1
         # what would arrive after the end arrives nowhere, and needs no cells of its own
         self.delays = delays.to(torch.float64).clamp(max=steps + grid.reach)
@@ -86,35 +91,35 @@ class GridSynaptic(RecurrentConnection):
         kinds = 0 if self.inputs is None else 3 if self.on_node.any() else 2
         self.grads = self.weight.new_zeros(kinds, *self.weight.shape)
 
-    def pull(self, t: int, g: Tensor) -> Tensor:
-        x = g if self.inputs is None else self.inputs.spikes[t - 1] if t else self.inputs.start
-        return self.ring.pull(t, g, x, self.grads)
+    def pull(self, t: int, grad: Tensor) -> Tensor:
+        x = grad if self.inputs is None else self.inputs.at(t)
+        return self.ring.pull(t, grad, x, self.grads)
 
     def gradients(
-        self, x: Inputs, delayed: Tensor | None, g: Tensor, want: tuple[bool, bool]
+        self, x: Inputs, delayed: Tensor | None, grad: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         low, high = self.grads[0], self.grads[1]
         rise = (high - low).double()
         grad_weight = (low + self.part * rise).to(self.weight.dtype) if want[0] else None
-        return grad_weight, (self.weight * self._slope(rise, x, g) if want[1] else None)
+        return grad_weight, (self.weight * self._slope(rise, x, grad) if want[1] else None)
 
-    def _slope(self, rise: Tensor, x: Inputs, g: Tensor) -> Tensor:
+    def _slope(self, rise: Tensor, x: Inputs, grad: Tensor) -> Tensor:
         """Gradient of every delay at weight 1."""
         slope = rise / self.grid.gaps(self.cell)
         if len(self.grads) < 3:
             return slope
         before = (self.grads[0] - self.grads[2]).double() / self.grid.gaps(self.cell - 1)
-        return torch.where(self.on_node, (slope + before + self._ends(x, g)) / 2, slope)
+        return torch.where(self.on_node, (slope + before + self._ends(x, grad)) / 2, slope)
 
-    def _ends(self, x: Inputs, g: Tensor) -> Tensor:
+    def _ends(self, x: Inputs, grad: Tensor) -> Tensor:
         """Gradient under the right end of each triangle less that under the left, where these are integers."""
         ends = torch.stack([self.delays - self.grid.width, self.delays + self.grid.width])
         hit = (ends == ends.round()) & (ends >= 0)
         if not hit.any():
             return torch.zeros_like(self.delays)
-        index = torch.where(hit, ends, torch.full_like(ends, len(g))).long()
-        rows = g.transpose(1, 2).contiguous()
-        left, right = recurrent_correlation(True, x, rows, Sparse(index, ends, 0), self.compiled)
+        index = torch.where(hit, ends, torch.full_like(ends, len(grad))).long()
+        rows = grad.transpose(1, 2).contiguous()
+        left, right = input_correlation("synapse", x, rows, SparseTaps(index, ends, 0))
         return (right - left).double() / self.grid.width**2
 
 
@@ -239,8 +244,8 @@ class _Ring:
         self.kernels[0](self._now(t, farthest), *self.arguments, self.bits, self.sums, x.numpy(), self.out.numpy())
         return self.out
 
-    def pull(self, t: int, g: Tensor, x: Tensor, grads: Tensor) -> Tensor:
+    def pull(self, t: int, grad: Tensor, x: Tensor, grads: Tensor) -> Tensor:
         ring = self._now(t, t - self.grid.reach - 1)
-        given = self.whole, g.numpy(), x.numpy(), grads.numpy()
+        given = self.whole, grad.numpy(), x.numpy(), grads.numpy()
         self.kernels[1](ring, *self.arguments, self.bits, self.sums, self.rows, *given, self.out.numpy())
         return self.out

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from delaykit.arrivals import Gaussian, Hard, Linear, Triangle
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence import grid as rollout_grid
 from delaykit.functional.recurrence import rollout
-from delaykit.functional.recurrence import windows as rollout_windows
-from delaykit.functional.recurrence.grid import SLACK, grid_for
+from delaykit.functional.recurrence.llvm import grid as rollout_grid
+from delaykit.functional.recurrence.llvm import windows as rollout_windows
+from delaykit.functional.recurrence.llvm.grid import SLACK, grid_for
 from delaykit.functional.tents import Grid, Tents
 
 pytest.importorskip("numba", reason="the windows need numba")

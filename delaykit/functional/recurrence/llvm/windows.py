@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from delaykit.functional.compiled import compiled
-from delaykit.functional.recurrence.vector import (
+from delaykit.functional.recurrence.llvm.vector import (
     LANES,
     make_add_bits,
     make_add_rows,
@@ -49,15 +49,15 @@ def deliver(now, window, place, low, high, whole, line, height, x, out):
     """
     batch, inputs = x.shape
     outputs = out.shape[1]
-    named = np.empty(inputs + 1, np.int64)
+    active = np.empty(inputs + 1, np.int64)
     for b in range(batch):
         row, target, result = x[b], window[b], out[b]
         used = 0
         for n in range(inputs):
-            named[used] = n
+            active[used] = n
             used += row[n] != 0
         for e in range(used):
-            size, start = row[named[e]], np.uintp(named[e] * outputs)
+            size, start = row[active[e]], np.uintp(active[e] * outputs)
             if whole:
                 for k in range(outputs):
                     synapse = start + np.uintp(k)
@@ -180,15 +180,15 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
             bits[pre[e] * wide + row[e] // 8] |= 1 << row[e] % 8
 
     @jit
-    def turn_in(x, rows, width):
-        """Turn ``(batch, neuron)`` into flat padded rows ``(neuron, batch)``."""
+    def transpose_in(x, rows, width):
+        """Write ``(batch, neuron)`` as flat padded rows ``(neuron, batch)``."""
         for b in range(x.shape[0]):
             for n in range(x.shape[1]):
                 rows[n * width + b] = x[b, n]
 
     @jit
-    def turn_out(rows, width, out):
-        """Turn flat padded rows ``(neuron, batch)`` into ``(batch, neuron)``."""
+    def transpose_out(rows, width, out):
+        """Turn flat padded rows ``(neuron, batch)`` as ``(batch, neuron)``."""
         for b in range(out.shape[0]):
             for n in range(out.shape[1]):
                 out[b, n] = rows[n * width + b]
@@ -229,11 +229,11 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
                     places = start + (c & mask) * width + b, start + ((c + 1) & mask) * width + b
                     add_bits(window, places, bits, n * wide + b // 8, (lows[j], highs[j]))
                 gather(sums, i * width + b, window, start + b, place, height, 0, len(place))
-        turn_out(sums, width, out)
+        transpose_out(sums, width, out)
 
     @jit
-    def pull(ring, window, cell, low, high, line, height, bits, sums, rows, whole, g, x, grads, out):
-        """Take the gradient g ``(batch, post)`` of the current; write that of x to out ``(batch, pre)``.
+    def pull(ring, window, cell, low, high, line, height, bits, sums, rows, whole, grad, x, grads, out):
+        """Take the gradient ``grad (batch, post)`` of the current; write that of x to out ``(batch, pre)``.
 
         ``grads`` ``(2 or 3, post, pre)``, or none: adds the products of x with the gradient that has arrived at the
         cell of a synapse, the next one and the one before. For the others see above.
@@ -248,7 +248,7 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
         few = not plain or used <= MOST_GATHERED * inputs * (width // block)
         wide = width // 8
         pack_spikes(bits, pre, row, 0 if few else used, wide)
-        turn_in(g, rows, width)
+        transpose_in(grad, rows, width)
         sums[:] = 0
         for i in range(cell.shape[0]):
             start = i * span
@@ -297,6 +297,6 @@ def ring_kernels(block: int) -> tuple[Any, Any]:
                     j = np.uintp(n)
                     before = start + ((now + cells[j] - 1) & mask) * width + b
                     third[j] += sum_one(window, (before,), bits, n * wide + b // 8)[0]
-        turn_out(sums, width, out)
+        transpose_out(sums, width, out)
 
     return deliver_ring, pull

@@ -1,4 +1,4 @@
-"""The compiled loops of a rollout's connection.
+"""The compiled loops of a recurrent connection.
 
 Spikes are rare, so what multiplies them goes by the numbers that are not zero; where too many are not, the product says
 so and leaves the work to a dense one. Whole arrays are indexed by np.uintp where a slice in an inner loop would cost a
@@ -17,86 +17,87 @@ BLOCK = 64  # rows of a weight gradient that are handled together, from the cach
 
 
 @compiled()
-def sparse_product(x, turned, out):
-    """Write ``out = x @ turned``, by the rows of ``turned`` that x names; False, and nothing done, where x is dense."""
+def sparse_product(x, transposed, out):
+    """Write ``out = x @ transposed``, by the rows that x is active in; False, and nothing done, where x is dense."""
     batch, inputs = x.shape
-    outputs, used = turned.shape[1], 0
+    outputs, used = transposed.shape[1], 0
     for b in range(batch):
         row = x[b]
         for n in range(inputs):
             used += row[n] != 0
     if used > MOST * x.size:
         return False
-    named = np.empty(inputs + 1, np.int64)
+    active = np.empty(inputs + 1, np.int64)
     for b in range(batch):
         row, target = x[b], out[b]
         used = 0
         for n in range(inputs):
-            named[used] = n
+            active[used] = n
             used += row[n] != 0
         target[:] = 0
         e = 0
         while e + 4 <= used:  # four rows at a time: a quarter of the loads and stores of the target
-            i, j, k, m = named[e], named[e + 1], named[e + 2], named[e + 3]
-            xi, xj, xk, xm, wi, wj, wk, wm = row[i], row[j], row[k], row[m], turned[i], turned[j], turned[k], turned[m]
+            i, j, k, m = active[e], active[e + 1], active[e + 2], active[e + 3]
+            xi, xj, xk, xm = row[i], row[j], row[k], row[m]
+            wi, wj, wk, wm = transposed[i], transposed[j], transposed[k], transposed[m]
             for n in range(outputs):
                 target[n] += xi * wi[n] + xj * wj[n] + xk * wk[n] + xm * wm[n]
             e += 4
         for f in range(e, used):
-            xi, wi = row[named[f]], turned[named[f]]
+            xi, wi = row[active[f]], transposed[active[f]]
             for n in range(outputs):
                 target[n] += xi * wi[n]
     return True
 
 
 @compiled()
-def sparse_weight_gradient(g, x, out):
-    """Add ``x.T @ g`` to ``out``; False, and nothing done, where x is dense."""
+def sparse_weight_gradient(grad, x, out):
+    """Add ``x.T @ grad`` to ``out``; False, and nothing done, where x is dense."""
     rows, inputs = x.shape
-    outputs, used = g.shape[1], 0
+    outputs, used = grad.shape[1], 0
     for r in range(rows):
         row = x[r]
         for n in range(inputs):
             used += row[n] != 0
     if used > MOST * x.size:
         return False
-    named, count = np.empty((inputs, BLOCK + 1), np.int64), np.empty(inputs, np.int64)
+    active, count = np.empty((inputs, BLOCK + 1), np.int64), np.empty(inputs, np.int64)
     for start in range(0, rows, BLOCK):
         count[:] = 0
         for r in range(start, min(start + BLOCK, rows)):
             row = x[r]
             for n in range(inputs):
-                named[n, count[n]] = r
+                active[n, count[n]] = r
                 count[n] += row[n] != 0
         for n in range(inputs):
-            at, target = named[n], out[n]
+            at, target = active[n], out[n]
             e = 0
             while e + 4 <= count[n]:
                 i, j, k, m = at[e], at[e + 1], at[e + 2], at[e + 3]
-                xi, xj, xk, xm, gi, gj, gk, gm = x[i, n], x[j, n], x[k, n], x[m, n], g[i], g[j], g[k], g[m]
+                xi, xj, xk, xm, gi, gj, gk, gm = x[i, n], x[j, n], x[k, n], x[m, n], grad[i], grad[j], grad[k], grad[m]
                 for o in range(outputs):
                     target[o] += xi * gi[o] + xj * gj[o] + xk * gk[o] + xm * gm[o]
                 e += 4
             for f in range(e, count[n]):
-                xi, gi = x[at[f], n], g[at[f]]
+                xi, gi = x[at[f], n], grad[at[f]]
                 for o in range(outputs):
                     target[o] += xi * gi[o]
     return True
 
 
 @compiled()
-def deliver(x, slot, index, value, used_taps, pending, sums, out):
+def deliver_taps(x, slot, index, value, used_taps, pending, sums, out):
     """Add x to the steps at which its taps let it arrive, and move what arrives now from ``pending`` to ``out``."""
     batch, neurons = x.shape
     slots = pending.shape[1]
-    named = np.empty(neurons + 1, np.int64)
+    active = np.empty(neurons + 1, np.int64)
     for b in range(batch):
         row, used = x[b], 0
         for n in range(neurons):
-            named[used] = n
+            active[used] = n
             used += row[n] != 0
         for e in range(used):
-            n = named[e]
+            n = active[e]
             for m in range(used_taps[n]):
                 at = slot + index[n, m]
                 pending[b, at - slots if at >= slots else at, n] += value[n, m] * row[n]
@@ -127,8 +128,8 @@ def running_sums(z, sums, out):
 
 
 @compiled()
-def turn(x, out):
-    """Turn (neuron, batch) into (batch, neuron)."""
+def transpose(x, out):
+    """Write x ``(neuron, batch)`` as ``(batch, neuron)``."""
     for b in range(x.shape[1]):
         for n in range(x.shape[0]):
             out[b, n] = x[n, b]
@@ -156,17 +157,17 @@ def list_events(x):
 
 
 @compiled()
-def correlate(first, place, size, late, g, summed, index, paired, out):
-    """Add ``sum_t x[t - late - index[i, j, m], j] g[t, i]`` to ``out[i, j, m]``, or ``x[..., i]`` where ``paired``.
+def correlate_events(first, place, size, late, grad, summed, index, paired, out):
+    """Add ``sum_t x[t - late - index[i, j, m], j] grad[t, i]`` to ``out[i, j, m]``, or ``x[..., i]`` where ``paired``.
 
-    x ``(time, batch, neuron)`` comes as its events, g is ``(time, neuron, batch)``; ``summed``: twice, from the end.
+    x ``(time, batch, neuron)`` comes as its events, grad is ``(time, neuron, batch)``; ``summed``: twice, from the end.
     """
     rows, columns, taps = index.shape
-    steps, batch = len(g), g.shape[2]
+    steps, batch = len(grad), grad.shape[2]
     row = np.empty(steps * batch, out.dtype)
     for i in range(rows):
         for t in range(steps):
-            now = g[t, i]
+            now = grad[t, i]
             for b in range(batch):
                 row[t * batch + b] = now[b]
         if summed:
@@ -182,3 +183,16 @@ def correlate(first, place, size, late, g, summed, index, paired, out):
                         break
                     total += size[e] * row[place[e] + lag]
                 out[i, j, m] = total
+
+
+@compiled()
+def read_rows(flat, at, first, place, weight, out):
+    """Write ``out[i] = sum_e weight[e] flat[at + place[e] ...]``, e = first[i] .. first[i + 1] - 1."""
+    rows, batch = out.shape
+    for i in range(rows):
+        total = out[i]
+        total[:] = 0
+        for e in range(first[i], first[i + 1]):
+            size, source = weight[e], at + place[e]
+            for b in range(batch):
+                total[b] += size * flat[np.uintp(source + b)]

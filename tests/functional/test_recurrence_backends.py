@@ -7,14 +7,16 @@ import torch
 
 from delaykit.arrivals import Linear, Triangle
 from delaykit.functional.dispatch import backend as choose_backend
+from delaykit.functional.dispatch import resolve
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence import operator as rollout_module
 from delaykit.functional.recurrence import rollout
-from delaykit.functional.recurrence.connection import Product
-from delaykit.functional.recurrence.correlation import correlate_lines, correlate_synapses, weight_gradient
-from delaykit.functional.recurrence.delay import Sparse
-from delaykit.functional.recurrence.kernels import sparse_product
-from tests.unit.rollout_cases import (
+from delaykit.functional.recurrence.connection import SparseTaps
+from delaykit.functional.recurrence.connection import numba as compiled
+from delaykit.functional.recurrence.connection import torch as plain
+from delaykit.functional.recurrence.connection.kernels import sparse_product
+from delaykit.functional.recurrence.neuron import numba as compiled_neuron
+from delaykit.functional.recurrence.neuron import torch as plain_neuron
+from tests.functional.recurrence_cases import (
     GRANULARITIES,
     RESETS,
     Case,
@@ -52,11 +54,13 @@ def test_a_connection_without_any_tap_is_silent(backend):
 
 
 def test_a_chosen_backend_is_honoured():
-    currents = torch.zeros(2, 1, 1)
+    cpu = torch.device("cpu")
     with choose_backend("torch"):
-        assert rollout_module._kernels_for(currents) is None
+        assert resolve("recurrent_neuron", cpu) is plain_neuron.ForwardNeuron
+        assert resolve("recurrent_product", cpu) is plain.Product
     pytest.importorskip("numba", reason="the Numba kernels need numba")
-    assert rollout_module._kernels_for(currents) is not None
+    assert resolve("recurrent_neuron", cpu) is compiled_neuron.ForwardNeuron
+    assert resolve("recurrent_product", cpu) is compiled.Product
 
 
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 0.6])
@@ -74,9 +78,9 @@ def test_products_by_events_equal_dense_ones(density):
     assert took == (torch.count_nonzero(x[0]) <= 0.35 * x[0].numel())
     if took:
         torch.testing.assert_close(out, x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(Product(weight, 5, True)(x[0]), x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(compiled.Product(weight, 5)(x[0]), x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
     want = torch.einsum("tbi,tbj->ij", g, x)
-    torch.testing.assert_close(weight_gradient(g, x, True), want, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(compiled.weight_gradient(g, x), want, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("order", [0, 2])
@@ -88,10 +92,10 @@ def test_correlations_by_events_equal_dense_ones(density, late, order):
     x = torch.randn(12, 4, 6, generator=generator, dtype=torch.float64)
     x = x * (torch.rand(12, 4, 6, generator=generator) < density)
     g = torch.randn(12 + late, 6, 4, generator=generator, dtype=torch.float64)
-    for correlation, shape in ((correlate_lines, (3, 1, 6)), (correlate_synapses, (3, 6, 6))):
+    for name, shape in (("line_correlation", (3, 1, 6)), ("synapse_correlation", (3, 6, 6))):
         index = torch.randint(0, 15, shape, generator=generator)
-        taps = Sparse(index, torch.ones(shape, dtype=torch.float64), order)
-        got, want = (correlation(x, g, taps, compiled, late) for compiled in (True, False))
+        taps = SparseTaps(index, torch.ones(shape, dtype=torch.float64), order)
+        got, want = (getattr(backend, name)(x, g, taps, late) for backend in (compiled, plain))
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
 
 

@@ -14,15 +14,14 @@ of the reset (a: wipes the old membrane, b: the sum, c: at the end of the step),
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence.neuron_kernels import adjoint, commit, integrate
 
-DECAY, ALPHA, GAIN, OFFSET, THRESHOLD, SUBTRACT_OLD, SUBTRACT_NOW, RESET_VALUE = range(8)
+DECAY, SYNAPSE_DECAY, GAIN, OFFSET, THRESHOLD, SUBTRACT_OLD, SUBTRACT_NOW, RESET_VALUE = range(8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,109 +80,92 @@ def slope(neuron: LIFDynamics, u: Tensor, threshold: Tensor) -> Tensor:
 SLOPE_NUMBERS = 1 << 17  # slopes at a time: few calls of the surrogate, and temporaries that stay in the cache
 
 
-def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
-    """View every tensor as a NumPy array, once a sequence; ``absent`` stands in for tensors that are None."""
-    tensors = absent | {name: value for name, value in fields.items() if isinstance(value, Tensor)}
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+class ForwardNeuron(ABC):
+    """Runs the neuron forward and records what the adjoint needs.
 
+    Args:
+        neuron: the equations.
+        p: their numbers, see :func:`pack`.
+        drive: ``(time, batch, post)``.
+        synapse: alpha i before the first step, ``(batch, post)``.
+        membrane: v before the first step.
+        bias: ``(post,)``, part of the recurrent current.
+        mask: ``(batch, post)``, factor on the recurrent current, or None.
+        keep_current: whether i_t of all steps is wanted.
+    """
 
-class ForwardNeuron:
-    """Runs the neuron forward and records what the adjoint needs."""
+    fires_itself = False  # whether `_commit` takes u - threshold, and not spikes
 
     def __init__(self, neuron: LIFDynamics, p: Tensor, drive: Tensor, synapse: Tensor, membrane: Tensor, bias: Tensor,
-                 mask: Tensor | None, keep_current: bool, compiled: bool) -> None:  # fmt: skip
+                 mask: Tensor | None, keep_current: bool) -> None:  # fmt: skip
         self.neuron, self.p, self.drive, self.switches = neuron, p, drive, Switches.of(neuron)
-        self.bias, self.mask, self.keep, self.compiled = bias, mask, keep_current, compiled
-        self.at_once = compiled and neuron.heaviside and neuron.spiking  # the kernel fires by itself
-        self.carry, self.v = synapse.clone(), membrane.clone()
+        self.bias, self.mask, self.keep = bias, mask, keep_current
+        self.synapse, self.v = synapse.clone(), membrane.clone()
         self.spikes, self.membrane = torch.empty_like(drive), torch.empty_like(drive)
         self.u = torch.empty_like(drive) if neuron.immediate_reset else self.membrane
         self.current = torch.empty_like(drive if keep_current else drive[:1])  # i_t, of all steps or the newest
-        self.shifted = torch.empty_like(self.v)
+        self.shifted = torch.empty_like(self.v)  # u_t - threshold
         self.r = torch.zeros_like(self.v)
         if neuron.delayed_reset:
             self.r.copy_(fire(neuron, self.v - p[THRESHOLD]))
         self.first_reset = self.r.clone()
-        if compiled:
-            self.a = _arrays(vars(self), mask=self.shifted)
 
     def step(self, t: int, recurrent: Tensor | None) -> Tensor:
         """Advance to step ``t`` with the recurrent current ``(batch, post)``; return its spikes ``(batch, post)``."""
         neuron = self.neuron
         self._integrate(t, recurrent)
-        self._commit(t, self.shifted if self.at_once else fire(neuron, self.shifted))
+        self._commit(t, self.shifted if self.fires_itself else fire(neuron, self.shifted))
         if neuron.delayed_reset and neuron.reset_when == "both":
             self.r.copy_(fire(neuron, self.v - self.p[THRESHOLD]))
         return self.spikes[t]
 
+    @property
+    def spike_resets_next(self) -> bool:
+        """Whether s_t is r_{t+1}."""
+        return self.neuron.delayed_reset and self.neuron.reset_when == "next"
+
+    @abstractmethod
     def _integrate(self, t: int, recurrent: Tensor | None) -> None:
-        w = self.switches
-        if self.compiled:
-            a = self.a
-            flow_in = a["shifted"] if recurrent is None else recurrent.numpy()
-            integrate(
-                t, a["drive"], flow_in, recurrent is not None, a["mask"], self.mask is not None, a["p"], a["bias"],
-                self.neuron.synapse_decay is not None, w.zero_old, self.neuron.delayed_reset, w.wipe, a["r"],
-                a["carry"], a["v"], a["u"], a["shifted"], a["current"], self.keep,
-            )  # fmt: skip
-            return
-        p, r, flow, old = self.p, self.r, self.drive[t], self.v
-        if recurrent is not None:
-            extra = recurrent + self.bias
-            flow = flow + (extra if self.mask is None else self.mask * extra)
-        flow = flow + self.carry
-        self.carry = p[ALPHA] * flow
-        self.current[t if self.keep else 0] = flow
-        if w.zero_old:
-            old = old - r * (old - p[RESET_VALUE])
-        new = p[DECAY] * old + p[GAIN] * flow + p[OFFSET] - r * p[SUBTRACT_OLD]
-        if w.wipe:
-            new = new - r * (new - p[RESET_VALUE])
-        self.u[t] = new
-        torch.sub(new, p[THRESHOLD], out=self.shifted)
+        """Write i_t, u_t, ``shifted``, and alpha i_t into ``synapse``."""
 
+    @abstractmethod
     def _commit(self, t: int, spikes: Tensor) -> None:
-        neuron, w = self.neuron, self.switches
-        follows = neuron.delayed_reset and neuron.reset_when == "next"
-        if self.compiled:
-            a = self.a
-            commit(
-                t, spikes.contiguous().numpy(), self.at_once, a["p"], neuron.immediate_reset, w.zero_now, follows,
-                a["r"], a["v"], a["u"], a["membrane"], a["spikes"],
-            )  # fmt: skip
-            return
-        p, new = self.p, self.u[t]
-        if neuron.immediate_reset:
-            new = new - (spikes - self.r) * (p[SUBTRACT_NOW] + w.zero_now * (new - p[RESET_VALUE]))
-            self.membrane[t] = new
-        self.v.copy_(new)
-        self.spikes[t] = spikes
-        if follows:
-            self.r.copy_(spikes)
+        """Write s_t and v_t, and r_{t+1} where :attr:`spike_resets_next`."""
 
 
-class BackwardNeuron:
-    """Runs the adjoint, last step first, and then reduces the gradients of the neuron's own numbers, once."""
+class BackwardNeuron(ABC):
+    """Runs the adjoint, last step first, and then reduces the gradients of the neuron's own numbers, once.
+
+    Args:
+        neuron: the equations.
+        p: their numbers, see :func:`pack`.
+        spikes: s of all steps, ``(time, batch, post)``, as are membrane (v) and u.
+        membrane: see spikes.
+        u: see spikes.
+        start: v before the first step, ``(batch, post)``.
+        first_reset: r of the first step.
+        grad_spikes: L'(s).
+        grad_membrane: L'(v), or one step of zeros.
+        mask: ``(batch, post)``, factor on the recurrent current, or None.
+        record: 0: nothing, 1: W_t, 2: also V_t and what flows through the spikes.
+    """
 
     def __init__(self, neuron: LIFDynamics, p: Tensor, spikes: Tensor, membrane: Tensor, u: Tensor, start: Tensor,
                  first_reset: Tensor, grad_spikes: Tensor, grad_membrane: Tensor, mask: Tensor | None,
-                 record: int, compiled: bool) -> None:  # fmt: skip
-        self.neuron, self.p, self.switches, self.compiled = neuron, p, Switches.of(neuron), compiled
-        self.scales = dataclasses.astuple(self.switches)
+                 record: int) -> None:  # fmt: skip
+        self.neuron, self.p, self.switches = neuron, p, Switches.of(neuron)
         self.mask, self.spikes, self.membrane, self.u, self.start = mask, spikes, membrane, u, start
         self.grad_spikes, self.grad_membrane = grad_spikes.contiguous(), grad_membrane.contiguous()
         self.part = max(1, SLOPE_NUMBERS // max(1, start.numel()))  # steps
-        self.first_r, self.later_r = first_reset, self._later_resets()
-        self.gv, self.gs = torch.zeros_like(start), torch.zeros_like(start)
-        self.gi = torch.zeros_like(start)
+        self.first_reset, self.later_resets = first_reset, self._later_resets()
+        self.grad_v, self.grad_i = torch.zeros_like(start), torch.zeros_like(start)  # of v_{t-1} and alpha i_{t-1}
+        self.grad_r = torch.zeros_like(start)  # of s_{t-1}, through the reset of step t
         self.grad_drive = torch.empty_like(spikes)
-        self.record = record  # 0: nothing, 1: W_t, 2: also V_t and what flows through the spikes
+        self.record = record
         nothing = spikes.new_empty(1, 1, 1)
         alike = neuron.synapse_decay is None and bool((p[GAIN] == 1).all())  # then W_t is the drive's gradient
         self.into_sum = self.grad_drive if alike else torch.empty_like(spikes) if record > 0 else nothing
         self.into_membrane, self.into_spike = (torch.empty_like(spikes) if record > 1 else nothing for _ in range(2))
-        if compiled:
-            self.a = _arrays(vars(self))
 
     def _later_resets(self) -> Tensor:
         """r_t of every step but the first, ``(time - 1, batch, post)``; empty where no spike reaches into the next."""
@@ -196,60 +178,33 @@ class BackwardNeuron:
 
     def _resets(self) -> Tensor:
         """r_t of every step, or one step that broadcasts."""
-        return torch.cat([self.first_r.unsqueeze(0), self.later_r])
+        return torch.cat([self.first_reset.unsqueeze(0), self.later_resets])
 
-    def step(self, t: int, back: Tensor | None) -> Tensor:
-        """Go back through step ``t``, given x[t+1]'s gradient ``back``; return g[t]. Both are ``(batch, post)``."""
+    def step(self, t: int, grad_x: Tensor | None) -> Tensor:
+        """Go back through step ``t``, given the gradient of x[t+1]; return that of the recurrent current at ``t``."""
         row = t % self.part
         if t == len(self.u) - 1 or row == self.part - 1:
             self.slope = slope(self.neuron, self.u[t - row : t + 1], self.p[THRESHOLD])
-        if self.compiled:
-            a, steep = self.a, self.slope[row].numpy()
-            adjoint(
-                t, a["grad_spikes"], a["grad_membrane"], steep, a["spikes"], a["later_r"], a["first_r"],
-                a["u"], a["membrane"], a["start"], a["p"], self.scales, self.neuron.synapse_decay is not None,
-                a["gv"] if back is None else back.numpy(), back is not None, a["gv"], a["gi"], a["gs"], a["grad_drive"],
-                a["into_sum"], a["into_membrane"], a["into_spike"], self.record,
-            )  # fmt: skip
-        else:
-            self._torch_step(t, back)
+        self._retreat(t, grad_x, self.slope[row])
         return self._masked(self.grad_drive[t])
+
+    @abstractmethod
+    def _retreat(self, t: int, grad_x: Tensor | None, slope: Tensor) -> None:
+        """Write ``grad_drive[t]`` and what is recorded, and bring ``grad_v``, ``grad_i`` and ``grad_r`` to t - 1."""
 
     def _masked(self, gradient: Tensor) -> Tensor:
         return gradient if self.mask is None else self.mask * gradient
 
-    def _torch_step(self, t: int, back: Tensor | None) -> None:
-        p, w = self.p, self.switches
-        early = self.later_r[t - 1] if t and len(self.later_r) else self.first_r
-        ds, dv = self.grad_spikes[t] + self.gs, self.grad_membrane[min(t, len(self.grad_membrane) - 1)] + self.gv
-        if back is not None:
-            ds = ds + back
-        if w.through_now:
-            ds = ds - (p[SUBTRACT_NOW] + w.zero_now * (self.u[t] - p[RESET_VALUE])) * dv
-        into_spike = ds * self.slope[t % self.part]
-        du = dv * (1 - w.zero_now * (self.spikes[t] - early)) + into_spike
-        dw = du * (1 - w.wipe * early)
-        if w.through_old:
-            old = self.membrane[t - 1] if t else self.start
-            self.gs = -(p[SUBTRACT_OLD] + w.zero_old * p[DECAY] * (old - p[RESET_VALUE])) * du
-        self.gv = p[DECAY] * dw * (1 - w.zero_old * early)
-        self.gi = p[GAIN] * dw + p[ALPHA] * self.gi
-        self.grad_drive[t] = self.gi
-        if self.record > 0:
-            self.into_sum[t] = dw
-        if self.record > 1:
-            self.into_membrane[t], self.into_spike[t] = dv, into_spike
-
     def finish(self) -> None:
         """Let what reaches r_0, the spike before the first step, go on to the initial membrane."""
-        self.into_first_reset = torch.zeros_like(self.gs)
+        self.into_first_reset = torch.zeros_like(self.grad_r)
         if self.switches.through_old:
-            self.into_first_reset = self.gs * slope(self.neuron, self.start, self.p[THRESHOLD])
-            self.gv += self.into_first_reset
+            self.into_first_reset = self.grad_r * slope(self.neuron, self.start, self.p[THRESHOLD])
+            self.grad_v += self.into_first_reset
 
     def add_to_current(self, t: int, gradient: Tensor) -> Tensor:
         """Add a gradient ``(batch, post)`` that arrives at i_t from outside, right after ``step(t)``; return g[t]."""
-        self.gi += gradient
+        self.grad_i += gradient
         self.grad_drive[t] += gradient
         return self._masked(self.grad_drive[t])
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from delaykit.functional.dispatch import backend as choose_backend
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence import RolloutState, rollout
-from delaykit.functional.recurrence import operator as rollout_module
+from delaykit.functional.recurrence import RolloutState, llvm, rollout
 from delaykit.functional.tents import Tents
 
 STEPS, BATCH, NEURONS = 13, 3, 5
@@ -56,11 +56,13 @@ def smooth(x: Tensor) -> Tensor:
 @pytest.fixture(name="backend", params=["numba", "numba taps", "torch"])
 def every_backend(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(rollout_module, "_kernels_for", lambda like: None)
-    else:
-        pytest.importorskip("numba", reason="the Numba kernels need numba")
+        with choose_backend("torch"):
+            yield
+        return
+    pytest.importorskip("numba", reason="the Numba kernels need numba")
     if request.param == "numba taps":  # not by windows: as for kernels that are no plain triangle
-        monkeypatch.setattr(rollout_module, "grid_for", lambda tents, currents: None)
+        monkeypatch.setattr(llvm, "tents_connection", lambda tents, currents: None)
+    yield
 
 
 def sparsest(kernel, delays):

@@ -1,0 +1,167 @@
+"""The fused recurrence: neuron and connection step by step, without a graph, and one hand-written adjoint."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from delaykit.functional.dispatch import resolve
+from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
+from delaykit.functional.recurrence.connection.base import Connect, Fading, Inputs, RecurrentConnection, SparseTaps
+from delaykit.functional.recurrence.connection.decay import Lingering
+from delaykit.functional.recurrence.connection.taps import connect
+from delaykit.functional.recurrence.neuron.base import pack
+from delaykit.functional.recurrence.state import Recurrence, RolloutState
+from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
+
+
+def recurrence(
+    currents: Tensor, given: Recurrence, dynamics: LIFDynamics, state: RolloutState, mask: Tensor | None
+) -> tuple[Tensor, Tensor, RolloutState]:
+    """Run :func:`delaykit.functional.recurrence.rollout`, whose arguments these are, checked."""
+    make, weight, index, value = _connect(given, currents)
+    start = state.tensors(dynamics, currents)
+    parameters = dynamics.parameters(currents)
+    synapse = start[1]
+    if not dynamics.synapse_state_decayed:  # the adjoint is written for alpha i_t
+        synapse = parameters["synapse_decay"] * synapse
+    spikes, membrane, current = _Recurrence.apply(
+        _Setup(dynamics, make), currents, _fitted(weight, currents), _fitted(given.bias, currents), index, value,
+        _fitted(mask, currents), start[0], synapse, start[2], *(parameters[name] for name in PARAMETERS),
+    )  # fmt: skip
+    last = None
+    if dynamics.synapse_decay is not None:
+        last = parameters["synapse_decay"] * current if dynamics.synapse_state_decayed else current
+    return spikes, membrane, RolloutState(spikes[-1], last, membrane[-1])
+
+
+def _connect(given: Recurrence, currents: Tensor) -> tuple[Connect | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Choose what makes the connection: that, the weight, and the tensors of its delays or decays."""
+    weight, _, through = given
+    if isinstance(through, RecurrentConnection):
+        return functools.partial(_own, through), None, None, None
+    if weight is None:
+        return None, None, None, None
+    if isinstance(through, Tents):
+        make = resolve("recurrent_tents", currents.device)(through, currents)
+        if make is not None:
+            scale = through.scale()
+            return make, weight if scale is None else weight * scale.to(weight), None, through.delays
+        through = through.taps()
+    if isinstance(through, Fading):
+        factors = torch.stack([through.decay, through.beyond]).to(currents)
+        return _lingering, weight, None, factors
+    if isinstance(through, Taps):
+        index, value, order = SparseTaps.of(through, currents)
+        return functools.partial(_tapped, order), weight, index, value
+    return _bare, weight, None, None
+
+
+def _own(connection: RecurrentConnection, *_: Any) -> RecurrentConnection:
+    return connection
+
+
+def _lingering(weight: Tensor, _: None, factors: Tensor, steps: int) -> RecurrentConnection:
+    return Lingering(weight, factors)
+
+
+def _tapped(order: int, weight: Tensor, index: Tensor, value: Tensor, steps: int) -> RecurrentConnection:
+    return connect(weight, SparseTaps(index, value, order), steps)
+
+
+def _bare(weight: Tensor, _: None, value: None, steps: int) -> RecurrentConnection:
+    return connect(weight, None, steps)
+
+
+class _Setup(NamedTuple):
+    """What the adjoint needs besides tensors."""
+
+    dynamics: LIFDynamics
+    make: Connect | None
+
+    def connection(
+        self, weight: Tensor | None, index: Tensor | None, value: Tensor | None, steps: int
+    ) -> RecurrentConnection | None:
+        """Make the connection anew, for one pass over the steps."""
+        if self.make is None:
+            return None
+        weight, value = (None if x is None else x.detach() for x in (weight, value))
+        return self.make(weight, index, value, steps)
+
+
+class _Recurrence(torch.autograd.Function):
+    """Spikes, membrane and last synaptic current of a whole sequence, and their adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, setup: _Setup, drive: Tensor, weight: Tensor | None, bias: Tensor | None,
+                index: Tensor | None, value: Tensor | None, mask: Tensor | None, spikes: Tensor, synapse: Tensor,
+                membrane: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        p = pack(setup.dynamics, parameters)
+        steps, batch, neurons = drive.shape
+        connection = setup.connection(weight, index, value, steps)
+        if connection is not None:
+            connection.begin(steps, batch)
+        needs = ctx.needs_input_grad
+        neuron = resolve("recurrent_neuron", drive.device)(
+            setup.dynamics, p, drive.detach().contiguous(), synapse.detach(), membrane.detach(),
+            p.new_zeros(neurons) if bias is None else bias.detach(), None if mask is None else mask.contiguous(),
+            any(needs[11:13]),
+        )  # fmt: skip
+        newest = spikes.detach()
+        for t in range(steps):
+            newest = neuron.step(t, None if connection is None else connection.current(t, newest))
+        ctx.set_materialize_grads(False)  # the membrane's gradient is often absent, and large
+        ctx.setup, ctx.posts = setup, setup.dynamics.immediate_reset
+        ctx.save_for_backward(
+            p, weight, index, value, mask, spikes, membrane, neuron.first_reset, neuron.spikes, neuron.membrane,
+            neuron.u if ctx.posts else None, neuron.current if neuron.keep else None,
+            None if connection is None else connection.delayed,
+        )  # fmt: skip
+        return neuron.spikes, neuron.membrane, neuron.current[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_spikes: Tensor | None, grad_membrane: Tensor | None, grad_current: Tensor | None
+    ) -> tuple[Any, ...]:
+        p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, kept = ctx.saved_tensors
+        setup, needs, steps = ctx.setup, ctx.needs_input_grad, len(spikes)
+        neuron = resolve("recurrent_neuron_back", spikes.device)(
+            setup.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first,
+            torch.zeros_like(spikes) if grad_spikes is None else grad_spikes,
+            torch.zeros_like(first).unsqueeze(0) if grad_membrane is None else grad_membrane,
+            None if mask is None else mask.contiguous(),
+            2 if any(needs[14:]) else int(any(needs[10:14])),
+        )  # fmt: skip
+        connection = setup.connection(weight, index, value, steps)
+        x = Inputs(spikes0.detach(), spikes)
+        if connection is not None:
+            connection.inputs = x if needs[2] or needs[5] else None
+            connection.begin_backward(steps, spikes.shape[1])
+        grad_x = None
+        for t in range(steps - 1, -1, -1):
+            grad = neuron.step(t, grad_x)
+            if t == steps - 1 and grad_current is not None:
+                grad = neuron.add_to_current(t, grad_current)
+            grad_x = None if connection is None else connection.pull(t, grad)
+        neuron.finish()
+        grad_weight = grad_bias = grad_value = None
+        if connection is not None and any((needs[2], needs[3], needs[5])):
+            grad = neuron.grad_drive if mask is None else neuron.grad_drive * mask
+            grad_bias = grad.sum((0, 1)) if needs[3] else None
+            if needs[2] or needs[5]:
+                grad_weight, grad_value = connection.gradients(x, kept, grad, (needs[2], needs[5]))
+        return (
+            None, neuron.grad_drive, grad_weight, grad_bias, None, grad_value, None,
+            None if grad_x is None else grad_x.clone(), neuron.grad_i, neuron.grad_v,
+            *neuron.parameter_gradients(current, needs[10:]),
+        )  # fmt: skip
+
+
+def _fitted(tensor: Tensor | None, currents: Tensor) -> Tensor | None:
+    return None if tensor is None else tensor.to(currents)

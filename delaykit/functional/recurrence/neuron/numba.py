@@ -1,0 +1,192 @@
+"""The compiled steps of a rollout's neuron; :mod:`delaykit.functional.recurrence.neuron.base` has the equations.
+
+Many short loops over one row of neurons: each touches few arrays, so that it is vectorised.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from delaykit.functional.compiled import compiled
+from delaykit.functional.recurrence.neuron import base
+
+
+class ForwardNeuron(base.ForwardNeuron):
+    """Runs the neuron forward."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.fires_itself = self.neuron.heaviside and self.neuron.spiking
+        self.arrays = _arrays(vars(self), mask=self.shifted)
+
+    def _integrate(self, t: int, recurrent: Tensor | None) -> None:
+        a, w, neuron = self.arrays, self.switches, self.neuron
+        integrate(
+            t, a["drive"], a["shifted"] if recurrent is None else recurrent.numpy(), recurrent is not None,
+            a["mask"], self.mask is not None, a["p"], a["bias"], neuron.synapse_decay is not None, w.zero_old,
+            neuron.delayed_reset, w.wipe, a["r"], a["synapse"], a["v"], a["u"], a["shifted"], a["current"], self.keep,
+        )  # fmt: skip
+
+    def _commit(self, t: int, spikes: Tensor) -> None:
+        a, given = self.arrays, spikes.contiguous().numpy()
+        commit(
+            t, given, self.fires_itself, a["p"], self.neuron.immediate_reset, self.switches.zero_now,
+            self.spike_resets_next, a["r"], a["v"], a["u"], a["membrane"], a["spikes"],
+        )  # fmt: skip
+
+
+class BackwardNeuron(base.BackwardNeuron):
+    """Runs the adjoint."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.scales = dataclasses.astuple(self.switches)
+        self.arrays = _arrays(vars(self))
+
+    def _retreat(self, t: int, grad_x: Tensor | None, slope: Tensor) -> None:
+        a = self.arrays
+        retreat(
+            t, a["grad_spikes"], a["grad_membrane"], slope.numpy(), a["spikes"], a["later_resets"], a["first_reset"],
+            a["u"], a["membrane"], a["start"], a["p"], self.scales, self.neuron.synapse_decay is not None,
+            a["grad_v"] if grad_x is None else grad_x.numpy(), grad_x is not None, a["grad_v"], a["grad_i"],
+            a["grad_r"], a["grad_drive"], a["into_sum"], a["into_membrane"], a["into_spike"], self.record,
+        )  # fmt: skip
+
+
+def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
+    """View every tensor as a NumPy array, once a sequence; ``absent`` stands in for tensors that are None."""
+    tensors = absent | {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@compiled(fastmath=())
+def integrate(t, drive, recurrent, recurs, mask, masked, p, bias, synaptic, zero_old, delayed, wipe, r, synapse, v, u,
+              shifted, currents, keep):  # fmt: skip
+    """Write i_t, u_t and u_t - threshold; ``synapse`` goes from alpha i_{t-1} to alpha i_t."""
+    batch, neurons = v.shape
+    decay, alpha, gain, offset, threshold, subtract, value = p[0], p[1], p[2], p[3], p[4], p[5], p[7]
+    for b in range(batch):
+        current, given, new = currents[t if keep else 0, b], drive[t, b], u[t, b]
+        old, reset, spiked, factor, left, over = v[b], r[b], recurrent[b], mask[b], synapse[b], shifted[b]
+        for n in range(neurons):
+            current[n] = given[n]
+        if recurs and masked:
+            for n in range(neurons):
+                current[n] += factor[n] * (spiked[n] + bias[n])
+        elif recurs:
+            for n in range(neurons):
+                current[n] += spiked[n] + bias[n]
+        if synaptic:
+            for n in range(neurons):
+                current[n] += left[n]
+            for n in range(neurons):
+                left[n] = alpha[n] * current[n]
+        if zero_old:
+            for n in range(neurons):
+                old[n] -= reset[n] * (old[n] - value[n])
+        for n in range(neurons):
+            new[n] = decay[n] * old[n] + (gain[n] * current[n] + offset[n])
+        if delayed:
+            for n in range(neurons):
+                new[n] -= reset[n] * subtract[n]
+        if wipe:
+            for n in range(neurons):
+                new[n] -= reset[n] * (new[n] - value[n])
+        for n in range(neurons):
+            over[n] = new[n] - threshold[n]
+
+
+@compiled(fastmath=())
+def commit(t, spike, above, p, immediate, zero_now, delayed, r, v, u, membrane, spikes):
+    """Write s[t] and v[t], and remember what resets the next step; ``above``: ``spike`` is u_t - threshold."""
+    batch, neurons = v.shape
+    subtract, value = p[6], p[7]
+    for b in range(batch):
+        new, old, given, reset, kept = u[t, b], v[b], spike[b], r[b], membrane[t, b]
+        fired = spikes[t, b]
+        if above:
+            for n in range(neurons):
+                fired[n] = given[n] > 0
+        else:
+            for n in range(neurons):
+                fired[n] = given[n]
+        for n in range(neurons):
+            old[n] = new[n]
+        if immediate:
+            for n in range(neurons):
+                old[n] -= (fired[n] - reset[n]) * (subtract[n] + zero_now * (new[n] - value[n]))
+            for n in range(neurons):
+                kept[n] = old[n]
+        if delayed:
+            for n in range(neurons):
+                reset[n] = fired[n]
+
+
+@compiled(fastmath=())
+def retreat(t, grad_spikes, grad_membrane, slope, spikes, later_resets, first_reset, u, membrane, start, p, scales,
+            synaptic, grad_x, recurs, grad_v, grad_i, grad_r, grad_drive, into_sum, into_membrane, into_spike,
+            record):  # fmt: skip
+    """One step of the adjoint, last step first."""
+    zero_old, wipe, zero_now, through_now, through_old = scales
+    batch, neurons = grad_v.shape
+    decay, alpha, gain, old_subtract, now_subtract, value = p[0], p[1], p[2], p[5], p[6], p[7]
+    grad_s, grad_after = np.empty_like(grad_v[0]), np.empty_like(grad_v[0])  # of s_t, of v_t
+    grad_u, grad_sum = np.empty_like(grad_v[0]), np.empty_like(grad_v[0])  # of u_t before and behind a wipe
+    for b in range(batch):
+        reset = later_resets[t - 1, b] if t > 0 and later_resets.shape[0] > 0 else first_reset[b]
+        fired, now, steep = spikes[t, b], u[t, b], slope[b]
+        old = membrane[t - 1, b] if t > 0 else start[b]
+        from_spikes, old_grad = grad_spikes[t, b], grad_v[b]
+        from_membrane = grad_membrane[min(t, grad_membrane.shape[0] - 1), b]  # a single step of zeros if absent
+        reset_grad, current_grad, from_x, drive_grad = grad_r[b], grad_i[b], grad_x[b], grad_drive[t, b]
+        for n in range(neurons):
+            grad_s[n] = from_spikes[n]
+        for n in range(neurons):
+            grad_after[n] = from_membrane[n] + old_grad[n]
+        if recurs:
+            for n in range(neurons):
+                grad_s[n] += from_x[n]
+        if through_old:
+            for n in range(neurons):
+                grad_s[n] += reset_grad[n]
+        if through_now:
+            for n in range(neurons):
+                grad_s[n] -= (now_subtract[n] + zero_now * (now[n] - value[n])) * grad_after[n]
+        for n in range(neurons):
+            grad_s[n] *= steep[n]
+        for n in range(neurons):
+            grad_u[n] = grad_after[n] + grad_s[n]
+        if zero_now:
+            for n in range(neurons):
+                grad_u[n] -= grad_after[n] * (fired[n] - reset[n])
+        for n in range(neurons):
+            grad_sum[n] = grad_u[n]
+        if wipe:
+            for n in range(neurons):
+                grad_sum[n] -= grad_u[n] * reset[n]
+        if through_old:
+            for n in range(neurons):
+                reset_grad[n] = -(old_subtract[n] + zero_old * decay[n] * (old[n] - value[n])) * grad_u[n]
+        for n in range(neurons):
+            old_grad[n] = decay[n] * grad_sum[n]
+        if zero_old:
+            for n in range(neurons):
+                old_grad[n] -= old_grad[n] * reset[n]
+        if synaptic:
+            for n in range(neurons):
+                current_grad[n] = gain[n] * grad_sum[n] + alpha[n] * current_grad[n]
+        else:
+            for n in range(neurons):
+                current_grad[n] = gain[n] * grad_sum[n]
+        for n in range(neurons):
+            drive_grad[n] = current_grad[n]
+        if record > 0:
+            into_sum[t, b, :] = grad_sum
+        if record > 1:
+            into_membrane[t, b, :] = grad_after
+            into_spike[t, b, :] = grad_s
