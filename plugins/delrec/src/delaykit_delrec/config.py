@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import pkgutil
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, Site, checks
-
-if TYPE_CHECKING:
-    from delaykit_delrec.delay import DelRecDelay
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic", "hybrid")
 CONTROLS = ("learned", "frozen", "zero")
@@ -119,8 +117,7 @@ class DelRec(ComponentConfig):
             where = f"DelRec.{names.get(field, field)}"
             raise ConfigError(where, error.found, error.expected, error.fix) from None
 
-    def build(self, site: Site, generator: torch.Generator | None = None) -> DelRecDelay:
+    def build(self, site: Site, generator: torch.Generator | None = None) -> Any:
         """Make the delays of one connection; random initial values come from ``generator``."""
-        from delaykit_delrec.delay import DelRecDelay
-
-        return DelRecDelay(self, site, generator)
+        # by its name: the part knows its config, not the other way round
+        return pkgutil.resolve_name("delaykit_delrec.delay:DelRecDelay")(self, site, generator)

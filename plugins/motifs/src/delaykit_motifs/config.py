@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar, Literal
+import pkgutil
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from delaykit import ComponentConfig, Site, checks
 
 if TYPE_CHECKING:
     import torch
-
-    from delaykit_motifs.delay import MotifDelay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +49,7 @@ class Motif(ComponentConfig):
         checks.number("Motif.scale", self.scale, least=0, what="standard deviation", fix="pass e.g. 0.01")
         checks.flag("Motif.learn", self.learn)
 
-    def build(self, site: Site, generator: torch.Generator | None = None) -> MotifDelay:
+    def build(self, site: Site, generator: torch.Generator | None = None) -> Any:
         """Make the taps of one connection; random values come from ``generator``."""
-        from delaykit_motifs.delay import MotifDelay
-
-        return MotifDelay(self, site, generator)
+        # by its name: the part knows its config, not the other way round
+        return pkgutil.resolve_name("delaykit_motifs.delay:MotifDelay")(self, site, generator)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,9 @@ from delaykit.functional.dispatch import wants_reference
 from delaykit.functional.step_tape import ResponseTape
 from delaykit.interfaces import Delay, Site
 from delaykit.synapse import Engine
+from delaykit_motifs.config import Motif
 from delaykit_motifs.operators import tapped_linear
 from delaykit_motifs.tape import TappedTape
-
-if TYPE_CHECKING:
-    from delaykit_motifs.config import Motif
 
 
 class MotifDelay(Delay):

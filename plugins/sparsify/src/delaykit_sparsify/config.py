@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+import pkgutil
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from delaykit import ComponentConfig, ConfigError, Site, checks
 
 if TYPE_CHECKING:
     import torch
-
-    from delaykit_sparsify.pruning import DynamicPruning
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "scope": ("matrix", "global"),
@@ -103,8 +102,7 @@ class DynamicSparsity(ComponentConfig):
         """Return how many of ``total`` synapses are left at ``progress``: never more pruned than asked for."""
         return total - math.floor(self.at(progress) * total + 1e-6)
 
-    def build(self, site: Site, generator: torch.Generator | None = None) -> DynamicPruning:
+    def build(self, site: Site, generator: torch.Generator | None = None) -> Any:
         """Make the pruning of one weight; random regrowth draws its seed from ``generator``."""
-        from delaykit_sparsify.pruning import DynamicPruning
-
-        return DynamicPruning(self, site, generator)
+        # by its name: the part knows its config, not the other way round
+        return pkgutil.resolve_name("delaykit_sparsify.pruning:DynamicPruning")(self, site, generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,7 @@ from delaykit import (
     Site,
     TrainingError,
 )
-
-if TYPE_CHECKING:
-    from delaykit_sparsify.config import DynamicSparsity
+from delaykit_sparsify.config import DynamicSparsity
 
 
 class DynamicPruning(Pruning):

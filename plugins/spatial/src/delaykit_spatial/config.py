@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pkgutil
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,9 +15,6 @@ from delaykit import ComponentConfig, ConfigError, Site, checks
 from delaykit.interfaces import ESTIMATORS, Estimator
 from delaykit_spatial.geometry import Metric, metric_named, name_of
 from delaykit_spatial.starts import LEAST_DIMS, STARTS, as_table
-
-if TYPE_CHECKING:
-    from delaykit_spatial.delay import SpatialDelay
 
 NAME = re.compile(r"\w[\w.:/ -]{0,99}")  # safe in files, tables and spreadsheets
 
@@ -171,11 +169,10 @@ class Spatial(ComponentConfig):
         out = super().to_json()
         return out | {"metric": name, "dims": "inf" if self.dims == math.inf else self.dims}
 
-    def build(self, site: Site, generator: torch.Generator | None = None) -> SpatialDelay:
+    def build(self, site: Site, generator: torch.Generator | None = None) -> Any:
         """Make the delays of one connection; random positions come from ``generator``."""
-        from delaykit_spatial.delay import SpatialDelay
-
-        return SpatialDelay(self, site, generator)
+        # by its name: the part knows its config, not the other way round
+        return pkgutil.resolve_name("delaykit_spatial.delay:SpatialDelay")(self, site, generator)
 
 
 def _dims(dims: Any) -> int | float:
