@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -16,15 +19,32 @@ from delaykit.planning.trace import Trace, has_own_forward
 from delaykit.records import ADAPTER_API
 from delaykit.synapse import Synapse
 
+_on_trial: contextvars.ContextVar[tuple[type[NeuronAdapter], ...]] = contextvars.ContextVar("_on_trial", default=())
+
 
 def adapters() -> list[NeuronAdapter]:
     """Return one of every registered adapter, the plain one last: libraries claim their own modules first."""
     names = sorted((c.name for c in registry.components("adapter")), key=lambda name: (name == "torch", name))
-    return [_adapter(name) for name in names]
+    on_trial = {cls.name: cls for cls in _on_trial.get()}
+    classes = on_trial | {n: registry.resolve("adapter", n) for n in names if n not in on_trial}
+    return [_checked(name, cls) for name, cls in classes.items()]
 
 
-def _adapter(name: str) -> NeuronAdapter:
-    cls: type[NeuronAdapter] = registry.resolve("adapter", name)
+@contextlib.contextmanager
+def adapter_on_trial(cls: type[NeuronAdapter]) -> Iterator[None]:
+    """Use an adapter that no plugin registers, or in the place of one of the same name, inside the block.
+
+    Args:
+        cls: the adapter.
+    """
+    token = _on_trial.set((*_on_trial.get(), cls))
+    try:
+        yield
+    finally:
+        _on_trial.reset(token)
+
+
+def _checked(name: str, cls: type[NeuronAdapter]) -> NeuronAdapter:
     version = getattr(cls, "api", None)
     if version != ADAPTER_API:
         newer = isinstance(version, int) and version > ADAPTER_API

@@ -1,4 +1,4 @@
-"""The laws every component owes, for yours too: subclass :class:`ComponentConformance` in a test file.
+"""The laws every component and every adapter owes, for yours too: subclass these classes in a test file.
 
 >>> from delaykit.testing import ComponentConformance
 >>> class TestMine(ComponentConformance):  # doctest: +SKIP
@@ -13,20 +13,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from delaykit.testing.adapters import AdapterConformance as AdapterConformance
+    from delaykit.testing.adapters import LibraryNet as LibraryNet
+    from delaykit.testing.adapters import adapter_on_trial as adapter_on_trial
     from delaykit.testing.conformance import ComponentConformance as ComponentConformance
     from delaykit.testing.nets import Record as Record
     from delaykit.testing.nets import TinyNet as TinyNet
     from delaykit.testing.nets import tiny_nets as tiny_nets
 
 _HOME = {
+    "AdapterConformance": "delaykit.testing.adapters",
+    "LibraryNet": "delaykit.testing.adapters",
+    "adapter_on_trial": "delaykit.testing.adapters",
     "ComponentConformance": "delaykit.testing.conformance",
     "Record": "delaykit.testing.nets",
     "TinyNet": "delaykit.testing.nets",
     "tiny_nets": "delaykit.testing.nets",
 }
-_SUBMODULES = ("conformance", "kit", "laws_scale", "nets", "reference_net", "strategies")
+_SUBMODULES = ("adapters", "conformance", "kit", "laws_scale", "nets", "reference_net", "stored", "strategies")
 
-__all__ = ["ComponentConformance", "Record", "TinyNet", "tiny_nets"]
+__all__ = [
+    "AdapterConformance",
+    "ComponentConformance",
+    "LibraryNet",
+    "Record",
+    "TinyNet",
+    "adapter_on_trial",
+    "tiny_nets",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -74,8 +74,10 @@ class DelayedWeight:
 
 
 def is_initial(state: Any) -> bool:
-    """Tell a freshly made state (no spikes, no current) from a running one."""
+    """Tell a freshly made state (no spikes, no current; or, with neither, one voltage) from a running one."""
     fields = state._asdict() if hasattr(state, "_asdict") else {}
     nested = [v for v in fields.values() if hasattr(v, "_asdict")]
-    quiet = [not bool(v.detach().any()) for k, v in fields.items() if k in ("z", "i") and isinstance(v, Tensor)]
-    return all(quiet) and all(is_initial(v) for v in nested)
+    inputs = [v.detach() for k, v in fields.items() if k in ("z", "i") and isinstance(v, Tensor)]
+    if not inputs and not nested and isinstance(v := fields.get("v"), Tensor):
+        return bool((v == v.flatten()[:1]).all())
+    return not any(bool(v.any()) for v in inputs) and all(is_initial(v) for v in nested)
