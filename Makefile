@@ -12,7 +12,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
-.PHONY: help demo test slow lint types bench reproduce tutorials docs wheels clean
+.PHONY: help demo test slow lint types bench reproduce tables tutorials docs wheels clean
 
 help:
 	@echo "make demo | test | slow | lint | types | bench | reproduce | tutorials | docs | wheels | clean"
@@ -46,9 +46,12 @@ types: $(INSTALLED)
 bench: $(INSTALLED)
 	for script in $(wildcard benchmarks/bench_*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
 
+# make reproduce [PAPER=delrec|spatial|hetsyn|motifs|timing] [SCALE=cpu|full] [DATA=folder]; see results/README.md
 reproduce: $(INSTALLED)
-	for script in $(wildcard plugins/*/reproduce/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
-	$(BIN)/pytest -m reproduce $(PYTEST_ARGS) || test $$? -eq 5
+	$(BIN)/delaykit reproduce $(PAPER) --scale $(or $(SCALE),cpu) $(if $(DATA),--data $(DATA))
+
+tables: $(INSTALLED)
+	$(BIN)/delaykit reproduce --tables
 
 tutorials: $(INSTALLED)
 ifeq ($(wildcard tutorials/*.ipynb),)

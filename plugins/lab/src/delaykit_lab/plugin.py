@@ -81,10 +81,11 @@ def delaykit_components() -> Iterator[Component]:
 
 @hookimpl
 def delaykit_commands(cli: click.Group) -> None:
-    """Add ``delaykit demo``."""
-    from delaykit_lab.commands import demo
+    """Add ``delaykit demo`` and ``delaykit reproduce``."""
+    from delaykit_lab.commands import demo, reproduce
 
     cli.add_command(demo)
+    cli.add_command(reproduce)
 
 
 @hookimpl

@@ -111,6 +111,7 @@ def train_free_running(
     lr: float = 1e-3,
     slope: float = 15.0,
     clip: float = 1.0,
+    pooled: bool = True,
     watch: Watch | None = None,
 ) -> Training:
     """Train through the network's own spikes, by back-propagation in time with the loss ``1 - F1``.
@@ -125,6 +126,7 @@ def train_free_running(
         lr: Adam's learning rate.
         slope: of the surrogate ``ds/du = 1 / (1 + slope |u - theta|)^2`` (fast sigmoid).
         clip: largest norm of the gradient.
+        pooled: take F1 over all patterns at once; False: the mean of their F1, as published.
         watch: called with the step and its loss.
 
     Returns:
@@ -141,7 +143,9 @@ def train_free_running(
     def loss() -> Tensor:
         nonlocal best
         spikes = free_running_spikes(memory, patterns, slope)
-        value = 1 - 2 * (spikes * target).sum() / (spikes.sum() + target.sum()).clamp(min=1e-9)
+        over = (0, 1, 2) if pooled else (0, 2)
+        total = (spikes.sum(over) + target.sum(over)).clamp(min=1e-9)
+        value = (1 - 2 * (spikes * target).sum(over) / total).mean()
         if float(value.detach()) < best:
             best = float(value.detach())
             kept.copy_(memory.taps.detach())

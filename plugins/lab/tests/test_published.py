@@ -1,0 +1,166 @@
+"""Experiments are run gently and once; READMEs' tables come from records, and are those of this checkout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from delaykit import DataError
+from delaykit_lab import experiments, published
+from delaykit_lab.commands import reproduce
+
+ROOT = Path(__file__).parents[3]
+ONE = {"paper": "delrec", "name": "speech", "script": "go.py", "data": None, "what": "learned against frozen"}
+ONE |= {"cpu": {"options": "--seeds 1", "cpu_hours": 0.5}, "full": {"options": "--full", "cpu_hours": 9}}
+MARKS = f"# A\n\n{published.BEGIN}\nold\n{published.END}\n\nend\n"
+SCRIPT = """
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+out.mkdir(parents=True, exist_ok=True)
+(out / "a.json").write_text(json.dumps({"argv": sys.argv[1:]}))
+"""
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch) -> Path:
+    """A small checkout: one experiment, and one that needs images."""
+    (tmp_path / "results" / "delrec" / "speech").mkdir(parents=True)
+    images = {**ONE, "paper": "timing", "name": "mnist", "data": "mnist"}
+    (tmp_path / "results" / "experiments.json").write_text(json.dumps([ONE, images]))
+    (tmp_path / "results" / "README.md").write_text(MARKS)
+    (tmp_path / "go.py").write_text(SCRIPT)
+    (tmp_path / "PAPER.md").write_text(MARKS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def record(source: Path, name: str, variant: str, seed: int, test: float) -> None:
+    values = {"settings": {"variant": variant, "seed": seed, "plan": {"epochs": 3}}, "result": {"test": test}}
+    path = source / "results" / "delrec" / "speech" / f"{name}.json"
+    path.write_text(json.dumps({**values, "cpu_s": 360.0}))
+
+
+def describe(source: Path, *rows: dict) -> None:
+    table = {
+        "title": "Speech", "experiment": "speech", "unit": "test accuracy, %", "protocol": "reduced.",
+        "why": "smaller.",
+        "columns": [{"name": "test (%)", "key": "test", "scale": 100}], "rows": list(rows),
+        "where": {"plan.epochs": 3},
+    }  # fmt: skip
+    settings = {"readme": "PAPER.md", "tables": [table]}
+    (source / "results" / "delrec" / "tables.json").write_text(json.dumps(settings))
+
+
+def test_an_experiment_runs_with_its_options_and_its_own_folder(source) -> None:
+    ran = CliRunner().invoke(reproduce, ["delrec", "--scale", "full"])
+    assert ran.exit_code == 0 and "speech_full: done" in ran.output
+    argv = json.loads((source / "results" / "delrec" / "speech_full" / "a.json").read_text())["argv"]
+    assert argv == ["--full", "--out", str(source / "results" / "delrec" / "speech_full")]
+
+
+def test_without_data_it_says_what_it_needs_and_fails_if_it_was_asked_for(source) -> None:
+    named = CliRunner().invoke(reproduce, ["timing"])
+    assert named.exit_code == 1 and "mnist: not run: needs a folder with MNIST's four idx files" in named.output
+    everything = CliRunner().invoke(reproduce, [])
+    assert everything.exit_code == 0 and "speech: done" in everything.output and "not run: needs" in everything.output
+    (source / "data" / "mnist").mkdir(parents=True)
+    (source / "data" / "mnist" / "train-images-idx3-ubyte.gz").touch()
+    given = CliRunner().invoke(reproduce, ["timing", "--data", str(source / "data"), "--out", str(source / "there")])
+    assert given.exit_code == 0
+    argv = json.loads((source / "there" / "timing" / "mnist" / "a.json").read_text())["argv"]
+    assert argv[-2:] == ["--data", str(source / "data" / "mnist")]
+
+
+def test_a_script_that_fails_is_a_failure(source) -> None:
+    (source / "go.py").write_text("raise SystemExit(3)")
+    ran = CliRunner().invoke(reproduce, [])
+    assert ran.exit_code == 1 and "speech: failed (3)" in ran.output
+
+
+def test_scripts_run_at_low_priority(source) -> None:
+    called = []
+    (one, _) = experiments.experiments(source, "cpu")
+    assert experiments.run(one, source, None, call=lambda words: called.append(words) or 0) == "done"
+    assert called[0][:3] == ["nice", "-n", "10"] and called[0][4:6] == [str(source / "go.py"), "--seeds"]
+
+
+def test_the_list_and_an_unknown_name(source) -> None:
+    listed = CliRunner().invoke(reproduce, ["--list"])
+    assert listed.exit_code == 0 and "0.5 CPU h  learned against frozen" in listed.output
+    assert CliRunner().invoke(reproduce, ["delrec", "--only", "nothing"]).exit_code == 2
+
+
+def test_outside_a_checkout_is_an_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(reproduce, ["delrec"])
+    assert ran.exit_code == 1 and "wheels hold no scripts" in ran.output
+
+
+def test_a_table_has_means_errors_seeds_and_the_papers_number(source) -> None:
+    for seed, test in enumerate((0.70, 0.74)):
+        record(source, f"learned_{seed}", "learned delays", seed, test)
+    record(source, "frozen_0", "frozen", 0, 0.65)
+    describe(
+        source, {"name": "learned", "where": {"variant": "learned delays"}, "paper": "93.4"},
+        {"name": "frozen", "where": {"variant": "frozen"}},
+    )  # fmt: skip
+    changed = published.update(source)
+    assert {path.name for path in changed} == {"PAPER.md", "README.md"}
+    text = (source / "PAPER.md").read_text()
+    assert "| learned | 72.0 ± 2.0 | 2 | 93.4 |" in text and "| frozen | 65.0 | 1 | - |" in text
+    assert "old" not in text and text.startswith("# A\n") and text.endswith("\n\nend\n")
+    assert "[delrec/speech](results/delrec/speech)" in text
+    summary = (source / "results" / "README.md").read_text()
+    assert "| delrec | speech: learned against frozen | 3 | 0.30 | 0.5 |" in summary
+    assert "| timing | mnist: learned against frozen | not run | - | 0.5 |" in summary
+    assert published.update(source) == []
+
+
+def test_a_row_without_a_record_or_with_two_of_a_seed_is_an_error(source) -> None:
+    describe(source, {"name": "learned", "where": {"variant": "learned delays"}})
+    with pytest.raises(DataError, match="'learned'.*0 records"):
+        published.update(source)
+    record(source, "a", "learned delays", 0, 0.5)
+    record(source, "b", "learned delays", 0, 0.6)
+    with pytest.raises(DataError, match="2 records of 1 seeds"):
+        published.update(source)
+
+
+@pytest.mark.parametrize("text", ["nothing", f"{published.END}\n{published.BEGIN}", published.BEGIN])
+def test_a_readme_without_a_place_is_an_error(text) -> None:
+    with pytest.raises(DataError, match="README"):
+        published.replaced(text, "new", "README.md")
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+def test_this_checkouts_tables_are_those_of_its_records() -> None:
+    for path in (ROOT / "results").glob("*/tables.json"):
+        readme = ROOT / json.loads(path.read_text())["readme"]
+        text = readme.read_text()
+        assert published.replaced(text, published.tables(ROOT, path.parent.name), str(readme)) == text, readme
+    summary = (ROOT / "results" / "README.md").read_text()
+    assert published.replaced(summary, published.left(ROOT), "results/README.md") == summary, "make tables"
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+def test_every_experiment_names_a_script_and_options_that_it_understands() -> None:
+    for scale in ("cpu", "full"):
+        for one in experiments.experiments(ROOT, scale):
+            text = (ROOT / one.script).read_text()
+            own = {word for word in one.options if word.startswith("--")} - {"--seeds", "--full", "--epochs"}
+            assert all(f'"{word}"' in text for word in own), one
+            assert one.data in (None, "speech", "mnist") and one.cpu_hours > 0
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+def test_every_committed_record_says_what_made_it() -> None:
+    for path in (ROOT / "results").glob("*/**/*.json"):
+        if path.name == "tables.json":
+            continue
+        found = json.loads(path.read_text())
+        assert {"settings", "result", "cpu_s", "versions", "commit", "data"} <= set(found), path
+        assert found["commit"] and not found["commit"].endswith("-changed"), path
+        assert path.stat().st_size < 40_000, path
