@@ -15,7 +15,7 @@ from delaykit.loader import PluginLoader
 from delaykit.names import nearest, official_plugin
 
 # Commands of official plugins, so that `delaykit demo` without the plugin says what to install.
-COMMANDS_OF_PLUGINS = {"demo": "lab"}
+COMMANDS_OF_PLUGINS = {"demo": "lab", "reproduce": "lab"}
 COLOURS = {"ok": "green", "disabled": "yellow", "missing": "yellow", "broken": "red"}
 
 

@@ -33,10 +33,10 @@ def test_every_component_resolves_to_a_task_of_that_name():
         assert issubclass(task, Task) and task.name == component.name and component.kind == "task"
 
 
-def test_demo_is_added():
+def test_the_commands_are_added():
     group = click.Group()
     plugin.delaykit_commands(group)
-    assert list(group.commands) == ["demo"]
+    assert list(group.commands) == ["demo", "reproduce"]
 
 
 def test_health_finds_the_recordings():
