@@ -13,19 +13,19 @@ from torch.utils.hooks import RemovableHandle
 
 from delaykit.errors import ConfigError, TrainingError
 from delaykit.interfaces import Pruning, PruningReport
-from delaykit.wrapping.controls import reset, wrapped_sites
+from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
 
 
 def param_groups(
     net: nn.Module, lr: float, delay_lr: float | None = None, weight_decay: float = 0.0, **options: Any
 ) -> list[dict[str, Any]]:
-    """Split a wrapped model's parameters for an optimizer: the model's own, and those of the synapses' parts.
+    """Split a model's parameters for an optimizer: the model's own, and those of the synapses' parts.
 
     Delays are large numbers next to weights and want a larger rate; they get no weight decay, which would pull them
-    to zero.
+    to zero. A part is what a wrapped connection has, or any module with a method ``project_`` in a layer of one's own.
 
     Args:
-        net: a wrapped model.
+        net: a wrapped model, or one whose own layers have such parts.
         lr: learning rate of the model's own parameters, > 0.
         delay_lr: rate of delays, decays, spreads and positions; default ``50 * lr`` (Queant et al. 2025 use 5e-2
             beside 1e-3).
@@ -63,11 +63,11 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
     """Project delays (and other bounded parameters) back into their bounds after every optimizer step.
 
     A clamp in the forward pass would kill the gradient at the bound, so bounds are kept here. Pruning that keeps its
-    zeros writes them here, too.
+    zeros writes them here, too. A layer of one's own takes part by modules with a method ``project_``.
 
     Args:
         optimizer: the optimizer that trains the model.
-        net: a wrapped model.
+        net: a wrapped model, or one whose own layers have parts with bounds.
 
     Returns:
         A handle; ``handle.remove()`` stops the projection.
@@ -96,11 +96,7 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
             "every trainable delay in a group",
             "build the optimizer after dk.wrap_, with dk.param_groups(net, lr=...)",
         )
-    parts = [
-        p for site in wrapped_sites(net) for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None
-    ]
-
-    prunings = _prunings(net)
+    parts, prunings = _parts(net), _prunings(net)
     for pruning, _ in prunings:
         pruning.attached_(optimizer)
 
@@ -217,16 +213,31 @@ def finalize_(net: nn.Module) -> None:
     reset(net)
 
 
+def _parts(net: nn.Module) -> list[Any]:
+    """List what has bounds: delays and decays of wrapped connections, and of layers of one's own."""
+    return [module for module in net.modules() if callable(getattr(module, "project_", None))]
+
+
+def _sites(net: nn.Module) -> list[Wrapped]:
+    """List the wrapped connections; there may be none where a layer of one's own has parts."""
+    try:
+        return wrapped_sites(net)
+    except ConfigError:
+        if _parts(net):
+            return []
+        raise
+
+
 def _prunings(net: nn.Module) -> list[tuple[Pruning, Tensor]]:
-    sites = [site for site in wrapped_sites(net) if site.weight is not None]
+    sites = [site for site in _sites(net) if site.weight is not None]
     return [(pruning, site.weight) for site in sites for pruning in site.synapse.prunings if site.weight is not None]
 
 
 def _named_extra(net: nn.Module) -> list[tuple[str, Tensor]]:
     named = {id(p): name for name, p in net.named_parameters()}
     seen: dict[int, Tensor] = {}
-    for site in wrapped_sites(net):
-        seen.update({id(p): p for p in site.synapse.parameters()})
+    for module in (*(site.synapse for site in _sites(net)), *_parts(net)):
+        seen.update({id(p): p for p in module.parameters()})
     return [(named.get(key, "delay"), p) for key, p in seen.items()]
 
 

@@ -35,7 +35,8 @@ from torch import nn
 
 import delaykit as dk
 from delaykit import plotting
-from delaykit_hetsyn import HetSyn, HetSynNet, Neurons, Triangle, attach, param_groups, plots, rate_penalty
+from delaykit_hetsyn import HetSyn, HetSynNet, Neurons, Triangle, attach, param_groups, rate_penalty
+from delaykit_hetsyn.plotting import membranes, tau_histogram
 from delaykit_lab import MatchToSample
 
 torch.set_num_threads(1)
@@ -172,7 +173,7 @@ after = time_constants(net)
 with plotting.style():
     _, axes = plt.subplots(1, 2, figsize=(9, 3))
     for ax, name in zip(axes, after, strict=True):
-        plots.tau_histogram(after[name], ax, before=before[name])
+        tau_histogram(after[name], ax, before=before[name])
         ax.set_title(name)
     plt.show()
 
@@ -249,7 +250,7 @@ with torch.no_grad():
 busy = answer.spikes[0][:, 0].sum(0).argsort(descending=True)[:3]
 with plotting.style():
     _, ax = plt.subplots(figsize=(7, 3.4))
-    plots.membranes(
+    membranes(
         answer.membranes[0][:, 0, busy], ax, spikes=answer.spikes[0][:, 0, busy], dt_ms=5.0, spans=cues,
         labels=[f"neuron {int(n)}" for n in busy],
     )  # fmt: skip

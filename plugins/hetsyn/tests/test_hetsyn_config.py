@@ -24,7 +24,7 @@ def build(config: HetSyn, seed: int = 0, site: Site = SITE) -> Decays:
 @pytest.mark.parametrize(
     ("options", "where"),
     [
-        ({"granularity": "axonal"}, "HetSyn.granularity"),
+        ({"granularity": "neuron"}, "HetSyn.granularity"),
         ({"tau": "fast"}, "HetSyn.tau"),
         ({"tau": -3.0}, "HetSyn.tau"),
         ({"tau": float("nan")}, "HetSyn.tau"),
@@ -48,12 +48,18 @@ def test_it_names_the_field_that_is_wrong(options: dict[str, Any], where: str) -
 
 
 def test_json_keeps_a_distribution() -> None:
-    config = HetSyn("post", tau=("lognormal", 12.0, 0.5), dt_ms=4.0, frozen=0.25)
+    config = HetSyn("dendritic", tau=("lognormal", 12.0, 0.5), dt_ms=4.0, frozen=0.25)
     assert HetSyn.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
+@pytest.mark.parametrize(("former", "word"), [("post", "dendritic"), ("pre", "axonal")])
+def test_the_former_words_mean_the_same_also_in_files(former: str, word: str) -> None:
+    assert HetSyn(former) == HetSyn(word) == HetSyn.from_json({**HetSyn().to_json(), "granularity": former})
+    assert HetSyn(former).to_json()["granularity"] == word
+
+
 @pytest.mark.parametrize(
-    ("granularity", "shape"), [("synaptic", (40, 60)), ("post", (40, 1)), ("pre", (1, 60)), ("layer", (1, 1))]
+    ("granularity", "shape"), [("synaptic", (40, 60)), ("dendritic", (40, 1)), ("axonal", (1, 60)), ("layer", (1, 1))]
 )
 def test_shapes(granularity: str, shape: tuple[int, int]) -> None:
     assert build(HetSyn(granularity)).decay().shape == shape

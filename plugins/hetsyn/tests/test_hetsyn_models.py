@@ -158,7 +158,7 @@ def test_homogeneous_models_have_the_mean_time_constant_and_learn_none() -> None
     neurons = Neurons(dt_ms=5.0, tau=("uniform", 5.0, 20.0))
     for model in ("HomNeuLIF", "HomNeuALIF"):
         net = HetSynNet(model, (PRE, POST, 2), True, neurons, generator=seeded())
-        assert sorted(name for name, _ in net.named_parameters()) == [
+        assert sorted(name for name, p in net.named_parameters() if p.requires_grad) == [
             "layers.0.input.weight", "layers.0.recurrent.weight", "readout.weight",
         ]  # fmt: skip
         for connection in (net.layers[0].input, net.layers[0].recurrent, net.readout):
@@ -234,8 +234,8 @@ def test_frozen_decays_stay_through_weight_decay_and_get_no_gradient() -> None:
 
 def test_decays_are_projected_after_the_step_and_a_forgotten_one_is_an_error() -> None:
     net = HetSynNet("HetSynLIF", (PRE, POST, 2), generator=seeded())
-    with pytest.raises(TrainingError, match=r"layers\.0\.input\.decay"):
-        attach(torch.optim.SGD([p for n, p in net.named_parameters() if "decay" not in n], lr=0.1), net)
+    with pytest.raises(TrainingError, match=r"layers\.0\.input\.heterogeneity\.r"):
+        attach(torch.optim.SGD([p for n, p in net.named_parameters() if "heterogeneity" not in n], lr=0.1), net)
     weights, decays = param_groups(net, 1e-3, 2e-3)
     assert len(weights["params"]) == 2 and len(decays["params"]) == 2 and decays["lr"] == 2e-3
     optimizer = torch.optim.SGD([weights, decays])
@@ -280,15 +280,17 @@ def test_the_rate_penalty_is_zero_at_the_target_and_counts_silence_as_one() -> N
 
 def test_a_layer_says_what_it_is() -> None:
     text = str(HetSynNet("HetSynLIF", (PRE, POST, 2), True, Neurons(frozen=0.5), generator=seeded()))
-    assert "7 -> 5, synaptic tau" in text and "learned, 51% frozen" in text and "threshold=1" in text
-    assert "layer tau 20.0..20.0 ms, fixed" in str(HetSynNet("HomNeuLIF", (PRE, POST, 2), generator=seeded()))
+    for said in ("7 -> 5, tau", "synaptic decays", "learned, 51% frozen", "threshold=1"):
+        assert said in text
+    text = str(HetSynNet("HomNeuLIF", (PRE, POST, 2), generator=seeded()))
+    assert "tau 20.0..20.0 ms" in text and "layer decays 0.95..0.95, mean 0.95, fixed" in text
 
 
 def test_unknown_models_granularities_and_shares_are_errors() -> None:
     for wrong in (
         lambda: HetSynNet("LIF", (2, 2, 2)),
         lambda: HetSynNet("HetSynLIF", (2, 2)),
-        lambda: Connection(2, 2, "axonal"),
+        lambda: Connection(2, 2, "neuron"),
         lambda: Connection(2, 2, frozen=1.5),
         lambda: Connection(2, 2, dt_ms=0.0),
         lambda: HetSynLIF(2, 2, threshold=0.0),
@@ -325,3 +327,18 @@ def test_a_feed_forward_network_bridges_a_gap_that_its_neurons_forget() -> None:
         spikes, labels, _ = task.trials(300, seeded(7))
         right[model] = float((net(spikes).readout[-1].argmax(1) == labels).float().mean())
     assert right["HetSynLIF"] > 0.95 and right["HomNeuLIF"] < 0.65
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_files_of_layers_with_a_tensor_called_decay_load(model: str) -> None:
+    neurons = Neurons(frozen=0.5)
+    net, other = (HetSynNet(model, (PRE, POST, 2), True, neurons, generator=seeded(k)) for k in (1, 2))
+    former = {"r": "decay", "frozen": "frozen", "held": "drawn"}
+    old = {}
+    for key, values in net.state_dict().items():
+        holder, _, name = key.partition(".heterogeneity.")
+        old[f"{holder}.{former[name]}" if name else key] = values
+    assert any(key.endswith("readout.decay") for key in old) and not any("heterogeneity" in key for key in old)
+    other.load_state_dict(old)
+    for key, values in other.state_dict().items():
+        assert torch.equal(values, net.state_dict()[key])

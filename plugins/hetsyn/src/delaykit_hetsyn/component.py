@@ -38,10 +38,7 @@ class Decays(Heterogeneity):
         self.config = config
         self.where = f"{site.name} (HetSyn)"
         self.dt_ms = site.dt_ms if config.dt_ms is None else config.dt_ms
-        shape = (
-            site.post if config.granularity in ("synaptic", "post") else 1,
-            site.pre if config.granularity in ("synaptic", "pre") else 1,
-        )
+        shape = site.delay_shape(config.granularity)  # type: ignore[arg-type]
         self.r = nn.Parameter(self._first(shape, generator), requires_grad=config.train)
         frozen = None
         if config.frozen > 0:
@@ -72,7 +69,7 @@ class Decays(Heterogeneity):
         leak = neuron.leak().to(self.r)
         if len(self.r) == 1 and bool((leak != leak[0]).any()):
             found = f"neurons that leak differently behind granularity {self.config.granularity!r}"
-            fix = "use granularity 'synaptic' or 'post', or give a tau to begin at"
+            fix = "use granularity 'synaptic' or 'dendritic', or give a tau to begin at"
             raise ConfigError(self.where, found, "decays that can begin at the neurons' own", fix)
         self.r.copy_((leak[:1] if len(self.r) == 1 else leak).expand_as(self.r))
         if self.held is not None:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import torch
 
 from delaykit import ComponentConfig, ConfigError, Site, checks
+from delaykit.interfaces import GRANULARITIES
 
-GRANULARITIES = ("synaptic", "post", "pre", "layer")
+FORMER = {"post": "dendritic", "pre": "axonal"}  # other words for these granularities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,8 @@ class HetSyn(ComponentConfig):
     readout: its output is ``sum_i I_ji``.
 
     Args:
-        granularity: ``synaptic`` (one r a synapse), ``post`` (one a postsynaptic neuron), ``pre`` or ``layer``.
+        granularity: ``synaptic`` (one r a synapse), ``dendritic`` (one a postsynaptic neuron, also ``post``),
+            ``axonal`` (one a presynaptic neuron, also ``pre``) or ``layer``.
         tau: where r begins: ``"neuron"``, at the driven neuron's own decay, which changes nothing (0 in a readout); a
             number of ms; or ``("normal", mean, sd)``, truncated at 1 ms, ``("uniform", low, high)``,
             ``("lognormal", median, sigma)``, in ms. ``r = exp(-dt / tau)``.
@@ -62,6 +64,7 @@ class HetSyn(ComponentConfig):
     name: ClassVar[str] = "hetsyn"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "granularity", FORMER.get(self.granularity, self.granularity))
         checks.choice("HetSyn.granularity", self.granularity, GRANULARITIES)
         if isinstance(self.tau, list):
             object.__setattr__(self, "tau", tuple(self.tau))

@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from delaykit.errors import ConfigError, TrainingError
+import delaykit as dk
+from delaykit import checks
+from delaykit.errors import ConfigError
+from delaykit_hetsyn.component import Decays
 from delaykit_hetsyn.connection import Connection
 from delaykit_hetsyn.reset_currents import Jumps, ResetCurrent, SelfCurrent, gather
 from delaykit_hetsyn.rollout import rollout
@@ -43,7 +46,7 @@ class HetSynLIF(nn.Module):
     Args:
         pre: number of inputs.
         post: number of neurons.
-        granularity: of the decays: ``synaptic``, ``post``, ``pre`` or ``layer``.
+        granularity: of the decays: ``synaptic``, ``dendritic``, ``axonal`` or ``layer``.
         recurrent: connect the neurons with each other.
         recurrent_granularity: of the recurrent decays; None: the same.
         share_decay: the recurrent connection uses the input's decays, one a layer or a neuron.
@@ -108,8 +111,7 @@ class HetSynLIF(nn.Module):
             fix = "pass reset=[ResetCurrent(kappa, theta)], [] for no reset"
             raise ConfigError("HetSynLIF.reset", repr(reset), "a list of reset currents", fix)
         self.reset = nn.ModuleList(reset)
-        if not (math.isfinite(threshold) and threshold > 0):
-            raise ConfigError("HetSynLIF.threshold", f"{threshold}", "a finite number > 0")
+        checks.number("HetSynLIF.threshold", threshold, above=0)
         self.threshold = float(threshold)
         self.surrogate = surrogate or Triangle(self.threshold)
         self.detach_reset = detach_reset
@@ -168,35 +170,17 @@ class HetSynLIF(nn.Module):
 def project_(net: nn.Module) -> None:
     """Bring all decays of a model's HetSyn layers back into [0, 1], and frozen ones to where they were."""
     for module in net.modules():
-        if isinstance(module, (Connection, SelfCurrent)):
+        if isinstance(module, (Decays, SelfCurrent)):
             module.project_()
 
 
 def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> torch.utils.hooks.RemovableHandle:
-    """Project the decays after every step of the optimizer.
-
-    Args:
-        optimizer: the optimizer that trains the model.
-        net: a model with HetSyn layers.
-
-    Returns:
-        A handle; ``handle.remove()`` stops the projection.
-
-    Raises:
-        TrainingError: a trained decay is in no group of the optimizer.
-    """
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = [name for name, p in net.named_parameters() if _is_decay(name) and p.requires_grad and id(p) not in held]
-    if missing:
-        raise TrainingError(
-            "optimizer", f"no group that holds {', '.join(missing[:4])}", "every trained decay in a group"
-        )
-    project_(net)
-    return optimizer.register_step_post_hook(lambda *_: project_(net))
+    """Project the decays after every step of the optimizer: :func:`delaykit.attach`, which layers take part in, too."""
+    return dk.attach(optimizer, net)
 
 
-def param_groups(net: nn.Module, lr: float, decay_lr: float | None = None) -> list[dict[str, object]]:
-    """Split a model's parameters into weights and decays.
+def param_groups(net: nn.Module, lr: float, decay_lr: float | None = None) -> list[dict[str, Any]]:
+    """Split a model's parameters as :func:`delaykit.param_groups` does, with one rate for weights and decays.
 
     Args:
         net: a model with HetSyn layers.
@@ -206,13 +190,6 @@ def param_groups(net: nn.Module, lr: float, decay_lr: float | None = None) -> li
     Returns:
         Two groups, named ``weights`` and ``decays``; decays get no weight decay, which would shorten them.
     """
-    named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-    return [
-        {"params": [p for name, p in named if not _is_decay(name)], "lr": lr, "name": "weights"},
-        {"params": [p for name, p in named if _is_decay(name)], "lr": decay_lr or lr, "name": "decays",
-         "weight_decay": 0.0},
-    ]  # fmt: skip
-
-
-def _is_decay(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] in ("decay", "kappa")
+    weights, decays = dk.param_groups(net, lr, decay_lr or lr)
+    del weights["weight_decay"]  # the optimizer's own
+    return [weights | {"name": "weights"}, decays | {"name": "decays"}]

@@ -165,6 +165,6 @@ def _decays(model: str, neurons: Neurons) -> dict[str, Any]:
         fixed = mean(neurons.tau) if neurons.tau_homogeneous is None else neurons.tau_homogeneous
         return {**common, "granularity": "layer", "tau": fixed, "learn": False}
     if model in ("HetNeuLIF", "HetSynLIF"):
-        grain = "post" if model == "HetNeuLIF" else "synaptic"
+        grain = "dendritic" if model == "HetNeuLIF" else "synaptic"
         return {**common, "granularity": grain, "learn": True, "frozen": neurons.frozen}
     raise ConfigError("model", repr(model), f"one of {MODELS}")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from delaykit.errors import ConfigError, TrainingError
+from delaykit import attach
+from delaykit.errors import ConfigError
 from delaykit.interfaces import ComponentConfig, Delay
 from delaykit_timing.events import Events
 from delaykit_timing.layer import MultiSpikeLIF, PotentialReadout
@@ -73,7 +74,9 @@ class TimingNet(nn.Module):
 
 
 def project_after_steps(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
-    """Project every delay of a network back into its bounds after each optimizer step.
+    """Project every delay of a network back into its bounds after each optimizer step; there may be none.
+
+    With delays, :func:`delaykit.attach` does it.
 
     Args:
         optimizer: the optimizer that trains the network.
@@ -90,15 +93,6 @@ def project_after_steps(optimizer: torch.optim.Optimizer, net: nn.Module) -> Rem
         >>> layer = MultiSpikeLIF(2, 1, delay=FreeDelay("axonal", max_delay=5), dt=0.1)
         >>> _ = project_after_steps(torch.optim.Adam(layer.parameters()), layer)
     """
-    parts = [module for module in net.modules() if isinstance(module, Delay)]
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = sum(p.requires_grad and id(p) not in held for part in parts for p in part.parameters())
-    if missing:
-        raise TrainingError("optimizer", f"{missing} delay(s) in no group", "every trainable delay in one")
-
-    def project(*_: Any) -> None:
-        for part in parts:
-            part.project_()
-
-    project()
-    return optimizer.register_step_post_hook(project)
+    if any(isinstance(module, Delay) for module in net.modules()):
+        return attach(optimizer, net)
+    return optimizer.register_step_post_hook(lambda *_: None)
