@@ -82,5 +82,4 @@ def rollout(
     else:  # it has no other form than its own
         run, given = fused.recurrence, Recurrence(None, bias, connection)
     with torch.autocast(currents.device.type, enabled=False):
-        spikes, membrane, last = run(currents, given, dynamics, state, recurrent_mask)
-    return spikes, membrane, last
+        return run(currents, given, dynamics, state, recurrent_mask)
