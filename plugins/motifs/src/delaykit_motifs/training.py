@@ -61,6 +61,29 @@ def hinge_loss(membrane: Tensor, target: Tensor, theta: float, margin: float = 0
     return short.square().sum() / wanted.sum().clamp(min=1)
 
 
+def f1_loss(spikes: Tensor, target: Tensor, pooled: bool = True) -> Tensor:
+    """Return ``1 - F1`` of spikes, ``F1 = 2 sum s s* / (sum s + sum s*)``.
+
+    Args:
+        spikes: ``(time, pattern, neuron)``, with a graph.
+        target: the same shape and dtype, 0 or 1.
+        pooled: sum over all patterns; False: the mean of the patterns' F1, as published.
+
+    Returns:
+        A scalar.
+
+    Example:
+        >>> spikes, target = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[1.0], [1.0]]])
+        >>> round(float(f1_loss(spikes, target)), 3), float(f1_loss(spikes, target, pooled=False))
+        (0.333, 0.5)
+
+    Reference: arXiv 2604.14096.
+    """
+    over = (0, 1, 2) if pooled else (0, 2)
+    total = (spikes.sum(over) + target.sum(over)).clamp(min=1e-9)
+    return (1 - 2 * (spikes * target).sum(over) / total).mean()
+
+
 def train_teacher_forced(
     memory: MotifMemory,
     patterns: Tensor,
@@ -143,9 +166,7 @@ def train_free_running(
     def loss() -> Tensor:
         nonlocal best
         spikes = free_running_spikes(memory, patterns, slope)
-        over = (0, 1, 2) if pooled else (0, 2)
-        total = (spikes.sum(over) + target.sum(over)).clamp(min=1e-9)
-        value = (1 - 2 * (spikes * target).sum(over) / total).mean()
+        value = f1_loss(spikes, target, pooled)
         if float(value.detach()) < best:
             best = float(value.detach())
             kept.copy_(memory.taps.detach())
