@@ -35,6 +35,7 @@ from delaykit_lab import command_line, data_folder, read_options, record_path, r
 from delaykit_lab.data.events import EventSet, bin_events
 from delaykit_lab.data.robustness import DELETIONS, delete_spikes, warp_factors, warp_time
 from delaykit_lab.data.spike_hdf5 import locate, read_events
+from delaykit_lab.tables import markdown
 
 WARPS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # log2 of the factors in the reduction; --full draws 20
 
@@ -244,16 +245,17 @@ def main() -> None:
         if args.full
         else f"reduction: {base.train} training samples, {'+'.join(map(str, hidden))} neurons, {base.epochs} epochs"
     )
-    lines = [f"{name}, {kind}, {args.seeds} seeds, mean (smallest .. largest) of the test accuracy (%)\n"]
-    lines += ["| model | undisturbed | 16 % lost | 64 % lost | warp -0.5 | warp +0.5 |", "|---|---|---|---|---|---|"]
+    title = f"{name}, {kind}, {args.seeds} seeds, mean (smallest .. largest) of the test accuracy (%)"
+    rows = []
     for model, runs in found.items():
         ends = [list(r["warp"].values()) for r in runs]
         cells = [
             [r["test"] for r in runs], [r["deletion"]["0.16"] for r in runs], [r["deletion"]["0.64"] for r in runs],
             [e[0] for e in ends], [e[-1] for e in ends],
         ]  # fmt: skip
-        lines.append(f"| R-{model} | " + " | ".join(spread([100 * v for v in cell]) for cell in cells) + " |")
-    text = "\n".join(lines) + "\n"
+        rows.append([f"R-{model}", *(spread([100 * v for v in cell]) for cell in cells)])
+    head = ["model", "undisturbed", "16 % lost", "64 % lost", "warp -0.5", "warp +0.5"]
+    text = f"{title}\n\n{markdown(head, rows)}\n"
     stem = f"{'_'.join(map(str, hidden))}_neurons_{base.epochs}_epochs_{len(data.labels('train'))}_samples"
     (folder / f"table_{stem}.md").write_text(text)
     print(text)

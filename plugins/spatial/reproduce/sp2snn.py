@@ -24,6 +24,7 @@ from speech import Net, Setting, pruner, run, setting_of
 
 from delaykit_lab import command_line, data_folder, read_options
 from delaykit_lab.runner import accuracy, predict
+from delaykit_lab.tables import markdown
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
 
@@ -84,10 +85,9 @@ def points(rows: list[dict[str, Any]], network: str, way: str) -> dict[float, fl
 def table(rows: list[dict[str, Any]]) -> str:
     """Write a Markdown table: shares down, networks and ways across, means over seeds."""
     columns = {(net, way): points(rows, net, way) for net, way in COLUMNS}
-    lines = ["| kept | " + " | ".join(f"{net}, {way}" for net, way in columns) + " |", "|---|" + "---|" * len(columns)]
-    for kept in sorted({row["kept"] for row in rows}):
-        lines.append(f"| {kept:g} | " + " | ".join(f"{found[kept]:.1f}" for found in columns.values()) + " |")
-    return "\n".join(lines)
+    shares = sorted({row["kept"] for row in rows})
+    lines = ([f"{kept:g}", *(f"{found[kept]:.1f}" for found in columns.values())] for kept in shares)
+    return markdown(["kept", *(f"{net}, {way}" for net, way in columns)], lines)
 
 
 def picture(rows: list[dict[str, Any]], title: str, path: Path) -> None:

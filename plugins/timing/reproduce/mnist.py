@@ -22,6 +22,7 @@ import torch
 
 from delaykit import CheckpointError, FreeDelay
 from delaykit_lab import Resumable, command_line, data_folder, read_options, record_path, remembered
+from delaykit_lab.tables import markdown
 from delaykit_lab.tasks.mnist import MNIST, Images
 from delaykit_timing import (
     TimingNet,
@@ -194,13 +195,13 @@ def main() -> None:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Write a Markdown table, a run a line."""
-    lines = ["| spikes | tau | delays | hidden | parameters | seed | test accuracy | spikes per neuron |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    head = ["spikes", "tau", "delays", "hidden", "parameters", "seed", "test accuracy", "spikes per neuron"]
+    rows = []
     for one in runs:
         cells = [one["spikes"], f"{one['tau']:g}", one["delay"], one["hidden"], one["parameters"], one["seed"]]
         cells += [f"{100 * one['test']:.2f} %", f"{one['spikes_a_neuron']:.2f}"]
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(head, rows)
 
 
 if __name__ == "__main__":

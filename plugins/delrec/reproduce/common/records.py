@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from delaykit_lab.tables import markdown
+
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:
     """Return the mean and its standard error over seeds."""
@@ -14,12 +16,12 @@ def mean_and_error(values: list[float]) -> tuple[float, float]:
 
 def table(rows: dict[str, list[dict[str, Any]]], columns: dict[str, str], scale: float) -> str:
     """Write a Markdown table: a row for each variant, mean and standard error over its seeds."""
-    lines = ["| variant | parameters | " + " | ".join(columns.values()) + " |", "|---|---|" + "---|" * len(columns)]
+    lines = []
     for name, runs in rows.items():
         cells = []
         for key in columns:
             mean, error = mean_and_error([scale * run[key] for run in runs])
             digits, precise = (".3g", ".2g") if scale == 1 else (".1f", ".1f")
             cells.append(f"{mean:{digits}}" + (f" ± {error:{precise}}" if len(runs) > 1 else ""))
-        lines.append(f"| {name} | {runs[0]['parameters']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, runs[0]["parameters"], *cells])
+    return markdown(["variant", "parameters", *columns.values()], lines)

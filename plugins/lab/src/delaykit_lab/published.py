@@ -24,6 +24,7 @@ from typing import Any
 
 from delaykit import DataError
 from delaykit_lab.experiments import Experiment, experiments, lookup, records, spent_hours
+from delaykit_lab.tables import markdown
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -68,21 +69,17 @@ def replaced(text: str, between: str, where: str) -> str:
 
 def left(source: Path) -> str:
     """List every experiment: what ran and what it took, what is left and what it would take, and the commands."""
-    lines = [
-        "| paper | experiment | records | CPU hours spent | estimate, CPU hours | command |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in sorted([*experiments(source, "cpu"), *experiments(source, "full")], key=lambda e: (e.paper, e.name)):
-        lines.append(_line(one, source))
-    return "\n".join(lines)
+    head = ["paper", "experiment", "records", "CPU hours spent", "estimate, CPU hours", "command"]
+    found = sorted([*experiments(source, "cpu"), *experiments(source, "full")], key=lambda e: (e.paper, e.name))
+    return markdown(head, (_cells(one, source) for one in found))
 
 
-def _line(one: Experiment, source: Path) -> str:
+def _cells(one: Experiment, source: Path) -> list[str]:
     folder = one.folder(source)
     count = len(records(folder)) if folder.is_dir() else 0
     spent = f"{spent_hours(folder):.2f}" if count else "-"
     cells = [one.paper, f"{one.name}: {one.what}", str(count) if count else "not run", spent, f"{one.cpu_hours:g}"]
-    return "| " + " | ".join([*cells, f"`{one.command()}`"]) + " |"
+    return [*cells, f"`{one.command()}`"]
 
 
 def _settings(source: Path, paper: str) -> dict[str, Any]:
@@ -93,12 +90,12 @@ def _table(source: Path, paper: str, table: dict[str, Any], readme: str) -> str:
     folder = source / "results" / paper / table["experiment"]
     found = records(folder)
     names = [column["name"] for column in table["columns"]]
-    lines = [f"**{table['title']}**", ""]
-    lines += [f"| | {' | '.join(names)} | seeds | paper |", "|---|" + "---|" * (len(names) + 2)]
+    rows = []
     for row in table["rows"]:
         mine = _mine(found, {**table.get("where", {}), **row["where"]}, f"results/{paper}/tables.json, {row['name']!r}")
         cells = [_cell(mine, column) for column in table["columns"]]
-        lines.append(f"| {row['name']} | " + " | ".join(cells) + f" | {len(mine)} | {row.get('paper', '-')} |")
+        rows.append([row["name"], *cells, len(mine), row.get("paper", "-")])
+    lines = [f"**{table['title']}**", "", markdown(["", *names, "seeds", "paper"], rows)]
     where = os.path.relpath(folder, source / Path(readme).parent)
     lines += ["", f"*Unit:* {table['unit']}; mean ± standard error over seeds. *Protocol:* {table['protocol']}"]
     lines[-1] += f" *Against the paper:* {table['why']} Records: [{paper}/{table['experiment']}]({where})."

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from delaykit_lab.tables import markdown
+
 
 @dataclasses.dataclass(frozen=True)
 class Course:
@@ -56,18 +58,15 @@ def dims_name(dims: float) -> str:
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Write a Markdown table: a row for each variant, every seed's test accuracy, median, mean and standard error."""
-    lines = [
-        "| network | parameters | for delays | rate | validation (%) | test, each seed (%) | median | mean ± s.e. |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["network", "parameters", "for delays", "rate", "validation (%)", "test, each seed (%)", "median"]
+    lines = []
     for name, runs in rows.items():
         test = [100 * run["test"] for run in runs]
         validation = statistics.mean(100 * run["validation"] for run in runs)
         error = f" ± {statistics.stdev(test) / len(test) ** 0.5:.1f}" if len(test) > 1 else ""
         each = " ".join(f"{one:.1f}" for one in test)
         first = runs[0]
-        lines.append(
-            f"| {name} | {first['parameters']} | {first['delays']} | {first['rate']:g} | {validation:.1f} | {each} "
-            f"| {statistics.median(test):.1f} | {statistics.mean(test):.1f}{error} |"
-        )
-    return "\n".join(lines)
+        middle = f"{statistics.median(test):.1f}", f"{statistics.mean(test):.1f}{error}"
+        sizes = first["parameters"], first["delays"], f"{first['rate']:g}"
+        lines.append([name, *sizes, f"{validation:.1f}", each, *middle])
+    return markdown([*head, "mean ± s.e."], lines)
