@@ -9,6 +9,8 @@ from hand import HIDDEN, PRE, spike
 from torch import nn
 
 import delaykit as dk
+from delaykit.functional.recurrence.connection import SparseTaps
+from delaykit.functional.recurrence.connection.taps import connect
 
 snn = pytest.importorskip("snntorch", reason="wraps snntorch models")
 norse = pytest.importorskip("norse.torch", reason="wraps norse models")
@@ -195,6 +197,38 @@ def test_a_connection_with_a_forward_of_its_own_runs_step_by_step():
         nets[1].recurrent.weight.copy_(2 * nets[0].recurrent.weight)
         nets[1].recurrent.bias.copy_(2 * nets[0].recurrent.bias)
         hand.same(*(dk.rollout(net, drive(HIDDEN))[1] for net in nets))
+
+
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
+def test_a_wrapped_rollout_has_a_reference(granularity):
+    torch.manual_seed(2)
+    neuron = nn.Sequential(snn.RLeaky(linear_features=HIDDEN, **NUMBERS).double())
+    dk.wrap_(neuron, {"0.recurrent": dk.At(dk.FreeDelay(granularity, max_delay=4), reset="manual")})
+    currents, results = drive(HIDDEN), []
+    for name in ("reference", "torch"):
+        with dk.backend(name):
+            spikes, membrane = dk.rollout(neuron[0], currents)
+        (grad,) = torch.autograd.grad((membrane * currents.detach()).sum(), neuron[0].recurrent.dk.delay.delay)
+        results.append((spikes, membrane, grad))
+    assert results[0][2].abs().max() > 0
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+
+
+def test_the_former_name_of_a_delays_recurrence_still_counts():
+    torch.manual_seed(3)
+    neuron = nn.Sequential(snn.RLeaky(linear_features=HIDDEN, **NUMBERS).double())
+    dk.wrap_(neuron, {"0.recurrent": dk.At(dk.FreeDelay("axonal", max_delay=4), reset="manual")})
+    delay, weight, asked = neuron[0].recurrent.dk.delay, neuron[0].recurrent.weight, []
+
+    def connection():
+        asked.append(True)
+        return connect(weight.detach(), SparseTaps.of(delay.kernel().taps(delay.delays().detach()), drive(HIDDEN)), 99)
+
+    with torch.no_grad():
+        want = dk.rollout(neuron[0], drive(HIDDEN))
+        delay.rollout_connection = connection
+        torch.testing.assert_close(dk.rollout(neuron[0], drive(HIDDEN)), want, rtol=1e-12, atol=1e-12)
+    assert asked
 
 
 def test_what_rollout_refuses():

@@ -23,7 +23,7 @@ from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.reference import causal_convolution
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("dcls_*.npz"))
 
 
