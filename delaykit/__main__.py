@@ -12,7 +12,7 @@ def main() -> None:
         import rich  # noqa: F401
     except ImportError as error:
         sys.exit(f"delaykit: the command line needs {error.name}; install it with: pip install 'delaykit[cli]'")
-    from delaykit.cli import build
+    from delaykit.commands.cli import build
 
     build()(prog_name="delaykit")
 

@@ -23,7 +23,7 @@ else:
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 CONTRACT = "Data flows one way"
-WIDTH, LEFT, ROOM_WIDTH, ROOM_HEIGHT, FLOOR, MARGIN = 860, 150, 104, 24, 34, 16
+WIDTH, LEFT, ROOM_WIDTH, ROOM_HEIGHT, FLOOR, MARGIN = 940, 150, 104, 24, 34, 16
 
 
 def floors() -> list[list[str]]:

@@ -13,8 +13,8 @@ import torch
 
 import delaykit
 from delaykit import ConfigError
+from delaykit.commands.scaffold import create
 from delaykit.loader import PluginLoader, PluginSource
-from delaykit.scaffold import create
 
 NAME = "drawn_late"
 

@@ -38,7 +38,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"delaykit", f"delaykit-{delaykit.__version__}.dist-info"}
     assert {"delaykit/py.typed", "delaykit/__init__.pyi"} <= set(names)
-    assert "delaykit/_template/src/delaykit_NAME/plugin.py.template" in names
+    assert "delaykit/commands/_template/src/delaykit_NAME/plugin.py.template" in names
     assert not [name for name in names if name.endswith((".pyc", ".npz", ".ipynb"))]
 
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from delaykit import ConfigError, hookimpl
 from delaykit.__main__ import main
-from delaykit.cli import build
+from delaykit.commands.cli import build
 from delaykit.loader import PluginLoader, PluginSource
 
 
@@ -122,7 +122,7 @@ def test_typed_errors_become_one_message() -> None:
 
 
 def test_doctor_reports_extras_plugins_and_their_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    from delaykit import health
+    from delaykit.commands import health
 
     monkeypatch.setitem(health.EXTRAS, "fast", ("no_such_module", "compiled CPU operators"))
     rows = [("data folder", False, "run get-data")]
@@ -133,7 +133,7 @@ def test_doctor_reports_extras_plugins_and_their_own_rows(monkeypatch: pytest.Mo
 
 
 def test_doctor_fails_when_a_plugin_is_broken_or_a_requirement_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from delaykit import health
+    from delaykit.commands import health
 
     assert run("doctor", sources=(broken("bad"),)).exit_code == 1
     wrong_rows = run("doctor", sources=(plugin("p", delaykit_health=lambda: ["fine"]),))

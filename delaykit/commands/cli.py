@@ -125,7 +125,7 @@ def doctor(loader: PluginLoader) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from delaykit import health
+    from delaykit.commands import health
 
     rows = [*health.required(), *health.optional(), *health.plugins(loader)]
     table = Table("what", "", "detail")
@@ -148,7 +148,7 @@ def doctor(loader: PluginLoader) -> None:
 @click.pass_obj
 def new(loader: PluginLoader, name: str, directory: Path) -> None:
     """Write a new plugin: a documented delay with tests, ready to install."""
-    from delaykit.scaffold import create
+    from delaykit.commands.scaffold import create
 
     taken = {status.name for status in loader.statuses} | {component for _, component in loader.components}
     if official_plugin(name):

@@ -1,0 +1,1 @@
+"""The command line: plugins, doctor, new, and whatever plugins add."""
