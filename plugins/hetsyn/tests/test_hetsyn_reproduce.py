@@ -118,3 +118,45 @@ def test_every_model_has_its_readouts_decays(script) -> None:
     speech = script("speech")
     net = HetSynNet("HomNeuLIF", (4, 3, 2), True, speech.neurons_of(speech.FULL))
     torch.testing.assert_close(net.readout.tau_ms(), torch.full((1, 1), 20.0))
+
+
+def test_appendix_e_sequential_mnist(script) -> None:
+    s_mnist = script("s_mnist")
+    full, neurons = s_mnist.FULL, s_mnist.neurons_of(s_mnist.FULL)
+    assert (full.hidden, full.lr, full.batch, full.epochs) == ((64, 64), 1e-3, 256, 150)
+    assert (full.pool, full.images) == (1, None)
+    assert (neurons.dt_ms, neurons.tau, neurons.tau_homogeneous, neurons.tau_reset) == (
+        1.0, ("uniform", 5.0, 20.0), 20.0, 20.0,
+    )  # fmt: skip
+    assert s_mnist.rate(0, 1000) == pytest.approx(1 / 50) and s_mnist.rate(50, 1000) == 1.0
+    assert s_mnist.rate(999, 1000) < 1e-5
+
+
+def test_the_answer_is_a_count_of_spikes(script) -> None:
+    s_mnist = script("s_mnist")
+    net = s_mnist.CountNet(s_mnist.Run(), torch.Generator().manual_seed(0))
+    assert [layer.recurrent is not None for layer in net.layers] == [True, True, False]
+    grey = torch.rand(196, 5, 1, generator=torch.Generator().manual_seed(1))
+    spikes = grey
+    for layer in net.layers:
+        spikes, _ = layer(spikes)
+        assert 0.01 < float(spikes.detach().mean()) < 0.6  # every layer fires before training
+    torch.testing.assert_close(net(grey), spikes.sum(0))
+
+
+def test_an_image_is_read_row_by_row(script) -> None:
+    images = script("delaykit_lab").Images(torch.arange(16.0).view(1, 16) / 16, torch.zeros(1, dtype=torch.long))
+    scan = script("s_mnist").scan
+    torch.testing.assert_close(scan(images, 1)[:, 0], torch.arange(16.0) / 16)
+    torch.testing.assert_close(scan(images, 2)[:, 0], torch.tensor([2.5, 4.5, 10.5, 12.5]) / 16)
+
+
+def test_digits_are_learned_from_and_leave_a_record(script, tmp_path, monkeypatch, capsys) -> None:
+    s_mnist = script("s_mnist")
+    monkeypatch.setattr(s_mnist, "Run", lambda **given: s_mnist.FULL.__class__(hidden=(8,), images=200, **given))
+    words = ["x", "--data", "digits", "--epochs", "1", "--models", "HetSynLIF", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    s_mnist.main()
+    assert "scikit-learn's handwritten digits" in capsys.readouterr().out
+    (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
+    assert record["settings"]["data"].startswith("scikit-learn") and len(record["result"]["curve"]) == 1

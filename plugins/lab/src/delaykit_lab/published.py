@@ -120,6 +120,6 @@ def _cell(found: list[dict[str, Any]], column: dict[str, Any]) -> str:
         return "-"
     scale, digits = column.get("scale", 1), column.get("digits", 1)
     mean = f"{scale * statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
+    if len(set(values)) == 1:  # one seed, or a number that no seed changes
         return mean
     return f"{mean} ± {scale * statistics.stdev(values) / len(values) ** 0.5:.{digits}f}"
