@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from spike import spike
+from hand import spike
 from torch import nn
 
 from delaykit.adapters.plain import TorchAdapter

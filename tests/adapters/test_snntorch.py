@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from spike import spike
+from hand import spike
 from torch import nn
 
 from delaykit.testing import AdapterConformance, LibraryNet

@@ -1,4 +1,4 @@
-"""Let the tests of this folder import ``hand``, the delays written out by hand."""
+"""Let every test import ``hand``, the delays written out by hand, and the networks beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode adds no folders
+sys.path.insert(0, str(Path(__file__).parent / "networks"))  # pytest's importlib mode adds no folders
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -224,8 +225,8 @@ def test_no_grad_and_eval_give_the_same_numbers():
 
 
 WORKER = """
-import sys, torch, torch.distributed as dist
-sys.path.insert(0, sys.argv[2])
+import os, sys, torch, torch.distributed as dist
+sys.path[:0] = sys.argv[2].split(os.pathsep)
 import test_controls as t, delaykit as dk, hand
 torch.set_num_threads(1)
 rank, path = int(sys.argv[1]), sys.argv[3]
@@ -249,8 +250,9 @@ def test_two_processes_equal_one(tmp_path):
     from pathlib import Path
 
     command = [sys.executable, "-c", WORKER]
-    folder = str(Path(__file__).parent)
-    workers = [subprocess.Popen([*command, str(rank), folder, str(tmp_path)]) for rank in range(2)]
+    here = Path(__file__).parent
+    folders = os.pathsep.join(map(str, (here, here.parent / "networks")))
+    workers = [subprocess.Popen([*command, str(rank), folders, str(tmp_path)]) for rank in range(2)]
     assert [w.wait(timeout=100) for w in workers] == [0, 0]
     net, _ = delayed()
     x = hand.spikes_in(batch=4, rate=0.5)
