@@ -11,7 +11,7 @@ from delaykit_lab.localisation import Lags, draw_lags, learn_directions
 
 def main() -> None:
     """Run what is not finished yet, then draw."""
-    options = read_options(command_line(__doc__, out="runs/sound_localisation", seeds=(3, 3), epochs=True))
+    options = read_options(command_line(__doc__, out="runs/lab_sound_localisation", seeds=(3, 3), epochs=True))
     task, epochs, runs = SoundLocalisation(), options.epochs or 30, []
     for seed in range(options.seeds):
         settings = {"task": repr(task), "seed": seed, "epochs": epochs}
