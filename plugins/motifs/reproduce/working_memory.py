@@ -3,7 +3,8 @@
     python plugins/motifs/reproduce/working_memory.py [--parts headline training ...] [--full]
 
 The default is a reduction: fewer seeds, a shorter sweep over T, and four instead of ten times the size (about five CPU
-minutes on one thread). ``--full`` runs everything. Finished results are kept in ``records/`` and not run again.
+minutes on one thread). ``--full`` runs everything. Finished results are recorded and not run again. The training
+published for this, from the paper's own start, is ``bptt.py``.
 Times are process CPU seconds on one thread after a warm-up of the compiled kernels.
 """
 
@@ -52,17 +53,27 @@ WHAT = {
 
 
 class Results:
-    """Records by key in a folder; what is there is not computed again."""
+    """Records in a folder; what is there is not computed again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def once(self, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return the record of ``key``, computed and saved if it is new."""
-        settings = {"key": key}
-        path = record_path(self.folder / "records", settings, key.replace("/", "_").replace(" ", "_"))
-        record = remembered(path, settings, compute)
-        print(f"{key}: {json.dumps(record)}")
+    def once(
+        self, what: str, compute: Callable[[], dict[str, Any]], setting: Setting, seed: int = 0, **more: Any
+    ) -> dict[str, Any]:
+        """Return a record, computed and saved if it is new.
+
+        Args:
+            what: part of the experiment, begins the file's name.
+            compute: makes the result.
+            setting: of the memory.
+            seed: of its patterns, or of the noise.
+            more: what else makes the result.
+        """
+        settings = {"what": what, "setting": dataclasses.asdict(setting), "seed": seed, **more}
+        name = "_".join([what, *(f"{key}_{value}" for key, value in more.items()), str(seed)]).replace(" ", "_")
+        record = remembered(record_path(self.folder, settings, name), settings, compute)
+        print(f"{name}: {json.dumps(record)}")
         return record
 
 
@@ -93,11 +104,12 @@ def record(setting: Setting, seed: int, steps: int = 0) -> dict[str, Any]:
 def headline(results: Results, full: bool) -> None:
     """N 512, M 16, T 1000, D 41: without training at p_A 1e-3, trained at 2e-3."""
     for seed in range(5):
-        results.once(f"headline/1e-3/seed {seed}", lambda seed=seed: record(HEADLINE, seed))
+        results.once("headline", lambda seed=seed: record(HEADLINE, seed), HEADLINE, seed, steps=0)
     busy = dataclasses.replace(HEADLINE, rate=2e-3, beta=0.8)
     for seed in range(5 if full else 1):
-        results.once(f"headline/2e-3/hebb/seed {seed}", lambda seed=seed: record(busy, seed))
-        results.once(f"headline/2e-3/trained/seed {seed}", lambda seed=seed: record(busy, seed, steps=60))
+        for steps in (0, 60):
+            run = lambda seed=seed, steps=steps: record(busy, seed, steps)  # noqa: E731
+            results.once("busy", run, busy, seed, steps=steps)
 
 
 def training(results: Results, full: bool) -> None:
@@ -119,7 +131,7 @@ def training(results: Results, full: bool) -> None:
                 after = motifs.recall_score(memory, patterns)
                 return {"before": before, "after": after, "steps": report.steps, "cpu_s": round(report.seconds, 2)}
 
-            results.once(f"training/{method}, at most {steps} steps/{start}", run)
+            results.once("training", run, SMALL, method=method, start=start, steps=steps)
     emerging(results.folder)
 
 
@@ -150,8 +162,8 @@ def sweeps(results: Results, full: bool) -> None:
             for rule, value in tqdm([(r, v) for r in runs for v in shown], desc=field, leave=False, disable=None):
                 for seed in range(3 if full and rule == "hebb" else 1):
                     setting = dataclasses.replace(SWEPT, rule=rule, **{field: value})
-                    key = f"sweep/{rule}/{field}/{value}/seed {seed}"
-                    found = results.once(key, lambda s=setting, k=seed: record(s, k))
+                    run = lambda s=setting, k=seed: record(s, k)  # noqa: E731
+                    found = results.once(f"sweep_{field}", run, setting, seed, rule=rule, value=value)
                     scores = (found[k] for k in ("f1", "worst", "build_s", "recall_s"))
                     runs[rule].append(motifs.Point(value, seed, *scores))
             motifs.plot_sweep(runs, ax, label=label, log=log)
@@ -160,7 +172,7 @@ def sweeps(results: Results, full: bool) -> None:
     for neurons in (256, 1024) if full else ():
         for rate in (1e-4, 3e-4, 1e-3, 3e-3):
             setting = dataclasses.replace(SWEPT, neurons=neurons, rate=rate)
-            results.once(f"context/N {neurons}/p {rate}", lambda s=setting: record(s, 0))
+            results.once("context", lambda s=setting: record(s, 0), setting, neurons=neurons, rate=rate)
 
 
 def robustness(results: Results, full: bool) -> None:
@@ -184,7 +196,7 @@ def robustness(results: Results, full: bool) -> None:
                         generator = torch.Generator().manual_seed(seed)
                         return {"f1": motifs.robustness(memory, patterns, noise, level, generator)}
 
-                    score = results.once(f"robustness/{noise}/{level}/seed {seed}", run)["f1"]
+                    score = results.once("robustness", run, setting, seed, noise=noise, level=level)["f1"]
                     points.append(motifs.Point(level, seed, score, score, 0.0, 0.0))
             motifs.plot_sweep({"hebb": points}, ax, label=f"{noise} ({WHAT[noise]})")
         figure.savefig(results.folder / "robustness.png")
@@ -197,7 +209,7 @@ def scale(results: Results, full: bool) -> None:
         setting = dataclasses.replace(HEADLINE, neurons=neurons, patterns=count, time=time)
         for rate in (1e-3, 5e-4):
             given = dataclasses.replace(setting, rate=rate)
-            results.once(f"scale/N {neurons} M {count} T {time} p {rate}", lambda s=given: record(s, 0))
+            results.once("scale", lambda s=given: record(s, 0), given, neurons=neurons, rate=rate)
 
 
 PARTS = {"headline": headline, "training": training, "sweeps": sweeps, "robustness": robustness, "scale": scale}

@@ -66,3 +66,22 @@ def test_training_leaves_a_record_and_goes_on(bptt, tmp_path, monkeypatch, capsy
     assert len(result["f1"]) == 5 and result["after"] == max(result["f1"])
     assert set(result["over_time"]) == {"1", "2", "3", "4", "5"} and len(result["over_time_before"]) == 2
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.best"))
+
+
+def test_a_result_is_recorded_with_its_whole_setting(tmp_path) -> None:
+    pytest.importorskip("delaykit_lab")
+    path = Path(__file__).parents[1] / "reproduce" / "working_memory.py"
+    spec = importlib.util.spec_from_file_location("delaykit_motifs_reproduce_working_memory", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (module.HEADLINE.neurons, module.HEADLINE.time, module.HEADLINE.patterns, module.HEADLINE.depth) == (
+        512, 1000, 16, 41,
+    )  # fmt: skip
+    tiny = Setting(neurons=16, time=60, patterns=1, depth=11, rate=0.02)
+    results = module.Results(tmp_path)
+    first = results.once("headline", lambda: module.record(tiny, 3), tiny, 3, steps=0)
+    assert results.once("headline", lambda: {}, tiny, 3, steps=0) == first
+    (path,) = tmp_path.glob("headline_steps_0_3-*.json")
+    settings = json.loads(path.read_text())["settings"]
+    assert settings["setting"]["neurons"] == 16 and settings["seed"] == 3 and settings["steps"] == 0
