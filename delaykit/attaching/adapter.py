@@ -38,6 +38,7 @@ class Spot:
         carried: True where the history rides in a state that the caller carries.
         refusal: why it cannot take a component, or ``""``.
         adapter: who attaches a synapse here; the finder where it is not said.
+        time_dim: dimension of its input that is time, where the library says so; None where the example tells.
         product: ``product(module, forward)`` describes the linear map of a module whose class has a forward of its own,
             which then needs no example to prove it; None for plain modules.
     """
@@ -53,6 +54,7 @@ class Spot:
     carried: bool = False
     refusal: str = ""
     adapter: NeuronAdapter | None = dataclasses.field(default=None, compare=False)
+    time_dim: int | None = None
     product: ProductOf | None = None
 
     @property
@@ -74,6 +76,9 @@ class Neuron:
             the caller carries its state, ``output, state = neuron(input, state)``.
         dt_ms: length of a step in milliseconds, where known.
         recurrent_refusal: why ``dk.Recurrent`` cannot be given to it, or ``""``.
+        goes_on: True where the state that it keeps goes on from one call of the model to the next until the library's
+            reset, so that a connection follows it also where one call of the model is a whole sequence.
+        refusal: why no delayed connection may lead to it, or ``""``.
     """
 
     path: str
@@ -83,6 +88,8 @@ class Neuron:
     follows: bool = False
     dt_ms: float | None = None
     recurrent_refusal: str = ""
+    goes_on: bool = False
+    refusal: str = ""
 
 
 class NeuronAdapter(ABC):

@@ -136,6 +136,10 @@ class NeuronWatch:
         seen = self._left.look(self.adapter.membrane(self.module))
         return Moment(self.resets + (seen == "fresh"), self.cuts + (seen == "cut"))
 
+    def forget(self) -> None:
+        """Note a reset that the library has just made: whatever membrane comes next is a new one."""
+        self._left = LeftMembrane()
+
     def enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: str) -> None:
         """Begin a step of the neuron, called with these arguments."""
         held, given = self.adapter.membrane(self.module), self.adapter.given_membrane(self.module, args, kwargs)

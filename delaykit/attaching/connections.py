@@ -135,15 +135,40 @@ def carried_history(where: str, state: Any) -> History:
 def run_connection(module: Any, attachment: Attachment, product: Product, input: Tensor) -> Tensor:
     """Run one call of a wrapped connection, a step or a whole sequence."""
     timing = attachment.timing
-    if timing.time_dim is not None:
+    if timing.time_dim is not None and timing.policy != "follow":
         return sequence_connection(module.dk, attachment.where, product, input, timing.time_dim)
     history = attachment.history
     history.enter(attachment.clock.moment())
+    if timing.time_dim is not None:
+        return followed_sequence(module.dk, attachment, product, input, timing.time_dim)
     if attachment.owned and attachment.watch is not None:
         return history.once_a_step(
             attachment.watch.steps, lambda: step_connection(module.dk, attachment, product, input, history)
         )
     return step_connection(module.dk, attachment, product, input, history)
+
+
+def followed_sequence(
+    synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, time_dim: int
+) -> Tensor:
+    """Run a piece of a sequence that goes on as long as a neuron's state does; another batch size is a new sequence."""
+    history, streams = attachment.history, attachment.timing.streams
+    if len(history.pieces) != streams:
+        history.pieces = [None] * streams
+    turn = history.age % streams
+    before = history.pieces[turn]
+    if before is not None and not _continues(before.inputs, input, time_dim):
+        before = None
+    output, history.pieces[turn] = carried_sequence(synapse, attachment.where, product, input, time_dim, before)
+    history.age += 1
+    return output
+
+
+def _continues(before: Tensor, input: Tensor, time_dim: int) -> bool:
+    shapes = [list(x.shape) for x in (before, input)]
+    for shape in shapes:
+        del shape[time_dim]
+    return shapes[0] == shapes[1] and before.dtype == input.dtype and before.device == input.device
 
 
 def step_connection(

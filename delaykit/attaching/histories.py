@@ -34,6 +34,7 @@ class History:
         self._kinds: list[Any] = []
         self.moment: Moment | None = None
         self.age = 0
+        self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
         self.last_output: Tensor | None = None  # of the neuron, where the loop is delaykit's own
         self._last_step: tuple[int, Tensor] | None = None
 
@@ -41,6 +42,7 @@ class History:
         """Keep the remembered spikes, forget their graph; parameters are read anew."""
         self.engine = None
         self.last_output = None if self.last_output is None else self.last_output.detach()
+        self.pieces = [None if piece is None else piece.detach() for piece in self.pieces]
         for tape in self.tapes:
             if tape is not None:
                 tape.detach()

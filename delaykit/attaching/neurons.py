@@ -50,13 +50,15 @@ class FollowedNeuron:
         return output
 
 
-def follow_(module: nn.Module, adapter: ReadsMembrane) -> tuple[NeuronWatch, list[Undo]]:
+def follow_(
+    module: nn.Module, adapter: ReadsMembrane, mixin: type[FollowedNeuron] = FollowedNeuron
+) -> tuple[NeuronWatch, list[Undo]]:
     """Retype a neuron with a hidden membrane, once; return its watch and how to take it back."""
     wiring = wiring_of(module)
     if wiring is not None and wiring.watch is not None:
         return wiring.watch, []
     before, watch = module.__class__, NeuronWatch(module, adapter)
-    retype_(module, FollowedNeuron)
+    retype_(module, mixin)
     wire_(module).watch = watch
     return watch, [Undo(_unfollow_, (module, before))]
 

@@ -179,13 +179,15 @@ def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Ne
     survey.refuse_own_forward(spot, trace)
     pre, post = survey.channels(spot, trace)
     decision = timing.decide(spot, rule, trace, neurons, spots)
+    drives, origins = timing.driven(spot, trace, spots), sources(spot, trace, spots)
+    survey.refuse_ends(spot, [neurons[path] for path in drives])
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
     site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, decision.neuron, dt_ms)
-    drives, origins = timing.driven(spot, trace, spots), sources(spot, trace, spots)
     return SitePlan(site, spot, rule.components, decision.timing, decision.follows, drives=drives, sources=origins)
 
 
 def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:
+    refuse_loop(neuron, spots)
     size = survey.neuron_size(neuron, rule, trace)
     spot = loop_spot(neuron, size, spots)
     decision = timing.decide(spot, rule, trace, {neuron.path: neuron}, spots)
@@ -194,15 +196,20 @@ def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots:
     return SitePlan(site, spot, rule.components, decision.timing, decision.follows, rule, ends, ends)
 
 
-def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
-    """Describe the recurrent connection that a neuron is about to get; refuse where it cannot have one."""
-    name, reason = ".".join(p for p in (neuron.path, "recurrent") if p), neuron.recurrent_refusal
+def refuse_loop(neuron: Neuron, spots: list[Spot]) -> None:
+    """Raise for a neuron that cannot get a recurrent connection."""
+    name, reason = ".".join(p for p in (neuron.path, "recurrent") if p), neuron.refusal or neuron.recurrent_refusal
     if not reason and any(s.name == name for s in spots):
         reason = f"it has a recurrent connection already: name it {name!r} in the rules"
     if not reason and neuron.style != "step":
         reason = "it runs whole sequences in one call"
     if reason:
         raise ConfigError(neuron.path, type(neuron.module).__name__, "a step neuron without recurrence", reason)
+
+
+def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
+    """Describe the recurrent connection that a neuron is about to get; refuse where it cannot have one."""
+    refuse_loop(neuron, spots)
     options = {"recurrent": True, "owner": neuron.path, "carried": not neuron.follows}
     return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
 

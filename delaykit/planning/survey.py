@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from delaykit import registry
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
+from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError
 from delaykit.planning.rules import Recurrent
 from delaykit.planning.trace import Trace, has_own_forward
@@ -131,6 +132,14 @@ def refuse_spot(spot: Spot) -> None:
     if parametrize.is_parametrized(spot.module):
         fix = "wrap first, then register the parametrization"
         raise ConfigError(where, "a parametrized module", "a module without parametrizations", fix)
+
+
+def refuse_ends(spot: Spot, driven: list[Neuron]) -> None:
+    """Raise for a connection that leads to a neuron to which a spike that comes later means nothing."""
+    for neuron in driven:
+        if neuron.refusal:
+            found = f"{original_class(neuron.module).__name__} {neuron.path!r} behind it"
+            raise ConfigError(spot.name, found, "a neuron that adds its currents up step by step", neuron.refusal)
 
 
 def refuse_own_forward(spot: Spot, trace: Trace | None) -> None:

@@ -55,25 +55,38 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     heard = [[h for h in trace.consumers(seen_as, c.number) if h[1].root == c.root] for c in calls]
     drives = sorted({path for found in heard for path, _ in found})
     neuron = drives[0] if drives else None
-    if time_dim is not None:
-        return Decision(_sequence(spot, calls[0], time_dim), neuron)
-    streams = _streams(spot, calls, heard, trace, reset)
+    leader = _leader(trace, neurons, neuron)
+    going = leader is not None and neurons[leader].goes_on
+    time_dim = spot.time_dim if time_dim is None else time_dim
+    streams = _streams(spot, calls, heard, trace, reset) if time_dim is None or going else 1
     calls_a_root = len(calls) / max(1, trace.roots) / streams
     steps = max(len(found) for found in heard)
-    whole = any(neurons[path].style == "sequence" for path in drives) or _reads_sequence(calls[0], trace, neurons)
-    if whole and calls_a_root <= 1:  # Norse's Lift calls it step by step, and the neuron once
-        return Decision(_sequence(spot, calls[0], 0), neuron)
-    if steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
-        return Decision(_sequence(spot, calls[0], _time_dim(spot, calls[0], heard[0], steps)), neuron)
+    if time_dim is None:
+        whole = any(neurons[path].style == "sequence" for path in drives) or _reads_sequence(calls[0], trace, neurons)
+        if whole and calls_a_root <= 1:  # Norse's Lift calls it step by step, and the neuron once
+            time_dim = 0
+        elif steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
+            time_dim = _time_dim(spot, calls[0], heard[0], steps)
+    if time_dim is not None:
+        timing = _sequence(spot, calls[0], time_dim)
+        if not going or spot.carried or reset not in ("auto", "follow"):
+            return Decision(timing, neuron)
+        return Decision(dataclasses.replace(timing, policy="follow", streams=streams), neuron, leader)
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"), neuron)
     if reset == "carried":
         raise _nobody_carries(spot)
     if reset in ("manual", "root"):
         return Decision(Timing(reset, None, streams, asked=True), neuron)
-    if reset != "follow" and calls_a_root > 1 and not _goes_on(trace):
+    if reset != "follow" and calls_a_root > 1 and not going and not _goes_on(trace):
         return Decision(Timing("root", None, streams), neuron)
     return _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
+
+
+def _leader(trace: Trace, neurons: dict[str, Neuron], neuron: str | None) -> str | None:
+    """Name the neuron to follow: the one that a connection drives, else the model's first whose reset can be seen."""
+    first = next((path for path in trace.order if neurons[path].follows), None)
+    return first if neuron is None else neuron  # the root's own path is ""
 
 
 def driven(spot: Spot, trace: Trace | None, spots: list[Spot]) -> tuple[str, ...]:
@@ -132,7 +145,8 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
             spot.name, "one neuron stepped on several interleaved streams", "one stream at a time",
             "run the streams one after the other, or use a copy of the neuron for each",
         )  # fmt: skip
-    policy = "root" if len(calls) > trace.roots and not _goes_on(trace) else "follow"
+    inside = len(calls) > trace.roots and not neurons[owner].goes_on and not _goes_on(trace)
+    policy = "root" if inside else "follow"
     return Decision(Timing(policy), owner, owner)  # type: ignore[arg-type]
 
 
@@ -157,8 +171,7 @@ def _followed(
     spot: Spot, trace: Trace, neurons: dict[str, Neuron], neuron: str | None, streams: int, steps: int
 ) -> Decision:
     """Decide for a sequence that outlasts a call: the history is tied to a neuron whose reset can be seen."""
-    first = next((path for path in trace.order if neurons[path].follows), None)
-    leader = first if neuron is None else neuron  # the root's own path is ""
+    leader = _leader(trace, neurons, neuron)
     if leader is None or not neurons[leader].follows:
         what = (
             f"neuron {leader!r} ({type(neurons[leader].module).__name__})"

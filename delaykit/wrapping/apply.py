@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import RootScope
@@ -103,7 +104,7 @@ def copy_model(net: Net) -> Net:
     """Deep-copy a model, also one that holds tensors of a finished run, and register the copy with its library."""
     memo: dict[int, Any] = {}
     for module in net.modules():
-        for value in [*module.__dict__.values(), *module._buffers.values()]:
+        for value in tree_leaves(dict(module.__dict__)):  # buffers, and states that a library keeps in a dict
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     twin = copy.deepcopy(net, memo)
