@@ -12,6 +12,7 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hetsyn": (("hetsyn",), ("HetSyn", "HetSynLIF", "HetSynNet")),
     "motifs": (("motif",), ("Motif", "MotifMemory")),
     "sparsify": (("dynamic_sparsity",), ("DynamicSparsity", "compact_")),
+    "spikingjelly": (("spikingjelly",), ("SpikingJellyAdapter",)),
     "timing": ((), ("MultiSpikeLIF", "PotentialReadout", "Events", "TimingNet")),
     "lab": (
         (
