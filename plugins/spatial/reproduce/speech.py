@@ -48,6 +48,7 @@ class Setting:
 
     Args:
         kept: share of each weight matrix, the readout's apart, that is left after every epoch (Sp2SNN).
+        tortuosity: eps, how much longer than the distance a path may be (figure S4).
     """
 
     dims: float = 2.0
@@ -72,10 +73,12 @@ class Setting:
     rescale_every: int = 10
     min_slope: float = 0.1
     kept: float = 1.0
+    tortuosity: float = 0.0
 
     def name(self) -> str:
         """Return a name for files."""
         kind = ("_frozen" if self.frozen else "") + ("" if self.kept == 1 else f"_kept{self.kept:g}")
+        kind += f"_eps{self.tortuosity:g}" if self.tortuosity else ""
         return (
             f"{dims_name(self.dims)}d_h{self.hidden}_lr{self.rate:g}x{self.position_factor:g}_e{self.epochs}"
             f"_dt{self.dt:g}{kind}_s{self.seed}"
@@ -83,7 +86,8 @@ class Setting:
 
     def record(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {**dataclasses.asdict(self), "dims": dims_name(self.dims)}
+        values = {**dataclasses.asdict(self), "dims": dims_name(self.dims)}
+        return {key: value for key, value in values.items() if key != "tortuosity" or value}  # records of before
 
 
 class Net(nn.Module):
@@ -103,8 +107,8 @@ class Net(nn.Module):
         self.into = weights(s.hidden, s.channels, 400.0 * size * area * summed)
         self.recurrent = weights(s.hidden, s.hidden, 35.0 * area)
         self.readout = weights(s.classes, s.hidden, 1.0)
-        into = Spatial(s.dims, pre="input", post="hidden", dt_ms=s.dt, learn=not s.frozen)
-        within = Spatial(s.dims, post="hidden", dt_ms=s.dt, learn=not s.frozen)
+        into = Spatial(s.dims, pre="input", post="hidden", dt_ms=s.dt, learn=not s.frozen, tortuosity=s.tortuosity)
+        within = Spatial(s.dims, post="hidden", dt_ms=s.dt, learn=not s.frozen, tortuosity=s.tortuosity)
         self.delay = into.build(Site("hidden", s.channels, s.hidden), generator)
         self.recurrent_delay = within.build(Site("hidden.recurrent", s.hidden, s.hidden, recurrent=True), generator)
         self.recurrent_delay.meet_([self.delay])
@@ -268,6 +272,7 @@ def main() -> None:
     parser.add_argument("--frozen", action="store_true", help="add 2-D with positions as they started")
     parser.add_argument("--coarse", action="store_true", help="all samples and Table 2, in steps of 5 ms")
     parser.add_argument("--limit", type=int, help="training samples other than the configuration's")
+    parser.add_argument("--tortuosity", type=float, nargs="+", default=[], help="add 2-D with longer paths: eps")
     given = read_options(parser)
     folder = data_folder(given)
     base = setting_of(given.full, given.coarse, given.epochs, given.limit)
@@ -275,6 +280,8 @@ def main() -> None:
     wanted = {f"{dims_name(dims)}-D": dataclasses.replace(base, dims=dims) for dims in given.dims}
     if given.frozen:
         wanted["2-D, frozen"] = dataclasses.replace(base, dims=2.0, frozen=True)
+    for eps in given.tortuosity:
+        wanted[f"2-D, eps {eps:g}"] = dataclasses.replace(base, dims=2.0, tortuosity=eps)
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, setting in wanted.items():
         setting = setting if given.full or given.coarse else tuned(setting, task, given.out)

@@ -5,6 +5,7 @@
     python plugins/spatial/reproduce/yin_yang.py --dims 2 --seeds 1
     python plugins/spatial/reproduce/yin_yang.py --frozen         # besides, every D-D with the places it started at
     python plugins/spatial/reproduce/yin_yang.py --equal          # besides, 0-D and free delays at 2-D's size
+    python plugins/spatial/reproduce/yin_yang.py --hidden 10 20 30 60   # figures 2D and 2E: neurons, parameters
 
 Table 1 of the paper: 300 epochs, batch 150, rate from 5e-5 to 1e-3 tuned for each network, 500 steps of warm-up, a
 cosine to a tenth at step 10 000, scale factor 1.0. The reduction moves positions and delays ten times as fast.
@@ -238,22 +239,40 @@ def main() -> None:
     parser.add_argument("--dims", type=float, nargs="+", default=list(DIMS))
     parser.add_argument("--frozen", action="store_true", help="add each with positions or delays as they started")
     parser.add_argument("--equal", action="store_true", help="add 0-D and inf at the parameters of 2-D")
-    parser.add_argument("--hidden", type=int)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[30])
     parser.add_argument("--dt", type=float)
     parser.add_argument("--engine", choices=("events", "operators", "interp"), default="events")
     given = read_options(parser)
-    base = setting_of(given.full, hidden=given.hidden, engine=given.engine, dt=given.dt, epochs=given.epochs)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for name, setting in networks(base, given.dims, given.frozen, given.equal).items():
-        setting = tuned(setting, given.full, given.out)
-        rows[name] = [run(dataclasses.replace(setting, seed=k), given.out, judge=True) for k in range(given.seeds)]
+    for hidden in given.hidden:
+        base = setting_of(given.full, hidden=hidden, engine=given.engine, dt=given.dt, epochs=given.epochs)
+        for name, setting in networks(base, given.dims, given.frozen, given.equal).items():
+            setting = tuned(setting, given.full, given.out)
+            name = name if len(given.hidden) == 1 else f"{name}, {hidden}"
+            rows[name] = [run(dataclasses.replace(setting, seed=k), given.out, judge=True) for k in range(given.seeds)]
     kind = "the paper's configuration" if given.full else "a reduction"
     steps = "from event to event" if base.engine == "events" else f"steps of {base.dt:g} ms"
-    title = f"Yin-Yang, {base.hidden} hidden, {steps}, {base.epochs} epochs ({kind})"
+    title = f"Yin-Yang, {' '.join(map(str, given.hidden))} hidden, {steps}, {base.epochs} epochs ({kind})"
     text = f"{title}\n\n{table(rows)}\n"
     (given.out / "table.md").write_text(text)
     print(text)
     pictures(rows, title, given.out)
+    if len(given.hidden) > 1:
+        sizes(rows, title, given.out)
+
+
+def sizes(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path) -> None:
+    """Draw accuracy against the number of hidden neurons, and of parameters: a line for each kind of network."""
+    from common.plotting import against_size
+    from matplotlib import pyplot
+
+    from delaykit.plotting import style
+
+    with style():
+        figure = against_size(rows)
+        figure.suptitle(title, fontsize=10)
+        figure.savefig(folder / "accuracy_against_size.png")
+        pyplot.close(figure)
 
 
 def pictures(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path) -> None:

@@ -132,3 +132,18 @@ def test_pruning_keeps_the_strongest_of_each_matrix(script) -> None:
     speech.pruner(net, 0.05)(1.0)
     assert net.into.flatten().nonzero()[:, 0].sort().values.tolist() == strongest.sort().values.tolist()
     assert int((net.readout == 0).sum()) == 0 and math.isclose((net.recurrent != 0).double().mean(), 0.05, abs_tol=0.01)
+
+
+def test_sizes_and_tortuous_paths_are_experiments(script, recordings, tmp_path, monkeypatch) -> None:
+    yin_yang = script("yin_yang")
+    monkeypatch.setattr(yin_yang, "YinYang", lambda: script("delaykit_lab").YinYang(samples=60, held=30))
+    words = ["x", "--dims", "2", "--hidden", "4", "6", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "yy")]
+    monkeypatch.setattr(sys, "argv", words)
+    yin_yang.main()
+    assert (tmp_path / "yy" / "accuracy_against_size.png").exists()
+    assert "| 2-D, 6 |" in (tmp_path / "yy" / "table.md").read_text()
+    words = ["x", "--coarse", "--dims", "2", "--tortuosity", "0.5", "--seeds", "1", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--data", str(recordings), "--out", str(tmp_path / "speech")])
+    script("speech").main()
+    records = [json.loads(path.read_text()) for path in (tmp_path / "speech").glob("*.json")]
+    assert sorted(one["settings"].get("tortuosity", 0.0) for one in records) == [0.0, 0.5]

@@ -38,6 +38,30 @@ def against_dims(values: Mapping[str, Sequence[float]], *, chance: float | None 
     return ax
 
 
+def against_size(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
+    """Draw the mean test accuracy of each kind of network against its hidden neurons, and against its parameters.
+
+    Args:
+        rows: results by name, ``kind, neurons``; each has ``test`` and ``parameters``.
+
+    Returns:
+        The figure.
+    """
+    lines: dict[str, list[tuple[int, int, float]]] = {}
+    for name, runs in rows.items():
+        kind, _, hidden = name.rpartition(", ")
+        mean = 100 * statistics.mean(run["test"] for run in runs)
+        lines.setdefault(kind, []).append((int(hidden), runs[0]["parameters"], mean))
+    figure, axes = pyplot.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
+    for color, (kind, points) in zip(CATEGORIES * 2, lines.items(), strict=False):
+        for ax, column in zip(axes, (0, 1), strict=True):
+            ax.plot([p[column] for p in sorted(points)], [p[2] for p in sorted(points)], "o-", color=color, label=kind)
+    axes[0].set(xlabel="hidden neurons", ylabel="test accuracy (%)")
+    axes[1].set(xlabel="parameters", xscale="log")
+    axes[0].legend(fontsize=9)
+    return figure
+
+
 def mistakes(places: Tensor, labels: Tensor, answers: Mapping[str, Tensor]) -> Any:
     """Draw the figure's test points, mistaken ones as crosses in the colour of the answer, over confusion matrices.
 
