@@ -28,6 +28,8 @@ from .records import API_VERSION as API_VERSION
 from .records import Component as Component
 from .records import Operator as Operator
 from .registry import citation as citation
+from .registry import components as components
+from .registry import resolve as resolve
 from .training import advance_ as advance_
 from .training import attach as attach
 from .training import discretized as discretized

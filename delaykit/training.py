@@ -66,7 +66,8 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
     zeros writes them here, too. A layer of one's own takes part by modules with a method ``project_``.
 
     Args:
-        optimizer: the optimizer that trains the model.
+        optimizer: the optimizer that trains the model; or one that wraps it and names it ``optimizer``, as those of
+            Hugging Face accelerate and Lightning do.
         net: a wrapped model, or one whose own layers have parts with bounds.
 
     Returns:
@@ -87,6 +88,7 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
         >>> delay.tolist()
         [5.0, 4.0]
     """
+    optimizer = _that_steps(optimizer)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, p in _named_extra(net) if p.requires_grad and id(p) not in held]
     if missing:
@@ -226,6 +228,13 @@ def _sites(net: nn.Module) -> list[Wrapped]:
         if _parts(net):
             return []
         raise
+
+
+def _that_steps(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer inside wrappers: hooks of a wrapper are never called, or not there at all."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    return optimizer
 
 
 def _prunings(net: nn.Module) -> list[tuple[Pruning, Tensor]]:

@@ -1,3 +1,5 @@
+from .callbacks import DelayTraining as DelayTraining
+from .callbacks import lightning_callback as lightning_callback
 from .command_line import command_line as command_line
 from .command_line import data_folder as data_folder
 from .command_line import read_options as read_options
@@ -44,5 +46,8 @@ from .tasks.yin_yang import Points as Points
 from .tasks.yin_yang import YinYang as YinYang
 from .tasks.yin_yang import first_spike_loss as first_spike_loss
 from .tasks.yin_yang import first_to_spike as first_to_spike
+from .training.config import Job as Job
+from .training.experiment import train as train
+from .training.trainer import train_job as train_job
 
 __version__: str

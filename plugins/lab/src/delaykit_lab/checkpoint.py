@@ -1,4 +1,7 @@
-"""The state of a run in one safetensors file: weights, optimizer, sample order, and a JSON header. No pickle."""
+"""The state of a run in one safetensors file: weights, optimizer, order, memory of pruning, a JSON header. No pickle.
+
+torch's own generator is kept, too, for dropout and the like.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import delaykit as dk
 from delaykit import CheckpointError
 
 FORMAT = "delaykit-lab-run-1"
@@ -38,7 +42,10 @@ def save_run(
     tensors = {f"net.{name}": value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
-    tensors["order"] = order.get_state()
+    tensors |= {f"pruning.{key}": value for key, value in pruning_states(net).items()}
+    tensors |= {"order": order.get_state(), "torch_rng": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors |= {f"cuda_rng.{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())}
     header = {"format": FORMAT, "config": json.dumps(config, sort_keys=True), "history": json.dumps(history)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
@@ -72,6 +79,12 @@ def load_run(
         net.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         order.set_state(tensors["order"])
+        load_pruning_(net, {n.removeprefix("pruning."): v for n, v in tensors.items() if n.startswith("pruning.")})
+        if "torch_rng" in tensors:
+            torch.set_rng_state(tensors["torch_rng"])
+        states = [tensors[name] for name in sorted(tensors) if name.startswith("cuda_rng.")]
+        if states and len(states) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states)
         return json.loads(header["history"])
     except (RuntimeError, ValueError, KeyError) as problem:
         raise CheckpointError(
@@ -80,6 +93,28 @@ def load_run(
             "one of this model and optimizer",
             "use another output folder",
         ) from problem
+
+
+def _prunings(net: nn.Module) -> dict[str, Any]:
+    """Name the prunings of a net: ``site.number``; none where nothing is wrapped."""
+    from delaykit_lab.methods import is_wrapped
+
+    if not is_wrapped(net):
+        return {}
+    sites = dk.wrapped_sites(net)
+    return {f"{site.name}.{k}": pruning for site in sites for k, pruning in enumerate(site.synapse.prunings)}
+
+
+def pruning_states(net: nn.Module) -> dict[str, Tensor]:
+    """Return what prunings remember, such as which synapses there are: it is no part of a state dict."""
+    return {f"{name}.{key}": value for name, p in _prunings(net).items() for key, value in p.state().items()}
+
+
+def load_pruning_(net: nn.Module, states: dict[str, Tensor]) -> None:
+    """Give prunings back what :func:`pruning_states` returned."""
+    for name, pruning in _prunings(net).items():
+        found = {key.removeprefix(f"{name}."): value for key, value in states.items() if key.startswith(f"{name}.")}
+        pruning.load_state_(found)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -81,11 +81,12 @@ def delaykit_components() -> Iterator[Component]:
 
 @hookimpl
 def delaykit_commands(cli: click.Group) -> None:
-    """Add ``delaykit demo`` and ``delaykit reproduce``."""
+    """Add ``delaykit demo``, ``delaykit train`` and ``delaykit reproduce``."""
+    from delaykit_lab.cli_train import train
     from delaykit_lab.commands import demo, reproduce
 
-    cli.add_command(demo)
-    cli.add_command(reproduce)
+    for command in (demo, train, reproduce):
+        cli.add_command(command)
 
 
 @hookimpl

@@ -30,11 +30,15 @@ class Detectors(nn.Module):
     def __init__(self, channels: int, classes: int, beta: float = 0.5) -> None:
         super().__init__()
         self.fc = nn.Linear(channels, classes, bias=False)
+        self.forward_sites, self.recurrent_sites = ("fc",), ()
         self.lif = snn.Leaky(beta=beta, spike_grad=surrogate.atan(alpha=5.0))
         with torch.no_grad():
             self.fc.weight.fill_(1.5 / channels)
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Scores ``(batch, class)`` of spikes ``(time, batch, channel)``."""
-        fired, _ = dk.rollout(self.lif, self.fc(spikes))
-        return fired.sum(0)
+        return self.layers(spikes)[-1].sum(0)
+
+    def layers(self, spikes: Tensor) -> list[Tensor]:
+        """Return the spikes of the input and of the detectors, ``(time, batch, neuron)``."""
+        return [spikes, dk.rollout(self.lif, self.fc(spikes))[0]]

@@ -1,0 +1,184 @@
+"""What makes a run, in one frozen value that is checked when it is made and goes to JSON and TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import delaykit as dk
+from delaykit_lab.augment import Augment
+from delaykit_lab.methods import Method, with_estimator
+from delaykit_lab.models.networks import ModelSpec
+from delaykit_lab.task import Task
+from delaykit_lab.words import nearest
+
+SCHEDULERS = ("CosineAnnealingLR", "OneCycleLR", "StepLR", "ExponentialLR", "ConstantLR")
+OPTIMIZERS = ("Adam", "AdamW", "SGD", "RAdam", "NAdam", "RMSprop")
+PRECISIONS = ("no", "bf16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training: a task, a network, methods, and how it is trained.
+
+    Args:
+        task: name of a registered task.
+        set: options of the task, e.g. ``{"path": "data", "dt_ms": 10}``.
+        model: ``rsnn:256,256``, see :class:`~delaykit_lab.models.networks.ModelSpec`.
+        methods: ``delrec:axonal,max_delay=40``, see :class:`~delaykit_lab.methods.Method`; none: a plain network.
+        seed: of weights, delays, order of samples, augmentation and, where the task draws them, of samples.
+        epochs: passes over the training set, >= 1.
+        batch_size: samples a step over all processes, >= 1.
+        lr: learning rate of weights, > 0.
+        delay_lr: of delays and the like; None: 50 times ``lr`` (Queant et al. 2025).
+        weight_decay: of weights, >= 0.
+        clip: largest norm of the gradient; None: not clipped.
+        optimizer: class of ``torch.optim``.
+        scheduler: class of ``torch.optim.lr_scheduler``, stepped once an epoch.
+        scheduler_options: of that class, e.g. ``{"step_size": 10}``.
+        precision: ``no`` (float32) or ``bf16`` under autocast; delays stay float32.
+        estimator: of all delays, ``interp``, ``exact`` or ``none``; None: the methods' own.
+        rounding: of all delays, e.g. ``straight-through``; None: the methods' own.
+        augment: ``shift=4,drop=0.1``, see :class:`~delaykit_lab.augment.Augment`.
+
+    Raises:
+        ConfigError: a value is out of range; names have the nearest one beside them.
+
+    Example:
+        >>> Job("moving-wave", "snn:24", ("free:synaptic,max_delay=16",), epochs=2).to_json()["epochs"]
+        2
+    """
+
+    task: str
+    model: str
+    methods: tuple[str, ...] = ()
+    set: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    epochs: int = 30
+    batch_size: int = 64
+    lr: float = 1e-2
+    delay_lr: float | None = None
+    weight_decay: float = 1e-5
+    clip: float | None = 1.0
+    optimizer: str = "AdamW"
+    scheduler: str = "CosineAnnealingLR"
+    scheduler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    precision: str = "no"
+    estimator: str | None = None
+    rounding: str | None = None
+    augment: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.methods, str):
+            raise dk.ConfigError("methods", repr(self.methods), "a list of words", f"write [{self.methods!r}]")
+        object.__setattr__(self, "methods", tuple(self.methods))
+        for name in ("epochs", "batch_size"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise dk.ConfigError(name, repr(getattr(self, name)), "a whole number >= 1")
+        for name, least in (("lr", None), ("delay_lr", None), ("clip", None), ("weight_decay", 0.0)):
+            value = getattr(self, name)
+            if value is None and name in ("delay_lr", "clip"):
+                continue
+            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not fits or (value < 0 if least is not None else value <= 0):
+                raise dk.ConfigError(name, repr(value), f"a finite number {'>= 0' if least is not None else '> 0'}")
+        for name, choices in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                found = f"{getattr(self, name)!r}{nearest(str(getattr(self, name)), choices)}"
+                raise dk.ConfigError(name, found, f"one of {', '.join(choices)}")
+        self.spec()
+        self.parsed()
+        Augment.parse(self.augment)
+
+    def spec(self) -> ModelSpec:
+        """Return the model that ``model`` names."""
+        return ModelSpec.parse(self.model)
+
+    def parsed(self) -> list[Method]:
+        """Return the methods, with ``estimator`` and ``rounding`` set."""
+        return with_estimator([Method.parse(word) for word in self.methods], self.estimator, self.rounding)
+
+    def make_task(self) -> Task:
+        """Make the task that ``task`` and ``set`` name.
+
+        Raises:
+            UnknownNameError: no task has that name.
+            ConfigError: the task has no such option, or it is out of range.
+        """
+        return make_task(self.task, self.set)
+
+    def make_scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the scheduler, one step an epoch.
+
+        Raises:
+            ConfigError: the class does not take these options.
+        """
+        options = dict(self.scheduler_options)
+        if self.scheduler == "CosineAnnealingLR":
+            options = {"T_max": self.epochs} | options
+        elif self.scheduler == "OneCycleLR":
+            rates = [group["lr"] for group in optimizer.param_groups]
+            options = {"total_steps": self.epochs + 1, "max_lr": rates} | options
+        elif self.scheduler == "ConstantLR":
+            options = {"factor": 1.0} | options
+        try:
+            return getattr(torch.optim.lr_scheduler, self.scheduler)(optimizer, **options)
+        except (TypeError, ValueError) as problem:
+            fix = "see torch.optim.lr_scheduler; e.g. --scheduler StepLR,step_size=10"
+            raise dk.ConfigError(f"scheduler {self.scheduler}", f"{options} ({problem})", "its options", fix) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return dataclasses.asdict(self) | {"methods": list(self.methods)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Job:
+        """Read what :meth:`to_json` or a TOML file holds.
+
+        Raises:
+            ConfigError: an unknown key; the nearest one is named.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise dk.ConfigError("config", f"key {name!r}{nearest(name, known)}", f"one of {', '.join(known)}")
+        for name in ("task", "model"):
+            if name not in values:
+                raise dk.ConfigError("config", f"no {name}", f"a {name}", f"give --{name}")
+        return cls(**values)
+
+
+def make_task(name: str, options: Mapping[str, Any]) -> Task:
+    """Make a registered task; unknown names and options are answered with the nearest ones."""
+    kind: Any = dk.resolve("task", name)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for option in options:
+        if option not in known:
+            found = f"option {option!r}{nearest(option, known)}"
+            raise dk.ConfigError(f"task {name}", found, f"one of {', '.join(known)}", "use --set NAME=VALUE")
+    try:
+        return kind(**options)
+    except TypeError as problem:
+        words = str(problem).partition("()")[2].strip() or str(problem)
+        raise dk.ConfigError(f"task {name}", words, f"options of {kind.__name__}", "use --set path=FOLDER") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it is missing or no TOML.
+    """
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef, import-not-found]
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise dk.ConfigError(str(path), f"a file that cannot be read ({problem})", "a TOML file") from None

@@ -1,0 +1,170 @@
+"""One configuration on several seeds: a folder with a record for each, logs, pictures and the trained networks."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import delaykit as dk
+from delaykit_lab.provenance import provenance
+from delaykit_lab.records import record_path, remembered
+from delaykit_lab.training.config import Job
+from delaykit_lab.training.trainer import Trained, make_accelerator, train_job
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+OnEpoch = Callable[[int, dict[str, Any]], None]
+
+
+def train(
+    job: Job, out: str | Path, *, seeds: int = 1, device: str = "auto", resume: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Train ``job`` on seeds ``job.seed .. job.seed + seeds - 1`` and keep everything in ``out``.
+
+    ``out`` then holds ``results.json`` (all records), ``log.jsonl`` (a line an epoch), ``seed0.json`` and so on, the
+    networks (``net0``, as ``DelayTraining.save`` writes them), ``learning.png`` and ``delays.png``, and TensorBoard's
+    files in ``tensorboard`` if it is installed.
+
+    Args:
+        job: what to train; ``job.seed`` is the first seed.
+        out: the folder.
+        seeds: number of runs, >= 1.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        resume: go on with what is in ``out``; finished runs are not run again.
+        on_epoch: called with the seed and each new epoch's record.
+
+    Returns:
+        One record a seed.
+
+    Raises:
+        ConfigError: ``out`` holds an earlier training and ``resume`` is False, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> job = Job("moving-wave", "snn:8", ("free:synaptic,max_delay=16",), {"samples": 64, "held": 64}, epochs=1)
+        >>> [record] = train(job, tempfile.mkdtemp(), device="cpu")
+        >>> sorted(record)[:4]
+        ['chance', 'delays', 'history', 'job']
+    """
+    folder = Path(out)
+    accelerator = make_accelerator(device)
+    with writing(folder):
+        if accelerator.is_main_process:
+            prepare_folder(folder, resume)
+        accelerator.wait_for_everyone()
+        records = []
+        with Log(folder, accelerator.is_main_process) as log:
+            for number in range(seeds):
+                one = dataclasses.replace(job, seed=job.seed + number)
+                records.append(_one(one, folder, accelerator, log, on_epoch))
+        if accelerator.is_main_process:
+            write_json(folder / "results.json", {"runs": records, "made_by": provenance()})
+            from delaykit_lab.training.pictures import draw
+
+            draw(records, folder)
+    return records
+
+
+def _one(job: Job, folder: Path, accelerator: Accelerator, log: Log, on_epoch: OnEpoch | None) -> dict[str, Any]:
+    state = folder / "state" / record_path(folder, job.to_json(), f"seed{job.seed}").with_suffix(".safetensors").name
+    path = folder / f"seed{job.seed}.json"
+
+    def watch(record: dict[str, Any]) -> None:
+        log.write(job.seed, record)
+        if on_epoch is not None:
+            on_epoch(job.seed, record)
+
+    def run() -> dict[str, Any]:
+        trained: Trained = train_job(job, state=state, watch=watch, accelerator=accelerator)
+        if accelerator.is_main_process:
+            from delaykit_lab.callbacks import save_model_
+
+            save_model_(trained.net, folder / f"net{job.seed}")
+        return trained.record
+
+    if accelerator.is_main_process:
+        record = remembered(path, job.to_json(), run)
+        state.unlink(missing_ok=True)
+        return record
+    return run() if not path.exists() else json.loads(path.read_text())["result"]
+
+
+class Log:
+    """``log.jsonl``, and TensorBoard where it is installed.
+
+    Args:
+        folder: where to write.
+        active: False on all processes but the main one.
+    """
+
+    def __init__(self, folder: Path, active: bool) -> None:
+        self.path, self.active, self.board = folder / "log.jsonl", active, None
+        if active:
+            with contextlib.suppress(ImportError):
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.board = SummaryWriter(str(folder / "tensorboard"))
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def write(self, seed: int, record: dict[str, Any]) -> None:
+        """Add one epoch's record."""
+        if not self.active:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"seed": seed} | record) + "\n")
+        if self.board is not None:
+            for name, value in record.items():
+                if name != "epoch":
+                    self.board.add_scalar(f"seed{seed}/{name}", value, record["epoch"])
+
+
+def prepare_folder(folder: Path, resume: bool) -> None:
+    """Make the folder, or refuse one with an earlier training.
+
+    Raises:
+        ConfigError: there is one, and ``resume`` is False.
+    """
+    earlier = [path.name for path in folder.glob("*.json*")] + [path.name for path in folder.glob("state")]
+    if earlier and not resume:
+        fix = "pass --resume to go on with it, or another --out"
+        raise dk.ConfigError(str(folder), f"an earlier run ({', '.join(sorted(earlier)[:3])})", "an empty folder", fix)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON; an interruption leaves the earlier file whole."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the machine does not let us write into a sentence.
+
+    Raises:
+        ConfigError: no permission, no space, or a file where a folder would be.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as problem:
+        if isinstance(problem, OSError) and problem.errno is None and "safetensors" not in str(problem).lower():
+            raise
+        fix = "free some space or pass another --out; what is finished is kept: pass --resume then"
+        found = f"a place that cannot be written ({problem})"
+        raise dk.ConfigError(str(folder), found, "a writable one", fix) from problem
