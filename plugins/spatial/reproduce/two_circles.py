@@ -8,8 +8,8 @@ from the sensors is the same number and stays it. Positions learn, or do not; th
 
 from __future__ import annotations
 
-import json
 import math
+from pathlib import Path
 
 import snntorch as snn
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit import plotting
-from delaykit_lab import command_line, read_options
+from delaykit_lab import command_line, read_options, record_path, remembered
 from delaykit_spatial import PositionHistory, Spatial, equal_weights_, position_map, spatial_param_groups
 
 SENSORS, HIDDEN, DIRECTIONS, TIME, SWEEP, RADIUS = 16, 8, 8, 48, 6.0, 12.0
@@ -78,18 +78,27 @@ def train(seed: int, moves: bool, epochs: int) -> tuple[float, Net, PositionHist
 
 
 def main() -> None:
-    """Train all nets; write a JSON file and a picture."""
+    """Train the nets that have no record; draw the first one with the way its neurons took."""
     options = read_options(command_line(__doc__, out="runs/spatial_two_circles", epochs=True))
-    epochs = options.epochs or 20
-    runs = {moves: [train(seed, moves, epochs) for seed in range(options.seeds)] for moves in (True, False)}
-    found = {"moving": [run[0] for run in runs[True]], "still": [run[0] for run in runs[False]]}
-    (options.out / "two_circles.json").write_text(json.dumps(found, indent=1))
+    epochs, found = options.epochs or 20, {}
+    for moves in (True, False):
+        for seed in range(options.seeds):
+            settings = {"moves": moves, "seed": seed, "epochs": epochs, "hidden": HIDDEN}
+            path = record_path(options.out, settings, f"{'moving' if moves else 'still'}_{seed}")
+            run = lambda seed=seed, moves=moves: {"test": train(seed, moves, epochs)[0]}  # noqa: E731
+            found.setdefault("moving" if moves else "still", []).append(remembered(path, settings, run)["test"])
     print(found)
+    if not (options.out / "two_circles.png").exists():
+        picture(*train(0, True, epochs), options.out / "two_circles.png")
+
+
+def picture(test: float, net: Net, history: PositionHistory, path: Path) -> None:
+    """Draw where the neurons of one net went."""
     with plotting.style():
         figure, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-        position_map(runs[True][0][1], ax, history=runs[True][0][2], connections=0)
-        ax.set_title(f"equal weights, two circles: test accuracy {100 * found['moving'][0]:.0f} %")
-        figure.savefig(options.out / "two_circles.png", dpi=110)
+        position_map(net, ax, history=history, connections=0)
+        ax.set_title(f"equal weights, two circles: test accuracy {100 * test:.0f} %")
+        figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

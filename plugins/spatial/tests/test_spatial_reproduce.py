@@ -13,7 +13,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[1] / "reproduce"
-SCRIPTS = ("yin_yang", "speech", "sp2snn")
+SCRIPTS = ("yin_yang", "speech", "sp2snn", "two_circles")
 pytest.importorskip("delaykit_lab")
 pytest.importorskip("numba")
 
@@ -147,3 +147,11 @@ def test_sizes_and_tortuous_paths_are_experiments(script, recordings, tmp_path, 
     script("speech").main()
     records = [json.loads(path.read_text()) for path in (tmp_path / "speech").glob("*.json")]
     assert sorted(one["settings"].get("tortuosity", 0.0) for one in records) == [0.0, 0.5]
+
+
+def test_two_circles_leave_a_record_a_net(script, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path)])
+    script("two_circles").main()
+    records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
+    assert [one["settings"]["moves"] for one in records] == [True, False]
+    assert all(0 <= one["result"]["test"] <= 1 for one in records) and (tmp_path / "two_circles.png").exists()
