@@ -103,3 +103,24 @@ def test_without_data_speech_is_not_run(common, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "--task", "speech", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match="not run: needs"):
         script.main()
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_adaptive_neurons_whose_threshold_never_rises_are_the_plain_ones(common, hard) -> None:
+    networks = common("common.networks")
+    shape = networks.Shape((6,), (True,), hard=hard, alpha=5.0)
+    torch.manual_seed(0)
+    plain = networks.Net(3, 2, shape)
+    adaptive = networks.Net(3, 2, shape, adaptive=True)
+    assert sum(p.numel() for p in adaptive.parameters()) == sum(p.numel() for p in plain.parameters()) + 6
+    adaptive.load_state_dict(plain.state_dict(), strict=False)
+    spikes = 3 * torch.rand(30, 4, 3)
+    adaptive.layers[0].jump.data.zero_()
+    found, wanted = adaptive.hidden(spikes), plain.hidden(spikes)
+    assert 0.05 < float(wanted.detach().mean()) < 0.9
+    torch.testing.assert_close(found, wanted)
+    for fired in (found, wanted):
+        fired.sum().backward()
+    torch.testing.assert_close(adaptive.layers[0].fc.weight.grad, plain.layers[0].fc.weight.grad, rtol=1e-4, atol=1e-5)
+    adaptive.layers[0].jump.data.fill_(0.5)
+    assert float(adaptive.hidden(spikes).detach().sum()) < float(wanted.detach().sum())

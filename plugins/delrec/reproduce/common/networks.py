@@ -12,6 +12,8 @@ from delaykit.engines.dropout import draw_mask
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import rollout
 
+ADAPTATION, JUMP = math.exp(-1 / 20), 0.1  # the adaptive control's decay a step, and its first jump of the threshold
+
 
 class ArcTangent(torch.autograd.Function):
     """Spike at ``x >= 0``; the surrogate gradient is ``a / 2 / (1 + (pi a x / 2)^2)``."""
@@ -70,9 +72,13 @@ class Shape:
 
 
 class Layer(nn.Module):
-    """Linear, perhaps BatchNorm, and leaky neurons, perhaps with a recurrent connection."""
+    """Linear, perhaps BatchNorm, and leaky neurons, perhaps with a recurrent connection.
 
-    def __init__(self, pre: int, post: int, recurrent: bool, shape: Shape) -> None:
+    ``adaptive`` gives each neuron a threshold that a spike raises by a learned jump and that falls back within 20
+    steps, about a delay's length: as many numbers as axonal delays take, and memory without any delay.
+    """
+
+    def __init__(self, pre: int, post: int, recurrent: bool, shape: Shape, adaptive: bool = False) -> None:
         super().__init__()
         self.fc = nn.Linear(pre, post, bias=not shape.normalize)
         self.norm = nn.BatchNorm1d(post) if shape.normalize else None
@@ -85,6 +91,7 @@ class Layer(nn.Module):
             reset_when="same", detach_reset=shape.hard,
         )  # fmt: skip
         self.dropout = nn.Dropout(shape.dropout)
+        self.jump = nn.Parameter(torch.full((post,), JUMP)) if adaptive else None
 
     def forward(self, spikes: Tensor) -> Tensor:
         """(time, batch, pre) -> (time, batch, post)."""
@@ -100,19 +107,45 @@ class Layer(nn.Module):
                 kernel, delays = delay.kernel(), delay.delays()
                 taps = kernel.tents(delays) or kernel.taps(delays)
                 mask = draw_mask(delay, current.shape[1:], current)
-        found, _, _ = rollout(current, weight, None, taps, self.neuron, recurrent_mask=mask)
+        if self.jump is not None:
+            found = adaptive_rollout(current, weight, self.neuron, self.jump)
+        else:
+            found, _, _ = rollout(current, weight, None, taps, self.neuron, recurrent_mask=mask)
         keep = self.dropout(torch.ones_like(found[0])) if self.training else None  # one mask a sequence
         return found if keep is None else found * keep
+
+
+def adaptive_rollout(current: Tensor, weight: Tensor | None, neuron: LIFDynamics, jump: Tensor) -> Tensor:
+    """Run neurons whose threshold rises with their spikes, step by step, by autograd.
+
+    ``a_t = rho a_{t-1} + jump s_{t-1}``; a spike is due at ``threshold + a_t``, and resets by the threshold alone.
+
+    Args:
+        current: ``(time, batch, neuron)``.
+        weight: of the recurrent connection, or None.
+        neuron: resets in the step of the spike.
+        jump: ``(neuron,)``.
+    """
+    membrane = fired = raised = torch.zeros_like(current[0])
+    out = []
+    for drive in current:
+        raised = ADAPTATION * raised + jump * fired
+        membrane = neuron.decay * membrane + drive + (0 if weight is None else fired @ weight.T)
+        fired = neuron.surrogate(membrane - neuron.threshold - raised)
+        reset = fired.detach() if neuron.detach_reset else fired
+        membrane = membrane - reset * (membrane if neuron.reset == "zero" else neuron.threshold)
+        out.append(fired)
+    return torch.stack(out)
 
 
 class Net(nn.Module):
     """Hidden layers and a readout; ``(time, batch, channel)`` -> scores ``(batch, class)``."""
 
-    def __init__(self, channels: int, classes: int, shape: Shape) -> None:
+    def __init__(self, channels: int, classes: int, shape: Shape, adaptive: bool = False) -> None:
         super().__init__()
         sizes = (channels, *shape.widths)
         plan = zip(sizes, shape.widths, shape.recurrent, strict=False)
-        self.layers = nn.ModuleList(Layer(*sizes_and_loop, shape) for sizes_and_loop in plan)
+        self.layers = nn.ModuleList(Layer(*one, shape, adaptive and one[2]) for one in plan)
         self.readout = nn.Linear(sizes[-1], classes)
         self.shape = shape
 

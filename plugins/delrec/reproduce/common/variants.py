@@ -21,12 +21,14 @@ class Variant:
         recurrent: whether the recurrent layers keep their recurrent connection.
         control: ``DelRec``'s control for it; None: left bare.
         forward: ``DCLS``'s control for the feed-forward connections; None: left bare.
+        adaptive: whether neurons of recurrent layers have an adaptive threshold.
     """
 
     name: str
     recurrent: bool
     control: str | None = None
     forward: str | None = None
+    adaptive: bool = False
 
 
 VARIANTS = (
@@ -37,6 +39,7 @@ VARIANTS = (
     Variant("frozen feed-forward delays", recurrent=False, forward="frozen"),
     Variant("feed-forward delays", recurrent=False, forward="learned"),
     Variant("both", recurrent=True, control="learned", forward="learned"),
+    Variant("adaptive neurons, no delays", recurrent=True, adaptive=True),
 )
 
 
@@ -44,7 +47,7 @@ def make(variant: Variant, channels: int, classes: int, shape: Shape, delrec: De
     """Build and wrap one network; weights and delays come from the seed."""
     torch.manual_seed(seed)
     recurrent = tuple(variant.recurrent and wanted for wanted in shape.recurrent)
-    net = Net(channels, classes, dataclasses.replace(shape, recurrent=recurrent))
+    net = Net(channels, classes, dataclasses.replace(shape, recurrent=recurrent), variant.adaptive)
     rules: dict[str, dk.At] = {}
     for k, layer in enumerate(net.layers):
         if variant.control and layer.recurrent is not None:
