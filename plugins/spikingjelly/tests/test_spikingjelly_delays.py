@@ -292,3 +292,45 @@ def test_a_recurrent_connection_that_a_neuron_did_not_have(delay: float) -> None
             fired.append(bare[1](bare[0](x) + nn.functional.linear(shifted(past, delay)[-1], weight)))
         check_firing(fired and [torch.stack(fired)])
         assert torch.equal(found, torch.stack(fired))
+
+
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic"])
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_layers_that_standardise_their_weights_are_delayed_with_what_they_compute(mode: str, granularity: str) -> None:
+    torch.manual_seed(0)
+    conv, linear = layer.WSConv2d(2, 3, 3, padding=1, step_mode=mode), layer.WSLinear(3 * 25, 4, step_mode=mode)
+    last = neuron.LIFNode(decay_input=False, step_mode=mode)
+    net: Any = nn.Sequential(conv, layer.Flatten(step_mode=mode), linear, last).double()
+    with torch.no_grad():
+        conv.bias.copy_(torch.randn(3))
+        linear.bias.copy_(0.3 * torch.randn(4))
+        conv.gain.mul_(0.6)
+        linear.gain.mul_(0.8)
+    kernel, matrix, node = conv.get_weight().detach(), linear.get_weight().detach(), copy.deepcopy(last)
+    x = (torch.rand(12, 2, 2, 5, 5, dtype=torch.float64) < 0.4).double()
+
+    def run() -> Tensor:
+        functional.reset_net(net)
+        return net(x) if mode == "m" else torch.stack([net(step) for step in x])
+
+    dk.wrap_(net, {"*": dk.FreeDelay(granularity, max_delay=6, init=2.5)}, example=run)
+    late = shifted(x, 2.5) if granularity == "axonal" else x
+    current = nn.functional.conv2d(late.flatten(0, 1), kernel, padding=1).unflatten(0, (12, 2))
+    current = (current if granularity == "axonal" else shifted(current, 2.5)) + conv.bias.reshape(-1, 1, 1)
+    late = shifted(current.flatten(2), 2.5) if granularity == "axonal" else current.flatten(2)
+    current = nn.functional.linear(late, matrix)
+    current = (current if granularity == "axonal" else shifted(current, 2.5)) + linear.bias
+    wanted, _ = alone(node, current)
+    check_firing([wanted])
+    for _ in range(2):
+        assert torch.equal(run(), wanted)
+
+
+def test_a_convolution_with_a_forward_of_its_own_is_refused() -> None:
+    class Binary(layer.Conv1d):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv1d(x, self.weight.sign())
+
+    net = nn.Sequential(Binary(2, 3, 1), neuron.IFNode())
+    plan = dk.plan(net, {"0": dk.FreeDelay("axonal")}, example=lambda: [net(torch.rand(1, 2, 4)) for _ in range(3)])
+    assert "forward of its own" in str(plan.issues[0])
