@@ -50,8 +50,8 @@ def wrapped(net: Net) -> bool:
     return any(isinstance(module, dk.PointDelay) for module in net.modules())
 
 
-def train(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, label: str) -> dict[str, float]:
-    """Train one network and score it once on the test set."""
+def fit(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, label: str) -> Resumable:
+    """Train one network, or go on with it; its history has the loss and the score on validation of every epoch."""
     optimizer = optimizer_of(net, plan)
     schedule = plan.recipe.make_scheduler(optimizer, plan.epochs)
     generator = torch.Generator().manual_seed(seed)
@@ -75,6 +75,12 @@ def train(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, label: s
             dk.advance_(net, (epoch + 1) / plan.epochs)
         held = accuracy(predict(net, splits.validation), splits.validation)
         training.history.append({"loss": total, "validation": held})
+    return training
+
+
+def train(net: Net, splits: Splits, plan: Plan, seed: int, state: Path, label: str) -> dict[str, float]:
+    """Train one network and score it once on the test set."""
+    training = fit(net, splits, plan, seed, state, label)
     result = judge(net, splits, training.history)
     state.unlink(missing_ok=True)
     return result

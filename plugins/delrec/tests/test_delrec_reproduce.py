@@ -26,7 +26,8 @@ def common(monkeypatch):
     yield lambda name: importlib.import_module(name)
     for name in [name for name in sys.modules if name == "common" or name.startswith("common.")]:
         del sys.modules[name]
-    sys.modules.pop("equal_parameters", None)
+    for name in ("equal_parameters", "regime"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("task", ["shd", "speech"])
@@ -124,3 +125,26 @@ def test_adaptive_neurons_whose_threshold_never_rises_are_the_plain_ones(common,
     torch.testing.assert_close(adaptive.layers[0].fc.weight.grad, plain.layers[0].fc.weight.grad, rtol=1e-4, atol=1e-5)
     adaptive.layers[0].jump.data.fill_(0.5)
     assert float(adaptive.hidden(spikes).detach().sum()) < float(wanted.detach().sum())
+
+
+def test_the_map_compares_pairs_of_one_seed_and_never_reads_the_test_set(common, tmp_path, monkeypatch, capsys) -> None:
+    regime = common("regime")
+    monkeypatch.setattr(common("equal_parameters"), "judge", None)
+    words = ["x", "--epochs", "1", "--seeds", "1", "--cases", "16 neurons", "feed-forward", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    regime.main()
+    assert "| 16 neurons |" in capsys.readouterr().out and (tmp_path / "regime.png").exists()
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert len(records) == 4 and all("test" not in one["result"] for one in records)
+    assert {one["settings"]["plan"]["shape"]["widths"][0] for one in records} == {16, 32}
+    for where in ("recurrent", "feed-forward"):  # both of a pair start from the same weights and delays
+        frozen, learned = (one["result"]["parameters"] for one in records if one["settings"]["where"] == where)
+        assert frozen == learned
+
+
+def test_cases_change_one_thing_of_the_plan(common) -> None:
+    regime, plan = common("regime"), common("common.plans").plan_of("speech", full=False)
+    cases = {case.name: regime.planned(case, plan) for case in regime.CASES}
+    assert cases["as it is"] == plan and cases["16 neurons"].shape.widths == (16,)
+    assert cases["no spread"].delrec.sigma == 0.0 and cases["four times the delays' rate"].recipe.delay_lr == 0.2
+    assert sum(cases[name] == plan for name in cases) == 3  # samples and the kind of connection are no part of it
