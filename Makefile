@@ -7,6 +7,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+# SpikingJelly 2.0 needs Python 3.11; without it, its plugin is left out and its tests are not collected.
+ifneq ($(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'),True)
+PLUGINS := $(filter-out plugins/spikingjelly,$(PLUGINS))
+endif
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
