@@ -11,6 +11,7 @@ Times are process CPU seconds on one thread after a warm-up of the compiled kern
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import resource
 import sys
@@ -176,7 +177,7 @@ def sweeps(results: Results, full: bool) -> None:
 
 
 def robustness(results: Results, full: bool) -> None:
-    """Wrong and short cues, background spikes, silent neurons; Hebb at the headline's size.
+    """Wrong and short cues, background spikes, silent neurons, at the headline's size: written down, and trained.
 
     At theta 0.95 two missing spikes of twenty are too many; at 0.65, where clean cues do as well, six are not.
     """
@@ -184,22 +185,47 @@ def robustness(results: Results, full: bool) -> None:
 
     setting = dataclasses.replace(HEADLINE, theta=0.65)
     patterns = setting.draw(0)
-    memory = setting.write(patterns)
+
+    @functools.cache
+    def memory(steps: int) -> MotifMemory:
+        made = setting.write(patterns)
+        if steps:
+            motifs.train_teacher_forced(made, patterns, steps=steps)
+        return made
+
     with plotting.style():
         figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), sharey=True)
         for ax, (noise, levels) in zip(axes, NOISES.items(), strict=True):
-            points = []
-            for level in levels:
-                for seed in range(5 if full else 2):
+            points: dict[str, list[motifs.Point]] = {"hebb": [], "+ teacher forcing": []}
+            for (name, found), steps in zip(points.items(), (0, 60), strict=True):
+                for level, seed in [(level, seed) for level in levels for seed in range(5 if full else 2)]:
 
-                    def run(noise: str = noise, level: float = level, seed: int = seed) -> dict[str, Any]:
+                    def run(noise: str = noise, level: float = level, seed: int = seed, n: int = steps) -> Any:
                         generator = torch.Generator().manual_seed(seed)
-                        return {"f1": motifs.robustness(memory, patterns, noise, level, generator)}
+                        return {"f1": motifs.robustness(memory(n), patterns, noise, level, generator)}
 
-                    score = results.once("robustness", run, setting, seed, noise=noise, level=level)["f1"]
-                    points.append(motifs.Point(level, seed, score, score, 0.0, 0.0))
-            motifs.plot_sweep({"hebb": points}, ax, label=f"{noise} ({WHAT[noise]})")
+                    what = "robustness" if name == "hebb" else "robustness_trained"
+                    score = results.once(what, run, setting, seed, noise=noise, level=level)["f1"]
+                    found.append(motifs.Point(level, seed, score, score, 0.0, 0.0))
+            motifs.plot_sweep(points, ax, label=f"{noise} ({WHAT[noise]})")
         figure.savefig(results.folder / "robustness.png")
+
+
+def capacity(results: Results, full: bool) -> None:
+    """More and more patterns: written down, and after teacher forcing."""
+    import matplotlib.pyplot as plt
+
+    points: dict[str, list[motifs.Point]] = {"hebb": [], "+ teacher forcing": []}
+    for found, steps in zip(points.values(), (0, 100), strict=True):
+        for count in (8, 16, 32, 64) if full else (8, 16, 32):
+            setting = dataclasses.replace(SWEPT, patterns=count)
+            run = lambda s=setting, n=steps: record(s, 0, n)  # noqa: E731
+            one = results.once("capacity", run, setting, 0, patterns=count, steps=steps)
+            found.append(motifs.Point(count, 0, *(one[k] for k in ("f1", "worst", "build_s", "recall_s"))))
+    with plotting.style():
+        ax = plt.subplots(figsize=(6.4, 3.8))[1]
+        motifs.plot_sweep(points, ax, label="patterns M", log=True)
+        ax.figure.savefig(results.folder / "capacity.png")
 
 
 def scale(results: Results, full: bool) -> None:
@@ -212,7 +238,10 @@ def scale(results: Results, full: bool) -> None:
             results.once("scale", lambda s=given: record(s, 0), given, neurons=neurons, rate=rate)
 
 
-PARTS = {"headline": headline, "training": training, "sweeps": sweeps, "robustness": robustness, "scale": scale}
+PARTS = {
+    "headline": headline, "training": training, "sweeps": sweeps, "robustness": robustness, "capacity": capacity,
+    "scale": scale,
+}  # fmt: skip
 
 
 def main() -> None:

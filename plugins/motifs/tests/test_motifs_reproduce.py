@@ -85,3 +85,23 @@ def test_a_result_is_recorded_with_its_whole_setting(tmp_path) -> None:
     (path,) = tmp_path.glob("headline_steps_0_3-*.json")
     settings = json.loads(path.read_text())["settings"]
     assert settings["setting"]["neurons"] == 16 and settings["seed"] == 3 and settings["steps"] == 0
+
+
+def test_noise_and_capacity_are_measured_with_trained_taps_too(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("delaykit_lab")
+    path = Path(__file__).parents[1] / "reproduce" / "working_memory.py"
+    spec = importlib.util.spec_from_file_location("delaykit_motifs_reproduce_working_memory", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tiny = Setting(neurons=24, time=80, patterns=2, depth=11, rate=0.02)
+    monkeypatch.setattr(module, "HEADLINE", tiny)
+    monkeypatch.setattr(module, "SWEPT", tiny)
+    monkeypatch.setattr(module, "NOISES", {"flip": (0.0, 0.25), "truncate": (1.0,), "background": (0.0,), "silence": ()})
+    results = module.Results(tmp_path)
+    module.robustness(results, full=False)
+    module.capacity(results, full=False)
+    records = [json.loads(one.read_text()) for one in tmp_path.glob("*.json")]
+    assert sum(one["settings"]["what"] == "robustness_trained" for one in records) == 8
+    trained = {one["settings"]["patterns"] for one in records if one["settings"].get("steps") == 100}
+    assert trained == {8, 16, 32} and (tmp_path / "capacity.png").exists()
