@@ -97,7 +97,8 @@ def test_noise_and_capacity_are_measured_with_trained_taps_too(tmp_path, monkeyp
     tiny = Setting(neurons=24, time=80, patterns=2, depth=11, rate=0.02)
     monkeypatch.setattr(module, "HEADLINE", tiny)
     monkeypatch.setattr(module, "SWEPT", tiny)
-    monkeypatch.setattr(module, "NOISES", {"flip": (0.0, 0.25), "truncate": (1.0,), "background": (0.0,), "silence": ()})
+    noises = {"flip": (0.0, 0.25), "truncate": (1.0,), "background": (0.0,), "silence": ()}
+    monkeypatch.setattr(module, "NOISES", noises)
     results = module.Results(tmp_path)
     module.robustness(results, full=False)
     module.capacity(results, full=False)
