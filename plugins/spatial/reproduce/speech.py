@@ -273,6 +273,7 @@ def main() -> None:
     parser.add_argument("--coarse", action="store_true", help="all samples and Table 2, in steps of 5 ms")
     parser.add_argument("--limit", type=int, help="training samples other than the configuration's")
     parser.add_argument("--tortuosity", type=float, nargs="+", default=[], help="add 2-D with longer paths: eps")
+    parser.add_argument("--min-slope", type=float, nargs="+", default=[], help="add 2-D with other guards")
     given = read_options(parser)
     folder = data_folder(given)
     base = setting_of(given.full, given.coarse, given.epochs, given.limit)
@@ -282,6 +283,8 @@ def main() -> None:
         wanted["2-D, frozen"] = dataclasses.replace(base, dims=2.0, frozen=True)
     for eps in given.tortuosity:
         wanted[f"2-D, eps {eps:g}"] = dataclasses.replace(base, dims=2.0, tortuosity=eps)
+    for slope in given.min_slope:
+        wanted[f"2-D, min_slope {slope:g}"] = dataclasses.replace(base, dims=2.0, min_slope=slope)
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, setting in wanted.items():
         setting = setting if given.full or given.coarse else tuned(setting, task, given.out)
