@@ -3,6 +3,8 @@ from .callbacks import lightning_callback as lightning_callback
 from .command_line import command_line as command_line
 from .command_line import data_folder as data_folder
 from .command_line import read_options as read_options
+from .comparison.config import Comparison as Comparison
+from .comparison.run import compare as compare
 from .data.events import EventSet as EventSet
 from .data.events import bin_events as bin_events
 from .data.idx import read_idx as read_idx

@@ -81,11 +81,12 @@ def delaykit_components() -> Iterator[Component]:
 
 @hookimpl
 def delaykit_commands(cli: click.Group) -> None:
-    """Add ``delaykit demo``, ``delaykit train`` and ``delaykit reproduce``."""
+    """Add ``delaykit demo``, ``train``, ``compare`` and ``reproduce``."""
+    from delaykit_lab.cli_compare import compare
     from delaykit_lab.cli_train import train
     from delaykit_lab.commands import demo, reproduce
 
-    for command in (demo, train, reproduce):
+    for command in (demo, train, compare, reproduce):
         cli.add_command(command)
 
 

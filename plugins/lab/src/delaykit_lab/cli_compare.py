@@ -1,0 +1,110 @@
+"""``delaykit compare``. What the command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from delaykit_lab.cli_train import sentences
+
+
+@click.command()
+@click.option("--task", help="A task: see `delaykit plugins`.")
+@click.option("--set", "set_", multiple=True, metavar="NAME=VALUE", help="Option of the task, e.g. path=data.")
+@click.option("--methods", help="none,frozen,delrec,dcls,frozen-dcls,both,spatial:2,hetsyn,motifs,wider,...; + joins.")
+@click.option("--model", help="rsnn:32, snn:24, ... [default: rsnn:32].")
+@click.option("--equal", help="parameters, synaptic-operations, time or nothing [default: parameters].")
+@click.option("--budget", type=float, help="How much that is [default: what the dearest method costs].")
+@click.option("--seeds", type=int, help="Runs of each method [default: 3].")
+@click.option("--rates", help="Learning rates tried for each method [default: 0.003,0.01].")
+@click.option("--delay-rate", type=float, help="Rate of delays, in rates of weights [default: 20].")
+@click.option("--max-delay", type=int, help="Longest delay in steps.")
+@click.option("--epochs", type=int, help="Epochs of each run [default: 30].")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of `train`, for all: batch_size=32")
+@click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the same names; options win.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for everything [default: runs/compare-TASK].")
+@click.option("--workers", type=click.IntRange(min=1), help="Runs side by side [default: one a core].")
+@click.option("--backend", default="processes", show_default=True, help="processes, or submitit for a cluster.")
+@click.option("--cluster", help="Of submitit: slurm or local.")
+@click.option("--resume", is_flag=True, help="Go on with what is in --out.")
+def compare(config: Path | None, out: Path | None, **given: Any) -> None:
+    """Compare methods on a task under one protocol, and write an HTML report."""
+    go = {name: given.pop(name) for name in ("workers", "backend", "cluster", "resume")}
+    with sentences():
+        from delaykit_lab.comparison.config import Comparison
+
+        comparison = Comparison.from_json(gather(config, given))
+        run_and_show(comparison, out or Path(f"runs/compare-{comparison.task}"), go)
+
+
+def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the TOML file, and those of the command line over them."""
+    from delaykit import ConfigError
+    from delaykit_lab.training.config import read_toml
+    from delaykit_lab.words import options_of
+
+    values: dict[str, Any] = read_toml(config) if config is not None else {}
+    for name, words in (("set", given.pop("set_", ())), ("options", given.pop("options", ()))):
+        if words:
+            values[name] = {**values.get(name, {}), **options_of(f"--{name}", words)}
+    if methods := given.pop("methods", None):
+        values["methods"] = split_methods(methods)
+    if rates := given.pop("rates", None):
+        try:
+            values["rates"] = [float(rate) for rate in rates.split(",")]
+        except ValueError:
+            raise ConfigError("--rates", repr(rates), "numbers", "e.g. --rates 0.003,0.01") from None
+    return values | {name: value for name, value in given.items() if value is not None}
+
+
+def split_methods(text: str) -> list[str]:
+    """Split at commas, but not between a method and its own options.
+
+    Example:
+        >>> split_methods("none,free:axonal,max_delay=9,both")
+        ['none', 'free:axonal,max_delay=9', 'both']
+    """
+    found: list[str] = []
+    for word in text.split(","):
+        name = word.strip()
+        if "=" in name.partition("+")[0] and ":" not in name and found:
+            found[-1] += f",{name}"
+        elif name:
+            found.append(name)
+    return found
+
+
+def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> None:
+    """Run a comparison with a progress bar, and print its table and what it supports."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+
+    from delaykit_lab.comparison.report import table_rows
+    from delaykit_lab.comparison.run import compare as run
+
+    go["workers"] = go["workers"] or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else go["workers"]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    total = len(comparison.methods) * (len(comparison.rates) + comparison.seeds)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("searching widths", total=total)
+
+        def tell(line: str) -> None:
+            bar.update(task, advance=0 if line.startswith("sizes") else 1, description=line[:60])
+
+        results = run(comparison, out, tell=tell, **{**go, "workers": go["workers"] or 1})
+    import json
+
+    timing = json.loads((out / "timing.json").read_text())
+    table = Table(title=results["title"])
+    for name in ("method", "layers", "numbers", "test", "whole", "spikes", "syn. ops", "s", "rate"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in table_rows(results, timing):
+        table.add_row(*row)
+    Console().print(table)
+    for line in results["findings"]["sentences"]:
+        click.echo(f"- {line}")
+    click.echo(f"Report: {out / 'report.html'}")

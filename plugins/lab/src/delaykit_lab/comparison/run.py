@@ -1,0 +1,121 @@
+"""Run a comparison: widths, then rates on validation, then all seeds with the test set scored once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import delaykit as dk
+from delaykit_lab.comparison.budget import search_widths
+from delaykit_lab.comparison.config import Comparison
+from delaykit_lab.comparison.findings import findings
+from delaykit_lab.comparison.workers import run_all
+from delaykit_lab.training.config import make_task
+from delaykit_lab.training.experiment import prepare_folder, write_json, writing
+
+KEPT = ("validation", "train", "test", "test_whole", "parameters", "spikes", "synaptic_operations", "failed")
+Tell = Callable[[str], None]
+
+
+def compare(
+    comparison: Comparison, out: str | Path, *, workers: int = 1, backend: str = "processes",
+    cluster: str | None = None, resume: bool = False, tell: Tell | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare methods; write ``results.json``, ``timing.json``, pictures and ``report.html`` to ``out``.
+
+    Args:
+        comparison: what to compare.
+        out: folder.
+        workers: runs at a time.
+        backend: ``processes`` or ``submitit``, see :func:`~delaykit_lab.comparison.workers.run_all`.
+        cluster: of submitit.
+        resume: go on with what is in ``out``: finished runs are not run again, and the results are the same.
+        tell: called with a line whenever something is finished.
+
+    Returns:
+        What ``results.json`` holds: nothing in it depends on time or on where it was interrupted.
+
+    Raises:
+        ConfigError: ``out`` holds an earlier comparison and ``resume`` is False, or cannot be written, or a budget
+            cannot be met.
+        CheckpointError: ``out`` holds another comparison.
+        TrainingError: a worker died.
+    """
+    folder, say = Path(out), tell or (lambda line: None)
+    task = make_task(comparison.task, comparison.set)
+    splits = task.splits(0)
+    if comparison.max_delay is None:
+        steps = splits.train.spikes.shape[0]
+        comparison = dataclasses.replace(comparison, max_delay=max(2, min(25, steps // 3)))
+    with writing(folder):
+        prepare_folder(folder, resume)
+        plan = _planned(folder / "plan.json", comparison, lambda: search_widths(comparison, task, splits))
+        sizes = {name: tuple(found) for name, found in plan["sizes"].items()}
+        say(f"sizes: {', '.join(f'{name} {list(found)}' for name, found in sizes.items())}")
+        go = {"workers": workers, "backend": backend, "cluster": cluster}
+        rows = comparison.rows()
+        tried = [(row, rate) for row in rows for rate in comparison.rates]
+        units = [(comparison.job(row, sizes[row.name], rate, 0).to_json(), False) for row, rate in tried]
+        tuned = run_all(units, folder, on_done=lambda record: say("a rate was tried"), **go)  # type: ignore[arg-type]
+        rates = {}
+        for row in rows:
+            pairs = zip(tried, tuned, strict=True)
+            rates[row.name] = max((found["validation"], rate) for (which, rate), found in pairs if which is row)[1]
+        wanted = [(row, seed) for row in rows for seed in range(comparison.seeds)]
+        units = [(comparison.job(row, sizes[row.name], rates[row.name], seed).to_json(), True) for row, seed in wanted]
+        records = run_all(units, folder, on_done=lambda record: say("a run is finished"), **go)  # type: ignore[arg-type]
+        results = _results(comparison, plan, rates, tried, tuned, wanted, records)
+        write_json(folder / "results.json", results)
+        runs = zip(wanted, records, strict=True)
+        timing = {f"{row.name}, seed {seed}": record.get("seconds") for (row, seed), record in runs}
+        write_json(folder / "timing.json", timing)
+        from delaykit_lab.comparison.report import write_report
+
+        write_report(results, timing, folder)
+    return results
+
+
+def _planned(path: Path, comparison: Comparison, search: Callable[[], Any]) -> dict[str, Any]:
+    """Return the widths that were found before, or find them now; times differ from search to search."""
+    wanted = json.loads(json.dumps(comparison.to_json()))
+    if path.exists():
+        try:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            known = plan["comparison"]
+        except (ValueError, KeyError, TypeError) as problem:
+            raise dk.CheckpointError(str(path), f"a file that is no plan ({problem})", "one", "delete it") from problem
+        if known != wanted:
+            differ = ", ".join(f"{k} {known.get(k)!r}" for k in wanted if known.get(k) != wanted[k])
+            found = f"another comparison ({differ})"
+            raise dk.CheckpointError(str(path), found, "the same settings", "use the same words, or another --out")
+        return plan
+    sizes, budget = search()
+    plan = {"comparison": wanted, "sizes": {name: list(found) for name, found in sizes.items()}, "budget": budget}
+    write_json(path, plan)
+    return plan
+
+
+def _results(
+    comparison: Comparison, plan: dict[str, Any], rates: dict[str, float], tried: list[Any], tuned: list[Any],
+    wanted: list[Any], records: list[Any],
+) -> dict[str, Any]:  # fmt: skip
+    first = next((record for record in records if "failed" not in record), None)
+    if first is None:
+        fix = "lower --rates, or train one row with `delaykit train` to see why"
+        raise dk.TrainingError("compare", f"no run that finished ({records[0]['failed']})", "one at least", fix)
+    rows = []
+    for row in comparison.rows():
+        runs = [record for (which, _), record in zip(wanted, records, strict=True) if which.name == row.name]
+        rows.append({
+            "name": row.name, "methods": list(row.methods), "neuron": row.neuron, "recurrent": row.recurrent,
+            "forward": row.forward, "sizes": plan["sizes"][row.name], "rate": rates[row.name],
+            "tried": {str(rate): record["validation"] for (which, rate), record in zip(tried, tuned, strict=True)
+                      if which.name == row.name},
+            "runs": [{name: record.get(name) for name in KEPT} for record in runs],
+        })  # fmt: skip
+    out = {"comparison": comparison.to_json(), "title": first["title"], "step_ms": first["step_ms"],
+           "chance": first["chance"], "samples": first["samples"], "budget": plan["budget"], "rows": rows}  # fmt: skip
+    return out | {"findings": findings(out)}
