@@ -65,6 +65,7 @@ class FreeDelay(ComponentConfig):
 
     kind: ClassVar[Literal["delay"]] = "delay"
     name: ClassVar[str] = "free"
+    initial: ClassVar[tuple[str, ...]] = ("init", "low", "high", "scale")
 
     granularity: Granularity = "axonal"
     _: dataclasses.KW_ONLY

@@ -71,10 +71,12 @@ class ComponentConfig(ABC):
 
     Subclasses are ``@dataclasses.dataclass(frozen=True)``, set ``kind`` and ``name``, hold only JSON values
     (numbers, strings, booleans, lists, tuples) or tensors given as nested lists, and validate in ``__post_init__``.
+    ``initial`` names the fields that only say where a training begins: a checkpoint loads whatever they are.
     """
 
     kind: ClassVar[Literal["delay", "heterogeneity", "pruning"]]
     name: ClassVar[str]
+    initial: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def build(self, site: Site, generator: torch.Generator | None = None) -> Any:

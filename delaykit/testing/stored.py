@@ -1,20 +1,25 @@
 """Checkpoints that an earlier version wrote: they load, and the loaded net computes what that version's did.
 
-One run is three files, ``<net>.<label>.json`` and ``.safetensors`` from :func:`delaykit.save`, and
+One run is what :func:`delaykit.save` wrote, ``<net>.<label>.safetensors`` (in format 1 also ``.json``), and
 ``<net>.<label>.run.safetensors`` with the bare weights, an input and what came out.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit.testing.kit import VALUE_TOLERANCE, assert_equal
 from delaykit.testing.nets import LIBRARIES, MORE_NETS, Record, TinyNet, input_spikes, tiny_nets
+from delaykit.wrapping.container import DIGEST, PLAN, digest_of, unpack
 
 BARE = "net."
 
@@ -40,7 +45,8 @@ def store_run(net: nn.Module, tiny: TinyNet, label: str, folder: Path) -> None:
 
 def stored_runs(folder: Path) -> list[Path]:
     """List the runs in a folder, without endings."""
-    return sorted(path.with_suffix("") for path in folder.glob("*.json"))
+    ending = ".run.safetensors"
+    return sorted(path.with_name(path.name.removesuffix(ending)) for path in folder.rglob(f"*{ending}"))
 
 
 def check_stored_run(path: Path) -> nn.Module:
@@ -62,3 +68,27 @@ def check_stored_run(path: Path) -> nn.Module:
         found = tiny.run(net.eval(), stored["input"])
     assert_equal(found, Record(stored["spikes"], stored["membranes"]), VALUE_TOLERANCE, f"run of {path.name}")
     return net
+
+
+def rewrite_checkpoint(path: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], Any], form: int = 2) -> None:
+    """Change a checkpoint as somebody with a plan would, with a digest that fits.
+
+    Args:
+        path: file name without ending, as for :func:`delaykit.save`, whose format it has.
+        change: ``change(plan, tensors)`` changes the plan or the tensors in place.
+        form: format to write, 1 (two files) or 2.
+    """
+    file = path.with_name(path.name + ".safetensors")
+    meta, tensors = unpack(file.read_bytes(), str(file))
+    assert meta is not None
+    change(meta, tensors)
+    own = {key: value.clone().contiguous() for key, value in tensors.items()}
+    if form == 1:
+        payload = save(own)
+        former = meta | ({"format": 1} if meta.get("format") == 2 else {})
+        former["sha256"] = hashlib.sha256(payload).hexdigest()
+        path.with_name(path.name + ".json").write_text(json.dumps(former), encoding="utf-8")
+    else:
+        own[PLAN] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
+        payload = save(own, {DIGEST: digest_of(own)})
+    file.write_bytes(payload)

@@ -1,42 +1,42 @@
-"""Save and load what delaykit added: tensors as safetensors, the rest as JSON. Nothing is ever unpickled."""
+"""Save and load what delaykit added, tensors and plan in one safetensors file. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from delaykit.attaching.root import check_shared, is_extra, wrapping_of
+from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
-from delaykit.interfaces import Delay
 from delaykit.wrapping.apply import unwrap_, wrap_
+from delaykit.wrapping.bounded import bounded
+from delaykit.wrapping.container import FORMAT, WRITTEN, commit, pack, unpack
 from delaykit.wrapping.controls import wrapped_sites
+from delaykit.wrapping.pairs import plan_of_pair, second_files
 from delaykit.wrapping.prunings import remembered, remind_, split
-from delaykit.wrapping.record import WRITTEN, is_record, plan_from, to_json
+from delaykit.wrapping.record import check_records, check_same, plan_from, to_json
+from delaykit.wrapping.saving import check_loadable, innermost, whole
 
-FORMAT = 1
 
+def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = False) -> None:
+    """Write the delays and other parts of a wrapped model to ``path.safetensors``.
 
-def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write the delays and other parts of a wrapped model to ``path.safetensors`` and ``path.json``.
-
-    The model's own weights are not in it: save those with ``torch.save(net.state_dict(), ...)`` or any other way.
-    A save that is interrupted leaves a checkpoint that :func:`load` reads, the earlier one or the new one.
+    The file is put in its place whole: a save that is interrupted, or that finds the disk full, leaves the earlier
+    checkpoint, and several processes may save at once. Of a model in ``DistributedDataParallel`` rank 0 alone writes,
+    and the other ranks go on at once; a compiled model is saved as the model that was compiled.
 
     Args:
         net: a wrapped model.
         path: file name without ending; folders are made.
+        with_model: write the model's own weights and buffers, too. Without, save them as you always did.
 
     Raises:
-        CheckpointError: ``net`` is not a wrapped model.
+        CheckpointError: ``net`` is not a wrapped model, or :func:`load` would refuse the file: a layer was replaced
+            after wrapping, a part was wrapped apart, a delay is NaN. Or the file cannot be written.
 
     Example:
         >>> import tempfile, torch, delaykit as dk
@@ -45,45 +45,39 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> None:
         >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1.5), reset="manual")})
         >>> dk.save(net, path)
     """
-    wrapping = wrapping_of(net)
-    if wrapping is None:
-        raise CheckpointError("dk.save", "a model that is not wrapped", "the model given to dk.wrap_")
-    if any(isinstance(m, Delay) and m.holds_weight for m in net.modules()):
-        fix = "save before making it compact, load, and make it compact again"
-        raise CheckpointError("dk.save", "compact connections", "the components that the model was wrapped with", fix)
-    aliases, tensors = _without_aliases({k: v for k, v in net.state_dict().items() if is_extra(k)})
-    payload = save_tensors(tensors | remembered(net))
-    entries = [entry for plan in wrapping.plans for entry in plan]
-    meta = {
-        "format": FORMAT,
-        "writer": "delaykit",
-        "sites": [to_json(entry) for entry in entries],
-        "aliases": aliases,
-        "sha256": hashlib.sha256(payload).hexdigest(),
-    }
-    base = Path(path)
-    base.parent.mkdir(parents=True, exist_ok=True)
-    files = {_tensor_file(base): payload, _meta_file(base): json.dumps(meta, indent=1).encode()}
-    for path, content in files.items():
-        _part(path).write_bytes(content)
-    for path in files:  # the .json last: until then its part tells that these tensors are whole
-        os.replace(_part(path), path)
+    base, where = _base(path, "dk.save"), "dk.save"
+    model, writes = innermost(net)
+    wrapping = _wrapping(model, where)
+    state = model.state_dict(keep_vars=True)
+    chosen = {k: v for k, v in state.items() if with_model or is_extra(k)}
+    aliases, tensors = _without_aliases(chosen)
+    tensors = {key: whole(value) for key, value in tensors.items()}  # all ranks take part in what is spread over them
+    if not writes:
+        return
+    check_loadable(model, wrapping, {k: v for k, v in tensors.items() if is_extra(k)})
+    sites = [to_json(entry) for plan in wrapping.plans for entry in plan]
+    meta = {"format": FORMAT, "writer": "delaykit", "model": with_model, "sites": sites, "aliases": aliases}
+    commit(_file(base), pack(tensors | remembered(model), meta, where))
+    for former in second_files(base):  # of format 1, whose tensors are overwritten
+        former.unlink(missing_ok=True)
 
 
 def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """Read what :func:`save` wrote into ``net``; a bare model is wrapped first, as it was when saved.
 
-    No example is needed: reset policies, time dimensions and streams are part of the checkpoint.
+    No example is needed: reset policies, time dimensions and streams are part of the checkpoint. A file that was
+    written with ``with_model=True`` gives the model its weights, too.
 
     Args:
-        net: the same model, bare or wrapped with the same components.
+        net: the same model, bare, or wrapped with the same components; how they begin (``init=``) plays no part.
         path: file name without ending.
 
     Returns:
         ``net``.
 
     Raises:
-        CheckpointError: a file is missing, truncated, changed, not delaykit's, from a newer version, or does not fit.
+        CheckpointError: the file is missing, truncated, changed, not delaykit's, from a newer version, or does not
+            fit; ``net`` is then as it was.
 
     Example:
         >>> import tempfile, torch, delaykit as dk
@@ -95,63 +89,115 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         >>> dk.status(dk.load(bare, path)).delays["0"].tolist()
         [[1.5, 1.5]]
     """
-    base = Path(path)
-    meta, payload = _read_pair(base)
-    prunings, tensors = split(_tensors_of(_tensor_file(base), payload))
+    base = _base(path, "dk.load")
+    where, (model, _) = str(base), innermost(net)
+    meta, tensors = _read(base)
+    prunings, tensors = split(tensors)
     for alias, key in meta["aliases"].items():
         if key not in tensors:
-            raise CheckpointError(str(base), f"{alias} as another name of {key}, which is not there", WRITTEN)
+            found = f"{alias!r:.80} as another name of {key!r:.80}, which is not there"
+            raise CheckpointError(where, found, WRITTEN, "use an earlier checkpoint")
         tensors[alias] = tensors[key]
-    fresh = wrapping_of(net) is None
+    known = wrapping_of(model)
     try:
-        if fresh:
-            unused = torch.Generator().manual_seed(0)  # initial values are overwritten: leave the global one alone
-            wrap_(net, plan_from(net, meta["sites"], tensors, str(base)), generator=unused)
-        before = remembered(net)
-        remind_(net, prunings, str(base))
-        try:
-            _fill(net, tensors, base)
-        except DelaykitError:
-            remind_(net, before, str(base))
-            raise
+        if known is None:
+            _wrap_as_saved_(model, meta, tensors, where)
+        else:
+            check_same(known.plans, meta["sites"], where)
+        _take_(model, meta, tensors, prunings, where)
     except DelaykitError as error:
-        if fresh and wrapping_of(net) is not None:
-            unwrap_(net)
+        if known is None and wrapping_of(model) is not None:
+            unwrap_(model)
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(
-            str(base), f"a checkpoint that does not fit this model ({error})", "the model it was saved from"
-        ) from error
+        found, fix = f"a checkpoint that does not fit this model ({error})", "load into the model it was saved from"
+        raise CheckpointError(where, found, "the model it was saved from", fix) from error
     return net
 
 
-def _fill(net: nn.Module, tensors: dict[str, Tensor], base: Path) -> None:
-    own = {k: v for k, v in net.state_dict(keep_vars=True).items() if is_extra(k)}
+def _base(path: Any, where: str) -> Path:
+    try:
+        base = Path(path)
+    except TypeError:
+        base = Path()
+    if base.name in ("", ".."):
+        raise CheckpointError(where, f"{path!r} for a file", "a file name without ending", "pass e.g. 'run/delays'")
+    return base
+
+
+def _wrapping(model: Any, where: str) -> Wrapping:
+    wrapping = wrapping_of(model) if isinstance(model, nn.Module) else None
+    if wrapping is not None:
+        return wrapping
+    if not isinstance(model, nn.Module):
+        found = f"a {type(model).__name__}"
+        raise CheckpointError(where, found, "a model given to dk.wrap_", "pass the model first, then the file name")
+    inside = [name for name, module in model.named_modules() if wrapping_of(module) is not None]
+    found, fix = "a model that is not wrapped", "call dk.wrap_(net, rules, example=...) first"
+    if inside:
+        found = f"a model of which {inside[0]!r} is wrapped, and not the whole"
+        fix = f"call it with that part, net.{inside[0]}"
+    raise CheckpointError(where, found, "the model given to dk.wrap_", fix)
+
+
+def _read(base: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a checkpoint of any format and check its plan to the last value."""
+    path = _file(base)
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        fix = "name a checkpoint without its ending"
+        raise CheckpointError(str(path), f"no readable file ({error})", WRITTEN, fix) from None
+    meta, tensors = unpack(payload, str(path))
+    if meta is None:
+        meta = plan_of_pair(base, payload)
+    aliases = meta.get("aliases")
+    if not isinstance(aliases, dict) or not all(isinstance(key, str) for key in aliases.values()):
+        raise CheckpointError(str(base), "damaged entries", WRITTEN, "use an earlier checkpoint")
+    check_records(meta.get("sites"), str(base))
+    return meta, tensors
+
+
+def _wrap_as_saved_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], where: str) -> None:
+    unused = torch.Generator().manual_seed(0)  # initial values are overwritten: leave the global one alone
+    there = sum(value.numel() for value in [*tensors.values(), *model.state_dict().values()])
+    plan = plan_from(model, meta["sites"], tensors, where)
+    with bounded(there, where):
+        wrap_(model, plan, generator=unused)
+
+
+def _take_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], prunings: Any, where: str) -> None:
+    """Fill a wrapped model with everything in a file, or leave it as it was."""
+    before = remembered(model)
+    remind_(model, prunings, where)
+    try:
+        state = model.state_dict(keep_vars=True)
+        _fill_(model, {k: v for k, v in state.items() if meta.get("model") or is_extra(k)}, tensors, where)
+    except DelaykitError:
+        remind_(model, before, where)
+        raise
+
+
+def _fill_(model: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> None:
     missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     if missing or unknown:
-        found = f"missing {missing[:3]} and unknown {unknown[:3]}"
-        raise CheckpointError(
-            str(base), found, "the same sites and components", "wrap the model as it was wrapped when saved"
-        )
+        found, fix = f"missing {missing[:3]} and unknown {unknown[:3]}", "load into the model that it was saved from"
+        raise CheckpointError(where, found, "the same sites and components", fix)
     for key, value in own.items():
-        if value.shape != tensors[key].shape:
-            found = f"{key} of shape {tuple(tensors[key].shape)}"
-            raise CheckpointError(
-                str(base), found, f"shape {tuple(value.shape)}", "load into the model it was saved from"
-            )
-        if tensors[key].is_floating_point() != value.is_floating_point():
-            raise CheckpointError(
-                str(base), f"{key} of {tensors[key].dtype}", f"{value.dtype}", "use an older checkpoint"
-            )
-        if not bool(torch.isfinite(tensors[key]).all()):
-            raise CheckpointError(
-                str(base), f"{key} with NaN or infinite values", "finite values", "use an older checkpoint"
-            )
-    check_shared(own, tensors, str(base))
+        given, fix = tensors[key], "load into the model that it was saved from"
+        if value.shape != given.shape:
+            found = f"{key} of shape {tuple(given.shape)}"
+            raise CheckpointError(where, found, f"shape {tuple(value.shape)}", fix)
+        if given.is_floating_point() != value.is_floating_point():
+            raise CheckpointError(where, f"{key} of {given.dtype}", f"{value.dtype}", fix)
+        if is_extra(key) and not bool(torch.isfinite(given).all()):
+            found = f"{key} with NaN or infinite values"
+            raise CheckpointError(where, found, "finite values", "use an earlier checkpoint")
+    check_shared(own, tensors, where)
     before = {key: value.detach().clone() for key, value in own.items()}
     _copy_(own, tensors)
     try:
-        for site in wrapped_sites(net):
+        for site in wrapped_sites(model):
             site.synapse.check()
     except DelaykitError:
         _copy_(own, before)
@@ -165,69 +211,17 @@ def _copy_(targets: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 
 
 def _without_aliases(tensors: dict[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    first: dict[tuple[int, Any], str] = {}
+    first: dict[int, str] = {}
     aliases: dict[str, str] = {}
     kept: dict[str, Tensor] = {}
     for key, value in tensors.items():
-        name = first.setdefault((value.data_ptr(), value.shape), key) if value.numel() else key
+        name = first.setdefault(id(value), key)
         if name == key:
-            kept[key] = value.detach().contiguous().cpu()
+            kept[key] = value
         else:
             aliases[key] = name
     return aliases, kept
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
-    try:
-        meta = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(str(path), "no such file", WRITTEN) from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise CheckpointError(str(path), f"a file that is not JSON ({error})", WRITTEN) from None
-    version = meta.get("format") if isinstance(meta, dict) and meta.get("writer") == "delaykit" else None
-    if type(version) is not int or version < 1:
-        raise CheckpointError(str(path), "JSON that delaykit did not write", WRITTEN)
-    if version > FORMAT:
-        raise CheckpointError(str(path), f"format {version}", f"format {FORMAT} or older", "install a newer delaykit")
-    kinds = {"sha256": str, "aliases": dict, "sites": list}
-    fits = all(isinstance(meta.get(key), kind) for key, kind in kinds.items())
-    fits = fits and all(isinstance(key, str) for key in meta["aliases"].values())
-    if not fits or not meta["sites"] or not all(is_record(site) for site in meta["sites"]):
-        raise CheckpointError(str(path), "damaged entries", WRITTEN)
-    return meta
-
-
-def _read_pair(base: Path) -> tuple[dict[str, Any], bytes]:
-    """Read both files; where a save was interrupted between them, the part that belongs to the tensors."""
-    whole, part, path = _meta_file(base), _part(_meta_file(base)), _tensor_file(base)
-    meta = _read_meta(whole if whole.exists() or not part.exists() else part)
-    try:
-        payload = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(str(path), f"no readable file ({error})", "the .safetensors beside the .json") from None
-    digest = hashlib.sha256(payload).hexdigest()
-    if meta["sha256"] != digest and part.exists():
-        meta = _read_meta(part)
-    if meta["sha256"] != digest:
-        fix = "copy both files again"
-        raise CheckpointError(str(path), "a truncated or changed file", "the tensors that belong to the .json", fix)
-    return meta, payload
-
-
-def _tensors_of(path: Path, payload: bytes) -> dict[str, Tensor]:
-    try:
-        return load_tensors(payload)
-    except SafetensorError as error:
-        raise CheckpointError(str(path), f"damaged tensors ({error})", "a safetensors file") from None
-
-
-def _tensor_file(base: Path) -> Path:
+def _file(base: Path) -> Path:
     return base.with_name(base.name + ".safetensors")
-
-
-def _meta_file(base: Path) -> Path:
-    return base.with_name(base.name + ".json")
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")

@@ -33,12 +33,13 @@ def remind_(net: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
         CheckpointError: a key or a tensor does not fit; then no pruning is changed.
     """
     prunings = _prunings(net)
-    states: dict[tuple[str, int], dict[str, Tensor]] = {place: {} for place in prunings}
+    states: dict[tuple[str, str], dict[str, Tensor]] = {place: {} for place in prunings}
     for key, value in tensors.items():
         number, name, site = (*key.split("/", 3)[1:], "", "", "")[:3]
-        place = (site, int(number) if number.isdecimal() else -1)
+        place = (site, number)
         if place not in states:
-            raise CheckpointError(where, f"a pruning's memory {key!r}", "the prunings that the model was wrapped with")
+            found, fix = f"a pruning's memory {key!r:.80}", "load into the model that it was saved from"
+            raise CheckpointError(where, found, "the prunings that the model was wrapped with", fix)
         states[place][name] = value
     before = {place: pruning.state() for place, pruning in prunings.items()}
     try:
@@ -50,6 +51,6 @@ def remind_(net: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
         raise
 
 
-def _prunings(net: nn.Module) -> dict[tuple[str, int], Pruning]:
+def _prunings(net: nn.Module) -> dict[tuple[str, str], Pruning]:
     sites = wrapped_sites(net)
-    return {(site.name, k): pruning for site in sites for k, pruning in enumerate(site.synapse.prunings)}
+    return {(site.name, str(k)): pruning for site in sites for k, pruning in enumerate(site.synapse.prunings)}

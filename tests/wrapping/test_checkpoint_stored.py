@@ -1,4 +1,4 @@
-"""Checkpoints written by the first version of this format load, and compute what they did then."""
+"""Checkpoints written by the first versions of both formats load, and compute what they did then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from delaykit.testing.stored import check_stored_run, stored_runs
 RUNS = stored_runs(Path(__file__).parents[1] / "fixtures" / "checkpoints")
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_an_old_checkpoint_computes_what_it_did(path):
     library = path.name.partition("-")[0]
     if importlib.util.find_spec(library) is None:
@@ -26,3 +26,4 @@ def test_every_granularity_and_both_libraries_are_stored():
     labels = {path.name.partition(".")[2] for path in RUNS}
     assert labels == {"free-layer", "free-axonal", "free-dendritic", "free-synaptic", "recurrent"}
     assert {path.name.partition("-")[0] for path in RUNS} == {"snntorch", "norse"}
+    assert {path.parent.name for path in RUNS} == {"checkpoints", "format_2"}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 import delaykit as dk
+from delaykit.testing.stored import rewrite_checkpoint
 from delaykit_sparsify import DynamicSparsity
 
 EPOCHS = 6
@@ -61,18 +59,6 @@ def test_a_bare_model_gets_its_mask_with_its_delays(tmp_path):
     assert bool((net[0].weight[zero] == 0).all()) and bool(zero.any())
 
 
-def changed(path, change):
-    """Rewrite a checkpoint's tensors, digest included."""
-    import hashlib
-
-    tensors = load_file(f"{path}.safetensors")
-    change(tensors)
-    save_file(tensors, f"{path}.safetensors")
-    meta = json.loads((path.parent / f"{path.name}.json").read_text())
-    meta["sha256"] = hashlib.sha256((path.parent / f"{path.name}.safetensors").read_bytes()).hexdigest()
-    (path.parent / f"{path.name}.json").write_text(json.dumps(meta))
-
-
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -86,7 +72,7 @@ def changed(path, change):
 )
 def test_a_damaged_memory_changes_nothing(change, found, tmp_path):
     dk.save(train(fresh("random"), 0, 3), tmp_path / "half")
-    changed(tmp_path / "half", change)
+    rewrite_checkpoint(tmp_path / "half", lambda plan, tensors: change(tensors))
     net = train(fresh("random"), 0, 2)
     before = [net[0].dk.delay.delays().clone(), *net[0].dk.prunings[0].state().values()]
     with pytest.raises(dk.CheckpointError, match=found):

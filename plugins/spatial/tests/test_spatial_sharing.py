@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import snntorch as snn
@@ -14,6 +14,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.arrivals import Linear
+from delaykit.testing.stored import rewrite_checkpoint
 from delaykit_spatial import Spatial, Torus, parameter_accounting, populations, register_metric, spatial_param_groups
 from delaykit_spatial.delay import WithoutSelf
 
@@ -105,12 +106,11 @@ def test_copies_share_among_themselves() -> None:
 
 @pytest.mark.parametrize("wrapped_first", [False, True])
 def test_checkpoints_hold_positions_once_and_share_again(tmp_path: Path, wrapped_first: bool) -> None:
-    from safetensors.torch import load_file
-
     net = wrapped()
     dk.save(net, tmp_path / "places")
-    held = [k for k in load_file(tmp_path / "places.safetensors") if k.endswith("positions")]
-    aliases = json.loads((tmp_path / "places.json").read_text())["aliases"]
+    written: dict[str, Any] = {}
+    rewrite_checkpoint(tmp_path / "places", lambda plan, tensors: written.update(plan, tensors=list(tensors)))
+    held, aliases = [k for k in written["tensors"] if k.endswith("positions")], written["aliases"]
     assert len(held) == 3 and len([k for k in aliases if k.endswith("positions")]) == 3
     fresh = dk.wrap_(bare(), RULES, example=INPUT) if wrapped_first else bare()
     dk.load(fresh, tmp_path / "places")
@@ -124,6 +124,11 @@ def disagreeing(net: Net) -> dict[str, torch.Tensor]:
     return state
 
 
+def say_hidden(plan: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    for site in plan["sites"]:
+        site["components"][0]["config"]["pre"] = RULES[site["site"]].pre
+
+
 def test_values_that_disagree_about_shared_positions_are_refused(tmp_path: Path) -> None:
     """As a net that was trained with positions of its own for each connection would bring them."""
     net, apart = wrapped(), wrapped({**RULES, "fc2": Spatial(2, pre="others", post="out", scale=3.0)})
@@ -134,6 +139,9 @@ def test_values_that_disagree_about_shared_positions_are_refused(tmp_path: Path)
         assert torch.equal(places(net)[0], before)
     net.load_state_dict({k: v.clone() for k, v in net.state_dict().items()})
     dk.save(apart, tmp_path / "apart")
+    with pytest.raises(dk.CheckpointError, match=r"pre='others'.*pre='hidden'"):
+        dk.load(net, tmp_path / "apart")
+    rewrite_checkpoint(tmp_path / "apart", say_hidden)
     with pytest.raises(dk.CheckpointError, match="different values for"):
         dk.load(net, tmp_path / "apart")
     assert torch.equal(places(net)[0], before)

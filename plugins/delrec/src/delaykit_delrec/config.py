@@ -63,6 +63,7 @@ class DelRec(ComponentConfig):
 
     kind: ClassVar[Literal["delay"]] = "delay"
     name: ClassVar[str] = "delrec"
+    initial: ClassVar[tuple[str, ...]] = ("init", "low", "high", "scale")
 
     granularity: str = "axonal"
     _: dataclasses.KW_ONLY

@@ -57,6 +57,7 @@ class DCLS(ComponentConfig):
 
     kind: ClassVar[Literal["delay"]] = "delay"
     name: ClassVar[str] = "dcls"
+    initial: ClassVar[tuple[str, ...]] = ("init",)
 
     kernel_size: int = 25
     _: dataclasses.KW_ONLY

@@ -62,6 +62,7 @@ class HetSyn(ComponentConfig):
 
     kind: ClassVar[Any] = "heterogeneity"
     name: ClassVar[str] = "hetsyn"
+    initial: ClassVar[tuple[str, ...]] = ("tau",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "granularity", FORMER.get(self.granularity, self.granularity))

@@ -38,6 +38,7 @@ class Motif(ComponentConfig):
 
     kind: ClassVar[Literal["delay"]] = "delay"
     name: ClassVar[str] = "motif"
+    initial: ClassVar[tuple[str, ...]] = ("scale",)
 
     depth: int
     _: dataclasses.KW_ONLY

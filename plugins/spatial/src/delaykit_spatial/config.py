@@ -72,6 +72,7 @@ class Spatial(ComponentConfig):
 
     kind: ClassVar[Literal["delay"]] = "delay"
     name: ClassVar[str] = "spatial"
+    initial: ClassVar[tuple[str, ...]] = ("init", "pre_init", "scale", "mean")
 
     dims: int | float | str = 2
     _: dataclasses.KW_ONLY
