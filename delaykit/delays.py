@@ -88,6 +88,8 @@ class FreeDelay(ComponentConfig):
         checks.choice("FreeDelay.rounding", self.rounding, ROUNDINGS)
         checks.choice("FreeDelay.estimator", self.estimator, ESTIMATORS)
         checks.flag("FreeDelay.learn", self.learn)
+        if self.normalize is not None:
+            checks.flag("FreeDelay.normalize", self.normalize)
         checks.number("FreeDelay.max_delay", self.max_delay, above=0.0)
         checks.number("FreeDelay.spread", self.spread, least=0.0)
         checks.number("FreeDelay.spread_decay", self.spread_decay, above=0.0, most=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -148,8 +149,33 @@ class Synapse(nn.Module):
             if part is not None:
                 part.check()
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw delays and decays anew, from torch's generator, as they were drawn when the connection was wrapped.
+
+        Parameters stay the same objects, shared ones shared; prunings forget which synapses there were.
+
+        Raises:
+            ConfigError: the parts are no longer those that the configs describe.
+        """
+        fresh = Synapse(self.site, self.configs)
+        if self.heterogeneity is not None and fresh.heterogeneity is not None and self.heterogeneity.needs_neuron:
+            fresh.heterogeneity.bind_neuron_(self.heterogeneity.neuron)
+        mine, drawn = _tensors(self), _tensors(fresh)
+        if [(name, v.shape) for name, v in mine.items()] != [(name, v.shape) for name, v in drawn.items()]:
+            fix = "unwrap and wrap again, or wrap a new model"
+            raise ConfigError(self.site.name, "parts that were replaced", "those that it was wrapped with", fix)
+        for name, values in mine.items():
+            values.copy_(drawn[name])
+        for pruning in self.prunings:
+            pruning.load_state_({})
+
     def extra_repr(self) -> str:
         return self.site.name
+
+
+def _tensors(synapse: Synapse) -> dict[str, Tensor]:
+    return dict(itertools.chain(synapse.named_parameters(), synapse.named_buffers()))
 
 
 def _built(config: ComponentConfig, site: Site, generator: torch.Generator | None) -> Any:

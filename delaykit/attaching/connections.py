@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,11 @@ class DelayedConnection:
         if attachment.off:
             return base(input)
         return run_connection(self, attachment, _product(self, attachment, base), input)
+
+    def reset_parameters(self) -> None:
+        """Draw the module's own parameters anew, and the delays with them."""
+        getattr(super(), "reset_parameters", lambda: None)()
+        self.dk.reset_parameters()
 
     def extra_repr(self) -> str:
         """Describe the connection as it stands: size, delays, density."""
@@ -183,7 +189,8 @@ def step_connection(
         raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
     lead = spikes.shape[: spikes.ndim - 1 - product.space]
     batch = spikes.reshape(-1, *spikes.shape[len(lead) :])
-    output = history.step(synapse, product, batch, attachment.timing.streams)
+    with _single(spikes):
+        output = history.step(synapse, product, batch, attachment.timing.streams)
     return output.reshape(*lead, *output.shape[1:])
 
 
@@ -195,14 +202,18 @@ def _uncompiled_step(*arguments: Any) -> Tensor:
 
 def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:
     """Run a whole sequence whose time runs along ``time_dim``."""
-    spikes = _checked(synapse, where, product, input).movedim(time_dim, 0)
-    lead = spikes.shape[1 : spikes.ndim - 1 - product.space]
-    if spikes.ndim < 2 + product.space:
-        raise ShapeError(
-            where, f"input of shape {tuple(input.shape)}", "a sequence (time, batch, channel)", "add the time dimension"
-        )
-    batch = spikes.reshape(spikes.shape[0], -1, *spikes.shape[1 + len(lead) :])
-    output = synapse.engine(product).sequence(batch)
+    spikes = _checked(synapse, where, product, input)
+    found, rank = f"input of shape {tuple(input.shape)}", spikes.ndim - 1 - product.space
+    if rank < 1:
+        raise ShapeError(where, found, "a sequence (time, batch, channel)", "add the time dimension")
+    if not -spikes.ndim <= time_dim < rank or time_dim % spikes.ndim >= rank:
+        fix = "wrap with the time_dim that is time in this input"
+        raise ShapeError(where, f"{found} and time_dim={time_dim}", "time in a dimension before the channel", fix)
+    spikes = spikes.movedim(time_dim, 0)
+    lead = spikes.shape[1:rank]
+    batch = spikes.reshape(spikes.shape[0], -1, *spikes.shape[rank:])
+    with _single(spikes):
+        output = synapse.engine(product).sequence(batch)
     return output.reshape(output.shape[0], *lead, *output.shape[2:]).movedim(0, time_dim)
 
 
@@ -219,11 +230,17 @@ def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> T
     if input.is_sparse:
         raise ShapeError(where, "a sparse tensor", "a dense tensor", "call .to_dense() on the spikes")
     if torch.is_autocast_enabled(input.device.type):
-        return input.float()  # delays and their products stay float32 under autocast
+        return input.to(torch.float32 if product.weight is None else product.weight.dtype)
     if product.weight is not None and input.dtype != product.weight.dtype:
         fix = "convert the input (.float() or .double()), or the model; snnTorch's surrogates always return float32"
         raise ShapeError(where, f"input of {input.dtype}", f"{product.weight.dtype}, that of its weight", fix)
     return input
+
+
+def _single(spikes: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Keep delays and their products in float32 under autocast, at every delay and in every kind of connection."""
+    kind = spikes.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
 
 
 def _product(module: Any, attachment: Attachment, base: Callable[[Tensor], Tensor]) -> Product:

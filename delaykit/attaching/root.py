@@ -52,14 +52,16 @@ class WrappedRoot:
             if part is not None and isinstance(part.neuron, DrivenNeuron):
                 part.neuron.find_(modules)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: Any, *args: Any) -> None:
         # A checkpoint of the bare model has no delays at all: keep the present ones. One that has some must have all.
-        own = {k for k in self.state_dict(prefix=prefix) if is_extra(k)}  # type: ignore[attr-defined]
         named = self.state_dict(prefix=prefix, keep_vars=True)  # type: ignore[attr-defined]
-        check_shared({k: v for k, v in named.items() if k in own}, state_dict, "load_state_dict")
-        if not any(k in state_dict for k in own):
-            state_dict.update({k: v for k, v in self.state_dict(prefix=prefix).items() if k in own})  # type: ignore[attr-defined]
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+        own = {key: value for key, value in named.items() if is_extra(key)}
+        check_shared(own, state_dict, "load_state_dict")
+        if not any(key in state_dict for key in own):
+            state_dict.update(own)
+        if metadata.get("assign_to_params_buffers", False):
+            share_assigned_(own, state_dict)
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)  # type: ignore[misc]
 
 
 def check_shared(own: Mapping[str, Tensor], given: Mapping[str, Any], where: str) -> None:
@@ -83,6 +85,22 @@ def check_shared(own: Mapping[str, Tensor], given: Mapping[str, Any], where: str
             found = f"different values for {other} and {name}"
             fix = "load it into a model whose connections are wrapped as they were when it was saved"
             raise CheckpointError(where, found, "one value: this model shares that parameter", fix)
+
+
+def share_assigned_(own: Mapping[str, Tensor], given: dict[str, Any]) -> None:
+    """Let ``load_state_dict(assign=True)`` put one parameter under all the names that one parameter has in the model.
+
+    Args:
+        own: the model's tensors by name, the same object under each of its names.
+        given: tensors about to be assigned, changed in place.
+    """
+    first: dict[int, Any] = {}
+    for name, tensor in own.items():
+        value = given.get(name)
+        if isinstance(tensor, nn.Parameter) and isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+            value = nn.Parameter(value, requires_grad=tensor.requires_grad)
+        if name in given:
+            given[name] = first.setdefault(id(tensor), value)
 
 
 def is_extra(key: str) -> bool:

@@ -7,10 +7,13 @@ however long the delay is.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from delaykit.errors import DelayRangeError
 
 
 class Taps(NamedTuple):
@@ -81,3 +84,24 @@ class Taps(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """Shape ``(A, B)`` of the delays: (1, 1) layer, (1, pre) axonal, (post, 1) dendritic, (post, pre) synaptic."""
         return self.index.shape[1], self.index.shape[2]
+
+
+def check_causal(where: str, delays: Tensor) -> None:
+    """Raise unless every delay is a finite number of steps >= 0: no spike arrives before it was sent, or never.
+
+    Whoever turns delays into a response begins so, once a segment. Host sync; left out while ``torch.compile`` traces.
+
+    Args:
+        where: who asks, for the message.
+        delays: any shape, steps.
+
+    Raises:
+        DelayRangeError: a delay is NaN, infinite or negative.
+    """
+    if torch.compiler.is_compiling() or not delays.numel():
+        return
+    low, high = torch.stack(torch.aminmax(delays.detach())).tolist()
+    if not 0 <= low <= high < math.inf:
+        found = f"a delay of {low:g} steps" if low < 0 else "NaN or infinite delays"
+        fix = "project the delays before they are used; dk.attach(optimizer, net) does it after each step"
+        raise DelayRangeError(where, found, "finite delays >= 0", fix)

@@ -198,6 +198,7 @@ def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots:
 
 def refuse_loop(neuron: Neuron, spots: list[Spot]) -> None:
     """Raise for a neuron that cannot get a recurrent connection."""
+    survey.refuse_taken(neuron.path, neuron.module)
     name, reason = ".".join(p for p in (neuron.path, "recurrent") if p), neuron.refusal or neuron.recurrent_refusal
     if not reason and any(s.name == name for s in spots):
         reason = f"it has a recurrent connection already: name it {name!r} in the rules"

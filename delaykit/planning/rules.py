@@ -8,8 +8,10 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.attaching.clocks import POLICIES
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
 from delaykit.interfaces import ComponentConfig
@@ -80,8 +82,15 @@ class Recurrent:
         object.__setattr__(self, "reset", reset)
         if isinstance(weight, str) and weight not in RECURRENT_WEIGHTS:
             raise ConfigError("Recurrent.weight", repr(weight), f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor")
-        if isinstance(weight, Tensor) and (weight.ndim != 2 or weight.shape[0] != weight.shape[1]):
-            raise ConfigError("Recurrent.weight", f"shape {tuple(weight.shape)}", "a square matrix")
+        if not isinstance(weight, (str, Tensor)):
+            expected = f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor"
+            raise ConfigError("Recurrent.weight", type(weight).__name__, expected, "torch.as_tensor(weight)")
+        if isinstance(weight, Tensor):
+            if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
+                raise ConfigError("Recurrent.weight", f"shape {tuple(weight.shape)}", "a square matrix")
+            if not bool(torch.isfinite(weight).all()):
+                raise ConfigError("Recurrent.weight", "NaN or infinite values", "finite values")
+        checks.flag("Recurrent.bias", bias)
         if reset not in ("auto", *POLICIES):
             raise ConfigError("Recurrent.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}")
 

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from delaykit import registry
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.retyping import original_class
+from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError
 from delaykit.planning.rules import Recurrent
 from delaykit.planning.trace import Trace, has_own_forward
@@ -108,12 +109,25 @@ def refuse_model(net: nn.Module) -> list[DelaykitError]:
         return [ConfigError("model", "a TorchScript module", "the eager model", "wrap the model before scripting it")]
     if not isinstance(net, nn.Module):
         return [ConfigError("model", kind, "a torch.nn.Module")]
+    taken = [path for path, module in net.named_modules() if _has_own_dk(module)]
+    if taken:
+        found = f"a part of its own that is called 'dk' in {', '.join(repr(path) for path in taken)}"
+        fix = "rename that part: delaykit hangs what it adds into a module under this name"
+        return [ConfigError("model", found, "no module, parameter or buffer called 'dk'", fix)]
     lazy = [name for name, p in net.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         return [
             ConfigError("model", f"lazy {', '.join(lazy)}", "initialised weights", "run the model once before wrapping")
         ]
     return []
+
+
+def _has_own_dk(module: nn.Module) -> bool:
+    """Tell whether a module holds something called ``dk`` that delaykit did not put there."""
+    wiring = wiring_of(module)
+    if wiring is not None and wiring.sites:
+        return False
+    return any("dk" in held for held in (module._modules, module._parameters, module._buffers))
 
 
 def refuse_spot(spot: Spot) -> None:
@@ -124,6 +138,7 @@ def refuse_spot(spot: Spot) -> None:
         raise ConfigError(
             where, "a wrapped connection", "a bare one", "call dk.unwrap_(net) first, then wrap with all rules"
         )
+    refuse_taken(where, spot.module)
     if spot.refusal:
         raise ConfigError(where, found, "a connection that adds its input linearly", spot.refusal)
     if "forward" in vars(spot.module):  # it would go before the forward of any class, and with it before the delay
@@ -132,6 +147,13 @@ def refuse_spot(spot: Spot) -> None:
     if parametrize.is_parametrized(spot.module):
         fix = "wrap first, then register the parametrization"
         raise ConfigError(where, "a parametrized module", "a module without parametrizations", fix)
+
+
+def refuse_taken(where: str, module: nn.Module) -> None:
+    """Raise for a module that has an attribute of its own under the name of delaykit's part."""
+    if wiring_of(module) is None and hasattr(module, "dk"):
+        found = f"{type(module).__name__} with an attribute of its own that is called 'dk'"
+        raise ConfigError(where, found, "no attribute called 'dk'", "rename it: delaykit hangs what it adds there")
 
 
 def refuse_ends(spot: Spot, driven: list[Neuron]) -> None:
@@ -160,22 +182,33 @@ def channels(spot: Spot, trace: Trace | None) -> tuple[int, int]:
         return spot.pre, spot.post
     calls = (trace.sites if trace else {}).get(spot.name, [])
     if not calls or not calls[0].input_shape:
-        raise ShapeError(
-            spot.name, "a connection whose size only a run can tell", "an example run that calls it", "pass example="
-        )
+        raise _unseen(spot.name, "connection", trace)
     return calls[0].input_shape[-1], calls[0].input_shape[-1]
 
 
 def neuron_size(neuron: Neuron, rule: Recurrent, trace: Trace | None) -> int:
     """Return the number of neurons that a new recurrent connection joins."""
-    if isinstance(rule.weight, torch.Tensor):
-        return rule.weight.shape[0]
+    given = rule.weight.shape[0] if isinstance(rule.weight, torch.Tensor) else None
     calls = trace.neurons.get(neuron.path, []) if trace else []
+    if given is not None and trace is None:
+        return given
     if not calls:
+        raise _unseen(neuron.path, "neuron", trace)
+    shape = calls[0].input_shape
+    if given is None and len(shape) != 2:
         raise ShapeError(
-            neuron.path, "a neuron whose size only a run can tell", "an example run that calls it", "pass example="
+            neuron.path, f"input of shape {shape}", "(batch, neuron)", "dk.Recurrent joins flat layers only"
         )
-    if len(calls[0].input_shape) != 2:
-        found = f"input of shape {calls[0].input_shape}"
-        raise ShapeError(neuron.path, found, "(batch, neuron)", "dk.Recurrent joins flat layers only")
-    return calls[0].input_shape[-1]
+    if given is not None and shape[-1:] != (given,):
+        found = f"dk.Recurrent(weight=) for {given} neurons, and an input of shape {shape}"
+        raise ShapeError(neuron.path, found, "a weight (neuron, neuron)", "give it the number of neurons there are")
+    return shape[-1]
+
+
+def _unseen(where: str, kind: str, trace: Trace | None) -> ShapeError:
+    """Say that nobody knows the size of what no run of the model has called."""
+    if trace is None:
+        found = f"a {kind} whose size only a run can tell"
+        return ShapeError(where, found, "an example run that calls it", "pass example=")
+    found, fix = f"a {kind} that the example never called", "leave it out of the rules, or check the example"
+    return ShapeError(where, found, f"a {kind} that the model uses", fix)

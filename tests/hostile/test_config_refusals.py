@@ -197,3 +197,57 @@ def test_reset_parameters_under_the_other_libraries():
 
 def test_outer_loops_still_wrap():
     assert dk.status(outer(2)).sites[0].reset.startswith("follow")
+
+
+def test_a_users_attribute_that_is_called_dk():
+    """delaykit hangs its part into a module under this name."""
+
+    class Constant(nn.Linear):
+        dk = 0.5
+
+    with pytest.raises(dk.WrapError, match="called 'dk'.*rename"):
+        dk.wrap_(nn.Sequential(Constant(1, 1)), {"0": dk.At(late(2), reset="manual")})
+    lif = leaky(init_hidden=True)
+    lif.dk = 0.5
+    with pytest.raises(dk.WrapError, match="called 'dk'.*rename"):
+        dk.wrap_(nn.Sequential(ones(), lif), {"1": dk.Recurrent(late(1))}, example=torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("options", [{"weight": [[1.0]]}, {"weight": None}, {"bias": 1}, {"bias": "no"}])
+def test_recurrent_takes_tensors_and_flags(options):
+    """A weight of another type used to become zeros without a word."""
+    with pytest.raises(dk.ConfigError, match=next(iter(options))):
+        dk.Recurrent(late(1), **options)
+
+
+@pytest.mark.parametrize("time_dim", [1, 2, -1])
+def test_a_time_dim_that_is_the_channel_of_this_input(time_dim):
+    """It was right for another rank: the channel must not become time."""
+    net = nn.Sequential(ones(3, 1))
+    x = spikes(3, 1, pre=3)[:, 0]  # (time, channel), both 3
+    with pytest.raises(dk.DelaykitError, match="time_dim"):
+        dk.wrap_(net, {"0": dk.At(late(2), time_dim=time_dim)})
+        net(x)
+
+
+@pytest.mark.parametrize("layer", ["fc", "dk"])
+def test_reset_parameters_draws_what_the_configs_say(layer):
+    """Given delays come back, spreads begin anew, shared positions stay shared; also by ``net.apply``."""
+    net = nn.Sequential(nn.Linear(2, 2), leaky(init_hidden=True))
+    dk.wrap_(net, {"0": dk.FreeDelay("axonal", max_delay=5, init=[1.0, 2.5])}, example=torch.zeros(1, 2))
+    delay = net[0].dk.delay.delay
+    with torch.no_grad():
+        delay.fill_(4.0)
+    (net[0] if layer == "fc" else net[0].dk).reset_parameters()
+    assert net[0].dk.delay.delay is delay and delay.tolist() == [1.0, 2.5]
+    net.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
+    assert delay.tolist() == [1.0, 2.5]
+
+
+def test_loading_the_bare_model_by_assignment_keeps_the_delays_themselves():
+    """An optimizer that holds them goes on training them."""
+    net = looped(2)
+    delay = net.fc.dk.delay.delay
+    net.load_state_dict({"fc.weight": torch.full((1, 1), 0.5)} | {
+        k: v for k, v in net.state_dict().items() if k.startswith("lif")}, assign=True)  # fmt: skip
+    assert net.fc.dk.delay.delay is delay and float(net.fc.weight.detach()) == 0.5

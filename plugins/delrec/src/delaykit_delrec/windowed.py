@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from delaykit.arrivals import NORMALIZE_EPSILON, Kernel
-from delaykit.functional.taps import Taps
+from delaykit.functional.taps import Taps, check_causal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,14 @@ class WindowedTriangle(Kernel):
 
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
         """Write out the response; see :meth:`Kernel.response`."""
+        check_causal(type(self).__name__, delays)
         tau = torch.arange(self.window, device=delays.device, dtype=delays.dtype)
         response = self._scaled((1 + self.spread - (tau - delays.unsqueeze(-1)).abs()).clamp(min=0), -1)
         return response if depth is None else torch.nn.functional.pad(response, (0, depth - self.window))
 
     def taps(self, delays: Tensor) -> Taps:
         """List the steps under the triangle, or those of the window where these are fewer."""
+        check_causal(type(self).__name__, delays)
         center = delays.detach().round().clamp(0, self.window - 1)
         radius = math.floor(self.spread + 1.5)
         if 2 * radius + 1 < self.window:
