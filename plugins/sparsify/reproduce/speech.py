@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit import plotting
-from delaykit_lab import command_line, data_folder, read_options, record_path, remembered
+from delaykit_lab import command_line, data_folder, locate, read_options, record_path, remembered
 from delaykit_lab.task import Frames, Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_sparsify import DynamicSparsity, masks, turnover
@@ -216,9 +216,10 @@ def main() -> None:
     for seed, granularity, kept, regrow in tqdm(todo):
         kind = "dense" if kept == 1 else KINDS[regrow]
         what = (granularity, kept, seed, regrow)
-        settings = {"setting": setting, "task": task.title(), "run": what}
+        settings = {"setting": setting, "task": task.title(), "run": what, "seed": seed}
         file = record_path(arguments.out, settings, f"{granularity}_{kept:g}_{kind.replace(' ', '_')}_{seed}")
-        results |= remembered(file, settings, lambda what=what: run(task, setting, *what))
+        files = [locate(recordings, part) for part in ("train", "test")]
+        results |= remembered(file, settings, lambda what=what: run(task, setting, *what), files)
     rows = table(results)
     picture(rows, f"{task.title()} ({name})", arguments.out / f"speech_{name}.png")
     for row in rows:
