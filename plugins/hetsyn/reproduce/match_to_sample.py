@@ -192,7 +192,7 @@ def draw(budget: Budget, hidden: int, path: Path) -> None:
                     ax.plot(at, [100 * a for a in r["accuracy"]], color=color, alpha=0.7, label=label)
             ax.set(title=f"{'recurrent' if recurrent else 'feed-forward'}, {hidden} hidden", xlabel="iteration")
         axes[0].set(ylabel="accuracy (%)", ylim=(40, 102))
-        axes[0].legend(loc="upper right")
+        axes[0].legend(loc="center right")
         pyplot.savefig(path)
         pyplot.close()
 

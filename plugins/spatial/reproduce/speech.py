@@ -300,7 +300,8 @@ def main() -> None:
     from delaykit.plotting import style
 
     with style():
-        ax = against_dims({name: [one["test"] for one in runs] for name, runs in rows.items()}, chance=0.05)
+        shown = {name: runs for name, runs in rows.items() if "min_slope" not in name}
+        ax = against_dims({name: [one["test"] for one in runs] for name, runs in shown.items()}, chance=0.05)
         ax.set_title(title.replace(", ", ",\n", 1), fontsize=9)
         ax.figure.savefig(given.out / "accuracy_against_dims.png")
 
