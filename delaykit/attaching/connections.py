@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.attachment import Attachment, ProductOf
 from delaykit.attaching.histories import History
-from delaykit.attaching.retyping import Undo, retype_
+from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
-from delaykit.errors import HistoryError, ShapeError
+from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
 
 HALF = (torch.float16, torch.bfloat16)
 
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 
 class DelayedConnection:
@@ -90,6 +92,7 @@ class CarriedConnection(DelayedConnection):
 
 def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachment) -> list[Undo]:
     """Retype one connection module in place, so that its calls go through ``synapse``; return how to take it back."""
+    refuse_hidden_product(attachment.where, module, synapse, attachment.product)
     before = module.__class__
     mixin = CarriedConnection if attachment.timing.policy == "carried" else DelayedConnection
     retype_(module, mixin)
@@ -99,7 +102,7 @@ def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachme
 
 
 def _detach_connection_(module: nn.Module, before: type, attachment: Attachment) -> None:
-    module.__class__ = before
+    give_class_(module, before)
     del module._modules["dk"], wire_(module).sites[""]
     unwire_(module)
     attachment.history.clear()
@@ -263,11 +266,29 @@ def product_of(module: Any, base: Callable[[Tensor], Tensor]) -> Product:
     def without_bias(x: Tensor) -> Tensor:
         if bias is None:
             return base(x)
-        if hasattr(module, "_conv_forward"):
+        if isinstance(module, TRANSPOSED):
+            run = getattr(nn.functional, f"conv_transpose{space}d")
+            shape = (module.stride, module.padding, module.output_padding, module.groups, module.dilation)
+            return run(x, module.weight, None, *shape)
+        if isinstance(module, CONVOLUTIONS):
             return module._conv_forward(x, module.weight, None)
         return base(x) - bias.reshape(-1, *[1] * space)
 
     return Product(base, without_bias, None, bias, space)
+
+
+def refuse_hidden_product(where: str, module: Any, synapse: Synapse, product: ProductOf | None) -> None:
+    """Raise for a delay behind a convolution whose class has a forward of its own, and a bias.
+
+    A delay before it needs its forward only; one behind it leaves the bias where it is, so it needs the product alone.
+    """
+    if product is not None or not isinstance(module, CONVOLUTIONS) or module.bias is None:
+        return
+    behind = isinstance(synapse.delay, PointDelay) and synapse.delay.granularity == "dendritic"
+    if behind and original_class(module).forward not in {kind.forward for kind in CONVOLUTIONS}:
+        found = f"a dendritic delay on {original_class(module).__name__}, a convolution with a forward of its own"
+        fix = "use an axonal or layer delay, give it bias=False, or compute its weight by torch.nn.utils.parametrize, "
+        raise ConfigError(where, found, "its product without the bias", fix + "registered after dk.wrap_")
 
 
 def channel_space(module: nn.Module) -> int:

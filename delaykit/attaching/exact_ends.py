@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from delaykit.attaching.exact import ExactNeuron, ReadsDynamics, constants_of
-from delaykit.attaching.retyping import Undo, retype_
+from delaykit.attaching.retyping import Undo, give_class_, retype_
 from delaykit.attaching.wiring import unwire_, wire_
 from delaykit.errors import ConfigError
 from delaykit.functional.event_gradients.rule import NeuronConstants
@@ -73,6 +73,6 @@ def make_exact_(module: nn.Module, mixin: type, adapter: ReadsDynamics) -> list[
 
 
 def _unmake_(module: nn.Module, before: type) -> None:
-    module.__class__ = before
+    give_class_(module, before)
     wire_(module).exact = None
     unwire_(module)

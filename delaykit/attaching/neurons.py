@@ -18,7 +18,7 @@ from delaykit.attaching.carried_states import (
 )
 from delaykit.attaching.clocks import NeuronWatch, ReadsMembrane
 from delaykit.attaching.loop import LOOP, RecurrentLoop
-from delaykit.attaching.retyping import Undo, has_mixin, retype_
+from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
 from delaykit.synapse import Synapse
 
@@ -64,7 +64,7 @@ def follow_(
 
 
 def _unfollow_(module: nn.Module, before: type) -> None:
-    module.__class__ = before
+    give_class_(module, before)
     wire_(module).watch = None
     unwire_(module)
 
@@ -140,7 +140,7 @@ def _detach_slot_(module: nn.Module, slot: str, before: type) -> None:
     wiring = wire_(module)
     del wiring.sites[slot], module._modules["dk"][slot]  # type: ignore[index]
     if not wiring.sites:
-        module.__class__ = before
+        give_class_(module, before)
         del module._modules["dk"]
         wiring.carried = None
         unwire_(module)

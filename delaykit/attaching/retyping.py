@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 
 @functools.cache
@@ -39,7 +40,21 @@ def retype_(module: nn.Module, mixin: type) -> None:
 
 def untype_(module: nn.Module) -> None:
     """Give the module its original class back."""
-    module.__class__ = original_class(module)
+    give_class_(module, original_class(module))
+
+
+def give_class_(module: nn.Module, before: type) -> None:
+    """Give a module back the class that it had before it was retyped; a parametrization registered since stays.
+
+    ``torch.nn.utils.parametrize`` makes a subclass of what it finds, delaykit's class. The same subclass is made of
+    ``before`` then: copies of the module may share the present one.
+    """
+    if before is type(module):
+        return
+    if parametrize.is_parametrized(module) and "_dk_recipe" not in vars(type(module)):
+        members = {name: v for name, v in vars(type(module)).items() if name not in ("__dict__", "__weakref__")}
+        before = type(f"Parametrized{before.__name__}", (before,), members)
+    module.__class__ = before
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:

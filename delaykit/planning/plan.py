@@ -11,6 +11,7 @@ from torch import nn
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing
+from delaykit.attaching.connections import refuse_hidden_product
 from delaykit.attaching.driven import DrivenNeuron
 from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
@@ -221,6 +222,7 @@ def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | No
     if synapse.prunings and not entry.spot.has_matrix and getattr(entry.spot.module, "weight", None) is None:
         found = "a pruning on a connection without a weight"
         raise ConfigError(entry.site.name, found, "a matrix or a convolution", "leave the pruning out of this rule")
+    refuse_hidden_product(entry.site.name, entry.spot.module, synapse, entry.spot.product)
     part = synapse.heterogeneity
     if part is not None and part.needs_neuron and trace is None and not entry.drives:
         fix = "pass example=: a batch, a tuple of arguments, or a function that runs one sequence"

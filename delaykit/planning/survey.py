@@ -172,7 +172,8 @@ def refuse_own_forward(spot: Spot, trace: Trace | None) -> None:
     if trace is None:
         raise ConfigError(where, found, "an example run that shows what it computes", "pass example=")
     if not all(call.linear for call in trace.sites.get(spot.name, [])):
-        fix = "put what it adds in a module of its own before or behind the nn.Linear"
+        fix = "compute its weight by torch.nn.utils.parametrize, registered after dk.wrap_; give anything else that it "
+        fix += "does to a module of its own before or behind an nn.Linear"
         raise ConfigError(where, f"{found}; its output is not x W' + b", "the product of its input and its weight", fix)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.clocks import RootScope
+from delaykit.attaching.exact_currents import CurrentWatch
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
@@ -22,7 +24,8 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
 
     Equal to calling the neuron step by step from a fresh state, but with one hand-written adjoint for the LIF family
     (snnTorch ``Leaky``, ``RLeaky``, ``Synaptic``, ``RSynaptic``; Norse LIF, LIFBox and LI): one matrix product a step,
-    memory for spikes and membrane only, cost independent of delays and spread. Other neurons run step by step.
+    memory for spikes and membrane only, cost independent of delays and spread. Other neurons run step by step, so do
+    those with forward hooks or parametrizations, which may compute a weight anew at every step.
 
     Args:
         neuron: a snnTorch neuron or Norse cell, with or without delays.
@@ -51,7 +54,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
             "rollout", f"{currents.dtype} currents of shape {tuple(currents.shape)}", "floats (time, batch, post)"
         )
     dynamics, parts = found.adapter.dynamics(neuron), None
-    if dynamics is not None and currents.ndim == 3:
+    if dynamics is not None and currents.ndim == 3 and not _does_more(neuron):
         parts = found.adapter.fused_parts(neuron)
     if dynamics is not None and parts is not None:
         return _fused(dynamics, parts, currents, recurrent_mask)
@@ -77,6 +80,13 @@ def _fused(
     else:
         spikes, membrane, _ = run(currents, weight, bias, through, dynamics, recurrent_mask=mask)
     return spikes, membrane
+
+
+def _does_more(neuron: nn.Module) -> bool:
+    """Tell whether a call does more than the neuron's equations: hooks and parametrizations compute weights anew."""
+    modules = list(neuron.modules())
+    hooks = (h for m in modules for h in (*m._forward_pre_hooks.values(), *m._forward_hooks.values()))
+    return any(not isinstance(h, CurrentWatch) for h in hooks) or any(map(parametrize.is_parametrized, modules))
 
 
 def _find(neuron: nn.Module) -> Neuron:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from rigs import arrivals, currents, late, leaky, ones, snn, spikes
@@ -153,3 +155,69 @@ def test_pruned_weights_in_a_step_loop():
                 net[0].weight_orig.fill_(3.0)
             net(step)
     assert arrivals(seen) == {2: 3.0}
+
+
+def test_rollout_reads_a_weight_that_a_parametrization_changes_at_every_step():
+    """Spectral norm in training takes one step of its power iteration at each read."""
+    lif, x = neuron(), 0.5 * torch.rand(8, 2, 4)
+    nn.utils.parametrizations.spectral_norm(lif.recurrent, n_power_iterations=1)
+    start = {k: v.clone() for k, v in lif.recurrent.state_dict().items()}
+    with torch.no_grad():
+        _, got = dk.rollout(lif, x)
+        lif.recurrent.load_state_dict(start)
+        torch.testing.assert_close(got, steps(lif, x))
+
+
+def test_rollout_calls_the_hooks_that_a_loop_calls():
+    lif, calls = neuron(), []
+    lif.recurrent.register_forward_hook(lambda *_: calls.append(1))
+    dk.rollout(lif, torch.rand(8, 2, 4))
+    assert len(calls) == 8
+
+
+@pytest.mark.parametrize("space", [1, 2, 3])
+def test_dendritic_delays_on_strided_transposed_convolutions(space):
+    """The product alone, with stride, padding, groups and dilation: that of the layer without its bias."""
+    torch.manual_seed(0)
+    kind = getattr(nn, f"ConvTranspose{space}d")
+    options = {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2, "dilation": 2}
+    layer, twin = kind(2, 2, 3, **options), kind(2, 2, 3, **options)
+    twin.load_state_dict(layer.state_dict())
+    net = nn.Sequential(layer, leaky(init_hidden=True))
+    x = torch.rand(3, 1, 2, *[4] * space)
+    dk.wrap_(net, {"0": late(2, "dendritic")}, example=x[0])
+    net[1].reset_mem()
+    with torch.no_grad():
+        net(x[0]), net(x[1])
+        torch.testing.assert_close(net[0](x[2]), twin(x[0]))
+
+
+def test_unwrapping_behind_a_parametrization_leaves_copies_alone():
+    """Copies share the class that parametrize made: giving it back to one must not unwrap the other."""
+    net = nn.Sequential(ones(), leaky(init_hidden=True))
+    dk.wrap_(net, {"0": late(2)}, example=torch.zeros(1, 1))
+    nn.utils.parametrize.register_parametrization(net[0], "weight", nn.Identity())
+    twin = copy.deepcopy(net)
+    dk.unwrap_(net)
+    assert not hasattr(net[0], "dk") and dk.status(twin).sites[0].name == "0"
+    nn.utils.parametrize.remove_parametrizations(net[0], "weight")
+    assert type(net[0]) is nn.Linear and type(net) is nn.Sequential
+    twin[1].reset_mem()
+    with torch.no_grad(), currents(twin[0]) as seen:
+        for step in spikes(4, 0):
+            twin(step)
+    assert arrivals(seen) == {2: 1.0}
+    nn.utils.parametrize.remove_parametrizations(twin[0], "weight")
+    assert type(dk.unwrap_(twin)[0]) is nn.Linear
+
+
+def test_unwrapping_a_parametrized_cell_and_root():
+    norse = pytest.importorskip("norse.torch", reason="wraps norse models")
+    cell = norse.LIFRecurrentCell(2, 3)
+    dk.wrap_(cell, {"recurrent": late(2)}, example=lambda: [cell(torch.zeros(1, 2), None), None])
+    nn.utils.parametrize.register_parametrization(cell, "recurrent_weights", nn.Identity())
+    cell(torch.ones(1, 2), None)
+    dk.unwrap_(cell)
+    cell(torch.ones(1, 2), None)
+    nn.utils.parametrize.remove_parametrizations(cell, "recurrent_weights")
+    assert type(cell) is norse.LIFRecurrentCell
