@@ -36,7 +36,7 @@ def test_every_component_resolves_to_a_task_of_that_name():
 def test_the_commands_are_added():
     group = click.Group()
     plugin.delaykit_commands(group)
-    assert list(group.commands) == ["demo", "train", "compare", "reproduce"]
+    assert list(group.commands) == ["demo", "train", "compare", "question", "reproduce"]
 
 
 def test_health_finds_the_recordings():

@@ -1,4 +1,4 @@
-"""``delaykit compare``. What the command needs is imported when it runs."""
+"""``delaykit compare`` and ``delaykit question``. What they need is imported when they run."""
 
 from __future__ import annotations
 
@@ -38,6 +38,37 @@ def compare(config: Path | None, out: Path | None, **given: Any) -> None:
 
         comparison = Comparison.from_json(gather(config, given))
         run_and_show(comparison, out or Path(f"runs/compare-{comparison.task}"), go)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--task", help="Ask it of another task.")
+@click.option("--set", "set_", multiple=True, metavar="NAME=VALUE", help="Option of the task, e.g. path=data.")
+@click.option("--model", help="Ask it of another network.")
+@click.option("--seeds", type=int, help="Runs of each method [default: 3].")
+@click.option("--epochs", type=int, help="Epochs of each run [default: 30].")
+@click.option("--rates", help="Learning rates tried for each method.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for everything [default: runs/NAME].")
+@click.option("--workers", type=click.IntRange(min=1), help="Runs side by side [default: one a core].")
+@click.option("--resume", is_flag=True, help="Go on with what is in --out.")
+def question(name: str | None, out: Path | None, workers: int | None, resume: bool, **given: Any) -> None:
+    """Put an open question on delays, Q1 to Q6, to the test; without a name, list them."""
+    with sentences():
+        from delaykit_lab.comparison.config import Comparison
+        from delaykit_lab.questions import question as find
+        from delaykit_lab.questions import questions
+
+        if name is None:
+            for key, asked in questions().items():
+                click.echo(f"{key}  {asked.text}\n    {asked.comparison.task}, about {asked.minutes} min of one core")
+            return
+        asked = find(name)
+        changed = gather(None, given)
+        click.echo(f"{name.upper()}: {asked.text}")
+        click.echo(f"About {asked.minutes} min of one core{' as preset; yours differs' if changed else ''}.")
+        comparison = Comparison.from_json(asked.comparison.to_json() | changed)
+        go = {"workers": workers, "backend": "processes", "cluster": None, "resume": resume}
+        run_and_show(comparison, out or Path(f"runs/{name.upper()}"), go)
 
 
 def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:

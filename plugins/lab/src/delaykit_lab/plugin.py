@@ -81,12 +81,12 @@ def delaykit_components() -> Iterator[Component]:
 
 @hookimpl
 def delaykit_commands(cli: click.Group) -> None:
-    """Add ``delaykit demo``, ``train``, ``compare`` and ``reproduce``."""
-    from delaykit_lab.cli_compare import compare
+    """Add ``delaykit demo``, ``train``, ``compare``, ``question`` and ``reproduce``."""
+    from delaykit_lab.cli_compare import compare, question
     from delaykit_lab.cli_train import train
     from delaykit_lab.commands import demo, reproduce
 
-    for command in (demo, train, compare, reproduce):
+    for command in (demo, train, compare, question, reproduce):
         cli.add_command(command)
 
 

@@ -11,7 +11,7 @@ from delaykit import plotting
 
 COSTS = (
     ("parameters", "parameters"), ("spikes", "spikes a sample"),
-    ("synaptic_operations", "synaptic operations a sample"), ("seconds", "training time (s)"),
+    ("synaptic_operations", "synaptic operations a sample"), ("seconds", "training time (CPU s, or s on a GPU)"),
 )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ class Loop:
         self.history: list[dict[str, Any]] = []
 
     def run(self, state: Path | None, watch: Watch | None) -> float:
-        """Train the epochs that are missing; return their wall-clock seconds, earlier ones included."""
+        """Train the epochs that are missing; return the seconds of all, earlier ones included."""
         identity = {"job": self.job.to_json()}
         if state is not None and state.exists():
             self.history = load_run(state, self.net, self.optimizer, self.order, identity)
@@ -143,7 +143,7 @@ class Loop:
                 for _ in self.history:
                     self.scheduler.step()
         for epoch in range(len(self.history), self.job.epochs):
-            began = time.perf_counter()
+            began = self._clock()
             rate = self.optimizer.param_groups[0]["lr"]
             loss, right = self._epoch(epoch)
             self.scheduler.step()
@@ -151,7 +151,7 @@ class Loop:
             valid_loss, valid_right = self.score(self.splits.validation)
             record = {"epoch": epoch + 1, "train_loss": loss, "train_accuracy": right, "lr": rate}
             record |= {"validation_loss": valid_loss, "validation_accuracy": valid_right}
-            record["seconds"] = time.perf_counter() - began
+            record["seconds"] = self._clock() - began
             kept = [report.kept / report.total for report in reports.values() if report.total]
             record |= self.delays.log() | ({"density": sum(kept) / len(kept)} if kept else {})
             self.history.append(record)
@@ -185,6 +185,10 @@ class Loop:
             totals += weight * torch.stack([loss.detach(), (scores.argmax(1) == labels).sum()]).double()
         loss_sum, right = (self.accelerator.reduce(totals, "sum") / len(frames)).tolist()
         return loss_sum, right
+
+    def _clock(self) -> float:
+        """On a CPU its own seconds, whatever else the machine does; on a GPU those of the clock."""
+        return time.process_time() if self.accelerator.device.type == "cpu" else time.perf_counter()
 
     def _autocast(self) -> torch.autocast:
         # torch's own: accelerate settles on one precision for the life of a process

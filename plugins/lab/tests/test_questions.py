@@ -1,0 +1,43 @@
+"""Every question is a comparison that can be run, on a small part of its task."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+import delaykit as dk
+from delaykit_lab.cli_compare import question as command
+from delaykit_lab.questions import question, questions
+from delaykit_lab.training.config import make_task
+from delaykit_lab.training.trainer import build
+
+
+@pytest.mark.parametrize("name", ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6"])
+def test_every_row_of_a_question_can_be_built(name):
+    comparison = question(name).comparison
+    task = make_task(comparison.task, comparison.set)
+    splits = task.splits(0)
+    for row in comparison.rows():
+        net = build(comparison.job(row, (4,), 0.01, 0), task, splits)
+        assert net(splits.test.batch([0, 1])[0]).shape == (2, task.classes)
+    assert len(comparison.rows()) >= 4 and "none" in comparison.methods
+
+
+def test_the_factorial_of_q3_is_whole():
+    rows = question("q3").comparison.rows()
+    assert len({(row.recurrent, row.forward) for row in rows}) == 9
+
+
+def test_unknown_questions_and_the_list():
+    with pytest.raises(dk.UnknownNameError, match="one of Q1"):
+        question("Q7")
+    done = CliRunner().invoke(command, [])
+    assert done.exit_code == 0 and all(asked.text in done.output for asked in questions().values())
+
+
+def test_a_question_is_asked_of_a_small_part(tmp_path):
+    words = ["Q2", "--set", "samples=64", "--set", "held=32", "--epochs", "1", "--seeds", "2", "--rates", "0.01",
+             "--model", "snn:4", "--workers", "1", "--out", str(tmp_path / "q")]  # fmt: skip
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    assert "yours differs" in done.output and (tmp_path / "q" / "report.html").exists()
