@@ -35,7 +35,7 @@ from delaykit_lab.runner import accuracy, predict
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_spatial import Spatial
-from delaykit_spatial.exact import ExactLIF, SuperSpike, exact_arrivals, exact_rollout
+from delaykit_spatial.exact import ExactAdEx, ExactLIF, SuperSpike, exact_arrivals, exact_rollout
 
 DIMS = (0.0, 1.0, 2.0, 3.0, math.inf)
 TRIALS = ((2e-3, 10.0), (4e-3, 10.0), (4e-3, 100.0))  # rate of weights; factor of positions and delays
@@ -49,6 +49,7 @@ class Setting:
     Args:
         kept: share of each weight matrix, the readout's apart, that is left after every epoch (Sp2SNN).
         tortuosity: eps, how much longer than the distance a path may be (figure S4).
+        adex: adaptive exponential neurons, with the paper's constants, in place of leaky ones (figure S5).
     """
 
     dims: float = 2.0
@@ -74,11 +75,12 @@ class Setting:
     min_slope: float = 0.1
     kept: float = 1.0
     tortuosity: float = 0.0
+    adex: bool = False
 
     def name(self) -> str:
         """Return a name for files."""
         kind = ("_frozen" if self.frozen else "") + ("" if self.kept == 1 else f"_kept{self.kept:g}")
-        kind += f"_eps{self.tortuosity:g}" if self.tortuosity else ""
+        kind += (f"_eps{self.tortuosity:g}" if self.tortuosity else "") + ("_adex" if self.adex else "")
         return (
             f"{dims_name(self.dims)}d_h{self.hidden}_lr{self.rate:g}x{self.position_factor:g}_e{self.epochs}"
             f"_dt{self.dt:g}{kind}_s{self.seed}"
@@ -87,7 +89,7 @@ class Setting:
     def record(self) -> dict[str, Any]:
         """Return JSON values."""
         values = {**dataclasses.asdict(self), "dims": dims_name(self.dims)}
-        return {key: value for key, value in values.items() if key != "tortuosity" or value}  # records of before
+        return {key: value for key, value in values.items() if key not in ("tortuosity", "adex") or value}
 
 
 class Net(nn.Module):
@@ -112,7 +114,7 @@ class Net(nn.Module):
         self.delay = into.build(Site("hidden", s.channels, s.hidden), generator)
         self.recurrent_delay = within.build(Site("hidden.recurrent", s.hidden, s.hidden, recurrent=True), generator)
         self.recurrent_delay.meet_([self.delay])
-        self.neuron = ExactLIF(tau_mem=s.tau_mem, tau_syn=s.tau_syn, dt=s.dt)
+        self.neuron = (ExactAdEx if s.adex else ExactLIF)(tau_mem=s.tau_mem, tau_syn=s.tau_syn, dt=s.dt)
 
     def hidden(self, spikes: Tensor) -> Tensor:
         """Map input spikes to those of the hidden neurons, (time, batch, hidden)."""
@@ -273,6 +275,7 @@ def main() -> None:
     parser.add_argument("--coarse", action="store_true", help="all samples and Table 2, in steps of 5 ms")
     parser.add_argument("--limit", type=int, help="training samples other than the configuration's")
     parser.add_argument("--tortuosity", type=float, nargs="+", default=[], help="add 2-D with longer paths: eps")
+    parser.add_argument("--adex", action="store_true", help="add 2-D with adaptive exponential neurons")
     parser.add_argument("--min-slope", type=float, nargs="+", default=[], help="add 2-D with other guards")
     given = read_options(parser)
     folder = data_folder(given)
@@ -283,6 +286,8 @@ def main() -> None:
         wanted["2-D, frozen"] = dataclasses.replace(base, dims=2.0, frozen=True)
     for eps in given.tortuosity:
         wanted[f"2-D, eps {eps:g}"] = dataclasses.replace(base, dims=2.0, tortuosity=eps)
+    if given.adex:
+        wanted["2-D, AdEx"] = dataclasses.replace(base, dims=2.0, adex=True)
     for slope in given.min_slope:
         wanted[f"2-D, min_slope {slope:g}"] = dataclasses.replace(base, dims=2.0, min_slope=slope)
     rows: dict[str, list[dict[str, Any]]] = {}

@@ -142,11 +142,12 @@ def test_sizes_and_tortuous_paths_are_experiments(script, recordings, tmp_path, 
     yin_yang.main()
     assert (tmp_path / "yy" / "accuracy_against_size.png").exists()
     assert "| 2-D, 6 |" in (tmp_path / "yy" / "table.md").read_text()
-    words = ["x", "--coarse", "--dims", "2", "--tortuosity", "0.5", "--seeds", "1", "--epochs", "1"]
+    words = ["x", "--coarse", "--dims", "2", "--tortuosity", "0.5", "--adex", "--seeds", "1", "--epochs", "1"]
     monkeypatch.setattr(sys, "argv", [*words, "--data", str(recordings), "--out", str(tmp_path / "speech")])
     script("speech").main()
     records = [json.loads(path.read_text()) for path in (tmp_path / "speech").glob("*.json")]
-    assert sorted(one["settings"].get("tortuosity", 0.0) for one in records) == [0.0, 0.5]
+    assert sorted(one["settings"].get("tortuosity", 0.0) for one in records) == [0.0, 0.0, 0.5]
+    assert sorted(one["settings"].get("adex", False) for one in records) == [False, False, True]
 
 
 def test_two_circles_leave_a_record_a_net(script, tmp_path, monkeypatch) -> None:
