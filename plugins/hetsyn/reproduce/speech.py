@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +24,12 @@ import torch
 import torch.nn.functional as F
 from common.records import spread
 from torch import Tensor
-from tqdm import tqdm
 
 from delaykit.plotting import CATEGORIES, style
 from delaykit_hetsyn.layer import attach, param_groups
 from delaykit_hetsyn.models import MODELS, HetSynNet, Neurons
 from delaykit_hetsyn.surrogates import MultiGaussian
-from delaykit_lab import command_line, data_folder, read_options, record_path, remembered
+from delaykit_lab import Resumable, command_line, data_folder, read_options, record_path, remembered
 from delaykit_lab.data.events import EventSet, bin_events
 from delaykit_lab.data.robustness import DELETIONS, delete_spikes, warp_factors, warp_time
 from delaykit_lab.data.spike_hdf5 import locate, read_events
@@ -111,33 +109,35 @@ def neurons_of(run: Run) -> Neurons:
     )  # fmt: skip
 
 
-def train(run: Run, data: Data) -> dict:
-    """Train one network and score it, undisturbed and disturbed."""
-    torch.manual_seed(run.seed)  # dropout
+def train(run: Run, data: Data, state: Path) -> dict:
+    """Train one network, or go on with it, and score it, undisturbed and disturbed."""
     generator = torch.Generator().manual_seed(run.seed)
     adaptive = run.model == "HomNeuALIF"
-    neurons = neurons_of(run)
-    sizes = (run.channels, *run.hidden, data.classes)
-    net = HetSynNet(run.model, sizes, True, neurons, dropout=0.3 if adaptive else 0.2, generator=generator)
+    sizes, dropout = (run.channels, *run.hidden, data.classes), 0.3 if adaptive else 0.2
+    net = HetSynNet(run.model, sizes, True, neurons_of(run), dropout=dropout, generator=generator)
     optimizer = torch.optim.AdamW(param_groups(net, run.lr, 2 * run.lr), weight_decay=4e-3)
     attach(optimizer, net)
+    rates = [group["lr"] for group in optimizer.param_groups]
     frames, labels = data.frames("train", run), data.labels("train")
     steps = math.ceil(len(labels) / run.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, run, steps))
-    losses, start = [], time.process_time()
-    title = f"{run.model}, seed {run.seed}"
-    for _ in tqdm(range(run.epochs), desc=title, leave=False, mininterval=10):
+    training = Resumable(state, net, optimizer, generator, dataclasses.asdict(run))
+    for epoch in training.epochs(run.epochs, f"{run.model}, seed {run.seed}"):
+        torch.manual_seed(1000 * run.seed + epoch)  # dropout: the same after an interruption
         total = 0.0
-        for index in torch.randperm(len(labels), generator=generator).split(run.batch):
+        for k, index in enumerate(torch.randperm(len(labels), generator=generator).split(run.batch)):
+            for group, highest in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = highest * rate(epoch * steps + k, run, steps)
             loss = F.cross_entropy(logits(net, frames[:, index].float()), labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
             total += float(loss.detach()) / steps
-        losses.append(total)
-    seconds = time.process_time() - start
-    return {"losses": losses, "cpu_s": seconds, **judge(net.eval(), run, data)}
+        training.history.append({"loss": total})
+    losses = [round(one["loss"], 4) for one in training.history]
+    spent = sum(one["cpu_s"] for one in training.history)
+    result = {"losses": losses, "cpu_s": spent, **judge(net.eval(), run, data)}
+    state.unlink()
+    return result
 
 
 def rate(step: int, run: Run, steps: int) -> float:
@@ -237,8 +237,9 @@ def main() -> None:
         for model in args.models:
             run = dataclasses.replace(base, model=model, seed=seed)
             path = record_path(folder, run, f"{model}_{seed}")
-            files = [locate(recordings, part) for part in ("train", "test")]
-            found[model].append(remembered(path, run, lambda run=run: train(run, data), files))
+            files, state = [locate(recordings, part) for part in ("train", "test")], path.with_suffix(".safetensors")
+            go = lambda run=run, state=state: train(run, data, state)  # noqa: E731
+            found[model].append(remembered(path, run, go, files))
     name = locate(recordings, "train").stem
     kind = (
         "paper configuration"

@@ -9,6 +9,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,6 +119,43 @@ def test_every_model_has_its_readouts_decays(script) -> None:
     speech = script("speech")
     net = HetSynNet("HomNeuLIF", (4, 3, 2), True, speech.neurons_of(speech.FULL))
     torch.testing.assert_close(net.readout.tau_ms(), torch.full((1, 1), 20.0))
+
+
+def test_an_interrupted_speech_training_goes_on(script, tmp_path) -> None:
+    """Two epochs at once, and one, an interruption, and the other: the same losses and the same answers."""
+    from delaykit_lab import EventSet
+
+    speech = script("speech")
+    random = np.random.default_rng(0)
+    labels = np.arange(12) % 2
+    times = [np.sort(random.random(80)).astype("float16") for _ in labels]
+    units = [random.integers(350 * k, 350 * k + 350, 80).astype("uint16") for k in labels]
+    data = object.__new__(speech.Data)
+    data.parts = dict.fromkeys(("train", "test"), EventSet(times, units, labels, 700))
+    data.classes = 2
+    run = dataclasses.replace(speech.Run(), hidden=(8,), epochs=2, batch=4)
+    whole = speech.train(run, data, tmp_path / "whole.safetensors")
+
+    class Interrupted(Exception):
+        pass
+
+    epochs = speech.Resumable.epochs
+
+    def one_epoch(self, count, title=None):
+        for epoch in epochs(self, count, None):
+            if epoch == 1:
+                raise Interrupted
+            yield epoch
+
+    speech.Resumable.epochs = one_epoch
+    try:
+        with pytest.raises(Interrupted):
+            speech.train(run, data, tmp_path / "twice.safetensors")
+    finally:
+        speech.Resumable.epochs = epochs
+    again = speech.train(run, data, tmp_path / "twice.safetensors")
+    assert again["losses"] == whole["losses"] and again["test"] == whole["test"]
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_appendix_e_sequential_mnist(script) -> None:
