@@ -1,9 +1,11 @@
 """Tables of READMEs from records: paper, ours, protocol, why different. What has no record has no row.
 
-``results/<paper>/tables.json`` says which records make a row; the text between two marks of a README is replaced:
+``results/<paper>/tables.json`` says which records make a row; the text between two marks of a README is replaced::
 
     <!-- results: begin -->
     <!-- results: end -->
+
+The file names the README and describes each table::
 
     {"readme": "plugins/delrec/README.md", "tables": [{
       "title": "...", "experiment": "speech", "unit": "test accuracy, %", "protocol": "...", "why": "...",
