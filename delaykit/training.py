@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from delaykit.attaching.root import wrapping_of
 from delaykit.errors import ConfigError, TrainingError
 from delaykit.interfaces import Pruning, PruningReport
 from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
+from delaykit.wrapping.projection import Projection
 
 
 def param_groups(
@@ -59,11 +60,13 @@ def param_groups(
     ]
 
 
-def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
+def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> Projection:
     """Project delays (and other bounded parameters) back into their bounds after every optimizer step.
 
     A clamp in the forward pass would kill the gradient at the bound, so bounds are kept here. Pruning that keeps its
-    zeros writes them here, too. A layer of one's own takes part by modules with a method ``project_``.
+    zeros writes them here, too. A layer of one's own takes part by modules with a method ``project_``. A closure that
+    tries other places (LBFGS, SAM) sees them projected. With several optimizers attach each, that of the delays first.
+    :func:`~delaykit.unwrap_` takes all of it away.
 
     Args:
         optimizer: the optimizer that trains the model; or one that wraps it and names it ``optimizer``, as those of
@@ -88,8 +91,9 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
         >>> delay.tolist()
         [5.0, 4.0]
     """
-    optimizer = _that_steps(optimizer)
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    optimizer, roots = _that_steps(optimizer), [root for m in net.modules() if (root := wrapping_of(m)) is not None]
+    others = [known.optimizer() for root in roots for known in root.projections]
+    held = {id(p) for one in (optimizer, *others) if one is not None for g in one.param_groups for p in g["params"]}
     missing = [name for name, p in _named_extra(net) if p.requires_grad and id(p) not in held]
     if missing:
         raise TrainingError(
@@ -102,15 +106,10 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
     for pruning, _ in prunings:
         pruning.attached_(optimizer)
 
-    @torch.no_grad()
-    def project(*_: Any) -> None:
-        for part in parts:
-            part.project_()
-        for pruning, weight in prunings:
-            pruning.project_(weight)
-
-    project()
-    return optimizer.register_step_post_hook(project)
+    projection = Projection(optimizer, parts, prunings)
+    for root in roots:
+        root.projections.append(projection)
+    return projection
 
 
 def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:

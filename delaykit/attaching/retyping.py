@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.utils import parametrize
 
+from delaykit.errors import ConfigError
+
 
 @functools.cache
 def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
     """Make the subclass of ``base`` with ``mixins`` in front, the latest mixin first."""
     name = getattr(mixins[0], "prefix", "") + base.__name__
     members = {"_dk_recipe": Recipe(base, mixins), "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
-    cls = type(name, (*reversed(mixins), base), members)
+    cls = type(name, (*_anchor(base), *reversed(mixins), base), members)
     if any(getattr(mixin, "keeps_signature", False) for mixin in mixins):
         inherited = cls.forward  # type: ignore[attr-defined]
 
@@ -33,9 +35,35 @@ def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
     return cls
 
 
+def _anchor(base: type) -> tuple[type, ...]:
+    """Return a first base that gives instances the layout of ``base``, where a mixin in the first place would not.
+
+    Python lets an object change its class only between equal layouts, and takes a class's layout from its first base.
+    A class whose own first base is ``abc.ABC`` or ``typing.Generic``, which have no ``__dict__``, needs it.
+    """
+    first: Any = base
+    while first.__base__.__dictoffset__:
+        first = first.__base__
+    return () if first.__base__ is object else (type(base.__name__, (base,), {"__module__": base.__module__}),)
+
+
 def retype_(module: nn.Module, mixin: type) -> None:
-    """Put ``mixin`` in front of the module's class, in place; mixins stack."""
-    module.__class__ = retyped_class(original_class(module), (*mixins_of(module), mixin))  # type: ignore[arg-type]
+    """Put ``mixin`` in front of the module's class, in place; mixins stack.
+
+    Raises:
+        ConfigError: Python gives objects of that class no other one.
+    """
+    become_(module, retyped_class(original_class(module), (*mixins_of(module), mixin)))  # type: ignore[arg-type]
+
+
+def become_(module: nn.Module, cls: type) -> None:
+    """Give a module another class, or say why that cannot be."""
+    try:
+        module.__class__ = cls
+    except TypeError as error:
+        found = f"a class that Python lets no object change ({error})"
+        fix = "derive it from torch.nn.Module first, without __slots__ or bases that are written in C"
+        raise ConfigError(original_class(module).__qualname__, found, "a class of Python's usual layout", fix) from None
 
 
 def untype_(module: nn.Module) -> None:

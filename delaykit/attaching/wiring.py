@@ -32,6 +32,7 @@ class Wrapping:
         scope: counts root calls.
         plans: the plans that were applied, in order.
         undo: callables that take a change back, applied last first.
+        projections: what :func:`delaykit.attach` hung into optimizers; goes with the wrapping, and not into copies.
         handover: looks for states that go on from call to call, where the plan let delays begin anew with each.
     """
 
@@ -39,6 +40,17 @@ class Wrapping:
     plans: list[Any] = dataclasses.field(default_factory=list)
     undo: list[Undo] = dataclasses.field(default_factory=list)
     handover: RootCalls | None = None
+    projections: Ephemeral = dataclasses.field(default_factory=lambda: Ephemeral())
+
+
+class Ephemeral(list[Any]):
+    """A list that copies and pickles begin without: an optimizer trains one model, and not its copy."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ephemeral:
+        return Ephemeral()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Ephemeral, ()
 
 
 @dataclasses.dataclass

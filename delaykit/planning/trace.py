@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.retyping import mixins_of, original_class, retyped_class
+from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
@@ -215,7 +216,7 @@ def _spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
             return through(super().forward, args, kwargs)  # type: ignore[misc]
 
     mixins = (*mixins_of(module), Spy)
-    module.__class__ = retyped_class.__wrapped__(original_class(module), mixins)  # not cached: it refers to this run
+    become_(module, retyped_class.__wrapped__(original_class(module), mixins))  # not cached: it refers to this run
     try:
         yield
     finally:
@@ -224,12 +225,13 @@ def _spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _restored(net: nn.Module) -> Iterator[None]:
-    """Give every module its attributes, buffers and train flag back, and the random generators their state."""
+    """Give modules their attributes, values and train flag back, and the random generators their state."""
     modules = list(net.modules())
     attributes = [(m, dict(m.__dict__)) for m in modules]
     held = [v for m in modules for v in m.__dict__.values() if type(v) in (list, dict, set)]
     contents = [(v, copy.copy(v)) for v in held]
-    tensors = [(b, b.detach().clone()) for b in net.buffers() if b.layout is torch.strided]
+    named = itertools.chain(net.parameters(), net.buffers())
+    tensors = [(t, t.data, t.detach().clone()) for t in named if t.layout is torch.strided and not t.is_meta]
     state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
@@ -244,6 +246,8 @@ def _restored(net: nn.Module) -> Iterator[None]:
             container.clear()
             container.extend(content) if isinstance(container, list) else container.update(content)
         with torch.no_grad():
-            for tensor, value in tensors:
-                if tensor.shape == value.shape and not torch.equal(tensor, value):
-                    tensor.copy_(value)
+            for tensor, data, value in tensors:
+                if tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape:
+                    tensor.data = data  # ``p.data = ...`` in forward
+                if not torch.equal(tensor, value):
+                    tensor.data.copy_(value)  # no version for it: nothing has happened

@@ -23,6 +23,7 @@ from delaykit.planning.exact import attach_exact_, check_exact
 from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
 from delaykit.planning.siblings import introduce_
 from delaykit.synapse import Synapse
+from delaykit.wrapping.controls import wrapped_sites
 from delaykit.wrapping.handover import Handover
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -140,6 +141,9 @@ def unwrap_(net: Net) -> Net:
         raise ConfigError(
             "unwrap_", f"compact connections ({', '.join(gone)})", "modules with weights of their own", fix
         )
+    for projection in wrapping.projections:
+        weights = [site.weight for site in wrapped_sites(net) if site.weight is not None]
+        projection.forget(list(net.modules()), weights)
     for undo in reversed(wrapping.undo):
         undo.run()
     untype_(net)

@@ -12,6 +12,7 @@ from rigs import Loop, arrivals, currents, late, leaky, looped, outer, snn, spik
 from torch import nn
 
 import delaykit as dk
+from delaykit.attaching.retyping import become_
 
 
 class SAM(torch.optim.Optimizer):
@@ -104,7 +105,7 @@ def test_a_root_whose_first_base_is_abstract_or_generic(first):
     net = Net()
     dk.wrap_(net, {"fc": late(3)}, example=spikes(6))
     assert isinstance(net, Net)
-    with currents(net.fc) as seen:
+    with torch.no_grad(), currents(net.fc) as seen:  # with a graph in its membranes no bare snnTorch net can be copied
         net(spikes(6, 1))
     assert arrivals(seen) == {4: 1.0}
     assert isinstance(copy.deepcopy(net), Net)
@@ -197,3 +198,78 @@ def test_attach_can_still_be_removed_by_hand():
     handle = dk.attach(optimizer, net)
     handle.remove()
     dk.unwrap_(net)
+
+
+def test_closures_see_projected_places_whoever_passes_them():
+    """By keyword, too; the caller's closure itself is left alone, and what it returns is returned."""
+    net = outer(5.0)
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=1.0, max_iter=2)
+    dk.attach(optimizer, net)
+    delay = net[0].dk.delay.delay
+    with torch.no_grad():
+        delay.fill_(9.0)
+
+    def closure():
+        assert float(delay.detach().max()) <= 5.0
+        optimizer.zero_grad()
+        loss = (delay - 7.0).square().sum()
+        loss.backward()
+        return loss
+
+    assert float(optimizer.step(closure=closure)) == 4.0
+    assert float(delay.detach().max()) == 5.0
+
+
+def test_two_optimizers_are_attached_one_after_the_other():
+    """Delays in one, weights in the other: the delays' is attached first, and both go with unwrap_."""
+    net = outer(5.0)
+    groups = {g["name"]: g["params"] for g in dk.param_groups(net, lr=0.1)}
+    weights, delays = (torch.optim.SGD(groups[name], lr=0.1) for name in ("model", "delaykit"))
+    with pytest.raises(dk.DelaykitError, match="no group"):
+        dk.attach(weights, net)
+    dk.attach(delays, net)
+    dk.attach(weights, net)
+    dk.unwrap_(net)
+    for optimizer in (weights, delays):
+        assert not optimizer._optimizer_step_post_hooks and not optimizer._optimizer_step_pre_hooks
+
+
+def test_a_copy_is_not_unwrapped_from_the_original_s_optimizer():
+    net = outer(5.0)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    dk.attach(optimizer, net)
+    dk.unwrap_(copy.deepcopy(net))
+    delay = net[0].dk.delay.delay
+    delay.grad = torch.full_like(delay, -3.0)
+    optimizer.step()
+    assert float(delay.detach()) == 5.0
+
+
+def test_one_optimizer_for_two_models_goes_on_with_the_other():
+    nets = nn.ModuleList([outer(5.0), outer(5.0)])
+    optimizer = torch.optim.SGD(nets.parameters(), lr=1.0)
+    dk.attach(optimizer, nets)
+    dk.unwrap_(nets[0])
+    delay = nets[1][0].dk.delay.delay
+    delay.grad = torch.full_like(delay, -3.0)
+    optimizer.step()
+    assert float(delay.detach()) == 5.0
+
+
+def test_the_plan_puts_back_parameters_whose_data_was_replaced():
+    class Replaced(Loop):
+        def forward(self, x):
+            self.fc.weight.data = torch.zeros(2, 1)
+            return super().forward(x)
+
+    net = Replaced()
+    weight = net.fc.weight
+    version = weight._version
+    dk.plan(net, {"fc": late(2)}, example=spikes(4))
+    assert net.fc.weight is weight and weight.tolist() == [[1.0]] and weight._version == version
+
+
+def test_a_class_that_no_object_can_leave_is_named():
+    """Not the example is at fault."""
+    with pytest.raises(dk.ConfigError, match="Identity.*lets no object change"):
+        become_(nn.Identity(), int)

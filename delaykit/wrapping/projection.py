@@ -1,0 +1,72 @@
+"""Back into the bounds: what :func:`delaykit.attach` hangs into an optimizer."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.interfaces import Pruning
+
+
+class Projection:
+    """Project delays and other bounded parameters after each step of an optimizer, and wherever its closure tries.
+
+    The closure of ``optimizer.step(closure)`` may be called at a trial point (LBFGS's line search, sharpness-aware
+    steps): parameters go back into their bounds before the model runs there.
+
+    Args:
+        optimizer: who steps.
+        parts: what has bounds, by a method ``project_``.
+        prunings: prunings that keep their zeros, with their weights.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, parts: Sequence[Any], prunings: Sequence[tuple[Pruning, Tensor]]
+    ) -> None:
+        self.optimizer, self.parts, self.prunings = weakref.ref(optimizer), list(parts), list(prunings)
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before), optimizer.register_step_post_hook(self._after),
+        ]  # fmt: skip
+        self.project()
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring everything back into its bounds now."""
+        for part in self.parts:
+            part.project_()
+        for pruning, weight in self.prunings:
+            pruning.project_(weight)
+
+    def remove(self) -> None:
+        """Project no more."""
+        for handle in self._handles:
+            handle.remove()
+
+    def forget(self, modules: Sequence[nn.Module], weights: Sequence[Tensor]) -> None:
+        """Project these no more: their model is unwrapped. With nothing left, go."""
+        gone, bare = set(map(id, modules)), set(map(id, weights))
+        self.parts = [part for part in self.parts if id(part) not in gone]
+        self.prunings = [(pruning, weight) for pruning, weight in self.prunings if id(weight) not in bare]
+        if not self.parts and not self.prunings:
+            self.remove()
+
+    def _after(self, *_: Any) -> None:
+        self.project()
+
+    def _before(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if callable(kwargs.get("closure")):
+            return args, kwargs | {"closure": self._projected(kwargs["closure"])}
+        if len(args) > 1 and callable(args[1]):  # the optimizer itself comes first
+            return (args[0], self._projected(args[1]), *args[2:]), kwargs
+        return None
+
+    def _projected(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def at_a_trial_point() -> Any:
+            self.project()
+            return closure()
+
+        return at_a_trial_point
