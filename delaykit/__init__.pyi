@@ -20,6 +20,8 @@ from .interfaces import PointDelay as PointDelay
 from .interfaces import Pruning as Pruning
 from .interfaces import PruningReport as PruningReport
 from .interfaces import Site as Site
+from .nir.reading import from_nir as from_nir
+from .nir.writing import to_nir as to_nir
 from .planning.plan import Plan as Plan
 from .planning.plan import plan as plan
 from .planning.rules import At as At

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
+from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
@@ -34,6 +35,7 @@ class DelayedConnection:
     def forward(self, input: Tensor) -> Tensor:
         """Run one step, or a whole sequence, through the synapse."""
         base, attachment = super().forward, self._dk.sites[""]  # type: ignore[misc]
+        refuse_exporters(attachment.where, input, attachment.scope.depth)
         if attachment.off:
             return base(input)
         return run_connection(self, attachment, _product(self, attachment, base), input)
@@ -80,6 +82,7 @@ class CarriedConnection(DelayedConnection):
     def forward(self, input: Tensor, state: Any = None) -> Any:
         """Run one step; return (output, state that carries the history)."""
         base, attachment = super(DelayedConnection, self).forward, self._dk.sites[""]  # type: ignore[misc]
+        refuse_exporters(attachment.where, input, attachment.scope.depth)
         if attachment.off:
             return base(input), state
         product = _product(self, attachment, base)

@@ -17,6 +17,7 @@ from delaykit.attaching.carried_states import (
     without_histories,
 )
 from delaykit.attaching.clocks import NeuronWatch, ReadsMembrane
+from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.loop import LOOP, RecurrentLoop
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
@@ -43,6 +44,7 @@ class FollowedNeuron:
             watch.leave()
 
     def _dk_looped(self, attachment: Attachment, base: Callable[..., Any], input_: Any, args: Any, kwargs: Any) -> Any:
+        refuse_exporters(attachment.where, input_, attachment.scope.depth)
         history, loop = attachment.history, self._modules["dk"]  # type: ignore[attr-defined]
         history.enter(attachment.clock.moment())
         output = base(loop.add_to(input_, history, attachment), *args, **kwargs)
@@ -99,7 +101,9 @@ class CarriedNeuron:
         assert carried is not None
         if LOOP not in sites and all(a.off for a in sites.values()):
             return base(input_, without_histories(state), **others)
-        where = next(iter(sites.values())).where
+        first = next(iter(sites.values()))
+        where = first.where
+        refuse_exporters(where, input_, first.scope.depth)
         carried.running = histories = take_histories(where, state, list(sites), carried.adapter)
         try:
             drive = input_

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.driven import DrivenNeuron
+from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.wiring import Wiring, Wrapping, wiring_of
 from delaykit.errors import CheckpointError
 from delaykit.synapse import Synapse
@@ -37,6 +38,7 @@ class WrappedRoot:
         scope.enter()
         try:
             output = call(*args, **kwargs)
+            refuse_exporters("model", (args, kwargs))
             failed = False
             return output
         finally:

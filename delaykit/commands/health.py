@@ -19,7 +19,7 @@ EXTRAS = {
     "norse": ("norse", "wrapping Norse models"),
     "fast": ("numba", "compiled CPU operators"),
     "plot": ("matplotlib", "pictures"),
-    "nir": ("nir", "export to neuromorphic hardware"),
+    "nir": ("nir", "networks with delays as NIR graphs: dk.to_nir, dk.from_nir"),
     "cli": ("tqdm", "progress bars"),
 }
 

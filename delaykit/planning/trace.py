@@ -92,17 +92,31 @@ class _Provenance(TorchDispatchMode):
                 self.tags[leaf] = frozenset((tag,))
 
 
-def run_example(net: nn.Module, example: Any, spots: Sequence[Spot], neurons: Sequence[Neuron]) -> Trace:
-    """Run the example once, in eval mode without gradients, and restore everything it touched."""
+Witness = Callable[[str, Any, Any], None]  # path of a connection or neuron, its arguments, what it returned
+
+
+def run_example(
+    net: nn.Module, example: Any, spots: Sequence[Spot], neurons: Sequence[Neuron], witness: Witness | None = None
+) -> Trace:
+    """Run the example once, in eval mode without gradients, and restore everything it touched.
+
+    Args:
+        net: the model.
+        example: a batch, a tuple of arguments, or a callable that runs one sequence.
+        spots: the connections to watch.
+        neurons: the neurons to watch.
+        witness: is shown every call that is watched, after it.
+    """
+    witness = witness or (lambda path, arguments, output: None)
     trace, provenance = Trace(), _Provenance()
     with _restored(net), contextlib.ExitStack() as stack, torch.no_grad():
         net.eval()
         # Neurons first, then the connections inside them, then the root: mixins stack on the same module.
         for neuron in neurons:
-            stack.enter_context(_spied(neuron.module, _neuron_spy(trace, provenance, neuron)))
+            stack.enter_context(_spied(neuron.module, _neuron_spy(trace, provenance, neuron, witness)))
         for spot in {id(s.module): s for s in spots if not s.slot}.values():
             names = [s.name for s in spots if s.module is spot.module]
-            stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0], spot.module)))
+            stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0], spot.module, witness)))
         stack.enter_context(_spied(net, _root_spy(trace)))
         with provenance:
             _call(net, example)
@@ -118,7 +132,9 @@ def _call(net: nn.Module, example: Any) -> None:
         example()
 
 
-def _site_spy(trace: Trace, provenance: _Provenance, name: str, module: nn.Module) -> Callable[..., Any]:
+def _site_spy(
+    trace: Trace, provenance: _Provenance, name: str, module: nn.Module, witness: Witness
+) -> Callable[..., Any]:
     own = has_own_forward(module)
 
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -129,6 +145,7 @@ def _site_spy(trace: Trace, provenance: _Provenance, name: str, module: nn.Modul
         call.output_shape = _shape((output,), {})
         call.linear = not own or _is_product(module, output, args, kwargs)
         provenance.mark(output, ("site", name, call.number))
+        witness(name, (args, kwargs), output)
         return output
 
     return spy
@@ -147,7 +164,7 @@ def _is_product(module: Any, output: Any, args: tuple[Any, ...], kwargs: dict[st
     return product.shape == output.shape and torch.allclose(product, output, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
-def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron) -> Callable[..., Any]:
+def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: Witness) -> Callable[..., Any]:
     adapter, module = neuron.adapter, neuron.module
 
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -165,6 +182,7 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron) -> Callab
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
         provenance.mark((output, adapter.held_state(module)), ("state", neuron.path, call.number))
+        witness(neuron.path, (args, kwargs), output)
         return output
 
     return spy

@@ -1,0 +1,42 @@
+"""Other exporters of graphs, which know a module's weight and nothing of its delay: refused while they trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from delaykit.errors import ConfigError
+
+FIX = (
+    "call dk.to_nir(net, example, dt_ms=...), which writes delays as nir.Delay nodes, or export a bare model: "
+    "dk.unwrap_(net)"
+)
+
+
+def refuse_exporters(where: str, arguments: Any = (), within: int = 0) -> None:
+    """Raise while nirtorch watches the calls of modules, or traces by placeholders: its graph would lack the delays.
+
+    Args:
+        where: the connection, neuron or model that is being called.
+        arguments: what it is called with.
+        within: how deep inside calls of a wrapped model; above 0 the model itself refuses when it is done, since
+            nirtorch hides an error that leaves it with an empty graph.
+
+    Raises:
+        ConfigError: an exporter is at work.
+    """
+    if within:
+        return
+    if getattr(nn.Module.__call__, "__module__", "").startswith("nirtorch"):
+        found = "an exporter to NIR that drops delays (snnTorch's, Norse's and others go through nirtorch)"
+        raise ConfigError(where, found, "delaykit's own", FIX)
+    if any(_nirtorch_follows(leaf) for leaf in tree_leaves(arguments)):
+        found = "a tracer's placeholder: its graph would hold weights without delays (nirtorch.torch_to_nir does so)"
+        raise ConfigError(where, found, "tensors", FIX)
+
+
+def _nirtorch_follows(value: Any) -> bool:
+    return isinstance(value, torch.fx.Proxy) and type(value.tracer).__module__.startswith("nirtorch")

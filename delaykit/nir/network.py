@@ -1,0 +1,111 @@
+"""A graph as a PyTorch module that runs whole sequences, step by step, and whose weights can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.errors import ConfigError, ShapeError
+
+
+class NIRNetwork(nn.Module):
+    """Run nodes in the order of their edges; an edge that closes a circle brings the output of the step before.
+
+    Args:
+        modules: a module for each node that computes.
+        stateful: names of those that keep a state: ``output, state = module(input, state)``.
+        edges: who hears whom, ``input`` and ``output`` ports included.
+        ports: names of the input and of the output.
+        shapes: of the features of both.
+
+    Call it with ``(time, batch, *features)`` or, for no batch, ``(time, *features)``; it begins at rest each time.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        stateful: Sequence[str],
+        edges: Sequence[tuple[str, str]],
+        ports: tuple[str, str],
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    ) -> None:
+        super().__init__()
+        self.nodes = nn.ModuleDict({name.replace(".", "_"): module for name, module in modules.items()})
+        self.stateful, self.ports, self.shapes = frozenset(stateful), ports, shapes
+        self.order, self.back = _ordered([ports[0], *modules, ports[1]], edges)
+        self.sources = {name: [a for a, b in edges if b == name] for name in self.order}
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Run a sequence; return what reaches the output."""
+        return self.run(spikes)[self.ports[1]]
+
+    def run(self, spikes: Tensor) -> dict[str, Tensor]:
+        """Run a sequence; return the output of every node, ``(time, batch, *features)``."""
+        rank = len(self.shapes[0])
+        batched = spikes.dim() == rank + 2
+        if tuple(spikes.shape[spikes.dim() - rank :]) != self.shapes[0] or spikes.dim() not in (rank + 1, rank + 2):
+            expected = f"(time, batch, {', '.join(map(str, self.shapes[0]))})"
+            raise ShapeError("NIRNetwork", f"input of shape {tuple(spikes.shape)}", expected)
+        spikes = spikes.to(next(self.parameters(), spikes).dtype)
+        sequence = spikes if batched else spikes.unsqueeze(1)
+        states: dict[str, Any] = {}
+        before: dict[str, Tensor] = {}
+        steps: dict[str, list[Tensor]] = {name: [] for name in self.order}
+        for step in sequence:
+            values = {self.ports[0]: step}
+            for name in self.order[1:]:
+                values[name] = self._step(name, values, before, states)
+            for name, value in values.items():
+                steps[name].append(value)
+            before = values
+        out = {name: torch.stack(found) for name, found in steps.items()}
+        return out if batched else {name: value.squeeze(1) for name, value in out.items()}
+
+    def _step(self, name: str, values: dict[str, Tensor], before: dict[str, Tensor], states: dict[str, Any]) -> Tensor:
+        heard = [before.get(a) if (a, name) in self.back else values[a] for a in self.sources[name]]
+        found = [x for x in heard if x is not None]
+        if not found:
+            raise ConfigError(name, "a node that hears nobody in the first step", "an input", "connect it")
+        total = found[0]
+        for more in found[1:]:
+            total = total + more
+        if name == self.ports[1]:
+            return total
+        module = self.nodes[name.replace(".", "_")]
+        if name not in self.stateful:
+            return module(total)
+        output, states[name] = module(total, states.get(name))
+        return output
+
+
+def _ordered(names: list[str], edges: Sequence[tuple[str, str]]) -> tuple[list[str], set[tuple[str, str]]]:
+    """Order nodes so that each comes after those it hears, but for the edges that close a circle, which are returned.
+
+    An edge closes a circle where a search from the input, depth first, meets a node whose followers it is still among.
+    """
+    after = {name: [b for a, b in edges if a == name] for name in names}
+    closed: list[str] = []
+    state: dict[str, str] = {}
+    back: set[tuple[str, str]] = set()
+    for root in names:
+        todo = [(root, iter(after[root]))] if root not in state else []
+        if todo:
+            state[root] = "open"
+        while todo:
+            name, rest = todo[-1]
+            following = next(rest, None)
+            if following is None:
+                state[name] = "closed"
+                closed.append(name)
+                todo.pop()
+            elif following not in state:
+                state[following] = "open"
+                todo.append((following, iter(after[following])))
+            elif state[following] == "open":
+                back.add((name, following))
+    order = closed[::-1]
+    order.remove(names[0])
+    return [names[0], *order], back

@@ -1,0 +1,97 @@
+"""From a network to a NIR graph: exact, or an error that says what the graph could not hold."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+import delaykit
+from delaykit.errors import ConfigError
+from delaykit.nir.building import Building
+from delaykit.nir.connections import Fractions, Writing
+from delaykit.nir.observing import Observed, observe
+from delaykit.nir.package import nir_package
+from delaykit.nir.proving import prove_whole
+
+Reset = Literal["value", "subtract"]
+
+
+def to_nir(
+    net: nn.Module,
+    example: Any,
+    dt_ms: float | None = None,
+    *,
+    reset: Reset = "value",
+    fractions: Fractions = "refuse",
+    path: str | Path | None = None,
+) -> Any:
+    """Write a network, wrapped or bare, as a graph of the Neuromorphic Intermediate Representation.
+
+    The example is run once to see who hears whom, and what each layer was given is compared with the sum of what its
+    sources returned; each neuron's spikes in it are compared with those of the node that was written for it.
+
+    Args:
+        net: a model of snnTorch, Norse or plain modules. Delay histories are empty afterwards.
+        example: one sequence, in which neurons fire: a batch, a tuple of arguments, or a callable without arguments.
+        dt_ms: length of a step in milliseconds, > 0; may be left out where the library says it (Norse).
+        reset: ``"value"``: spikes set the membrane to a value, the only reset that NIR knows. ``"subtract"`` lets
+            neurons pass that subtract their threshold: the metadata says so, and a simulator must be told
+            (``reset_mode`` of sc-neurocore). snnTorch's differ where a membrane passes twice its threshold in a step.
+        fractions: ``"refuse"`` delays between two steps, and spreads; ``"taps"`` writes each spike as it is shared
+            between steps, exactly, with a weight a tap.
+        path: also write the graph to this ``.nir`` file.
+
+    Returns:
+        A ``nir.NIRGraph``. Delays are in seconds; ``metadata["dt"]`` of the graph is a step.
+
+    Raises:
+        ConfigError: the graph could not hold the network exactly; the message says what and how to go on.
+
+    Example:
+        >>> import torch, snntorch as snn, delaykit as dk
+        >>> lif = snn.Leaky(beta=0.9, reset_mechanism="zero", reset_delay=False, init_hidden=True)
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3, bias=False), lif)
+        >>> rules, step = {"0": dk.FreeDelay("axonal", init=[1, 4])}, torch.ones(1, 2)
+        >>> _ = dk.wrap_(net, rules, example=step)
+        >>> graph = dk.to_nir(net, example=step, dt_ms=1.0)
+        >>> graph.nodes["layer_0_delay"].delay.tolist()
+        [0.001, 0.004]
+
+    Reference:
+        Pedersen et al. 2024, Neuromorphic intermediate representation, Nature Communications 15, 8122.
+    """
+    nir = nir_package()
+    for name, value, choices in (("reset", reset, ("value", "subtract")), ("fractions", fractions, ("refuse", "taps"))):
+        if value not in choices:
+            raise ConfigError(f"to_nir {name}", repr(value), f"one of {', '.join(choices)}")
+    seen = observe(net, example)
+    dt = _step_length(seen, dt_ms)
+    builder = Building(seen, Writing(dt, fractions), reset == "subtract")
+    nodes, edges = builder.build()
+    metadata = {"dt": dt, "reset": reset, "writer": f"delaykit {delaykit.__version__}"}
+    graph = nir.NIRGraph(nodes, edges, metadata=metadata)
+    prove_whole(seen, graph)
+    if path is not None:
+        nir.write(str(path), graph)
+    return graph
+
+
+def _step_length(seen: Observed, dt_ms: float | None) -> float:
+    known = {p.name: p.neuron.dt_ms for p in seen.parts.values() if p.neuron is not None and p.neuron.dt_ms is not None}
+    if dt_ms is None:
+        if not known:
+            raise ConfigError(
+                "to_nir dt_ms", "None, and a library that counts steps", "milliseconds a step", "pass dt_ms="
+            )
+        dt_ms = next(iter(known.values()))
+    if isinstance(dt_ms, bool) or not (math.isfinite(dt_ms) and dt_ms > 0):
+        raise ConfigError("to_nir dt_ms", f"{dt_ms}", "a finite number of milliseconds > 0")
+    for name, own in known.items():
+        if own is not None and not math.isclose(own, dt_ms, rel_tol=1e-9):
+            raise ConfigError(
+                name, f"a step of {own:g} ms", f"{dt_ms:g} ms, the dt_ms of the graph", "give both one step"
+            )
+    return dt_ms / 1000

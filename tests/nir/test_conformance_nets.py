@@ -1,0 +1,91 @@
+"""Every component on every net of the conformance kit round-trips exactly, or is refused with the reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("nir", reason="writes and reads NIR graphs")
+
+import delaykit as dk  # noqa: E402
+from delaykit.nir.neurons import Neuron  # noqa: E402
+from delaykit.testing import ComponentConformance  # noqa: E402
+from delaykit.testing.nets import input_spikes, missing, tiny_nets  # noqa: E402
+
+REASONS = "reset_delay=False|dk.discretized|time constant a neuron|several|outputs|spread"
+
+
+def configs():
+    yield pytest.param(lambda: dk.FreeDelay("axonal", max_delay=9, init=2), id="free-axonal-whole")
+    yield pytest.param(lambda: dk.FreeDelay("dendritic", max_delay=9, init="integers"), id="free-dendritic-whole")
+    yield pytest.param(lambda: dk.FreeDelay("synaptic", max_delay=9, init="integers"), id="free-synaptic-whole")
+    yield pytest.param(lambda: dk.FreeDelay("layer", max_delay=9, init=2.5), id="free-layer-between")
+    for package, name, options in (
+        ("delaykit_delrec", "DelRec", {"max_delay": 9, "sigma": 2.0}),
+        ("delaykit_delrec", "DCLS", {"kernel_size": 9}),
+        ("delaykit_hetsyn", "HetSyn", {}),
+        ("delaykit_motifs", "Motif", {"depth": 6, "scale": 0.1}),
+        ("delaykit_spatial", "Spatial", {"dims": 2}),
+        ("delaykit_sparsify", "DynamicSparsity", {"sparsity": 0.5}),
+    ):
+        yield pytest.param(lambda p=package, n=name, o=options: _plugin(p, n, o), id=name)
+
+
+def _plugin(package, name, options):
+    module = pytest.importorskip(package, reason="a component of a plugin")
+    return getattr(module, name)(**options)
+
+
+def nets():
+    for library in ("snntorch", "norse", "snntorch-synaptic"):
+        if not missing(library):
+            yield from (pytest.param(net, id=net.name) for net in tiny_nets(library))
+
+
+def without_delayed_reset_(net: nn.Module) -> bool:
+    changed = False
+    for module in net.modules():
+        if getattr(module, "reset_delay", False) and type(module).__name__ != "RSynaptic":
+            module.reset_delay, changed = False, True
+            module.reset_mechanism = "zero"
+            module.reset_mechanism_val.fill_(1)
+    return changed
+
+
+@pytest.mark.parametrize("zero", [False, True], ids=["as-it-is", "reset-at-once"])
+@pytest.mark.parametrize("tiny", nets())
+@pytest.mark.parametrize("make", configs())
+def test_exactly_or_not_at_all(make, tiny, zero):
+    config = make()
+    net = tiny.build()
+    if zero and not without_delayed_reset_(net):
+        pytest.skip("its neurons are reset at once anyway, or cannot be")
+    kit = type("Kit", (ComponentConformance,), {"config": config})()
+    try:
+        kit.wrap_(tiny, net)
+    except dk.WrapError as error:
+        pytest.skip(f"this component does not go here: {error.problems[0]}"[:120])
+    compare(tiny, net)
+    if any(isinstance(site.synapse.delay, dk.PointDelay) for site in dk.wrapped_sites(net)):
+        with dk.discretized(net):
+            compare(tiny, net, also=0 if tiny.library == "norse" else 1)
+
+
+def compare(tiny, net, also=1):
+    """Export and compare; ``also=0`` where a refusal would be a fault."""
+    spikes = input_spikes(20, 2, seed=5)
+    try:
+        graph = dk.to_nir(net, lambda: tiny.run(net, spikes), 1.0)
+    except dk.ConfigError as error:
+        assert also and error.fix and any(reason in str(error) for reason in REASONS.split("|")), error
+        return
+    x = input_spikes(60, 3, seed=6)
+    with torch.no_grad():
+        wanted, twin = tiny.run(net, x).spikes, dk.from_nir(graph)
+        fired = twin.run(x)
+        found = [
+            fired[name] for name in twin.order if name in twin.nodes and isinstance(twin.nodes[name], Neuron)
+        ]
+        assert torch.equal(torch.cat(found, -1), wanted.double())
+    assert 0.02 < float(wanted.mean()) < 0.95

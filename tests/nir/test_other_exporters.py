@@ -1,0 +1,78 @@
+"""Exporters that know nothing of delays: a wrapped model, or a part of one, is refused in words, never in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+nir = pytest.importorskip("nir", reason="an exporter of NIR")
+nirtorch = pytest.importorskip("nirtorch", reason="an exporter of NIR")
+
+import delaykit as dk  # noqa: E402
+
+SAYS = "dk.to_nir"
+
+
+def delayed(*more: nn.Module) -> nn.Module:
+    net = nn.Sequential(nn.Linear(2, 2), *more)
+    return dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=2), reset="manual")}, example=torch.ones(1, 2))
+
+
+def follow(net, x):
+    return nirtorch.extract_nir_graph(net, lambda m: nir.Linear(m.weight.detach().numpy()), x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_nirtorch_by_calls():
+    with pytest.raises(dk.DelaykitError, match=SAYS):
+        follow(delayed(), torch.ones(1, 2))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_nirtorch_by_calls_of_a_part():
+    with pytest.raises(Exception) as caught:
+        follow(nn.Sequential(delayed()[0]), torch.ones(1, 2))
+    error, said = caught.value, ""
+    while error is not None:  # nirtorch fails on the way out, too
+        said, error = said + str(error), error.__cause__ or error.__context__
+    assert SAYS in said
+
+
+def test_nirtorch_by_placeholders():
+    with pytest.raises(dk.DelaykitError, match=SAYS):
+        nirtorch.torch_to_nir(delayed(), {})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_snntorch(recurrent):
+    snn = pytest.importorskip("snntorch", reason="wraps snnTorch models")
+    from snntorch.export_nir import export_to_nir
+
+    torch.manual_seed(0)
+    lif = snn.Leaky(beta=torch.full((2,), 0.9), init_hidden=True)
+    net = nn.Sequential(nn.Linear(2, 2), lif)
+    delay = dk.FreeDelay("axonal", init=2)
+    rules = {"1": dk.Recurrent(delay)} if recurrent else {"0": delay}
+    dk.wrap_(net, rules, example=torch.ones(1, 2))
+    with pytest.raises(dk.DelaykitError, match=SAYS):
+        export_to_nir(net, torch.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("site", ["0", "1.input"])
+def test_norse(site):
+    norse = pytest.importorskip("norse.torch", reason="wraps Norse models")
+    from norse.torch.utils.export_nir import to_nir
+
+    net = norse.SequentialState(nn.Linear(2, 2), norse.LIFRecurrentCell(2, 2))
+    dk.wrap_(net, {site: dk.FreeDelay("axonal", init=2)}, example=lambda: net(torch.ones(1, 2)))
+    with pytest.raises(dk.DelaykitError, match=SAYS):
+        to_nir(net, torch.ones(1, 2))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_bare_model_is_nobodys_business():
+    net = dk.unwrap_(delayed(nn.Linear(2, 3)))
+    assert len(follow(net, torch.ones(1, 2)).nodes) == 4
