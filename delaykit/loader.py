@@ -121,7 +121,9 @@ class PluginLoader:
         """Turn whatever a plugin raises in the block into its status ``broken``."""
         try:
             yield
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _mark_broken(self.status(name), error)
 
     def status(self, name: str) -> PluginStatus:
@@ -143,7 +145,9 @@ class PluginLoader:
             components = self._check_components(source, self.call(source.name, "delaykit_components"))
             operators = self._check_operators(source, self.call(source.name, "delaykit_operators"))
             status.components, status.operators = components, operators
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of the user, who wants all to stop
+            raise
+        except BaseException as error:  # SystemExit, GeneratorExit, or a class of its own: no plugin takes all down
             if earlier is None and self.manager.has_plugin(source.name):
                 self.manager.unregister(name=source.name)
             _mark_broken(status, error)

@@ -142,7 +142,9 @@ def _imported(where: str, path: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         target: Any = importlib.import_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a plugin raises
         raise PluginError(where, f"{type(error).__name__}: {error}", f"{module} to import", _fix_for(error)) from error
     for part in attribute.split("."):
         if not hasattr(target, part):
@@ -157,7 +159,7 @@ def _check_kind(kind: str) -> None:
         raise UnknownNameError("registry", found, f"one of {', '.join(KINDS)}", "correct the kind")
 
 
-def _fix_for(error: Exception) -> str:
+def _fix_for(error: BaseException) -> str:
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     missing = package and importlib.util.find_spec(package) is None
     return f"install the missing package {package!r}" if missing else "run `delaykit doctor`"

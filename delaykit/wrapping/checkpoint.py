@@ -19,7 +19,7 @@ from delaykit.wrapping.controls import wrapped_sites
 from delaykit.wrapping.pairs import plan_of_pair, second_files
 from delaykit.wrapping.prunings import remembered, remind_, split
 from delaykit.wrapping.record import check_records, check_same, plan_from, to_json
-from delaykit.wrapping.saving import check_loadable, innermost, whole
+from delaykit.wrapping.saving import as_spread, check_loadable, innermost, whole
 
 
 def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = False) -> None:
@@ -52,9 +52,9 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
     chosen = {k: v for k, v in state.items() if with_model or is_extra(k)}
     aliases, tensors = _without_aliases(chosen)
     tensors = {key: whole(value) for key, value in tensors.items()}  # all ranks take part in what is spread over them
+    check_loadable(model, wrapping, {k: v for k, v in tensors.items() if is_extra(k)})
     if not writes:
         return
-    check_loadable(model, wrapping, {k: v for k, v in tensors.items() if is_extra(k)})
     sites = [to_json(entry) for plan in wrapping.plans for entry in plan]
     meta = {"format": FORMAT, "writer": "delaykit", "model": with_model, "sites": sites, "aliases": aliases}
     commit(_file(base), pack(tensors | remembered(model), meta, where))
@@ -207,7 +207,7 @@ def _fill_(model: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor],
 @torch.no_grad()
 def _copy_(targets: dict[str, Tensor], values: dict[str, Tensor]) -> None:
     for key, target in targets.items():
-        target.copy_(values[key])
+        target.copy_(as_spread(values[key], target))
 
 
 def _without_aliases(tensors: dict[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -20,8 +20,8 @@ WHERE = "dk.save"
 def innermost(net: nn.Module) -> tuple[nn.Module, bool]:
     """Take a model out of ``DistributedDataParallel`` and ``torch.compile``; tell whether this process writes it.
 
-    Every rank holds the same DDP model, and rank 0 writes it. A bare model may differ from rank to rank: whoever calls
-    writes it.
+    Every rank holds the same DDP model, or a part of the same one under ``fully_shard``, and rank 0 writes it. A bare
+    model may differ from rank to rank: whoever calls writes it.
     """
     writes = True
     while True:
@@ -31,13 +31,27 @@ def innermost(net: nn.Module) -> tuple[nn.Module, bool]:
         elif isinstance(getattr(net, "_orig_mod", None), nn.Module):
             net = net._orig_mod  # type: ignore[assignment]
         else:
-            return net, writes
+            spread = any(map(_is_spread, net.parameters())) if isinstance(net, nn.Module) else False
+            return net, writes and not (spread and torch.distributed.get_rank() != 0)
 
 
 def whole(value: Tensor) -> Tensor:
     """Return a tensor with all its values; one that is spread over processes is gathered by all of them together."""
-    gather = getattr(value, "full_tensor", None)
-    return value.detach() if gather is None else gather().detach()
+    return value.full_tensor().detach() if _is_spread(value) else value.detach()  # type: ignore[attr-defined]
+
+
+def as_spread(value: Tensor, like: Tensor) -> Tensor:
+    """Return this process's part of ``value`` as ``like`` is spread; ``value`` itself where it is not."""
+    if not _is_spread(like) or _is_spread(value):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    own = value.to(like.device, like.dtype)
+    return distribute_tensor(own, like.device_mesh, like.placements)  # type: ignore[attr-defined]
+
+
+def _is_spread(value: Tensor) -> bool:
+    return hasattr(value, "full_tensor")  # a DTensor, which is imported only where there is one
 
 
 def check_loadable(net: nn.Module, wrapping: Wrapping, extras: dict[str, Tensor]) -> None:

@@ -82,6 +82,7 @@ def runs(*operators: Any) -> types.ModuleType:
 BROKEN = {
     "import error": (raises(ImportError("no module named 'nothing'")), "ImportError: no module named 'nothing'"),
     "exits at import": (raises(SystemExit(3)), "SystemExit: 3"),
+    "leaves as nobody expects": (raises(type("Gone", (BaseException,), {})("away")), "Gone: away"),
     "hook raises": (hooks(delaykit_components=raises(ZeroDivisionError("oops"))), "ZeroDivisionError: oops"),
     "hook fails half way": (hooks(delaykit_components=half_way), "RuntimeError: second component failed"),
     "hook returns no list": (hooks(delaykit_components=lambda: 3), "TypeError"),
@@ -116,7 +117,7 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_plugin_is_reported_and_leaves_nothing_behind(case: str) -> None:
     plugin, message = BROKEN[case]
-    importing = plugin if case in ("import error", "exits at import") else lambda: plugin
+    importing = plugin if case in ("import error", "exits at import", "leaves as nobody expects") else lambda: plugin
     loader = load(PluginSource("bad", importing), GOOD)
     bad = loader.status("bad")
     assert bad.state == "broken" and message in bad.detail, bad.detail
