@@ -316,7 +316,12 @@ class Pruning(ABC):
         """Learn of the other parts of the synapse, once, when it is built."""
 
     def attached_(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027 - optional hook
-        """Learn of the optimizer that trains the weight; called by :func:`delaykit.attach`."""
+        """Learn of an optimizer that :func:`delaykit.attach` was given; it need not be the one that has the weight."""
+
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether the optimizer that trains the weight must be among those that are attached."""
+        return False
 
     def survey(self, pruned: Sequence[tuple[Pruning, Tensor]], progress: float) -> None:  # noqa: B027 - optional hook
         """See all weights of the model that are about to be pruned, before the first step of an epoch."""

@@ -20,6 +20,7 @@ from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDela
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]
 
+MEMORY = "#pruning"  # a part of a state_dict's keys: what prunings remember
 INTERFACES = {"delay": Delay, "heterogeneity": Heterogeneity, "pruning": Pruning}
 
 
@@ -148,6 +149,21 @@ class Synapse(nn.Module):
         for part in (self.delay, self.heterogeneity):
             if part is not None:
                 part.check()
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for number, pruning in enumerate(self.prunings):
+            for name, value in pruning.state().items():
+                destination[f"{prefix}{MEMORY}.{number}.{name}"] = value
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        found = any(key.startswith(prefix) for key in state_dict)
+        for number, pruning in enumerate(self.prunings):
+            start = f"{prefix}{MEMORY}.{number}."
+            mine = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(start)}
+            if found:  # without one there was nothing pruned yet
+                pruning.load_state_({key.removeprefix(start): value for key, value in mine.items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

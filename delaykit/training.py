@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -60,12 +60,12 @@ def param_groups(
     ]
 
 
-def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> Projection:
+def attach(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], net: nn.Module) -> Projection:
     """Project delays (and other bounded parameters) back into their bounds after every optimizer step.
 
     A clamp in the forward pass would kill the gradient at the bound, so bounds are kept here. Pruning that keeps its
     zeros writes them here, too. A layer of one's own takes part by modules with a method ``project_``. A closure that
-    tries other places (LBFGS, SAM) sees them projected. With several optimizers attach each, that of the delays first.
+    tries other places (LBFGS, SAM) sees them projected. Several optimizers are given together, or one after the other.
     :func:`~delaykit.unwrap_` takes all of it away.
 
     Args:
@@ -91,25 +91,34 @@ def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> Projection:
         >>> delay.tolist()
         [5.0, 4.0]
     """
-    optimizer, roots = _that_steps(optimizer), [root for m in net.modules() if (root := wrapping_of(m)) is not None]
-    others = [known.optimizer() for root in roots for known in root.projections]
-    held = {id(p) for one in (optimizer, *others) if one is not None for g in one.param_groups for p in g["params"]}
-    missing = [name for name, p in _named_extra(net) if p.requires_grad and id(p) not in held]
-    if missing:
-        raise TrainingError(
-            "optimizer",
-            f"no group that holds {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}",
-            "every trainable delay in a group",
-            "build the optimizer after dk.wrap_, with dk.param_groups(net, lr=...)",
-        )
+    given = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else optimizer
+    optimizers = [_that_steps(one) for one in given] if isinstance(given, Sequence) else [_that_steps(given)]
+    roots = [root for m in net.modules() if (root := wrapping_of(m)) is not None]
+    earlier = [one for root in roots for known in root.projections for one in known.optimizers()]
     parts, prunings = _parts(net), _prunings(net)
+    _check_held([*optimizers, *earlier], net, prunings)
     for pruning, _ in prunings:
-        pruning.attached_(optimizer)
-
-    projection = Projection(optimizer, parts, prunings)
+        for one in optimizers:
+            pruning.attached_(one)
+    projection = Projection(optimizers, parts, prunings)
     for root in roots:
         root.projections.append(projection)
     return projection
+
+
+def _check_held(optimizers: Sequence[Any], net: nn.Module, prunings: Sequence[tuple[Pruning, Tensor]]) -> None:
+    """Raise where a trainable delay, or a weight whose pruning needs its optimizer, is in no group of these."""
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    names = {id(p): name for name, p in net.named_parameters()}
+    wanted = _named_extra(net) + [(names.get(id(w), "weight"), w) for p, w in prunings if p.needs_optimizer]
+    missing = [name for name, p in wanted if p.requires_grad and id(p) not in held]
+    if missing:
+        raise TrainingError(
+            "optimizer", f"no group that holds {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}",
+            "every trainable delay in a group, and every weight whose pruned synapses the optimizer must know",
+            "build the optimizer after dk.wrap_, with dk.param_groups(net, lr=...); of several give all at once: "
+            "dk.attach([one, other], net)",
+        )  # fmt: skip
 
 
 def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from delaykit.attaching.root import check_shared, is_extra, wrapping_of
 from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
+from delaykit.synapse import MEMORY
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.bounded import bounded
 from delaykit.wrapping.container import FORMAT, WRITTEN, commit, pack, unpack
@@ -49,7 +50,7 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
     model, writes = innermost(net)
     wrapping = _wrapping(model, where)
     state = model.state_dict(keep_vars=True)
-    chosen = {k: v for k, v in state.items() if with_model or is_extra(k)}
+    chosen = {k: v for k, v in state.items() if (with_model or is_extra(k)) and MEMORY not in k.split(".")}
     aliases, tensors = _without_aliases(chosen)
     tensors = {key: whole(value) for key, value in tensors.items()}  # all ranks take part in what is spread over them
     check_loadable(model, wrapping, {k: v for k, v in tensors.items() if is_extra(k)})
@@ -171,7 +172,7 @@ def _take_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], p
     before = remembered(model)
     remind_(model, prunings, where)
     try:
-        state = model.state_dict(keep_vars=True)
+        state = {k: v for k, v in model.state_dict(keep_vars=True).items() if MEMORY not in k.split(".")}
         _fill_(model, {k: v for k, v in state.items() if meta.get("model") or is_extra(k)}, tensors, where)
     except DelaykitError:
         remind_(model, before, where)

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from delaykit.interfaces import Pruning
 
 
-class Projection:
-    """Project delays and other bounded parameters after each step of an optimizer, and wherever its closure tries.
+class Projection(RemovableHandle):
+    """Project delays and other bounded parameters after each step of optimizers, and wherever a closure tries.
 
     The closure of ``optimizer.step(closure)`` may be called at a trial point (LBFGS's line search, sharpness-aware
     steps): parameters go back into their bounds before the model runs there.
 
     Args:
-        optimizer: who steps.
+        optimizers: who steps.
         parts: what has bounds, by a method ``project_``.
         prunings: prunings that keep their zeros, with their weights.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, parts: Sequence[Any], prunings: Sequence[tuple[Pruning, Tensor]]
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        parts: Sequence[Any],
+        prunings: Sequence[tuple[Pruning, Tensor]],
     ) -> None:
-        self.optimizer, self.parts, self.prunings = weakref.ref(optimizer), list(parts), list(prunings)
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before), optimizer.register_step_post_hook(self._after),
-        ]  # fmt: skip
+        super().__init__(OrderedDict())  # nothing there: the hooks are in several dicts
+        self.parts, self.prunings = list(parts), list(prunings)
+        self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
+        self._handles = [optimizer.register_step_pre_hook(self._before) for optimizer in optimizers]
+        self._handles += [optimizer.register_step_post_hook(self._after) for optimizer in optimizers]
         self.project()
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return those that are still there."""
+        return [optimizer for known in self._optimizers if (optimizer := known()) is not None]
 
     @torch.no_grad()
     def project(self) -> None:

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from delaykit.errors import CheckpointError
 from delaykit.interfaces import Pruning
+from delaykit.synapse import MEMORY
 from delaykit.wrapping.controls import wrapped_sites
 
-MARK = "#pruning"  # no state_dict key begins so
+MARK = MEMORY  # no state_dict key begins so
 
 
 def remembered(net: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ def build(delay):
     return MultiSpikeLIF(3, 3, delay=delay, dt=0.01, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.xfail(strict=True, reason="a known fault")
 def test_positions_of_one_population_keep_the_mask_of_self_connections():
     """Spatial(pre="p", post="p"): no neuron hears itself; kept, or refused."""
     spatial = pytest.importorskip("delaykit_spatial", reason="needs positions")
@@ -28,7 +27,6 @@ def test_positions_of_one_population_keep_the_mask_of_self_connections():
     assert not bool(torch.isfinite(out.times).any())
 
 
-@pytest.mark.xfail(strict=True, reason="a known fault")
 @pytest.mark.parametrize("component", ["free", "spatial"])
 def test_no_estimator_means_no_gradient_for_delays(component):
     if component == "free":

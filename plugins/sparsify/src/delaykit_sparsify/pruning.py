@@ -40,7 +40,7 @@ class DynamicPruning(Pruning):
         self._progress, self._draws = -1.0, 0
         self._quota: int | None = None  # this epoch's share of a global ranking
         self._seed = int(torch.randint(2**31, (1,), generator=generator)) if config.regrow == "random" else 0
-        self._optimizer: Any = None
+        self._optimizers: list[weakref.ref[torch.optim.Optimizer]] = []
         self._delay: Delay | None = None
 
     def bind_(self, delay: Delay | None, heterogeneity: Heterogeneity | None) -> None:
@@ -54,11 +54,17 @@ class DynamicPruning(Pruning):
         self._delay = delay
 
     def attached_(self, optimizer: torch.optim.Optimizer) -> None:
-        """Remember the optimizer; its running averages are reset if the config asks for it."""
-        self._optimizer = weakref.ref(optimizer)
+        """Remember an optimizer; running averages of pruned synapses are reset if the config asks for it."""
+        self._optimizers = [known for known in self._optimizers if known() not in (None, optimizer)]
+        self._optimizers.append(weakref.ref(optimizer))
+
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether zeros or running averages are written when the weight's own optimizer steps."""
+        return self.config.regrow != "free" or self.config.moments == "reset"
 
     def __getstate__(self) -> dict[str, Any]:  # a copy is trained by another optimizer
-        return {**self.__dict__, "_optimizer": None}
+        return {**self.__dict__, "_optimizers": []}
 
     def survey(self, pruned: Sequence[tuple[Pruning, Tensor]], progress: float) -> None:
         """Share the synapses out over all weights that one ``global`` config prunes: one ranking for all."""
@@ -212,14 +218,14 @@ class DynamicPruning(Pruning):
             lost += delays
         if self.config.moments == "keep":
             return
-        optimizer = None if self._optimizer is None else self._optimizer()
-        if optimizer is None:
+        optimizers = [optimizer for known in self._optimizers if (optimizer := known()) is not None]
+        if not optimizers:
             fix = "call dk.attach(optimizer, net), or use moments='keep'"
             raise TrainingError(self.site.name, "moments='reset' without an optimizer", "the optimizer", fix)
-        for parameter in lost:
-            for value in optimizer.state.get(parameter, {}).values():
-                if isinstance(value, Tensor) and value.shape == weight.shape:
-                    value.masked_fill_(gone, 0.0)
+        averages = [optimizer.state.get(parameter, {}) for parameter in lost for optimizer in optimizers]
+        for value in (value for state in averages for value in state.values()):
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                value.masked_fill_(gone, 0.0)
 
 
 def no_autapses(weight: Tensor) -> bool:

@@ -40,7 +40,7 @@ class MultiSpikeLIF(nn.Module):
         generator: source of random initial values.
 
     Raises:
-        ConfigError: a number is out of range, or the delay has no exact arrival.
+        ConfigError: a number is out of range, or the delay has no exact arrival or is that of a recurrent connection.
 
     Example:
         >>> layer = MultiSpikeLIF(2, 1, tau_synapse=0.8)
@@ -96,6 +96,7 @@ class MultiSpikeLIF(nn.Module):
             return None
         self.delay.check()
         kernel, delays = self.delay.kernel(), self.delay.delays()
+        delays = delays.detach() if self.delay.estimator == "none" else delays
         spread = getattr(kernel, "spread", 0.0)
         if float(torch.as_tensor(spread).detach().abs().max()) > 0:
             raise DelayRangeError(
@@ -153,4 +154,14 @@ def _built(
     if not isinstance(module, PointDelay):
         found = f"{type(module).__name__}"
         raise ConfigError(site.name, found, "a delay with one arrival a spike (PointDelay)", "use FreeDelay")
+    _refuse_loops(module, site)
     return module
+
+
+def _refuse_loops(delay: PointDelay, site: Site) -> None:
+    """Raise for a delay that counts a step of recurrence, or cuts synapses out: this layer does neither."""
+    arrivals = delay.kernel().whole(delay.delays().detach()).value
+    if getattr(delay, "recurrent", False) or not bool((arrivals == 1).all()):
+        found = "a delay within one population: its neurons do not hear themselves, and spikes need a step to come back"
+        fix = "name two populations, e.g. Spatial(pre='input', post='hidden')"
+        raise ConfigError(site.name, found, "a feed-forward connection", fix)
