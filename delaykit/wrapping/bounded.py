@@ -24,7 +24,8 @@ class _Bounded(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [*args, *(kwargs or {}).values()]
         sizes = [math.prod(size) for size in given if _is_size(size)]
-        sizes.append(math.prod(n for n in given if isinstance(n, (int, float)) and math.isfinite(n) and n > 1))
+        if not sizes:  # arange(n), eye(n); beside a size a number is a value, as the bound of a random one
+            sizes = [math.prod(n for n in given if isinstance(n, (int, float)) and math.isfinite(n) and n > 1)]
         if max(sizes) > self.most:
             found = f"a component of {max(sizes):.3g} values ({func})"
             expected = f"at most {self.most}, as there are tensors for in the file"
