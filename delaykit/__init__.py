@@ -14,7 +14,7 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("errors", "functional", "interfaces", "kernels", "nir", "plotting", "testing")
+_SUBMODULES = ("errors", "functional", "hardware", "interfaces", "kernels", "nir", "plotting", "testing")
 _find, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__.insert(0, "__version__")
 

@@ -12,6 +12,9 @@ from .errors import TrainingError as TrainingError
 from .errors import UnknownNameError as UnknownNameError
 from .errors import WrapError as WrapError
 from .functional.dispatch import backend as backend
+from .hardware.fitting import FitReport as FitReport
+from .hardware.fitting import fit_hardware_ as fit_hardware_
+from .hardware.targets import Target as Target
 from .hookspecs import hookimpl as hookimpl
 from .interfaces import ComponentConfig as ComponentConfig
 from .interfaces import Delay as Delay

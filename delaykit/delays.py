@@ -191,6 +191,12 @@ class FreeDelayModule(PointDelay):
         self.delay.round_()
         self.spread.zero_()
 
+    @torch.no_grad()
+    def fit_(self, step: int, largest: int | None) -> None:
+        """Bring the delays onto multiples of ``step`` up to ``largest`` and the configured maximum."""
+        most = math.floor(self.config.max_delay / step) * step
+        self.delay.div_(step).round_().mul_(step).clamp_(max=most if largest is None else min(most, largest))
+
     def _apply(self, fn: Any, recurse: bool = True) -> FreeDelayModule:
         keep_single(self, lambda: super(FreeDelayModule, self)._apply(fn, recurse), "spread")
         return self

@@ -146,6 +146,26 @@ class Delay(nn.Module, ABC):
     def discretize_(self) -> None:  # noqa: B027 - optional hook
         """Round to what hardware runs (integer delays, spread 0). The caller saves and restores the state dict."""
 
+    def fit_(self, step: int, largest: int | None) -> None:
+        """Bring delays that :meth:`discretize_` rounded onto a grid, and under a cap; refuse where that cannot be.
+
+        Args:
+            step: delays become multiples of this many steps.
+            largest: larger ones become this, a multiple of ``step``; None: no cap.
+
+        Raises:
+            ConfigError: this delay has no numbers that could be moved, and does not fit as it is.
+        """
+        if self._fits(step, largest):
+            return
+        found = f"{type(self).__name__}, whose delays cannot be moved one by one"
+        expected = f"multiples of {step}" + ("" if largest is None else f" up to {largest} steps")
+        raise ConfigError(type(self).__name__, found, expected, "give it a smaller range of delays before training")
+
+    def _fits(self, step: int, largest: int | None) -> bool:
+        longest = self.longest()
+        return step == 1 and (largest is None or (longest is not None and longest <= largest + 1))
+
     def longest(self) -> int | None:
         """Return how many steps back a spike can ever matter, if bounded; histories cut by TBPTT keep that many."""
         return None
@@ -195,6 +215,11 @@ class PointDelay(Delay):
         if bool((delays < 0).any()):
             fix = "call dk.attach(optimizer, net) so that delays are projected after every step"
             raise DelayRangeError(type(self).__name__, f"a delay of {float(delays.min()):g} steps", "delays >= 0", fix)
+
+    def _fits(self, step: int, largest: int | None) -> bool:
+        delays = self.delays().detach()
+        wanted = (delays / step).round() * step
+        return torch.equal(delays, wanted if largest is None else wanted.clamp(max=largest))
 
     def taps(self) -> Taps:
         """Return the sparse response of this segment, as the estimator wants it: what every fast path runs on."""

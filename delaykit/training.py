@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.attaching.root import wrapping_of
 from delaykit.errors import ConfigError, TrainingError
 from delaykit.interfaces import Pruning, PruningReport
@@ -159,7 +160,9 @@ def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
 
 
 @contextlib.contextmanager
-def discretized(net: nn.Module) -> Iterator[None]:
+def discretized(
+    net: nn.Module, step: int = 1, max_delay: int | None = None, bits: int | None = None
+) -> Iterator[None]:
     """Evaluate with integer delays and spread 0, as hardware runs them; the real delays come back afterwards.
 
     What was learned with real delays may suffer. Delays that shall be whole in the end are better trained whole, with
@@ -167,6 +170,9 @@ def discretized(net: nn.Module) -> Iterator[None]:
 
     Args:
         net: a wrapped model.
+        step: delays become multiples of this many steps, a whole number >= 1.
+        max_delay: larger delays become this; None: no cap.
+        bits: of a stored delay, which then is at most ``(2^bits - 1) step``; None: as many as it needs.
 
     Raises:
         ConfigError: a connection was given other parts inside, which have no real delays to go back to.
@@ -186,6 +192,11 @@ def discretized(net: nn.Module) -> Iterator[None]:
     reset(net)
     try:
         finalize_(net)
+        spacing, largest = grid(step, max_delay, bits)
+        for site in sites:
+            if site.synapse.delay is not None and (spacing > 1 or largest is not None):
+                with torch.no_grad():
+                    site.synapse.delay.fit_(spacing, largest)
         yield
     finally:
         changed = []
@@ -201,6 +212,32 @@ def discretized(net: nn.Module) -> Iterator[None]:
         if changed:
             fix = "call dk.finalize_(net), which rounds for good, and then change them"
             raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
+
+
+def grid(step: int, max_delay: int | None, bits: int | None) -> tuple[int, int | None]:
+    """Return the spacing of the delays that a budget allows, and the largest of them.
+
+    Args:
+        step: spacing in steps, a whole number >= 1.
+        max_delay: cap in steps, or None.
+        bits: of a stored delay, or None.
+
+    Returns:
+        ``(step, largest)``; largest is a multiple of step, or None without cap and bits.
+
+    Example:
+        >>> grid(2, 62, 5), grid(1, 62, 5), grid(1, None, None)
+        ((2, 62), (1, 31), (1, None))
+    """
+    checks.whole("step", step, least=1)
+    caps = []
+    if max_delay is not None:
+        checks.whole("max_delay", max_delay)
+        caps.append(max_delay // step * step)
+    if bits is not None:
+        checks.whole("bits", bits, least=1)
+        caps.append((2**bits - 1) * step)
+    return step, min(caps) if caps else None
 
 
 def finalize_(net: nn.Module) -> None:
