@@ -51,6 +51,7 @@ from .wrapping.controls import disabled as disabled
 from .wrapping.controls import reset as reset
 from .wrapping.controls import status as status
 from .wrapping.controls import wrapped_sites as wrapped_sites
+from .wrapping.fused.model import fused as fused
 from .wrapping.rollout import rollout as rollout
 
 __version__: str

@@ -19,6 +19,7 @@ from delaykit.attaching.neurons import CarriedNeuron, add_loop_, attach_slot_, f
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.errors import PluginError
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.state import RolloutState
 from delaykit.synapse import Synapse
 
 
@@ -195,6 +196,17 @@ class NeuronAdapter(ABC):
         if loop is None:
             return FusedParts()
         return FusedParts.of(loop.connection.weight, loop.connection.bias, synapses_of(module).get(LOOP))
+
+    def state_of_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RolloutState | None:
+        """Return the state that a call of a neuron with :meth:`dynamics` starts from, the very tensors; None at rest.
+
+        Given in the call, or kept by the neuron. None altogether where only a run step by step is right.
+        """
+        return None
+
+    def answer(self, module: nn.Module, state: RolloutState) -> Any:
+        """Return what a call that leaves ``state`` behind returns, and leave it where the neuron keeps it."""
+        raise TypeError(f"{type(self).__name__} has no neurons that a fused run answers for")
 
     def leak(self, module: nn.Module) -> Tensor | None:
         """Return how much a neuron keeps each step of the state that adds its input up, differentiable; or None.

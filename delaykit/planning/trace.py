@@ -8,14 +8,10 @@ connection drives and which calls of a neuron form one stream.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
-import itertools
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
+from delaykit.planning.snapshot import Snapshot
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
@@ -244,28 +241,8 @@ def _spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def _restored(net: nn.Module) -> Iterator[None]:
     """Give modules their attributes, values and train flag back, and the random generators their state."""
-    modules = list(net.modules())
-    attributes = [(m, dict(m.__dict__)) for m in modules]
-    held = [v for m in modules for v in m.__dict__.values() if type(v) in (list, dict, set)]
-    contents = [(v, copy.copy(v)) for v in held]
-    named = itertools.chain(net.parameters(), net.buffers())
-    tensors = [(t, t.data, t.detach().clone()) for t in named if t.layout is torch.strided and not t.is_meta]
-    state, numpy_state = random.getstate(), np.random.get_state()
+    before = Snapshot(net)
     try:
-        with torch.random.fork_rng():
-            yield
+        yield
     finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
-        for module, own in attributes:
-            module.__dict__.clear()
-            module.__dict__.update(own)
-        for container, content in contents:
-            container.clear()
-            container.extend(content) if isinstance(container, list) else container.update(content)
-        with torch.no_grad():
-            for tensor, data, value in tensors:
-                if tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape:
-                    tensor.data = data  # ``p.data = ...`` in forward
-                if not torch.equal(tensor, value):
-                    tensor.data.copy_(value)  # no version for it: nothing has happened
+        before.restore()

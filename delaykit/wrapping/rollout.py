@@ -16,6 +16,7 @@ from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run
+from delaykit.functional.recurrence.state import RolloutState
 from delaykit.planning.survey import adapters
 
 
@@ -57,29 +58,29 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     if dynamics is not None and currents.ndim == 3 and not _does_more(neuron):
         parts = found.adapter.fused_parts(neuron)
     if dynamics is not None and parts is not None:
-        return _fused(dynamics, parts, currents, recurrent_mask)
+        return run_fused(dynamics, parts, currents, recurrent_mask)[:2]
     if recurrent_mask is not None:
         found_it, expected = "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
         raise ConfigError("rollout", found_it, expected)
     return _step_by_step(found, currents)
 
 
-def _fused(
-    dynamics: LIFDynamics, parts: FusedParts, currents: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def run_fused(
+    dynamics: LIFDynamics, parts: FusedParts, currents: Tensor, mask: Tensor | None, state: RolloutState | None = None
+) -> tuple[Tensor, Tensor, RolloutState]:
+    """Run a neuron whose equations are known; return spikes, membranes, and the state that the last step leaves."""
     if parts.drive is not None:
         currents = parts.drive(currents)
     if mask is None and parts.delay is not None:
         mask = draw_mask(parts.delay, currents.shape[1:], currents)
     weight, bias, through = parts.recurrence
-    if isinstance(through, RecurrentConnection):
+    if not isinstance(through, RecurrentConnection):
+        return run(currents, weight, bias, through, dynamics, state, mask)
+    if state is None:
         done = through.at_once(currents, bias, mask, dynamics)
         if done is not None:
-            return done
-        spikes, membrane, _ = run(currents, None, bias, None, dynamics, recurrent_mask=mask, connection=through)
-    else:
-        spikes, membrane, _ = run(currents, weight, bias, through, dynamics, recurrent_mask=mask)
-    return spikes, membrane
+            return *done, RolloutState(done[0][-1], None, done[1][-1])
+    return run(currents, None, bias, None, dynamics, state, mask, through)
 
 
 def _does_more(neuron: nn.Module) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from delaykit.adapters.norse.cell import WEIGHTS, NorseCell, is_initial
-from delaykit.adapters.norse.dynamics import dynamics_of, leak_of
+from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_
@@ -20,6 +20,7 @@ from delaykit.attaching.loop import LOOP, RecurrentLoop
 from delaykit.attaching.neurons import attach_slot_, loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.state import RolloutState
 from delaykit.synapse import Product, Synapse
 
 REFUSED = {
@@ -106,6 +107,17 @@ class NorseAdapter(NeuronAdapter):
         if not isinstance(weight, Tensor):
             return FusedParts(drive=drive)
         return FusedParts.of(weight, None, synapses.get("recurrent"), drive)
+
+    def state_of_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RolloutState | None:
+        state = args[1] if len(args) > 1 else kwargs.get("state")
+        if state is None:
+            return RolloutState()
+        if getattr(state, "_dk", None) is not None:
+            return None  # its histories go on
+        return RolloutState(getattr(state, "z", None), getattr(state, "i", None), getattr(state, "v", None))
+
+    def answer(self, module: nn.Module, state: RolloutState) -> Any:
+        return answer_of(module, state)
 
     def leak(self, module: nn.Module) -> Tensor | None:
         return leak_of(module)

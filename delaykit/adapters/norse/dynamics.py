@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.retyping import library_class
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.state import RolloutState
 
 METHODS = ("heaviside", "super", "triangle", "tanh", "circ", "heavi_erfc")
 _LIF = ("LIFCell", "LIF", "LIFRecurrentCell", "LIFRecurrent")
@@ -71,6 +72,22 @@ def leak_of(cell: nn.Module) -> Tensor | None:
     if family in _CURRENT:
         return 1 - _rate(c, p.tau_syn_inv)
     return None
+
+
+def answer_of(cell: nn.Module, after: RolloutState) -> tuple[Tensor, Any]:
+    """Return what a step of a neuron that :func:`dynamics_of` describes returns: output and state."""
+    from norse.torch.functional import leaky_integrator, leaky_integrator_box, lif, lif_box
+
+    kind, (spikes, current, membrane) = library_class(cell, "norse"), after
+    if kind in _LI:
+        return membrane, leaky_integrator.LIState(v=membrane, i=current)  # type: ignore[return-value]
+    if kind == "LIBoxCell":
+        return membrane, leaky_integrator_box.LIBoxState(v=membrane)  # type: ignore[return-value]
+    if kind == "LIFBoxCell":
+        return spikes, lif_box.LIFBoxFeedForwardState(v=membrane)  # type: ignore[return-value]
+    if kind == "LIFRecurrentCell":
+        return spikes, lif.LIFState(z=spikes, v=membrane, i=current)  # type: ignore[return-value]
+    return spikes, lif.LIFFeedForwardState(v=membrane, i=current)  # type: ignore[return-value]
 
 
 def _rate(cell: Any, tau_inv: Any) -> torch.Tensor:

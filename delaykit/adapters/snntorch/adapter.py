@@ -18,7 +18,7 @@ from delaykit.attaching.neurons import loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence.state import Recurrence
+from delaykit.functional.recurrence.state import Recurrence, RolloutState
 
 STEP = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "DeltaLeaky")
 SEQUENCE = ("LeakyParallel", "StateLeaky", "LinearLeaky", "AssociativeLeaky")
@@ -96,6 +96,25 @@ class SnnTorchAdapter(NeuronAdapter):
         if not isinstance(recurrent, nn.Linear) or not (wrapped or type(recurrent).forward is nn.Linear.forward):
             return None  # nobody knows what a subclass does with its weight
         return FusedParts.of(recurrent.weight, recurrent.bias, synapses_of(recurrent).get(""))
+
+    def state_of_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RolloutState | None:
+        names = [name for name in ("spk", "syn", "mem") if name in module._buffers]
+        given = dict(zip(names, args[1:], strict=False)) | {n: v for n, v in kwargs.items() if n in names}
+        if module.init_hidden and any(value is not None for value in given.values()):
+            return None  # the library refuses it in its own words
+        shape, kept = args[0].shape, {}
+        for name in names:
+            value = module._buffers[name] if given.get(name) is None else given[name]
+            kept[name] = value if isinstance(value, Tensor) and value.shape == shape else None
+        return RolloutState(kept.get("spk"), kept.get("syn"), kept.get("mem"))
+
+    def answer(self, module: nn.Module, state: RolloutState) -> Any:
+        buffers = module._buffers
+        own = [(n, v) for n, v in zip(("spk", "syn", "mem"), state, strict=True) if n in buffers]
+        buffers.update(own)
+        if module.init_hidden and not module.output:
+            return state.spikes
+        return state.spikes, *[value for name, value in own if name != "spk"]
 
     def leak(self, module: nn.Module) -> Tensor | None:
         return leak_of(module)

@@ -1,0 +1,194 @@
+"""``dk.fused``: a model that runs layer by layer over whole sequences, with the results of its own loop."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map
+
+from delaykit.errors import ConfigError, HistoryError
+from delaykit.planning.snapshot import Snapshot
+from delaykit.tables import text_table
+from delaykit.wrapping.fused.graph import Miss
+from delaykit.wrapping.fused.program import Program, outer_loop, own_loop
+from delaykit.wrapping.fused.proof import disprove, learn
+from delaykit.wrapping.fused.run import Layout, Run
+from delaykit.wrapping.fused.units import units_of
+from delaykit.wrapping.fused.watch import watch
+
+Check = Literal["first", "always"] | int
+
+
+def fused(
+    net: nn.Module, example: Any = None, *, check: Check = "first", loop: Literal["inside", "outside"] | None = None
+) -> FusedModel:
+    """Run a model, wrapped or bare, layer by layer over whole sequences, with the results of its own time loop.
+
+    The model's own ``forward`` still runs. At its first call a connection or neuron computes its whole sequence by
+    delaykit's operators, and from then on hands out one step after the other, each only for the very input that was
+    foreseen. Whatever else the model does with spikes and membranes between its layers (record, add up, pool, a loss at
+    every step) is done by its own code. If a call is not the one that was foreseen, the run is taken back and done step
+    by step.
+
+    Args:
+        net: the model. It is not changed, and its parameters stay where they are; train and save it as before.
+        example: what the result will be called with, a tensor or a tuple of arguments; whole sequences, of at least
+            three steps. The model is proven at once; without an example, at the first call.
+        check: ``"first"``: outputs and all gradients are compared with the step loop, on a copy in float64, whenever
+            arguments of another kind (ranks, dtypes, flags of training) come in. ``"always"``, or every ``n``-th call:
+            on real batches, too.
+        loop: ``"inside"``: ``net(sequence)`` holds the time loop. ``"outside"``: the model is called once a step; the
+            result then takes ``(time, ...)``, begins at rest, returns all outputs stacked along time, and after them
+            the last state of a model that carries its state. None: found from the example.
+
+    Returns:
+        A callable with the model's signature; printing it shows which layers run ahead and why others do not.
+
+    Raises:
+        ConfigError: an argument that is none of these.
+        HistoryError: a check on a real batch found another result.
+
+    Example:
+        >>> import torch, snntorch as snn, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), snn.Leaky(beta=0.9, init_hidden=True))
+        >>> fast = dk.fused(net, example=torch.rand(10, 2, 3))
+        >>> fast(torch.rand(10, 2, 3)).shape
+        torch.Size([10, 2, 4])
+        >>> print(fast)
+        layer  kind    runs
+        0      Linear  ahead
+        1      Leaky   ahead
+    """
+    if check not in ("first", "always") and (isinstance(check, (str, bool)) or check < 1):
+        raise ConfigError("fused", f"check={check!r}", "'first', 'always', or a number of calls")
+    if loop not in (None, "inside", "outside"):
+        raise ConfigError("fused", f"loop={loop!r}", "'inside', 'outside' or None")
+    made = FusedModel(net, check, loop)
+    if example is not None:
+        made.prove(*(example if isinstance(example, tuple) else (example,)))
+    return made
+
+
+class FusedModel:
+    """What :func:`fused` returns.
+
+    Args:
+        net: the model.
+        check: when to compare with the step loop.
+        loop: where the time loop is; None: found at the first call.
+    """
+
+    def __init__(self, net: nn.Module, check: Check, loop: str | None) -> None:
+        self.net, self.check, self.loop = net, check, loop
+        self.known: dict[Any, Layout] = {}
+        self.precision = ""
+        self.last: Layout | None = None
+        self.calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model over a sequence."""
+        layout = self.prove(*args, **kwargs)
+        self.calls += 1
+        if self.check == "always" or (isinstance(self.check, int) and self.calls % self.check == 0):
+            self._compare(layout, args, kwargs)
+        if not layout.fused:
+            return self._program(self.net, *args, **kwargs)
+        given = _copied_containers((args, kwargs))
+        before = Snapshot(self.net, weights=False)  # a model that changes them does not come here
+        try:
+            return self._ahead(layout, args, kwargs)
+        except Miss as miss:
+            self._disprove(layout, miss)
+        except Exception as error:  # also what the model raises by itself: step by step it will again
+            for unit in layout.fused:
+                layout.reasons[unit] = f"ahead of time the model fails: {type(error).__name__}: {error}"
+        before.restore()
+        args, kwargs = given
+        return self._program(self.net, *args, **kwargs)
+
+    def step_by_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model over a sequence by its own loop."""
+        if self.loop is None:
+            self.loop = _find_loop(self.net, args, kwargs)
+        return self._program(self.net, *args, **kwargs)
+
+    def prove(self, *args: Any, **kwargs: Any) -> Layout:
+        """Prove the run ahead for arguments like these, if that was not done yet; return what is known."""
+        if self.loop is None:
+            self.loop = _find_loop(self.net, args, kwargs)
+        key = self._kind(args, kwargs)
+        if key not in self.known:
+            given = _copied_containers((args, kwargs))
+            self.known[key], self.precision = learn(self.net, self._program, *given)
+        self.last = self.known[key]
+        return self.last
+
+    @property
+    def _program(self) -> Program:
+        return outer_loop if self.loop == "outside" else own_loop
+
+    def _kind(self, args: Any, kwargs: Any) -> Any:
+        leaves, spec = tree_flatten((args, kwargs))
+        kinds = tuple((x.ndim, x.dtype, x.device.type) if isinstance(x, Tensor) else _plain(x) for x in leaves)
+        return kinds, str(spec), tuple(m.training for m in self.net.modules())
+
+    def _ahead(self, layout: Layout, args: Any, kwargs: Any) -> Any:
+        arguments = tree_flatten((args, kwargs))[0]
+        return Run(self.net, layout, units_of(self.net), arguments)(lambda: self._program(self.net, *args, **kwargs))
+
+    def _disprove(self, layout: Layout, miss: Miss) -> None:
+        if miss.unit is not None:
+            layout.reasons[miss.unit] = miss.reason
+            return
+        for key in [key for key, one in self.known.items() if one is layout]:  # learned anew at the next call
+            del self.known[key]
+
+    def _compare(self, layout: Layout, args: Any, kwargs: Any) -> None:
+        problem = disprove(self.net, self._program, layout, self.precision, *_copied_containers((args, kwargs)))
+        if problem:
+            raise HistoryError(
+                "fused", f"a batch for which the run ahead differs from the model's own loop: {problem}",
+                "a model that does what it did when it was proven", "call dk.fused again, with this batch as its "
+                "example",
+            )  # fmt: skip
+
+    def report(self) -> dict[str, str]:
+        """Say of each layer ``"ahead"``, or why it runs step by step, as of the last call."""
+        if self.last is None:
+            return {}
+        ahead = set(self.last.fused)
+        why = {path: self.last.reasons.get(path, "it was not called") for path in units_of(self.net)}
+        return {path: "ahead" if path in ahead else f"step by step: {reason}" for path, reason in why.items()}
+
+    def __str__(self) -> str:
+        if self.last is None:
+            return "not run yet"
+        modules = dict(self.net.named_modules())
+        rows = [(path, type(modules[path]).__name__, how) for path, how in self.report().items()]
+        return text_table([("layer", "kind", "runs"), *rows])
+
+    __repr__ = __str__
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str, bool, type(None))) else type(value)
+
+
+def _copied_containers(values: Any) -> Any:
+    """Rebuild lists and dicts, which a model may change; everything else is the same object."""
+    return tree_map(lambda leaf: leaf, values)
+
+
+def _find_loop(net: nn.Module, args: Any, kwargs: Any) -> str:
+    """Tell where the time loop is: outside, where one call of the model calls every neuron at most once."""
+    before, units = Snapshot(net), units_of(net)
+    try:
+        with torch.no_grad():
+            seen, _ = watch(net, units, [], lambda: net(*args, **kwargs))
+    except Exception:
+        return "outside"
+    finally:
+        before.restore()
+    return "inside" if any(len(calls) > 1 for calls in seen.calls.values()) else "outside"
