@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -80,9 +81,20 @@ def test_a_plugin_is_named_licensed_and_versioned_like_the_core(plugin: Path) ->
     assert project["name"] == f"delaykit-{plugin.name}"
     assert project["version"].split(".")[:2] == delaykit.__version__.split(".")[:2]
     assert project["entry-points"]["delaykit"] == {plugin.name: f"delaykit_{plugin.name}.plugin"}
-    assert any(requirement.startswith("delaykit") for requirement in project["dependencies"])
-    for name in ("README.md", "CHANGELOG.md", "src", "tests"):
+    cap = f">=0.1,<0.{int(delaykit.__version__.split('.')[1]) + 1}"
+    assert any(re.fullmatch(rf"delaykit(\[[a-z,]+\])?{re.escape(cap)}", one) for one in project["dependencies"])
+    assert project["keywords"] and project["license-files"] == ["LICENSE"]
+    assert "Intended Audience :: Science/Research" in project["classifiers"]
+    assert (plugin / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "src", "tests"):
         assert (plugin / name).exists(), name
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
+def test_a_plugin_offers_the_libraries_it_is_for(plugin: Path) -> None:
+    project = read_toml(plugin / "pyproject.toml")["project"]
+    wanted = {"fast"} if plugin.name == "spikingjelly" else {"snntorch", "norse"}
+    assert wanted <= set(project["optional-dependencies"])
 
 
 def test_the_extra_all_holds_every_run_time_extra() -> None:
