@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-import shutil
+import os
+import sys
 from pathlib import Path
 
 import delaykit
 
-# Sphinx reads below its own folder only: the notebooks are copied in, and git ignores the copies.
-for notebook in Path(__file__).parent.parent.glob("tutorials/*.ipynb"):
-    target = Path(__file__).parent / "tutorials" / notebook.name
-    target.parent.mkdir(exist_ok=True)
-    shutil.copyfile(notebook, target)
+sys.path.insert(0, str(Path(__file__).parent))
+import pages  # noqa: E402
+
+pages.copy_tutorials()
+pages.copy_readmes()
 
 project = "delaykit"
 author = "The delaykit developers"
 copyright = "The delaykit developers"
 version = release = delaykit.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+if os.environ.get("DELAYKIT_DOCS_ONLINE"):  # a build needs no network unless it is asked to link other projects
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+        "snntorch": ("https://snntorch.readthedocs.io/en/latest", None),
+    }
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 nb_execution_mode = "off"
 exclude_patterns = ["_build"]
+suppress_warnings = ["myst.header"]  # a README may begin below a heading of its own
 
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # torch's own have labels that are not here
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
-html_theme = "alabaster"
-html_theme_options = {"description": "Time in the synapses of existing spiking networks", "page_width": "1080px"}
+html_theme = "furo"
+html_title = "delaykit"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 
 def show_tables_as_written(app, what, name, obj, options, lines):

@@ -186,7 +186,7 @@ def _continues(before: Tensor, input: Tensor, time_dim: int) -> bool:
 def step_connection(
     synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
 ) -> Tensor:
-    """Run one time step: (..., pre, *space) -> (..., post, *space)."""
+    """Run one time step: ``(..., pre, *space) -> (..., post, *space)``."""
     if torch.compiler.is_compiling():
         return _uncompiled_step(synapse, attachment, product, input, history)
     spikes = _checked(synapse, attachment.where, product, input)

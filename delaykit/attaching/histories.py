@@ -68,7 +68,7 @@ class History:
         self.moment = moment
 
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
-        """Run one step (batch, pre, *space) -> (batch, post, *space) of the stream whose turn it is."""
+        """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""
         if self.engine is None:
             self.engine = synapse.engine(product)
             for tape in self.tapes:

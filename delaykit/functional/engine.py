@@ -12,7 +12,7 @@ class Stepper(Protocol):
     """The remembered past of one stream in step mode, e.g. a :class:`~delaykit.functional.step_tape.Tape`."""
 
     def step(self, x: Tensor) -> Tensor:
-        """Run one step: (batch, pre, *space) -> (batch, post, *space)."""
+        """Run one step: ``(batch, pre, *space) -> (batch, post, *space)``."""
 
     def detach(self) -> None:
         """Cut the graph (truncated BPTT); :meth:`Engine.rebind` hands the parameters over anew."""
@@ -25,7 +25,7 @@ class Engine(ABC):
 
     @abstractmethod
     def sequence(self, spikes: Tensor) -> Tensor:
-        """Run a whole sequence: (time, batch, pre, *space) -> (time, batch, post, *space), bias included."""
+        """Run a whole sequence: ``(time, batch, pre, *space) -> (time, batch, post, *space)``, bias included."""
 
     @abstractmethod
     def tape(self) -> Stepper:
@@ -36,5 +36,5 @@ class Engine(ABC):
         """Start a new segment on a tape that keeps its remembered spikes (truncated BPTT)."""
 
     def step(self, tape: Stepper, spikes: Tensor) -> Tensor:
-        """Run one step: (batch, pre, *space) -> (batch, post, *space), bias included."""
+        """Run one step: ``(batch, pre, *space) -> (batch, post, *space)``, bias included."""
         return tape.step(spikes)

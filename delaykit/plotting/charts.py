@@ -127,10 +127,11 @@ def learning_curves(
         ax.axhline(chance * scale, color=GREY, linestyle=":", linewidth=1.4)
         ax.annotate(
             "chance",
-            (0.0, chance * scale),
+            (1.0, chance * scale),  # curves begin at chance: at the right there is room
             xycoords=("axes fraction", "data"),
-            xytext=(4, 3),
+            xytext=(-4, 3),
             textcoords="offset points",
+            ha="right",
             color=GREY,
             fontsize=9,
         )

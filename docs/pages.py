@@ -1,0 +1,86 @@
+"""Pages that are not written below ``docs/``: notebooks with their thumbnails, and READMEs with their links turned.
+
+Sphinx reads below its own folder only, so that the pages are copied in before it begins; git ignores the copies.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"(```.*?```)", re.DOTALL)
+
+
+def copy_tutorials() -> None:
+    """Copy the notebooks, and write a gallery: a card each, with its last picture."""
+    folder = fresh(DOCS / "tutorials")
+    cards = []
+    for notebook in sorted(ROOT.glob("tutorials/*.ipynb")):
+        shutil.copyfile(notebook, folder / notebook.name)
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        title = "".join(cells[0]["source"]).splitlines()[0].lstrip("# ")
+        card = [f":::{{grid-item-card}} {notebook.name[:2]} {title}", f":link: {notebook.stem}", ":link-type: doc"]
+        pictures = [
+            output["data"]["image/png"]
+            for cell in cells
+            for output in cell.get("outputs", [])
+            if "image/png" in output.get("data", {})
+        ]
+        if pictures:
+            (folder / f"{notebook.stem}.png").write_bytes(base64.b64decode("".join(pictures[-1])))
+            card.append(f":img-bottom: {notebook.stem}.png")
+        cards += [*card, ":::", ""]
+    names = sorted(path.stem for path in folder.glob("*.ipynb"))
+    lines = ["# Tutorials", "", "::::{grid} 1 2 2 3", ":gutter: 3", "", *cards, "::::", ""]
+    lines += ["```{toctree}", ":hidden:", "", *names, "```", ""]
+    (folder / "index.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def copy_readmes() -> None:
+    """Copy the READMEs of plugins, benchmarks and results, and the changelog."""
+    folder = fresh(DOCS / "plugins")
+    pages = {path: path.parent.name for path in sorted(ROOT.glob("plugins/*/README.md"))}
+    pages |= {ROOT / "benchmarks" / "README.md": "benchmarks", ROOT / "results" / "README.md": "results"}
+    pages |= {ROOT / "CHANGELOG.md": "changelog"}
+    for source, name in pages.items():
+        parts = CODE.split(source.read_text(encoding="utf-8"))
+        parts[::2] = [turned(text, source.parent, folder, pages) for text in parts[::2]]
+        (folder / f"{name}.md").write_text("".join(parts), encoding="utf-8")
+
+
+def turned(text: str, here: Path, folder: Path, pages: dict[Path, str]) -> str:
+    """Let a page's relative links lead to pages of this site; what is no page here is named, not linked."""
+
+    def target(match: re.Match[str]) -> str:
+        link, _, anchor = match[1].partition("#")
+        if "://" in link or not link:
+            return match[0]
+        path = (here / link).resolve()
+        path = path / "README.md" if path.is_dir() else path
+        if path in pages:
+            return f"]({pages[path]}.md)"
+        if path.suffix in (".png", ".svg", ".gif"):
+            name = "-".join(path.relative_to(ROOT).parts)
+            shutil.copyfile(path, folder / name)
+            return f"]({name})"
+        if path.suffix == ".ipynb":
+            return f"](../tutorials/{path.name})"
+        if DOCS in path.parents and path.suffix == ".md":
+            return f"]({os.path.relpath(path, folder)})"
+        return "]"  # [text]: a file of the repository
+
+    return LINK.sub(target, text)
+
+
+def fresh(folder: Path) -> Path:
+    """Return an empty folder; what an earlier build copied is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
