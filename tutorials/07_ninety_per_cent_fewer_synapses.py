@@ -15,10 +15,10 @@
 # # Ninety per cent fewer synapses
 #
 # A trained network rarely needs all its synapses. *Static* pruning removes the weak ones once and trains the rest a
-# little more. *Dynamic* sparsification writes zeros after **each epoch** and lets them grow again in between, so
-# that the network learns which synapses to do without. This tutorial trains a recurrent network with a delay for each synapse
-# on the recorded speech of the first tutorial, removes nine synapses of ten both ways, looks at what is left, and
-# makes it smaller and faster in fact.
+# little more. *Dynamic* sparsification writes zeros after **each epoch** and lets them grow again in between, so that
+# the network learns which synapses to do without. This tutorial trains a recurrent network with a delay for each
+# synapse on recorded speech (nine speakers, two Japanese vowels; the files ship inside the `sktime` wheel), removes
+# nine synapses of ten both ways, looks at what is left, and makes it smaller and faster in fact.
 
 # %%
 import copy
