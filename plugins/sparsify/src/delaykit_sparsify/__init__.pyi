@@ -4,6 +4,8 @@ from .compact import compact_ as compact_
 from .compact_parts import CompactDelay as CompactDelay
 from .compact_parts import CompactLinear as CompactLinear
 from .config import DynamicSparsity as DynamicSparsity
+from .delay_pruning import DelayPruning as DelayPruning
+from .delay_pruning import PrunedDelays as PrunedDelays
 from .graphs import Connectivity as Connectivity
 from .graphs import connectivity as connectivity
 from .graphs import kept_by_delay as kept_by_delay

@@ -12,13 +12,19 @@ DELAYKIT_API = 1
 
 @hookimpl
 def delaykit_components() -> Iterator[Component]:
-    """Yield dynamic sparsification."""
+    """Yield dynamic sparsification and the pruning of delays."""
     yield Component(
         kind="pruning",
         name="dynamic_sparsity",
         config="delaykit_sparsify.config:DynamicSparsity",
         summary="zeros written into the weight after each epoch, with regrowth",
         paper="Sp2SNN",
+    )
+    yield Component(
+        kind="pruning",
+        name="delay_pruning",
+        config="delaykit_sparsify.delay_pruning:DelayPruning",
+        summary="delays of weak use fall to 0 while the synapses stay",
     )
 
 
