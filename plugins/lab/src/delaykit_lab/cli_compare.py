@@ -131,10 +131,10 @@ def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> None:
 
     timing = json.loads((out / "timing.json").read_text())
     table = Table(title=results["title"])
-    for name in ("method", "layers", "numbers", "test", "whole", "spikes", "syn. ops", "s", "rate"):
-        table.add_column(name, justify="left" if name == "method" else "right")
+    for name in ("method", "layers", "numbers", "test %", "whole %", "spikes", "syn. ops", "s", "rate"):
+        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
     for row in table_rows(results, timing):
-        table.add_row(*row)
+        table.add_row(*(cell.replace(" ± ", "±").removesuffix(" %") for cell in row))
     Console().print(table)
     for line in results["findings"]["sentences"]:
         click.echo(f"- {line}")

@@ -18,18 +18,6 @@ def delaykit_components() -> Iterator[Component]:
     """Yield the tasks, each a frozen dataclass with ``splits(seed)``."""
     yield Component(
         "task",
-        "coincidence",
-        "delaykit_lab.tasks.coincidence:Coincidence",
-        "which order did the channels fire in? needs delays; made, nothing is read",
-    )
-    yield Component(
-        "task",
-        "interval",
-        "delaykit_lab.tasks.interval:IntervalDiscrimination",
-        "how long was it between two clicks? needs delays; made, nothing is read",
-    )
-    yield Component(
-        "task",
         "japanese-vowels",
         "delaykit_lab.tasks.japanese_vowels:JapaneseVowels",
         "who speaks? recorded vowels of nine speakers, shipped inside sktime's wheel",
@@ -51,19 +39,6 @@ def delaykit_components() -> Iterator[Component]:
     )
     yield Component(
         "task",
-        "moving-wave",
-        "delaykit_lab.tasks.moving_wave:MovingWave",
-        "where does the wave come from? needs delays; made, nothing is read",
-    )
-    yield Component(
-        "task",
-        "sound-localisation",
-        "delaykit_lab.tasks.sound_localisation:SoundLocalisation",
-        "where does the sound come from? interaural delays; needs delays; made, nothing is read",
-        "Jeffress 1948, Journal of Comparative and Physiological Psychology 41, 35-39",
-    )
-    yield Component(
-        "task",
         "spike-files",
         "delaykit_lab.tasks.spike_files:SpikeFiles",
         "classify spike trains from HDF5 files in the layout of the Heidelberg digits",
@@ -76,6 +51,7 @@ def delaykit_components() -> Iterator[Component]:
         "which part of the figure? points told by the times of four spikes; made, nothing is read",
         "Kriener, Goeltz, Petrovici 2022, NICE, The Yin-Yang dataset",
     )
+    yield from _need_delays()
     yield from _read_by_tonic()
 
 
@@ -100,6 +76,34 @@ def delaykit_health() -> Iterator[tuple[str, bool, str]]:
         yield "lab: JapaneseVowels recordings", True, str(installed_folder())
     except DataError as problem:
         yield "lab: JapaneseVowels recordings", False, problem.fix
+
+
+def _need_delays() -> Iterator[Component]:
+    yield Component(
+        "task",
+        "coincidence",
+        "delaykit_lab.tasks.coincidence:Coincidence",
+        "which order did the channels fire in? needs delays; made, nothing is read",
+    )
+    yield Component(
+        "task",
+        "interval",
+        "delaykit_lab.tasks.interval:IntervalDiscrimination",
+        "how long was it between two clicks? needs delays; made, nothing is read",
+    )
+    yield Component(
+        "task",
+        "moving-wave",
+        "delaykit_lab.tasks.moving_wave:MovingWave",
+        "where does the wave come from? needs delays; made, nothing is read",
+    )
+    yield Component(
+        "task",
+        "sound-localisation",
+        "delaykit_lab.tasks.sound_localisation:SoundLocalisation",
+        "where does the sound come from? interaural delays; needs delays; made, nothing is read",
+        "Jeffress 1948, Journal of Comparative and Physiological Psychology 41, 35-39",
+    )
 
 
 def _read_by_tonic() -> Iterator[Component]:

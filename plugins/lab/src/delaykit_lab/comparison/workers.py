@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,18 @@ def run_all(
     return [found[unit_path(folder, unit)] for unit in asked]
 
 
+def _end_quietly() -> None:
+    """Let Ctrl-C end a worker without a traceback: the parent says what there is to say."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _in_processes(todo: list[Unit], folder: Path, workers: int, done: Done) -> list[dict[str, Any]]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the children, who must not fight for cores
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_quietly)
     try:
         futures = [pool.submit(run_unit, unit, str(folder)) for unit in todo]
         for future in as_completed(futures):
