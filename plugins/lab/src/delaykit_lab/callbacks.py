@@ -73,14 +73,15 @@ class DelayTraining:
 
 
 def save_model_(net: nn.Module, path: str | Path) -> None:
-    """Write a model, wrapped or not: ``path`` takes ``dk.save``'s files, and the base weights beside them."""
+    """Write a model: a wrapped one by ``dk.save`` with its base weights, a bare one to ``PATH.model.safetensors``."""
     from safetensors.torch import save_model
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if is_wrapped(net):
-        dk.save(net, target)
-    save_model(net, str(target.with_name(target.name + ".model.safetensors")))
+        dk.save(net, target, with_model=True)
+    else:
+        save_model(net, str(target.with_name(target.name + ".model.safetensors")))
 
 
 def load_model_(net: nn.Module, path: str | Path) -> None:
@@ -96,6 +97,7 @@ def load_model_(net: nn.Module, path: str | Path) -> None:
     weights = target.with_name(target.name + ".model.safetensors")
     if is_wrapped(net):
         dk.load(net, target)
+        return
     try:
         load_model(net, str(weights))
     except (OSError, RuntimeError, SafetensorError) as problem:

@@ -47,7 +47,7 @@ def questions() -> dict[str, Question]:
             "none wider adaptive-neurons delrec dcls both", model="rsnn:16", max_delay=24,
         ),
         "Q2": _asked(
-            "Which tasks need that delays are learned, not only that there are some?", 15, "sound-localisation",
+            "Which tasks need that delays are learned, not only that there are some?", 5, "sound-localisation",
             "none wider frozen-dcls dcls", model="snn:12", max_delay=30,
         ),
         "Q3": _asked(
