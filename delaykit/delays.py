@@ -147,14 +147,19 @@ class FreeDelayModule(PointDelay):
         self._shape = site.delay_shape(config.granularity)
         values = _initial(config, self._shape, generator, self._where)
         self.delay = nn.Parameter(values.reshape(_natural(self.granularity, self._shape)), requires_grad=config.learn)
-        self.register_buffer("spread", torch.tensor(float(config.spread)))
+        self._exact_spread = float(config.spread)  # which a float32 buffer rounds, until the model is cast to float64
+        self.register_buffer("spread", torch.tensor(self._exact_spread))
 
     def delays(self) -> Tensor:
         """Delays in steps as (1, 1), (1, pre), (post, 1) or (post, pre)."""
         delay = self.delay.reshape(self._shape)
         if self.config.rounding == "straight-through":
-            return delay + (delay.detach().round() - delay.detach())
+            return delay + (self._whole(delay.detach()) - delay.detach())
         return delay
+
+    def _whole(self, delay: Tensor) -> Tensor:
+        """Round to whole delays; there may be none between the largest and ``max_delay``."""
+        return delay.round().clamp(max=math.floor(self.config.max_delay))
 
     def kernel(self) -> Kernel:
         """Arrival shape at the present spread."""
@@ -183,12 +188,13 @@ class FreeDelayModule(PointDelay):
     @torch.no_grad()
     def advance_(self, progress: float) -> None:
         """Anneal the spread: sigma = sigma_0 rho^(100 progress) (Queant et al. 2025)."""
-        self.spread.fill_(self.config.spread * self.config.spread_decay ** (100.0 * progress))
+        self._exact_spread = self.config.spread * self.config.spread_decay ** (100.0 * progress)
+        self.spread.fill_(self._exact_spread)
 
     @torch.no_grad()
     def discretize_(self) -> None:
         """Round the delays and set the spread to zero."""
-        self.delay.round_()
+        self.delay.copy_(self._whole(self.delay))
         self.spread.zero_()
 
     @torch.no_grad()
@@ -199,6 +205,10 @@ class FreeDelayModule(PointDelay):
 
     def _apply(self, fn: Any, recurse: bool = True) -> FreeDelayModule:
         keep_single(self, lambda: super(FreeDelayModule, self)._apply(fn, recurse), "spread")
+        if self.spread.dtype == torch.float64 and not self.spread.is_meta:
+            known = torch.tensor(self._exact_spread, dtype=torch.float32)
+            if float(self.spread) == float(known):
+                self.spread.fill_(self._exact_spread)
         return self
 
     def extra_repr(self) -> str:

@@ -253,3 +253,8 @@ def test_half_precision_leaves_positions_alone() -> None:
     delay.half()
     assert delay.post_positions.dtype == torch.float32 and torch.equal(delay.post_positions, before)
     assert delay.base.dtype == torch.float32
+
+
+def test_the_floor_is_exact_in_a_float64_model() -> None:
+    delay = Spatial(0, floor=0.01, velocity=1.0, dt_ms=1.0).build(Site("fc", 3, 2)).double()
+    assert float(delay.delays()[0, 0]) == pytest.approx(0.1, abs=1e-15)

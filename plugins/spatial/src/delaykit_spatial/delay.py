@@ -200,6 +200,8 @@ class SpatialDelay(PointDelay):
 
     def _apply(self, fn: Any, recurse: bool = True) -> SpatialDelay:
         keep_single(self, lambda: super(SpatialDelay, self)._apply(fn, recurse), "base")
+        if self.base.dtype == torch.float64 and not self.base.is_meta:
+            self.base.fill_(math.sqrt(self.config.floor))  # not the square root in float32
         return self
 
     def extra_repr(self) -> str:
