@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -31,13 +32,14 @@ def number(
     Example:
         >>> number("FreeDelay.spread_decay", 1.5, above=0, most=1)
         Traceback (most recent call last):
-        delaykit.errors.ConfigError: FreeDelay.spread_decay: found 1.5; expected a number in (0, 1].
+        delaykit.errors.ConfigError: FreeDelay.spread_decay: found 1.5; expected a number in (0, 1]. To go on: ...
     """
     real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     low = (above is None or real and value > above) and (least is None or real and value >= least)
     high = (below is None or real and value < below) and (most is None or real and value <= most)
     if real and low and high:
         return
+    fix = fix or f"correct {_field(where)}"
     bottom, top = (next((x for x in pair if x is not None), None) for pair in ((above, least), (below, most)))
     if bottom is not None and top is not None:
         inside = f"{'[' if above is None else '('}{bottom:g}, {top:g}{']' if below is None else ')'}"
@@ -56,10 +58,10 @@ def whole(where: str, value: Any, *, least: int = 0, what: str = "whole number",
     Example:
         >>> whole("Motif.depth", 0, least=1)
         Traceback (most recent call last):
-        delaykit.errors.ConfigError: Motif.depth: found 0; expected a whole number >= 1.
+        delaykit.errors.ConfigError: Motif.depth: found 0; expected a whole number >= 1. To go on: correct depth.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(where, repr(value), f"a {what} >= {least}", fix)
+        raise ConfigError(where, f"{value!r:.200}", f"a {what} >= {least}", fix or f"correct {_field(where)}")
 
 
 def choice(where: str, value: Any, choices: Sequence[str]) -> None:
@@ -71,10 +73,12 @@ def choice(where: str, value: Any, choices: Sequence[str]) -> None:
     Example:
         >>> choice("FreeDelay.kernel", "box", ("linear", "hard"))
         Traceback (most recent call last):
-        delaykit.errors.ConfigError: FreeDelay.kernel: found 'box'; expected one of linear, hard.
+        delaykit.errors.ConfigError: FreeDelay.kernel: found 'box'; expected one of linear, hard. To go on: ...
     """
     if value not in choices:
-        raise ConfigError(where, repr(value), f"one of {', '.join(choices)}")
+        near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
+        fix = f"did you mean {near[0]!r}?" if near else f"correct {_field(where)}"
+        raise ConfigError(where, f"{value!r:.200}", f"one of {', '.join(choices)}", fix)
 
 
 def flag(where: str, value: Any) -> None:
@@ -86,7 +90,26 @@ def flag(where: str, value: Any) -> None:
     Example:
         >>> flag("FreeDelay.learn", 1)
         Traceback (most recent call last):
-        delaykit.errors.ConfigError: FreeDelay.learn: found 1; expected True or False.
+        delaykit.errors.ConfigError: FreeDelay.learn: found 1; expected True or False. To go on: correct learn.
     """
     if not isinstance(value, bool):
-        raise ConfigError(where, repr(value), "True or False")
+        raise ConfigError(where, f"{value!r:.200}", "True or False", f"correct {_field(where)}")
+
+
+def is_model(where: str, net: Any) -> None:
+    """Refuse what is not a model, such as arguments in another order.
+
+    Raises:
+        ConfigError: it is no ``torch.nn.Module``.
+
+    Example:
+        >>> is_model("status", None)
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: status: found a NoneType; expected a torch.nn.Module. To go on: pass the model ...
+    """
+    if not (hasattr(net, "named_modules") and hasattr(net, "state_dict")):
+        raise ConfigError(where, f"a {type(net).__name__}", "a torch.nn.Module", "pass the model where it belongs")
+
+
+def _field(where: str) -> str:
+    return where.rpartition(".")[2].rpartition(" ")[2]

@@ -126,7 +126,8 @@ class FreeDelay(ComponentConfig):
         try:
             values = torch.as_tensor(self.init, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError):
-            raise ConfigError("FreeDelay.init", repr(self.init), f"one of {INITS}, a number or a nested list") from None
+            expected, fix = f"one of {', '.join(INITS)}, a number or a nested list", "pass e.g. init='uniform'"
+            raise ConfigError("FreeDelay.init", f"{self.init!r:.200}", expected, fix) from None
         check_delays("FreeDelay.init", values, self.max_delay, fix="give delays in [0, max_delay]")
 
     def build(self, site: Site, generator: torch.Generator | None = None) -> FreeDelayModule:

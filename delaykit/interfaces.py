@@ -24,6 +24,7 @@ from delaykit.functional.engine import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
+from delaykit.names import nearest
 from delaykit.records import API_VERSION as API_VERSION
 from delaykit.records import Component as Component
 
@@ -77,6 +78,21 @@ class ComponentConfig(ABC):
     kind: ClassVar[Literal["delay", "heterogeneity", "pruning"]]
     name: ClassVar[str]
     initial: ClassVar[tuple[str, ...]] = ()
+
+    def __new__(cls, *values: Any, **named: Any) -> ComponentConfig:
+        """Refuse arguments that the fields do not take, before the dataclass does so in its own words."""
+        fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+        places = [field.name for field in fields if field.init and not field.kw_only]
+        names = [field.name for field in fields if field.init]
+        if fields and len(values) > len(places):
+            found = f"{len(values)} values without a name"
+            fix = f"name them, e.g. {cls.__name__}(..., {names[len(places)]}=...)" if len(names) > len(places) else ""
+            raise ConfigError(cls.__name__, found, f"at most {places} without a name", fix or "leave the last out")
+        unknown = [name for name in named if name not in names]
+        if fields and unknown:
+            found = f"{unknown[0]!r}{nearest(unknown[0], names)}"
+            raise ConfigError(cls.__name__, found, f"a field among {', '.join(names)}", f"correct {unknown[0]}")
+        return super().__new__(cls)
 
     @abstractmethod
     def build(self, site: Site, generator: torch.Generator | None = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -44,9 +43,10 @@ def param_groups(
         >>> [(g["name"], len(g["params"]), g["lr"]) for g in dk.param_groups(net, lr=1e-3)]
         [('model', 2, 0.001), ('delaykit', 1, 0.05)]
     """
+    checks.is_model("param_groups", net)
     for name, value in (("lr", lr), ("delay_lr", delay_lr)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"param_groups {name}", f"{value}", "a finite number > 0")
+        if value is not None:
+            checks.number(f"param_groups {name}", value, above=0, fix="pass e.g. lr=1e-3")
     extra = _extra_parameters(net)
     own = [p for p in net.parameters() if p.requires_grad and id(p) not in {id(e) for e in extra}]
     return [
@@ -92,6 +92,7 @@ def attach(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], n
         >>> delay.tolist()
         [5.0, 4.0]
     """
+    checks.is_model("attach, second argument", net)
     given = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else optimizer
     optimizers = [_that_steps(one) for one in given] if isinstance(given, Sequence) else [_that_steps(given)]
     roots = [root for m in net.modules() if (root := wrapping_of(m)) is not None]
@@ -142,8 +143,7 @@ def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
         >>> round(net[0].dk.delay.spread.item(), 3)
         0.024
     """
-    if not (math.isfinite(progress) and 0.0 <= progress <= 1.0):
-        raise ConfigError("advance_", f"progress={progress}", "a number in [0, 1]", "pass (epoch + 1) / epochs")
+    checks.number("advance_ progress", progress, least=0, most=1, fix="pass (epoch + 1) / epochs")
     reports: dict[str, PruningReport] = {}
     pruned = _prunings(net)
     for pruning, _ in pruned:

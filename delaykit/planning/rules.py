@@ -47,9 +47,11 @@ class At:
         object.__setattr__(self, "reset", reset)
         object.__setattr__(self, "time_dim", time_dim)
         if reset not in ("auto", *POLICIES):
-            raise ConfigError("At.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}")
+            fix = "leave reset out, and the plan decides"
+            raise ConfigError("At.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}", fix)
         if time_dim is not None and (not isinstance(time_dim, int) or isinstance(time_dim, bool)):
-            raise ConfigError("At.time_dim", repr(time_dim), "an integer dimension or None")
+            fix = "pass 0 where the input is (time, batch, channel)"
+            raise ConfigError("At.time_dim", repr(time_dim), "an integer dimension or None", fix)
 
 
 @dataclasses.dataclass(frozen=True, init=False)

@@ -108,7 +108,7 @@ def refuse_model(net: nn.Module) -> list[DelaykitError]:
     if isinstance(net, torch.jit.ScriptModule):
         return [ConfigError("model", "a TorchScript module", "the eager model", "wrap the model before scripting it")]
     if not isinstance(net, nn.Module):
-        return [ConfigError("model", kind, "a torch.nn.Module")]
+        return [ConfigError("model", f"a {kind}", "a torch.nn.Module", "pass the model first, then the rules")]
     taken = [path for path, module in net.named_modules() if _has_own_dk(module)]
     if taken:
         found = f"a part of its own that is called 'dk' in {', '.join(repr(path) for path in taken)}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from delaykit import checks
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import RootScope
 from delaykit.attaching.retyping import retype_, untype_
@@ -128,6 +129,7 @@ def unwrap_(net: Net) -> Net:
         >>> type(dk.unwrap_(net)[0])
         <class 'torch.nn.modules.linear.Linear'>
     """
+    checks.is_model("unwrap_", net)
     wrapping = wrapping_of(net)
     if wrapping is None:
         raise ConfigError(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.neurons import part_at
 from delaykit.attaching.wiring import wiring_of
@@ -60,6 +61,7 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
         >>> [(site.name, type(site.synapse.delay).__name__, site.kept) for site in dk.wrapped_sites(net)]
         [('0', 'FreeDelayModule', 4)]
     """
+    checks.is_model("model", net)
     found = [_wrapped(m, slot, a) for m in net.modules() if (w := wiring_of(m)) for slot, a in w.sites.items()]
     if not found:
         raise ConfigError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from delaykit import checks
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.clocks import RootScope
 from delaykit.attaching.exact_currents import CurrentWatch
@@ -49,7 +50,11 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         >>> spikes.shape
         torch.Size([10, 2, 4])
     """
+    checks.is_model("rollout, first argument", neuron)
     found = _find(neuron)
+    if not isinstance(currents, Tensor):
+        fix = "torch.stack the steps"
+        raise ShapeError("rollout", f"currents of type {type(currents).__name__}", "floats (time, batch, post)", fix)
     if currents.ndim < 3 or not currents.is_floating_point():
         raise ShapeError(
             "rollout", f"{currents.dtype} currents of shape {tuple(currents.shape)}", "floats (time, batch, post)"
