@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
-from delaykit.attaching.exporters import refuse_exporters
+from delaykit.attaching.exporters import refuse_exporters, refuse_recordings
 from delaykit.attaching.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
@@ -187,6 +187,7 @@ def step_connection(
     synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
 ) -> Tensor:
     """Run one time step: ``(..., pre, *space) -> (..., post, *space)``."""
+    refuse_recordings(attachment.where)
     if torch.compiler.is_compiling():
         return _uncompiled_step(synapse, attachment, product, input, history)
     spikes = _checked(synapse, attachment.where, product, input)
@@ -208,6 +209,7 @@ def _uncompiled_step(*arguments: Any) -> Tensor:
 
 def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:
     """Run a whole sequence whose time runs along ``time_dim``."""
+    refuse_recordings(where)
     spikes = _checked(synapse, where, product, input)
     found, rank = f"input of shape {tuple(input.shape)}", spikes.ndim - 1 - product.space
     if rank < 1:

@@ -40,3 +40,25 @@ def refuse_exporters(where: str, arguments: Any = (), within: int = 0) -> None:
 
 def _nirtorch_follows(value: Any) -> bool:
     return isinstance(value, torch.fx.Proxy) and type(value.tracer).__module__.startswith("nirtorch")
+
+
+def refuse_recordings(where: str) -> None:
+    """Raise while ``torch.jit.trace``, ``torch.export`` or an ONNX exporter records a wrapped model.
+
+    What it would write has no spikes under way, or the numbers of this very run. ``torch.compile`` is let through.
+
+    Raises:
+        ConfigError: such a recording is under way.
+    """
+    if torch.compiler.is_compiling():
+        if torch.compiler.is_dynamo_compiling():
+            return
+        what = "torch.export"
+    elif torch.jit.is_tracing():
+        what = "torch.jit.trace"
+    else:
+        return
+    raise ConfigError(
+        where, f"a delayed connection of delaykit under {what}, whose record would forget the spikes under way",
+        "a model that runs, or torch.compile", "export the bare model: dk.unwrap_(net), or of a copy",
+    )  # fmt: skip

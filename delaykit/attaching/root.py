@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.driven import DrivenNeuron
-from delaykit.attaching.exporters import refuse_exporters
+from delaykit.attaching.exporters import refuse_exporters, refuse_recordings
 from delaykit.attaching.wiring import Wiring, Wrapping, wiring_of
 from delaykit.errors import CheckpointError
 from delaykit.synapse import Synapse
@@ -31,6 +31,8 @@ class WrappedRoot:
     def _dk_scoped(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         root = self._dk.root
         assert root is not None
+        if torch.compiler.is_compiling():
+            refuse_recordings(type(self).__name__)
         scope, failed = root.scope, True
         handover = root.handover if scope.depth == 0 else None
         if handover is not None:
