@@ -16,10 +16,10 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
-.PHONY: help demo test slow lint types bench reproduce tables tutorials docs wheels clean
+.PHONY: help demo test slow lint types bench reproduce tables tutorials docs wheels release-check clean
 
 help:
-	@echo "make demo | test | slow | lint | types | bench | reproduce | tutorials | docs | wheels | clean"
+	@echo "make demo | test | slow | lint | types | bench | reproduce | tutorials | docs | wheels | release-check | clean"
 
 # One pip command: pip must see the core and its plugins together, since a plugin requires `delaykit` from this tree.
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
@@ -72,6 +72,10 @@ wheels: $(INSTALLED)
 	rm -rf dist build/wheels
 	for source in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$source"; done
 	$(BIN)/python tests/packaging/check_wheels.py dist build/wheels
+
+# What a release has to pass: everything is built, its descriptions render, and each wheel works in a clean environment.
+release-check: wheels
+	$(BIN)/twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build dist docs/_build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
