@@ -58,7 +58,6 @@ def test_a_sum_of_connections_is_let_through():
     assert not dk.plan(Sum(), {"fc": HetSyn()}, example=torch.rand(3, 2)).issues
 
 
-@pytest.mark.xfail(strict=True, reason="a known fault")
 def test_a_decay_below_zero_is_refused_and_named():
     """Norse with a ``dt`` larger than its time constant: the leak is negative."""
     norse = pytest.importorskip("norse.torch", reason="wraps norse models")

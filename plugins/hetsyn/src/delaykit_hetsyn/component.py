@@ -67,6 +67,10 @@ class Decays(Heterogeneity):
         if neuron is None or self.config.tau != "neuron":
             return
         leak = neuron.leak().to(self.r)
+        if bool((leak < 0).any()):
+            found = f"a neuron whose state decays by {float(leak.min()):g} a step, and tau='neuron'"
+            fix = "give a tau= in ms to begin at, or a shorter dt to the neuron"
+            raise ConfigError(self.where, found, "a decay in [0, 1]", fix)
         if len(self.r) == 1 and bool((leak != leak[0]).any()):
             found = f"neurons that leak differently behind granularity {self.config.granularity!r}"
             fix = "use granularity 'synaptic' or 'dendritic', or give a tau to begin at"
