@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils._pytree import tree_leaves
 
 from delaykit.wrapping.fused.evaluate import Evaluation, Timed
@@ -60,7 +60,7 @@ class _Before(TorchFunctionMode):
     def __init__(self, functions: list[Any]) -> None:
         super().__init__()
         self.functions, self.results = functions, []
-        self.inside, self.over = 0, False
+        self.inside, self.over, self.left = 0, False, False
 
     results: list[list[Tensor]]
 
@@ -79,6 +79,14 @@ class _Before(TorchFunctionMode):
                 raise Miss(None, "before the loop, the model does other things than in the watched run")
             self.results.append(leaves)
         return output
+
+
+    def leave(self) -> None:
+        """Look no further: the loop begins. Every call of torch costs time while a mode is on."""
+        self.over = True
+        if not self.left and _get_current_function_mode() is self:  # else the model has put its own on top
+            self.left = True
+            self.__exit__(None, None, None)
 
 
 class Run:
@@ -110,8 +118,12 @@ class Run:
             Miss: something was not as foreseen.
         """
         forwards = {unit.module: self._player(path, unit.module.forward) for path, unit in self.units.items()}
-        with answering(forwards), self.before:
-            output = program()
+        with answering(forwards):
+            self.before.__enter__()
+            try:
+                output = program()
+            finally:
+                self.before.leave()
         for track in self.tracks.values():
             track.check_made()
         kept = [list(unit.module._buffers.values()) for unit in self.units.values() if isinstance(unit, NeuronUnit)]
@@ -126,7 +138,8 @@ class Run:
             return self._outside(path, real)
 
         def player(*args: Any, **kwargs: Any) -> Any:
-            self.before.over = True
+            if not self.before.over:
+                self.before.leave()
             step, place = divmod(self.counts[path], times)
             self.counts[path] += 1
             if path not in self.native:
