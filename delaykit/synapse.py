@@ -91,6 +91,7 @@ class Synapse(nn.Module):
         self.check()
         with torch.enable_grad():  # a segment may begin under no_grad and train later
             engine = self._engine(product)
+        engine.read_from(product.weight, product.bias)
         if self.delay is None:
             return engine
         engine.remember = self.delay.longest()

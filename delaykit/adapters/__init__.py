@@ -8,7 +8,7 @@ their state lives. delaykit's own are in the folders beside this file; yours is 
 
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.clocks import NeuronWatch, Timing
+from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_, product_of, step_connection
 from delaykit.attaching.exact import ExactNeuron, Slopes, refusal
 from delaykit.attaching.exact_ends import make_exact_
@@ -25,6 +25,7 @@ from delaykit.attaching.neurons import (
     synapses_of,
 )
 from delaykit.attaching.retyping import Undo, has_mixin, library_class, original_class, retype_
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, wire_, wiring_of
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.records import ADAPTER_API

@@ -11,12 +11,21 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.attachment import Attachment, ProductOf
-from delaykit.attaching.clocks import NeuronWatch
 from delaykit.attaching.connections import attach_connection_
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.loop import LOOP, RecurrentLoop
-from delaykit.attaching.neurons import CarriedNeuron, add_loop_, attach_slot_, follow_, loop_of, synapses_of
+from delaykit.attaching.neurons import (
+    CarriedNeuron,
+    FollowedNeuron,
+    HandedNeuron,
+    add_loop_,
+    attach_slot_,
+    follow_,
+    loop_of,
+    synapses_of,
+)
 from delaykit.attaching.retyping import Undo, original_class
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import PluginError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
@@ -134,8 +143,18 @@ class NeuronAdapter(ABC):
         return attach_slot_(neuron.module, LOOP, loop, attachment, type(self)(), CarriedNeuron)
 
     def watch_(self, module: nn.Module) -> tuple[NeuronWatch, list[Undo]]:
-        """Retype a neuron that keeps its membrane, so that connections can follow it; once, however often asked."""
-        return follow_(module, type(self)())
+        """Retype a neuron that keeps its membrane, so that connections can follow it; once, however often asked.
+
+        A library whose resets can be seen as they are made gives a subclass of
+        :class:`~delaykit.adapters.FollowedNeuron` that calls ``_dk.watch.forget()`` there.
+        """
+        return follow_(module, type(self)(), FollowedNeuron)
+
+    def count_(self, neuron: Neuron) -> tuple[NeuronWatch, list[Undo]]:
+        """Retype a neuron so that its steps are counted and its membranes compared; once, however often asked."""
+        if neuron.follows:
+            return self.watch_(neuron.module)
+        return follow_(neuron.module, type(self)(), HandedNeuron)
 
     def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
         """Return a neuron's membrane: the one that it keeps, or the one in ``state`` if the caller carries that.

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from delaykit.attaching.clocks import NeuronWatch, RootScope, Timing, clock_of
-from delaykit.attaching.histories import History
+from delaykit.attaching.clocks import Timing, clock_of
+from delaykit.attaching.histories import Beat, History
+from delaykit.attaching.watches import NeuronWatch, RootScope
 from delaykit.synapse import Product
 
 ProductOf = Callable[[Any, Callable[[Tensor], Tensor]], Product]
@@ -43,9 +44,21 @@ class Attachment:
         self.where, self.timing, self.scope, self.watch, self.owned = where, timing, scope, watch, owned
         self.product, self.parameter = product, "weight"
         self.clock = clock_of(timing.policy, where, scope, watch, owned)
-        self.history = History()
+        self.history = History(where)
+        self.history.asked = timing.asked
         self.off = False
         if timing.policy == "root":
             scope.histories.append(self.history)
-        if watch is not None and not owned:
+        if watch is not None and owned:
+            watch.owned.append(self.history)
+        elif watch is not None and timing.policy == "follow":
             watch.followers.append(self.history)
+
+    def lead_to(self, watch: NeuronWatch, path: str, each: int) -> None:
+        """Count the calls of this connection against the steps of a neuron behind it, ``each`` (or 0) a call."""
+        if each:
+            self.history.beats.append(Beat(watch, path, each))
+        watch.inputs.append(self.history)
+        watch.path, watch.period = path, max(watch.period, each)
+        watch.begin()
+        self.scope.watch([watch])

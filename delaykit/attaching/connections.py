@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
+from delaykit.attaching.carried_states import COPY, move_rows
 from delaykit.attaching.exporters import refuse_exporters, refuse_recordings
 from delaykit.attaching.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
+from delaykit.attaching.rows import Rows, moved, number
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.interfaces import PointDelay
@@ -50,19 +52,47 @@ class DelayedConnection:
         return describe(self, super().extra_repr())  # type: ignore[misc]
 
 
-class CarriedState:
+class CarriedState(Rows):
     """The state of a connection inside Norse's ``SequentialState``: its history, carried by the caller.
 
-    It takes part in ``tree_map`` as a leaf and knows ``detach``; one state continues one sequence.
+    It takes part in ``tree_map`` as a leaf: its rows go where those of the other states go. One state continues one
+    sequence.
     """
 
-    def __init__(self, history: History) -> None:
-        self.history, self.age = history, history.age
+    def __init__(self, history: History, like: Tensor) -> None:
+        self.history, self.age, self._like, self.batch = history, history.age, like.detach(), len(like)
+        self._ids: Tensor | None = None
+
+    @property
+    def ids(self) -> Tensor:  # type: ignore[override]
+        """The numbers of the rows, made when somebody asks."""
+        if self._ids is None:
+            self._ids = number(self._like)
+        return self._ids
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done to the rows."""
+        return self._ids is not None
+
+    def made(self, ids: Any) -> Any:
+        """Keep the history with the rows."""
+        if not isinstance(ids, Tensor):
+            return ids
+        out = CarriedState(self.history, self._like)
+        out.age, out._ids = self.age, ids
+        return out
 
     def detach(self) -> CarriedState:
         """Cut the graph (truncated BPTT) and keep the remembered spikes."""
         self.history.detach()
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> str:
+        return COPY
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (COPY,)
 
 
 class CarriedTail:
@@ -90,7 +120,7 @@ class CarriedConnection(DelayedConnection):
             return carried_sequence(self.dk, attachment.where, product, input, attachment.timing.time_dim, state)
         history = carried_history(attachment.where, state)
         output = step_connection(self.dk, attachment, product, input, history)
-        return output, CarriedState(history)
+        return output, CarriedState(history, input)
 
 
 def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachment) -> list[Undo]:
@@ -124,7 +154,8 @@ def carried_sequence(
     if synapse.heterogeneity is None and synapse.delay is not None:
         reach = synapse.delay.longest()
     keep = length if reach is None else min(reach, length)
-    tail = CarriedTail(joined.narrow(time_dim, length - keep, keep))
+    late = joined.narrow(time_dim, length - keep, keep)
+    tail = CarriedTail(late.clone() if state is None else late)  # the input is the caller's, who may write over it
     steps = input.shape[time_dim]
     return output.narrow(time_dim, length - steps, steps), tail
 
@@ -132,15 +163,18 @@ def carried_sequence(
 def carried_history(where: str, state: Any) -> History:
     """Take the history out of a carried state; None begins a new sequence."""
     if state is None:
-        return History()
+        return History(where)
     if not isinstance(state, CarriedState):
-        raise HistoryError(
-            where, f"a state of type {type(state).__name__}", "None or the state of the step before", "pass None first"
-        )
+        found = state if state == COPY else f"a state of type {type(state).__name__}"
+        raise HistoryError(where, found, "None or the state of the step before", "pass None first")
     if state.age != state.history.age:
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "start both sequences from None"
         )
+    if state.changed:
+        rows = moved(state.ids, state.batch)
+        rows = list(range(state.batch)) if rows == "edit" else rows
+        move_rows(where, [state.history], rows, state.batch, len(state.ids), state.ids.device)
     return state.history
 
 

@@ -6,12 +6,16 @@ A :class:`History` is in no state dict, DDP does not broadcast it, and a copy or
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
+from delaykit.attaching.streams import Stream
 from delaykit.errors import HistoryError
-from delaykit.synapse import Engine, Product, Stepper, Synapse
+from delaykit.synapse import Engine, Product, Synapse
 
 
 class Moment(NamedTuple):
@@ -21,43 +25,70 @@ class Moment(NamedTuple):
     segment: Any = None
 
 
-class History:
-    """The past of one connection: an engine (this segment's parameters) and one tape for each stream."""
+class CountsSteps(Protocol):
+    """A neuron that a connection leads to."""
 
-    def __init__(self) -> None:
+    steps: int
+
+
+class Beat:
+    """How the calls of a connection and the steps of a neuron behind it go together.
+
+    Args:
+        neuron: counts its steps.
+        path: its name, for messages.
+        each: steps of the neuron from one call to the next (of the same stream).
+    """
+
+    def __init__(self, neuron: CountsSteps, path: str, each: int) -> None:
+        self.neuron, self.path, self.each = neuron, path, each
+        self.mark = 0
+
+
+class History:
+    """The past of one connection: an engine (this segment's parameters) and its streams.
+
+    Args:
+        where: site name, for messages.
+
+    Attributes:
+        beats: the neurons behind it, against whose steps its calls are counted.
+        lost: whether something was under way when the last root call ended, which nobody asked for.
+        asked: whether the user chose that delays begin anew with every call.
+    """
+
+    def __init__(self, where: str = "connection") -> None:
+        self.where = where
+        self.beats: list[Beat] = []
+        self.lost, self.asked = False, False
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
         self.engine: Engine | None = None
-        self.tapes: list[Stepper | None] = []
-        self._kinds: list[Any] = []
+        self.streams: list[Stream | None] = []
         self.moment: Moment | None = None
         self.age = 0
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
+        self.resized: int | None = None  # the batch before, until the neuron confirms that its state was cut so
         self.last_output: Tensor | None = None  # of the neuron, where the loop is delaykit's own
+        self._last_version = 0
         self._last_step: tuple[int, Tensor] | None = None
 
     def detach(self) -> None:
         """Keep the remembered spikes, forget their graph; parameters are read anew."""
         self.engine = None
-        self.last_output = None if self.last_output is None else self.last_output.detach()
+        if self.last_output is not None:
+            self.last_output = self.last_output.detach()
         self.pieces = [None if piece is None else piece.detach() for piece in self.pieces]
-        for tape in self.tapes:
-            if tape is not None:
-                tape.detach()
+        for stream in self.streams:
+            if stream is not None:
+                stream.detach()
 
-    def close(self, check: bool = True) -> None:
-        """End of a root call: forget, and check that all streams were stepped equally often."""
-        calls, streams = self.age, max(1, len(self.tapes))
+    def close(self) -> None:
+        """End of a root call: forget, but know whether something was under way."""
+        self.lost = not self.asked and self.under_way()
         self.clear()
-        if check and calls % streams:
-            raise HistoryError(
-                "net",
-                f"a shared layer called {calls} times",
-                f"a multiple of the {streams} streams seen when wrapping",
-                "wrap again with an example that runs the streams as you do now",
-            )  # fmt: skip
 
     def enter(self, moment: Moment) -> None:
         """Compare the moment of this call with the last one's."""
@@ -67,22 +98,114 @@ class History:
             self.detach()
         self.moment = moment
 
+    def under_way(self, before_last: bool = False) -> bool:
+        """Tell whether something may be under way, the last step left out on demand."""
+        late = any(stream is not None and not stream.silent(before_last) for stream in self.streams)
+        return late or any(piece is not None and bool(piece.inputs.any()) for piece in self.pieces)
+
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
         """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""
-        if self.engine is None:
-            self.engine = synapse.engine(product)
-            for tape in self.tapes:
-                if tape is not None:
-                    self.engine.rebind(tape)
-        if len(self.tapes) != streams:
-            self.tapes, self._kinds = [None] * streams, [None] * streams
-        turn, kind = self.age % streams, (spikes.shape, spikes.dtype, spikes.device)
-        tape = self.tapes[turn]
-        if tape is None or self._kinds[turn] != kind:  # another batch size, device or dtype is another sequence
-            tape, self._kinds[turn] = self.engine.tape(), kind
-            self.tapes[turn] = tape
+        if self.engine is None or self.engine.stale(product.weight, product.bias):
+            self._read(synapse, product)
+        assert self.engine is not None
+        if len(self.streams) != streams:
+            self.streams = [None] * streams
+        turn = self.age % streams
+        if turn == 0 and self.beats:
+            self._count()
+        stream, kind = self.streams[turn], (spikes.shape[1:], spikes.dtype, spikes.device)
+        if stream is None or stream.kind != kind or stream.batch != len(spikes):
+            stream = self.streams[turn] = self._fitting(stream, spikes, kind)
         self.age += 1
-        return self.engine.step(tape, spikes)
+        return stream.step(self.engine, spikes)
+
+    def _read(self, synapse: Synapse, product: Product) -> None:
+        """Begin a segment: read the parameters, and go on with what is under way."""
+        changed, engine = self.engine is not None, synapse.engine(product)
+        if changed and torch.is_grad_enabled() and any(s is not None and s.graph_under_way() for s in self.streams):
+            raise HistoryError(
+                self.where,
+                "a weight that changed while spikes are under way whose gradient is being recorded",
+                "one weight from a reset or detach to the next",
+                "cut the graph first (detach the membranes, or dk.detach(net)), or change weights under "
+                "torch.no_grad() runs only",
+            )
+        self.engine = engine
+        for stream in self.streams:
+            if stream is not None:
+                stream.rebind(engine)
+
+    def _count(self) -> None:
+        """Compare the steps of the neurons behind with the calls of this connection."""
+        for beat in self.beats:
+            gone, beat.mark = beat.neuron.steps - beat.mark, beat.neuron.steps
+            if self.age and gone != beat.each and self.under_way():
+                raise out_of_step(self.where, beat.path, gone, beat.each)
+
+    def _fitting(self, stream: Stream | None, spikes: Tensor, kind: Any) -> Stream:
+        """Return the stream for a batch of another size: rows leave at the end, or come there."""
+        if stream is None or stream.silent():
+            return Stream(len(spikes), kind)
+        if stream.kind != kind or not self.beats:
+            found = f"an input of {tuple(spikes.shape)} while spikes of a batch of {stream.batch} are under way"
+            raise HistoryError(self.where, found, "one batch a sequence", "reset the model before another sequence")
+        self.resized = stream.batch if self.resized is None else self.resized
+        stream.select(_first(stream.batch, len(spikes)), spikes.device)
+        return stream
+
+    def resize(self, batch: int, device: torch.device) -> None:
+        """Drop rows from the end, or let new ones come there, in all streams: the state was cut so."""
+        for stream in self.streams:
+            if stream is not None and stream.batch != batch:
+                stream.select(_first(stream.batch, batch), device)
+
+    def select(self, rows: Sequence[int | None], device: torch.device) -> None:
+        """Let row k go on as ``rows[k]`` has been, in all streams; None begins with nothing under way."""
+        if any(piece is not None and bool(piece.inputs.any()) for piece in self.pieces):
+            found = "rows that change between two pieces of a sequence, while spikes are under way"
+            raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
+        for stream in self.streams:
+            if stream is not None:
+                stream.select(rows, device)
+        if self.last_output is not None:
+            picked = [torch.zeros_like(self.last_output[0]) if r is None else self.last_output[r] for r in rows]
+            self.last_output = torch.stack(picked)
+            self._last_version = self.last_output._version
+
+    def fit_mask(self, rows: Tensor) -> None:
+        """Raise where a mask of rows is not one number a row.
+
+        Raises:
+            HistoryError: it is not.
+        """
+        for stream in self.streams:
+            if stream is not None and stream.batch != len(rows):
+                found = f"rows= a mask of {len(rows)} for a batch of {stream.batch}"
+                raise HistoryError(self.where, found, "one truth value a row", "pass a bool tensor (batch,)")
+
+    def clear_rows(self, rows: Tensor) -> None:
+        """Forget the past of some rows; ``rows`` is a mask (batch,)."""
+        self.fit_mask(rows)
+        gone = rows.tolist()
+        if any(gone):
+            self.select([None if out else row for row, out in enumerate(gone)], rows.device)
+
+    def put_back(self, output: Tensor) -> None:
+        """Keep a neuron's output, which comes back as its input; the caller may write over it."""
+        self.last_output = output if output.requires_grad else output.clone()
+        self._last_version = 0 if output.is_inference() else self.last_output._version
+
+    def take_back(self) -> Tensor | None:
+        """Return the neuron's last output, None at the start.
+
+        Raises:
+            HistoryError: it was written to, with its graph.
+        """
+        last = self.last_output
+        if last is not None and not last.is_inference() and last._version != self._last_version:
+            found = "spikes that were written to after the neuron returned them"
+            raise HistoryError(self.where, found, "spikes as the neuron made them", "change a copy: spikes.clone()")
+        return last
 
     def once_a_step(self, neuron_step: int, run: Any) -> Tensor:
         """Push once per neuron step: a neuron that calls its recurrent connection twice gets the same current twice."""
@@ -91,7 +214,26 @@ class History:
         return self._last_step[1]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
-        return memo.setdefault(id(self), History())
+        twin = memo.get(id(self))
+        if twin is None:
+            twin = memo[id(self)] = History(self.where)
+            twin.beats = copy.deepcopy(self.beats, memo)
+        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return History, ()
+        return History, (self.where,), {"beats": self.beats}
+
+
+def out_of_step(where: str, path: str, found: int, expected: int) -> HistoryError:
+    """Say that a connection and its neuron do not go together: delays could count the calls of one or of the other."""
+    return HistoryError(
+        where,
+        f"{found} step(s) of neuron {path!r} between two calls of this connection, while spikes are under way: its "
+        "delays could count its own calls or the neuron's steps",
+        f"{expected}, as in the example",
+        "call it at every step, with zeros where it has no input; or pass an example that runs as you do now",
+    )
+
+
+def _first(before: int, now: int) -> list[int | None]:
+    return [row if row < before else None for row in range(now)]

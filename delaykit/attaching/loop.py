@@ -32,7 +32,8 @@ class RecurrentLoop(nn.Module):
 
     def add_to(self, drive: Tensor, history: History, attachment: Attachment) -> Tensor:
         """Return the neuron's input with the recurrent current added; s[-1] is zero."""
-        spikes = torch.zeros_like(drive) if history.last_output is None else history.last_output
+        last = history.take_back()
+        spikes = torch.zeros_like(drive) if last is None else last
         if attachment.off:
             return drive + self.connection(spikes)
         product = product_of(self.connection, self.connection.forward)

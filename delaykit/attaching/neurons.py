@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
@@ -16,10 +17,10 @@ from delaykit.attaching.carried_states import (
     with_histories,
     without_histories,
 )
-from delaykit.attaching.clocks import NeuronWatch, ReadsMembrane
 from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.loop import LOOP, RecurrentLoop
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
+from delaykit.attaching.watches import NeuronWatch, ReadsMembrane
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
 from delaykit.synapse import Synapse
 
@@ -34,28 +35,76 @@ class FollowedNeuron:
         """Step the neuron, and note which membrane it was given and which it left."""
         watch = self._dk.watch
         assert watch is not None
-        watch.enter((input_, *args), kwargs, type(self).__name__)
+        adapter, module = watch.adapter, watch.module
+        given = adapter.given_membrane(module, (input_, *args), kwargs) if args or kwargs else None
+        _enter(watch, adapter.membrane(module), given, given is not None)
         try:
             attachment = self._dk.sites.get(LOOP)
             if attachment is None:
                 return super().forward(input_, *args, **kwargs)  # type: ignore[misc]
             return self._dk_looped(attachment, super().forward, input_, args, kwargs)  # type: ignore[misc]
         finally:
-            watch.leave()
+            _leave(watch, adapter.membrane(module))
 
     def _dk_looped(self, attachment: Attachment, base: Callable[..., Any], input_: Any, args: Any, kwargs: Any) -> Any:
         refuse_exporters(attachment.where, input_, attachment.scope.depth)
         history, loop = attachment.history, self._modules["dk"]  # type: ignore[attr-defined]
         history.enter(attachment.clock.moment())
         output = base(loop.add_to(input_, history, attachment), *args, **kwargs)
-        history.last_output = output if isinstance(output, Tensor) else output[0]
+        history.put_back(output if isinstance(output, Tensor) else output[0])
         return output
 
 
+class HandedNeuron:
+    """Mixin for a neuron whose state the caller carries: its steps are counted, its membranes compared."""
+
+    keeps_signature = True
+    _dk: Wiring
+
+    def forward(self, input_: Any, state: Any = None, *more: Any, **others: Any) -> Any:
+        """Step the neuron, and note which state it was given and which it returned."""
+        watch = self._dk.watch
+        assert watch is not None
+        membrane = watch.adapter.membrane
+        _enter(watch, None, None if state is None else membrane(watch.module, state), True)
+        after = None
+        try:
+            output = super().forward(input_, state, *more, **others)  # type: ignore[misc]
+            after = output[1] if isinstance(output, tuple) and len(output) == 2 else None
+            return output
+        finally:
+            _leave(watch, None if after is None else membrane(watch.module, after))
+
+
+def _enter(watch: NeuronWatch, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
+    if torch.compiler.is_compiling():
+        _uncompiled_enter(watch, held, given, passes)
+    else:
+        watch.enter(held, given, passes)
+
+
+def _leave(watch: NeuronWatch, membrane: Tensor | None) -> None:
+    if torch.compiler.is_compiling():
+        _uncompiled_leave(watch, membrane)
+    else:
+        watch.leave(membrane)
+
+
+@torch.compiler.disable
+def _uncompiled_enter(watch: NeuronWatch, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
+    """Look outside the compiler: identities and versions of tensors are what this is about."""
+    watch.enter(held, given, passes)
+
+
+@torch.compiler.disable
+def _uncompiled_leave(watch: NeuronWatch, membrane: Tensor | None) -> None:
+    watch.leave(membrane)
+
+
 def follow_(
-    module: nn.Module, adapter: ReadsMembrane, mixin: type[FollowedNeuron] = FollowedNeuron
+    module: nn.Module, adapter: ReadsMembrane, mixin: type = FollowedNeuron
 ) -> tuple[NeuronWatch, list[Undo]]:
-    """Retype a neuron with a hidden membrane, once; return its watch and how to take it back."""
+    """Retype a neuron, once, so that its steps and membranes are seen; return its watch and how to take it back."""
     wiring = wiring_of(module)
     if wiring is not None and wiring.watch is not None:
         return wiring.watch, []
@@ -104,17 +153,17 @@ class CarriedNeuron:
         first = next(iter(sites.values()))
         where = first.where
         refuse_exporters(where, input_, first.scope.depth)
-        carried.running = histories = take_histories(where, state, list(sites), carried.adapter)
+        carried.running = histories = take_histories(where, state, list(sites), carried)
         try:
             drive = input_
             if LOOP in sites:
                 drive = self._modules["dk"][LOOP].add_to(drive, histories[LOOP], sites[LOOP])  # type: ignore[attr-defined]
             output, after = base(drive, without_histories(state), **others)
             if LOOP in histories:
-                histories[LOOP].last_output = output
+                histories[LOOP].put_back(output)
         finally:
             carried.running = None
-        return output, with_histories(after, CarriedHistories(histories, after))
+        return output, with_histories(after, CarriedHistories(histories, after, carried))
 
 
 def attach_slot_(

@@ -34,9 +34,6 @@ class WrappedRoot:
         if torch.compiler.is_compiling():
             refuse_recordings(type(self).__name__)
         scope, failed = root.scope, True
-        handover = root.handover if scope.depth == 0 else None
-        if handover is not None:
-            handover.begin(self, (args, kwargs))  # type: ignore[arg-type]
         scope.enter()
         try:
             output = call(*args, **kwargs)
@@ -44,8 +41,6 @@ class WrappedRoot:
             failed = False
             return output
         finally:
-            if handover is not None:
-                handover.end()
             scope.leave(failed)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.carried_states import CarriedRun
-from delaykit.attaching.clocks import NeuronWatch, RootScope
 from delaykit.attaching.exact import ExactNeuron
 from delaykit.attaching.retyping import Undo
-
-
-class RootCalls(Protocol):
-    """Who looks at each call of a wrapped root, before and after."""
-
-    def begin(self, net: nn.Module, arguments: Any) -> None:
-        """Look at a call that is about to be made."""
-
-    def end(self) -> None:
-        """Look at what the call has left."""
+from delaykit.attaching.watches import NeuronWatch, RootScope
 
 
 @dataclasses.dataclass
@@ -33,13 +23,11 @@ class Wrapping:
         plans: the plans that were applied, in order.
         undo: callables that take a change back, applied last first.
         projections: what :func:`delaykit.attach` hung into optimizers; goes with the wrapping, and not into copies.
-        handover: looks for states that go on from call to call, where the plan let delays begin anew with each.
     """
 
     scope: RootScope
     plans: list[Any] = dataclasses.field(default_factory=list)
     undo: list[Undo] = dataclasses.field(default_factory=list)
-    handover: RootCalls | None = None
     projections: Ephemeral = dataclasses.field(default_factory=lambda: Ephemeral())
 
 

@@ -116,11 +116,14 @@ class DecayTape:
         self.state: Tensor | None = None
         self.lines: dict[str, LineTape] = {}
         self.synapses: SynapseTape | ArrivalTape | None = None
+        self.earlier: SynapseTape | None = None  # currents that were made with another weight
+        self._made_with: Tensor | None = None
         self.rebind(parameters)
 
     def rebind(self, parameters: Decaying) -> None:
         """Start a new segment with these parameters."""
         self.parameters = p = parameters
+        self._settle(p)
         for name, taps in (("before", p.before), ("behind", p.behind)):
             if taps is not None and name in self.lines:
                 self.lines[name].rebind(taps)
@@ -138,10 +141,49 @@ class DecayTape:
             else:
                 self.synapses = SynapseTape(*own)
 
+    def _settle(self, p: Decaying) -> None:
+        """Turn what lingers as spikes into currents where the weight is another one now: they keep what they summed."""
+        made_with, lingers = self._made_with, self._lingering_spikes()
+        if p.inside is None and p.decay.shape[1] > 1:
+            self._made_with = p.weight.detach().clone()
+        each = p.decay.expand_as(p.weight)
+        if self.earlier is not None:
+            self.earlier.rebind(each, torch.ones_like(each), None, p.leak)
+        if lingers is None or made_with is None or torch.equal(made_with, p.weight):
+            return
+        currents = lingers * made_with.t()
+        if self.earlier is None:
+            self.earlier = SynapseTape(each, torch.ones_like(each), None, p.leak)
+        self.earlier.add_(currents)
+        if isinstance(self.synapses, SynapseTape):
+            self.synapses.forget()
+        self.state = None
+
+    def _lingering_spikes(self) -> Tensor | None:
+        """Return the spikes that linger at each synapse, (batch, pre, post); None where nothing does, or currents."""
+        if isinstance(self.synapses, SynapseTape):
+            self.synapses.detach()
+            return self.synapses.lingering()
+        if self.synapses is not None or self.state is None or self._made_with is None:
+            return None
+        return self.state.detach().unsqueeze(2)
+
+    def silent(self, before_last: bool = False) -> bool:
+        """Tell whether nothing lingers and nothing is under way."""
+        tapes = [tape for tape in (*self.lines.values(), self.synapses, self.earlier) if tape is not None]
+        lingers = self.state is not None and bool(self.state.any())
+        return not lingers and all(tape.silent(before_last) for tape in tapes)
+
+    def graph_under_way(self) -> bool:
+        """Tell whether a later gradient has to reach an input of this segment."""
+        tapes = [tape for tape in (*self.lines.values(), self.synapses, self.earlier) if tape is not None]
+        lingers = self.state is not None and self.state.requires_grad
+        return lingers or any(tape.graph_under_way() for tape in tapes)
+
     def detach(self) -> None:
         """Cut the graph, keep currents and remembered spikes."""
         self.state = None if self.state is None else self.state.detach()
-        for tape in (*self.lines.values(), self.synapses):
+        for tape in (*self.lines.values(), self.synapses, self.earlier):
             if tape is not None:
                 tape.detach()
 
@@ -166,6 +208,8 @@ class DecayTape:
             before = self._remember(spikes, p.decay.reshape(-1))
             output = nn.functional.linear(spikes, p.weight, bias)
             output = output if before is None else output + nn.functional.linear(before, p.beyond)
+        if self.earlier is not None:
+            output = output + self.earlier.step(torch.zeros_like(spikes))
         if "behind" not in self.lines:
             return output
         output = self.lines["behind"].step(output)
@@ -179,7 +223,7 @@ class DecayTape:
     def _remember(self, arrivals: Tensor, decay: Tensor) -> Tensor | None:
         """Return the sum of earlier arrivals, each as far as it has decayed; take these into it."""
         before = self.state
-        self.state = arrivals if before is None else decay * before + arrivals
+        self.state = arrivals.clone() if before is None else decay * before + arrivals  # the caller may write over his
         return before
 
 

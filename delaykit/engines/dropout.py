@@ -43,6 +43,16 @@ class DropoutTape:
         """Run one masked step: (batch, pre, *space) -> (batch, post, *space)."""
         return self.mask(self.tape.step(x))
 
+    def silent(self, before_last: bool = False) -> bool:
+        """Tell whether nothing is under way."""
+        asked = getattr(self.tape, "silent", None)
+        return False if asked is None else bool(asked(before_last))
+
+    def graph_under_way(self) -> bool:
+        """Tell whether a later gradient has to reach an input of this segment."""
+        asked = getattr(self.tape, "graph_under_way", None)
+        return True if asked is None else bool(asked())
+
     def detach(self) -> None:
         """Cut the graph; the mask stays."""
         self.tape.detach()
@@ -67,6 +77,9 @@ class DropoutEngine(Engine):
 
     def sequence(self, spikes: Tensor) -> Tensor:
         return mask_sequence(self.delay, self.engine.sequence(spikes))
+
+    def stale(self, weight: Tensor | None, bias: Tensor | None) -> bool:
+        return self.engine.stale(weight, bias)
 
     def tape(self) -> Stepper:
         return DropoutTape(self.engine.tape(), self.delay)

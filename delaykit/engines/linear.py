@@ -44,6 +44,7 @@ class MatrixEngine(Engine):
 
     def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None) -> None:
         self.parameters = (taps, weight, bias)
+        self.copies = min(taps.shape) > 1  # a line before or behind the product multiplies with the weight itself
 
     def sequence(self, spikes: Tensor) -> Tensor:
         taps, weight, bias = self.parameters
@@ -76,6 +77,8 @@ class ResponseEngine(Engine):
 
 class LineEngine(Engine):
     """A delay line before (layer, axonal) or behind (dendritic) any linear module, e.g. a convolution."""
+
+    copies = False
 
     def __init__(self, taps: Taps, product: Product, before: bool) -> None:
         self.taps, self.product, self.before = taps, product, before

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -22,6 +23,24 @@ class Engine(ABC):
     """One segment's parameters, computed once (from a reset or detach to the next) and ready to run."""
 
     remember: int | None = None  # how many steps a tape keeps when its graph is cut
+    copies: bool = True  # whether it computes with a copy of the weight, made when it was built
+    _weight: Tensor | None = None
+    _values: Tensor | None = None
+    _bias: Tensor | None = None
+
+    def read_from(self, weight: Tensor | None, bias: Tensor | None) -> None:
+        """Note the weight and bias that this engine was made of."""
+        self._weight, self._bias = weight, bias
+        self._values = weight.detach().clone() if self.copies and weight is not None else weight
+
+    def stale(self, weight: Tensor | None, bias: Tensor | None) -> bool:
+        """Tell whether a weight or bias is another one by now, or was written to: by its values, if they are a copy."""
+        if (weight is not self._weight or self.copies) and weight is not None and self._values is not None:
+            if weight.shape != self._values.shape or not torch.equal(weight, self._values):
+                return True
+        if bias is self._bias:
+            return False
+        return bias is None or self._bias is None or not torch.equal(bias, self._bias)
 
     @abstractmethod
     def sequence(self, spikes: Tensor) -> Tensor:

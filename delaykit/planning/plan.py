@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.clocks import Timing
+from delaykit.attaching.clocks import Timing, emptied_by
 from delaykit.attaching.connections import refuse_hidden_product
 from delaykit.attaching.driven import DrivenNeuron
 from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
@@ -37,6 +37,7 @@ class SitePlan:
         recurrent: the rule that makes a new recurrent connection, if this is one.
         drives: paths of all neurons that hear it; several where it is shared.
         sources: paths of the neurons whose spikes it carries; none where its input is data.
+        beats: for neurons behind it, how often they step from one call of the connection to the next.
     """
 
     site: Site
@@ -47,6 +48,7 @@ class SitePlan:
     recurrent: Recurrent | None = None
     drives: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    beats: tuple[tuple[str, int], ...] = ()
 
     def row(self) -> tuple[str, ...]:
         """Return the cells of the printed plan."""
@@ -61,7 +63,8 @@ class SitePlan:
             extra = f"{self.extra_parameters()}"
         except DelaykitError:
             extra = "-"  # it cannot be built, and the plan's issues say why
-        return self.site.name, size, self.site.neuron or "-", parts, extra, mode
+        heard = self.follows if self.follows is not None else next((path for path, each in self.beats if each), None)
+        return self.site.name, size, self.site.neuron or "-", parts, extra, mode, emptied_by(self.timing, heard)
 
     def extra_parameters(self) -> int:
         """Count the parameters that the components add."""
@@ -89,7 +92,8 @@ class Plan:
             raise WrapError(list(self.issues))
 
     def __str__(self) -> str:
-        rows = [("site", "size", "neuron", "components", "new parameters", "in time")] + [s.row() for s in self.sites]
+        head: tuple[str, ...] = ("site", "size", "neuron", "components", "new parameters", "in time", "emptied by")
+        rows = [head, *(s.row() for s in self.sites)]
         return "\n".join([text_table(rows), *(f"issue: {issue}" for issue in self.issues)])
 
 
@@ -183,8 +187,12 @@ def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Ne
     drives, origins = timing.driven(spot, trace, spots), sources(spot, trace, spots)
     survey.refuse_ends(spot, [neurons[path] for path in drives])
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
-    site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, decision.neuron, dt_ms)
-    return SitePlan(site, spot, rule.components, decision.timing, decision.follows, drives=drives, sources=origins)
+    # A neuron that runs several layers is no population: what is named after it would be shared by accident.
+    neuron = None if decision.reused else decision.neuron
+    site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, neuron, dt_ms)
+    return SitePlan(
+        site, spot, rule.components, decision.timing, decision.follows, None, drives, origins, decision.beats
+    )
 
 
 def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:

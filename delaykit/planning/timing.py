@@ -9,8 +9,9 @@ from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Policy, Timing
 from delaykit.attaching.connections import channel_space
 from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.planning.beats import beats_of, is_reused
 from delaykit.planning.survey import primary
-from delaykit.planning.trace import Call, Trace
+from delaykit.planning.trace import Call, Trace, chains_of
 
 ASK_MANUAL = "use dk.At(component, reset='manual') and call dk.reset(net) before each sequence"
 
@@ -21,11 +22,14 @@ class NeedsExample(ConfigError):
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """Timing of a site, the neuron it drives, and the neuron whose membrane it follows."""
+    """Timing of a site, the neuron it drives, the one it follows, how their steps go together, and whether that neuron
+    is used for other layers, too."""
 
     timing: Timing
     neuron: str | None = None
     follows: str | None = None
+    beats: tuple[tuple[str, int], ...] = ()
+    reused: bool = False
 
 
 def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron], spots: list[Spot]) -> Decision:
@@ -68,7 +72,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         elif steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
             time_dim = _time_dim(spot, calls[0], heard[0], steps)
     if time_dim is not None:
-        timing = _sequence(spot, calls[0], time_dim)
+        timing = _sequence(spot, calls[0], time_dim, len(heard[0]))
         if not going or spot.carried or reset not in ("auto", "follow"):
             return Decision(timing, neuron)
         return Decision(dataclasses.replace(timing, policy="follow", streams=streams), neuron, leader)
@@ -76,11 +80,17 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         return Decision(Timing("carried"), neuron)
     if reset == "carried":
         raise _nobody_carries(spot)
+    inside = trace.roots > 0 and not _goes_on(trace)
+    if reset == "auto" and inside and calls_a_root <= 1 and _steps_less(trace, drives):
+        raise _outside_the_loop(spot)
+    beats = tuple(beats_of(spot, heard, trace, streams).items())
+    reused = neuron is not None and is_reused(neuron, heard, trace)
     if reset in ("manual", "root"):
-        return Decision(Timing(reset, None, streams, asked=True), neuron)
-    if reset != "follow" and calls_a_root > 1 and not going and not _goes_on(trace):
-        return Decision(Timing("root", None, streams), neuron)
-    return _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
+        return Decision(Timing(reset, None, streams, asked=True), neuron, None, beats, reused)
+    if reset != "follow" and calls_a_root > 1 and inside and not going and not _kept(trace, drives):
+        return Decision(Timing("root", None, streams), neuron, None, beats, reused)
+    decision = _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
+    return dataclasses.replace(decision, beats=beats, reused=reused)
 
 
 def _leader(trace: Trace, neurons: dict[str, Neuron], neuron: str | None) -> str | None:
@@ -107,11 +117,23 @@ def _reads_sequence(call: Call, trace: Trace, neurons: dict[str, Neuron]) -> boo
     return any(len(s) == len(call.input_shape) and s[0] == call.input_shape[0] for s in heard)
 
 
+def _steps_less(trace: Trace, drives: list[str]) -> bool:
+    """Tell whether the neurons behind a connection step once a call of the model, and another one more often."""
+    counts = {path: len(calls) / trace.roots for path, calls in trace.neurons.items()}
+    return bool(drives) and all(counts[path] <= 1 for path in drives) and max(counts.values()) > 1
+
+
+def _kept(trace: Trace, paths: list[str]) -> bool:
+    """Tell whether a neuron went on from the state that it had before the model was called."""
+    heard = paths or list(trace.neurons)
+    return any(call.kept for path in heard for call in trace.neurons[path])
+
+
 def _goes_on(trace: Trace) -> bool:
     """Tell whether a sequence is fed in several calls of the model: a state of one call goes on in the next."""
     for calls in trace.neurons.values():
         roots: dict[int, set[int]] = {}
-        for chain, call in zip(_chains(calls), calls, strict=True):
+        for chain, call in zip(chains_of(calls), calls, strict=True):
             roots.setdefault(chain, set()).add(call.root)
         if any(len(seen) > 1 for seen in roots.values()):
             return True
@@ -138,14 +160,15 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
             spot.name, "no example run that calls its neuron", "an example", "pass example=, or dk.At(..., reset=)"
         )
     assert trace is not None
-    chains = _chains(calls)
+    chains = chains_of(calls)
     order = [chains[c.number] for c in calls]
     if any(a > b for a, b in zip(order, order[1:], strict=False)):
         raise HistoryError(
             spot.name, "one neuron stepped on several interleaved streams", "one stream at a time",
             "run the streams one after the other, or use a copy of the neuron for each",
         )  # fmt: skip
-    inside = len(calls) > trace.roots and not neurons[owner].goes_on and not _goes_on(trace)
+    kept = neurons[owner].goes_on or _kept(trace, [owner])
+    inside = len(calls) > trace.roots > 0 and not _goes_on(trace) and not kept
     policy = "root" if inside else "follow"
     return Decision(Timing(policy), owner, owner)  # type: ignore[arg-type]
 
@@ -158,6 +181,9 @@ def _nobody_carries(spot: Spot) -> ConfigError:
 
 def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
     if time_dim is not None:
+        if -1 - channel_space(spot.module) <= time_dim < 0:
+            found = f"time_dim={time_dim}, which is the channel or behind it"
+            raise ShapeError(spot.name, found, "a dimension before the channel", "time_dim=0, where time comes first")
         return Decision(Timing(_whole(spot), time_dim))
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"))
@@ -189,23 +215,9 @@ def _followed(
     return Decision(Timing("follow", None, streams), neuron, leader)
 
 
-def _chains(calls: list[Call]) -> list[int]:
-    """Number the streams of a neuron's calls: a call continues the stream whose state it was given."""
-    chains: list[int] = []
-    fresh = 0
-    for call in calls:
-        before = [tag[2] for tag in call.state_tags if tag[2] < call.number]
-        if before:
-            chains.append(chains[max(before)])
-        else:
-            chains.append(fresh)
-            fresh += 1
-    return chains
-
-
 def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]], trace: Trace, reset: str) -> int:
     """Count the streams that take turns on this connection within a step; refuse what cannot be told apart."""
-    chains = {path: _chains(found) for path, found in trace.neurons.items()}
+    chains = {path: chains_of(found) for path, found in trace.neurons.items()}
     keys = [frozenset((path, chains[path][call.number]) for path, call in found) for found in heard]
     for root in sorted({c.root for c in calls}):
         mine = [keys[c.number] for c in calls if c.root == root and keys[c.number]]  # an unheard call tells nothing
@@ -244,8 +256,12 @@ def _time_dim(spot: Spot, call: Call, heard: list[tuple[str, Call]], steps: int)
     """Find the one dimension of the input that is as long as the neuron's steps."""
     if heard and heard[0][1].input_shape == call.output_shape:
         raise _outside_the_loop(spot)
+    if len(heard) > 1 and heard[0][1].same_input(heard[1][1]):
+        raise _outside_the_loop(spot)
     lead = call.input_shape[: len(call.input_shape) - 1 - channel_space(spot.module)]
-    hits = [dim for dim, size in enumerate(lead) if size == steps]
+    out, one = call.output_shape, heard[0][1].input_shape if heard else ()
+    # A step of the neuron is one slice of the output; of time and batch in one dimension it would be a part of one.
+    hits = [dim for dim, size in enumerate(lead) if size == steps and (*out[:dim], *out[dim + 1 :]) == one]
     if len(hits) == 1:
         return hits[0]
     count = "no dimension" if not hits else f"{len(hits)} dimensions"
@@ -263,13 +279,18 @@ def _outside_the_loop(spot: Spot) -> HistoryError:
     )  # fmt: skip
 
 
-def _sequence(spot: Spot, call: Call, time_dim: int) -> Timing:
+def _sequence(spot: Spot, call: Call, time_dim: int, steps: int) -> Timing:
     rank = len(call.input_shape) - 1 - channel_space(spot.module)
     if not -len(call.input_shape) <= time_dim < len(call.input_shape) or time_dim % len(call.input_shape) >= rank:
         expected = f"a dimension before the channel of an input of shape {call.input_shape}"
         raise ShapeError(
             spot.name, f"time_dim={time_dim}", expected, "time comes first in Norse and in snnTorch's sequence neurons"
         )
+    length = call.input_shape[time_dim % len(call.input_shape)]
+    if steps > 1 and length != steps:
+        found = f"time_dim={time_dim}, {length} long, before a neuron that makes {steps} steps"
+        fix = "let time have a dimension of its own: do not flatten it together with the batch"
+        raise ShapeError(spot.name, found, "a dimension as long as the sequence", fix)
     return Timing(_whole(spot), time_dim % len(call.input_shape))
 
 

@@ -37,7 +37,15 @@ class Call:
     tags: frozenset[Tag] = frozenset()
     state_tags: frozenset[Tag] = frozenset()
     given: str = "none"  # neuron: no explicit state | "held": the very membrane that it keeps | "fresh": another one
+    kept: bool = False  # neuron: it went on from a state that it had before this call of the model began
+    given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
+
+
+    def same_input(self, other: Call) -> bool:
+        """Tell whether both calls were given the very same tensor: a constant, not slices of a sequence."""
+        mine, theirs = self.given_input, other.given_input
+        return mine is not None and theirs is not None and mine.data_ptr() == theirs.data_ptr() and mine.numel() > 0
 
 
 @dataclasses.dataclass
@@ -48,6 +56,7 @@ class Trace:
     sites: dict[str, list[Call]] = dataclasses.field(default_factory=dict)
     neurons: dict[str, list[Call]] = dataclasses.field(default_factory=dict)
     order: list[str] = dataclasses.field(default_factory=list)  # neuron paths, in the order of their first call
+    before: dict[str, Any] = dataclasses.field(default_factory=dict)  # membranes when the present root call began
 
     def consumers(self, site: str, call: int) -> list[tuple[str, Call]]:
         """Return the neuron calls that heard this call of a connection, directly or through other connections."""
@@ -92,6 +101,21 @@ class _Provenance(TorchDispatchMode):
 Witness = Callable[[str, Any, Any], None]  # path of a connection or neuron, its arguments, what it returned
 
 
+
+def chains_of(calls: list[Call]) -> list[int]:
+    """Number the streams of a neuron's calls: a call continues the stream whose state it was given."""
+    chains: list[int] = []
+    fresh = 0
+    for call in calls:
+        before = [tag[2] for tag in call.state_tags if tag[2] < call.number]
+        if before:
+            chains.append(chains[max(before)])
+        else:
+            chains.append(fresh)
+            fresh += 1
+    return chains
+
+
 def run_example(
     net: nn.Module, example: Any, spots: Sequence[Spot], neurons: Sequence[Neuron], witness: Witness | None = None
 ) -> Trace:
@@ -114,7 +138,7 @@ def run_example(
         for spot in {id(s.module): s for s in spots if not s.slot}.values():
             names = [s.name for s in spots if s.module is spot.module]
             stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0], spot.module, witness)))
-        stack.enter_context(_spied(net, _root_spy(trace)))
+        stack.enter_context(_spied(net, _root_spy(trace, neurons)))
         with provenance:
             _call(net, example)
     return trace
@@ -171,10 +195,13 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         given = adapter.given_state(module, args, kwargs)
         held = adapter.held_state(module)
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of(args[:1]))
+        call.given_input = args[0] if args and isinstance(args[0], Tensor) else None
         call.state_tags = frozenset(t for t in provenance.of(given or held) if t[0] == "state" and t[1] == neuron.path)
+        membrane = adapter.membrane(module) if neuron.follows else None
         if given:
-            membrane = adapter.membrane(module)
             call.given = "held" if any(g is membrane for g in given) else "fresh"
+        began = trace.roots == 0 or (calls and calls[-1].root == trace.roots)
+        call.kept = neuron.follows and not given and not began and membrane is trace.before.get(neuron.path)
         calls.append(call)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
@@ -185,12 +212,14 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
     return spy
 
 
-def _root_spy(trace: Trace) -> Callable[..., Any]:
+def _root_spy(trace: Trace, neurons: Sequence[Neuron]) -> Callable[..., Any]:
     depth = 0
 
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal depth
-        trace.roots += depth == 0
+        if depth == 0:
+            trace.roots += 1
+            trace.before = {n.path: n.adapter.membrane(n.module) for n in neurons if n.follows}
         depth += 1
         try:
             return base(*args, **kwargs)

@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.clocks import RootScope
 from delaykit.attaching.retyping import retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
+from delaykit.attaching.watches import NeuronWatch, RootScope
 from delaykit.attaching.wiring import Wrapping, unwire_, wire_
 from delaykit.errors import ConfigError
 from delaykit.planning import survey
@@ -25,7 +25,6 @@ from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
 from delaykit.planning.siblings import introduce_
 from delaykit.synapse import Synapse
 from delaykit.wrapping.controls import wrapped_sites
-from delaykit.wrapping.handover import Handover
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -58,7 +57,8 @@ def wrap_(
     _check_fits(net, todo)
     known = wrapping_of(net)
     wrapping = known or Wrapping(RootScope())
-    done, scopes = len(wrapping.undo), len(wrapping.scope.histories)
+    scope = wrapping.scope
+    done, known_before = len(wrapping.undo), (len(scope.histories), len(scope.watches))
     merged = _one_each(todo.sites)
     synapses = [build_synapse(entry, generator, net) for entry in merged]
     introduce_(net, synapses)
@@ -74,11 +74,9 @@ def wrap_(
     except BaseException:
         for undo in reversed(wrapping.undo[done:]):
             undo.run()
-        del wrapping.undo[done:], wrapping.scope.histories[scopes:]
+        del wrapping.undo[done:], scope.histories[known_before[0] :], scope.watches[known_before[1] :]
         raise
     wrapping.plans.append(merged)
-    if any(entry.timing.policy == "root" and not entry.timing.asked for entry in merged):
-        wrapping.handover = Handover(todo.neurons)
     return net
 
 
@@ -165,21 +163,35 @@ def build_synapse(entry: SitePlan, generator: torch.Generator | None, net: nn.Mo
 
 
 def _attach(net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrapping, todo: Plan) -> None:
-    spot, watch = entry.spot, None
+    spot = entry.spot
+    assert spot.adapter is not None or entry.recurrent is not None
+    watches = {path: _watched(path, wrapping, todo) for path, _ in entry.beats}
     leader = todo.neurons.get(entry.follows) if entry.follows is not None else None  # "" is the root
+    watch = next(iter(watches.values()), None)  # of a root connection: it hears the library's own resets
     if leader is not None and leader.follows:
-        watch, undo = leader.adapter.watch_(leader.module)
-        wrapping.undo += undo
+        watch = _watched(leader.path, wrapping, todo)
     owned = spot.owner is not None
     attachment = Attachment(spot.name, entry.timing, wrapping.scope, watch, owned, spot.product)
-    assert spot.adapter is not None or entry.recurrent is not None
     if entry.recurrent is None:
         wrapping.undo += spot.adapter.attach_(spot, synapse, attachment)  # type: ignore[union-attr]
     else:
         neuron = todo.neurons[entry.spot.path]
         weight = recurrent_weight(entry, next(iter(net.parameters()), None))
         wrapping.undo += neuron.adapter.add_recurrent_(neuron, synapse, attachment, weight, entry.recurrent.bias)
+    for path, each in entry.beats:
+        attachment.lead_to(watches[path], path, each)
+    if entry.timing.policy == "root":  # whose states may go on from call to call, while delays begin anew
+        around = dict.fromkeys(path for path in (*entry.sources, entry.follows) if path is not None)
+        wrapping.scope.watch([_watched(path, wrapping, todo) for path in around])
     wrapping.undo += attach_exact_(synapse, attachment, entry.drives, entry.sources, todo.neurons)
+
+
+def _watched(path: str, wrapping: Wrapping, todo: Plan) -> NeuronWatch:
+    neuron = todo.neurons[path]
+    watch, undo = neuron.adapter.count_(neuron)
+    watch.scope, watch.path = wrapping.scope, path
+    wrapping.undo += undo
+    return watch
 
 
 def recurrent_weight(entry: SitePlan, like: Tensor | None) -> Tensor:

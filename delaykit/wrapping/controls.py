@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.clocks import emptied_by
 from delaykit.attaching.neurons import part_at
 from delaykit.attaching.wiring import wiring_of
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, HistoryError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Synapse
 from delaykit.tables import text_table
@@ -77,14 +78,20 @@ def _wrapped(module: nn.Module, slot: str, attachment: Attachment) -> Wrapped:
     return Wrapped(attachment.where, synapse, attachment, weight, module, attachment.parameter)
 
 
-def reset(net: nn.Module) -> None:
-    """Clear every delay history: the next step begins a new sequence.
+def reset(net: nn.Module, rows: Tensor | None = None) -> None:
+    """Clear every delay history, or some rows of it: the next step begins a new sequence.
 
     Needed before each sequence for sites with ``reset='manual'``; harmless for all others. Membranes are the neurons'
     own business: reset them as you did before. Histories of Norse cells ride in the state: pass ``None`` there.
 
     Args:
         net: a wrapped model.
+        rows: bool ``(batch,)``, true for the rows of the batch that begin anew, such as environments whose episode has
+            ended; None for all. Set the rows of a state that you carry to zero instead.
+
+    Raises:
+        ConfigError: ``rows`` is no such mask.
+        HistoryError: ``rows`` does not fit the batch, or a history rides in a state.
 
     Example:
         >>> import torch, delaykit as dk
@@ -95,8 +102,23 @@ def reset(net: nn.Module) -> None:
         >>> bool(torch.equal(net(torch.ones(1, 2)), first))  # nothing is left of the step before
         True
     """
-    for site in wrapped_sites(net):
-        site.attachment.history.clear()
+    sites = wrapped_sites(net)
+    if rows is None:
+        for site in sites:
+            site.attachment.history.clear()
+        return
+    if not isinstance(rows, Tensor) or rows.dtype != torch.bool or rows.ndim != 1:
+        found = f"{rows.dtype} of shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else repr(rows)
+        raise ConfigError("reset rows", found, "a bool tensor (batch,)", "e.g. rows=done.bool()")
+    carried = [site.name for site in sites if site.attachment.timing.policy == "carried"]
+    if carried:
+        fix = "torch.utils._pytree.tree_map(lambda v: v * ~rows.view(-1, *[1] * (v.dim() - 1)), state)"
+        found = f"rows= for {', '.join(carried)}, whose histories ride in the state that you carry"
+        raise HistoryError("reset", found, "rows of that state set to zero", fix)
+    for site in sites:
+        site.attachment.history.fit_mask(rows)
+    for site in sites:
+        site.attachment.history.clear_rows(rows)
 
 
 def detach(net: nn.Module) -> None:
@@ -169,6 +191,7 @@ class SiteStatus:
         weights: number of weights, None where there is none.
         kept: number of non-zero weights.
         delays: a copy of the delays in steps, any shape; None without a point delay.
+        emptied_by: the events that empty its line.
     """
 
     name: str
@@ -179,6 +202,7 @@ class SiteStatus:
     weights: int | None = None
     kept: int | None = None
     delays: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
+    emptied_by: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,11 +221,11 @@ class Status:
         return {site.name: site.delays for site in self.sites if site.delays is not None}
 
     def __str__(self) -> str:
-        rows = [("site", "components", "trainable", "density", "kept", "reset")]
+        rows = [("site", "components", "trainable", "density", "kept", "reset", "emptied by")]
         for s in self.sites:
             density = "-" if s.density is None else f"{s.density:.2f}"
             kept = "-" if s.kept is None else f"{s.kept}/{s.weights}"
-            rows.append((s.name, s.components, str(s.trainable), density, kept, s.reset))
+            rows.append((s.name, s.components, str(s.trainable), density, kept, s.reset, s.emptied_by))
         return text_table(rows)
 
 
@@ -219,8 +243,8 @@ def status(net: nn.Module) -> Status:
         >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
         >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1.5), reset="manual")})
         >>> print(dk.status(net))
-        site  components                                         trainable  density  kept  reset
-        0     axonal delays 1.5..1.5 steps, mean 1.5, learned    2          1.00     4/4   manual
+        site  components                                       trainable  density  kept  reset   emptied by
+        0     axonal delays 1.5..1.5 steps, mean 1.5, learned  2          1.00     4/4   manual  dk.reset
         >>> dk.status(net).delays["0"]
         tensor([[1.5000, 1.5000]])
     """
@@ -235,5 +259,11 @@ def status(net: nn.Module) -> Status:
         when = "whole sequences" if timing.time_dim is not None else timing.policy
         delay = site.synapse.delay
         delays = delay.delays().detach().clone() if isinstance(delay, PointDelay) else None
-        rows.append(SiteStatus(site.name, "; ".join(parts) or "plain", trainable, density, when, weights, kept, delays))
+        watch = site.attachment.watch
+        events = emptied_by(timing, None if watch is None else watch.path)
+        rows.append(
+            SiteStatus(
+                site.name, "; ".join(parts) or "plain", trainable, density, when, weights, kept, delays, events
+            )
+        )
     return Status(tuple(rows))

@@ -26,7 +26,7 @@ def to_json(entry: SitePlan) -> dict[str, Any]:
     site, timing = entry.site, entry.timing
     out: dict[str, Any] = {"site": site.name, "pre": site.pre, "post": site.post, "neuron": site.neuron}
     out |= {"components": components, "follows": entry.follows, "drives": list(entry.drives)}
-    out |= {"sources": list(entry.sources)}
+    out |= {"sources": list(entry.sources), "beats": dict(entry.beats)}
     out |= {"reset": timing.policy, "time_dim": timing.time_dim, "streams": timing.streams, "asked": timing.asked}
     if entry.recurrent is not None:
         out["recurrent"] = {"neuron": entry.spot.path, "bias": entry.recurrent.bias}
@@ -46,6 +46,9 @@ def is_record(record: Any) -> bool:
     fits = fits and _is(record.get("asked", False), bool)
     paths = [record.get(key, []) for key in ("drives", "sources")]
     fits = fits and all(_is(some, list) and all(_is(path, str) for path in some) for some in paths)
+    beats = record.get("beats", {})
+    fits = fits and _is(beats, dict) and all(_is(path, str) for path in beats)
+    fits = fits and all(_is(each, int) and 0 <= each <= MOST_STREAMS for each in beats.values())
     parts = record["components"] if fits else []
     fits = fits and all(_is(c, dict) and _is(c.get("name"), str) and _is(c.get("config"), dict) for c in parts)
     fits = fits and all(c.get("kind") in ("delay", "heterogeneity", "pruning") for c in parts)
@@ -157,7 +160,8 @@ def plan_from(net: nn.Module, records: list[dict[str, Any]], tensors: dict[str, 
 def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: Any, where: str) -> SitePlan:
     neuron, follows = record["neuron"], record["follows"]
     drives, origins = tuple(record.get("drives", [])), tuple(record.get("sources", []))
-    for path in (neuron, follows, *drives, *origins):
+    beats = record.get("beats", {})
+    for path in (neuron, follows, *drives, *origins, *beats):
         if path is not None and path not in neurons:
             raise CheckpointError(where, f"neuron {path!r:.80}", "a neuron of this model", THE_MODEL)
     if record["reset"] == "follow" and not neurons[follows].follows:
@@ -171,7 +175,7 @@ def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: 
     name = record["site"]
     site = Site(name, record["pre"], record["post"], spot.has_matrix, spot.recurrent, neuron, dt_ms)
     timing = Timing(record["reset"], record["time_dim"], record["streams"], record.get("asked", False))
-    return SitePlan(site, spot, configs, timing, follows, rule, drives, origins)
+    return SitePlan(site, spot, configs, timing, follows, rule, drives, origins, tuple(beats.items()))
 
 
 def _config(record: dict[str, Any], where: str) -> ComponentConfig:

@@ -8,9 +8,9 @@ from torch.nn.utils import parametrize
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.clocks import RootScope
 from delaykit.attaching.exact_currents import CurrentWatch
 from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.watches import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError

@@ -49,12 +49,15 @@ class NoReason(Adapter):
         return [dataclasses.replace(spot, refusal="impossible") for spot in spots], neuron
 
 
-class CopiesMembrane(Adapter):
-    """Returns a copy, which looks like a reset at every step."""
+class EmptiesMembrane(Adapter):
+    """Shows a membrane once and an empty one after that, which looks like a reset at every step."""
+
+    _shown: dict = {}
 
     def membrane(self, module, state=None):
         found = super().membrane(module, state)
-        return None if found is None else found.clone()
+        again, self._shown[id(module)] = self._shown.get(id(module)) is found, found
+        return torch.empty(0) if again and found is not None else found
 
 
 class NeverReset(Adapter):
@@ -190,6 +193,6 @@ def _every_linear(adapter, path, module, product=None):
 
 
 MUTANTS = (
-    OtherVersion, MissesCarried, AllKept, AllowsGates, NoReason, CopiesMembrane, NeverReset, NoMembrane, IdleReset,
+    OtherVersion, MissesCarried, AllKept, AllowsGates, NoReason, EmptiesMembrane, NeverReset, NoMembrane, IdleReset,
     AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias, SharesHistory, LosesWeights,
 )  # fmt: skip

@@ -20,7 +20,7 @@ KILLED_BY = {
     "AllKept": "test_finds_what_is_there",
     "AllowsGates": "test_refuses_with_a_reason",
     "NoReason": "test_refuses_with_a_reason",
-    "CopiesMembrane": "test_delays_are_shifts",
+    "EmptiesMembrane": "test_delays_are_shifts",
     "NeverReset": "test_a_sequence_leaves_nothing_behind",
     "NoMembrane": "test_rest_is_rest",
     "IdleReset": "test_rest_is_rest",

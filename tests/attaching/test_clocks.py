@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
 from torch import nn
 
-from delaykit.attaching.clocks import LeftMembrane, NeuronWatch, RootScope, clock_of
+from delaykit.attaching.clocks import clock_of
 from delaykit.attaching.histories import History, Moment
+from delaykit.attaching.membranes import LeftMembrane
+from delaykit.attaching.watches import NeuronWatch, RootScope
 from delaykit.errors import HistoryError
 
 
@@ -34,43 +37,68 @@ class Reader:
 
 def step(watch, left, *given):
     """Step the watched neuron: it leaves ``left``."""
-    watch.enter(("input", *given), {}, "neuron")
+    watch.enter(watch.module.u, given[0] if given else None, bool(given))
     watch.module.u = left
-    watch.leave()
+    watch.leave(left)
 
 
-def test_a_membrane_is_the_same_cut_or_fresh():
-    left, seen = LeftMembrane(), torch.ones(2, requires_grad=True) * 1
-    assert left.look(seen) == "fresh"
+def kind(left, membrane):
+    change = left.look(membrane)
+    return ("cut " if change.cut else "") + change.kind
+
+
+def test_a_membrane_is_the_same_cut_edited_or_reset():
+    left, seen = LeftMembrane(copies=True), torch.ones(2, 3, requires_grad=True) * 1
+    assert kind(left, seen) == "same"  # nothing was left before: nothing to compare with
     left.keep(seen)
-    assert left.look(seen) == "same"
-    assert left.look(seen.detach()) == "cut"
-    assert left.look(seen.detach().clone()) == "fresh"
-    assert left.look(None) == "fresh" and left.look(torch.empty(0)) == "fresh"
+    assert kind(left, seen) == "same"
+    assert kind(left, seen.detach()) == kind(left, seen.detach().clone()) == "cut same"
+    assert kind(left, seen.clone()) == "same" and kind(left, seen * 2) == "edit"
+    assert kind(left, None) == kind(left, torch.empty(0)) == kind(left, torch.zeros(2, 3)) == "reset"
+    assert kind(left, seen[:1]) == "resized" and kind(left, seen.detach() * torch.tensor([[0.0], [1.0]])) == "cut rows"
+    assert kind(left, seen.detach() * torch.tensor([[0.0], [2.0]])) == "unclear"
     with torch.no_grad():
         seen.zero_()
-    assert left.look(seen) == "fresh"
+    assert kind(left, seen) == "reset"
+
+
+def test_rows_that_change_places_are_unclear():
+    left, seen = LeftMembrane(), torch.arange(6.0).reshape(2, 3)
+    left.keep(seen)
+    assert kind(left, seen.flip(0)) == "unclear" and kind(left, seen[1:]) == "unclear"
 
 
 def test_a_watch_counts_resets_and_cuts():
     watch = NeuronWatch(Holder(), Reader())
-    step(watch, torch.ones(2, requires_grad=True) * 1)
-    assert watch.moment() == Moment(1, 0)
+    step(watch, torch.ones(2, 3, requires_grad=True) * 1)
+    assert watch.moment() == Moment(0, 0)
     watch.module.u = watch.module.u.detach()
-    assert watch.moment() == Moment(1, 1)
+    assert watch.moment() == watch.moment() == Moment(0, 1)
     watch.module.u = None
-    assert watch.moment() == Moment(2, 0)
-    step(watch, torch.ones(2))
-    assert watch.moment() == Moment(2, 0) and watch.steps == 2
+    assert watch.moment() == Moment(1, 1)
+    step(watch, torch.ones(2, 3))
+    assert watch.moment() == Moment(1, 1) and watch.steps == 2
+    watch.forget()
+    assert watch.moment() == Moment(2, 1) and watch.forgotten == 1
 
 
-def test_a_fresh_state_after_late_inputs_raises():
-    watch, history = NeuronWatch(Holder(), Reader()), History()
-    watch.followers.append(history)
-    step(watch, torch.ones(2))
-    history.age = 2
-    with pytest.raises(HistoryError, match="a fresh state passed by hand"):
-        step(watch, torch.ones(2), torch.zeros(2))
+class Late:
+    """A stream with something under way."""
+
+    batch = 2
+
+    def silent(self, before_last=False):
+        return False
+
+
+@pytest.mark.parametrize("given", [torch.zeros(2, 3), torch.ones(2, 3) * torch.tensor([[0.0], [3.0]])])
+def test_a_state_with_two_readings_after_late_inputs_raises(given):
+    watch, history = NeuronWatch(Holder(), Reader()), History("fc")
+    watch.inputs.append(history)
+    step(watch, torch.ones(2, 3))
+    history.age, history.streams = 2, [Late()]
+    with pytest.raises(HistoryError, match=r"fc: found another membrane.*dk\.reset\(net, rows=mask\)"):
+        step(watch, torch.ones(2, 3), given)
 
 
 @pytest.mark.parametrize("twin_of", [copy.deepcopy, lambda w: pickle.loads(pickle.dumps(w))], ids=["copy", "pickle"])
@@ -80,7 +108,7 @@ def test_a_copied_watch_watches_its_own_neuron_from_the_start(twin_of):
     step(watch, torch.ones(2))
     twin = twin_of(watch)
     assert twin.module is not watch.module and len(twin.followers) == 1
-    assert twin.moment() == Moment(1, 0) and twin.steps == 0  # fresh: the copy has left no membrane itself
+    assert twin.moment() == Moment(0, 0) and twin.steps == 0  # the copy has left no membrane itself
 
 
 def test_a_root_clock_speaks_inside_a_call_only():
@@ -110,18 +138,40 @@ def test_policies_listen_to_whom_they_should():
 
 
 def test_a_history_is_cleared_by_a_new_sequence_and_cut_by_a_new_segment():
-    class Tape:
+    class Stream:
         cuts = 0
 
         def detach(self):
             self.cuts += 1
 
-    history, tape = History(), Tape()
+    history, stream = History(), Stream()
     history.enter(Moment(1, 1))
-    history.tapes = [tape]
+    history.streams = [stream]
     history.enter(Moment(1, 1))
-    assert history.tapes == [tape] and tape.cuts == 0
+    assert history.streams == [stream] and stream.cuts == 0
     history.enter(Moment(1, 2))
-    assert history.tapes == [tape] and tape.cuts == 1
+    assert history.streams == [stream] and stream.cuts == 1
     history.enter(Moment(2, 2))
-    assert history.tapes == []
+    assert history.streams == []
+
+
+def test_another_thread_is_kept_out():
+    scope, errors = RootScope(), []
+    scope.histories.append(History())
+
+    def other():
+        try:
+            scope.enter()
+        except HistoryError as error:
+            errors.append(error)
+
+    scope.enter()
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    scope.leave(failed=False)
+    assert len(errors) == 1 and "thread" in str(errors[0])
+    thread = threading.Thread(target=lambda: (scope.enter(), scope.leave(False)))
+    thread.start()
+    thread.join()
+    assert len(errors) == 1 and scope.serial == 2

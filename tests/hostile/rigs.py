@@ -21,9 +21,9 @@ def late(d, granularity="axonal", **options):
 
 
 def ones(pre=1, post=1):
-    """Return a Linear whose weights are 1, without bias."""
+    """Return a Linear of weight 1 without bias; of several neurons, one to one."""
     fc = nn.Linear(pre, post, bias=False)
-    nn.init.ones_(fc.weight)
+    nn.init.ones_(fc.weight) if 1 in (pre, post) else nn.init.eye_(fc.weight)
     return fc
 
 

@@ -206,11 +206,21 @@ def test_a_detached_clone_cuts_the_gradient():
 
 def test_explicit_states_between_steps_of_a_loop_inside():
     """Root: edits of the membrane are nobody's business but the neuron's."""
-    for edit in (lambda m: m.clamp(-1, 1), lambda m: m + 0.01, lambda m: m.detach().clone(), torch.zeros_like):
+    for edit in (lambda m: m.clamp(-1, 1), lambda m: m + 0.01, lambda m: m.detach().clone()):
         net = looped(3)
         with currents(net.fc) as seen:
             net(X, lambda _, t, mem, edit=edit: edit(mem) if t else mem)
         assert arrivals(seen) == {4: 1.0}
+
+
+def test_zeros_handed_over_in_a_loop_inside_have_two_readings():
+    """A new window or an edit: refused where spikes are under way, and where none are it makes no difference."""
+    net, x = looped(3), spikes(9, 0, 2, batch=2)  # arrive at 3 and 5
+    with pytest.raises(dk.HistoryError, match=r"dk\.reset\(net\)"):
+        net(x, lambda _, t, mem: torch.zeros_like(mem) if t == 4 else mem)
+    with currents(net.fc) as seen:
+        net(x, lambda _, t, mem: torch.zeros_like(mem) if t == 7 else mem)
+    assert arrivals(seen) == {3: 1.0, 5: 1.0}
 
 
 @pytest.mark.parametrize("name", ["Synaptic", "Alpha", "RLeaky", "Lapicque", "RSynaptic"])

@@ -106,8 +106,8 @@ def test_views_of_a_siamese_pair_one_after_the_other():
     net = Siamese()
     dk.wrap_(net, {"fc": late(3)}, example=spikes(6))
     with exact_or_refused(), currents(net.fc) as seen:
-        net(spikes(6, 5), True)  # still under way when the second view begins
-        assert arrivals(seen) == {}
+        net(spikes(6, 0, 5), True)  # the second is still under way when the second view begins
+        assert arrivals(seen) == {3: 1.0, 9: 2.0}
 
 
 def test_norse_views():

@@ -9,30 +9,30 @@ from torch import nn
 
 import delaykit as dk
 
-X = spikes(8, 1, batch=2)  # delay 3: made at t 1, arrives at t 4; the weight is 1 before t 3 and 2 from then on
+X = spikes(8, 1, batch=2, pre=2)  # delay 3: made at t 1, arrives at t 4; the weight is 1 before t 3 and 2 from then on
 ARRIVES = {"layer": 2.0, "axonal": 2.0, "synaptic": 2.0, "dendritic": 1.0}
 POLICIES = ["root", "follow", "manual", "carried"]
 
 
 def filled(fc):
     with torch.no_grad():
-        fc.weight.fill_(2.0)
+        fc.weight.mul_(2.0)
 
 
 def replaced(fc):
-    fc.weight = nn.Parameter(torch.full_like(fc.weight, 2.0))
+    fc.weight = nn.Parameter(2 * fc.weight.detach())
 
 
 def loaded(fc):
-    fc.load_state_dict({"weight": torch.full_like(fc.weight, 2.0)}, strict=False)
+    fc.load_state_dict({"weight": 2 * fc.weight.detach()}, strict=False)
 
 
 def data(fc):
-    fc.weight.data = torch.full_like(fc.weight, 2.0)
+    fc.weight.data = 2 * fc.weight.detach()
 
 
 def data_filled(fc):
-    fc.weight.data.fill_(2.0)
+    fc.weight.data.mul_(2.0)
 
 
 CHANGES = {
@@ -48,14 +48,14 @@ def run(policy, kind, change, gradients):
     context = torch.enable_grad() if gradients else torch.no_grad()
     with context:
         if policy == "root":
-            net = looped(3, kind)
+            net = looped(3, kind, pre=2, post=2)
             with currents(net.fc) as seen:
                 net(X, lambda n, t, mem: (change(n.fc) if t == 3 else None, mem)[1])
             return arrivals(seen)
         if policy == "carried":
             norse = pytest.importorskip("norse.torch", reason="wraps norse models")
-            net = norse.SequentialState(ones(), norse.LICell())
-            dk.wrap_(net, {"0": late(3, kind)}, example=lambda: [net(torch.zeros(2, 1), None), None])
+            net = norse.SequentialState(ones(2, 2), norse.LICell())
+            dk.wrap_(net, {"0": late(3, kind)}, example=lambda: [net(torch.zeros(2, 2), None), None])
             state = None
             with currents(net[0]) as seen:
                 for t, x in enumerate(X):
@@ -64,10 +64,10 @@ def run(policy, kind, change, gradients):
                     _, state = net(x, state)
             return arrivals(seen)
         if policy == "follow":
-            net = outer(3, kind)
+            net = outer(3, kind, pre=2, post=2)
         else:
-            net = nn.Sequential(ones(), leaky(init_hidden=True))
-            dk.wrap_(net, {"0": dk.At(late(3, kind), reset="manual")}, example=torch.zeros(2, 1))
+            net = nn.Sequential(ones(2, 2), leaky(init_hidden=True))
+            dk.wrap_(net, {"0": dk.At(late(3, kind), reset="manual")}, example=torch.zeros(2, 2))
         return arrivals(stepped(net, X, lambda n, t: change(n[0]) if t == 3 else None))
 
 
@@ -82,13 +82,18 @@ def test_under_no_grad(policy, kind, change):
 @pytest.mark.parametrize("kind", ARRIVES)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_with_gradients(policy, kind, change):
-    assert run(policy, kind, CHANGES[change], True) == {4: ARRIVES[kind]}
+    """A dendritic current under way leads back to the weight that made it: that graph cannot be handed to another."""
+    if kind == "dendritic" and change == "replaced":
+        with pytest.raises(dk.HistoryError, match="weight that changed"):
+            run(policy, kind, CHANGES[change], True)
+    else:
+        assert run(policy, kind, CHANGES[change], True) == {4: ARRIVES[kind]}
 
 
 @pytest.mark.parametrize("kind", ARRIVES)
 def test_over_an_optimizer_step_in_truncated_bptt(kind):
     """Spikes under way meet the new weight; currents under way keep the old one's."""
-    net = outer(3, kind)
+    net = outer(3, kind, pre=2, post=2)
     delays = net[0].dk.delay.delay.requires_grad_(False)
     optimizer = torch.optim.SGD([net[0].weight], lr=1.0)
     net[1].reset_mem()
@@ -96,7 +101,7 @@ def test_over_an_optimizer_step_in_truncated_bptt(kind):
         for t in range(3):
             net(X[t])
         net[1].mem.sum().backward()
-        net[0].weight.grad = torch.full_like(net[0].weight, -1.0)
+        net[0].weight.grad = -net[0].weight.detach()
         optimizer.step()  # the weight is 2 now
         net[1].mem = net[1].mem.detach()
         for t in range(3, 8):
@@ -104,11 +109,11 @@ def test_over_an_optimizer_step_in_truncated_bptt(kind):
     assert arrivals(seen) == {4: ARRIVES[kind]} and bool((delays == 3).all())
 
 
-@pytest.mark.parametrize("kind", ARRIVES)
+@pytest.mark.parametrize("kind", ["layer", "axonal", "synaptic"])
 def test_gradients_reach_the_weight_that_was_used(kind):
-    """A replaced weight in the middle of a graph: the gradient goes to the tensor that was multiplied."""
-    net = looped(3, kind)
-    old, new = net.fc.weight, nn.Parameter(torch.full((1, 1), 2.0))
+    """A replaced weight in the middle of a graph: the gradient goes to the one that the arrival was multiplied by."""
+    net = looped(3, kind, pre=2, post=2)
+    old, new = net.fc.weight, nn.Parameter(2 * net.fc.weight.detach())
 
     def between(n, t, mem):
         if t == 3:
@@ -117,21 +122,18 @@ def test_gradients_reach_the_weight_that_was_used(kind):
 
     out = net(X, between)
     out[4].sum().backward()
-    if kind == "dendritic":
-        assert float(old.grad) == 1.0 and new.grad is None or float(new.grad) == 0.0
-    else:
-        assert float(new.grad) == 1.0 and (old.grad is None or float(old.grad) == 0.0)
+    assert float(new.grad[0, 0]) == 1.0 and (old.grad is None or not bool(old.grad.any()))
 
 
 def test_a_weight_that_is_computed_at_every_step():
     """A local learning rule: w += 0.5 after every step, without gradients."""
     for kind, want in (("axonal", 1 + 0.5 * 4), ("synaptic", 1 + 0.5 * 4), ("dendritic", 1 + 0.5)):
-        net = outer(3, kind)
+        net = outer(3, kind, pre=2, post=2)
 
         def learn(net, t):
             if t:
                 with torch.no_grad():
-                    net[0].weight.add_(0.5)
+                    net[0].weight.add_(0.5 * torch.eye(2))
 
         with torch.no_grad():
             assert arrivals(stepped(net, X, learn)) == {4: want}, kind
@@ -139,42 +141,34 @@ def test_a_weight_that_is_computed_at_every_step():
 
 def test_changing_a_weight_in_place_before_backward_says_so():
     """As in plain torch: a tensor that backward needs was changed in place."""
-    net = looped(3)
-    out = net(X, lambda n, t, mem: (n.fc.weight.data.fill_(2.0) if t == 3 else None, mem)[1])
+    net = looped(3, pre=2, post=2)
+    out = net(X, lambda n, t, mem: (n.fc.weight.data.mul_(2.0) if t == 3 else None, mem)[1])
     with torch.no_grad():
         net.fc.weight.fill_(3.0)
     with pytest.raises((RuntimeError, dk.HistoryError)):
         out[-1].sum().backward()
 
 
-@pytest.mark.parametrize("slot", ["input_weights", "recurrent_weights"])
 @pytest.mark.parametrize("kind", ARRIVES)
 @pytest.mark.parametrize("way", ["in place", "replaced"])
-def test_norse_cells_read_their_weights_at_the_arrival(slot, kind, way):
+def test_norse_cells_read_their_weights_at_the_arrival(kind, way):
+    """A spike of step 0 arrives at step 3; the weight is twice as large from step 2 on."""
     norse = pytest.importorskip("norse.torch", reason="wraps norse models")
-    torch.manual_seed(0)
-    cell = norse.LIFRecurrentCell(1, 1).double()
+    cell, x = norse.LIFRecurrentCell(2, 2), spikes(5, 0, pre=2)
     with torch.no_grad():
-        cell.input_weights.fill_(20.0), cell.recurrent_weights.fill_(8.0)
-    dk.wrap_(cell, {slot.removesuffix("_weights"): late(3, kind)}, example=lambda: cell(torch.ones(1, 1).double()))
-    factor, seen = {}, []
-    for changed in (False, True):
-        state, trace = None, []
-        with torch.no_grad():
-            getattr(cell, slot).fill_(20.0 if slot == "input_weights" else 8.0)
-            for t in range(9):
-                if changed and t == 2:
-                    if way == "replaced":
-                        setattr(cell, slot, nn.Parameter(getattr(cell, slot) * 1.01))
-                    else:
-                        getattr(cell, slot).mul_(1.01)
-                _, state = cell((torch.arange(1) + (t == 0)).double().reshape(1, 1), state)
-                trace.append(state.i.item())
-        seen.append(trace)
-        factor[changed] = trace
-    if slot == "input_weights":  # the only input spike is made at 0 and arrives at 3
-        jump = [seen[k][3] - 0.8 * seen[k][2] for k in (0, 1)]
-        assert jump[1] / jump[0] == pytest.approx(1.0 if kind == "dendritic" else 1.01)
+        nn.init.eye_(cell.input_weights), cell.recurrent_weights.zero_()
+        dk.wrap_(cell, {"input": late(3, kind)}, example=lambda: cell(torch.zeros(1, 2)))
+        state, before = None, 0.0
+        for t, step in enumerate(x):
+            if t == 2 and way == "replaced":
+                cell.input_weights = nn.Parameter(2 * torch.eye(2))
+            elif t == 2:
+                cell.input_weights.mul_(2.0)
+            before = 0.0 if state is None else state.i.sum()
+            _, state = cell(step, state)
+            if t == 3:
+                assert float(before) == 0.0
+                assert float(state.i.sum()) == pytest.approx(0.8 * ARRIVES[kind])  # Norse lets it decay at once
 
 
 def test_a_shared_layer_reads_its_weight_in_every_stream():
@@ -202,8 +196,8 @@ def test_a_recurrent_weight_of_a_neuron():
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
-            self.lif = snn.RLeaky(0.9, linear_features=1, threshold=0.5)
-            nn.init.ones_(self.lif.recurrent.weight), nn.init.zeros_(self.lif.recurrent.bias)
+            self.lif = snn.RLeaky(0.9, linear_features=2, threshold=0.5)
+            nn.init.eye_(self.lif.recurrent.weight), nn.init.zeros_(self.lif.recurrent.bias)
 
         def forward(self, x, change=None):
             spk, mem = self.lif.reset_mem()
@@ -214,7 +208,7 @@ def test_a_recurrent_weight_of_a_neuron():
 
     for kind, want in ARRIVES.items():
         net = Recurrent()
-        dk.wrap_(net, {"lif.recurrent": late(2, kind)}, example=spikes(4, 0))
+        dk.wrap_(net, {"lif.recurrent": late(2, kind)}, example=spikes(4, 0, pre=2))
         with torch.no_grad(), currents(net.lif.recurrent) as seen:
-            net(spikes(5, 0), filled)
+            net(spikes(5, 0, pre=2), filled)
         assert arrivals(seen)[3] == want, kind

@@ -186,7 +186,10 @@ def test_manual_reset_begins_a_sequence():
     dk.reset(linear)
     assert linear(zero).sum() == 0
     linear(one)
-    assert linear(torch.zeros(3, 2)).sum() == 0  # another batch size is another sequence
+    with pytest.raises(dk.HistoryError, match="a batch of 1"):
+        linear(torch.zeros(3, 2))  # nobody said that this is another sequence
+    dk.reset(linear)
+    assert linear(torch.zeros(3, 2)).sum() == 0
 
 
 def test_detach_keeps_the_spikes_and_cuts_the_graph():

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of
+from delaykit.adapters.snntorch.followed import FollowedSnn
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.connections import CONVOLUTIONS
 from delaykit.attaching.exact import refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.neurons import loop_of, synapses_of
+from delaykit.attaching.neurons import follow_, loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.state import Recurrence, RolloutState
@@ -63,6 +65,9 @@ class SnnTorchAdapter(NeuronAdapter):
         style = "sequence" if kind in SEQUENCE else "step"
         neuron = Neuron(path, module, self, style, style == "step", None, NO_RECURRENT.get(kind, ""))  # type: ignore[arg-type]
         return spots, neuron
+
+    def watch_(self, module: nn.Module) -> tuple[NeuronWatch, list[Undo]]:
+        return follow_(module, SnnTorchAdapter(), FollowedSnn)
 
     def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
         membrane = getattr(module, "mem", None)

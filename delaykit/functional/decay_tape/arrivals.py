@@ -66,6 +66,12 @@ class ArrivalTape(Tape):
             self._state = self._segment.operator.state
         super().detach()
 
+    def silent(self, before_last: bool = False) -> bool:
+        """Tell whether nothing lingers and nothing is remembered."""
+        operator = None if self._segment is None else self._segment.operator
+        state = operator.state if isinstance(operator, ArrivalOperator) else self._state
+        return (state is None or not bool(state.any())) and super().silent(before_last)
+
     def _bind(self, response: Tensor, decay: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
         with torch.enable_grad():  # a segment may begin under no_grad and train later
             each = decay.to(response.dtype).expand(response.shape[:2])

@@ -52,11 +52,31 @@ class SynapseTape(Tape):
         self._rebind()
         self._bind(decay, weight, bias, leak)
 
+    def lingering(self) -> Tensor | None:
+        """Return what lingers after :meth:`detach`, ``(batch, pre, post)``, spikes that the weight has yet to scale."""
+        return self._state
+
+    def forget(self) -> None:
+        """Let nothing linger from now on; after :meth:`detach`."""
+        self._state = None
+
+    def add_(self, lingering: Tensor) -> None:
+        """Let ``(batch, pre, post)`` linger, too."""
+        self.detach()
+        self._state = lingering.contiguous() if self._state is None else self._state + lingering
+        self._bound = True
+
     def detach(self) -> None:
         """Keep what lingers, forget its graph."""
         if self._segment is not None and isinstance(self._segment.operator, DecayOperator):
             self._state = self._segment.operator.state
         super().detach()
+
+    def silent(self, before_last: bool = False) -> bool:
+        """Tell whether nothing lingers and nothing is remembered."""
+        operator = None if self._segment is None else self._segment.operator
+        state = operator.state if isinstance(operator, DecayOperator) else self._state
+        return (state is None or not bool(state.any())) and super().silent(before_last)
 
     def _bind(self, decay: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
         if decay.shape != weight.shape:

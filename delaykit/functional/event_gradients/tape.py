@@ -19,7 +19,7 @@ from delaykit.functional.event_gradients.rule import NeuronConstants, deliver, e
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, Tape
 from delaykit.functional.step_tape.operators import Gradients, Operator
 from delaykit.functional.step_tape.recording import Recording
-from delaykit.functional.step_tape.segment import Segment
+from delaykit.functional.step_tape.segment import Segment, check_not_freed
 from delaykit.functional.taps import Taps
 
 
@@ -118,7 +118,9 @@ class ExactStep(torch.autograd.Function):
         y = segment.forward(x)
         ctx.segment, ctx.row, ctx.source = segment, segment.row, source
         ctx.dtype = x.dtype if ctx.needs_input_grad[1] else None
-        return y, torch.empty(0)
+        token = torch.empty(0)
+        ctx.save_for_backward(token)  # gone when the graph has been freed
+        return y, token
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
@@ -126,6 +128,7 @@ class ExactStep(torch.autograd.Function):
             raise HistoryError(
                 "tape backward", "create_graph=True", "first derivatives only", "exact gradients have no second ones"
             )
+        check_not_freed(ctx)
         grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype, ctx.source is not None)
         if ctx.source is not None and grad_x is not None:
             deliver(ctx.source, grad_x)
@@ -144,7 +147,7 @@ class ExactOperator(Operator):
 
     def __init__(self, inner: Operator, constants: NeuronConstants, where: str) -> None:
         self.inner, self.filter, self.store, self.where = inner, inner.filter, inner.store, where
-        self.dtype, self.device = inner.dtype, inner.device
+        self.dtype, self.device, self.identity = inner.dtype, inner.device, inner.identity
         now, later = (c.detach().to(inner.device, inner.dtype) for c in constants.arrival())
         room = (-1, *[1] * len(inner.space)) if now.numel() > 1 else ()
         self.now, self.later = now.reshape(room), later.reshape(room)
@@ -156,8 +159,11 @@ class ExactOperator(Operator):
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         return self.inner.forward(x, recording, row, keep)
 
-    def replay(self, recording: Recording) -> None:
-        self.inner.replay(recording)
+    def remains(self, recording: Recording, keep: int) -> Tensor | None:
+        return self.inner.remains(recording, keep)
+
+    def replay(self, recording: Recording, remains: Tensor | None = None) -> None:
+        self.inner.replay(recording, remains)
 
     def gradients(self, recording: Recording, last: int) -> Gradients:
         return ExactGradients(self, recording, last)

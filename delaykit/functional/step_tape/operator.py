@@ -58,6 +58,8 @@ class Tape(ABC):
         self._segment: Segment | None = None
         self._token: Tensor | None = None
         self._past: Tensor | None = None
+        self._remains: Tensor | None = None
+        self._through = False  # whether a graph leads to a remembered input
         self._forgot = False
         self._bound = True
 
@@ -90,8 +92,10 @@ class Tape(ABC):
         self.steps += 1
         if torch.is_grad_enabled():
             if self._token is not None:
+                self._through = self._through or x.requires_grad
                 y, self._token = self._record(segment, x, self._token)
                 return y
+            self._through = self._through or x.requires_grad
             if x.requires_grad or segment.trainable:
                 y, self._token = self._record(segment, x, None, *segment.operator.parameters)
                 return y
@@ -103,13 +107,36 @@ class Tape(ABC):
         """Take one step on the graph; only the first of a segment is given the parameters."""
         return Step.apply(segment, x, token, *parameters)
 
+    def silent(self, before_last: bool = False) -> bool:
+        """Tell whether no remembered input can reach a later output, in value or gradient.
+
+        ``before_last`` leaves the newest input out. Host sync: asked where something unusual happened.
+        """
+        segment, past = self._segment, self._past
+        if segment is None:
+            return past is None or not bool(past.any())
+        recording, reach = segment.recording, segment.operator.filter.reach
+        end = recording.size - before_last
+        start = max(recording.pad, recording.size - reach + (not before_last))
+        if start >= end or segment.operator.identity:
+            return True
+        return not self._through and not bool(recording.rows[:, start:end].any())
+
+    def graph_under_way(self) -> bool:
+        """Tell whether a later gradient has to reach an input of this segment, or a weight that made a product."""
+        segment = self._segment
+        if segment is None or segment.operator.filter.reach < 2 or segment.operator.identity:
+            return False
+        return self._through or (self._token is not None and segment.operator.keeps_products)
+
     def detach(self) -> None:
         """Keep the remembered inputs, forget their graph; the next step needs :meth:`rebind` first (TBPTT)."""
         self._bound = False
-        segment, self._segment, self._token = self._segment, None, None
+        segment, self._segment, self._token, self._through = self._segment, None, None, False
         if segment is not None:
             recording = segment.recording
             self._past = recording.newest(segment.keep)
+            self._remains = segment.operator.remains(recording, segment.keep)
             self._forgot |= recording.forgot or self._past.shape[1] < recording.size - recording.pad
 
     def _rebind(self) -> None:
@@ -141,7 +168,7 @@ class Tape(ABC):
             recording = operator.recording(channels, chunk, reach - 1, operator.dtype, x.device)
             if self._past is not None:
                 recording.extend(self._past)
-            operator.replay(recording)
+            operator.replay(recording, self._remains)
         keep = 2 * reach if self._remember is None else max(reach, self._remember)
         self._segment = Segment(operator, recording, keep)
         return self._segment

@@ -55,6 +55,7 @@ class Operator(ABC):
     """
 
     recording: ClassVar[type[Recording]] = Recording
+    keeps_products: ClassVar[bool] = False  # whether what is under way was multiplied by the weight already
 
     def __init__(
         self,
@@ -96,8 +97,12 @@ class Operator(ABC):
         shape = (self.filter.outputs, self.batch, self.places)
         return RunningSums(shape, self.device) if self.filter.order == 2 else None
 
-    def replay(self, recording: Recording) -> None:
-        """Bring running state up to the rows that an earlier segment left."""
+    def remains(self, recording: Recording, keep: int) -> Tensor | None:
+        """Return what goes on into the next segment besides the ``keep`` newest inputs; None: nothing."""
+        return None
+
+    def replay(self, recording: Recording, remains: Tensor | None = None) -> None:
+        """Bring running state up to the rows, and to the :meth:`remains`, that an earlier segment left."""
         if self._sums is not None and not self.identity:
             for row in range(recording.pad, recording.size):
                 self.filter.read(recording.rows, row, self._sums.incoming)

@@ -103,17 +103,26 @@ class _AxonalGradients(Gradients[AxonalOperator]):
 class DendriticOperator(ProductOperator):
     """One product, then a delay of every postsynaptic channel, then the bias."""
 
-    def replay(self, recording: Recording) -> None:
+    keeps_products = True
+
+    def replay(self, recording: Recording, remains: Tensor | None = None) -> None:
         self.currents = Recording(self.filter.outputs, self.chunk, recording.pad, self.dtype, self.device)
-        if recording.size > recording.pad and not self.identity:
-            self.currents.extend(_product(self.matrix, recording.rows[:, recording.pad : recording.size]))
+        if recording.size > recording.pad:
+            past = recording.rows[:, recording.pad : recording.size]
+            self.currents.extend(_product(self.matrix, past) if remains is None else remains)
             super().replay(self.currents)
 
+    def remains(self, recording: Recording, keep: int) -> Tensor:
+        """Currents are made once, with the weight of their step: an earlier segment's go on as they are."""
+        return self.currents.newest(keep)
+
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
-        if self.identity:
-            return F.linear(x, self.matrix, self.bias)
-        current = F.linear(x, self.matrix)
         at = self.currents.reserve(keep)
+        if self.identity:
+            y = F.linear(x, self.matrix, self.bias)
+            self.store(self.currents.rows, at, y if self.bias is None else y - self.bias)
+            return y
+        current = F.linear(x, self.matrix)
         self.store(self.currents.rows, at, current)
         y = self.empty(self.filter.outputs)
         self.filtered(self.currents.rows, at, self.turned(y), self._sums)
@@ -140,20 +149,14 @@ class _DendriticGradients(Gradients[DendriticOperator]):
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         weight, bias = self.operator.matrix, self.operator.bias
         grad_bias = self.stream.total(first).to(bias.dtype) if bias is not None and bias.requires_grad else None
-        low = first
-        for low in self.stream.past(first):
-            self.push(low, None)
+        if self.stream.sums is not None:
+            for low in self.stream.past(first):
+                self.stream.push(low, None)
         grad_weight = None
-        if weight.requires_grad:
-            rows = self.stream.recording.rows[:, low : self.last + 1].flatten(1)
-            grad_weight = self.currents[:, low : self.last + 1].flatten(1) @ rows.t()
-        return (*self.stream.parameters(self._read(), first), grad_weight, grad_bias)
-
-    def _read(self) -> Tensor:
-        """Rows that the filter has read: the currents before their delay."""
-        if self.operator.identity:
-            return _product(self.matrix, self.stream.recording.rows[:, : self.last + 1])
-        return self.operator.currents.rows
+        if weight.requires_grad:  # of this segment's products: what came before was made with a weight of its own
+            rows = self.stream.recording.rows[:, first : self.last + 1].flatten(1)
+            grad_weight = self.currents[:, first : self.last + 1].flatten(1) @ rows.t()
+        return (*self.stream.parameters(self.operator.currents.rows, first), grad_weight, grad_bias)
 
 
 def _product(matrix: Tensor, rows: Tensor) -> Tensor:

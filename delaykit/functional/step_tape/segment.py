@@ -95,7 +95,9 @@ class Step(torch.autograd.Function):
         y = segment.forward(x)
         ctx.segment, ctx.row = segment, segment.row
         ctx.dtype = x.dtype if ctx.needs_input_grad[1] else None
-        return y, torch.empty(0)
+        token = torch.empty(0)
+        ctx.save_for_backward(token)  # gone when the graph has been freed
+        return y, token
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
@@ -107,5 +109,24 @@ class Step(torch.autograd.Function):
                 "first derivatives only",
                 "use the sequence operators of delaykit.functional with the reference backend",
             )
+        check_not_freed(ctx)
         grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)
         return None, grad_x, None, *parameters
+
+
+def check_not_freed(ctx: Any) -> None:
+    """Raise where a second backward pass reaches a step of an earlier segment: its line was not cut.
+
+    Raises:
+        HistoryError: the graph of this step has been freed.
+    """
+    try:
+        _ = ctx.saved_tensors
+    except RuntimeError as error:
+        raise HistoryError(
+            "tape backward",
+            "a second backward pass through steps before the last one's: the delay line still holds their graph",
+            "a line that is cut where the other states are",
+            "detach every entry of the state, delaykit's too: tree_map(lambda v: v.detach(), state) of "
+            "torch.utils._pytree does; or call dk.detach(net)",
+        ) from error

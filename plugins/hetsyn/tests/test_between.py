@@ -85,7 +85,7 @@ def run(net, steps, change=None):
     return torch.stack(out)
 
 
-OPEN = [("synaptic", None, 1), ("synaptic", 3, 1), ("synaptic", 3, 3), ("pre", None, 1), ("pre", None, 3)]
+OPEN = [("synaptic", 3, 1), ("synaptic", 3, 3)]
 KINDS = [("synaptic", None), ("synaptic", 3), ("post", None), ("pre", None), ("layer", None)]
 
 
@@ -103,10 +103,12 @@ def test_an_input_buffer_that_is_used_again(granularity, groups, post, request):
 @pytest.mark.parametrize("delayed", [None, "axonal", "dendritic", "synaptic"])
 @pytest.mark.parametrize("post", [1, 3])
 @pytest.mark.parametrize(("granularity", "groups"), KINDS)
-def test_a_decaying_current_keeps_what_it_has_summed(granularity, groups, post, delayed):
+def test_a_decaying_current_keeps_what_it_has_summed(granularity, groups, post, delayed, request):
     """The weight is doubled when all spikes have arrived: what lingers was made with the old one."""
     if groups and delayed:
         pytest.skip("groups take no delay")
+    if groups and post > 1:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="groups scale what lingers by the new weight"))
     delay = dk.FreeDelay(delayed, max_delay=3, init=1) if delayed else None
     net, x = decaying(granularity, post, groups, delay), torch.zeros(8, 1, 2)
     with torch.no_grad():
@@ -119,3 +121,8 @@ def test_a_decaying_current_keeps_what_it_has_summed(granularity, groups, post, 
             net[0].weight.mul_(2.0)
 
     torch.testing.assert_close(run(net, x, change), want)
+    with torch.no_grad():
+        net[0].weight.div_(2.0)
+    x[5] = x[0]  # a spike behind the change is made with the new weight
+    late = torch.cat([torch.zeros_like(want[:5]), 2 * want[:3]])
+    torch.testing.assert_close(run(net, x, change), want + late)

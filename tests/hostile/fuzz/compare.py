@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 
 import nets
@@ -71,13 +70,14 @@ def may_refuse(program: Program, side: LineSide) -> bool:
         or program.threads
         or program.views != program.seen_views
         or any(EDITS[program.kind][e.name][1] for e in edits)
+        or any(s.gradients and e.name == "weight replaced" for s in program.sequences for e in s.edits)
     )
 
 
 def difference(program: Program) -> str:
     """Run a program on both; return what is wrong, or "" (equal) or "refused" (an error that is an answer)."""
     net = bare(program)
-    twin = copy.deepcopy(net)
+    twin = bare(program)  # not a copy: utils.reset would not know it
     side = reference(program, twin)
     if program.threads:  # lines are of one thread: the reference runs the sequences one after the other
         wanted: tuple = ([], {})

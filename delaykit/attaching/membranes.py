@@ -1,0 +1,141 @@
+"""What became of a neuron's membrane since its own last step: nothing, an edit, a reset, or rows that came and went.
+
+Values are compared only where the tensor is another one or was written to. Equal values continue, cut for gradients
+where their graph is gone. All zero where some value was not is a reset; some rows newly zero and all others unchanged
+are resets of these rows; fewer rows that are the first of before are what is left of a batch. No row newly zero is an
+edit, and spikes under way arrive. Of everything else nobody can tell.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Kind = Literal["same", "reset", "rows", "edit", "unclear", "resized"]
+
+
+class Change(NamedTuple):
+    """A membrane compared with the one that the neuron left.
+
+    Args:
+        kind: what happened.
+        cut: its graph is gone (truncated BPTT).
+        rows: mask of the rows that were reset (``rows``).
+        batch: number of rows now (``resized``).
+    """
+
+    kind: Kind
+    cut: bool = False
+    rows: Tensor | None = None
+    batch: int = 0
+
+
+SAME, CUT, RESET = Change("same"), Change("same", cut=True), Change("reset")
+
+
+class LeftMembrane:
+    """The membrane that a neuron's own last step left behind.
+
+    Args:
+        copies: keep its values too, so that what is written into it can be told from before.
+    """
+
+    def __init__(self, copies: bool = False) -> None:
+        self.copies = copies
+        self.tensor: Tensor | None = None  # held, so that its identity and its address cannot be reused
+        self._graph, self._version = False, 0
+        self._values: Tensor | None = None
+
+    def keep(self, membrane: Tensor | None) -> None:
+        """Remember a membrane as it is now."""
+        self.tensor = membrane
+        if membrane is None:
+            return
+        self._graph, self._version = membrane.requires_grad, _version(membrane)
+        if self.copies:
+            values = self._values
+            same = values is not None and values.shape == membrane.shape and values.dtype == membrane.dtype
+            if values is None or not same or values.device != membrane.device or values.is_inference():
+                self._values = membrane.detach().clone()
+            else:
+                values.copy_(membrane.detach())
+
+    def release(self) -> None:
+        """Let the graph go, keep the values: a run has ended."""
+        if self.tensor is not None and self._graph:
+            self.tensor = self.tensor.detach()
+
+    def is_own(self, membrane: Tensor | None) -> bool:
+        """Tell whether it is this very membrane, or a view of it, and nobody wrote to it."""
+        left = self.tensor
+        if left is None or membrane is None or membrane.numel() == 0 or _version(membrane) != self._version:
+            return False
+        return membrane is left or (membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape)
+
+    def look(self, membrane: Tensor | None) -> Change:
+        """Say what became of it; the same where nothing was left before."""
+        left = self.tensor
+        if left is None:
+            return SAME
+        if membrane is left:
+            if _version(membrane) == self._version and not membrane.is_inference():
+                return CUT if self._graph and not membrane.requires_grad else SAME
+            if self._values is None:  # written to, and nobody knows what was there
+                return SAME if bool(membrane.detach().any()) else RESET
+        if membrane is None or membrane.numel() == 0:
+            return RESET
+        if membrane.layout is not torch.strided or left.layout is not torch.strided:
+            return Change("unclear")
+        cut = self._graph and not membrane.requires_grad
+        before = left.detach() if self._values is None else self._values
+        if membrane is not left and membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape:
+            if _version(membrane) == self._version:
+                return CUT if cut else SAME
+        return compare(before, membrane.detach(), cut, membrane.data_ptr() == left.data_ptr())
+
+
+def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) -> Change:
+    """Read a change off the values, ``(batch, ...)`` both; ``view``: they begin at the same place in memory."""
+    if now.device != before.device or now.dtype != before.dtype:
+        now = now.to(before)
+    if now.shape != before.shape:
+        return _resized(before, now, cut, view)
+    if torch.equal(now, before):
+        return CUT if cut else SAME
+    if now.dim() == 0:
+        return Change("edit", cut) if bool(now) else RESET
+    rows_before, rows = before.flatten(1) if before.dim() > 1 else before.unsqueeze(1), now.reshape(len(now), -1)
+    filled = (rows != 0).any(1)
+    if not bool(filled.any()):
+        return RESET
+    gone = (rows_before != 0).any(1) & ~filled
+    if not bool(gone.any()):
+        return Change("unclear") if _permuted(rows_before, rows) else Change("edit", cut)
+    if torch.equal(rows[~gone], rows_before[~gone]):
+        return Change("rows", cut, gone)
+    return Change("unclear")
+
+
+def _resized(before: Tensor, now: Tensor, cut: bool, view: bool) -> Change:
+    if now.dim() == 0 or before.dim() == 0 or now.shape[1:] != before.shape[1:]:
+        return Change("unclear")
+    least = min(len(now), len(before))
+    if not torch.equal(now[:least], before[:least]) or bool(now[least:].any()):
+        return Change("unclear")
+    kept, gone = before[:least].flatten(1), before[least:].flatten(1)
+    if not view and bool((kept.unsqueeze(1) == gone.unsqueeze(0)).all(2).any()):
+        return Change("unclear")  # a row that stays is equal to one that leaves: either may be the one
+    return Change("resized", cut, batch=len(now))
+
+
+def _permuted(before: Tensor, now: Tensor) -> bool:
+    """Tell whether these are the same rows in other places, by one number a row."""
+    mix = torch.linspace(1.0, 2.0, now.shape[1], dtype=torch.float64, device=now.device).sqrt()
+    one, two = before.double() @ mix, now.double() @ mix
+    return not torch.equal(one, two) and torch.equal(one.sort().values, two.sort().values)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # inference tensors do not count their changes

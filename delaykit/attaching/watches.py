@@ -1,0 +1,308 @@
+"""Who watches the run: the calls of the root, and the steps and the membrane of a neuron.
+
+What a :class:`NeuronWatch` sees is told to the histories of its connections: resets and cuts are counted, and rows that
+begin anew or leave are taken out at once. What nobody can tell is refused while spikes are under way.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from delaykit.attaching.histories import History, Moment, out_of_step
+from delaykit.attaching.membranes import Change, LeftMembrane
+from delaykit.errors import HistoryError
+
+MANUAL = "or use dk.At(component, reset='manual') and call dk.reset(net) where a sequence begins"
+
+
+class RootScope:
+    """Counts the calls of the wrapped root, the outermost ones only; one thread at a time."""
+
+    def __init__(self) -> None:
+        self.serial, self.depth = 0, 0
+        self.histories: list[History] = []
+        self.watches: list[NeuronWatch] = []
+        self._turn = threading.RLock()
+
+    def enter(self) -> None:
+        """Begin a call; only the outermost one counts.
+
+        Raises:
+            HistoryError: another thread is inside.
+        """
+        if self.histories and not self._turn.acquire(blocking=False):
+            raise HistoryError(
+                "net",
+                "a call while another thread is inside the same model, whose delays remember one run",
+                "one thread at a time",
+                "give each thread a copy (copy.deepcopy), or hold a threading.Lock around the call",
+            )
+        self.depth += 1
+        if self.depth == 1:
+            self.serial += 1
+
+    def watch(self, watches: list[NeuronWatch]) -> None:
+        """Let neurons be told when a call ends."""
+        self.watches += [watch for watch in watches if watch not in self.watches]
+
+    def leave(self, failed: bool) -> None:
+        """End a call; at the end of the outermost one the histories are let go."""
+        problems: list[HistoryError] = []
+        if self.depth == 1:
+            problems = [error for watch in self.watches for error in watch.release()]
+            for history in self.histories:
+                history.close()
+        self.depth -= 1
+        if self.histories:
+            self._turn.release()
+        if problems and not failed:
+            raise problems[0]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RootScope:
+        twin = memo[id(self)] = RootScope()
+        twin.histories, twin.watches = copy.deepcopy(self.histories, memo), copy.deepcopy(self.watches, memo)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"histories": self.histories, "watches": self.watches}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.__dict__ |= state
+
+
+class ReadsMembrane(Protocol):
+    """The part of an adapter that a watch asks."""
+
+    def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
+        """Return the membrane that a neuron keeps between its calls, or the one in ``state``; None before the first."""
+
+    def given_membrane(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Tensor | None:
+        """Return the membrane that a call passes explicitly, or None."""
+
+
+class NeuronWatch:
+    """Knows whether a neuron's membrane is the one that the neuron's own last step left behind.
+
+    Args:
+        module: the neuron.
+        adapter: who knows where its membrane is.
+        scope: the wrapped root.
+
+    Attributes:
+        steps: how often it was stepped.
+        resets: how often its membrane began anew, by the library's own reset or by its values.
+        forgotten: how often by the library's own reset alone.
+        cuts: how often its membrane lost its graph (truncated BPTT).
+        followers: histories that its resets empty, row by row, before they are stepped.
+        inputs: histories of the connections that lead to it.
+        owned: histories of its own connections.
+        period: number of streams that take turns on it.
+    """
+
+    def __init__(self, module: nn.Module, adapter: ReadsMembrane, scope: RootScope | None = None) -> None:
+        self.module, self.adapter, self.scope = module, adapter, scope
+        self.followers: list[History] = []
+        self.inputs: list[History] = []
+        self.owned: list[History] = []
+        self.path, self.period = "", 1
+        self.begin()
+
+    def begin(self) -> None:
+        """Know nothing of the steps before."""
+        self.steps, self.resets, self.forgotten, self.cuts = 0, 0, 0, 0
+        self.inside = False
+        self._call = 0
+        self._left: deque[LeftMembrane] = deque(maxlen=self.period)
+        self._matched, self._unknown = False, 0
+
+    def watches_values(self) -> bool:
+        """Tell whether a membrane that is written to must be compared with what was there."""
+        return bool(self.followers)
+
+    def moment(self) -> Moment:
+        """Return the moment as of now, counting a reset that the neuron itself has not met yet."""
+        if not self.inside and self._left and self.period == 1:
+            change = self._left[0].look(self.adapter.membrane(self.module))
+            if change.kind != "same" or change.cut:
+                self._tell(change, (*self.followers, *self.owned))
+                self._left[0].keep(self.adapter.membrane(self.module))
+        return Moment(self.resets, self.cuts)
+
+    def forget(self) -> None:
+        """Note a reset that the library has just made: whatever membrane comes next is a new one."""
+        if self.inside:
+            return
+        self.resets += 1
+        self.forgotten += 1
+        self._left.clear()
+
+    def enter(self, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
+        """Begin a step of the neuron.
+
+        Args:
+            held: the membrane that it keeps, None where the caller carries it.
+            given: the membrane that is passed to this call, if any.
+            passes: whether the caller passes a state, be it None.
+        """
+        for history in self.inputs:
+            for beat in history.beats:
+                if beat.neuron is self and history.age and self.steps - beat.mark >= beat.each and history.under_way():
+                    raise out_of_step(history.where, self.path, self.steps - beat.mark + 1, beat.each)
+        membrane = given if passes else held
+        serial = 0 if self.scope is None or self.scope.depth == 0 else self.scope.serial
+        first, self._call = self._call != serial, serial
+        if self.period > 1:
+            self._take_turns(membrane)
+        elif self._left:
+            self._meet(membrane, passes and membrane is not held, first)
+        for history in self.inputs:
+            if history.resized is not None:
+                raise self._unknown_rows(history)
+        self.steps += 1
+        self.inside = True
+
+    def _meet(self, membrane: Tensor | None, handed: bool, first: bool) -> None:
+        """Compare the membrane of this step with the one that was left; the connections before it were stepped.
+
+        ``handed``: the caller passed it, so nobody saw it before; ``first``: this is the first step of a root call.
+        """
+        change = self._left[0].look(membrane)
+        if first:
+            self._check_going_on(change, membrane)
+        if change.kind == "same" and not change.cut:
+            return
+        if not handed:
+            self._tell(change, (*self.followers, *self.owned))
+        else:
+            self.cuts += change.cut
+            self._tell_owned(change)
+        if change.kind == "resized":
+            for history in self.inputs:
+                history.resized = None
+        elif change.kind in ("reset", "rows", "unclear") and not first:
+            stale = [h for h in self.inputs if h.age > 1 and (handed or h not in self.followers)]
+            late = [h.where for h in stale if h.under_way(before_last=True)]
+            if late:
+                raise self._two_readings(change, late[0])
+
+    def _check_going_on(self, change: Change, membrane: Tensor | None) -> None:
+        """Refuse a state of the last call that goes on where delays begin anew with every call."""
+        late = [h.where for h in self.scope.histories if h.lost] if self.scope is not None else []
+        goes_on = change.kind == "same" and membrane is not None
+        if late and goes_on and (self._left[0].is_own(membrane) or bool(membrane.any())):  # type: ignore[union-attr]
+            raise HistoryError(
+                ", ".join(late), f"the state that neuron {self.path!r} left at the end of the last call, handed on to "
+                "this one, while delays begin anew with every call", "one call a sequence, as in the example",
+                "wrap with example=: a function that runs one sequence in two calls; or use dk.At(component, "
+                "reset='manual') and call dk.reset(net) before each sequence; or dk.At(component, reset='root') if "
+                "spikes under way shall be lost",
+            )  # fmt: skip
+
+    def _tell(self, change: Change, histories: tuple[History, ...] | list[History]) -> None:
+        """Pass a change on to histories that have not been stepped since."""
+        self.cuts += change.cut
+        if change.kind == "reset":
+            self.resets += 1
+        elif change.kind == "rows":
+            assert change.rows is not None
+            for history in histories:
+                history.clear_rows(change.rows)
+        elif change.kind == "resized":
+            for history in histories:
+                history.resize(change.batch, self._left[0].tensor.device)  # type: ignore[union-attr]
+        elif change.kind == "unclear":
+            late = [h.where for h in histories if h.under_way()]
+            if late:
+                raise self._two_readings(change, late[0])
+
+    def _tell_owned(self, change: Change) -> None:
+        """Pass a handed membrane's change on to the neuron's own connections, which see it in time."""
+        for history in self.owned:
+            if change.kind == "reset":
+                history.clear()
+            elif change.kind == "rows" and change.rows is not None:
+                history.clear_rows(change.rows)
+            elif change.kind == "resized" and self._left[0].tensor is not None:
+                history.resize(change.batch, self._left[0].tensor.device)
+            elif change.kind == "unclear" and history.under_way():
+                raise self._two_readings(change, history.where)
+
+    def _take_turns(self, membrane: Tensor | None) -> None:
+        """Check that streams come in the order of the example: each goes on from the membrane it left itself."""
+        if len(self._left) < self.period:
+            return
+        known = [left.is_own(membrane) for left in self._left]
+        if not any(known) and membrane is not None and bool(membrane.any()):
+            known = [left.look(membrane).kind == "same" for left in self._left]
+        if known[0]:
+            self._matched = True
+            return
+        late = [h.where for h in self.inputs if h.under_way()]
+        self._unknown += 1
+        if late and (any(known) or (not self._matched and self._unknown > 2 * self.period)):
+            raise self._other_streams(late[0])
+
+    def _other_streams(self, where: str) -> HistoryError:
+        return HistoryError(
+            where, f"neuron {self.path!r} stepped on other streams, or in another order, than in the example",
+            f"{self.period} streams that take turns", "wrap again with an example that runs the streams as you do now",
+        )  # fmt: skip
+
+    def _two_readings(self, change: Change, where: str) -> HistoryError:
+        reset = {"reset": "all rows", "rows": "some rows"}.get(change.kind, "some rows, or a change of places,")
+        return HistoryError(
+            where,
+            f"another membrane in neuron {self.path!r} while spikes are under way: it could be a reset of {reset} "
+            "or an edit",
+            "an edit that leaves no row at zero that was not, or a reset that delaykit can see",
+            f"call dk.reset(net), or dk.reset(net, rows=mask) for some rows, before this step; {MANUAL}",
+        )
+
+    def _unknown_rows(self, history: History) -> HistoryError:
+        return HistoryError(
+            history.where,
+            f"a batch that was {history.resized} rows, while spikes are under way and the state of {self.path!r} was "
+            "not cut in the same way",
+            "rows dropped from the end of input and state, as packed sequences do it",
+            "drop rows from the end of the input and of the state, or reset the model first",
+        )
+
+    def leave(self, membrane: Tensor | None) -> None:
+        """End a step and remember the membrane it left."""
+        self.inside = False
+        if len(self._left) == self.period:
+            self._left.rotate(-1)
+            left = self._left[-1]
+        else:
+            left = LeftMembrane(self.watches_values())
+            self._left.append(left)
+        left.keep(membrane)
+
+    def release(self) -> list[HistoryError]:
+        """End of a root call: let the graph go, streams begin anew with the next; return what was wrong with it."""
+        wrong: list[HistoryError] = []
+        if self.period > 1:
+            if self._unknown and not self._matched:
+                wrong = [self._other_streams(h.where) for h in self.inputs if h.under_way()]
+            self._left.clear()
+            self._matched, self._unknown = False, 0
+        for left in self._left:
+            left.release()
+        return wrong
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("module", "adapter", "scope", "followers", "inputs", "owned", "path", "period")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.begin()

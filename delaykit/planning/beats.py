@@ -1,0 +1,71 @@
+"""How the calls of a connection and the steps of the neurons behind it go together, as the example showed it."""
+
+from __future__ import annotations
+
+from delaykit.attaching.adapter import Spot
+from delaykit.errors import HistoryError
+from delaykit.planning.trace import Call, Trace, chains_of
+
+Heard = list[tuple[str, Call]]
+
+
+def beats_of(spot: Spot, heard: list[Heard], trace: Trace, streams: int) -> dict[str, int]:
+    """Return how often each neuron steps from one call of the connection to the next, of the same stream.
+
+    0 for one that is called once for all of them, on a whole sequence.
+
+    Args:
+        spot: the connection.
+        heard: for each of its calls, the neuron calls that heard it.
+        trace: what the example showed.
+        streams: number of streams that take turns.
+
+    Raises:
+        HistoryError: it was left out in some steps of its neuron: a delay could count calls or steps.
+    """
+    found: dict[str, int] = {}
+    for path in sorted({path for some in heard for path, _ in some}):
+        chains = chains_of(trace.neurons[path])
+        _check_no_step_left_out(spot, path, heard, chains)
+        rounds = [[c.number for p, c in some if p == path] for some in heard]
+        roots = [next((c.root for p, c in some if p == path), None) for some in heard]
+        gaps = {
+            min(rounds[k + streams]) - min(rounds[k])
+            for k in range(len(heard) - streams)
+            if rounds[k] and rounds[k + streams] and roots[k] == roots[k + streams]
+        }
+        if len(gaps) == 1:
+            found[path] = gaps.pop()
+        elif not gaps:  # one step a call of the model
+            calls = [c for c in trace.neurons[path] if c.root == (roots[0] or 0)]
+            found[path] = max(1, len(calls))
+    return found
+
+
+def is_reused(path: str, heard: list[Heard], trace: Trace) -> bool:
+    """Tell whether a neuron also runs layers that do not hear this connection, each with a state of its own."""
+    chains = chains_of(trace.neurons[path])
+    mine = {chains[c.number] for some in heard for p, c in some if p == path}
+    roots = {c.root for some in heard for p, c in some if p == path}
+    return any(chain not in mine for chain, call in zip(chains, trace.neurons[path], strict=True) if call.root in roots)
+
+
+def _check_no_step_left_out(spot: Spot, path: str, heard: list[Heard], chains: list[int]) -> None:
+    place: dict[int, int] = {}
+    counts: dict[int, int] = {}
+    for number, chain in enumerate(chains):
+        place[number] = counts.get(chain, 0)
+        counts[chain] = place[number] + 1
+    last: dict[int, int] = {}
+    for some in heard:
+        for number in sorted(c.number for p, c in some if p == path)[:1]:
+            chain, now = chains[number], place[number]
+            if chain in last and now - last[chain] > 1:
+                raise HistoryError(
+                    spot.name,
+                    f"a connection that the example leaves out in {now - last[chain] - 1} step(s) of neuron {path!r}: "
+                    "its delays could count its own calls or the neuron's steps",
+                    "one call at every step",
+                    "call it at every step, with zeros where it has no input",
+                )
+            last[chain] = now
