@@ -35,7 +35,7 @@ class FollowedNeuron:
         """Step the neuron, and note which membrane it was given and which it left."""
         watch = self._dk.watch
         assert watch is not None
-        adapter, module = watch.adapter, watch.module
+        adapter, module = watch.adapter, watch.neuron(self)
         given = adapter.given_membrane(module, (input_, *args), kwargs) if args or kwargs else None
         _enter(watch, adapter.membrane(module), given, given is not None)
         try:
@@ -65,15 +65,15 @@ class HandedNeuron:
         """Step the neuron, and note which state it was given and which it returned."""
         watch = self._dk.watch
         assert watch is not None
-        membrane = watch.adapter.membrane
-        _enter(watch, None, None if state is None else membrane(watch.module, state), True)
+        membrane, module = watch.adapter.membrane, watch.neuron(self)
+        _enter(watch, None, None if state is None else membrane(module, state), True)
         after = None
         try:
             output = super().forward(input_, state, *more, **others)  # type: ignore[misc]
             after = output[1] if isinstance(output, tuple) and len(output) == 2 else None
             return output
         finally:
-            _leave(watch, None if after is None else membrane(watch.module, after))
+            _leave(watch, None if after is None else membrane(module, after))
 
 
 def _enter(watch: NeuronWatch, held: Tensor | None, given: Tensor | None, passes: bool) -> None:

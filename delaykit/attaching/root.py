@@ -50,6 +50,9 @@ class WrappedRoot:
             part = module.heterogeneity if isinstance(module, Synapse) else None
             if part is not None and isinstance(part.neuron, DrivenNeuron):
                 part.neuron.find_(modules)
+            wiring = wiring_of(module)
+            if wiring is not None and wiring.watch is not None:  # pickles leave the neuron of a watch out
+                wiring.watch.module = module
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: Any, *args: Any) -> None:
         # A checkpoint of the bare model has no delays at all: keep the present ones. One that has some must have all.

@@ -109,7 +109,8 @@ class NeuronWatch:
     """
 
     def __init__(self, module: nn.Module, adapter: ReadsMembrane, scope: RootScope | None = None) -> None:
-        self.module, self.adapter, self.scope = module, adapter, scope
+        self.module: nn.Module | None = module
+        self.adapter, self.scope = adapter, scope
         self.followers: list[History] = []
         self.inputs: list[History] = []
         self.owned: list[History] = []
@@ -124,13 +125,19 @@ class NeuronWatch:
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
         self._matched, self._unknown = False, 0
 
+    def neuron(self, module: Any) -> nn.Module:
+        """Return the neuron, which is ``module`` where it came out of a pickle."""
+        if self.module is None:
+            self.module = module
+        return self.module
+
     def watches_values(self) -> bool:
         """Tell whether a membrane that is written to must be compared with what was there."""
         return bool(self.followers)
 
     def moment(self) -> Moment:
         """Return the moment as of now, counting a reset that the neuron itself has not met yet."""
-        if not self.inside and self._left and self.period == 1:
+        if not self.inside and self._left and self.period == 1 and self.module is not None:
             change = self._left[0].look(self.adapter.membrane(self.module))
             if change.kind != "same" or change.cut:
                 self._tell(change, (*self.followers, *self.owned))
@@ -300,8 +307,9 @@ class NeuronWatch:
         return wrong
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("module", "adapter", "scope", "followers", "inputs", "owned", "path", "period")
-        return {name: self.__dict__[name] for name in kept}
+        # A connection that is pickled alone leaves its neuron behind, which may not be able to come along.
+        kept = ("adapter", "scope", "followers", "inputs", "owned", "path", "period")
+        return {name: self.__dict__[name] for name in kept} | {"module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state

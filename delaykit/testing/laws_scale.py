@@ -42,7 +42,7 @@ class ScaleLaws(Kit):
         for module in linears:
             again: Any = pickle.loads(pickle.dumps(module))
             require(type(again) is type(module), f"{type(module).__name__} came back as {type(again).__name__}")
-            require(not again.__dict__["_dk"].sites[""].history.tapes, "the history was pickled")
+            require(not again.__dict__["_dk"].sites[""].history.streams, "the history was pickled")
             one, two = (m.dk.impulse_response(m.weight, SHORT) for m in (module, again))  # type: ignore[union-attr, operator]
             require(torch.equal(one, two), "the pickled connection has another impulse response")
 
