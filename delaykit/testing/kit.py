@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import delaykit as dk
 from delaykit.functional.event_gradients.rule import NeuronConstants
 from delaykit.functional.reference import causal_convolution
-from delaykit.interfaces import ComponentConfig, Site
+from delaykit.interfaces import ComponentConfig, PointDelay, Site
 from delaykit.synapse import Product, Synapse
 from delaykit.testing.nets import LIBRARIES, Record, TinyNet, input_spikes
 from delaykit.wrapping.controls import wrapped_sites
@@ -201,6 +201,16 @@ class Kit:
             weight = tiny.connection(net, site.name)[0]
             responses[site.name] = site.synapse.impulse_response(weight, time)
         return responses
+
+    def lines_behind(self, tiny: TinyNet, net: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return weight and response ``(post, depth)`` of the sites whose line lies behind the weight (dendritic)."""
+        lines = {}
+        for site in wrapped_sites(net):
+            delay = site.synapse.delay
+            if isinstance(delay, PointDelay) and delay.granularity == "dendritic":
+                weight = tiny.connection(net, site.name)[0]
+                lines[site.name] = weight, delay.impulse_response(weight.new_ones(len(weight), 1))[:, 0]
+        return lines
 
     def judge(self, tiny: TinyNet, net: nn.Module, spikes: Tensor) -> Record:
         """Run the second implementation of the net with the impulse responses of its synapses."""

@@ -39,8 +39,9 @@ class TrainingLaws(Kit):
     def test_truncated_bptt_equals_reference(self, tiny: TinyNet, skip_law: Callable[[str], None]) -> None:
         """Segments with detached states equal the judge's: old spikes are remembered, their graph is not.
 
-        A delay is trained after each segment, and what is remembered arrives by the new parameters. The state of a
-        decaying current has no second way to be written down, so there only values are compared.
+        A delay is trained after each segment, and what is remembered arrives by the new parameters; a line behind the
+        weights remembers currents, which keep the weight that made them. The state of a decaying current has no second
+        way to be written down, so there only values are compared.
         """
         only = tuple(site for site in self.rules(tiny, self.config) if site in tiny.segment_sites)
         if not only:
@@ -53,8 +54,8 @@ class TrainingLaws(Kit):
         for k, (found, part) in enumerate(zip(tiny.segments(net, spikes, SEGMENT), parts, strict=True)):
             if k:
                 run.detach()
-            responses = self.responses(tiny, twin)
-            wanted = Record.of([run.step(x, responses) for x in part])
+            responses, behind = self.responses(tiny, twin), self.lines_behind(tiny, twin)
+            wanted = Record.of([run.step(x, responses, behind) for x in part])
             assert_equal(found, wanted, VALUE_TOLERANCE, f"segment {k}")
             if trains:
                 one, two = gradients(loss_of(found), mine), gradients(loss_of(wanted), theirs)

@@ -141,22 +141,26 @@ class ReferenceRun:
         self.past: dict[str, list[Tensor]] = {}
         self.last: dict[str, Tensor] = {}
 
-    def step(self, spikes: Tensor, responses: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def step(
+        self, spikes: Tensor, responses: Mapping[str, Tensor], behind: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run one step.
 
         Args:
             spikes: ``(batch, pre)``.
             responses: ``(post, pre, depth)`` of each site.
+            behind: weight ``(post, pre)`` and response ``(post, depth)`` of sites whose line lies behind the weight: it
+                delays currents, which keep the weight of the step that made them.
 
         Returns:
             Spikes and membranes of all layers side by side, ``(batch, all neurons)``.
         """
         all_spikes, membranes = [], []
         for layer in self.layers:
-            current = self._arrives(layer.feed, spikes, responses)
+            current = self._arrives(layer.feed, spikes, responses, behind or {})
             if layer.recurrent is not None:
                 before = self.last.get(layer.recurrent, torch.zeros_like(current))
-                current = current + self._arrives(layer.recurrent, before, responses)
+                current = current + self._arrives(layer.recurrent, before, responses, behind or {})
             spikes, membrane = layer.neuron.step(current)
             if layer.recurrent is not None:
                 self.last[layer.recurrent] = spikes
@@ -171,9 +175,21 @@ class ReferenceRun:
         for layer in self.layers:
             layer.neuron.detach()
 
-    def _arrives(self, site: str, spikes: Tensor, responses: Mapping[str, Tensor]) -> Tensor:
+    def _arrives(
+        self,
+        site: str,
+        spikes: Tensor,
+        responses: Mapping[str, Tensor],
+        behind: Mapping[str, tuple[Tensor, Tensor]],
+    ) -> Tensor:
         past = self.past.setdefault(site, [])
-        past.append(spikes)
-        current = causal_convolution(torch.stack(past), responses[site])[-1]
+        if site in behind:
+            weight, line = behind[site]
+            past.append(torch.nn.functional.linear(spikes, weight))
+            newest_first = torch.stack(past[: -line.shape[1] - 1 : -1])  # (tau, batch, post)
+            current = torch.einsum("tbj,jt->bj", newest_first, line[:, : len(newest_first)])
+        else:
+            past.append(spikes)
+            current = causal_convolution(torch.stack(past), responses[site])[-1]
         bias = self.biases[site]
         return current if bias is None else current + bias
