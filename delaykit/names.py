@@ -11,7 +11,7 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "spatial": (("spatial",), ("Spatial",)),
     "hetsyn": (("hetsyn",), ("HetSyn", "HetSynLIF", "HetSynNet")),
     "motifs": (("motif",), ("Motif", "MotifMemory")),
-    "sparsify": (("dynamic_sparsity",), ("DynamicSparsity", "compact_")),
+    "sparsify": (("delay_pruning", "dynamic_sparsity"), ("DelayPruning", "DynamicSparsity", "compact_")),
     "spikingjelly": (("spikingjelly",), ("SpikingJellyAdapter",)),
     "timing": ((), ("MultiSpikeLIF", "PotentialReadout", "Events", "TimingNet")),
     "lab": (

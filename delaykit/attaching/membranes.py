@@ -75,10 +75,10 @@ class LeftMembrane:
         return membrane is left or (membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape)
 
     def look(self, membrane: Tensor | None) -> Change:
-        """Say what became of it; the same where nothing was left before."""
+        """Say what became of it; where nothing was left, a membrane goes on and none begins anew (it keeps nothing)."""
         left = self.tensor
         if left is None:
-            return SAME
+            return RESET if membrane is None else SAME
         if membrane is left:
             if _version(membrane) == self._version and not membrane.is_inference():
                 return CUT if self._graph and not membrane.requires_grad else SAME

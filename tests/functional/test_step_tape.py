@@ -94,6 +94,19 @@ class Case:
         return y if self.bias is None else y + self.bias
 
 
+    def naive_past(self, past: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What is remembered of steps without a graph: inputs, or the currents that a dendritic line delays."""
+        return [(x @ self.weight.t() if self.kind == "dendritic" else x).detach() for x in past]
+
+    def naive_after(self, past: list[torch.Tensor], now: list[torch.Tensor], response: torch.Tensor) -> torch.Tensor:
+        """Go on from :meth:`naive_past`: currents keep the weight that made them."""
+        if self.kind != "dendritic":
+            return self.naive_step(past + now, response)
+        line = self.kernel().response(self.delay)[:, 0]
+        y = line_step(past + [x @ self.weight.t() for x in now], line)
+        return y if self.bias is None else y + self.bias
+
+
 def inputs(time=9, batch=2, pre=3, space=(), seed=1, dtype=torch.float64) -> list[torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     return [

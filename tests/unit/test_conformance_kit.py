@@ -116,7 +116,7 @@ WRAPPING_MUTANTS = [
     ("unwrap_returns_the_same_objects", leave_the_root_retyped, "are not what they were"),
     ("wrap_leaves_the_original_bare", wrap_without_a_copy, "changed the original"),
     ("base_checkpoint_loads_strict", load_without_a_hook, "Missing key"),
-    ("shared_module_is_wrapped_once", mix_the_streams, "shared connection"),
+    ("shared_module_is_wrapped_once", mix_the_streams, "between two calls of this connection"),
     ("two_processes_equal_one", train_on_half_the_batch, "gradient of snntorch-loop"),
     ("compiled_equals_eager", compile_something_else, "compiled sequence"),
 ]

@@ -38,7 +38,6 @@ RESETS: dict[str, Callable[[Any], Any]] = {
     "functional.reset_net": functional.reset_net,
     "the node's own reset": lambda net: net[1].reset(),
     "a float by hand": lambda net: setattr(net[1], "v", 0.0),
-    "a tensor by hand": lambda net: setattr(net[1], "v", torch.zeros(1, 1, dtype=torch.float64)),
 }
 
 
@@ -105,9 +104,22 @@ def test_a_reset_inside_forward_begins_each_call_anew() -> None:
 
 
 @pytest.mark.parametrize("mode", ["s", "m"])
-def test_another_batch_size_is_another_sequence_as_it_is_for_the_neuron(mode: str) -> None:
+def test_a_membrane_replaced_by_equal_values_goes_on(mode: str) -> None:
+    """Zeros by hand where the membrane was zero are equal values: what is under way arrives."""
+    net = make(mode)
+    assert fired(net, impulse(at=6)) == []
+    net[1].v = torch.zeros(1, 1, dtype=torch.float64)
+    assert fired(net, torch.zeros(TIME, 1, 1, dtype=torch.float64)) == [1]
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_another_batch_size_is_another_sequence_after_a_reset_alone(mode: str) -> None:
     net = make(mode)
     fired(net, impulse(at=6))
+    if mode == "s":
+        with pytest.raises(dk.DelaykitError, match="rows"):
+            fired(net, torch.zeros(TIME, 3, 1, dtype=torch.float64))
+    functional.reset_net(net)
     assert fired(net, torch.zeros(TIME, 3, 1, dtype=torch.float64)) == []
 
 
