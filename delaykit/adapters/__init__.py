@@ -10,7 +10,7 @@ from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_, product_of, step_connection
-from delaykit.attaching.exact import ExactNeuron, Slopes, refusal
+from delaykit.attaching.exact.neurons import ExactNeuron, Slopes, refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.histories import History

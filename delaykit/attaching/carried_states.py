@@ -1,7 +1,7 @@
 """States that carry delay histories: a NamedTuple subclass that survives ``_replace`` and ``tree_map``.
 
 Histories follow the rows of the state: what ``tree_map`` does to rows is done to their numbers
-(:mod:`~delaykit.attaching.rows`), and what is done by hand is read off the values, as with a membrane.
+(:mod:`~delaykit.attaching.batch.rows`), and what is done by hand is read off the values, as with a membrane.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
+from delaykit.attaching.batch.membranes import Change, compare
+from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.histories import History
-from delaykit.attaching.membranes import Change, compare
-from delaykit.attaching.rows import Rows, moved, number
 from delaykit.errors import HistoryError
 
 Histories = dict[str, History]

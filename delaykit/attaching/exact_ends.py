@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from delaykit.attaching.exact import ExactNeuron, ReadsDynamics, constants_of
+from delaykit.attaching.exact.neurons import ExactNeuron, ReadsDynamics, constants_of
 from delaykit.attaching.retyping import Undo, give_class_, retype_
 from delaykit.attaching.wiring import unwire_, wire_
 from delaykit.errors import ConfigError

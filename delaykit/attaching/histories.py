@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from delaykit.attaching.streams import Stream
+from delaykit.attaching.batch.streams import Stream
 from delaykit.errors import HistoryError
 from delaykit.synapse import Engine, Product, Synapse
 

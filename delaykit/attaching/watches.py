@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from delaykit.attaching.batch.membranes import Change, LeftMembrane
 from delaykit.attaching.histories import History, Moment, out_of_step
-from delaykit.attaching.membranes import Change, LeftMembrane
 from delaykit.errors import HistoryError
 
 MANUAL = "or use dk.At(component, reset='manual') and call dk.reset(net) where a sequence begins"
@@ -293,6 +293,7 @@ class NeuronWatch:
             left = LeftMembrane(self.watches_values())
             self._left.append(left)
         left.keep(membrane)
+        left.keeps_nothing = membrane is None
 
     def release(self) -> list[HistoryError]:
         """End of a root call: let the graph go, streams begin anew with the next; return what was wrong with it."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.carried_states import CarriedRun
-from delaykit.attaching.exact import ExactNeuron
+from delaykit.attaching.exact.neurons import ExactNeuron
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.watches import NeuronWatch, RootScope
 

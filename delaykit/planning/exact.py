@@ -8,7 +8,7 @@ import torch
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.exact_currents import CurrentWatch, unwatch_, watch_
+from delaykit.attaching.exact.currents import CurrentWatch, unwatch_, watch_
 from delaykit.attaching.exact_ends import ListeningNeuron
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.attaching.wiring import wire_

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.exact_currents import CurrentWatch
+from delaykit.attaching.exact.currents import CurrentWatch
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.watches import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of

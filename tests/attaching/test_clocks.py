@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from delaykit.attaching.batch.membranes import LeftMembrane
 from delaykit.attaching.clocks import clock_of
 from delaykit.attaching.histories import History, Moment
-from delaykit.attaching.membranes import LeftMembrane
 from delaykit.attaching.watches import NeuronWatch, RootScope
 from delaykit.errors import HistoryError
 

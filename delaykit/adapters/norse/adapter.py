@@ -13,7 +13,7 @@ from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_
-from delaykit.attaching.exact import refusal
+from delaykit.attaching.exact.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.loop import LOOP, RecurrentLoop

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from delaykit.attaching.exact import ExactNeuron, Slopes
+from delaykit.attaching.exact.neurons import ExactNeuron, Slopes
 from delaykit.functional.event_gradients.rule import Continued, Emission
 
 Step = Callable[..., Any]

@@ -12,7 +12,7 @@ from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of
 from delaykit.adapters.snntorch.followed import FollowedSnn
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.connections import CONVOLUTIONS
-from delaykit.attaching.exact import refusal
+from delaykit.attaching.exact.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.neurons import follow_, loop_of, synapses_of

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.exact import ExactNeuron, Slopes
+from delaykit.attaching.exact.neurons import ExactNeuron, Slopes
 from delaykit.functional.event_gradients.rule import Continued, Emission, Replaced
 
 SUBTRACT, ZERO = 0, 1  # snnTorch's reset_mechanism_val

@@ -45,12 +45,13 @@ class LeftMembrane:
     def __init__(self, copies: bool = False) -> None:
         self.copies = copies
         self.tensor: Tensor | None = None  # held, so that its identity and its address cannot be reused
+        self.keeps_nothing = False  # whether the neuron's step left none, and nobody has looked since
         self._graph, self._version = False, 0
         self._values: Tensor | None = None
 
     def keep(self, membrane: Tensor | None) -> None:
         """Remember a membrane as it is now."""
-        self.tensor = membrane
+        self.tensor, self.keeps_nothing = membrane, False
         if membrane is None:
             return
         self._graph, self._version = membrane.requires_grad, _version(membrane)
@@ -75,10 +76,10 @@ class LeftMembrane:
         return membrane is left or (membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape)
 
     def look(self, membrane: Tensor | None) -> Change:
-        """Say what became of it; where nothing was left, a membrane goes on and none begins anew (it keeps nothing)."""
+        """Say what became of it; a neuron that keeps nothing begins anew with every call."""
         left = self.tensor
         if left is None:
-            return RESET if membrane is None else SAME
+            return RESET if membrane is None and self.keeps_nothing else SAME
         if membrane is left:
             if _version(membrane) == self._version and not membrane.is_inference():
                 return CUT if self._graph and not membrane.requires_grad else SAME
