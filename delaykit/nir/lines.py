@@ -56,7 +56,7 @@ class DelayLine(nn.Module):
         self.register_buffer("steps", steps.reshape(-1).long())
 
     def forward(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Step once: (batch, *features) -> the same, and what is still under way, the newest first."""
+        """Step once: ``(batch, *features)`` -> the same, and what is still under way, the newest first."""
         if tuple(input.shape[1:]) != self.shape:
             raise ShapeError("Delay", f"input of shape {tuple(input.shape)}", f"(batch, {self.shape})")
         flat = input.reshape(input.shape[0], -1)

@@ -13,10 +13,8 @@ def markdown(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
         rows: the cells of each row, numbers written as wanted.
 
     Example:
-        >>> print(markdown(["net", "test"], [["small", "0.9"]]))
-        | net | test |
-        |---|---|
-        | small | 0.9 |
+        >>> markdown(["net", "test"], [["small", "0.9"]]).splitlines()
+        ['| net | test |', '|---|---|', '| small | 0.9 |']
     """
     return "\n".join([_line(head), "|" + "---|" * len(head), *(_line(row) for row in rows)])
 
