@@ -9,7 +9,7 @@ from typing import Any
 
 import delaykit as dk
 from delaykit_lab.comparison.rows import Row
-from delaykit_lab.training.config import Job
+from delaykit_lab.training.config import Job, from_values
 from delaykit_lab.words import nearest
 
 OWN = {"task", "set", "model", "methods", "seed", "epochs", "lr", "delay_lr"}  # of a job, set by the comparison
@@ -109,11 +109,4 @@ class Comparison:
         Raises:
             ConfigError: an unknown key; the nearest one is named.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise dk.ConfigError("config", f"key {name!r}{nearest(name, known)}", f"one of {', '.join(known)}")
-        for name in ("task", "methods"):
-            if name not in values:
-                raise dk.ConfigError("config", f"no {name}", f"a value for {name}", f"give --{name}")
-        return cls(**values)
+        return from_values(cls, values, ("task", "methods"))

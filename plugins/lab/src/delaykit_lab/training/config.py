@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +20,7 @@ from delaykit_lab.words import nearest
 SCHEDULERS = ("CosineAnnealingLR", "OneCycleLR", "StepLR", "ExponentialLR", "ConstantLR")
 OPTIMIZERS = ("Adam", "AdamW", "SGD", "RAdam", "NAdam", "RMSprop")
 PRECISIONS = ("no", "bf16")
+Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,14 +144,28 @@ class Job:
         Raises:
             ConfigError: an unknown key; the nearest one is named.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise dk.ConfigError("config", f"key {name!r}{nearest(name, known)}", f"one of {', '.join(known)}")
-        for name in ("task", "model"):
-            if name not in values:
-                raise dk.ConfigError("config", f"no {name}", f"a {name}", f"give --{name}")
-        return cls(**values)
+        return from_values(cls, values, ("task", "model"))
+
+
+def from_values(cls: type[Config], values: Mapping[str, Any], needed: Sequence[str]) -> Config:
+    """Make a config of plain values, as JSON and TOML files hold them.
+
+    Args:
+        cls: a dataclass.
+        values: its fields by name.
+        needed: fields that must be there.
+
+    Raises:
+        ConfigError: an unknown key, the nearest one is named; or a needed one that is missing.
+    """
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise dk.ConfigError("config", f"key {name!r}{nearest(name, known)}", f"one of {', '.join(known)}")
+    for name in needed:
+        if name not in values:
+            raise dk.ConfigError("config", f"no {name}", f"a value for {name}", f"give --{name}")
+    return cls(**values)
 
 
 def make_task(name: str, options: Mapping[str, Any]) -> Task:
