@@ -293,7 +293,7 @@ class NeuronWatch:
             left = LeftMembrane(self.watches_values())
             self._left.append(left)
         left.keep(membrane)
-        left.keeps_nothing = membrane is None
+        left.keeps_nothing = membrane is None and bool(self.followers)  # of others the state may be out of sight
 
     def release(self) -> list[HistoryError]:
         """End of a root call: let the graph go, streams begin anew with the next; return what was wrong with it."""

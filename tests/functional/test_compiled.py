@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,8 +41,9 @@ def assert_it_doubles(double: Callable[..., None]) -> None:
 
 @pytest.mark.parametrize("failing", ["save_overload", "load_overload"])
 def test_a_full_disk_or_an_unreadable_cache_warns_once_and_runs(
-    failing: str, monkeypatch: pytest.MonkeyPatch
+    failing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))  # what an earlier run has cached would be loaded
     from numba.core.caching import FunctionCache
 
     def fail(*arguments: object) -> None:
