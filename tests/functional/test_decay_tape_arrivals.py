@@ -12,6 +12,7 @@ import delaykit as dk
 from delaykit.arrivals import Gaussian, Hard, Linear, Triangle
 from delaykit.engines.decay import _written_out
 from delaykit.errors import ShapeError
+from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.decay_tape.arrivals import ArrivalTape
 
 TIME, BATCH, PRE, POST, DEPTH = 17, 3, 6, 4, 5
@@ -64,6 +65,40 @@ def test_values_and_all_gradients_equal_naive_autograd(decay: tuple[int, int], i
         mine, true = (torch.autograd.grad((y.pow(2) * seen).sum(), leaves, retain_graph=True) for y in (found, wanted))
         for one, two in zip(mine, true, strict=True):
             torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-11)
+
+
+def paused(step, x: Tensor, quiet: tuple[int, ...]) -> list[Tensor]:
+    """Run a loop some of whose steps are taken under ``no_grad``; return what the others gave."""
+    out = []
+    for t, row in enumerate(x):
+        with torch.set_grad_enabled(t not in quiet):
+            out.append(step(row.detach() if t in quiet else row))
+    return [y for t, y in enumerate(out) if t not in quiet]
+
+
+@pytest.mark.parametrize("quiet", [(5,), (5, 6, 9), tuple(range(4, 14)), (0, 1, 16), (1, 3, 4, 5, 6, 7, 8, 9, 10, 15)])
+@pytest.mark.parametrize("kind", ["arrivals", "synapses"])
+def test_steps_without_gradients_cut_what_lingers_as_plain_autograd_does(quiet: tuple[int, ...], kind: str) -> None:
+    given = tensors()
+    if kind == "synapses":
+        given["response"] = given["response"][..., :1].detach().requires_grad_()
+    own = [given[name] for name in ("response", "decay", "bias", "leak")]
+    past, state = [], torch.zeros(BATCH, POST, PRE, dtype=torch.float64)
+
+    def plainly(row: Tensor) -> Tensor:
+        nonlocal state
+        past.insert(0, row)
+        arrived = sum(x.unsqueeze(1) * r for x, r in zip(past, own[0].unbind(2), strict=False))
+        scale = own[0].squeeze(2) if kind == "synapses" else 1.0  # spikes linger, not currents
+        before, state = state, own[1] * state + (row.unsqueeze(1) if kind == "synapses" else arrived)
+        return (arrived + (own[1] - own[3]) * scale * before).sum(-1) + own[2]
+
+    tape = ArrivalTape(*own) if kind == "arrivals" else SynapseTape(own[1], own[0].squeeze(2), *own[2:])
+    found, wanted = (torch.stack(paused(step, given["x"], quiet)) for step in (tape.step, plainly))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    mine, true = (torch.autograd.grad(y.pow(2).sum(), list(given.values())) for y in (found, wanted))
+    for one, two in zip(mine, true, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("kernel", [Linear(), Triangle(1.0), Triangle(6.0), Gaussian(0.7), Hard()], ids=repr)

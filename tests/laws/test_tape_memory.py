@@ -162,6 +162,30 @@ def test_steps_without_grad_in_the_middle(kind, spread):
     assert_close(grads(loss_of(found, kept), wanted), grads(loss_of(expected, kept), wanted))
 
 
+@EVERY_KIND
+@BOTH_ORDERS
+def test_memory_does_not_grow_without_a_graph_after_a_step_with_one(kind, spread):
+    """Five steps train, the stream goes on without gradients, then trains again: bounded, and exact all along."""
+    case, xs = Case(kind, spread=spread), inputs(time=216)
+    tape, quiet = case.tape(), range(5, 207)
+    xs = [x.detach() if t in quiet else x for t, x in enumerate(xs)]
+    found, sizes = [], set()
+    for t, x in enumerate(xs):
+        with torch.set_grad_enabled(t not in quiet):
+            found.append(tape.step(x))
+        sizes.add(segment_of(tape).recording.rows.shape[1])
+    assert max(sizes) < 150
+    expected = run_naive(case, xs)
+    assert_close(found, expected, 1e-11)
+    first = [*xs[:5], *case.parameters()]
+    pair = [grads(loss_of(ys, range(5)), first, retain_graph=True) for ys in (found, expected)]
+    assert_close(*pair)
+    past, response = case.naive_past(xs[:207]), case.dense()
+    again = [case.naive_after(past, xs[207 : 208 + t], response) for t in range(9)]
+    last = [*xs[207:], *case.parameters()]
+    assert_close(grads(loss_of(found[207:]), last), grads(loss_of(again), last), 1e-11)
+
+
 def test_dropping_a_sequence_frees_it_without_the_garbage_collector():
     case, xs = Case("dendritic", spread=9.3), inputs()
     gc.disable()

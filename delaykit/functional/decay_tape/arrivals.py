@@ -113,8 +113,8 @@ class ArrivalOperator(Operator):
         # Made once: between outputs that stay, numbers of this size would leave holes that nothing fits grad_arrived.
         self._seen = response.new_empty(pre, response.shape[2], len(x))
         self._arrived, self._current = torch.empty_like(self.state), torch.empty_like(self.state)
-        self.first: Tensor | None = None  # the state before the first recorded step
-        self.needs_grad_x = self._recorded = False
+        self.starts: dict[int, Tensor] = {}  # states before a step that is recorded and after one that is not, by row
+        self.needs_grad_x = self._recorded = self._paused = False
 
     @property
     def parameters(self) -> tuple[Tensor | None, ...]:
@@ -125,10 +125,16 @@ class ArrivalOperator(Operator):
         self._seen.copy_(recording.rows[:, row + 1 - self.answer.shape[1] : row + 1])
         return torch.bmm(self._seen.transpose(1, 2), self.answer, out=self._arrived), self._seen
 
+    def pause(self) -> None:
+        self._paused = True
+
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
-        if keep is None and not self._recorded:
+        if self._paused:
+            self._paused = self._recorded = False
+        elif keep is None and not self._recorded:
             self._recorded = True
-            self.first = self.state.clone() if bool(self.state.any()) else None
+            if bool(self.state.any()):
+                self.starts[row] = self.state.clone()
         self.needs_grad_x = self.needs_grad_x or x.requires_grad
         arriving, _ = self.arrive(recording, row)
         out = torch.addcmul(arriving, self.gap, self.state, out=self._current).sum(0)
@@ -151,6 +157,20 @@ class _Arrivals(Gradients[ArrivalOperator]):
         self.grad_bias = operator.answer.new_zeros(operator.answer.shape[2])
         pre, batch, _ = operator.state.shape
         self.grad_rows = operator.answer.new_zeros(pre, last + 1 if operator.needs_grad_x else 0, batch)
+
+    def skip_to(self, row: int) -> None:
+        if row < self.oldest - 1:  # what a step without a gradient leaves has no graph
+            self._begin_at(self.oldest)
+            self.later.zero_()
+            self.slope.zero_()
+        self.oldest = row
+
+    def _begin_at(self, row: int) -> None:
+        """Give its gradients to what lingered before ``row``, which acts like one more arrival."""
+        state = self.operator.starts.get(row)
+        if state is not None:
+            self.grad_gap += (state * self.later).sum(1)
+            self.grad_slope += (state * self.slope).sum(1)
 
     def push(self, row: int, grad: Tensor | None) -> None:
         operator = self.operator
@@ -175,9 +195,7 @@ class _Arrivals(Gradients[ArrivalOperator]):
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         operator = self.operator
-        if operator.first is not None:  # what lingered before acts like one more arrival
-            self.grad_gap += (operator.first * self.later).sum(1)
-            self.grad_slope += (operator.first * self.slope).sum(1)
+        self._begin_at(first)
         grad_decay = (self.grad_slope * operator.gap[:, 0]).t()
         grad_response = self.grad_answer.flip(1).permute(2, 0, 1)
         return operator.wanted(grad_response, grad_decay, self.grad_gap.t(), self.grad_bias)

@@ -124,6 +124,11 @@ class DecayOperator(Operator):
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.decay, self.weight, self.beyond, self.bias
 
+    @property
+    def outlasts(self) -> int:
+        """A state that one step left without a graph has none, as in plain autograd."""
+        return 0
+
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if keep is None and not self._recorded:
             self._recorded = True

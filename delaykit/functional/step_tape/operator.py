@@ -10,7 +10,8 @@ A *segment* runs from construction, :meth:`Tape.detach` or :meth:`Tape.rebind` t
 it. What is recorded are *inputs*: those remembered from an earlier segment are filtered with the new parameters, and
 their gradients see it, but no gradient reaches the old inputs.
 
-Under ``no_grad`` and ``inference_mode`` only as many steps are kept as the taps reach back.
+Under ``no_grad`` and ``inference_mode`` only as many steps are kept as the taps reach back, also where a graph began
+before: once no recorded input can be read any more, a segment of its own begins.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Tape(ABC):
         self._past: Tensor | None = None
         self._remains: Tensor | None = None
         self._through = False  # whether a graph leads to a remembered input
+        self._quiet = 0  # steps without a gradient since the last recorded one
         self._forgot = False
         self._bound = True
 
@@ -91,6 +93,7 @@ class Tape(ABC):
             self._refuse(x)
         self.steps += 1
         if torch.is_grad_enabled():
+            self._quiet = 0
             if self._token is not None:
                 self._through = self._through or x.requires_grad
                 y, self._token = self._record(segment, x, self._token)
@@ -99,7 +102,19 @@ class Tape(ABC):
             if x.requires_grad or segment.trainable:
                 y, self._token = self._record(segment, x, None, *segment.operator.parameters)
                 return y
+        elif self._token is not None:
+            segment = self._pause(segment, x)
         return segment.forward(x)
+
+    def _pause(self, segment: Segment, x: Tensor) -> Segment:
+        """Take a step without a gradient on a graph; let the graph go when no later step can reach it."""
+        self._quiet += 1
+        if self._quiet <= segment.operator.outlasts:
+            segment.operator.pause()
+            return segment
+        self.detach()
+        self._bound, self._quiet = True, 0
+        return self._open(x)
 
     def _record(
         self, segment: Segment, x: Tensor, token: Tensor | None, *parameters: Tensor | None

@@ -79,6 +79,14 @@ class Operator(ABC):
     def parameters(self) -> tuple[Tensor | None, ...]:
         """All tensors that gradients are given for."""
 
+    @property
+    def outlasts(self) -> int:
+        """After how many steps without a gradient no later gradient reaches what was recorded before."""
+        return self.filter.reach
+
+    def pause(self) -> None:  # noqa: B027 - optional hook
+        """Know that the next step records no gradient, between steps that do."""
+
     @abstractmethod
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         """Give the output of this step; ``x`` is already in ``row`` of the recording."""
