@@ -23,6 +23,7 @@ from .interfaces import PointDelay as PointDelay
 from .interfaces import Pruning as Pruning
 from .interfaces import PruningReport as PruningReport
 from .interfaces import Site as Site
+from .neurons.time_constants import TimeConstants as TimeConstants
 from .nir.reading import from_nir as from_nir
 from .nir.writing import to_nir as to_nir
 from .planning.plan import Plan as Plan

@@ -38,7 +38,7 @@ _PARTS_OF_A_RECURRENCE = (
 
 @hookimpl
 def delaykit_components() -> Iterator[Component]:
-    """Yield the free delay and the adapters for snnTorch, Norse and plain torch modules."""
+    """Yield the free delay, the neurons' time constants, and the adapters for snnTorch, Norse and torch."""
     yield Component(
         "delay",
         "free",
@@ -46,6 +46,14 @@ def delaykit_components() -> Iterator[Component]:
         "one delay per layer, pre neuron, post neuron or synapse; fixed or learned",
         "Hammouamri, Khalfaoui-Hassani and Masquelier 2024, Learning Delays in Spiking Neural Networks using Dilated "
         "Convolutions with Learnable Spacings, ICLR, arXiv 2306.17670",
+    )
+    yield Component(
+        "heterogeneity",
+        "time_constants",
+        "delaykit.neurons.time_constants:TimeConstants",
+        "the neurons' own membrane and synaptic decays, one a layer, channel or neuron; learned or fixed",
+        "Perez-Nieves, Leung, Dragotti and Goodman 2021, Neural heterogeneity promotes robust learning, Nature "
+        "Communications 12, 5791",
     )
     yield Component("adapter", "snntorch", "delaykit.adapters.snntorch:SnnTorchAdapter", "snnTorch neurons and layers")
     yield Component("adapter", "norse", "delaykit.adapters.norse:NorseAdapter", "Norse cells and SequentialState")

@@ -10,6 +10,7 @@ from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_, product_of, step_connection
+from delaykit.attaching.constants import learned
 from delaykit.attaching.exact.neurons import ExactNeuron, Slopes, refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
@@ -58,6 +59,7 @@ __all__ = [
     "attach_slot_",
     "follow_",
     "has_mixin",
+    "learned",
     "library_class",
     "loop_of",
     "make_exact_",

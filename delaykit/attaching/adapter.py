@@ -120,6 +120,9 @@ class NeuronAdapter(ABC):
 
     name: ClassVar[str]
     api: ClassVar[int]
+    learned: ClassVar[type | None] = None
+    """Mixin for a neuron whose :meth:`decays` may be learned: its attributes read
+    :func:`delaykit.adapters.learned`."""
 
     @abstractmethod
     def find(self, path: str, module: nn.Module) -> tuple[list[Spot], Neuron | None]:
@@ -233,6 +236,13 @@ class NeuronAdapter(ABC):
         None where that state is not linear in the input, ``state[t] = leak state[t-1] + gain input[t] - reset``.
         """
         return None
+
+    def decays(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return a neuron's own decays a step by the name of the state, ``membrane`` and maybe ``synapse``.
+
+        Only those that :class:`delaykit.TimeConstants` may replace, by :attr:`learned`; as the bare neuron has them.
+        """
+        return {}
 
     def exact_refusal(self, module: nn.Module, emits: bool) -> str:
         """Say why this neuron cannot take part in exact gradients, by its own spikes if ``emits``; "" where it can."""

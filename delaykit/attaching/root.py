@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit.attaching.constants import CONSTANTS
 from delaykit.attaching.driven import DrivenNeuron
 from delaykit.attaching.exporters import refuse_exporters, refuse_recordings
 from delaykit.attaching.wiring import Wiring, Wrapping, wiring_of
@@ -106,8 +107,9 @@ def share_assigned_(own: Mapping[str, Tensor], given: dict[str, Any]) -> None:
 
 
 def is_extra(key: str) -> bool:
-    """Tell whether a state-dict key belongs to delaykit's parts (``fc1.dk.delay.delay``)."""
-    return "dk" in key.split(".")
+    """Tell whether a state-dict key belongs to delaykit's parts (``fc1.dk.delay.delay``, ``lif.dk_constants...``)."""
+    parts = key.split(".")
+    return "dk" in parts or CONSTANTS in parts
 
 
 def wrapping_of(net: nn.Module) -> Wrapping | None:

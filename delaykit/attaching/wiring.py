@@ -21,12 +21,14 @@ class Wrapping:
     Args:
         scope: counts root calls.
         plans: the plans that were applied, in order.
+        constants: the plans of neurons whose decays are learned.
         undo: callables that take a change back, applied last first.
         projections: what :func:`delaykit.attach` hung into optimizers; goes with the wrapping, and not into copies.
     """
 
     scope: RootScope
     plans: list[Any] = dataclasses.field(default_factory=list)
+    constants: list[Any] = dataclasses.field(default_factory=list)
     undo: list[Undo] = dataclasses.field(default_factory=list)
     projections: Ephemeral = dataclasses.field(default_factory=lambda: Ephemeral())
 

@@ -16,6 +16,7 @@ from delaykit.attaching.driven import DrivenNeuron
 from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey, timing
+from delaykit.planning.constants import ConstantsPlan, plan_constants
 from delaykit.planning.exact import check_exact, sources
 from delaykit.planning.rules import Recurrent, select
 from delaykit.planning.siblings import introduce_
@@ -80,11 +81,13 @@ class Plan:
         sites: one entry for each connection that gets components.
         issues: everything that stands in the way; ``wrap_`` raises them all at once.
         neurons: neurons of the model by path.
+        constants: one entry for each state of a neuron that gets decays.
     """
 
     sites: tuple[SitePlan, ...]
     issues: tuple[DelaykitError, ...] = ()
     neurons: Mapping[str, Neuron] = dataclasses.field(default_factory=dict, repr=False)
+    constants: tuple[ConstantsPlan, ...] = ()
 
     def check(self) -> None:
         """Raise :class:`~delaykit.errors.WrapError` with all issues, if there are any."""
@@ -93,7 +96,7 @@ class Plan:
 
     def __str__(self) -> str:
         head: tuple[str, ...] = ("site", "size", "neuron", "components", "new parameters", "in time", "emptied by")
-        rows = [head, *(s.row() for s in self.sites)]
+        rows = [head, *(s.row() for s in self.sites), *(c.row() for c in self.constants)]
         return "\n".join([text_table(rows), *(f"issue: {issue}" for issue in self.issues)])
 
 
@@ -104,7 +107,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
         net: a model made of snnTorch, Norse or plain PyTorch modules.
         rules: ``{pattern: value}``; patterns are ``fnmatch`` patterns on connection names (``fc1``,
             ``rlif1.recurrent``, ``cell.input``), values a component, a tuple of components, :class:`At`, or
-            :class:`Recurrent` (then the pattern is on neuron names).
+            :class:`Recurrent` or :class:`TimeConstants` (then the pattern is on neuron names).
         example: what one run of the model looks like: a batch, a tuple of arguments, or a callable without
             arguments that runs one sequence. Needed to find out where the time loop is.
 
@@ -122,7 +125,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
     if problems:
         return Plan((), tuple(problems))
     spots, neurons = survey.survey(net)
-    chosen, problems = select(rules, [s.name for s in spots], list(neurons))
+    chosen, constants, problems = select(rules, [s.name for s in spots], list(neurons))
     problems += _quarrels(chosen, spots)
     trace, failure = _traced(net, example, spots, neurons)
     if failure is not None:
@@ -146,7 +149,15 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
         introduce_(net, list(built.values()))
     except DelaykitError as error:
         problems.append(error)
-    return Plan(tuple(sites), tuple(problems), neurons)
+    entries = []
+    for (path, _), config in constants.items():
+        if failure is not None and config.per != "layer":
+            continue  # why nobody knows the neurons has been said
+        try:
+            entries.append(plan_constants(neurons[path], config, trace))
+        except DelaykitError as error:
+            problems.append(error)
+    return Plan(tuple(sites), tuple(problems), neurons, tuple(entries))
 
 
 def _quarrels(chosen: Mapping[str, Any], spots: list[Spot]) -> list[DelaykitError]:

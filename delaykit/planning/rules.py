@@ -15,6 +15,7 @@ from delaykit import checks
 from delaykit.attaching.clocks import POLICIES
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
 from delaykit.interfaces import ComponentConfig
+from delaykit.neurons.time_constants import TimeConstants
 
 RECURRENT_WEIGHTS = ("orthogonal", "zeros")
 NONE_HERE = {
@@ -97,46 +98,56 @@ class Recurrent:
             raise ConfigError("Recurrent.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}")
 
 
-Rule = ComponentConfig | tuple[ComponentConfig, ...] | At | Recurrent
+ON_NEURONS = (Recurrent, TimeConstants)
+One = ComponentConfig | At | Recurrent
+Rule = One | tuple[One, ...]
 
 
 def select(
     rules: Mapping[str, Rule], sites: Iterable[str], neurons: Iterable[str]
-) -> tuple[dict[str, Any], list[DelaykitError]]:
+) -> tuple[dict[str, Any], dict[tuple[str, str], TimeConstants], list[DelaykitError]]:
     """Match every rule against site and neuron names; a later rule wins where two match.
 
     Returns:
-        ``{name: At or Recurrent}`` and the problems found.
+        ``{name: At or Recurrent}``, ``{(neuron, state): TimeConstants}`` and the problems found.
     """
     site_names, neuron_names = list(sites), list(neurons)
     chosen: dict[str, Any] = {}
+    constants: dict[tuple[str, str], TimeConstants] = {}
     problems: list[DelaykitError] = []
     if not isinstance(rules, Mapping) or not rules:
         problems.append(
             ConfigError("rules", repr(rules), "a dict {site pattern: component}", "e.g. {'fc*': FreeDelay()}")
         )
-        return chosen, problems
+        return chosen, constants, problems
     for pattern, value in rules.items():
         try:
-            rule = as_rule(pattern, value)
+            parts = as_rules(pattern, value)
         except DelaykitError as error:
             problems.append(error)
             continue
-        names = neuron_names if isinstance(rule, Recurrent) else site_names
-        hits = [n for n in names if fnmatch.fnmatchcase(n, pattern)]
-        if not hits:
-            problems.append(_no_match(pattern, isinstance(rule, Recurrent), site_names, neuron_names))
-        chosen.update(dict.fromkeys(hits, rule))
-    return chosen, problems
+        for rule in parts:
+            names = neuron_names if isinstance(rule, ON_NEURONS) else site_names
+            hits = [n for n in names if fnmatch.fnmatchcase(n, pattern)]
+            if not hits:
+                problems.append(_no_match(pattern, isinstance(rule, ON_NEURONS), site_names, neuron_names))
+            if isinstance(rule, TimeConstants):
+                constants.update({(name, rule.state): rule for name in hits})
+            else:
+                chosen.update(dict.fromkeys(hits, rule))
+    return chosen, constants, problems
 
 
-def as_rule(pattern: str, value: Any) -> At | Recurrent:
-    """Bring a rule's value into the form of :class:`At` or :class:`Recurrent`."""
+def as_rules(pattern: str, value: Any) -> list[At | Recurrent | TimeConstants]:
+    """Bring a rule's value into its parts: what goes on neurons, and one :class:`At` for the connections."""
     if not isinstance(pattern, str):
         raise ConfigError("rules", f"{pattern!r} for a name", "a string", f"write {str(pattern)!r}")
-    if isinstance(value, (At, Recurrent)):
-        return value
-    return At(*_configs(f"rule {pattern!r}", value if isinstance(value, (tuple, list)) else (value,)))
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(values) == 1 and isinstance(values[0], At):
+        return [values[0]]
+    rules: list[At | Recurrent | TimeConstants] = [part for part in values if isinstance(part, ON_NEURONS)]
+    rest = _configs(f"rule {pattern!r}", [part for part in values if not isinstance(part, ON_NEURONS)])
+    return [*rules, At(*rest)] if rest or not rules else rules
 
 
 def _configs(where: str, components: Sequence[Any]) -> tuple[ComponentConfig, ...]:
@@ -158,7 +169,7 @@ def _no_match(pattern: str, wants_neuron: bool, sites: list[str], neurons: list[
     fix = f"did you mean {near[0]!r}?" if near else "use one of the names above" if here else NONE_HERE[kind]
     if any(fnmatch.fnmatchcase(n, pattern) for n in other):
         fix = (
-            "that name is a connection; dk.Recurrent goes on a neuron"
+            "that name is a connection; dk.Recurrent and dk.TimeConstants go on a neuron"
             if wants_neuron
             else "that name is a neuron: use dk.Recurrent(...) to give it a connection, or name the one into it"
         )

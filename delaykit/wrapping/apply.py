@@ -14,12 +14,15 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.constants import attach_constants_
 from delaykit.attaching.retyping import retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.watches import NeuronWatch, RootScope
 from delaykit.attaching.wiring import Wrapping, unwire_, wire_
 from delaykit.errors import ConfigError
+from delaykit.neurons.time_constants import NeuronDecays
 from delaykit.planning import survey
+from delaykit.planning.constants import ConstantsPlan
 from delaykit.planning.exact import attach_exact_, check_exact
 from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
 from delaykit.planning.siblings import introduce_
@@ -61,6 +64,7 @@ def wrap_(
     done, known_before = len(wrapping.undo), (len(scope.histories), len(scope.watches))
     merged = _one_each(todo.sites)
     synapses = [build_synapse(entry, generator, net) for entry in merged]
+    decays = [_build_decays(entry, generator, net) for entry in todo.constants]
     introduce_(net, synapses)
     for entry, synapse in zip(merged, synapses, strict=True):
         bind_neurons_(synapse, entry, todo.neurons)
@@ -68,6 +72,10 @@ def wrap_(
     try:
         for entry, synapse in zip(merged, synapses, strict=True):
             _attach(net, entry, synapse, wrapping, todo)
+        for constants, part in zip(todo.constants, decays, strict=True):
+            mixin = constants.neuron.adapter.learned
+            assert mixin is not None
+            wrapping.undo += attach_constants_(constants.neuron.module, part, mixin)
         if known is None:
             retype_(net, WrappedRoot)
             wire_(net).root = wrapping
@@ -77,6 +85,7 @@ def wrap_(
         del wrapping.undo[done:], scope.histories[known_before[0] :], scope.watches[known_before[1] :]
         raise
     wrapping.plans.append(merged)
+    wrapping.constants += todo.constants
     return net
 
 
@@ -162,6 +171,12 @@ def build_synapse(entry: SitePlan, generator: torch.Generator | None, net: nn.Mo
     return synapse.to(reference.device, torch.float64 if reference.dtype == torch.float64 else None)
 
 
+def _build_decays(entry: ConstantsPlan, generator: torch.Generator | None, net: nn.Module) -> NeuronDecays:
+    module = entry.neuron.module
+    like = next(itertools.chain(module.parameters(), module.buffers(), net.parameters()), torch.zeros(0))
+    return entry.build(generator).to(like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
+
+
 def _attach(net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrapping, todo: Plan) -> None:
     spot = entry.spot
     assert spot.adapter is not None or entry.recurrent is not None
@@ -214,7 +229,8 @@ def _one_each(entries: tuple[SitePlan, ...]) -> list[SitePlan]:
 
 def _check_fits(net: nn.Module, todo: Plan) -> None:
     present = {id(m) for m in net.modules()}
-    if any(id(entry.spot.module) not in present for entry in todo.sites):
+    planned = [*(entry.spot.module for entry in todo.sites), *(entry.neuron.module for entry in todo.constants)]
+    if any(id(module) not in present for module in planned):
         raise ConfigError(
             "plan", "a plan made for another model", "a plan of this very model", "call dk.plan(net, ...) on it"
         )
@@ -232,7 +248,8 @@ def _moved(todo: Plan, old: nn.Module, new: nn.Module) -> Plan:
         module = twins[_path(old, entry.spot.module)]
         return dataclasses.replace(entry, spot=dataclasses.replace(entry.spot, module=module))
 
-    return Plan(tuple(twin(entry) for entry in todo.sites), todo.issues, neurons)
+    constants = tuple(dataclasses.replace(entry, neuron=neurons[entry.neuron.path]) for entry in todo.constants)
+    return Plan(tuple(twin(entry) for entry in todo.sites), todo.issues, neurons, constants)
 
 
 def _path(net: nn.Module, module: nn.Module) -> str:

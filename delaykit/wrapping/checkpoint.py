@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,16 @@ from delaykit.synapse import MEMORY
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.bounded import bounded
 from delaykit.wrapping.container import FORMAT, WRITTEN, commit, pack, unpack
-from delaykit.wrapping.controls import wrapped_sites
+from delaykit.wrapping.controls import neuron_decays, wrapped_sites
 from delaykit.wrapping.pairs import plan_of_pair, second_files
 from delaykit.wrapping.prunings import remembered, remind_, split
 from delaykit.wrapping.record import check_records, check_same, plan_from, to_json
+from delaykit.wrapping.record_constants import (
+    check_constants,
+    check_same_constants,
+    constants_from,
+    constants_to_json,
+)
 from delaykit.wrapping.saving import as_spread, check_loadable, innermost, whole
 
 
@@ -57,7 +64,9 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
     if not writes:
         return
     sites = [to_json(entry) for plan in wrapping.plans for entry in plan]
+    neurons = [constants_to_json(entry) for entry in wrapping.constants]
     meta = {"format": FORMAT, "writer": "delaykit", "model": with_model, "sites": sites, "aliases": aliases}
+    meta |= {"neurons": neurons} if neurons else {}
     commit(_file(base), pack(tensors | remembered(model), meta, where))
     for former in second_files(base):  # of format 1, whose tensors are overwritten
         former.unlink(missing_ok=True)
@@ -105,6 +114,7 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
             _wrap_as_saved_(model, meta, tensors, where)
         else:
             check_same(known.plans, meta["sites"], where)
+            check_same_constants(known.constants, meta["neurons"], where)
         _take_(model, meta, tensors, prunings, where)
     except DelaykitError as error:
         if known is None and wrapping_of(model) is not None:
@@ -155,7 +165,10 @@ def _read(base: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     aliases = meta.get("aliases")
     if not isinstance(aliases, dict) or not all(isinstance(key, str) for key in aliases.values()):
         raise CheckpointError(str(base), "damaged entries", WRITTEN, "use an earlier checkpoint")
-    check_records(meta.get("sites"), str(base))
+    meta.setdefault("neurons", [])  # files of before there were any
+    check_constants(meta["neurons"], str(base))
+    if meta.get("sites") != [] or not meta["neurons"]:
+        check_records(meta.get("sites"), str(base))
     return meta, tensors
 
 
@@ -163,6 +176,7 @@ def _wrap_as_saved_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, T
     unused = torch.Generator().manual_seed(0)  # initial values are overwritten: leave the global one alone
     there = sum(value.numel() for value in [*tensors.values(), *model.state_dict().values()])
     plan = plan_from(model, meta["sites"], tensors, where)
+    plan = dataclasses.replace(plan, constants=constants_from(plan.neurons, meta["neurons"], where))
     with bounded(there, where):
         wrap_(model, plan, generator=unused)
 
@@ -200,6 +214,8 @@ def _fill_(model: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor],
     try:
         for site in wrapped_sites(model):
             site.synapse.check()
+        for part in neuron_decays(model):
+            part.check()
     except DelaykitError:
         _copy_(own, before)
         raise

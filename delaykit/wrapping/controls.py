@@ -16,6 +16,7 @@ from delaykit.attaching.neurons import part_at
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.interfaces import PointDelay
+from delaykit.neurons.time_constants import NeuronDecays
 from delaykit.synapse import Synapse
 from delaykit.tables import text_table
 
@@ -53,7 +54,7 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
     """List the wrapped connections of a model or of a part of it.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, and no neuron with :class:`TimeConstants` either.
 
     Example:
         >>> import torch, delaykit as dk
@@ -64,11 +65,16 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
     """
     checks.is_model("model", net)
     found = [_wrapped(m, slot, a) for m in net.modules() if (w := wiring_of(m)) for slot, a in w.sites.items()]
-    if not found:
+    if not found and not neuron_decays(net):
         raise ConfigError(
             "model", "no wrapped connection", "a model given to dk.wrap_", "call dk.wrap_(net, rules, example=...)"
         )
     return found
+
+
+def neuron_decays(net: nn.Module) -> list[NeuronDecays]:
+    """List what :class:`delaykit.TimeConstants` gave to the neurons of a model or of a part of it."""
+    return [module for module in net.modules() if isinstance(module, NeuronDecays)]
 
 
 def _wrapped(module: nn.Module, slot: str, attachment: Attachment) -> Wrapped:
@@ -167,12 +173,17 @@ def disabled(net: nn.Module) -> Iterator[None]:
         found = f"compact connections ({', '.join(gone)})"
         raise ConfigError("disabled", found, "modules with weights of their own", "run a copy made before compact_")
     before = [site.attachment.off for site in sites]
+    decays = [(part, part.off) for part in neuron_decays(net)]
+    for part, _ in decays:
+        part.off = True
     for site in sites:
         site.attachment.off = True
         site.attachment.history.clear()
     try:
         yield
     finally:
+        for part, off in decays:
+            part.off = off
         for site, off in zip(sites, before, strict=True):
             site.attachment.off = off
             site.attachment.history.clear()
@@ -210,7 +221,7 @@ class Status:
     """State of a wrapped model; printing it shows a table.
 
     Args:
-        sites: one line for each wrapped connection.
+        sites: one line for each wrapped connection, and each state of a neuron with learned time constants.
     """
 
     sites: tuple[SiteStatus, ...]
@@ -231,6 +242,8 @@ class Status:
 
 def status(net: nn.Module) -> Status:
     """Report every wrapped connection: components, delays now, trainable parameters, density, reset policy.
+
+    Neurons with :class:`TimeConstants` have a line for each state.
 
     Args:
         net: a wrapped model.
@@ -266,4 +279,7 @@ def status(net: nn.Module) -> Status:
                 site.name, "; ".join(parts) or "plain", trainable, density, when, weights, kept, delays, events
             )
         )
+    for part in neuron_decays(net):
+        trainable = sum(p.numel() for p in part.parameters() if p.requires_grad)
+        rows.append(SiteStatus(part.where, part.extra_repr(), trainable, None, "-", emptied_by="-"))
     return Status(tuple(rows))

@@ -110,7 +110,7 @@ def _difference(record: dict[str, Any], config: ComponentConfig, where: str) -> 
     """Return what a component says in a checkpoint and in a model, where that is not the same."""
     if (record["kind"], record["name"]) != (config.kind, config.name):
         return "", ""
-    one, other = _read_config(type(config), record, where).to_json(), config.to_json()
+    one, other = read_config(type(config), record, where).to_json(), config.to_json()
     differing = [key for key in other if one.get(key) != other[key] and key not in config.initial]
     if not differing:
         return None
@@ -184,10 +184,11 @@ def _config(record: dict[str, Any], where: str) -> ComponentConfig:
     except DelaykitError as error:
         found = f"component {record['name']!r:.80}, which is not installed"
         raise CheckpointError(where, found, error.expected, error.fix) from error
-    return _read_config(config, record, where)
+    return read_config(config, record, where)
 
 
-def _read_config(config: Any, record: dict[str, Any], where: str) -> ComponentConfig:
+def read_config(config: Any, record: dict[str, Any], where: str) -> ComponentConfig:
+    """Make a config of its record; whatever it raises is told as damage."""
     try:
         read: ComponentConfig = config.from_json(record["config"])
         return read

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import Delay
-from delaykit.wrapping.controls import wrapped_sites
+from delaykit.wrapping.controls import neuron_decays, wrapped_sites
 from delaykit.wrapping.record import check_records, to_json
 
 WHERE = "dk.save"
@@ -68,26 +68,30 @@ def check_loadable(net: nn.Module, wrapping: Wrapping, extras: dict[str, Tensor]
     if any(isinstance(m, Delay) and m.holds_weight for m in net.modules()):
         fix = "save before making it compact, load, and make it compact again"
         raise CheckpointError(WHERE, "compact connections", "the components that the model was wrapped with", fix)
-    planned = {entry.site.name for plan in wrapping.plans for entry in plan}
+    decays = {part.where: part for part in neuron_decays(net)}
+    planned = {entry.site.name for plan in wrapping.plans for entry in plan} | {c.name for c in wrapping.constants}
     sites = _sites(net)
     apart = [site.name for site in sites if site.attachment.scope is not wrapping.scope]
     if apart:
         found = f"connections that were wrapped apart, in a part of the model ({', '.join(apart)})"
         fix = "save that part by itself, or unwrap it and wrap the whole model in one call"
         raise CheckpointError(WHERE, found, "connections wrapped with this model", fix)
-    lost = sorted(planned - {site.name for site in sites})
+    lost = sorted(planned - {site.name for site in sites} - set(decays))
     if lost:
-        found = f"no wrapped connection at {', '.join(lost)}: it was replaced after wrapping"
-        raise CheckpointError(WHERE, found, "every connection of the plan", "replace it first, then call dk.wrap_")
+        found = f"no wrapped connection or neuron at {', '.join(lost)}: it was replaced after wrapping"
+        raise CheckpointError(WHERE, found, "all that the plan names", "replace it first, then call dk.wrap_")
+    for name in decays.keys() - {c.name for c in wrapping.constants}:
+        found, fix = f"{name}, wrapped apart, in a part of the model", "wrap the whole model in one call"
+        raise CheckpointError(WHERE, found, "neurons wrapped with this model", fix)
     for key, value in extras.items():
         if not bool(torch.isfinite(value).all()):
             fix = "go back to the checkpoint before, and lower delay_lr or clip gradients"
             raise CheckpointError(WHERE, f"{key} with NaN or infinite values", "finite values", fix)
-    for site in sites:
+    for name, part in [*((site.name, site.synapse) for site in sites), *decays.items()]:
         try:
-            site.synapse.check()
+            part.check()
         except DelaykitError as error:
-            raise CheckpointError(WHERE, f"{site.name}: {error.found}", error.expected, error.fix) from error
+            raise CheckpointError(WHERE, f"{name}: {error.found}", error.expected, error.fix) from error
     _check_plans(wrapping.plans)
 
 

@@ -128,3 +128,19 @@ def test_trained_further_after_import(tmp_path):
     twin(spikes(40, 2, PRE)).sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in twin.parameters())
     assert float(twin.nodes["fc1"].weight.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("build", [recurrent, cells])
+def test_learned_time_constants_go_along(build, tmp_path):
+    pytest.importorskip("norse", reason="wraps Norse models")
+    net, gen = build("axonal", "axonal", "axonal", seed=2), torch.Generator().manual_seed(3)
+    first, second = (name for name, m in net.named_children() if name in ("lif1", "lif2", "cell", "out"))
+    rules = {
+        first: dk.TimeConstants("membrane", init="uniform", low=0.6, high=0.9),
+        second: dk.TimeConstants("membrane", per="layer", init=0.75),
+    }
+    dk.wrap_(net, rules, example=spikes(4, 1, PRE), generator=gen)
+    twin = check(net, (PRE,), tmp_path, 1.0 if build is recurrent else None)
+    torch.testing.assert_close(
+        twin.nodes[first].dynamics.decay, getattr(net, first).dk_constants["membrane"].decay.detach().double()
+    )

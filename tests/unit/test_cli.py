@@ -56,7 +56,7 @@ def test_plugins_as_json_is_only_json() -> None:
     result = run("plugins", "--json", sources=(broken("bad"),))
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     assert rows["bad"]["state"] == "broken" and "ImportError" in rows["bad"]["traceback"]
-    assert {"delay", "adapter"} == {component["kind"] for component in rows["builtin"]["components"]}
+    assert {"delay", "heterogeneity", "adapter"} == {component["kind"] for component in rows["builtin"]["components"]}
 
 
 def test_traceback_of_a_broken_plugin() -> None:

@@ -262,6 +262,7 @@ def test_builtins_register_through_the_hook_of_everybody_else() -> None:
     loader = load()
     assert {key for key in loader.components} == {
         ("delay", "free"),
+        ("heterogeneity", "time_constants"),
         ("adapter", "snntorch"),
         ("adapter", "norse"),
         ("adapter", "torch"),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from delaykit.adapters.norse.cell import WEIGHTS, NorseCell, is_initial
+from delaykit.adapters.norse.constants import LearnedNorse, decays_of
 from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
@@ -39,6 +40,7 @@ class NorseAdapter(NeuronAdapter):
 
     name: ClassVar[str] = "norse"
     api: ClassVar[int] = 1
+    learned: ClassVar[type | None] = LearnedNorse
 
     def __init__(self) -> None:
         self.places: dict[int, set[tuple[nn.Module, int]]] = {}
@@ -118,6 +120,9 @@ class NorseAdapter(NeuronAdapter):
 
     def answer(self, module: nn.Module, state: RolloutState) -> Any:
         return answer_of(module, state)
+
+    def decays(self, module: nn.Module) -> dict[str, Tensor]:
+        return decays_of(module)
 
     def leak(self, module: nn.Module) -> Tensor | None:
         return leak_of(module)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from delaykit.adapters.snntorch.constants import LearnedSnn, decays_of
 from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of
 from delaykit.adapters.snntorch.followed import FollowedSnn
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
@@ -45,6 +46,7 @@ class SnnTorchAdapter(NeuronAdapter):
 
     name: ClassVar[str] = "snntorch"
     api: ClassVar[int] = 1
+    learned: ClassVar[type | None] = LearnedSnn
 
     def find(self, path: str, module: nn.Module) -> tuple[list[Spot], Neuron | None]:
         kind = _kind(module)
@@ -120,6 +122,9 @@ class SnnTorchAdapter(NeuronAdapter):
         if module.init_hidden and not module.output:
             return state.spikes
         return state.spikes, *[value for name, value in own if name != "spk"]
+
+    def decays(self, module: nn.Module) -> dict[str, Tensor]:
+        return decays_of(module)
 
     def leak(self, module: nn.Module) -> Tensor | None:
         return leak_of(module)

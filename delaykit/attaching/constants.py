@@ -1,0 +1,47 @@
+"""A neuron whose time constants are learned: its decays hang beside it, and its own attributes read them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from delaykit.attaching.retyping import Undo, give_class_, retype_
+from delaykit.neurons.time_constants import NeuronDecays
+
+CONSTANTS = "dk_constants"  # the child of a neuron that holds them, by the name of the state
+
+
+def constants_of(module: nn.Module) -> dict[str, NeuronDecays]:
+    """Return the decays that a neuron was given, by the name of the state."""
+    held = module._modules.get(CONSTANTS)
+    return {} if held is None else dict(held.named_children())  # type: ignore[arg-type]
+
+
+def learned(module: nn.Module, state: str) -> Tensor | None:
+    """Return the decays in use for a state; None where there are none, or where they are switched off."""
+    held = module._modules.get(CONSTANTS)
+    part = None if held is None else held._modules.get(state)
+    return None if part is None or part.off else part.decay  # type: ignore[return-value]
+
+
+def attach_constants_(module: nn.Module, part: NeuronDecays, mixin: type) -> list[Undo]:
+    """Hang decays beside a neuron; return how to take them back.
+
+    Args:
+        module: the neuron.
+        part: its decays.
+        mixin: its attributes that read :func:`learned`.
+    """
+    before, state = module.__class__, part.config.state
+    if CONSTANTS not in module._modules:
+        retype_(module, mixin)
+        module.add_module(CONSTANTS, nn.ModuleDict())
+    module._modules[CONSTANTS][state] = part  # type: ignore[index, operator]
+    return [Undo(_detach_, (module, state, before))]
+
+
+def _detach_(module: nn.Module, state: str, before: type) -> None:
+    held = module._modules[CONSTANTS]
+    del held[state]  # type: ignore[operator, union-attr]
+    if not len(held):  # type: ignore[arg-type]
+        del module._modules[CONSTANTS]
+        give_class_(module, before)

@@ -1,0 +1,1 @@
+"""What a neuron itself may learn, whichever library it comes from."""
