@@ -133,11 +133,11 @@ def test_trained_further_after_import(tmp_path):
 @pytest.mark.parametrize("build", [recurrent, cells])
 def test_learned_time_constants_go_along(build, tmp_path):
     pytest.importorskip("norse", reason="wraps Norse models")
-    net, gen = build("axonal", "axonal", "axonal", seed=2), torch.Generator().manual_seed(3)
+    net, gen = build("axonal", "axonal", "axonal", seed=1), torch.Generator().manual_seed(3)
     first, second = (name for name, m in net.named_children() if name in ("lif1", "lif2", "cell", "out"))
     rules = {
-        first: dk.TimeConstants("membrane", init="uniform", low=0.6, high=0.9),
-        second: dk.TimeConstants("membrane", per="layer", init=0.75),
+        first: dk.TimeConstants("membrane", init="uniform", low=0.4, high=0.75),
+        second: dk.TimeConstants("membrane", per="layer", init=0.6),
     }
     dk.wrap_(net, rules, example=spikes(4, 1, PRE), generator=gen)
     twin = check(net, (PRE,), tmp_path, 1.0 if build is recurrent else None)
