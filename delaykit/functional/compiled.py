@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import types
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +18,9 @@ SMALLEST_SHARE = 1 << 18  # multiply-adds worth a thread
 DOT_PRODUCTS = ("contract", "reassoc", "nsz")
 
 
-def compiled(fastmath: Iterable[str] = ("contract",)) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(
+    fastmath: Iterable[str] = ("contract",), parts: Iterable[Callable[..., Any]] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a kernel to be compiled by Numba when it is first called, without holding the interpreter lock.
 
     The compiled code is cached on disk. Where that cannot be read or written (no place for it, a full disk), it is
@@ -24,14 +28,19 @@ def compiled(fastmath: Iterable[str] = ("contract",)) -> Callable[[Callable[...,
 
     Args:
         fastmath: LLVM's freedoms; ``reassoc`` is for dot products only, where no law asks for an order of summation.
+        parts: plain functions, perhaps of other files, that the kernel calls by their names; they are written out in
+            it where they are called, which costs no call, and one source serves several kernels.
     """
+
+    parts = tuple(parts)
 
     def decorate(kernel: Callable[..., Any]) -> Callable[..., Any]:
         @functools.cache
         def build(cache: bool) -> Callable[..., Any]:
             import numba
 
-            return numba.njit(nogil=True, fastmath=set(fastmath), error_model="numpy", cache=cache)(kernel)
+            whole = _joined(kernel, parts) if parts else kernel
+            return numba.njit(nogil=True, fastmath=set(fastmath), error_model="numpy", cache=cache)(whole)
 
         @functools.cache
         def cached() -> Callable[..., Any]:
@@ -52,6 +61,19 @@ def compiled(fastmath: Iterable[str] = ("contract",)) -> Callable[[Callable[...,
         return run
 
     return decorate
+
+
+def _joined(kernel: Callable[..., Any], parts: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
+    """Let the kernel find its parts inlined; named after their code, since Numba's cache watches its own file only."""
+    import numba
+
+    inline = numba.njit(inline="always")
+    codes = [part.__code__ for part in parts]
+    digest = zlib.crc32(repr([(code.co_code, code.co_consts, code.co_names) for code in codes]).encode())
+    scope = kernel.__globals__ | {part.__name__: inline(part) for part in parts}
+    whole = types.FunctionType(kernel.__code__, scope, kernel.__name__)
+    whole.__module__, whole.__qualname__ = kernel.__module__, f"{kernel.__qualname__}_{digest:08x}"
+    return whole
 
 
 @functools.cache

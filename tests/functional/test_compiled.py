@@ -74,3 +74,26 @@ def test_a_healthy_cache_is_silent() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_it_doubles(doubling())
+
+
+def change(x):  # type: ignore[no-untyped-def]
+    x[0] += 1
+
+
+def changes(x):  # type: ignore[no-untyped-def]
+    change(x)
+
+
+def test_a_kernel_is_compiled_anew_when_a_part_of_it_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    numbers, old = np.zeros(1), change
+
+    def new(x):  # type: ignore[no-untyped-def]
+        x[0] += 2
+
+    new.__name__ = old.__name__
+    for part, total in ((old, 1), (new, 3), (old, 4)):
+        compiled(parts=[part])(changes)(numbers)
+        assert numbers[0] == total

@@ -1,6 +1,6 @@
 """The compiled steps of a rollout's neuron; :mod:`delaykit.functional.recurrence.neuron.base` has the equations.
 
-Many short loops over one row of neurons: each touches few arrays, so that it is vectorised.
+The adjoint, too, is many short loops over one row of neurons, each of few arrays, so that it is vectorised.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from delaykit.functional.compiled import compiled
 from delaykit.functional.recurrence.neuron import base
+from delaykit.functional.recurrence.neuron.rows import commit_row, integrate_row
 
 
 class ForwardNeuron(base.ForwardNeuron):
@@ -64,67 +65,24 @@ def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-@compiled(fastmath=())
+@compiled(fastmath=(), parts=(integrate_row,))
 def integrate(t, drive, recurrent, recurs, mask, masked, p, bias, synaptic, zero_old, delayed, wipe, r, synapse, v, u,
               shifted, currents, keep):  # fmt: skip
-    """Write i_t, u_t and u_t - threshold; ``synapse`` goes from alpha i_{t-1} to alpha i_t."""
-    batch, neurons = v.shape
-    decay, alpha, gain, offset, threshold, subtract, value = p[0], p[1], p[2], p[3], p[4], p[5], p[7]
-    for b in range(batch):
-        current, given, new = currents[t if keep else 0, b], drive[t, b], u[t, b]
-        old, reset, spiked, factor, left, over = v[b], r[b], recurrent[b], mask[b], synapse[b], shifted[b]
-        for n in range(neurons):
-            current[n] = given[n]
-        if recurs and masked:
-            for n in range(neurons):
-                current[n] += factor[n] * (spiked[n] + bias[n])
-        elif recurs:
-            for n in range(neurons):
-                current[n] += spiked[n] + bias[n]
-        if synaptic:
-            for n in range(neurons):
-                current[n] += left[n]
-            for n in range(neurons):
-                left[n] = alpha[n] * current[n]
-        if zero_old:
-            for n in range(neurons):
-                old[n] -= reset[n] * (old[n] - value[n])
-        for n in range(neurons):
-            new[n] = decay[n] * old[n] + (gain[n] * current[n] + offset[n])
-        if delayed:
-            for n in range(neurons):
-                new[n] -= reset[n] * subtract[n]
-        if wipe:
-            for n in range(neurons):
-                new[n] -= reset[n] * (new[n] - value[n])
-        for n in range(neurons):
-            over[n] = new[n] - threshold[n]
+    """Integrate step ``t`` of all rows of the batch."""
+    for b in range(len(v)):
+        integrate_row(
+            drive[t, b], recurs, recurrent[b], mask[b], masked, p, bias, synaptic, zero_old, delayed, wipe, r[b],
+            synapse[b], v[b], currents[t if keep else 0, b], u[t, b], shifted[b],
+        )  # fmt: skip
 
 
-@compiled(fastmath=())
+@compiled(fastmath=(), parts=(commit_row,))
 def commit(t, spike, above, p, immediate, zero_now, delayed, r, v, u, membrane, spikes):
-    """Write s[t] and v[t], and remember what resets the next step; ``above``: ``spike`` is u_t - threshold."""
-    batch, neurons = v.shape
-    subtract, value = p[6], p[7]
-    for b in range(batch):
-        new, old, given, reset, kept = u[t, b], v[b], spike[b], r[b], membrane[t, b]
-        fired = spikes[t, b]
-        if above:
-            for n in range(neurons):
-                fired[n] = given[n] > 0
-        else:
-            for n in range(neurons):
-                fired[n] = given[n]
-        for n in range(neurons):
-            old[n] = new[n]
-        if immediate:
-            for n in range(neurons):
-                old[n] -= (fired[n] - reset[n]) * (subtract[n] + zero_now * (new[n] - value[n]))
-            for n in range(neurons):
-                kept[n] = old[n]
-        if delayed:
-            for n in range(neurons):
-                reset[n] = fired[n]
+    """Commit step ``t`` of all rows of the batch."""
+    for b in range(len(v)):
+        commit_row(
+            spike[b], above, p, immediate, zero_now, delayed, r[b], u[t, b], v[b], membrane[t, b], spikes[t, b]
+        )  # fmt: skip
 
 
 @compiled(fastmath=())

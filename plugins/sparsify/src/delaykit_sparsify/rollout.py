@@ -20,7 +20,7 @@ from torch import Tensor
 from delaykit.functional.compiled import compiled, in_threads
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
-from delaykit.functional.recurrence.neuron import THRESHOLD, Switches, fire, pack
+from delaykit.functional.recurrence.neuron import THRESHOLD, Switches, commit_row, fire, integrate_row, pack
 from delaykit_sparsify.sparse import Arrivals
 
 BLOCK = 2  # rows whose spikes are checked at a time, while they are in the second cache
@@ -95,26 +95,22 @@ def by_rows(currents: Tensor, first: Tensor, place: Tensor, value: Tensor, bias:
     return (spikes, membrane) if all(agreed) else None
 
 
-@compiled(fastmath=())
+@compiled(fastmath=(), parts=(integrate_row, commit_row))
 def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, before, switches, synaptic, delayed,
          immediate, spikes, membrane, shifted):  # fmt: skip
-    """Run ``rows`` rows from ``start`` on; ``shifted`` gets u - threshold, if it has room for all steps.
-
-    The neuron is that of the core's rollout.
-    """
+    """Run ``rows`` rows from ``start`` on; ``shifted`` gets u - threshold, if it has room for all steps."""
     steps, _, neurons = drive.shape
     every = len(shifted) == steps
     zero_old, wipe, zero_now = switches
-    decay, alpha, gain, offset, threshold, old_reset, now_reset, reset = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
     turn, window = min(steps, TURN * depth), depth * neurons
     coming = np.zeros(turn * neurons + window, value.dtype)
     fires, named = np.empty(neurons, np.uint8), np.empty(neurons + 1, np.uint32)
-    flow, carry, v = np.empty_like(bias), np.empty_like(bias), np.empty_like(bias)
+    flow, left, v, unreset = np.empty_like(bias), np.empty_like(bias), np.empty_like(bias), np.empty_like(bias)
     for row in range(rows):
         b, used = start + row, np.uintp(0)
         factor, early = mask[b], before[b].copy()
         coming[:] = 0
-        carry[:] = 0
+        left[:] = 0
         v[:] = rest[b]
         for t in range(steps):
             slot = t % turn
@@ -128,36 +124,15 @@ def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, be
                 while a < stop:
                     later[np.uintp(place[a])] += value[a]
                     a += np.uintp(1)
-            into, over, fired, kept = drive[t, b], shifted[t if every else 0, row], spikes[t, b], membrane[t, b]
-            for n in range(neurons):
-                flow[n] = into[n] + factor[n] * (later[n] + bias[n])
-            if synaptic:
-                for n in range(neurons):
-                    flow[n] += carry[n]
-                    carry[n] = alpha[n] * flow[n]
-            if zero_old:
-                for n in range(neurons):
-                    v[n] -= early[n] * (v[n] - reset[n])
-            for n in range(neurons):
-                v[n] = decay[n] * v[n] + (gain[n] * flow[n] + offset[n])
-            if delayed:
-                for n in range(neurons):
-                    v[n] -= early[n] * old_reset[n]
-            if wipe:
-                for n in range(neurons):
-                    v[n] -= early[n] * (v[n] - reset[n])
-            for n in range(neurons):
-                over[n] = v[n] - threshold[n]
-                early[n] = over[n] > 0
+            over, kept = shifted[t if every else 0, row], membrane[t, b]
+            u = unreset if immediate else kept
+            integrate_row(
+                drive[t, b], True, later, factor, True, p, bias, synaptic, zero_old, delayed, wipe, early, left, v,
+                flow, u, over,
+            )  # fmt: skip
+            commit_row(over, True, p, immediate, zero_now, delayed, early, u, v, kept, spikes[t, b])
             for n in range(neurons):
                 fires[n] = over[n] > 0
-            if immediate:
-                for n in range(neurons):
-                    v[n] -= early[n] * (now_reset[n] + zero_now * (v[n] - reset[n]))
-            for n in range(neurons):
-                kept[n] = v[n]
-            for n in range(neurons):
-                fired[n] = early[n]
             used = np.uintp(0)
             for n in range(neurons):
                 named[used] = n
