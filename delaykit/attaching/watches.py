@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from delaykit.attaching.batch.membranes import Change, LeftMembrane
 from delaykit.attaching.histories import History, Moment, out_of_step
 from delaykit.errors import HistoryError
 
+RECENT = 16  # membranes by which other streams than in the example are known
 MANUAL = "or use dk.At(component, reset='manual') and call dk.reset(net) where a sequence begins"
 
 
@@ -123,6 +125,7 @@ class NeuronWatch:
         self.inside = False
         self._call = 0
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
+        self._recent: deque[weakref.ref[Tensor]] = deque(maxlen=RECENT + 2 * self.period)
         self._matched, self._unknown = False, 0
 
     def neuron(self, module: Any) -> nn.Module:
@@ -151,6 +154,7 @@ class NeuronWatch:
         self.resets += 1
         self.forgotten += 1
         self._left.clear()
+        self._recent.clear()
 
     def enter(self, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
         """Begin a step of the neuron.
@@ -182,6 +186,10 @@ class NeuronWatch:
 
         ``handed``: the caller passed it, so nobody saw it before; ``first``: this is the first step of a root call.
         """
+        if handed and membrane is not self._left[0].tensor and self._left_ago(membrane) > 1:
+            late = [h.where for h in self.inputs if h.age > 1 and h.under_way(before_last=True)]
+            if late:
+                raise self._other_streams(late[0])
         change = self._left[0].look(membrane)
         if first:
             self._check_going_on(change, membrane)
@@ -243,28 +251,53 @@ class NeuronWatch:
             elif change.kind == "unclear" and history.under_way():
                 raise self._two_readings(change, history.where)
 
+    def _left_ago(self, membrane: Tensor | None) -> int:
+        """Count how many steps ago the neuron left this very membrane, be it written to or a view; 0: nobody knows."""
+        if membrane is None:
+            return 0
+        for ago, left in enumerate(reversed(self._left), 1):
+            if left.is_place(membrane):
+                return ago
+        for ago, seen in enumerate(reversed(self._recent), 1):
+            if seen() is membrane:
+                return ago
+        return 0
+
     def _take_turns(self, membrane: Tensor | None) -> None:
         """Check that streams come in the order of the example: each goes on from the membrane it left itself."""
-        if len(self._left) < self.period:
-            return
-        known = [left.is_own(membrane) for left in self._left]
-        if not any(known) and membrane is not None and bool(membrane.any()):
-            known = [left.look(membrane).kind == "same" for left in self._left]
-        if known[0]:
+        ago = self._left_ago(membrane)
+        if ago == self.period:
             self._matched = True
             return
+        if not ago and len(self._left) < self.period:
+            return
+        if not ago and membrane is not None and bool(membrane.any()):
+            known = [left.look(membrane).kind == "same" for left in self._left]
+            if known[0]:  # where others look the same, too, values tell nothing
+                self._matched = self._matched or sum(known) == 1
+                return
+            ago = self.period - known.index(True) if any(known) else 0
+        self._unknown += not ago
         late = [h.where for h in self.inputs if h.under_way()]
-        self._unknown += 1
-        if late and (any(known) or (not self._matched and self._unknown > 2 * self.period)):
+        if late and (ago or (not self._matched and self._unknown > 2 * self.period)):
             raise self._other_streams(late[0])
 
     def _other_streams(self, where: str) -> HistoryError:
+        known = f"{self.period} streams that take turns" if self.period > 1 else "one stream"
         return HistoryError(
             where, f"neuron {self.path!r} stepped on other streams, or in another order, than in the example",
-            f"{self.period} streams that take turns", "wrap again with an example that runs the streams as you do now",
+            f"{known}, each going on from the membrane that it left",
+            "wrap again with an example that runs the streams as you do now; edit the membranes of several streams in "
+            "place, so that each is known; do not hand an older membrane to the neuron",
         )  # fmt: skip
 
     def _two_readings(self, change: Change, where: str) -> HistoryError:
+        if change.batch:
+            return HistoryError(
+                where, f"a membrane of {change.batch} rows in neuron {self.path!r}, while spikes of another batch are "
+                "under way: nobody can tell which rows went on", "the first rows of before, cut by a slice (mem[:n])",
+                f"sort by length and drop rows from the end, or call dk.reset(net) before this step; {MANUAL}",
+            )  # fmt: skip
         reset = {"reset": "all rows", "rows": "some rows"}.get(change.kind, "some rows, or a change of places,")
         return HistoryError(
             where,
@@ -293,6 +326,8 @@ class NeuronWatch:
             left = LeftMembrane(self.watches_values())
             self._left.append(left)
         left.keep(membrane)
+        if membrane is not None:
+            self._recent.append(weakref.ref(membrane))
         left.keeps_nothing = membrane is None and bool(self.followers)  # of others the state may be out of sight
 
     def release(self) -> list[HistoryError]:
@@ -303,6 +338,7 @@ class NeuronWatch:
                 wrong = [self._other_streams(h.where) for h in self.inputs if h.under_way()]
             self._left.clear()
             self._matched, self._unknown = False, 0
+        self._recent.clear()
         for left in self._left:
             left.release()
         return wrong

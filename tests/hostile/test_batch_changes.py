@@ -174,3 +174,27 @@ def test_recurrent_neuron_shrinks():
     with torch.no_grad(), dk.disabled(net):
         assert not torch.equal(want, net(x, [1] * 8))  # the delay shows
     torch.testing.assert_close(net(x, [2] * 4 + [1] * 4), want)
+
+
+def test_rows_dropped_where_one_that_leaves_looks_like_one_that_stays():
+    """``mem[[0]]`` of two equal rows: either may have stayed; a slice says which."""
+    for cut, fits in ((lambda mem: mem[[0]], False), (lambda mem: mem[:1], True)):
+
+        class Cut(Loop):
+            def forward(self, x, cut=cut, early=False):
+                mem = torch.zeros(2, 1)
+                for t in range(len(x)):
+                    if early and t == 2:
+                        x, mem = x[:, :1], cut(mem)
+                    _, mem = self.lif(self.fc(x[t]), mem)
+
+        net = Cut()
+        dk.wrap_(net, {"fc": late(3)}, example=torch.zeros(6, 2, 1))
+        x = spikes(6, (1, 0, 0), batch=2)
+        if fits:
+            with currents(net.fc) as seen:
+                net(x, early=True)
+            assert arrivals(seen) == {4: 1.0}
+        else:
+            with pytest.raises(dk.HistoryError, match="slice"):
+                net(x, early=True)

@@ -65,6 +65,62 @@ def test_views_that_change_their_order():
         assert arrivals(seen) == {6: 1.0, 7: 1.0}
 
 
+class Held(Loop):
+    """Views whose membranes are all alike for long, and may be edited before every step."""
+
+    def forward(self, x, views=2, edit=lambda mem: mem):
+        mems = [torch.ones(x.shape[1], 1) for _ in range(views)]
+        for t in range(len(x)):
+            for k in range(views):
+                _, mems[k] = self.lif(self.fc(x[t]), edit(mems[k]))
+        return mems
+
+
+@pytest.mark.parametrize("seen", [1, 2, 3])
+@pytest.mark.parametrize("run", [1, 2, 3, 4])
+def test_other_views_whose_membranes_have_equal_values(seen, run):
+    """Values tell nothing here: the streams are known by the tensors that the neuron left."""
+    net = Held()
+    dk.wrap_(net, {"fc": late(3)}, example=(spikes(6), seen))
+    with exact_or_refused(), currents(net.fc) as seen_currents:
+        net(spikes(9, (2, 0, 0)), run)
+        assert arrivals(seen_currents) == {5 * run + k: 1.0 for k in range(run)}
+
+
+def test_views_whose_membranes_are_edited_in_place():
+    net = Held()
+    dk.wrap_(net, {"fc": late(3)}, example=spikes(6))
+    with torch.no_grad(), currents(net.fc) as seen:
+        net(spikes(9, (2, 0, 0)), 2, lambda mem: mem.clamp_(max=0.5))
+    assert arrivals(seen) == {10: 1.0, 11: 1.0}
+
+
+def test_views_whose_membranes_are_replaced_before_every_step():
+    """No tensor names its stream then."""
+    net = Held()
+    dk.wrap_(net, {"fc": late(3)}, example=spikes(6))
+    with exact_or_refused(), currents(net.fc) as seen:
+        net(spikes(9, (2, 0, 0)), 2, lambda mem: mem.clamp(max=0.5))
+        assert arrivals(seen) == {10: 1.0, 11: 1.0}
+
+
+def test_an_older_membrane_handed_on_is_refused():
+    """It could be another stream, or a loop that goes back."""
+
+    class Back(Loop):
+        def forward(self, x, back=False):
+            mem = kept = self.lif.reset_mem()
+            for t in range(len(x)):
+                _, mem = self.lif(self.fc(x[t]), kept if back and t == 3 else mem)
+                kept = mem if t == 1 else kept
+
+    net = Back()
+    dk.wrap_(net, {"fc": late(3)}, example=spikes(6))
+    net(spikes(6, 0))
+    with pytest.raises(dk.HistoryError, match="one stream"):
+        net(spikes(6, 1), True)
+
+
 class Branches(nn.Module):
     """One layer, two neurons; the second branch may be left out."""
 

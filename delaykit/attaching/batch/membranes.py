@@ -23,7 +23,7 @@ class Change(NamedTuple):
         kind: what happened.
         cut: its graph is gone (truncated BPTT).
         rows: mask of the rows that were reset (``rows``).
-        batch: number of rows now (``resized``).
+        batch: number of rows now (``resized``, ``unclear``); 0 where it is as before.
     """
 
     kind: Kind
@@ -68,12 +68,19 @@ class LeftMembrane:
         if self.tensor is not None and self._graph:
             self.tensor = self.tensor.detach()
 
+    def is_place(self, membrane: Tensor) -> bool:
+        """Tell whether it is this very membrane, or a view of it, written to or not."""
+        left = self.tensor
+        if left is None or membrane.numel() == 0 or left.layout is not torch.strided:
+            return membrane is left
+        return membrane is left or (membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape)
+
     def is_own(self, membrane: Tensor | None) -> bool:
         """Tell whether it is this very membrane, or a view of it, and nobody wrote to it."""
         left = self.tensor
         if left is None or membrane is None or membrane.numel() == 0 or _version(membrane) != self._version:
             return False
-        return membrane is left or (membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape)
+        return self.is_place(membrane)
 
     def look(self, membrane: Tensor | None) -> Change:
         """Say what became of it; a neuron that keeps nothing begins anew with every call."""
@@ -120,14 +127,15 @@ def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) 
 
 
 def _resized(before: Tensor, now: Tensor, cut: bool, view: bool) -> Change:
+    unclear = Change("unclear", batch=len(now) if now.dim() else 0)
     if now.dim() == 0 or before.dim() == 0 or now.shape[1:] != before.shape[1:]:
-        return Change("unclear")
+        return unclear
     least = min(len(now), len(before))
     if not torch.equal(now[:least], before[:least]) or bool(now[least:].any()):
-        return Change("unclear")
+        return unclear
     kept, gone = before[:least].flatten(1), before[least:].flatten(1)
     if not view and bool((kept.unsqueeze(1) == gone.unsqueeze(0)).all(2).any()):
-        return Change("unclear")  # a row that stays is equal to one that leaves: either may be the one
+        return unclear  # a row that stays is equal to one that leaves: either may be the one
     return Change("resized", cut, batch=len(now))
 
 

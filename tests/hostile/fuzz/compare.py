@@ -46,6 +46,7 @@ def wrapped(program: Program, net):
         "outer": lambda: net(x[0]),
         "inner": lambda: net(x, None, program.seen_views),
         "chain": lambda: net(x[0], None),
+        "cell": lambda: net(x[0], None),
     }[program.kind]
     dk.wrap_(net, rules, example=example)
     with torch.no_grad():
@@ -56,18 +57,24 @@ def wrapped(program: Program, net):
 
 
 def reference(program: Program, net):
-    pairs = zip(nets.layers(net, program.kind), program.granularities, strict=True)
-    found = delays(program, nets.layers(net, program.kind))
-    lines = [Line(layer, d, g, program.views) for (layer, g), d in zip(pairs, found, strict=True)]
-    return LineSide(lines, program.kind == "chain" or program.kind == "outer" and program.policy == "auto")
+    found = nets.layers(net, program.kind)
+    triples = zip(found, delays(program, found), program.granularities, strict=True)
+    lines = [Line(layer, d, g, program.views) for layer, d, g in triples]
+    if program.kind == "cell":
+        nets.take_currents_from(net, lines)
+    return LineSide(lines, program.kind in ("chain", "cell") or program.kind == "outer" and program.policy == "auto")
 
 
 def may_refuse(program: Program, side: LineSide) -> bool:
     """Tell whether an error is an answer to this program: two readings, or something delaykit cannot see."""
     edits = [e for s in program.sequences for e in s.edits]
+    if program.views > 1:  # a membrane that the caller replaces before every step names no stream
+        replaced = [sum(not e.name.startswith("weight") for e in s.edits) for s in program.sequences]
+        if any(n == s.time - 1 for n, s in zip(replaced, program.sequences, strict=True)):
+            return True
     return (
         side.unclear
-        or program.threads
+        or (program.threads and program.kind == "inner")
         or program.views != program.seen_views
         or any(EDITS[program.kind][e.name][1] for e in edits)
         or any(s.gradients and e.name == "weight replaced" for s in program.sequences for e in s.edits)
@@ -79,15 +86,7 @@ def difference(program: Program) -> str:
     net = bare(program)
     twin = bare(program)  # not a copy: utils.reset would not know it
     side = reference(program, twin)
-    if program.threads:  # lines are of one thread: the reference runs the sequences one after the other
-        wanted: tuple = ([], {})
-        for sequence in program.sequences:
-            with torch.no_grad():
-                from runner import RUN
-
-                wanted[0].append([y.detach() for y in RUN[program.kind](program, sequence, twin, side)])
-    else:
-        wanted = run(program, twin, side)
+    wanted = run(program, twin, side)
     try:
         wrapped(program, net)
         got = run(program, net, Side(lambda: dk.reset(net), lambda mask: dk.reset(net, rows=mask)))

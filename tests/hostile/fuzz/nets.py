@@ -1,4 +1,4 @@
-"""Bare models that the fuzzer runs: one layer structure, four ways of looping."""
+"""Bare models that the fuzzer runs: two connections, four ways of looping."""
 
 from __future__ import annotations
 
@@ -77,13 +77,67 @@ def chain():
     return norse.SequentialState(*layers)
 
 
-NAMES = {"outer": ("fc1", "fc2"), "inner": ("fc1", "fc2"), "chain": ("0", "2")}
+def cell():
+    """Return a Norse cell that holds both of its weights, its loop outside."""
+    import norse.torch as norse
+
+    p = norse.LIFParameters(tau_mem_inv=torch.tensor(300.0), v_th=torch.tensor(0.6))
+    return norse.LIFRecurrentCell(PRE, HIDDEN, p)
+
+
+class Held:
+    """A weight that a cell holds, looking like a connection."""
+
+    bias = None
+
+    def __init__(self, owner: nn.Module, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return getattr(self.owner, f"{self.name}_weights")
+
+    @weight.setter
+    def weight(self, value: nn.Parameter) -> None:
+        setattr(self.owner, f"{self.name}_weights", value)
+
+    @property
+    def dk(self):
+        return self.owner.dk[self.name]
+
+
+def take_currents_from(net, lines):
+    """Let a bare cell take both its currents from ``lines``, in place of its own products."""
+    into, back = lines
+    step, eye = net.activation, torch.eye(HIDDEN, dtype=torch.float64)
+
+    def activation(x, state, *rest):
+        current = into.run(x) + back.run(state.z.double())
+        return step(current, state, eye, torch.zeros_like(eye), *rest[2:])
+
+    net.activation = activation
+
+
+def before_first_step(net, call):
+    """Let a cell call a function inside its first step, where it has its histories and has not used them."""
+    fresh = net.state_fallback
+
+    def state_fallback(x):
+        call()
+        return fresh(x)
+
+    net.state_fallback = state_fallback
+
+
+NAMES = {"outer": ("fc1", "fc2"), "inner": ("fc1", "fc2"), "chain": ("0", "2"), "cell": ("input", "recurrent")}
 
 
 def build(kind):
-    return {"outer": Outer, "inner": Inner, "chain": chain}[kind]().double()
+    return {"outer": Outer, "inner": Inner, "chain": chain, "cell": cell}[kind]().double()
 
 
 def layers(net, kind):
     """Return the two connections of a model."""
+    if kind == "cell":
+        return [Held(net, name) for name in NAMES[kind]]
     return [net.get_submodule(name) for name in NAMES[kind]]

@@ -11,6 +11,7 @@ import dataclasses
 import random
 from typing import Any
 
+OFTEN_REFUSED = 0.4  # of the edits that may be refused so many are kept: refused programs show little
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 
 
@@ -53,7 +54,7 @@ class Program:
     """What the fuzzer runs, twice: on the wrapped model and on the reference.
 
     Args:
-        kind: outer | inner | chain.
+        kind: outer | inner | chain | cell.
         granularities: of the two connections.
         whole: delays are whole numbers.
         policy: auto | manual | root.
@@ -112,23 +113,26 @@ EDITS: dict[str, dict[str, tuple[str, bool]]] = {
         "noise": ("continue", False),
         "detach": ("cut", False),
         "none": ("reset", False),
-        "rows to zero": ("rows", True),
-        "move rows": ("move", True),
-        "drop last rows": ("move", True),
+        "rows to zero": ("rows", False),
+        "move rows": ("move", False),
+        "repeat rows": ("move", True),
+        "drop last rows": ("move", False),
         "weight in place": ("weight", False),
         "weight replaced": ("weight", False),
     },
 }
+EDITS["cell"] = EDITS["chain"]
 
 
 def random_program(seed: int) -> Program:
     """Make the program of a seed."""
     r = random.Random(seed)
-    kind = r.choice(("outer", "outer", "inner", "inner", "chain"))
+    kind = r.choice(("outer", "outer", "inner", "inner", "chain", "cell"))
     views = r.choice((1, 1, 1, 2, 3)) if kind == "inner" else 1
-    seen = r.choice((views, views, 1, 2)) if kind == "inner" else 1
-    policy = {"outer": r.choice(("auto", "auto", "manual")), "inner": r.choice(("auto", "root")), "chain": "auto"}[kind]
-    threads = views == seen == 1 and kind != "outer" and r.random() < 0.1
+    seen = r.choice((views, views, views, 1, 2)) if kind == "inner" else 1
+    policies = {"outer": ("auto", "auto", "manual"), "inner": ("auto", "root")}
+    policy = r.choice(policies.get(kind, ("auto",)))
+    threads = views == seen == 1 and kind != "outer" and r.random() < 0.2
     sequences = tuple(_sequence(r, kind, views, seen, threads) for _ in range(r.choice((1, 2, 3))))
     if threads:
         sequences = sequences * 2 if len(sequences) == 1 else sequences
@@ -149,6 +153,8 @@ def _sequence(r: random.Random, kind: str, views: int, seen: int, threads: bool)
     edits, rows = [], batch
     for t in sorted(r.sample(range(1, time), min(r.choice((0, 1, 1, 2, 3)), time - 1))):
         name = r.choice(names)
+        if EDITS[kind][name][1] and r.random() > OFTEN_REFUSED:
+            continue
         if EDITS[kind][name][0] in ("rows", "move") and rows == 1:
             continue
         argument: Any = r.random()
@@ -157,6 +163,9 @@ def _sequence(r: random.Random, kind: str, views: int, seen: int, threads: bool)
         elif name == "permute rows":
             argument = r.sample(range(rows), rows)
         elif name == "move rows":
+            argument = r.sample(range(rows), r.randint(1, rows))
+            rows = len(argument)
+        elif name == "repeat rows":
             argument = [r.randrange(rows) for _ in range(r.randint(1, rows))]
             rows = len(argument)
         elif EDITS[kind][name][0] == "rows":

@@ -53,7 +53,6 @@ class Line:
 
     def __init__(self, module: nn.Linear, delay: Tensor, granularity: str, streams: int = 1) -> None:
         self.module, self.delay, self.granularity, self.streams = module, delay, granularity, streams
-        self.product = type(module).forward
         self.clear()
         module.forward = self.run  # the bare model's own module, replaced on the object
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import nets
@@ -26,9 +27,18 @@ class Side:
     """
 
     unclear = False
+    meeting: threading.Barrier | None = None
 
     def __init__(self, reset, rows):
         self.reset, self.reset_rows = reset, rows
+
+    def meet(self):
+        """Let all threads come to the same step, as long as all of them run."""
+        if self.meeting is not None:
+            try:
+                self.meeting.wait(10)
+            except threading.BrokenBarrierError:
+                pass
 
     def begin(self):
         """A sequence begins in the library's own way."""
@@ -39,8 +49,14 @@ class Side:
     def emptied(self):
         """The library's own reset."""
 
+    def emptied_rows(self, mask):
+        """Rows of the states that the caller carries were set to zero."""
+
     def keep(self, rows):
         """Rows of state and input were selected."""
+
+    def select(self, rows, states):
+        """Rows of the membranes ``states[stream][layer]``, and of the input, were selected by their numbers."""
 
     def cut(self):
         """The states that the caller carries were detached."""
@@ -76,6 +92,9 @@ class LineSide(Side):
         if self.follows:
             self._clear()
 
+    def emptied_rows(self, mask):
+        self._rows(mask)
+
     def membrane(self, index, old, new):
         if not self.follows:
             return
@@ -92,12 +111,26 @@ class LineSide(Side):
         for line in self.lines:
             line.keep_rows(rows)
 
+    def select(self, rows, states):
+        for index, line in enumerate(self.lines):
+            before = [state[index].detach() for state in states]
+            if len(rows) == len(before[0]) and all(torch.equal(m, m[rows]) for m in before):
+                continue  # equal values continue: nobody can see which of two equal rows is which
+            self.unclear |= any(_twins(m, rows) for m in before)
+            line.keep_rows(rows)
+
     def cut(self):
         for line in self.lines:
             line.cut()
 
     def skipped(self, x):
         self.lines[0].run(torch.zeros_like(x))
+
+
+def _twins(membrane: torch.Tensor, rows: list[int]) -> bool:
+    """Tell whether a row that stays is equal to one that leaves: either may be the one."""
+    gone = [row for row in range(len(membrane)) if row not in rows]
+    return any(torch.equal(membrane[a], membrane[b]) for a in rows for b in gone)
 
 
 def data(sequence: Sequence) -> torch.Tensor:
@@ -190,14 +223,15 @@ def run_inner(program: Program, sequence: Sequence, net, side) -> list[torch.Ten
     edits, steps = {e.time: e for e in sequence.edits}, list(data(sequence))
 
     def select(t, states, rows):
+        side.select(rows, states)
         for state in states:
             state[:] = [mem[rows] for mem in state]
         for later in range(t, len(steps)):
             steps[later] = steps[later][rows]
-        side.keep(rows)
 
     def visit(t, states):
         edit = edits.get(t)
+        side.meet()
         if edit is None:
             return
         if edit.name.startswith("weight"):
@@ -231,16 +265,18 @@ def run_chain(program: Program, sequence: Sequence, net, side) -> list[torch.Ten
     side.begin()
     for t, x in enumerate(data(sequence)):
         edit = edits.get(t)
+        side.meet()
         if edit is not None:
-            state, rows = _edit_chain(edit, net, side, state, rows)
+            state, rows = _edit_chain(edit, net, program.kind, side, state, rows)
         y, state = net(5 * x[rows], state)
-        out.append(y)
+        out.append(state.v if program.kind == "cell" else y)
     return out
 
 
-def _edit_chain(edit, net, side, state, rows):
+def _edit_chain(edit, net, kind, side, state, rows):
     if edit.name.startswith("weight"):
-        change_weight(edit, net[0]), change_weight(edit, net[2])
+        for layer in nets.layers(net, kind):
+            change_weight(edit, layer)
     elif edit.name == "none":
         state = None
         side.emptied()
@@ -249,11 +285,14 @@ def _edit_chain(edit, net, side, state, rows):
         side.cut()
     elif edit.name == "noise":
         noise = 0.1 * edit.argument
-        state = [s._replace(v=s.v + noise) if hasattr(s, "v") else s for s in state]
+        if kind == "cell":
+            state = state._replace(v=state.v + noise)
+        else:
+            state = [s._replace(v=s.v + noise) if hasattr(s, "v") else s for s in state]
     elif edit.name == "rows to zero":
         mask = torch.tensor(edit.argument)
         state = over(lambda v: v * (~mask).to(v.dtype).unsqueeze(1), state)
-        side.reset_rows(mask)
+        side.emptied_rows(mask)
     else:
         kept = list(range(edit.argument)) if edit.name == "drop last rows" else edit.argument
         state = over(lambda v: v[kept], state)
@@ -262,17 +301,26 @@ def _edit_chain(edit, net, side, state, rows):
     return state, rows
 
 
-RUN = {"outer": run_outer, "inner": run_inner, "chain": run_chain}
+RUN = {"outer": run_outer, "inner": run_inner, "chain": run_chain, "cell": run_chain}
 
 
 def run(program: Program, net, side) -> tuple[list[list[torch.Tensor]], dict[str, torch.Tensor]]:
     """Run all sequences; return their outputs and the gradients of the weights."""
 
     def one(sequence: Sequence) -> list[torch.Tensor]:
-        with torch.set_grad_enabled(sequence.gradients):
-            return RUN[program.kind](program, sequence, net, side)
+        try:
+            with torch.set_grad_enabled(sequence.gradients):
+                return RUN[program.kind](program, sequence, net, side)
+        finally:
+            if side.meeting is not None:
+                side.meeting.abort()
 
+    if program.threads and isinstance(side, LineSide):  # lines are of one thread: one sequence after the other
+        return [[y.detach() for y in one(sequence)] for sequence in program.sequences], {}
     if program.threads:
+        side.meeting = threading.Barrier(len(program.sequences))
+        if program.kind == "cell":
+            nets.before_first_step(net, side.meet)
         with ThreadPoolExecutor(len(program.sequences)) as pool:
             return [[y.detach() for y in out] for out in pool.map(one, program.sequences)], {}
     outputs = []
