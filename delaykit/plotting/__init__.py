@@ -6,10 +6,10 @@ matplotlib is imported when a function is called, not before. A plugin's picture
 and :func:`colours`.
 """
 
-from delaykit.plotting.charts import accuracies, delay_histogram, kernel, learning_curves, raster
+from delaykit.plotting.charts import accuracies, delay_histogram, delay_pairs, kernel, learning_curves, raster
 from delaykit.plotting.look import CATEGORIES, COLOUR_MAPS, GREY, INK, array, axes, colours, style
 
 __all__ = [
-    "CATEGORIES", "COLOUR_MAPS", "GREY", "INK", "accuracies", "array", "axes", "colours", "delay_histogram", "kernel",
-    "learning_curves", "raster", "style",
+    "CATEGORIES", "COLOUR_MAPS", "GREY", "INK", "accuracies", "array", "axes", "colours", "delay_histogram",
+    "delay_pairs", "kernel", "learning_curves", "raster", "style",
 ]  # fmt: skip

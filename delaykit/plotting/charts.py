@@ -89,6 +89,45 @@ def delay_histogram(
     return ax
 
 
+def delay_pairs(
+    before: ArrayLike,
+    after: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    max_delay: float | None = None,
+    dt_ms: float | None = None,
+) -> Axes:
+    """Mark each delay at its value before training (to the right) and after (upwards): on the line, it stayed.
+
+    Args:
+        before: delays in steps, any shape.
+        after: the same delays later, of the same shape.
+        ax: where to draw; None: a new figure.
+        max_delay: end of both axes in steps; None: the largest delay given.
+        dt_ms: length of a step in ms; None: the axes count steps.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ShapeError: there is no delay, or the shapes differ.
+    """
+    one = array(before, None, "before", "at least one delay")
+    other = array(after, None, "after", "at least one delay")
+    if one.shape != other.shape:
+        raise ShapeError("delay_pairs", f"shapes {one.shape} and {other.shape}", "the same delays, before and after")
+    ax = axes(ax, (4.2, 4.0))
+    scale = dt_ms or 1.0
+    end = scale * (max_delay or max(1.0, float(one.max()), float(other.max())))
+    ax.plot([0, end], [0, end], color=INK, linestyle=":", linewidth=1.4, zorder=3, label="unmoved")
+    ax.scatter(one.ravel() * scale, other.ravel() * scale, s=16, color=CATEGORIES[0], alpha=0.6, linewidths=0)
+    margin = 0.04 * end
+    ax.set(xlim=(-margin, end + margin), ylim=(-margin, end + margin), aspect="equal")
+    ax.set(xlabel=_time_label("delay before training", dt_ms), ylabel=_time_label("delay after training", dt_ms))
+    ax.legend(loc="upper left")
+    return ax
+
+
 def learning_curves(
     curves: Mapping[str, ArrayLike],
     ax: Axes | None = None,

@@ -86,6 +86,15 @@ def test_delay_histogram_keeps_delays_above_a_too_small_axis_visible(ax):
     assert sum(patch.get_height() for patch in ax.patches) == 2
 
 
+def test_delay_pairs_mark_each_delay_before_and_after(ax):
+    assert plotting.delay_pairs([[1.0, 2.0]], torch.tensor([[1.0, 5.0]]), ax, dt_ms=2.0) is ax
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), [(2, 2), (4, 10)])
+    assert ax.get_xlabel() == "delay before training (ms)" and ax.get_ylabel() == "delay after training (ms)"
+    assert ax.get_xlim() == ax.get_ylim() and ax.get_xlim()[1] >= 10.0
+    with pytest.raises(ShapeError, match="delay_pairs: found shapes"):
+        plotting.delay_pairs([1.0], [1.0, 2.0], ax)
+
+
 @pytest.mark.parametrize("largest", [0.5, 9.9, 10.0, 39.0, 40.0, 333.3])
 def test_every_delay_up_to_the_largest_has_a_bin(ax, largest):
     plotting.delay_histogram(np.linspace(0, largest, 101), ax, max_delay=largest)

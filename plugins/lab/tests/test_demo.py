@@ -10,13 +10,16 @@ import torch
 from click.testing import CliRunner
 
 import delaykit as dk
-from delaykit_lab import JapaneseVowels
+from delaykit_lab import JapaneseVowels, MovingWave
 from delaykit_lab.commands import demo
-from delaykit_lab.demo import DemoConfig, run_demo
-from delaykit_lab.plotting import draw
+from delaykit_lab.demo import DemoConfig, WaveConfig, run_demo
+from delaykit_lab.demo.cost import measure
+from delaykit_lab.demo.detectors import learn_arrivals
+from delaykit_lab.demo.pictures import draw, draw_arrivals
+from delaykit_lab.demo.runs import count_epochs
 from delaykit_lab.variants import VARIANTS, add_delays_, builder, count_numbers, delays_of, equal_size, make_optimizer
 
-BARE, FROZEN, LEARNED = VARIANTS
+BARE, FROZEN, LEARNED, WHOLE = VARIANTS
 LIBRARIES = ["snntorch", "norse"]
 
 
@@ -51,8 +54,8 @@ def test_the_nets_fire_at_first(library, batch):
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_frozen_and_learned_start_equal_and_differ_from_bare(library, batch):
     with torch.no_grad():
-        bare, frozen, learned = (delayed(library, variant, batch)(batch[0]) for variant in VARIANTS)
-    assert torch.equal(frozen, learned)
+        bare, frozen, learned, whole = (delayed(library, variant, batch)(batch[0]) for variant in VARIANTS)
+    assert torch.equal(frozen, learned) and torch.equal(frozen, whole)
     assert not torch.equal(bare, frozen)
 
 
@@ -75,9 +78,19 @@ def test_one_step_moves_learned_delays_and_only_those(library, batch):
             assert 0 <= after[site].min() and after[site].max() <= 25
 
 
+def test_whole_delays_are_whole_while_they_move(batch):
+    net = delayed("snntorch", WHOLE, batch)
+    parameters = {name: value.detach().clone() for name, value in net.named_parameters() if ".dk." in name}
+    optimizer = make_optimizer(net, WHOLE, lr=1e-2, delay_lr=0.2)
+    torch.nn.functional.cross_entropy(net(batch[0]), batch[1]).backward()
+    optimizer.step()
+    assert all((net.get_parameter(name) != value).any() for name, value in parameters.items()) and parameters
+    assert all((values == values.round()).all() for values in delays_of(net).values())
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_parameter_counts_are_equal_in_favour_of_the_bare_net(library, batch):
-    counts = {count_numbers(delayed(library, variant, batch, hidden=48)) for variant in (FROZEN, LEARNED)}
+    counts = {count_numbers(delayed(library, variant, batch, hidden=48)) for variant in (FROZEN, LEARNED, WHOLE)}
     build = builder(library, JapaneseVowels(), 0)
     hidden = equal_size(build, max(counts), 48)
     assert len(counts) == 1
@@ -91,7 +104,7 @@ def test_building_a_net_leaves_the_global_generator_alone():
     assert torch.equal(first.fc_in.weight, second.fc_in.weight)
 
 
-SMALL = DemoConfig(seeds=2, epochs=2, hidden=8)
+SMALL = DemoConfig(seeds=2, epochs=2, hidden=8, rates=(1e-2, 2e-2))
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +122,28 @@ def small(tmp_path_factory):
 def test_every_variant_is_trained_on_every_seed(small):
     result, _, seen, _ = small
     names = [variant.name for variant in VARIANTS]
-    assert seen == [(seed, name, epoch) for seed in range(2) for name in names for epoch in (1, 2)]
+    # seed 0 with both rates, seed 1 with the one that validation chose
+    assert seen == [(seed, name, epoch) for name in names for seed in (0, 0, 1) for epoch in (1, 2)]
+    assert len(seen) == count_epochs(SMALL)
     assert [(run.seed, run.variant) for run in result.runs] == [(seed, name) for seed in range(2) for name in names]
     assert result.sizes == {"train": 216, "validation": 54, "test": 370}
+
+
+def test_every_row_chooses_among_the_same_rates_by_validation(tmp_path):
+    config = WaveConfig(seeds=1, epochs=1, rates=(1e-3, 3e-2))
+    chosen = {run.variant: run for run in run_demo(config, tmp_path / "both").runs}
+    alone = [run_demo(dataclasses.replace(config, rates=(rate,)), tmp_path / f"{rate}").runs for rate in config.rates]
+    for name, run in chosen.items():
+        runs = [one for some in alone for one in some if one.variant == name]
+        reached = {one.rate: one.history[-1].validation_accuracy for one in runs}
+        assert run.history[-1].validation_accuracy == max(reached.values()) == reached[run.rate]
 
 
 def test_results_on_disk_are_those_in_memory(small):
     result, folder, *_ = small
     stored = json.loads((folder / "results.json").read_text())
     assert stored == json.loads(json.dumps(result.to_json()))
-    assert stored["runs"][2]["history"][1]["epoch"] == 2
+    assert stored["part"] == "speech" and stored["runs"][2]["history"][1]["epoch"] == 2
     assert stored["chance"] == pytest.approx(1 / 9) and stored["most_frequent"] == pytest.approx(88 / 370)
 
 
@@ -128,6 +153,8 @@ def test_the_text_names_every_number(small):
         "no delays",
         "frozen random delays",
         "learned delays",
+        "learned, whole steps",
+        "rounded afterwards",
         "+-",
         "chance 11.1 %",
         "parameters",
@@ -145,7 +172,10 @@ def test_a_resumed_demo_repeats_the_results_without_training(small):
     assert [run.delays_after for run in again.runs] == [run.delays_after for run in result.runs]
 
 
-@pytest.mark.parametrize("other", [{"epochs": 3}, {"delay_lr": 0.1}, {"max_delay": 20}, {"library": "norse"}])
+OTHERS = [{"epochs": 3}, {"delay_lr": 0.1}, {"hidden": 9}, {"max_delay": 20}, {"library": "norse"}]
+
+
+@pytest.mark.parametrize("other", OTHERS)
 def test_a_demo_of_other_settings_does_not_resume(small, other):
     with pytest.raises(dk.CheckpointError):
         run_demo(dataclasses.replace(SMALL, **other), small[1], resume=True)
@@ -166,16 +196,60 @@ def test_the_command_runs_on_files_and_prints_the_table(tonic_folder):
     options = ["--data", str(tonic_folder), "--seeds", "1", "--epochs", "1", "--output", str(output)]
     got = CliRunner().invoke(demo, options)
     assert got.exit_code == 0, got.output
-    assert "shd_train" in got.output and "supports nothing yet" in got.output and "whole-step" in got.output
-    assert sorted(path.name for path in output.iterdir()) == [
+    assert "shd_train" in got.output and "supports nothing yet" in got.output and "whole steps" in got.output
+    assert "cost of a training step" in got.output
+    assert [path.name for path in output.iterdir()] == ["speech"]
+    assert sorted(path.name for path in (output / "speech").iterdir()) == [
         "accuracy.png", "delays.png", "input.png", "learning.png", "results.json", "state",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_wave_runs_first_and_its_pictures_are_there(tmp_path):
+    got = CliRunner().invoke(demo, ["--part", "wave", "--seeds", "1", "--epochs", "1", "--output", str(tmp_path)])
+    assert got.exit_code == 0, got.output
+    assert "a wave from 8 directions" in got.output and "delays alone" in got.output
+    assert {"accuracy.png", "arrivals.png", "results.json"} <= {path.name for path in (tmp_path / "wave").iterdir()}
+
+
+def test_the_rows_of_the_wave_have_equal_numbers_in_favour_of_the_bare_net():
+    config, task = WaveConfig(), MovingWave(samples=8, held=8)
+    example = task.splits(0).train.batch(torch.arange(2))[0]
+    numbers = {v.name: count_numbers(config.network(task, v, example, 0)) for v in VARIANTS}
+    assert numbers["bare"] >= numbers["frozen"] == numbers["learned"] == numbers["whole"]
+
+
+def test_delays_alone_line_arrivals_up(tmp_path):
+    found = learn_arrivals(MovingWave(samples=256, held=8), epochs=12)
+    assert found.spread(found.after) < 0.25 * found.spread(found.before)
+    assert draw_arrivals(found, 1.0, tmp_path / "arrivals.png").stat().st_size > 10_000
+
+
+def test_the_cost_compares_the_same_network():
+    cost = measure(DemoConfig(hidden=8), rounds=1)
+    assert min(dataclasses.astuple(cost)) > 0
 
 
 def test_bad_data_is_one_clear_line(tmp_path):
     got = CliRunner().invoke(demo, ["--data", str(tmp_path / "none")])
     assert got.exit_code == 1
     assert "Error:" in got.output and "nothing there" in got.output and "Traceback" not in got.output
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_work_begins(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("delaykit_lab.demo.show.run_demo", lambda *_, **__: pytest.fail("work began"))
+    got = CliRunner().invoke(demo, ["--output", str(tmp_path / "file" / "demo")])
+    assert got.exit_code == 1 and "a place that cannot be written" in got.output and "Traceback" not in got.output
+
+
+def test_an_interrupted_demo_names_resume(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("delaykit_lab.demo.show.run_demo", interrupted)
+    got = CliRunner().invoke(demo, ["--output", str(tmp_path)])
+    assert got.exit_code == 1 and "--resume" in got.output and "epoch/s" not in got.output.splitlines()[-1]
 
 
 def test_an_unknown_library_is_refused():

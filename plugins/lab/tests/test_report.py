@@ -39,20 +39,23 @@ def test_standard_error():
 
 
 def test_conclusions_name_what_is_shown_and_what_is_not():
-    lines = conclusions({"bare": [0.88, 0.89, 0.9], "frozen": [0.94, 0.95, 0.96], "learned": [0.95, 0.94, 0.96]}, 370)
+    bare, frozen, learned = [0.88, 0.89, 0.9], [0.94, 0.95, 0.96], [0.95, 0.94, 0.96]
+    lines = conclusions({"bare": bare, "frozen": frozen, "learned": learned, "whole": bare}, 370)
     assert "delays help here" in lines[0] and "delays help here" in lines[1]
     assert "within the error" in lines[2]
-    assert "370 samples" in lines[3] and "1.6 points" in lines[3]
+    assert "whole steps against none" in lines[3] and "within the error" in lines[3]
+    assert "370 samples" in lines[4] and "1.6 points" in lines[4]
 
 
 def test_conclusions_of_one_seed_claim_nothing():
-    lines = conclusions({"bare": [0.8], "frozen": [0.9], "learned": [0.95]}, 370)
-    assert len(lines) == 3 and all("supports nothing yet" in line for line in lines)
+    lines = conclusions({"bare": [0.8], "frozen": [0.9], "learned": [0.95], "whole": [0.9]}, 370)
+    assert len(lines) == 4 and all("supports nothing yet" in line for line in lines)
 
 
 def test_harm_is_called_harm():
-    lines = conclusions({"bare": [0.95, 0.95, 0.96], "frozen": [0.8, 0.81, 0.8], "learned": [0.6, 0.61, 0.6]}, 370)
-    assert "delays hurt" in lines[0] and "learning hurts" in lines[2]
+    bare, frozen, learned = [0.95, 0.95, 0.96], [0.8, 0.81, 0.8], [0.6, 0.61, 0.6]
+    lines = conclusions({"bare": bare, "frozen": frozen, "learned": learned, "whole": learned}, 370)
+    assert "delays hurt" in lines[0] and "learning hurts" in lines[2] and "delays hurt" in lines[3]
 
 
 def test_chance_levels():

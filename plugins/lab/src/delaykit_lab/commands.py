@@ -8,21 +8,24 @@ import click
 
 
 @click.command()
-@click.option("--library", type=click.Choice(["snntorch", "norse"]), default="snntorch", show_default=True)
+@click.option("--library", type=click.Choice(["snntorch", "norse"]), help="Of the speech network [default: snntorch].")
 @click.option(
     "--data",
     type=click.Path(),
     help="Folder or file of spike trains in SHD's HDF5 layout [default: recorded "
     "vowels of nine speakers, shipped inside sktime].",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each network.")
-@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Epochs of each run [default: 40].")
+@click.option(
+    "--part",
+    type=click.Choice(["all", "wave", "speech"]),
+    help="What to show [default: all; with --data or --library norse, speech].",
+)
+@click.option("--seeds", type=click.IntRange(min=1), help="Runs of each network [default: wave 5, speech 3].")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of each run [default: wave 20, speech 40].")
 @click.option(
     "--limit",
     type=click.IntRange(min=10),
-    default=1000,
-    show_default=True,
-    help="At most that many training samples of --data.",
+    help="At most that many training samples of --data [default: 1000].",
 )
 @click.option(
     "--output",
@@ -31,43 +34,17 @@ import click
     show_default=True,
     help="Folder for pictures and results.json.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or auto.")
+@click.option("--device", help="cpu, cuda, or auto [default: cpu].")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted demo with the same settings stopped.")
-def demo(epochs: int | None, output: str, resume: bool, **settings: Any) -> None:
-    """Train a spiking network on recorded speech without delays, with random and with learned delays."""
-    from delaykit import DelaykitError
+def demo(part: str | None, output: str, resume: bool, **settings: Any) -> None:
+    """Show what delays are worth: where nothing but timing tells, on recorded speech, and what they cost."""
+    from delaykit_lab.cli_train import sentences
 
     click.echo("Loading torch and the recordings ...", err=True)
-    try:
-        from delaykit_lab.demo import DemoConfig
+    with sentences():
+        from delaykit_lab.demo.show import show
 
-        if epochs is not None:
-            settings["epochs"] = epochs
-        _demo(DemoConfig(**settings), output, resume)
-    except DelaykitError as problem:
-        raise click.ClickException(str(problem)) from problem
-
-
-def _demo(config: Any, output: str, resume: bool) -> None:
-    from tqdm import tqdm
-
-    from delaykit_lab.demo import run_demo
-    from delaykit_lab.plotting import draw
-    from delaykit_lab.variants import VARIANTS
-
-    with tqdm(total=config.seeds * len(VARIANTS) * config.epochs, unit="epoch", dynamic_ncols=True) as bar:
-
-        def watch(variant: Any, seed: int, epoch: Any) -> None:
-            bar.set_description(f"{variant.title}, seed {seed + 1}/{config.seeds}")
-            bar.set_postfix_str(f"validation {100 * epoch.validation_accuracy:.0f} %", refresh=False)
-            runs_before = seed * len(VARIANTS) + VARIANTS.index(variant)
-            bar.update(runs_before * config.epochs + epoch.epoch - bar.n)
-
-        result = run_demo(config, output, resume=resume, watch=watch)
-    task = config.task()
-    pictures = draw(result, task.splits(seed=0).train, task.step_ms(), output)
-    click.echo(f"\n{result.text()}\n")
-    click.echo(f"Pictures and numbers: {', '.join(path.name for path in pictures)}, results.json in {output}")
+        show(part, {name: value for name, value in settings.items() if value is not None}, output, resume)
 
 
 @click.command()

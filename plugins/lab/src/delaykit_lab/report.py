@@ -80,22 +80,24 @@ def compare(first: Sequence[float], second: Sequence[float], samples: int) -> Co
 
 
 def conclusions(accuracies: Mapping[str, Sequence[float]], samples: int) -> list[str]:
-    """Say in plain words what the three variants' test accuracies support.
+    """Say in plain words what the variants' test accuracies support.
 
     Args:
-        accuracies: for ``bare``, ``frozen`` and ``learned`` the accuracy of each seed, as fractions.
+        accuracies: for ``bare``, ``frozen``, ``learned`` and ``whole`` (learned as whole steps) the accuracy of each
+            seed, as fractions.
         samples: number of test samples.
 
     Returns:
         Sentences, one a line.
     """
-    bare, frozen, learned = (accuracies[name] for name in ("bare", "frozen", "learned"))
+    bare, frozen, learned, whole = (accuracies[name] for name in ("bare", "frozen", "learned", "whole"))
     lines = [
         _sentence("Random delays against none", compare(frozen, bare, samples), "delays help", "delays hurt"),
         _sentence("Learned delays against none", compare(learned, bare, samples), "delays help", "delays hurt"),
         _sentence(
             "Learned against random delays", compare(learned, frozen, samples), "learning helps", "learning hurts"
         ),
+        _sentence("Learned whole steps against none", compare(whole, bare, samples), "delays help", "delays hurt"),
     ]
     if len(bare) > 1:
         typical = float(np.mean(bare))

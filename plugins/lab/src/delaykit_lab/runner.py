@@ -20,6 +20,8 @@ from delaykit import ConfigError, ShapeError, TrainingError
 from delaykit_lab.checkpoint import load_run, save_run
 from delaykit_lab.task import Frames, Splits
 
+Forward = Callable[[Tensor], Tensor]
+
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
@@ -68,6 +70,7 @@ def fit(
     checkpoint: str | Path | None = None,
     identity: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
+    forward: Forward | None = None,
 ) -> list[Epoch]:
     """Minimise the cross-entropy of ``net(spikes)`` on the training split; measure on validation; never touch test.
 
@@ -82,6 +85,7 @@ def fit(
         identity: JSON values that say what else makes this run (data, model, rates): a checkpoint that was saved with
             others is refused.
         device: where to train.
+        forward: what is called in the place of ``net``, for example ``dk.fused(net)``.
 
     Returns:
         One record an epoch, those before an interruption included.
@@ -102,7 +106,8 @@ def fit(
         [1, 2]
     """
     net.to(device)
-    _check_scores(net, splits, device)
+    forward = forward or net
+    _check_scores(net, splits, device, forward)
     order = torch.Generator().manual_seed(config.seed)
     rates = [group["lr"] for group in optimizer.param_groups]
     path = None if checkpoint is None else Path(checkpoint)
@@ -113,10 +118,12 @@ def fit(
     for epoch in range(len(history), config.epochs):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * epoch / config.epochs))
-        train_loss, train_accuracy = _train_epoch(net, splits.train, optimizer, config, order, device, epoch + 1)
+        train_loss, train_accuracy = _train_epoch(
+            net, forward, splits.train, optimizer, config, order, device, epoch + 1
+        )
         if advance is not None:
             advance((epoch + 1) / config.epochs)
-        scores = predict(net, splits.validation, device=device)
+        scores = predict(net, splits.validation, device=device, forward=forward)
         loss = functional.cross_entropy(scores, splits.validation.labels).item()
         history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy(scores, splits.validation)))
         if path is not None:
@@ -127,7 +134,14 @@ def fit(
     return history
 
 
-def predict(net: nn.Module, frames: Frames, batch_size: int = 256, device: torch.device | str = "cpu") -> Tensor:
+def predict(
+    net: nn.Module,
+    frames: Frames,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    *,
+    forward: Forward | None = None,
+) -> Tensor:
     """Score all samples without gradients, in evaluation mode; the mode is restored.
 
     Returns:
@@ -137,7 +151,7 @@ def predict(net: nn.Module, frames: Frames, batch_size: int = 256, device: torch
     net.eval()
     with torch.no_grad():
         batches = torch.arange(len(frames)).split(batch_size)
-        scores = torch.cat([net(frames.batch(index, device)[0]).cpu() for index in batches])
+        scores = torch.cat([(forward or net)(frames.batch(index, device)[0]).cpu() for index in batches])
     net.train(was_training)
     return scores
 
@@ -166,6 +180,7 @@ def choose_device(name: str) -> torch.device:
 
 def _train_epoch(
     net: nn.Module,
+    forward: Forward,
     frames: Frames,
     optimizer: torch.optim.Optimizer,
     config: FitConfig,
@@ -177,7 +192,7 @@ def _train_epoch(
     total, right = 0.0, 0
     for index in torch.randperm(len(frames), generator=order).split(config.batch_size):
         spikes, labels = frames.batch(index, device)
-        scores = net(spikes)
+        scores = forward(spikes)
         loss = functional.cross_entropy(scores, labels)
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -192,10 +207,10 @@ def _train_epoch(
     return total / len(frames), right / len(frames)
 
 
-def _check_scores(net: nn.Module, splits: Splits, device: torch.device | str) -> None:
+def _check_scores(net: nn.Module, splits: Splits, device: torch.device | str, forward: Forward) -> None:
     """Fail before training, not after the first epoch."""
     first = splits.train.subset(torch.arange(min(2, len(splits.train))))
-    scores = predict(net, first, device=device)
+    scores = predict(net, first, device=device, forward=forward)
     highest = max(int(frames.labels.max()) for frames in (splits.train, splits.validation, splits.test))
     if scores.dim() != 2 or scores.shape[0] != len(first) or scores.shape[1] <= highest:
         expected = f"({len(first)}, more than {highest})"

@@ -1,6 +1,7 @@
-"""The three networks that the demo compares, equal in everything but their delays.
+"""The networks that the demo compares, equal in everything but their delays.
 
-``frozen`` and ``learned`` start from the very same random integer delays: all that sets them apart is learning.
+``frozen``, ``learned`` and ``whole`` start from the very same random integer delays: all that sets them apart is
+learning.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
+from delaykit.interfaces import Granularity
 from delaykit_lab.task import Task
 
 LIBRARIES = {
@@ -31,19 +33,33 @@ class Variant:
         title: name in tables and pictures.
         delays: whether the input and the recurrent connection have axonal delays.
         learn: whether the delays are trained.
+        whole: whether they are whole steps in every forward pass.
     """
 
     name: str
     title: str
     delays: bool
     learn: bool = False
+    whole: bool = False
 
 
 VARIANTS = (
     Variant("bare", "no delays", delays=False),
     Variant("frozen", "frozen random delays", delays=True),
     Variant("learned", "learned delays", delays=True, learn=True),
+    Variant("whole", "learned, whole steps", delays=True, learn=True, whole=True),
 )
+
+
+def delay_of(variant: Variant, granularity: Granularity, max_delay: int) -> dk.FreeDelay:
+    """Describe the delays of a variant that has them.
+
+    Example:
+        >>> delay_of(VARIANTS[1], "axonal", 25).learn
+        False
+    """
+    rounding = "straight-through" if variant.whole else "none"
+    return dk.FreeDelay(granularity, max_delay=max_delay, init="integers", learn=variant.learn, rounding=rounding)
 
 
 def builder(library: str, task: Task, seed: int) -> Callable[[int], nn.Module]:
@@ -74,8 +90,7 @@ def add_delays_(
 ) -> nn.Module:
     """Wrap the input and the recurrent connection of ``net`` in place; nothing to do for the bare variant."""
     if variant.delays:
-        delay = dk.FreeDelay("axonal", max_delay=max_delay, init="integers", learn=variant.learn)
-        rules = dict.fromkeys(LIBRARIES[library][2], delay)
+        rules = dict.fromkeys(LIBRARIES[library][2], delay_of(variant, "axonal", max_delay))
         dk.wrap_(net, rules, example=example, generator=torch.Generator().manual_seed(seed))
     return net
 
