@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from delaykit.adapters.snntorch.constants import LearnedSnn, decays_of
 from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of
 from delaykit.adapters.snntorch.followed import FollowedSnn
+from delaykit.adapters.snntorch.living import list_
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.connections import CONVOLUTIONS
 from delaykit.attaching.exact.neurons import refusal
@@ -138,9 +139,7 @@ class SnnTorchAdapter(NeuronAdapter):
         return make_exact_(module, ExactSynaptic, SnnTorchAdapter())
 
     def after_copy(self, module: nn.Module) -> None:
-        snn = sys.modules.get("snntorch")
-        if snn is not None and isinstance(module, snn.SpikingNeuron):
-            snn.SpikingNeuron.instances.append(module)  # deepcopy does not run __init__; utils.reset looks here
+        list_(module)
 
 
 def _kind(module: nn.Module) -> str | None:
