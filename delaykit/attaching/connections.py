@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
 from delaykit.attaching.batch.rows import Rows, moved, number
+from delaykit.attaching.calls import sequence_connection, step_connection
 from delaykit.attaching.carried_states import COPY, move_rows
-from delaykit.attaching.exporters import refuse_exporters, refuse_recordings
+from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.histories import History
+from delaykit.attaching.pieces import carried_sequence, followed_sequence
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
-from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.errors import ConfigError, HistoryError
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
-
-HALF = (torch.float16, torch.bfloat16)
-
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -95,17 +92,6 @@ class CarriedState(Rows):
         return str, (COPY,)
 
 
-class CarriedTail:
-    """The state of a connection that is fed whole sequences, maybe in pieces: the inputs that are still under way."""
-
-    def __init__(self, inputs: Tensor) -> None:
-        self.inputs = inputs
-
-    def detach(self) -> CarriedTail:
-        """Cut the graph and keep the spikes."""
-        return CarriedTail(self.inputs.detach())
-
-
 class CarriedConnection(DelayedConnection):
     """Mixin for a connection inside ``SequentialState``: the history rides in the returned state."""
 
@@ -141,25 +127,6 @@ def _detach_connection_(module: nn.Module, before: type, attachment: Attachment)
     attachment.history.clear()
 
 
-def carried_sequence(
-    synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, state: Any
-) -> tuple[Tensor, CarriedTail]:
-    """Run a piece of a sequence behind the inputs of the piece before."""
-    if state is not None and not isinstance(state, CarriedTail):
-        found = f"a state of type {type(state).__name__}"
-        raise HistoryError(where, found, "None or the state of the piece before", "pass None first")
-    joined = input if state is None else torch.cat([state.inputs, input], time_dim)
-    output = sequence_connection(synapse, where, product, joined, time_dim)
-    length, reach = joined.shape[time_dim], None
-    if synapse.heterogeneity is None and synapse.delay is not None:
-        reach = synapse.delay.longest()
-    keep = length if reach is None else min(reach, length)
-    late = joined.narrow(time_dim, length - keep, keep)
-    tail = CarriedTail(late.clone() if state is None else late)  # the input is the caller's, who may write over it
-    steps = input.shape[time_dim]
-    return output.narrow(time_dim, length - steps, steps), tail
-
-
 def carried_history(where: str, state: Any) -> History:
     """Take the history out of a carried state; None begins a new sequence."""
     if state is None:
@@ -186,103 +153,12 @@ def run_connection(module: Any, attachment: Attachment, product: Product, input:
     history = attachment.history
     history.enter(attachment.clock.moment())
     if timing.time_dim is not None:
-        return followed_sequence(module.dk, attachment, product, input, timing.time_dim)
+        return followed_sequence(module.dk, history, timing.streams, product, input, timing.time_dim)
     if attachment.owned and attachment.watch is not None:
         return history.once_a_step(
             attachment.watch.steps, lambda: step_connection(module.dk, attachment, product, input, history)
         )
     return step_connection(module.dk, attachment, product, input, history)
-
-
-def followed_sequence(
-    synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, time_dim: int
-) -> Tensor:
-    """Run a piece of a sequence that goes on as long as a neuron's state does; another batch size is a new sequence."""
-    history, streams = attachment.history, attachment.timing.streams
-    if len(history.pieces) != streams:
-        history.pieces = [None] * streams
-    turn = history.age % streams
-    before = history.pieces[turn]
-    if before is not None and not _continues(before.inputs, input, time_dim):
-        before = None
-    output, history.pieces[turn] = carried_sequence(synapse, attachment.where, product, input, time_dim, before)
-    history.age += 1
-    return output
-
-
-def _continues(before: Tensor, input: Tensor, time_dim: int) -> bool:
-    shapes = [list(x.shape) for x in (before, input)]
-    for shape in shapes:
-        del shape[time_dim]
-    return shapes[0] == shapes[1] and before.dtype == input.dtype and before.device == input.device
-
-
-def step_connection(
-    synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
-) -> Tensor:
-    """Run one time step: ``(..., pre, *space) -> (..., post, *space)``."""
-    refuse_recordings(attachment.where)
-    if torch.compiler.is_compiling():
-        return _uncompiled_step(synapse, attachment, product, input, history)
-    spikes = _checked(synapse, attachment.where, product, input)
-    if spikes.dtype in HALF and spikes.device.type == "cpu":
-        fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"
-        raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
-    lead = spikes.shape[: spikes.ndim - 1 - product.space]
-    batch = spikes.reshape(-1, *spikes.shape[len(lead) :])
-    with _single(spikes):
-        output = history.step(synapse, product, batch, attachment.timing.streams)
-    return output.reshape(*lead, *output.shape[1:])
-
-
-@torch.compiler.disable
-def _uncompiled_step(*arguments: Any) -> Tensor:
-    """Take the step outside the compiler: a history is a side effect, so a compiled loop breaks its graph here."""
-    return step_connection(*arguments)
-
-
-def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:
-    """Run a whole sequence whose time runs along ``time_dim``."""
-    refuse_recordings(where)
-    spikes = _checked(synapse, where, product, input)
-    found, rank = f"input of shape {tuple(input.shape)}", spikes.ndim - 1 - product.space
-    if rank < 1:
-        raise ShapeError(where, found, "a sequence (time, batch, channel)", "add the time dimension")
-    if not -spikes.ndim <= time_dim < rank or time_dim % spikes.ndim >= rank:
-        fix = "wrap with the time_dim that is time in this input"
-        raise ShapeError(where, f"{found} and time_dim={time_dim}", "time in a dimension before the channel", fix)
-    spikes = spikes.movedim(time_dim, 0)
-    lead = spikes.shape[1:rank]
-    batch = spikes.reshape(spikes.shape[0], -1, *spikes.shape[rank:])
-    with _single(spikes):
-        output = synapse.engine(product).sequence(batch)
-    return output.reshape(output.shape[0], *lead, *output.shape[2:]).movedim(0, time_dim)
-
-
-def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> Tensor:
-    channel_dim = -1 - product.space
-    if not isinstance(input, Tensor) or not input.is_floating_point():
-        found = (
-            f"input of dtype {input.dtype}" if isinstance(input, Tensor) else f"input of type {type(input).__name__}"
-        )
-        raise ShapeError(where, found, "a floating point tensor", "convert spikes with .float()")
-    if input.ndim < 1 + product.space or input.shape[channel_dim] != synapse.site.pre:
-        wanted = "(..., channel" + ", space" * product.space + f") with {synapse.site.pre} channels"
-        raise ShapeError(where, f"input of shape {tuple(input.shape)}", wanted, "check the layer before it")
-    if input.is_sparse:
-        raise ShapeError(where, "a sparse tensor", "a dense tensor", "call .to_dense() on the spikes")
-    if torch.is_autocast_enabled(input.device.type):
-        return input.to(torch.float32 if product.weight is None else product.weight.dtype)
-    if product.weight is not None and input.dtype != product.weight.dtype:
-        fix = "convert the input (.float() or .double()), or the model; snnTorch's surrogates always return float32"
-        raise ShapeError(where, f"input of {input.dtype}", f"{product.weight.dtype}, that of its weight", fix)
-    return input
-
-
-def _single(spikes: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Keep delays and their products in float32 under autocast, at every delay and in every kind of connection."""
-    kind = spikes.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
 
 
 def _product(module: Any, attachment: Attachment, base: Callable[[Tensor], Tensor]) -> Product:

@@ -101,7 +101,7 @@ class History:
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
         late = any(stream is not None and not stream.silent(before_last) for stream in self.streams)
-        return late or any(piece is not None and bool(piece.inputs.any()) for piece in self.pieces)
+        return late or any(piece is not None and piece.under_way() for piece in self.pieces)
 
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
         """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""
@@ -123,13 +123,7 @@ class History:
         """Begin a segment: read the parameters, and go on with what is under way."""
         changed, engine = self.engine is not None, synapse.engine(product)
         if changed and torch.is_grad_enabled() and any(s is not None and s.graph_under_way() for s in self.streams):
-            raise HistoryError(
-                self.where,
-                "a weight that changed while spikes are under way whose gradient is being recorded",
-                "one weight from a reset or detach to the next",
-                "cut the graph first (detach the membranes, or dk.detach(net)), or change weights under "
-                "torch.no_grad() runs only",
-            )
+            raise weight_changed(self.where)
         self.engine = engine
         for stream in self.streams:
             if stream is not None:
@@ -161,7 +155,7 @@ class History:
 
     def select(self, rows: Sequence[int | None], device: torch.device) -> None:
         """Let row k go on as ``rows[k]`` has been, in all streams; None begins with nothing under way."""
-        if any(piece is not None and bool(piece.inputs.any()) for piece in self.pieces):
+        if any(piece is not None and piece.under_way() for piece in self.pieces):
             found = "rows that change between two pieces of a sequence, while spikes are under way"
             raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
         for stream in self.streams:
@@ -222,6 +216,17 @@ class History:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return History, (self.where,), {"beats": self.beats}
+
+
+def weight_changed(where: str) -> HistoryError:
+    """Say that a weight changed within a graph: what is under way cannot lead back to two of them."""
+    return HistoryError(
+        where,
+        "a weight that changed while spikes are under way whose gradient is being recorded",
+        "one weight from a reset or detach to the next",
+        "cut the graph first (detach the membranes, or dk.detach(net)), or change weights under "
+        "torch.no_grad() runs only",
+    )
 
 
 def out_of_step(where: str, path: str, found: int, expected: int) -> HistoryError:

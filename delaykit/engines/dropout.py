@@ -87,5 +87,8 @@ class DropoutEngine(Engine):
     def rebind(self, tape: Any) -> None:
         self.engine.rebind(tape.tape)
 
+    def reach(self) -> int | None:
+        return self.engine.reach()
+
     def step(self, tape: Any, spikes: Tensor) -> Tensor:
         return tape.mask(self.engine.step(tape.tape, spikes))

@@ -56,6 +56,9 @@ class MatrixEngine(Engine):
     def rebind(self, tape: Any) -> None:
         tape.rebind(*self.parameters)
 
+    def reach(self) -> int:
+        return _reach(self.parameters[0])
+
 
 class ResponseEngine(Engine):
     """Any impulse response on a matrix: the general, slow fallback."""
@@ -73,6 +76,9 @@ class ResponseEngine(Engine):
 
     def rebind(self, tape: Any) -> None:
         tape.rebind(*self.parameters)
+
+    def reach(self) -> int:
+        return self.parameters[0].shape[2]
 
 
 class LineEngine(Engine):
@@ -111,6 +117,9 @@ class LineEngine(Engine):
             return self._same_value(self.product.with_bias(spikes), tape.step(current.detach()))
         return self._add_bias(tape.step(current))
 
+    def reach(self) -> int:
+        return _reach(self.taps)
+
     @staticmethod
     def _same_value(current: Tensor, delayed: Tensor) -> Tensor:
         # At zero delay the module's own result is returned to the bit; the delays still get their gradient.
@@ -125,3 +134,7 @@ def identity_taps(like: Tensor | None = None) -> Taps:
     """Return the taps of no delay at all, one tap of 1 at tau 0, on the device and in the dtype of ``like``."""
     value = torch.ones(1, 1, 1) if like is None else like.new_ones(1, 1, 1)
     return Taps(value.new_zeros(1, 1, 1, dtype=torch.int64), value, 0)
+
+
+def _reach(taps: Taps) -> int:
+    return int(taps.index.max()) + 1 if taps.index.numel() else 0

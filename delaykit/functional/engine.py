@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
@@ -17,6 +18,10 @@ class Stepper(Protocol):
 
     def detach(self) -> None:
         """Cut the graph (truncated BPTT); :meth:`Engine.rebind` hands the parameters over anew."""
+
+
+class SegmentParameters:
+    """Mark what an engine holds of the parameters of one segment, so that a copy of the engine copies it, too."""
 
 
 class Engine(ABC):
@@ -57,3 +62,31 @@ class Engine(ABC):
     def step(self, tape: Stepper, spikes: Tensor) -> Tensor:
         """Run one step: ``(batch, pre, *space) -> (batch, post, *space)``, bias included."""
         return tape.step(spikes)
+
+    def reach(self) -> int | None:
+        """Return how many of the newest inputs an output may read, this one included; None: no end, or not known."""
+        return None
+
+
+def frozen(part: Any) -> Any:
+    """Copy an engine with all it computes with: the parameters may be written to, the copy stays; no graph."""
+    if isinstance(part, Tensor):
+        return part.detach().clone()
+    if isinstance(part, tuple):
+        values = [frozen(value) for value in part]
+        return type(part)(*values) if hasattr(part, "_fields") else tuple(values)
+    if not isinstance(part, (Engine, SegmentParameters)):
+        return part
+    twin = copy.copy(part)
+    twin.__dict__ = {name: frozen(value) for name, value in vars(part).items()}
+    return twin
+
+
+def computes_with(part: Any) -> list[Tensor]:
+    """List the tensors that an engine computes with, in the same order for each copy of it."""
+    if isinstance(part, Tensor):
+        return [part]
+    inner = part if isinstance(part, tuple) else ()
+    if isinstance(part, (Engine, SegmentParameters)):
+        inner = tuple(vars(part).values())
+    return [tensor for value in inner for tensor in computes_with(value)]

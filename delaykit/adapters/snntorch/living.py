@@ -1,4 +1,4 @@
-"""snnTorch's list of living neurons, which holds what it lists: a copy is listed there only as long as somebody has it."""
+"""snnTorch's list of living neurons, which holds what it lists: a copy is there only as long as somebody has it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""One call of a connection, checked and run: a time step, or a whole sequence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.exporters import refuse_recordings
+from delaykit.attaching.histories import History
+from delaykit.errors import ShapeError
+from delaykit.synapse import Product, Synapse
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def step_connection(
+    synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
+) -> Tensor:
+    """Run one time step: ``(..., pre, *space) -> (..., post, *space)``."""
+    refuse_recordings(attachment.where)
+    if torch.compiler.is_compiling():
+        return _uncompiled_step(synapse, attachment, product, input, history)
+    spikes = _checked(synapse, attachment.where, product, input)
+    if spikes.dtype in HALF and spikes.device.type == "cpu":
+        fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"
+        raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
+    lead = spikes.shape[: spikes.ndim - 1 - product.space]
+    batch = spikes.reshape(lead.numel(), *spikes.shape[len(lead) :])  # -1 would not know where a dimension is 0
+    with _single(spikes):
+        output = history.step(synapse, product, batch, attachment.timing.streams)
+    return output.reshape(*lead, *output.shape[1:])
+
+
+@torch.compiler.disable
+def _uncompiled_step(*arguments: Any) -> Tensor:
+    """Take the step outside the compiler: a history is a side effect, so a compiled loop breaks its graph here."""
+    return step_connection(*arguments)
+
+
+def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:
+    """Run a whole sequence whose time runs along ``time_dim``."""
+    return over_time(synapse, where, product, input, time_dim, lambda spikes: synapse.engine(product).sequence(spikes))
+
+
+def over_time(
+    synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, run: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Check a sequence whose time runs along ``time_dim``, and run it.
+
+    Args:
+        synapse: of the connection.
+        where: site name, for messages.
+        product: the module's own linear map.
+        input: ``(..., channel, *space)``, time among the first dimensions.
+        time_dim: which of them.
+        run: ``(time, batch, pre, *space) -> (time, batch, post, *space)``.
+    """
+    refuse_recordings(where)
+    spikes = _checked(synapse, where, product, input)
+    found, rank = f"input of shape {tuple(input.shape)}", spikes.ndim - 1 - product.space
+    if rank < 1:
+        raise ShapeError(where, found, "a sequence (time, batch, channel)", "add the time dimension")
+    if not -spikes.ndim <= time_dim < rank or time_dim % spikes.ndim >= rank:
+        fix = "wrap with the time_dim that is time in this input"
+        raise ShapeError(where, f"{found} and time_dim={time_dim}", "time in a dimension before the channel", fix)
+    spikes = spikes.movedim(time_dim, 0)
+    lead = spikes.shape[1:rank]
+    batch = spikes.reshape(spikes.shape[0], lead.numel(), *spikes.shape[rank:])
+    with _single(spikes):
+        output = run(batch)
+    return output.reshape(output.shape[0], *lead, *output.shape[2:]).movedim(0, time_dim)
+
+
+def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> Tensor:
+    channel_dim = -1 - product.space
+    if not isinstance(input, Tensor) or not input.is_floating_point():
+        found = (
+            f"input of dtype {input.dtype}" if isinstance(input, Tensor) else f"input of type {type(input).__name__}"
+        )
+        raise ShapeError(where, found, "a floating point tensor", "convert spikes with .float()")
+    if input.ndim < 1 + product.space or input.shape[channel_dim] != synapse.site.pre:
+        wanted = "(..., channel" + ", space" * product.space + f") with {synapse.site.pre} channels"
+        raise ShapeError(where, f"input of shape {tuple(input.shape)}", wanted, "check the layer before it")
+    if input.is_sparse:
+        raise ShapeError(where, "a sparse tensor", "a dense tensor", "call .to_dense() on the spikes")
+    if torch.is_autocast_enabled(input.device.type):
+        return input.to(torch.float32 if product.weight is None else product.weight.dtype)
+    if product.weight is not None and input.dtype != product.weight.dtype:
+        fix = "convert the input (.float() or .double()), or the model; snnTorch's surrogates always return float32"
+        raise ShapeError(where, f"input of {input.dtype}", f"{product.weight.dtype}, that of its weight", fix)
+    return input
+
+
+def _single(spikes: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Keep delays and their products in float32 under autocast, at every delay and in every kind of connection."""
+    kind = spikes.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
