@@ -20,6 +20,7 @@ __all__ = [
     "running_sum",
     "second_differences",
     "step_tape",
+    "surrogates",
     "taps",
     "tents",
 ]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError, ShapeError
+from delaykit.functional.surrogates import Slope
 
 PARAMETERS = ("decay", "synapse_decay", "gain", "offset", "threshold", "reset_value")
 
@@ -53,6 +54,7 @@ class LIFDynamics:
         synapse_state_decayed: True where the library's synaptic state is ``alpha i_t`` (Norse), not ``i_t`` (snnTorch).
         heaviside: True where ``surrogate(x)`` is known to be 1 for x > 0 and 0 for all else; compiled steps then fire
             by themselves, and ask it for its gradient only.
+        slope: the surrogate's derivative in closed form, where it is known to have this one; None: autograd is asked.
 
     Raises:
         ConfigError: an unknown reset, or a combination that no adjoint is written for.
@@ -81,6 +83,7 @@ class LIFDynamics:
     rest: Tensor | float = 0.0
     synapse_state_decayed: bool = False
     heaviside: bool = False
+    slope: Slope | None = None
 
     def __post_init__(self) -> None:
         if self.reset not in ("subtract", "zero", "none"):

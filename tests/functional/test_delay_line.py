@@ -49,6 +49,19 @@ def test_equals_the_dense_filter(name: str, kernel: Kernel, shape: tuple[int, in
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("time", [1, 3, 16, 21])
+@pytest.mark.parametrize("channels", [16, 37])
+def test_many_channels_equal_the_dense_filter(time: int, channels: int) -> None:
+    x, delays = random(time, 2, channels), random(1, channels, seed=1, scale=24.0)
+    cotangent = random(*x.shape, seed=2).detach()
+    found = []
+    for name in ("cpu", "reference"):
+        with backend(name):
+            out = delay_line(x, Triangle(3.2).taps(delays))
+            found.append((out, *torch.autograd.grad(out, (x, delays), cotangent)))
+    torch.testing.assert_close(*found, atol=1e-12, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["torch", "cpu"])
 @pytest.mark.parametrize("kernel", [Linear(), Triangle(4.0)], ids=str)
 def test_gradients_and_their_gradients(name: str, kernel: Kernel) -> None:

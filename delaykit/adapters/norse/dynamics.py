@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from delaykit.attaching.retyping import library_class
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
+from delaykit.functional.surrogates import FAST_SIGMOID, Slope, slope_of
 
 METHODS = ("heaviside", "super", "triangle", "tanh", "circ", "heavi_erfc")
 _LIF = ("LIFCell", "LIF", "LIFRecurrentCell", "LIFRecurrent")
@@ -116,6 +117,19 @@ def _surrogate(cell: Any) -> Any:
     return functools.partial(threshold, method=cell.p.method, alpha=cell.p.alpha)
 
 
+@functools.lru_cache(maxsize=64)
+def _super(alpha: float) -> Slope | None:
+    """Return the derivative of Norse's default method."""
+    from norse.torch.functional.threshold import threshold
+
+    return slope_of(functools.partial(threshold, method="super", alpha=alpha), FAST_SIGMOID, 1.0, alpha)
+
+
+def _slope(cell: Any) -> Slope | None:
+    alpha = torch.as_tensor(cell.p.alpha)
+    return _super(float(alpha)) if cell.p.method == "super" and alpha.numel() == 1 else None
+
+
 def _lif(cell: Any, detach: bool) -> LIFDynamics | None:
     surrogate = _surrogate(cell)
     if surrogate is None:
@@ -123,7 +137,7 @@ def _lif(cell: Any, detach: bool) -> LIFDynamics | None:
     return LIFDynamics(
         **_membrane(cell), **_synapse(cell), surrogate=surrogate, threshold=torch.as_tensor(cell.p.v_th),
         reset="zero", reset_when="same", reset_value=torch.as_tensor(cell.p.v_reset), detach_reset=detach,
-        heaviside=True,
+        heaviside=True, slope=_slope(cell),
     )  # fmt: skip
 
 
@@ -137,4 +151,5 @@ def _box(cell: Any) -> LIFDynamics | None:
         **_membrane(cell), surrogate=surrogate, threshold=torch.as_tensor(cell.p.v_th),
         reset="subtract" if how is reset_subtract else "zero", reset_when="same",
         reset_value=torch.as_tensor(cell.p.v_reset), detach_reset=False, heaviside=True,
+        slope=_slope(cell),
     )  # fmt: skip

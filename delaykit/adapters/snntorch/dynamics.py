@@ -5,6 +5,8 @@ None for whatever the fused rollout would not reproduce exactly, and where the s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,9 +14,14 @@ from torch import Tensor, nn
 
 from delaykit.attaching.retyping import library_class
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope, slope_of
 
 _FUSED = ("Leaky", "RLeaky", "Synaptic", "RSynaptic")
 _OPAQUE_SURROGATES = ("SSO.", "LSO.", "custom_surrogate.")  # random, or a gradient that need not be linear
+_SLOPES: dict[str, Callable[[Any, float], Slope | None]] = {
+    "atan.<locals>.inner": lambda f, alpha: slope_of(f, ARCTAN, alpha / 2, math.pi / 2 * alpha),
+    "fast_sigmoid.<locals>.inner": lambda f, width: slope_of(f, FAST_SIGMOID, 1.0, width),
+}
 _MEMBRANE = ("Leaky", "RLeaky")
 _CURRENT = ("Synaptic", "RSynaptic")
 
@@ -55,6 +62,7 @@ def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
         reset_spares_input=kind == "Leaky",
         detach_reset=not at_once,
         heaviside=getattr(n.spike_grad, "__module__", None) == "snntorch.surrogate",  # all but the opaque ones
+        slope=_slope(n.spike_grad),
     )
 
 
@@ -76,6 +84,17 @@ def leak_of(neuron: nn.Module) -> Tensor | None:
     if kind == "Lapicque":
         return torch.as_tensor(1 - n.time_step / (n.R * n.C))
     return None
+
+
+def _slope(surrogate: Any) -> Slope | None:
+    """Return the derivative of snnTorch's ``atan`` and ``fast_sigmoid``, whose width is in the closure."""
+    name = getattr(surrogate, "__qualname__", "")
+    if getattr(surrogate, "__module__", None) != "snntorch.surrogate" or name not in _SLOPES:
+        return None
+    kept: list[Any] = list(surrogate.__closure__ or ())
+    if len(kept) != 1 or not isinstance(kept[0].cell_contents, (int, float)):
+        return None
+    return _SLOPES[name](surrogate, float(kept[0].cell_contents))
 
 
 def _is_plain(neuron: Any, kind: str) -> bool:

@@ -14,7 +14,7 @@ from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.recurrence.connection.base import Connect, Fading, Inputs, RecurrentConnection, SparseTaps
 from delaykit.functional.recurrence.connection.decay import Lingering
 from delaykit.functional.recurrence.connection.taps import connect
-from delaykit.functional.recurrence.neuron.base import pack
+from delaykit.functional.recurrence.neuron.base import BackwardNeuron, pack
 from delaykit.functional.recurrence.state import Recurrence, RolloutState
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
@@ -112,9 +112,12 @@ class _Recurrence(torch.autograd.Function):
             p.new_zeros(neurons) if bias is None else bias.detach(), None if mask is None else mask.contiguous(),
             any(needs[11:13]),
         )  # fmt: skip
-        newest = spikes.detach()
-        for t in range(steps):
-            newest = neuron.step(t, None if connection is None else connection.current(t, newest))
+        if connection is None:
+            neuron.run()
+        else:
+            newest = spikes.detach()
+            for t in range(steps):
+                newest = neuron.step(t, connection.current(t, newest))
         ctx.set_materialize_grads(False)  # the membrane's gradient is often absent, and large
         ctx.setup, ctx.posts = setup, setup.dynamics.immediate_reset
         ctx.save_for_backward(
@@ -143,12 +146,7 @@ class _Recurrence(torch.autograd.Function):
         if connection is not None:
             connection.inputs = x if needs[2] or needs[5] else None
             connection.begin_backward(steps, spikes.shape[1])
-        grad_x = None
-        for t in range(steps - 1, -1, -1):
-            grad = neuron.step(t, grad_x)
-            if t == steps - 1 and grad_current is not None:
-                grad = neuron.add_to_current(t, grad_current)
-            grad_x = None if connection is None else connection.pull(t, grad)
+        grad_x = _retreat(neuron, connection, steps, grad_current)
         neuron.finish()
         grad_weight = grad_bias = grad_value = None
         if connection is not None and any((needs[2], needs[3], needs[5])):
@@ -161,6 +159,21 @@ class _Recurrence(torch.autograd.Function):
             None if grad_x is None else grad_x.clone(), neuron.grad_i, neuron.grad_v,
             *neuron.parameter_gradients(current, needs[10:]),
         )  # fmt: skip
+
+
+def _retreat(neuron: BackwardNeuron, connection: RecurrentConnection | None, steps: int,
+             grad_current: Tensor | None) -> Tensor | None:  # fmt: skip
+    """Go back through all steps; return the gradient of the spikes before the first one."""
+    if connection is None and grad_current is None:
+        neuron.run(steps)
+        return None
+    grad_x = None
+    for t in range(steps - 1, -1, -1):
+        grad = neuron.step(t, grad_x)
+        if t == steps - 1 and grad_current is not None:
+            grad = neuron.add_to_current(t, grad_current)
+        grad_x = None if connection is None else connection.pull(t, grad)
+    return grad_x
 
 
 def _fitted(tensor: Tensor | None, currents: Tensor) -> Tensor | None:

@@ -94,8 +94,6 @@ class ForwardNeuron(ABC):
         keep_current: whether i_t of all steps is wanted.
     """
 
-    fires_itself = False  # whether `_commit` takes u - threshold, and not spikes
-
     def __init__(self, neuron: LIFDynamics, p: Tensor, drive: Tensor, synapse: Tensor, membrane: Tensor, bias: Tensor,
                  mask: Tensor | None, keep_current: bool) -> None:  # fmt: skip
         self.neuron, self.p, self.drive, self.switches = neuron, p, drive, Switches.of(neuron)
@@ -114,10 +112,15 @@ class ForwardNeuron(ABC):
         """Advance to step ``t`` with the recurrent current ``(batch, post)``; return its spikes ``(batch, post)``."""
         neuron = self.neuron
         self._integrate(t, recurrent)
-        self._commit(t, self.shifted if self.fires_itself else fire(neuron, self.shifted))
+        self._commit(t, fire(neuron, self.shifted))
         if neuron.delayed_reset and neuron.reset_when == "both":
             self.r.copy_(fire(neuron, self.v - self.p[THRESHOLD]))
         return self.spikes[t]
+
+    def run(self) -> None:
+        """Run all steps of a neuron without a recurrent connection."""
+        for t in range(len(self.drive)):
+            self.step(t, None)
 
     @property
     def spike_resets_next(self) -> bool:
@@ -149,6 +152,8 @@ class BackwardNeuron(ABC):
         mask: ``(batch, post)``, factor on the recurrent current, or None.
         record: 0: nothing, 1: W_t, 2: also V_t and what flows through the spikes.
     """
+
+    slope_known = False  # whether the surrogate's derivative is computed by `_retreat` itself
 
     def __init__(self, neuron: LIFDynamics, p: Tensor, spikes: Tensor, membrane: Tensor, u: Tensor, start: Tensor,
                  first_reset: Tensor, grad_spikes: Tensor, grad_membrane: Tensor, mask: Tensor | None,
@@ -182,15 +187,32 @@ class BackwardNeuron(ABC):
 
     def step(self, t: int, grad_x: Tensor | None) -> Tensor:
         """Go back through step ``t``, given the gradient of x[t+1]; return that of the recurrent current at ``t``."""
+        if self.slope_known:
+            self._retreat(t, t + 1, grad_x)
+            return self._masked(self.grad_drive[t])
         row = t % self.part
         if t == len(self.u) - 1 or row == self.part - 1:
-            self.slope = slope(self.neuron, self.u[t - row : t + 1], self.p[THRESHOLD])
-        self._retreat(t, grad_x, self.slope[row])
+            self.slopes = slope(self.neuron, self.u[t - row : t + 1], self.p[THRESHOLD])
+        self.slope = self.slopes[row : row + 1]
+        self._retreat(t, t + 1, grad_x)
         return self._masked(self.grad_drive[t])
 
+    def run(self, last: int) -> None:
+        """Go back through all steps before ``last`` of a neuron without a recurrent connection."""
+        if self.slope_known:
+            self._retreat(0, last, None)
+            return
+        for end in range(last, 0, -self.part):
+            first = max(0, end - self.part)
+            self.slope = slope(self.neuron, self.u[first:end], self.p[THRESHOLD])
+            self._retreat(first, end, None)
+
     @abstractmethod
-    def _retreat(self, t: int, grad_x: Tensor | None, slope: Tensor) -> None:
-        """Write ``grad_drive[t]`` and what is recorded, and bring ``grad_v``, ``grad_i`` and ``grad_r`` to t - 1."""
+    def _retreat(self, first: int, last: int, grad_x: Tensor | None) -> None:
+        """Go back through steps ``last - 1`` to ``first``, whose slopes of the surrogate are in ``self.slope``.
+
+        Write ``grad_drive`` and what is recorded, and bring ``grad_v``, ``grad_i`` and ``grad_r`` to ``first - 1``.
+        """
 
     def _masked(self, gradient: Tensor) -> Tensor:
         return gradient if self.mask is None else self.mask * gradient

@@ -52,7 +52,11 @@ class ForwardNeuron(base.ForwardNeuron):
 class BackwardNeuron(base.BackwardNeuron):
     """Runs the adjoint."""
 
-    def _retreat(self, t: int, grad_x: Tensor | None, slope: Tensor) -> None:
+    def _retreat(self, first: int, last: int, grad_x: Tensor | None) -> None:
+        for t in range(last - 1, first - 1, -1):
+            self._back(t, grad_x, self.slope[t - first])
+
+    def _back(self, t: int, grad_x: Tensor | None, slope: Tensor) -> None:
         p, w = self.p, self.switches
         early = self.later_resets[t - 1] if t and len(self.later_resets) else self.first_reset
         grad_s = self.grad_spikes[t] + self.grad_r
