@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from delaykit.attaching.batch.streams import Stream
-from delaykit.errors import HistoryError
+from delaykit.errors import DelayRangeError, HistoryError
 from delaykit.synapse import Engine, Product, Synapse
+
+LONG_LINE, LARGE_LINE = 10_000, 2**30  # steps; bytes
 
 
 class Moment(NamedTuple):
@@ -55,6 +57,7 @@ class History:
         beats: the neurons behind it, against whose steps its calls are counted.
         lost: whether something was under way when the last root call ended, which nobody asked for.
         asked: whether the user chose that delays begin anew with every call.
+        torn: whether it is a copy that was made while something was under way, which stayed with the original.
     """
 
     def __init__(self, where: str = "connection") -> None:
@@ -68,7 +71,7 @@ class History:
         self.engine: Engine | None = None
         self.streams: list[Stream | None] = []
         self.moment: Moment | None = None
-        self.age = 0
+        self.age, self.torn = 0, False
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
         self.resized: int | None = None  # the batch before, until the neuron confirms that its state was cut so
         self.last_output: Tensor | None = None  # of the neuron, where the loop is delaykit's own
@@ -91,7 +94,18 @@ class History:
         self.clear()
 
     def enter(self, moment: Moment) -> None:
-        """Compare the moment of this call with the last one's."""
+        """Compare the moment of this call with the last one's.
+
+        Raises:
+            HistoryError: a copy made in the middle of a sequence goes on with it.
+        """
+        if self.torn and not moment.sequence:
+            raise HistoryError(
+                self.where,
+                "a sequence that goes on in a copy of the model, while its spikes under way stayed with the original",
+                "a copy that begins a sequence",
+                "reset the copy first (dk.reset(copy), or the library's reset), or go on with the original",
+            )
         if self.moment is None or self.moment.sequence != moment.sequence:
             self.clear()
         elif self.moment.segment != moment.segment:
@@ -139,6 +153,7 @@ class History:
     def _fitting(self, stream: Stream | None, spikes: Tensor, kind: Any) -> Stream:
         """Return the stream for a batch of another size: rows leave at the end, or come there."""
         if stream is None or stream.silent():
+            self._afford(spikes)
             return Stream(len(spikes), kind)
         if stream.kind != kind or not self.beats:
             found = f"an input of {tuple(spikes.shape)} while spikes of a batch of {stream.batch} are under way"
@@ -146,6 +161,21 @@ class History:
         self.resized = stream.batch if self.resized is None else self.resized
         stream.select(_first(stream.batch, len(spikes)), spikes.device)
         return stream
+
+    def _afford(self, spikes: Tensor) -> None:
+        """Refuse a line whose memory tells of a slip, such as a delay in ms or samples taken for steps.
+
+        Raises:
+            DelayRangeError: it is long, and large.
+        """
+        steps = 0 if self.engine is None else self.engine.holds()
+        size = steps * spikes.numel() * spikes.element_size()
+        if steps > LONG_LINE and size > LARGE_LINE:
+            found = f"a delay of {steps - 1} steps: its line would take {size / 2**30:.1f} GiB "
+            found += f"for an input of {tuple(spikes.shape)}, and a training some times as much"
+            fix = "give delays in steps, lower max_delay=, take fewer rows at once, or feed whole sequences (time_dim=)"
+            expected = f"at most {LONG_LINE} steps, or {LARGE_LINE / 2**30:g} GiB"
+            raise DelayRangeError(self.where, found, expected, fix)
 
     def resize(self, batch: int, device: torch.device) -> None:
         """Drop rows from the end, or let new ones come there, in all streams: the state was cut so."""
@@ -207,15 +237,21 @@ class History:
             self._last_step = (neuron_step, run())
         return self._last_step[1]
 
+    def _left_behind(self) -> dict[str, Any]:
+        """Return what a copy knows: nothing of the past but that there was one."""
+        last = self.last_output is not None and bool(self.last_output.any())
+        return {"asked": self.asked, "torn": self.torn or last or self.under_way()}
+
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
         twin = memo.get(id(self))
         if twin is None:
             twin = memo[id(self)] = History(self.where)
             twin.beats = copy.deepcopy(self.beats, memo)
+            twin.__dict__ |= self._left_behind()
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return History, (self.where,), {"beats": self.beats}
+        return History, (self.where,), {"beats": self.beats, **self._left_behind()}
 
 
 def weight_changed(where: str) -> HistoryError:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.calls import over_time
+from delaykit.attaching.carried_states import COPY
 from delaykit.attaching.histories import History, weight_changed
 from delaykit.errors import HistoryError
 from delaykit.functional.engine import Engine, computes_with, frozen
@@ -57,6 +58,15 @@ class CarriedTail:
         assert self.inputs is not None
         return CarriedTail(self.kind, self.inputs.detach(), self.forgot, self.made_by, self.lingers, True)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> CarriedTail | str:
+        if self.history is not None:
+            return COPY
+        inputs = None if self.inputs is None else self.inputs.detach().clone()
+        return CarriedTail(self.kind, inputs, self.forgot, self.made_by, self.lingers, True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (COPY,)
+
     def goes_by_steps(self, product: Product) -> bool:
         """Tell whether the next piece cannot run at once behind the inputs of this one."""
         if self.history is not None or self.lingers:
@@ -75,7 +85,7 @@ def carried_sequence(
 ) -> tuple[Tensor, CarriedTail]:
     """Run a piece of a sequence behind the piece before."""
     if state is not None and not isinstance(state, CarriedTail):
-        found = f"a state of type {type(state).__name__}"
+        found = state if state == COPY else f"a state of type {type(state).__name__}"
         raise HistoryError(where, found, "None or the state of the piece before", "pass None first")
     if state is not None and state.goes_by_steps(product):
         return _step_on(synapse, where, product, input, time_dim, state)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit.engines.linear import reach_of
 from delaykit.functional.decay_tape.arrivals import ArrivalTape
 from delaykit.functional.decay_tape.operator import SynapseTape
 from delaykit.functional.delay_line.operator import delay_line
@@ -241,3 +242,8 @@ class DecayEngine(Engine):
 
     def rebind(self, tape: Any) -> None:
         tape.rebind(self.parameters)
+
+    def holds(self) -> int:
+        p = self.parameters
+        lines = [reach_of(taps) for taps in (p.before, p.behind) if taps is not None]
+        return max(0 if p.inside is None else p.inside.shape[2], *lines, 0)

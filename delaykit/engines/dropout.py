@@ -90,5 +90,8 @@ class DropoutEngine(Engine):
     def reach(self) -> int | None:
         return self.engine.reach()
 
+    def holds(self) -> int:
+        return self.engine.holds()
+
     def step(self, tape: Any, spikes: Tensor) -> Tensor:
         return tape.mask(self.engine.step(tape.tape, spikes))

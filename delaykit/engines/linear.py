@@ -57,7 +57,7 @@ class MatrixEngine(Engine):
         tape.rebind(*self.parameters)
 
     def reach(self) -> int:
-        return _reach(self.parameters[0])
+        return reach_of(self.parameters[0])
 
 
 class ResponseEngine(Engine):
@@ -118,7 +118,7 @@ class LineEngine(Engine):
         return self._add_bias(tape.step(current))
 
     def reach(self) -> int:
-        return _reach(self.taps)
+        return reach_of(self.taps)
 
     @staticmethod
     def _same_value(current: Tensor, delayed: Tensor) -> Tensor:
@@ -136,5 +136,6 @@ def identity_taps(like: Tensor | None = None) -> Taps:
     return Taps(value.new_zeros(1, 1, 1, dtype=torch.int64), value, 0)
 
 
-def _reach(taps: Taps) -> int:
+def reach_of(taps: Taps) -> int:
+    """Count the newest inputs that taps may read. Host sync."""
     return int(taps.index.max()) + 1 if taps.index.numel() else 0

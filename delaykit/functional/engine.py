@@ -67,6 +67,10 @@ class Engine(ABC):
         """Return how many of the newest inputs an output may read, this one included; None: no end, or not known."""
         return None
 
+    def holds(self) -> int:
+        """Return how many steps its delay line holds for every channel in step mode."""
+        return self.reach() or 0
+
 
 def frozen(part: Any) -> Any:
     """Copy an engine with all it computes with: the parameters may be written to, the copy stays; no graph."""
