@@ -34,7 +34,7 @@ class FreeDelay(ComponentConfig):
 
     Args:
         granularity: ``layer`` (one d), ``axonal`` (d per pre neuron), ``dendritic`` (per post neuron) or
-            ``synaptic`` (per synapse).
+            ``synaptic`` (per synapse; of a convolution per output channel and input channel of its group).
         max_delay: largest delay in steps, > 0. Learned delays are projected into [0, max_delay] after each
             optimizer step once :func:`delaykit.attach` was called.
         init: ``uniform`` in [low, high], ``half-normal`` ``|N(0, scale^2)|``, ``integers`` in low..high, a number

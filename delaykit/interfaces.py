@@ -43,10 +43,11 @@ class Site:
         pre: number of input channels (presynaptic neurons).
         post: number of output channels (postsynaptic neurons).
         has_matrix: True where the connection is one ``(post, pre)`` weight matrix, so that per-synapse
-            components fit; False for convolutions and element-wise connections, which take lines only.
+            components fit; False for convolutions, which take delays, and element-wise connections, which take lines.
         recurrent: True where the input is the neuron's own previous output.
         neuron: site path of the neuron this connection drives, if the plan found one.
         dt_ms: length of a step in milliseconds where the library knows it (Norse), else None.
+        fan_in: of a convolution, the number of input channels that one output channel hears; None elsewhere.
     """
 
     name: str
@@ -56,14 +57,15 @@ class Site:
     recurrent: bool = False
     neuron: str | None = None
     dt_ms: float | None = None
+    fan_in: int | None = None
 
     def delay_shape(self, granularity: Granularity) -> tuple[int, int]:
-        """Two-dimensional shape of one delay per layer, pre neuron, post neuron or synapse."""
+        """Two-dimensional shape of one delay per layer, pre neuron, post neuron or synapse (of a convolution: pair)."""
         return {
             "layer": (1, 1),
             "axonal": (1, self.pre),
             "dendritic": (self.post, 1),
-            "synaptic": (self.post, self.pre),
+            "synaptic": (self.post, self.pre if self.fan_in is None else self.fan_in),
         }[granularity]
 
 

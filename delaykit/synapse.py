@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
 from delaykit.engines.dropout import DropoutEngine
 from delaykit.engines.exact import Listener, exact_engine, refuse_exact
-from delaykit.engines.linear import LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
+from delaykit.engines.linear import ConvolutionEngine, LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
@@ -58,20 +58,24 @@ class Synapse(nn.Module):
             self.heterogeneity.meet_delay_(self.delay)
         for pruning in self.prunings:
             pruning.bind_(self.delay, self.heterogeneity)
-        if not site.has_matrix and not self._runs_as_lines():
+        if not site.has_matrix:
+            self._refuse_what_needs_a_matrix(site)
+
+    def _refuse_what_needs_a_matrix(self, site: Site) -> None:
+        delay, fan_in = self.delay, site.fan_in
+        lines = self.heterogeneity is None and (delay is None or isinstance(delay, PointDelay))
+        synaptic = isinstance(delay, PointDelay) and delay.granularity == "synaptic"
+        if not lines or (synaptic and (fan_in is None or delay is None or delay.estimator == "exact")):
             raise ConfigError(
                 site.name,
                 "a component that needs a (post, pre) weight matrix",
-                "a layer, axonal or dendritic delay on this connection",
+                "a delay with the estimator 'interp' on a convolution; of a layer, axonal or dendritic elsewhere",
                 "use FreeDelay('axonal'), or put the component on a Linear or recurrent connection",
             )
-
-    def _runs_as_lines(self) -> bool:
-        if self.heterogeneity is not None:
-            return False
-        if self.delay is None:
-            return True
-        return isinstance(self.delay, PointDelay) and self.delay.granularity != "synaptic"
+        if synaptic and isinstance(delay, PointDelay) and delay.delays().shape != (site.post, fan_in):
+            found = f"{tuple(delay.delays().shape)} delays"
+            expected = f"({site.post}, {fan_in}): an output channel and the input channels of its group"
+            raise ConfigError(site.name, found, expected, "use FreeDelay('synaptic') on a convolution in groups")
 
     def impulse_response(self, weight: Tensor, depth: int | None = None) -> Tensor:
         """Convolve the parts: weight (post, pre) -> (post, pre, depth). The judge of every faster path.
@@ -91,7 +95,7 @@ class Synapse(nn.Module):
         self.check()
         with torch.enable_grad():  # a segment may begin under no_grad and train later
             engine = self._engine(product)
-        engine.read_from(product.weight, product.bias)
+        engine.read_from(product.weight_of(engine), product.bias)
         if self.delay is None:
             return engine
         engine.remember = self.delay.longest()
@@ -127,6 +131,11 @@ class Synapse(nn.Module):
             return LineEngine(identity_taps(next(self.parameters(), None)), product, before=True)
         assert isinstance(self.delay, PointDelay)
         taps = self.delay.taps()
+        if self.delay.granularity == "synaptic":
+            if product.convolution is None:
+                found, fix = "a convolution with a product of its own", "use FreeDelay('axonal')"
+                raise ConfigError(self.site.name, found, "one of torch's convolutions", fix)
+            return ConvolutionEngine(taps, product.convolution, product.bias)
         return LineEngine(taps, product, before=self.delay.granularity != "dendritic")
 
     def recurrence(self, weight: Tensor, bias: Tensor | None) -> Recurrence | None:

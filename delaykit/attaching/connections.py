@@ -17,6 +17,7 @@ from delaykit.attaching.pieces import carried_sequence, followed_sequence
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import ConfigError, HistoryError
+from delaykit.functional.delayed_convolution import Convolution
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
 
@@ -189,21 +190,48 @@ def product_of(module: Any, base: Callable[[Tensor], Tensor]) -> Product:
             return module._conv_forward(x, module.weight, None)
         return base(x) - bias.reshape(-1, *[1] * space)
 
-    return Product(base, without_bias, None, bias, space)
+    return Product(base, without_bias, None, bias, space, convolution_of(module))
+
+
+def convolution_of(module: Any) -> Convolution | None:
+    """Describe a convolution by its kernel; None for other modules."""
+    if not isinstance(module, CONVOLUTIONS):
+        return None
+    options: dict[str, Any] = {name: getattr(module, name) for name in ("stride", "padding", "dilation")}
+    transposed, pads = isinstance(module, TRANSPOSED), None
+    if transposed:
+        options["output_padding"] = module.output_padding
+    elif module.padding_mode != "zeros":
+        pads, options["padding"] = (list(module._reversed_padding_repeated_twice), module.padding_mode), 0
+    return Convolution(module.weight, module.groups, options, transposed, pads)
+
+
+def fan_in(module: nn.Module) -> int | None:
+    """Count the input channels that an output channel of a convolution hears; None for other modules."""
+    return module.in_channels // module.groups if isinstance(module, CONVOLUTIONS) else None
 
 
 def refuse_hidden_product(where: str, module: Any, synapse: Synapse, product: ProductOf | None) -> None:
-    """Raise for a delay behind a convolution whose class has a forward of its own, and a bias.
+    """Raise for a delay behind or within a convolution whose class has a forward of its own.
 
-    A delay before it needs its forward only; one behind it leaves the bias where it is, so it needs the product alone.
+    A delay before it needs its forward only; one behind it leaves the bias where it is, so it needs the product alone;
+    one of each pair of channels needs its kernel.
     """
-    if product is not None or not isinstance(module, CONVOLUTIONS) or module.bias is None:
+    if not isinstance(module, CONVOLUTIONS) or not isinstance(synapse.delay, PointDelay):
         return
-    behind = isinstance(synapse.delay, PointDelay) and synapse.delay.granularity == "dendritic"
-    if behind and original_class(module).forward not in {kind.forward for kind in CONVOLUTIONS}:
-        found = f"a dendritic delay on {original_class(module).__name__}, a convolution with a forward of its own"
-        fix = "use an axonal or layer delay, give it bias=False, or compute its weight by torch.nn.utils.parametrize, "
-        raise ConfigError(where, found, "its product without the bias", fix + "registered after dk.wrap_")
+    how = synapse.delay.granularity
+    fix = "use an axonal or layer delay, {}or compute its weight by torch.nn.utils.parametrize, registered after "
+    kind = original_class(module)
+    if product is not None:
+        hidden = how == "synaptic" and product(module, module.forward).convolution is None
+    else:
+        needs = how == "synaptic" or (how == "dendritic" and module.bias is not None)
+        hidden = needs and kind.forward not in {base.forward for base in CONVOLUTIONS}
+    if hidden:
+        found = f"a {how} delay on {kind.__name__}, a convolution with a forward of its own"
+        expected = "its product without the bias" if how == "dendritic" else "the product of its input and its weight"
+        fix = fix.format("give it bias=False, " if how == "dendritic" else "") + "dk.wrap_"
+        raise ConfigError(where, found, expected, fix)
 
 
 def channel_space(module: nn.Module) -> int:

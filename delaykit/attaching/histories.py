@@ -119,7 +119,7 @@ class History:
 
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
         """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""
-        if self.engine is None or self.engine.stale(product.weight, product.bias):
+        if self.engine is None or self.engine.stale(product.weight_of(self.engine), product.bias):
             self._read(synapse, product)
         assert self.engine is not None
         if len(self.streams) != streams:

@@ -73,7 +73,7 @@ class DropoutEngine(Engine):
     """Any engine, its current (bias included) masked by :attr:`Delay.dropout`."""
 
     def __init__(self, engine: Engine, delay: Delay) -> None:
-        self.engine, self.delay = engine, delay
+        self.engine, self.delay, self.pairs = engine, delay, engine.pairs
 
     def sequence(self, spikes: Tensor) -> Tensor:
         return mask_sequence(self.delay, self.engine.sequence(spikes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.delay_line.operator import delay_line
+from delaykit.functional.delayed_convolution import Convolution, delayed_convolution
 from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.reference import causal_convolution
+from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
 
@@ -25,6 +28,7 @@ class Product:
         weight: the ``(post, pre)`` matrix, or None for convolutions and element-wise connections.
         bias: the module's bias, or None.
         space: number of dimensions behind the channel (0 for Linear, 2 for Conv2d).
+        convolution: the convolution that it is, if its pairs of channels may be delayed one by one.
     """
 
     def __init__(
@@ -34,9 +38,14 @@ class Product:
         weight: Tensor | None,
         bias: Tensor | None,
         space: int = 0,
+        convolution: Convolution | None = None,
     ) -> None:
         self.with_bias, self.without_bias = with_bias, without_bias
-        self.weight, self.bias, self.space = weight, bias, space
+        self.weight, self.bias, self.space, self.convolution = weight, bias, space, convolution
+
+    def weight_of(self, engine: Engine) -> Tensor | None:
+        """Return the weight that an engine may hold a copy of."""
+        return self.convolution.weight if engine.pairs and self.convolution is not None else self.weight
 
 
 class MatrixEngine(Engine):
@@ -100,7 +109,7 @@ class LineEngine(Engine):
             return over_time(self.product.with_bias, delay_line(spikes, self.taps))
         current = over_time(self.product.without_bias, spikes)
         if self.identity:
-            return self._same_value(over_time(self.product.with_bias, spikes), delay_line(current.detach(), self.taps))
+            return self.same_value(over_time(self.product.with_bias, spikes), delay_line(current.detach(), self.taps))
         return self._add_bias(delay_line(current, self.taps))
 
     def tape(self) -> Stepper:
@@ -114,20 +123,45 @@ class LineEngine(Engine):
             return self.product.with_bias(tape.step(spikes))
         current = self.product.without_bias(spikes)
         if self.identity:
-            return self._same_value(self.product.with_bias(spikes), tape.step(current.detach()))
+            return self.same_value(self.product.with_bias(spikes), tape.step(current.detach()))
         return self._add_bias(tape.step(current))
 
     def reach(self) -> int:
         return reach_of(self.taps)
 
     @staticmethod
-    def _same_value(current: Tensor, delayed: Tensor) -> Tensor:
+    def same_value(current: Tensor, delayed: Tensor) -> Tensor:
         # At zero delay the module's own result is returned to the bit; the delays still get their gradient.
         return current + (delayed - delayed.detach())
 
     def _add_bias(self, current: Tensor) -> Tensor:
         bias = self.product.bias
         return current if bias is None else current + bias.reshape(-1, *[1] * self.product.space)
+
+
+class ConvolutionEngine(Engine):
+    """A delay of each pair of channels of a convolution."""
+
+    pairs = True
+
+    def __init__(self, taps: Taps, convolution: Convolution, bias: Tensor | None) -> None:
+        self.parameters = (taps, convolution, bias)
+        self.identity = taps.is_identity()
+
+    def sequence(self, spikes: Tensor) -> Tensor:
+        taps, convolution, bias = self.parameters
+        if not self.identity:
+            return delayed_convolution(spikes, convolution, taps, bias)
+        current = convolution.whole(spikes.flatten(0, 1), bias).unflatten(0, spikes.shape[:2])
+        fixed = dataclasses.replace(convolution, weight=convolution.weight.detach())
+        late = delayed_convolution(spikes.detach(), fixed, taps)
+        return LineEngine.same_value(current, late)
+
+    def tape(self) -> Stepper:
+        return ConvolutionTape(*self.parameters, remember=self.remember)
+
+    def rebind(self, tape: Any) -> None:
+        tape.rebind(*self.parameters)
 
 
 def identity_taps(like: Tensor | None = None) -> Taps:

@@ -8,6 +8,7 @@ __all__ = [
     "compiled",
     "decay_tape",
     "delay_line",
+    "delayed_convolution",
     "delayed_linear",
     "dispatch",
     "dynamics",

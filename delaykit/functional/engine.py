@@ -29,6 +29,7 @@ class Engine(ABC):
 
     remember: int | None = None  # how many steps a tape keeps when its graph is cut
     copies: bool = True  # whether it computes with a copy of the weight, made when it was built
+    pairs: bool = False  # whether it delays the pairs of channels of a convolution, whose kernel it copies then
     _weight: Tensor | None = None
     _values: Tensor | None = None
     _bias: Tensor | None = None

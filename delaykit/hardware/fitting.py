@@ -154,6 +154,15 @@ def _round_weights_(weight: Tensor, bits: int) -> None:
         weight.copy_((weight / unit).round() * unit)
 
 
+def _longest_a_source(delays: Tensor, pre: int) -> Tensor:
+    """Return how long the line of each presynaptic channel is; the pairs of a convolution in groups are in groups."""
+    post, fan_in = delays.shape
+    if fan_in in (1, pre) and (post == 1 or fan_in == pre):
+        return delays.max(0).values.expand(pre)
+    groups = pre // fan_in
+    return delays.unflatten(0, (groups, post // groups)).max(1).values.flatten()
+
+
 def _fit(site: Wrapped, before: Tensor | None, weight: Tensor | None, largest: int | None) -> SiteFit:
     now, kept = _delays(site), site.weight
     error = 0.0 if weight is None or kept is None else float((kept.detach() - weight).abs().max())
@@ -164,7 +173,7 @@ def _fit(site: Wrapped, before: Tensor | None, weight: Tensor | None, largest: i
     shift = (now - before).abs()
     clipped = 0 if largest is None else int((before > largest).sum())
     dendritic = now.shape[1] == 1 and now.shape[0] > 1
-    lines = now[:, 0] if dendritic else now.max(0).values.expand(site.synapse.site.pre)
+    lines = now[:, 0] if dendritic else _longest_a_source(now, site.synapse.site.pre)
     used = torch.ones_like(now, dtype=torch.bool)
     if kept is not None and kept.shape == now.shape:
         used = kept != 0

@@ -91,7 +91,7 @@ def piece_of(name: str, site: str, synapse: Synapse | None, weight: Tensor, bias
 def lines_of(
     name: str, site: str, synapse: Synapse | None, node: Any, shapes: tuple[Any, Any], has_bias: bool, how: Writing
 ) -> Piece:
-    """Write a convolution, whose delays are a line a channel.
+    """Write a convolution: its delays are a line a channel, or for pairs of channels a line and masked kernels a step.
 
     Args:
         name: what to call its nodes.
@@ -108,6 +108,8 @@ def lines_of(
         piece.chain((name, node))
         return piece
     assert isinstance(delay, PointDelay)
+    if delay.granularity == "synaptic":
+        return _pairs(name, site, delay, node, shapes[0], how)
     steps, peak = _whole(site, delay, how) or (None, None)
     if steps is None or peak is None or bool((peak != 1).any()):
         fix = "export inside `with dk.discretized(net):`"
@@ -120,6 +122,21 @@ def lines_of(
     each = steps.reshape(-1 if steps.numel() > 1 else 1, *[1] * (len(shape) - 1)).expand(shape)
     line = (f"{name}_delay", how.delay(site, delay.granularity, each.contiguous()))
     piece.chain(*([(name, node), line] if late else [line, (name, node)]))
+    return piece
+
+
+def _pairs(name: str, site: str, delay: PointDelay, node: Any, shape: Any, how: Writing) -> Piece:
+    """Write delays of pairs of channels: for each step at which one arrives, a line and the kernels of its pairs."""
+    response = _response(site, delay, torch.ones_like(delay.delays()), how).cpu().numpy()
+    response = response.reshape(*response.shape, *[1] * (node.weight.ndim - 2))
+    arrives = (response * (node.weight != 0)[:, :, None]).any((0, 1, *range(3, response.ndim)))
+    used = [int(k) for k in np.flatnonzero(arrives)] or [0]
+    piece = Piece()
+    for k in used:
+        bias = node.bias if k == used[0] else np.zeros_like(node.bias)
+        tap = (f"{name}_tap_{k}", dataclasses.replace(node, weight=node.weight * response[:, :, k], bias=bias))
+        line = (f"{name}_delay_{k}", how.delay(site, "synaptic", torch.full(tuple(shape), k)))
+        piece.chain(*([line, tap] if k else [tap]))
     return piece
 
 

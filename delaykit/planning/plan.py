@@ -11,7 +11,7 @@ from torch import nn
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing, emptied_by
-from delaykit.attaching.connections import refuse_hidden_product
+from delaykit.attaching.connections import fan_in, refuse_hidden_product
 from delaykit.attaching.driven import DrivenNeuron
 from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
@@ -200,10 +200,15 @@ def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Ne
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
     # A neuron that runs several layers is no population: what is named after it would be shared by accident.
     neuron = None if decision.reused else decision.neuron
-    site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, neuron, dt_ms)
+    site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, neuron, dt_ms, fan_in_of(spot))
     return SitePlan(
         site, spot, rule.components, decision.timing, decision.follows, None, drives, origins, decision.beats
     )
+
+
+def fan_in_of(spot: Spot) -> int | None:
+    """Count the input channels that an output channel of a convolution hears; None for other connections."""
+    return None if spot.slot else fan_in(spot.module)
 
 
 def _plan_recurrent(neuron: Neuron, rule: Recurrent, trace: Trace | None, spots: list[Spot]) -> SitePlan:

@@ -11,7 +11,7 @@ from delaykit.attaching.clocks import POLICIES, Timing
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey
-from delaykit.planning.plan import Plan, SitePlan, loop_spot
+from delaykit.planning.plan import Plan, SitePlan, fan_in_of, loop_spot
 from delaykit.planning.rules import Recurrent
 from delaykit.wrapping.container import WRITTEN
 
@@ -173,7 +173,8 @@ def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: 
         raise CheckpointError(where, found, expected, THE_MODEL)
     dt_ms = neurons[neuron].dt_ms if neuron is not None else None
     name = record["site"]
-    site = Site(name, record["pre"], record["post"], spot.has_matrix, spot.recurrent, neuron, dt_ms)
+    sizes = record["pre"], record["post"]
+    site = Site(name, *sizes, spot.has_matrix, spot.recurrent, neuron, dt_ms, fan_in_of(spot))
     timing = Timing(record["reset"], record["time_dim"], record["streams"], record.get("asked", False))
     return SitePlan(site, spot, configs, timing, follows, rule, drives, origins, tuple(beats.items()))
 

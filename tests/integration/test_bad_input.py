@@ -170,8 +170,9 @@ def test_wrong_rules(case):
     hand.same_photograph(before, hand.photograph(net))
 
 
-@pytest.mark.parametrize("component", [dk.FreeDelay("synaptic"), dk.FreeDelay("synaptic", init=2, learn=False)])
-def test_convolutions_refuse_synaptic_delays(component):
+@pytest.mark.parametrize("learn", [True, False])
+def test_convolutions_refuse_exact_times_of_synaptic_delays(learn):
+    component = dk.FreeDelay("synaptic", init=2, learn=learn, estimator="exact")
     plan = dk.plan(Conv(), {"conv": component}, example=torch.rand(4, 3, 2, 6, 6))
     assert_helpful(plan.issues[0], "conv", "axonal")
 

@@ -144,3 +144,17 @@ def test_learned_time_constants_go_along(build, tmp_path):
     torch.testing.assert_close(
         twin.nodes[first].dynamics.decay, getattr(net, first).dk_constants["membrane"].decay.detach().double()
     )
+
+
+@pytest.mark.parametrize("second", ["axonal", "synaptic"])
+def test_convolution_with_a_delay_a_pair_of_channels(second, tmp_path):
+    check(convolutional("synaptic", second, seed=1), (2, PRE), tmp_path)
+
+
+def test_pairs_of_channels_between_steps_are_refused_or_written_as_taps(tmp_path):
+    net = convolutional("axonal", "axonal")
+    dk.unwrap_(net)
+    dk.wrap_(net, {"conv": dk.FreeDelay("synaptic", max_delay=5)}, example=spikes(4, 1, 2, PRE))
+    with pytest.raises(dk.ConfigError, match="dk.discretized"):
+        dk.to_nir(net, spikes(20, 1, 2, PRE), 1.0)
+    check(net, (2, PRE), tmp_path, fractions="taps")

@@ -40,7 +40,7 @@ def test_without_an_example_every_connection_asks_for_one():
 
 def test_a_plan_with_a_part_that_cannot_be_built_can_be_printed():
     conv = nn.Sequential(nn.Conv2d(1, 4, 3), snn.Leaky(beta=0.9, init_hidden=True))
-    plan = dk.plan(conv, {"0": dk.FreeDelay("synaptic")}, example=torch.rand(2, 1, 8, 8))
+    plan = dk.plan(conv, {"0": dk.FreeDelay("synaptic", estimator="exact")}, example=torch.rand(2, 1, 8, 8))
     assert len(plan.issues) == 1
     lines = str(plan).splitlines()
     cells = ["0", "1", "->", "4", "1", "FreeDelay(synaptic)", "-", "reset:", "follow", "1"]

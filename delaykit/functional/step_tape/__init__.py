@@ -1,7 +1,10 @@
 """Step mode: one connection inside anybody's own time loop."""
 
+from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape, Tape
 from delaykit.functional.step_tape.operators import FilterOperator, Operator
 
-__all__ = ["Filter", "FilterOperator", "LinearTape", "LineTape", "Operator", "ResponseTape", "Tape"]
+__all__ = [
+    "ConvolutionTape", "Filter", "FilterOperator", "LinearTape", "LineTape", "Operator", "ResponseTape", "Tape",
+]  # fmt: skip

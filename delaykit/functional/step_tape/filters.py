@@ -78,13 +78,13 @@ class ChannelFilter(Filter):
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         (value,) = self.parameters
-        seen, series = _aligned(gradients, rows, start, stop, self.reach)
+        seen, series = aligned(gradients, rows, start, stop, self.reach)
         out = resolve("tape_correlation", rows.device)(series, seen, self.index)
         layer = value[0].numel() == 1
         return ((out.sum(1) if layer else out).reshape(value.shape).to(value.dtype),)
 
 
-def _aligned(gradients: Tensor, rows: Tensor, start: int, stop: int, reach: int) -> tuple[Tensor, Tensor]:
+def aligned(gradients: Tensor, rows: Tensor, start: int, stop: int, reach: int) -> tuple[Tensor, Tensor]:
     """Cut both streams to the same steps, the oldest that a tap reads included; no gradient belongs to these."""
     low = max(start - reach + 1, 0)
     gradients[:, low:start].zero_()
@@ -120,7 +120,7 @@ class SynapseFilter(Filter):
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         value, weight = self.parameters
-        seen, series = _aligned(gradients, rows, start, stop, self.reach)
+        seen, series = aligned(gradients, rows, start, stop, self.reach)
         overlap = resolve("synapse_correlation", rows.device)(
             series.permute(1, 2, 0), seen.permute(1, 2, 0), self.index
         )

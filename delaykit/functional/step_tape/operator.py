@@ -203,7 +203,8 @@ def _uncompiled_step(tape: Tape, x: Tensor) -> Tensor:
     return tape.step(x)
 
 
-def _rows_dtype(x: Tensor, expected: torch.dtype, where: str) -> torch.dtype:
+def rows_dtype(x: Tensor, expected: torch.dtype, where: str) -> torch.dtype:
+    """Return the dtype of the rows, that of the parameters; raise for an input of another one, but under autocast."""
     if x.dtype != expected and not torch.is_autocast_enabled(x.device.type):
         raise ShapeError(where, f"an input of {x.dtype}", f"{expected}, that of the parameters", "convert one of them")
     return expected
@@ -236,7 +237,7 @@ class LineTape(Tape):
         taps, channels = self._taps, _channels_of(self._taps)
         if x.dim() < 2 or channels not in (1, x.shape[1]):
             raise ShapeError("LineTape", f"an input {tuple(x.shape)}", f"(batch, {channels}, ...)", "match the taps")
-        dtype = _rows_dtype(x, x.dtype if taps.order == 2 else taps.value.dtype, "LineTape")
+        dtype = rows_dtype(x, x.dtype if taps.order == 2 else taps.value.dtype, "LineTape")
         filter = ChannelFilter(taps, x.shape[1], dtype)
         return FilterOperator(filter, taps.is_identity(), x.shape, dtype, x.device)
 
@@ -287,7 +288,7 @@ class LinearTape(Tape):
             raise ShapeError(
                 "LinearTape", f"taps for {rows} x {columns}", f"1 or {post} x 1 or {pre}", "match taps and weight"
             )
-        dtype = _rows_dtype(x, weight.dtype, "LinearTape")
+        dtype = rows_dtype(x, weight.dtype, "LinearTape")
         rest = (taps.is_identity(), x.shape, dtype, x.device)
         if rows > 1 and columns > 1:
             return FilterOperator(SynapseFilter(taps, weight), *rest, weight=weight, bias=bias)
@@ -324,7 +325,7 @@ class ResponseTape(Tape):
     def _operator(self, x: Tensor) -> Operator:
         response, bias = self._parameters
         _check_input("ResponseTape", x, response.shape[1])
-        dtype = _rows_dtype(x, response.dtype, "ResponseTape")
+        dtype = rows_dtype(x, response.dtype, "ResponseTape")
         return FilterOperator(ResponseFilter(response), False, x.shape, dtype, x.device, bias=bias)
 
 

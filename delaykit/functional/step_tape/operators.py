@@ -230,10 +230,12 @@ class FilterOperator(Operator):
         return (y if self.bias is None else y.add_(self.bias)).to(x.dtype)
 
     def gradients(self, recording: Recording, last: int) -> Gradients:
-        return _FilterOnly(self, recording, last)
+        return FilterOnly(self, recording, last)
 
 
-class _FilterOnly(Gradients[FilterOperator]):
+class FilterOnly(Gradients[FilterOperator]):
+    """Gradients of a filter and a bias."""
+
     def push(self, row: int, grad: Tensor | None) -> None:
         self.stream.push(row, grad)
 

@@ -109,6 +109,8 @@ class PrunedDelays(Pruning):
             generator = torch.Generator().manual_seed(self._seed)
             return torch.rand(delays.shape, generator=generator).to(delays)
         use = weight.reshape(weight.shape[0], weight.shape[1], -1).abs().sum(-1)
+        if use.shape == delays.shape:
+            return use.to(delays) * delays
         if use.shape != (self.site.post, self.site.pre):  # a convolution in groups: the channels of one weigh the same
             use = use.mean(1, keepdim=True).expand(self.site.post, self.site.pre)
         for dim, size in enumerate(delays.shape):
