@@ -157,6 +157,9 @@ class ConvolutionEngine(Engine):
         late = delayed_convolution(spikes.detach(), fixed, taps)
         return LineEngine.same_value(current, late)
 
+    def reach(self) -> int:
+        return _reach(self.parameters[0])
+
     def tape(self) -> Stepper:
         return ConvolutionTape(*self.parameters, remember=self.remember)
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.constants import attach_constants_
+from delaykit.attaching.neuron.constants import attach_constants_
 from delaykit.attaching.retyping import retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.watches import NeuronWatch, RootScope

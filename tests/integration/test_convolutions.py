@@ -1,4 +1,4 @@
-"""Delays of pairs of channels in models: a shifted convolution by hand, in every loop, library and life of a wrapping."""
+"""Delays of pairs of channels in models: a shifted convolution by hand, in every loop and life of a wrapping."""
 
 from __future__ import annotations
 
