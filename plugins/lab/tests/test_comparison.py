@@ -118,7 +118,7 @@ class Killed(Exception):
 
 def test_a_killed_comparison_ends_in_the_same_file(tmp_path):
     whole = compare(small(), tmp_path / "whole")
-    for stop in (3, 5):
+    for stop in (3, 8, 15):
         told = []
 
         def tell(line, told=told, stop=stop):
@@ -157,6 +157,8 @@ def test_choices_never_see_the_test_set_which_is_scored_once_a_run(tmp_path, mon
     for found in results["rows"]:
         best = max(found["tried"].values())
         assert found["tried"][str(found["rate"])] == best
+        assert best == pytest.approx(np.mean([run["validation"] for run in found["runs"]]))  # of the very same runs
+    assert not (tmp_path / "r" / "states").exists()
 
 
 def test_a_training_that_diverges_is_told_and_stops_nothing(tmp_path, monkeypatch):

@@ -119,7 +119,7 @@ def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> None:
 
     go["workers"] = go["workers"] or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else go["workers"]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    total = len(comparison.methods) * (len(comparison.rates) + comparison.seeds)
+    total = len(comparison.methods) * (len(comparison.rates) + 1) * comparison.seeds
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("searching widths", total=total)
 

@@ -29,7 +29,7 @@ class Comparison:
             step; widths are searched for it. ``nothing``: all have the model's own sizes.
         budget: how much that is; None: what the dearest row costs at the model's own sizes.
         seeds: runs of each row, >= 2, on seeds 0, 1, ...
-        rates: learning rates tried for each row on seed 0; validation chooses.
+        rates: learning rates tried for each row, on all seeds; the mean validation accuracy chooses.
         delay_rate: rate of delays and the like, as a multiple of the rate of weights.
         max_delay: longest delay in steps; None: a third of a sample, 25 at most.
         epochs: of each run.

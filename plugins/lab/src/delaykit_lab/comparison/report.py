@@ -84,7 +84,8 @@ def protocol(results: dict[str, Any]) -> list[str]:
         f"Network: {setup['model']}; delays of up to {setup['max_delay']} steps. {equal}{budget}",
         f"Training, alike for all rows: {setup['epochs']} epochs, {options}, learning rate along half a cosine, delays "
         f"and the like at {setup['delay_rate']:g} times the rate of weights.",
-        f"Chosen on validation data, on seed 0, after the last epoch: the learning rate of each row, among {rates}.",
+        f"Chosen on validation data, by the mean over seeds after the last epoch: the learning rate of each row, among "
+        f"{rates}. Nothing else was chosen.",
         f"The test set was scored once a run, after the last epoch of {setup['seeds']} runs on seeds 0 to "
         f"{setup['seeds'] - 1}, and once more with the delays rounded to whole steps; no epoch was chosen. Rows are "
         "paired by seed: equal data and order of samples.",

@@ -1,9 +1,10 @@
-"""Run a comparison: widths, then rates on validation, then all seeds with the test set scored once."""
+"""Run a comparison: widths, then all seeds at all rates, a choice on validation, and the test set scored once."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import delaykit as dk
 from delaykit_lab.comparison.budget import search_widths
 from delaykit_lab.comparison.config import Comparison
 from delaykit_lab.comparison.findings import findings
-from delaykit_lab.comparison.workers import run_all
+from delaykit_lab.comparison.workers import STATES, run_all
 from delaykit_lab.training.config import make_task
 from delaykit_lab.training.experiment import prepare_folder, write_json, writing
 
@@ -57,17 +58,18 @@ def compare(
         say(f"sizes: {', '.join(f'{name} {list(found)}' for name, found in sizes.items())}")
         go = {"workers": workers, "backend": backend, "cluster": cluster}
         rows = comparison.rows()
-        tried = [(row, rate) for row in rows for rate in comparison.rates]
-        units = [(comparison.job(row, sizes[row.name], rate, 0).to_json(), False) for row, rate in tried]
-        tuned = run_all(units, folder, on_done=lambda record: say("a rate was tried"), **go)  # type: ignore[arg-type]
-        rates = {}
-        for row in rows:
-            pairs = zip(tried, tuned, strict=True)
-            rates[row.name] = max((found["validation"], rate) for (which, rate), found in pairs if which is row)[1]
-        wanted = [(row, seed) for row in rows for seed in range(comparison.seeds)]
+        seeds = range(comparison.seeds)
+        asked = [(row, rate, seed) for row in rows for rate in comparison.rates for seed in seeds]
+        units = [(comparison.job(row, sizes[row.name], rate, seed).to_json(), False) for row, rate, seed in asked]
+        trained = run_all(units, folder, on_done=lambda record: say("a run is trained"), **go)  # type: ignore[arg-type]
+        tried: dict[str, dict[float, float]] = {row.name: dict.fromkeys(comparison.rates, 0.0) for row in rows}
+        for (row, rate, _), found in zip(asked, trained, strict=True):
+            tried[row.name][rate] += found["validation"] / comparison.seeds
+        rates = {name: max((mean, rate) for rate, mean in means.items())[1] for name, means in tried.items()}
+        wanted = [(row, seed) for row in rows for seed in seeds]
         units = [(comparison.job(row, sizes[row.name], rates[row.name], seed).to_json(), True) for row, seed in wanted]
-        records = run_all(units, folder, on_done=lambda record: say("a run is finished"), **go)  # type: ignore[arg-type]
-        results = _results(comparison, plan, rates, tried, tuned, wanted, records)
+        records = run_all(units, folder, on_done=lambda record: say("a test set is scored"), **go)  # type: ignore[arg-type]
+        results = _results(comparison, plan, rates, tried, wanted, records)
         write_json(folder / "results.json", results)
         runs = zip(wanted, records, strict=True)
         timing = {f"{row.name}, seed {seed}": record.get("seconds") for (row, seed), record in runs}
@@ -75,6 +77,7 @@ def compare(
         from delaykit_lab.comparison.report import write_report
 
         write_report(results, timing, folder)
+        shutil.rmtree(folder / STATES, ignore_errors=True)
     return results
 
 
@@ -99,7 +102,7 @@ def _planned(path: Path, comparison: Comparison, search: Callable[[], Any]) -> d
 
 
 def _results(
-    comparison: Comparison, plan: dict[str, Any], rates: dict[str, float], tried: list[Any], tuned: list[Any],
+    comparison: Comparison, plan: dict[str, Any], rates: dict[str, float], tried: dict[str, dict[float, float]],
     wanted: list[Any], records: list[Any],
 ) -> dict[str, Any]:  # fmt: skip
     first = next((record for record in records if "failed" not in record), None)
@@ -112,8 +115,7 @@ def _results(
         rows.append({
             "name": row.name, "methods": list(row.methods), "neuron": row.neuron, "recurrent": row.recurrent,
             "forward": row.forward, "sizes": plan["sizes"][row.name], "rate": rates[row.name],
-            "tried": {str(rate): record["validation"] for (which, rate), record in zip(tried, tuned, strict=True)
-                      if which.name == row.name},
+            "tried": {str(rate): mean for rate, mean in tried[row.name].items()},
             "runs": [{name: record.get(name) for name in KEPT} for record in runs],
         })  # fmt: skip
     out = {"comparison": comparison.to_json(), "title": first["title"], "step_ms": first["step_ms"],

@@ -13,6 +13,7 @@ from delaykit_lab.records import record_path, remembered
 from delaykit_lab.training.config import Job
 
 BACKENDS = ("processes", "submitit")
+STATES = "states"  # of trainings, for going on and for scoring
 Unit = tuple[dict[str, Any], bool]  # a job's JSON values, and whether its test set is scored
 Done = Callable[[dict[str, Any]], None]
 
@@ -26,7 +27,8 @@ def unit_path(folder: Path, unit: Unit) -> Path:
 def run_unit(unit: Unit, folder: str) -> dict[str, Any]:
     """Train one job, or return its record if it is finished; what it needs is imported in its own process.
 
-    A training that diverges is a result, too: its record says why, and its validation accuracy is 0.
+    A training that diverges is a result, too: its record says why, and its validation accuracy is 0. The state of a
+    training stays until its test set was scored, so that scoring it later trains nothing again.
     """
     import torch
 
@@ -35,7 +37,7 @@ def run_unit(unit: Unit, folder: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     job, score_test = unit
     path = unit_path(Path(folder), unit)
-    state = path.with_suffix(".safetensors")
+    state = Path(folder) / STATES / record_path(Path(), job).with_suffix(".safetensors").name
 
     def run() -> dict[str, Any]:
         try:
@@ -44,7 +46,8 @@ def run_unit(unit: Unit, folder: str) -> dict[str, Any]:
             return {"failed": str(problem), "validation": 0.0}
 
     record = remembered(path, {"job": job, "score_test": score_test}, run)
-    state.unlink(missing_ok=True)
+    if score_test:
+        state.unlink(missing_ok=True)
     return record
 
 

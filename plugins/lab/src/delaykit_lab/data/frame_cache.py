@@ -62,6 +62,33 @@ def cached_frames(folder: Path | None, identity: Mapping[str, Any], make: Callab
     return frames
 
 
+def checked_once(folder: Path | None, identity: Mapping[str, Any], check: Callable[[], None]) -> None:
+    """Run a check of files, unless it was passed before: a marker in ``folder`` says so.
+
+    Args:
+        folder: where markers are kept; None: the check is run each time.
+        identity: JSON values of everything that the check depends on.
+        check: raises where something is wrong; then no marker is written.
+
+    Example:
+        >>> import tempfile
+        >>> folder, ran = Path(tempfile.mkdtemp()), []
+        >>> for _ in range(2):
+        ...     checked_once(folder, {"file": "a", "bytes": 7}, lambda: ran.append(1))
+        >>> len(ran)
+        1
+    """
+    text = json.dumps(dict(identity), sort_keys=True)
+    marker = None if folder is None else folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.checked"
+    if marker is not None and marker.is_file():
+        return
+    check()
+    if marker is not None:
+        with contextlib.suppress(OSError):
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.write_text(text, encoding="utf-8")
+
+
 def _read(path: Path, text: str) -> Frames | None:
     try:
         with safe_open(path, framework="pt") as file:

@@ -14,7 +14,10 @@ from typing import Any
 
 from delaykit import DataError
 from delaykit_lab.data.bounded import run_bounded
+from delaykit_lab.data.frame_cache import checked_once
 from delaykit_lab.data.spike_hdf5 import CHILD
+
+FRAMES = "delaykit-frames"  # folder beside the data sets' own
 
 
 def open_offline(base: type, folder: str | Path, download: bool = False, **options: Any) -> Any:
@@ -99,7 +102,9 @@ def _check_hdf5(file: Path) -> None:
     if head != b"\x89HDF\r\n\x1a\n":
         fix = "it is another format, or a download that failed: fetch it again"
         raise DataError(str(file), f"a file that begins with {head!r}", "an HDF5 file", fix)
-    run_bounded(CHILD, file)  # reads it through: a damaged file may hang or end the process
+    stat, folder = file.stat(), file.parent.parent / FRAMES
+    identity = {"file": file.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns}
+    checked_once(folder, identity, lambda: run_bounded(CHILD, file))  # a damaged file may hang or end the process
 
 
 def _refuse(dataset: Any) -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from delaykit import ConfigError, DataError
-from delaykit_lab.data.frame_cache import cached_frames
+from delaykit_lab.data.frame_cache import cached_frames, checked_once
+from delaykit_lab.data.tonic_cache import FRAMES
 from delaykit_lab.task import Frames, Splits, Task, hold_out
 
 LARGEST = 16e9  # bytes of frames in memory
@@ -108,7 +109,9 @@ class TonicTask(Task):
             validation = train.subset(position[held])
         splits = Splits(train.subset(position[kept]) if held is not None else train, validation,
                         self._frames("test", sets["test"], labels["test"], None))  # fmt: skip
-        check_apart(str(self.path), splits)
+        files = {split: _files(dataset) for split, dataset in sets.items()}
+        identity = {"apart": type(self).__name__, "files": files, "seed": seed, "binned": self._binned_by()}
+        checked_once(self._folder(), identity, lambda: check_apart(str(self.path), splits))
         return splits
 
     def _checked_targets(self, split: str, dataset: Any) -> NDArray[np.int64]:
@@ -137,13 +140,17 @@ class TonicTask(Task):
         if size > LARGEST:
             found, fix = f"{size / 1e9:.0f} GB of frames", "use limit=, a larger dt_ms or fewer channels"
             raise DataError(f"{type(self).__name__} {split}", found, f"at most {LARGEST / 1e9:.0f} GB", fix)
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name in ("path", "limit", "validation", "subset", "download", "keep_frames"):
-            fields.pop(name)
+        binned = {name: value for name, value in self._binned_by().items() if name not in ("limit", "validation")}
         identity = {"task": type(self).__name__, "split": split, "index": None if index is None else chosen.tolist(),
-                    "tonic": metadata.version("tonic"), "files": _files(dataset), "fields": fields}  # fmt: skip
-        folder = Path(self.path).expanduser() / "delaykit-frames" if self.keep_frames else None
-        return cached_frames(folder, identity, lambda: self._bin(split, dataset, labels, chosen))
+                    "tonic": metadata.version("tonic"), "files": _files(dataset), "fields": binned}  # fmt: skip
+        return cached_frames(self._folder(), identity, lambda: self._bin(split, dataset, labels, chosen))
+
+    def _binned_by(self) -> dict[str, Any]:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {n: v for n, v in fields.items() if n not in ("path", "subset", "download", "keep_frames")}
+
+    def _folder(self) -> Path | None:
+        return Path(self.path).expanduser() / FRAMES if self.keep_frames else None
 
     def _bin(self, split: str, dataset: Any, labels: NDArray[np.int64], chosen: NDArray[np.int64]) -> Frames:
         from tonic import transforms
