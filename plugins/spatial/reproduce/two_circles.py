@@ -42,11 +42,11 @@ def draw(samples: int, seed: int) -> tuple[Tensor, Tensor]:
 class Net(nn.Module):
     """Sensors, one hidden layer that forgets within two steps, spike counts as the result."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(SENSORS, HIDDEN, bias=False)
+        self.fc1 = nn.Linear(SENSORS, hidden, bias=False)
         self.lif = snn.Leaky(beta=0.6, spike_grad=surrogate.atan(alpha=3.0), reset_mechanism="zero")
-        self.fc2 = nn.Linear(HIDDEN, DIRECTIONS)
+        self.fc2 = nn.Linear(hidden, DIRECTIONS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run (time, batch, sensor) to logits."""

@@ -48,7 +48,7 @@ def demo(part: str | None, output: str, resume: bool, **settings: Any) -> None:
 
 
 @click.command()
-@click.argument("paper", required=False, type=click.Choice(["delrec", "spatial", "hetsyn", "motifs", "timing"]))
+@click.argument("paper", required=False, type=click.Choice(["delrec", "spatial", "hetsyn", "lab", "motifs", "timing"]))
 @click.option("--only", metavar="NAME", help="One experiment; --list shows their names.")
 @click.option("--scale", type=click.Choice(["cpu", "full"]), default="cpu", show_default=True)
 @click.option("--data", type=click.Path(exists=True, file_okay=False), help="Folder with the recordings or images.")

@@ -41,7 +41,7 @@ def show(part: str | None, settings: dict[str, Any], output: str | Path, resume:
         _wave(WaveConfig(**{name: value for name, value in settings.items() if name in wave_has}), output, resume)
     if part in ("all", "speech"):
         _part(speech, output, resume)
-        click.echo(f"{measure(speech).text()}\\n")
+        click.echo(f"{measure(speech).text()}\n")
 
 
 def _wave(config: WaveConfig, output: str | Path, resume: bool) -> None:
@@ -49,7 +49,7 @@ def _wave(config: WaveConfig, output: str | Path, resume: bool) -> None:
     task = config.task()
     found = learn_arrivals()
     path = draw_arrivals(found, task.step_ms(), Path(output, config.name, "arrivals.png"))
-    click.echo(f"{found.text(task.step_ms())}: {path}\\n")
+    click.echo(f"{found.text(task.step_ms())}: {path}\n")
 
 
 def _part(config: Part, output: str | Path, resume: bool) -> None:
@@ -65,5 +65,5 @@ def _part(config: Part, output: str | Path, resume: bool) -> None:
         result = run_demo(config, folder, resume=resume, watch=watch)
     task = config.task()
     pictures = draw(result, task.splits(seed=0).train, task.step_ms(), folder)
-    click.echo(f"\\n{result.text()}\\n")
-    click.echo(f"Pictures and numbers: {', '.join(path.name for path in pictures)}, results.json in {folder}\\n")
+    click.echo(f"\n{result.text()}\n")
+    click.echo(f"Pictures and numbers: {', '.join(path.name for path in pictures)}, results.json in {folder}\n")
