@@ -27,6 +27,13 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+# What to cite for a plugin that registers no component.
+PAPERS = {
+    "timing": "Yamamoto, Sakemi, Aihara 2022, Timing-based backpropagation in spiking neural networks without "
+    "single-spike restrictions",
+}
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest candidate, or an empty string.
 

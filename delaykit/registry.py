@@ -7,12 +7,15 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
-from delaykit.errors import PluginError, UnknownNameError
+from delaykit.citations import bibtex
+from delaykit.errors import ConfigError, PluginError, UnknownNameError
 from delaykit.loader import PluginLoader, installed_sources
-from delaykit.names import nearest, official_plugin
+from delaykit.names import PAPERS, nearest, official_plugin
 from delaykit.records import KINDS, Component
+
+ITSELF = "The delaykit developers 2026, delaykit: learnable time in the synapses of existing spiking networks"
 
 
 @functools.cache
@@ -105,22 +108,52 @@ def missing_operator(name: str, known: Iterable[str]) -> UnknownNameError:
     return UnknownNameError("resolve", f"operator {name!r}{nearest(name, names)}", f"one of {names}", fix)
 
 
-def citation(component: Any) -> str:
-    """Return the paper to cite for a component.
+def citation(component: Any, *, style: Literal["text", "bibtex"] = "text") -> str:
+    """Return the paper to cite for a component, or for all components of a plugin.
 
     Args:
-        component: a :class:`Component`, a config or its class (anything with ``kind`` and ``name``), or a name.
+        component: a :class:`Component`, a config or its class (anything with ``kind`` and ``name``), or the name of a
+            component, of a plugin, or ``delaykit``.
+        style: ``text``, a line; or ``bibtex``, an entry for each paper. What has no paper of its own is delaykit's:
+            an entry for it.
 
     Returns:
-        The citation; empty if the component names none.
+        The citation; as text, empty if the component names none. A plugin's papers stand on lines of their own.
 
     Raises:
         UnknownNameError: if nothing of that name is registered.
+        ConfigError: the style is another.
 
     Example:
         >>> "2306.17670" in citation("free")
         True
+        >>> citation("free", style="bibtex").splitlines()[0]
+        '@misc{free,'
     """
+    if style not in ("text", "bibtex"):
+        raise ConfigError("citation", f"style={style!r}", "'text' or 'bibtex'")
+    papers = _papers(component)
+    if style == "text":
+        return "\n".join(dict.fromkeys(paper for paper in papers.values() if paper))
+    cited = {paper: name for name, paper in reversed(papers.items()) if paper}
+    return "\n\n".join(bibtex(name, paper) for paper, name in reversed(cited.items())) or bibtex("delaykit", ITSELF)
+
+
+def _papers(component: Any) -> dict[str, str]:
+    """Return the papers asked for, by the name of their component."""
+    if component == "delaykit":
+        return {}
+    if isinstance(component, str):
+        for status in loader().statuses:
+            if status.name == component and (status.components or component in PAPERS):
+                found = {record.name: record.paper for record in status.components}
+                return found or {component: PAPERS[component]}
+    paper = _paper(component)
+    name = component if isinstance(component, str) else str(getattr(component, "name", "component"))
+    return {name: paper}
+
+
+def _paper(component: Any) -> str:
     if isinstance(component, Component):
         return component.paper
     if isinstance(component, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from delaykit import checks
 from delaykit.attaching.root import wrapping_of
 from delaykit.errors import ConfigError, TrainingError
-from delaykit.interfaces import Pruning, PruningReport
+from delaykit.interfaces import PointDelay, Pruning, PruningReport
 from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
 from delaykit.wrapping.projection import Projection
 
@@ -80,6 +81,9 @@ def attach(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], n
     Raises:
         TrainingError: a trainable parameter of a component is in no group of the optimizer.
 
+    Warns:
+        UserWarning: delays share a group, and so a learning rate, with weights.
+
     Example:
         >>> import torch, delaykit as dk
         >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
@@ -99,6 +103,7 @@ def attach(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], n
     earlier = [one for root in roots for known in root.projections for one in known.optimizers()]
     parts, prunings = _parts(net), _prunings(net)
     _check_held([*optimizers, *earlier], net, prunings)
+    _warn_of_one_rate(optimizers, net)
     for pruning, _ in prunings:
         for one in optimizers:
             pruning.attached_(one)
@@ -121,6 +126,19 @@ def _check_held(optimizers: Sequence[Any], net: nn.Module, prunings: Sequence[tu
             "build the optimizer after dk.wrap_, with dk.param_groups(net, lr=...); of several give all at once: "
             "dk.attach([one, other], net)",
         )  # fmt: skip
+
+
+def _warn_of_one_rate(optimizers: Sequence[Any], net: nn.Module) -> None:
+    """Warn where delays, which are steps, are trained in one group with weights, which are far smaller numbers."""
+    delays = {id(p) for m in net.modules() if isinstance(m, PointDelay) for p in m.parameters() if p.requires_grad}
+    for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+        together = [id(p) in delays for p in group["params"] if p.requires_grad]
+        if any(together) and not all(together):
+            found = f"found delays and weights in one group with lr={group['lr']:g}"
+            expected = "a larger rate of their own for delays, which are numbers of steps"
+            fix = "pass dk.param_groups(net, lr=..., delay_lr=...)"
+            warnings.warn(f"attach: {found}; expected {expected}. To go on: {fix}.", UserWarning, stacklevel=3)
+            return
 
 
 def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:

@@ -6,22 +6,24 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import delaykit
 from delaykit.errors import PluginError
 from delaykit.loader import PluginLoader
 
 REQUIRED = ("torch", "numpy", "pluggy", "safetensors")
-# extra -> (module, what it is for)
+# extra -> (modules, what it is for)
 EXTRAS = {
-    "snntorch": ("snntorch", "wrapping snnTorch models"),
-    "norse": ("norse", "wrapping Norse models"),
-    "fast": ("numba", "compiled CPU operators"),
-    "plot": ("matplotlib", "pictures"),
-    "nir": ("nir", "networks with delays as NIR graphs: dk.to_nir, dk.from_nir"),
-    "cli": ("tqdm", "progress bars"),
+    "snntorch": (("snntorch",), "wrapping snnTorch models"),
+    "norse": (("norse",), "wrapping Norse models"),
+    "fast": (("numba",), "compiled CPU operators"),
+    "plot": (("matplotlib",), "pictures"),
+    "nir": (("nir", "nirtorch"), "networks with delays as NIR graphs: dk.to_nir, dk.from_nir"),
+    "cli": (("click", "rich", "tqdm"), "the command line: plugins, new, demo; progress bars"),
 }
+# Not ours, but what other libraries need of torch's own family; a version that does not fit torch breaks them.
+FAMILY = ("torchvision", "torchaudio")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +52,33 @@ def required() -> Iterator[Row]:
 
 
 def optional() -> Iterator[Row]:
-    """Yield a row for each extra, with the command that installs it."""
-    for extra, (module, purpose) in EXTRAS.items():
-        what = f"{extra} ({purpose})"
-        if importlib.util.find_spec(module) is None:
-            yield Row(what, False, f"pip install 'delaykit[{extra}]'")
-            continue
+    """Yield a row for each extra, with the command that installs it, and for torch's family where it is installed."""
+    for extra, (modules, purpose) in EXTRAS.items():
+        yield _tried(f"{extra} ({purpose})", modules, f"'delaykit[{extra}]'")
+    for module in FAMILY:
+        if importlib.util.find_spec(module) is not None:
+            yield _tried(f"{module} (other libraries import it)", (module,), f"{module}, in the version for this torch")
+
+
+def _tried(what: str, modules: Sequence[str], package: str) -> Row:
+    """Import modules; what is not there, and what is there and broken, is told apart."""
+    absent = [module for module in modules if importlib.util.find_spec(module) is None]
+    if absent:
+        return Row(what, False, f"no {', '.join(absent)}: pip install {package}")
+    for module in modules:
         try:
             importlib.import_module(module)
         except Exception as error:  # installed and broken: what needs it does without
-            fix = f"pip install --force-reinstall 'delaykit[{extra}]'"
-            yield Row(what, False, f"{module} cannot be imported ({type(error).__name__}: {error}); {fix}")
-        else:
-            yield Row(what, True, f"{module} {importlib.metadata.version(module)}")
+            fix = f"pip install --force-reinstall {package}"
+            return Row(what, False, f"{module} cannot be imported ({type(error).__name__}: {error}); {fix}")
+    return Row(what, True, ", ".join(f"{module} {_version(module)}" for module in modules))
+
+
+def _version(module: str) -> str:
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
+        return "(version unknown)"
 
 
 def plugins(loader: PluginLoader) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey, timing
 from delaykit.planning.constants import ConstantsPlan, plan_constants
 from delaykit.planning.exact import check_exact, sources
+from delaykit.planning.lengths import too_late
 from delaykit.planning.rules import Recurrent, select
 from delaykit.planning.siblings import introduce_
 from delaykit.planning.trace import Trace, run_example
@@ -58,7 +59,7 @@ class SitePlan:
             mode += f" {self.follows}"
         if self.timing.streams > 1:
             mode += f", {self.timing.streams} streams"
-        parts = ", ".join(_short(c) for c in self.configs) or "plain"
+        parts = ", ".join(_short(c, self.site.dt_ms) for c in self.configs) or "plain"
         size = f"{self.site.pre} -> {self.site.post}"
         try:
             extra = f"{self.extra_parameters()}"
@@ -82,12 +83,14 @@ class Plan:
         issues: everything that stands in the way; ``wrap_`` raises them all at once.
         neurons: neurons of the model by path.
         constants: one entry for each state of a neuron that gets decays.
+        warnings: what does not stand in the way and is worth a look, such as delays longer than the example.
     """
 
     sites: tuple[SitePlan, ...]
     issues: tuple[DelaykitError, ...] = ()
     neurons: Mapping[str, Neuron] = dataclasses.field(default_factory=dict, repr=False)
     constants: tuple[ConstantsPlan, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise :class:`~delaykit.errors.WrapError` with all issues, if there are any."""
@@ -97,7 +100,8 @@ class Plan:
     def __str__(self) -> str:
         head: tuple[str, ...] = ("site", "size", "neuron", "components", "new parameters", "in time", "emptied by")
         rows = [head, *(s.row() for s in self.sites), *(c.row() for c in self.constants)]
-        return "\n".join([text_table(rows), *(f"issue: {issue}" for issue in self.issues)])
+        told = [*(f"issue: {issue}" for issue in self.issues), *(f"warning: {one}" for one in self.warnings)]
+        return "\n".join([text_table(rows), *told])
 
 
 def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
@@ -157,7 +161,8 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
             entries.append(plan_constants(neurons[path], config, trace))
         except DelaykitError as error:
             problems.append(error)
-    return Plan(tuple(sites), tuple(problems), neurons, tuple(entries))
+    made = {entry.site.name: built.get((id(entry.spot.module), entry.spot.slot)) for entry in sites}
+    return Plan(tuple(sites), tuple(problems), neurons, tuple(entries), tuple(too_late(sites, made, trace)))
 
 
 def _quarrels(chosen: Mapping[str, Any], spots: list[Spot]) -> list[DelaykitError]:
@@ -266,6 +271,10 @@ def bind_neurons_(synapse: Synapse, entry: SitePlan, neurons: Mapping[str, Neuro
         part.bind_neuron_(DrivenNeuron(entry.site.name, heard, entry.site.post) if heard else None)
 
 
-def _short(config: ComponentConfig) -> str:
-    kind = getattr(config, "granularity", "")
-    return f"{type(config).__name__}({kind})" if kind else type(config).__name__
+def _short(config: ComponentConfig, dt_ms: float | None) -> str:
+    longest = getattr(config, "max_delay", None)
+    words = [getattr(config, "granularity", "")]
+    if dt_ms is not None and longest is not None:
+        words.append(f"up to {longest:g} steps = {longest * dt_ms:g} ms")
+    told = ", ".join(filter(None, words))
+    return f"{type(config).__name__}({told})" if told else type(config).__name__

@@ -20,6 +20,7 @@ from delaykit.neurons.time_constants import NeuronDecays
 from delaykit.synapse import Synapse
 from delaykit.tables import text_table
 
+FEW, NEARLY_ALL = 4, 0.9  # delays that are counted, and the share at a bound that is worth a note
 
 @dataclasses.dataclass(frozen=True)
 class Wrapped:
@@ -203,6 +204,7 @@ class SiteStatus:
         kept: number of non-zero weights.
         delays: a copy of the delays in steps, any shape; None without a point delay.
         emptied_by: the events that empty its line.
+        note: what is odd about its delays, such as nearly all of them at a bound; empty if nothing is.
     """
 
     name: str
@@ -214,6 +216,7 @@ class SiteStatus:
     kept: int | None = None
     delays: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
     emptied_by: str = ""
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +240,7 @@ class Status:
             density = "-" if s.density is None else f"{s.density:.2f}"
             kept = "-" if s.kept is None else f"{s.kept}/{s.weights}"
             rows.append((s.name, s.components, str(s.trainable), density, kept, s.reset, s.emptied_by))
-        return text_table(rows)
+        return "\n".join([text_table(rows), *(f"note: {s.name}: {s.note}" for s in self.sites if s.note)])
 
 
 def status(net: nn.Module) -> Status:
@@ -264,6 +267,7 @@ def status(net: nn.Module) -> Status:
     rows = []
     for site in wrapped_sites(net):
         parts = [p.extra_repr() for p in (site.synapse.delay, site.synapse.heterogeneity) if p is not None]
+        parts[:1] = [part + _in_ms(site) for part in parts[:1]]
         parts += [type(p).__name__ for p in site.synapse.prunings]
         kept, weights = site.kept, None if site.weight is None else site.weight.numel()
         density = kept / weights if weights and kept is not None else None
@@ -276,10 +280,36 @@ def status(net: nn.Module) -> Status:
         events = emptied_by(timing, None if watch is None else watch.path)
         rows.append(
             SiteStatus(
-                site.name, "; ".join(parts) or "plain", trainable, density, when, weights, kept, delays, events
-            )
+                site.name, "; ".join(parts) or "plain", trainable, density, when, weights, kept, delays, events,
+                _collapsed(site),
+            )  # fmt: skip
         )
     for part in neuron_decays(net):
         trainable = sum(p.numel() for p in part.parameters() if p.requires_grad)
         rows.append(SiteStatus(part.where, part.extra_repr(), trainable, None, "-", emptied_by="-"))
     return Status(tuple(rows))
+
+
+def _in_ms(site: Wrapped) -> str:
+    """Say a connection's delays in ms, too, where the library says how long a step is."""
+    delay, dt = site.synapse.delay, site.synapse.site.dt_ms
+    if dt is None or not isinstance(delay, PointDelay):
+        return ""
+    values = delay.delays().detach() * dt
+    return f" = {float(values.min()):.1f}..{float(values.max()):.1f} ms"
+
+
+def _collapsed(site: Wrapped) -> str:
+    """Say if nearly all learned delays of a connection sit at 0, or at the largest allowed."""
+    delay = site.synapse.delay
+    if not isinstance(delay, PointDelay) or not any(p.requires_grad for p in delay.parameters()):
+        return ""
+    values = delay.delays().detach()
+    largest = getattr(getattr(delay, "config", None), "max_delay", None)
+    for bound, told in ((0.0, "0"), (largest, f"the maximum, {largest} steps")):
+        if bound is None or values.numel() < FEW:
+            continue
+        share = float((values == bound).double().mean())
+        if share >= NEARLY_ALL:
+            return f"{100 * share:.0f} % of its delays are at {told}: lower delay_lr, or let them start elsewhere"
+    return ""

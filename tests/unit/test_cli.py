@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -124,7 +125,7 @@ def test_typed_errors_become_one_message() -> None:
 def test_doctor_reports_extras_plugins_and_their_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     from delaykit.commands import health
 
-    monkeypatch.setitem(health.EXTRAS, "fast", ("no_such_module", "compiled CPU operators"))
+    monkeypatch.setitem(health.EXTRAS, "fast", (("no_such_module",), "compiled CPU operators"))
     rows = [("data folder", False, "run get-data")]
     result = run("doctor", sources=(plugin("p", delaykit_health=lambda: rows),))
     assert result.exit_code == 0, result.output
@@ -163,3 +164,35 @@ def test_without_the_cli_extra_one_line_says_what_to_install(missing: str, monke
     with pytest.raises(SystemExit) as stop:
         main()
     assert "pip install 'delaykit[cli]'" in str(stop.value) and "\n" not in str(stop.value)
+
+
+def bare(*words: str) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).parents[1] / "packaging" / "bare.py"
+    return subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+
+
+def test_help_and_version_work_in_a_bare_install() -> None:
+    for words, expected in ((["--help"], "delaykit doctor"), ([], "delaykit doctor"), (["--version"], "version 0.")):
+        ran = bare(*words)
+        assert ran.returncode == 0 and expected in ran.stdout and "pip install 'delaykit[cli]'" in ran.stdout, ran
+    other = bare("demo")
+    assert other.returncode == 1 and "click and rich" in other.stderr and "Traceback" not in other.stderr
+
+
+def test_doctor_works_in_a_bare_install_and_names_both_packages_of_nir() -> None:
+    ran = bare("doctor")
+    assert ran.returncode == 0 and "Traceback" not in ran.stderr, ran.stderr
+    for words in ("torch", "no nir, nirtorch: pip install 'delaykit[nir]'", "no click, rich, tqdm", "plugin builtin"):
+        assert words in ran.stdout
+
+
+def test_doctor_tries_what_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A torchvision that does not fit torch is found by its import, not by its being there."""
+    from delaykit.commands import health
+
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    (row,) = [row for row in health.optional() if row.what.startswith("torchvision")]
+    assert not row.ok and "nms does not exist" in row.detail
+    sys.modules.pop("torchvision", None)

@@ -126,7 +126,9 @@ def check_not_freed(ctx: Any) -> None:
         raise HistoryError(
             "tape backward",
             "a second backward pass through steps before the last one's: the delay line still holds their graph",
-            "a line that is cut where the other states are",
-            "detach every entry of the state, delaykit's too: tree_map(lambda v: v.detach(), state) of "
+            "one backward pass a sequence, or a line that is cut where the other states are",
+            "a new sequence: reset before it (snnTorch: utils.reset(net); Norse: state None; dk.reset(net)). The same "
+            "one going on (truncated BPTT): detach every entry of the state, delaykit's too: "
+            "tree_map(lambda v: v.detach(), state) of "
             "torch.utils._pytree does; or call dk.detach(net)",
         ) from error

@@ -21,6 +21,7 @@ PARTS: dict[str, type[Part]] = {"wave": WaveConfig, "speech": DemoConfig}
 
 
 def main() -> None:
+    """Run what has no record yet."""
     parser = command_line(__doc__, out="runs/lab_{part}", seeds=(5, 5))
     parser.add_argument("--part", choices=sorted(PARTS), default="wave")
     options = read_options(parser)

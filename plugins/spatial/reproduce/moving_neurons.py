@@ -105,6 +105,7 @@ def _shrink(path: Path) -> None:
 
 
 def main() -> None:
+    """Train and draw."""
     options = read_options(command_line(__doc__, out="runs/spatial_moving"))
     path = options.out / "moving_neurons.gif"
     animate(*train(), path)

@@ -17,8 +17,8 @@ def delaykit_components() -> Iterator[Component]:
         name="hetsyn",
         config="delaykit_hetsyn.config:HetSyn",
         summary="a learned time constant for each synapse",
-        paper="Deng et al., HetSyn: versatile timescale integration in spiking neural networks via heterogeneous "
-        "synapses",
+        paper="Deng, Liu, Wang, Chen, Wei, Yu 2025, HetSyn: versatile timescale integration in spiking neural networks "
+        "via heterogeneous synapses",
     )
 
 

@@ -109,7 +109,11 @@ def progress(epochs: int) -> Iterator[Callable[[int, dict[str, Any]], None]]:
             text = f"seed {seed}: validation {100 * record['validation_accuracy']:.1f} %"
             bar.update(task, advance=1, description=text)
 
-        yield step
+        try:
+            yield step
+        except BaseException:  # nothing but the sentence is left of a run that fails
+            bar.update(task, visible=False)
+            raise
 
 
 def show(job: Any, records: list[dict[str, Any]], out: Path) -> None:

@@ -28,7 +28,8 @@ def delaykit_components() -> Iterator[Component]:
         "match-to-sample",
         "delaykit_lab.tasks.match_to_sample:MatchToSample",
         "was the second cue the first one again? a gap to be remembered through; made, nothing is read",
-        "Deng et al., HetSyn: versatile timescale integration in spiking neural networks via heterogeneous synapses",
+        "Deng, Liu, Wang, Chen, Wei, Yu 2025, HetSyn: versatile timescale integration in spiking neural networks "
+        "via heterogeneous synapses",
     )
     yield Component(
         "task",
@@ -42,14 +43,14 @@ def delaykit_components() -> Iterator[Component]:
         "spike-files",
         "delaykit_lab.tasks.spike_files:SpikeFiles",
         "classify spike trains from HDF5 files in the layout of the Heidelberg digits",
-        "Cramer, Stradmann, Schemmel, Zenke 2020, arXiv 1910.07407",
+        "Cramer, Stradmann, Schemmel, Zenke 2020, The Heidelberg spiking datasets, arXiv 1910.07407",
     )
     yield Component(
         "task",
         "yin-yang",
         "delaykit_lab.tasks.yin_yang:YinYang",
         "which part of the figure? points told by the times of four spikes; made, nothing is read",
-        "Kriener, Goeltz, Petrovici 2022, NICE, The Yin-Yang dataset",
+        "Kriener, Goeltz, Petrovici 2022, The Yin-Yang dataset, NICE",
     )
     yield from _need_delays()
     yield from _read_by_tonic()
@@ -126,26 +127,28 @@ def _read_by_tonic() -> Iterator[Component]:
         "psmnist",
         "delaykit_lab.tasks.sequential_mnist:PSMNIST",
         "MNIST pixel by pixel in one random order, encoded by tonic",
-        "Le, Jaitly, Hinton 2015, arXiv 1504.00941",
+        "Le, Jaitly, Hinton 2015, A simple way to initialize recurrent networks of rectified linear units, "
+        "arXiv 1504.00941",
     )
     yield Component(
         "task",
         "shd",
         "delaykit_lab.tasks.heidelberg:SHD",
         "spoken digits through a cochlea model, read by tonic",
-        "Cramer, Stradmann, Schemmel, Zenke 2020, arXiv 1910.07407",
+        "Cramer, Stradmann, Schemmel, Zenke 2020, The Heidelberg spiking datasets, arXiv 1910.07407",
     )
     yield Component(
         "task",
         "smnist",
         "delaykit_lab.tasks.sequential_mnist:SMNIST",
         "MNIST pixel by pixel, encoded by tonic",
-        "Bellec et al. 2018, arXiv 1803.09574",
+        "Bellec et al. 2018, Long short-term memory and learning-to-learn in networks of spiking neurons, "
+        "arXiv 1803.09574",
     )
     yield Component(
         "task",
         "ssc",
         "delaykit_lab.tasks.heidelberg:SSC",
         "spoken commands through a cochlea model, read by tonic",
-        "Cramer, Stradmann, Schemmel, Zenke 2020, arXiv 1910.07407",
+        "Cramer, Stradmann, Schemmel, Zenke 2020, The Heidelberg spiking datasets, arXiv 1910.07407",
     )

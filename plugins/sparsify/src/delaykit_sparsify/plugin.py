@@ -18,7 +18,7 @@ def delaykit_components() -> Iterator[Component]:
         name="dynamic_sparsity",
         config="delaykit_sparsify.config:DynamicSparsity",
         summary="zeros written into the weight after each epoch, with regrowth",
-        paper="Sp2SNN",
+        paper="Landsmeer, Movahedin et al. 2025, Spatial Spiking Neural Networks",
     )
     yield Component(
         kind="pruning",

@@ -1,0 +1,41 @@
+"""Every component and every plugin can be cited as BibTeX."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import delaykit as dk
+from delaykit.names import OFFICIAL
+from delaykit.registry import loader
+
+ENTRY = re.compile(r"@misc\{[\w-]+,\n(  \w+ = \{.+\},?\n)+\}")
+
+
+def is_entries(text: str) -> bool:
+    return all(ENTRY.fullmatch(entry) and entry.count("{") == entry.count("}") for entry in text.split("\n\n"))
+
+
+@pytest.mark.parametrize("record", dk.components(), ids=lambda record: f"{record.kind}-{record.name}")
+def test_a_component_has_an_entry(record) -> None:
+    assert is_entries(dk.citation(record, style="bibtex"))
+
+
+@pytest.mark.parametrize("name", ["delaykit", *sorted(OFFICIAL)])
+def test_a_plugin_has_an_entry(name) -> None:
+    if name in OFFICIAL and name not in {status.name for status in loader().statuses}:
+        pytest.skip(f"{name} is not installed")
+    assert is_entries(dk.citation(name, style="bibtex"))
+
+
+def test_two_papers_of_a_plugin_are_two_entries() -> None:
+    pytest.importorskip("delaykit_delrec")
+    text = dk.citation("delrec", style="bibtex")
+    if "dcls" in {record.name for record in dk.components("delay")}:
+        assert "2509.24852" in text
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(dk.ConfigError, match="'text' or 'bibtex'"):
+        dk.citation("free", style="apa")

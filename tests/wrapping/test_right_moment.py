@@ -1,0 +1,60 @@
+"""A word at the right moment: one learning rate for all, delays that collapse, a reset that was forgotten."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import snntorch as snn
+import torch
+
+import delaykit as dk
+
+
+def wrapped(**options):
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4), snn.Leaky(beta=0.9, init_hidden=True))
+    return dk.wrap_(net, {"0": dk.FreeDelay("axonal", max_delay=8, **options)}, example=torch.zeros(2, 6))
+
+
+def test_one_rate_for_delays_and_weights_draws_one_warning():
+    net = wrapped()
+    with pytest.warns(UserWarning, match="delays and weights in one group with lr=0.001.*dk.param_groups") as caught:
+        dk.attach(torch.optim.Adam(net.parameters(), lr=1e-3), net)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"learn": False}])
+def test_a_rate_of_their_own_or_none_draws_no_warning(options):
+    net = wrapped(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own = [p for p in net.parameters() if p.requires_grad]
+        dk.attach(torch.optim.Adam(own if options else dk.param_groups(net, lr=1e-3, delay_lr=1e-3), lr=1e-3), net)
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.0, "are at 0"), (8.0, "the maximum, 8 steps")])
+def test_status_tells_delays_that_sit_at_a_bound(value, words):
+    net = wrapped()
+    with torch.no_grad():
+        net[0].dk.delay.delay.copy_(torch.tensor([value] * 6))
+    assert "note: 0: 100 % of its delays are at " in str(dk.status(net))
+    assert words in dk.status(net).sites[0].note
+    with torch.no_grad():
+        net[0].dk.delay.delay[:2] = 4.0
+    assert dk.status(net).sites[0].note == "" and "note" not in str(dk.status(net))
+
+
+def test_frozen_delays_may_sit_where_they_were_put():
+    assert dk.status(wrapped(init=0.0, learn=False)).sites[0].note == ""
+
+
+def test_a_forgotten_reset_is_named():
+    """Without a neuron whose own graph torch would find freed first, the tape's error is the one that is read."""
+    net = torch.nn.Sequential(torch.nn.Linear(6, 4))
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", max_delay=8, init=3.0), reset="manual")})
+    x = torch.rand(5, 2, 6)
+    torch.stack([net(step) for step in x]).sum().backward()
+    with pytest.raises(dk.HistoryError, match=r"utils\.reset\(net\).*dk\.reset\(net\)"):
+        torch.stack([net(step) for step in x]).sum().backward()
+    dk.reset(net)
+    torch.stack([net(step) for step in x]).sum().backward()
