@@ -113,7 +113,10 @@ CASES: dict[str, list[tuple]] = {
     "tape_store": [(ROWS, 5, drawn(4, PRE)), (ROWS, 5, drawn(2, PRE, 2))],
     "tape_lines": [(ROWS, 10, sign * DELAYS, VALUE, torch.empty(PRE, 2, 2).double()) for sign in (1, -1)],
     "tape_series": [(ROWS, 10, -DELAYS, VALUE, torch.empty(PRE, 5, 4).double())],
-    "tape_synapses": [(ROWS, 10, -AHEAD[0], AHEAD[1], torch.empty(POST, 2, 2).double())],
+    "tape_synapses": [
+        (ROWS, 10, -AHEAD[0], strength, torch.empty(POST, 2, 2).double())
+        for strength in (AHEAD[1], AHEAD[1] * (AHEAD[1] > 0.3))
+    ],
     "tape_correlation": [(ROWS, ROWS.flip(1), DELAYS)],
 }
 MARKS = {"torch": (), "cpu": (needs_numba,), "gpu": (needs_triton,)}

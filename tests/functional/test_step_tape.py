@@ -7,9 +7,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delaykit.arrivals import Linear, Triangle
+from delaykit.arrivals import Gaussian, Kernel, Linear, Triangle
+from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.step_tape import LinearTape, LineTape, ResponseTape
+from delaykit.functional.step_tape.filters import SynapseFilter, WideSynapseFilter, synapse_filter
 from delaykit.functional.taps import Taps
 from tests.functional.judging import DTYPES, WITHOUT_TRITON, assert_judged, drawn
 
@@ -208,3 +210,29 @@ def test_equals_the_judge(name: str, dtype: torch.dtype, kernel, shape: tuple[in
 
     inputs = drawn(9, 2, 3), drawn(2, 3, seed=1), drawn(*shape, seed=2, scale=4.0), drawn(2, seed=3)
     assert_judged(name, dtype, run, *inputs)
+
+
+@pytest.mark.parametrize("name", ["torch", "cpu"])
+@pytest.mark.parametrize("kernel", [Linear(), Triangle(2.5), Gaussian(2.0), Gaussian(0.5, window=5)], ids=str)
+@pytest.mark.parametrize("kept", [1.0, 0.15])
+def test_many_synapses_give_the_sequence(name: str, kernel: Kernel, kept: float) -> None:
+    pre, post, steps = 19, 5, 12
+    x = drawn(steps, 3, pre).requires_grad_()
+    weight = ((drawn(post, pre, seed=1) - 0.5) * (drawn(post, pre, seed=2) < kept)).requires_grad_()
+    delay = (9 * drawn(post, pre, seed=3)).requires_grad_()
+    cotangent = drawn(steps, 3, post, seed=4)
+    with backend(name):
+        tape = LinearTape(kernel.taps(delay), weight)
+        stepped = torch.stack([tape.step(step) for step in x])
+        found = torch.autograd.grad(stepped, (x, weight, delay), cotangent)
+    with backend("reference"):
+        judged = delayed_linear(x, weight, kernel.taps(delay))
+        wanted = torch.autograd.grad(judged, (x, weight, delay), cotangent)
+    torch.testing.assert_close(stepped, judged, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_wide_taps_are_one_product() -> None:
+    delay, weight = 9 * drawn(5, 19), drawn(5, 19, seed=1)
+    kinds = [type(synapse_filter(kernel.taps(delay), weight)) for kernel in (Gaussian(2.0), Triangle(2.5), Linear())]
+    assert kinds == [WideSynapseFilter, SynapseFilter, SynapseFilter]

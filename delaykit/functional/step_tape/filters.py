@@ -8,12 +8,15 @@ gradient, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``, and correlates both streams 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.taps import Taps
+
+WIDE = 8  # steps of the past from which on a dense product can pay off
 
 
 class Filter(ABC):
@@ -106,28 +109,78 @@ class SynapseFilter(Filter):
         self.index = taps.index
         self.reach = int(taps.index.max()) + 1
         value = taps.value.detach() if self.order == 2 else taps.value.detach().to(weight.dtype)
-        strength = value * weight.detach()
+        strength, index = _used(value * weight.detach(), taps.index)
         # (from, to, m): the kernels take one source channel after the other
-        self._behind = -taps.index.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
-        self._ahead = taps.index.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
+        self._behind = -index.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
+        self._ahead = index.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
+        self._kept: tuple[dict[str, Any], dict[str, Any]] = {}, {}
         self._synapses = resolve("tape_synapses", weight.device)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
-        self._synapses(rows, row, *self._behind, out)
+        self._synapses(rows, row, *self._behind, out, self._kept[0])
 
     def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
-        self._synapses(rows, row, *self._ahead, out)
+        self._synapses(rows, row, *self._ahead, out, self._kept[1])
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         value, weight = self.parameters
-        seen, series = aligned(gradients, rows, start, stop, self.reach)
-        overlap = resolve("synapse_correlation", rows.device)(
-            series.permute(1, 2, 0), seen.permute(1, 2, 0), self.index
-        )
+        overlap = self._overlap(gradients, rows, start, stop)
         return (
             (overlap * weight.detach()).to(value.dtype) if value.requires_grad else None,
             (overlap * value.detach()).sum(0).to(weight.dtype) if weight.requires_grad else None,
         )
+
+    def _overlap(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> Tensor:
+        """Correlate both streams at every tap, ``(m, post, pre)``."""
+        seen, series = aligned(gradients, rows, start, stop, self.reach)
+        overlap: Tensor = resolve("synapse_correlation", rows.device)(
+            series.permute(1, 2, 0), seen.permute(1, 2, 0), self.index
+        )
+        return overlap
+
+
+def _used(strength: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave out taps that no synapse uses, as half of those of whole delays."""
+    used = (strength != 0).flatten(1).any(1)
+    used[0] |= not bool(used.any())
+    return strength[used], index[used]
+
+
+class WideSynapseFilter(SynapseFilter):
+    """The same where taps reach most steps of the past, as those of a wide gaussian: one dense product a step.
+
+    Args:
+        taps: of order 0, see :class:`SynapseFilter`.
+        weight: ``(post, pre)``.
+    """
+
+    def __init__(self, taps: Taps, weight: Tensor) -> None:
+        self.outputs, self.inputs = weight.shape
+        self.parameters = (taps.value, weight)
+        self.index, self.reach = taps.index, int(taps.index.max()) + 1
+        kernel = weight.new_zeros(self.reach, *weight.shape)
+        kernel.scatter_add_(0, taps.index, taps.value.detach().to(weight.dtype) * weight.detach())
+        self._past = kernel.flip(0).permute(1, 2, 0).reshape(self.outputs, -1)
+        self._future = kernel.permute(2, 1, 0).reshape(self.inputs, -1)
+
+    def read(self, rows: Tensor, row: int, out: Tensor) -> None:
+        out.copy_((self._past @ rows[:, row - self.reach + 1 : row + 1].flatten(0, 1)).view(out.shape))
+
+    def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
+        out.copy_((self._future @ rows[:, row : row + self.reach].flatten(0, 1)).view(out.shape))
+
+    def _overlap(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> Tensor:
+        seen = gradients[:, start:stop].flatten(1)
+        shared = seen.new_empty(self.reach, self.outputs, self.inputs)
+        for tau in range(self.reach):
+            torch.mm(seen, rows[:, start - tau : stop - tau].flatten(1).to(seen.dtype).t(), out=shared[tau])
+        return shared.gather(0, self.index)
+
+
+def synapse_filter(taps: Taps, weight: Tensor) -> SynapseFilter:
+    """Choose how synapses are read: a dense product takes half the time of as many taps."""
+    wide = taps.order == 0 and 2 * taps.index.shape[0] > int(taps.index.max()) + 1 >= WIDE
+    return WideSynapseFilter(taps, weight) if wide else SynapseFilter(taps, weight)
 
 
 class ResponseFilter(Filter):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, compiled
+
+BLOCK = 8  # inputs whose rows are read together
+SPARSE = 0.25  # share of taps that are not 0, below which they are looked for
 
 
 def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
@@ -32,11 +37,36 @@ def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Te
     _series(rows.flatten(1).numpy(), rows.shape[2], start, offset.numpy(), value.numpy(), out.flatten(1).numpy())
 
 
-def tape_synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+def tape_synapses(
+    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: dict[str, Any] | None = None
+) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_synapses` does."""
+    kept = {} if kept is None else kept
+    if "weight" not in kept:
+        kept["weight"] = _packed(value) if float((value != 0).float().mean()) > SPARSE else None
     target = torch.zeros(value.shape[1], rows.shape[2], dtype=value.dtype)
-    _synapses(rows.numpy(), row, offset.numpy(), value.numpy(), target.numpy())
+    if kept["weight"] is None:
+        _few_synapses(rows.numpy(), row, offset.numpy(), value.numpy(), target.numpy())
+    else:
+        if kept.get("shape") != rows.shape:
+            kept["shape"], kept["where"] = rows.shape, _places(offset, rows)
+        flat = rows.reshape(-1).numpy(), target.view(-1).numpy()
+        _synapses(flat[0], row * rows.shape[2], kept["where"], kept["weight"], rows.shape[2], flat[1])
     out.copy_(target.view(out.shape))
+
+
+def _packed(each: Tensor) -> np.ndarray:
+    """Turn ``(from, to, m)`` into ``(block, to, BLOCK * m)``, what a block of inputs gives an output in a row."""
+    inputs, outputs, count = each.shape
+    whole = torch.nn.functional.pad(each, (0, 0, 0, 0, 0, -inputs % BLOCK))
+    turned = whole.view(-1, BLOCK, outputs, count).transpose(1, 2)
+    return turned.reshape(-1, outputs, BLOCK * count).contiguous().numpy()
+
+
+def _places(offset: Tensor, rows: Tensor) -> np.ndarray:
+    """Find the number in flat ``rows`` where each tap reads at row 0, packed; those beyond the inputs read any."""
+    channel = torch.arange(rows.shape[0]).view(-1, 1, 1)
+    return _packed((channel * rows.shape[1] + offset) * rows.shape[2])
 
 
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
@@ -106,8 +136,30 @@ def _series(rows, chunk, start, offset, value, out):  # type: ignore[no-untyped-
 
 
 @compiled()
-def _synapses(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
-    """Go through the inputs in the outer loop: the few rows that one input's delays can reach stay in the cache."""
+def _synapses(rows, shift, where, weight, chunk, out):  # type: ignore[no-untyped-def]
+    """Eight taps share a pass over an output; the few rows that a block of inputs can reach stay in the cache."""
+    blocks, outputs, taps = where.shape
+    size = np.uintp(chunk)
+    for g in range(blocks):
+        for a in range(outputs):
+            begin = np.uintp(a) * size
+            for k in range(0, taps, 8):
+                w0, w1, w2, w3 = weight[g, a, k], weight[g, a, k + 1], weight[g, a, k + 2], weight[g, a, k + 3]
+                w4, w5, w6, w7 = weight[g, a, k + 4], weight[g, a, k + 5], weight[g, a, k + 6], weight[g, a, k + 7]
+                r0, r1 = np.uintp(where[g, a, k] + shift), np.uintp(where[g, a, k + 1] + shift)
+                r2, r3 = np.uintp(where[g, a, k + 2] + shift), np.uintp(where[g, a, k + 3] + shift)
+                r4, r5 = np.uintp(where[g, a, k + 4] + shift), np.uintp(where[g, a, k + 5] + shift)
+                r6, r7 = np.uintp(where[g, a, k + 6] + shift), np.uintp(where[g, a, k + 7] + shift)
+                for i in range(chunk):
+                    n = np.uintp(i)
+                    one = (w0 * rows[r0 + n] + w1 * rows[r1 + n]) + (w2 * rows[r2 + n] + w3 * rows[r3 + n])
+                    two = (w4 * rows[r4 + n] + w5 * rows[r5 + n]) + (w6 * rows[r6 + n] + w7 * rows[r7 + n])
+                    out[begin + n] += one + two
+
+
+@compiled()
+def _few_synapses(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
+    """Do the same for taps most of which are 0, one after the other."""
     inputs, outputs, count = offset.shape
     chunk = rows.shape[2]
     for b in range(inputs):

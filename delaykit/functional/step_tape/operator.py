@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, SynapseFilter
+from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
 from delaykit.functional.step_tape.operators import FilterOperator, Operator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
 from delaykit.functional.step_tape.segment import Segment, Step, inside_backward
@@ -291,7 +291,7 @@ class LinearTape(Tape):
         dtype = rows_dtype(x, weight.dtype, "LinearTape")
         rest = (taps.is_identity(), x.shape, dtype, x.device)
         if rows > 1 and columns > 1:
-            return FilterOperator(SynapseFilter(taps, weight), *rest, weight=weight, bias=bias)
+            return FilterOperator(synapse_filter(taps, weight), *rest, weight=weight, bias=bias)
         if rows > 1:
             return DendriticOperator(ChannelFilter(taps, post, dtype), *rest, weight, bias)
         return AxonalOperator(ChannelFilter(taps, pre, dtype), *rest, weight, bias)

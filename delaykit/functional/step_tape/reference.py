@@ -25,7 +25,9 @@ def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Te
         tape_lines(rows, start + step, offset, value, out[:, step])
 
 
-def tape_synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+def tape_synapses(
+    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: object = None
+) -> None:
     """Read every synapse's taps; see :func:`delaykit.functional.step_tape.torch.tape_synapses`."""
     inputs, outputs, count = offset.shape
     for a in range(outputs):

@@ -5,6 +5,8 @@ Offsets are steps, negative into the past: one function reads the past for an ou
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -38,8 +40,19 @@ def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Te
         out.addcmul_(rows[channel, step + offset[m].unsqueeze(1)], value[m].view(-1, 1, 1))
 
 
-def tape_synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
-    """Read ``out[a] = sum_{b, m} value[b, a, m] rows[b, row + offset[b, a, m]]``, one output at a time."""
+def tape_synapses(
+    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: dict[str, Any] | None = None
+) -> None:
+    """Read ``out[a] = sum_{b, m} value[b, a, m] rows[b, row + offset[b, a, m]]``, one output at a time.
+
+    Args:
+        rows: as for :func:`tape_lines`, as the other arguments.
+        row: the current step.
+        offset: int64 ``(from, to, m)``.
+        value: ``(from, to, m)``.
+        out: ``(to, batch, space)``, any strides.
+        kept: belongs to these offsets and values; a backend may keep there what it makes of them.
+    """
     target = torch.empty(value.shape[1], rows.shape[2], dtype=value.dtype, device=rows.device)
     channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
     for a in range(value.shape[1]):
