@@ -158,7 +158,7 @@ class ConvolutionEngine(Engine):
         return LineEngine.same_value(current, late)
 
     def reach(self) -> int:
-        return _reach(self.parameters[0])
+        return reach_of(self.parameters[0])
 
     def tape(self) -> Stepper:
         return ConvolutionTape(*self.parameters, remember=self.remember)
