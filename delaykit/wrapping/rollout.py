@@ -81,7 +81,7 @@ def run_fused(
     weight, bias, through = parts.recurrence
     if not isinstance(through, RecurrentConnection):
         return run(currents, weight, bias, through, dynamics, state, mask)
-    if state is None:
+    if state is None and len(currents):
         done = through.at_once(currents, bias, mask, dynamics)
         if done is not None:
             return *done, RolloutState(done[0][-1], None, done[1][-1])
@@ -118,6 +118,11 @@ def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
             spikes.append(spike)
             membranes.append(membrane)
         failed = False
+        if not spikes:
+            one = currents.new_zeros(currents.shape[1:])
+            if not found.follows:  # an input of a cell is not as wide as its output, and a step leaves nothing in it
+                one = found.adapter.step(found, one, None)[0]
+            return one.new_empty(0, *one.shape), one.new_empty(0, *one.shape)
         return torch.stack(spikes), torch.stack(membranes)
     finally:
         for scope in scopes:

@@ -38,7 +38,7 @@ def rollout(
     ``s_t = neuron(currents_t + mask (bias + sum_j sum_tau W_ij h_ij(tau) s_{t-1-tau,j}))``
 
     Args:
-        currents: external drive ``(time, batch, post)``, time >= 1; half precision is computed in float32.
+        currents: external drive ``(time, batch, post)``; half precision is computed in float32.
         weight: recurrent weight ``(post, post)``; None for no recurrence.
         bias: ``(post,)``, part of the recurrent current; None for none.
         taps: delays of the recurrent connection, ``(m, 1, 1)``, ``(m, 1, post)`` axonal, ``(m, post, 1)`` dendritic or
@@ -77,6 +77,8 @@ def rollout(
         currents = currents.float()
     state = state or RolloutState()
     check_state(state, weight, taps)
+    if not len(currents):
+        return currents.clone(), currents.clone(), state
     if connection is None:
         run, given = resolve("recurrence", currents.device), Recurrence(weight, bias, taps)
     else:  # it has no other form than its own

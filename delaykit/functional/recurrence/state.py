@@ -59,9 +59,9 @@ class Recurrence(NamedTuple):
 def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | Fading | None,
           dynamics: LIFDynamics | None, mask: Tensor | None) -> None:  # fmt: skip
     """Raise for tensors that do not fit the currents, and for a recurrence without spikes."""
-    if currents.dim() != 3 or not currents.is_floating_point() or 0 in currents.shape[:1]:
+    if currents.dim() != 3 or not currents.is_floating_point():
         found = f"{currents.dtype} of shape {tuple(currents.shape)}"
-        raise ShapeError("rollout(currents)", found, "floating point (time >= 1, batch, post)")
+        raise ShapeError("rollout(currents)", found, "floating point (time, batch, post)")
     _, batch, post = currents.shape
     expected = {"weight": (weight, (post, post)), "bias": (bias, (post,)), "recurrent_mask": (mask, (batch, post))}
     for name, (tensor, shape) in expected.items():

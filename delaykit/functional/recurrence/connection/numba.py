@@ -143,7 +143,7 @@ def tents_connection(tents: Tents, currents: Tensor) -> Any:
 
     None where there is nothing faster than the taps.
     """
-    found = vectors()
+    found = vectors() if currents.numel() else None
     return None if found is None else found.tents_connection(tents, currents)
 
 

@@ -17,7 +17,7 @@ def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
     for tau in range(min(bank.shape[1], time)):
         late = tau * batch
         out[late:].addmm_(rows[: len(rows) - late], bank[:, tau])
-    return out.view(time, batch, -1)
+    return out.view(time, batch, out.shape[1])
 
 
 def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
@@ -28,14 +28,14 @@ def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
     for tau in range(min(bank.shape[1], time)):
         late = tau * batch
         out[: len(rows) - late].addmm_(rows[late:], bank[:, tau].t())
-    return out.view(time, batch, -1)
+    return out.view(time, batch, out.shape[1])
 
 
 def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
     """Correlate: ``bank[i, tau, j] = sum_{t, b} x[t - tau, b, i] y[t, b, j]``."""
     time, batch, pre = x.shape
     out = x.new_zeros(pre, depth, y.shape[2])
-    source, target = x.reshape(time * batch, -1), y.reshape(time * batch, -1)
+    source, target = (z.reshape(time * batch, z.shape[2]) for z in (x, y))
     for tau in range(min(depth, time)):
         late = tau * batch
         torch.mm(source[: len(source) - late].t(), target[late:], out=out[:, tau])
