@@ -193,3 +193,17 @@ def test_the_map_of_a_layer_is_the_layer():
     for layer in (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), nn.ConvTranspose2d(2, 4, 3, stride=2)):
         x = torch.rand(2, 2, 5, 5)
         assert torch.equal(convolution_of(layer).whole(x, layer.bias), layer(x))
+
+
+def test_a_sequence_in_pieces_is_the_whole_sequence():
+    pytest.importorskip("norse")
+    import norse.torch as norse
+
+    torch.manual_seed(0)
+    net = norse.SequentialState(nn.Conv1d(2, 3, 3), norse.LIF())
+    x = 9 * (torch.rand(12, 2, 6) < 0.5).float()  # a sequence without a batch, which the convolution takes for one
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("synaptic", max_delay=4), time_dim=0)}, example=x)
+    whole, _ = net(x)
+    first, state = net(x[:5])
+    second, _ = net(x[5:], state)
+    assert torch.equal(torch.cat([first, second]), whole) and 0.01 < float(whole.detach().mean()) < 0.9
