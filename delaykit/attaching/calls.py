@@ -22,9 +22,11 @@ def step_connection(
     synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
 ) -> Tensor:
     """Run one time step: ``(..., pre, *space) -> (..., post, *space)``."""
-    refuse_recordings(attachment.where)
     if torch.compiler.is_compiling():
+        refuse_recordings(attachment.where)
         return _uncompiled_step(synapse, attachment, product, input, history)
+    if torch._C._get_tracing_state() is not None:
+        refuse_recordings(attachment.where)
     spikes = _checked(synapse, attachment.where, product, input)
     if spikes.dtype in HALF and spikes.device.type == "cpu":
         fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"

@@ -35,7 +35,8 @@ class DelayedConnection:
     def forward(self, input: Tensor) -> Tensor:
         """Run one step, or a whole sequence, through the synapse."""
         base, attachment = super().forward, self._dk.sites[""]  # type: ignore[misc]
-        refuse_exporters(attachment.where, input, attachment.scope.depth)
+        if not attachment.scope.depth:
+            refuse_exporters(attachment.where, input)
         if attachment.off:
             return base(input)
         return run_connection(self, attachment, _product(self, attachment, base), input)
@@ -99,7 +100,8 @@ class CarriedConnection(DelayedConnection):
     def forward(self, input: Tensor, state: Any = None) -> Any:
         """Run one step; return (output, state that carries the history)."""
         base, attachment = super(DelayedConnection, self).forward, self._dk.sites[""]  # type: ignore[misc]
-        refuse_exporters(attachment.where, input, attachment.scope.depth)
+        if not attachment.scope.depth:
+            refuse_exporters(attachment.where, input)
         if attachment.off:
             return base(input), state
         product = _product(self, attachment, base)

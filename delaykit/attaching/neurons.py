@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -37,14 +38,15 @@ class FollowedNeuron:
         assert watch is not None
         adapter, module = watch.adapter, watch.neuron(self)
         given = adapter.given_membrane(module, (input_, *args), kwargs) if args or kwargs else None
-        _enter(watch, adapter.membrane(module), given, given is not None)
+        enter, leave = _doors(watch)
+        enter(adapter.membrane(module), given, given is not None)
         try:
             attachment = self._dk.sites.get(LOOP)
             if attachment is None:
                 return super().forward(input_, *args, **kwargs)  # type: ignore[misc]
             return self._dk_looped(attachment, super().forward, input_, args, kwargs)  # type: ignore[misc]
         finally:
-            _leave(watch, adapter.membrane(module))
+            leave(adapter.membrane(module))
 
     def _dk_looped(self, attachment: Attachment, base: Callable[..., Any], input_: Any, args: Any, kwargs: Any) -> Any:
         refuse_exporters(attachment.where, input_, attachment.scope.depth)
@@ -66,33 +68,26 @@ class HandedNeuron:
         watch = self._dk.watch
         assert watch is not None
         membrane, module = watch.adapter.membrane, watch.neuron(self)
-        _enter(watch, None, None if state is None else membrane(module, state), True)
+        enter, leave = _doors(watch)
+        enter(None, None if state is None else membrane(module, state), True)
         after = None
         try:
             output = super().forward(input_, state, *more, **others)  # type: ignore[misc]
             after = output[1] if isinstance(output, tuple) and len(output) == 2 else None
             return output
         finally:
-            _leave(watch, None if after is None else membrane(module, after))
+            leave(None if after is None else membrane(module, after))
 
 
-def _enter(watch: NeuronWatch, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
+def _doors(watch: NeuronWatch) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return what a step begins and ends with: outside the compiler, as identities and versions are looked at."""
     if torch.compiler.is_compiling():
-        _uncompiled_enter(watch, held, given, passes)
-    else:
-        watch.enter(held, given, passes)
-
-
-def _leave(watch: NeuronWatch, membrane: Tensor | None) -> None:
-    if torch.compiler.is_compiling():
-        _uncompiled_leave(watch, membrane)
-    else:
-        watch.leave(membrane)
+        return functools.partial(_uncompiled_enter, watch), functools.partial(_uncompiled_leave, watch)
+    return watch.enter, watch.leave
 
 
 @torch.compiler.disable
 def _uncompiled_enter(watch: NeuronWatch, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
-    """Look outside the compiler: identities and versions of tensors are what this is about."""
     watch.enter(held, given, passes)
 
 

@@ -122,7 +122,7 @@ class NeuronWatch:
     def begin(self) -> None:
         """Know nothing of the steps before."""
         self.steps, self.resets, self.forgotten, self.cuts = 0, 0, 0, 0
-        self.inside = False
+        self.inside, self._handed = False, False
         self._call = 0
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
         self._recent: deque[weakref.ref[Tensor]] = deque(maxlen=RECENT + 2 * self.period)
@@ -168,7 +168,7 @@ class NeuronWatch:
             for beat in history.beats:
                 if beat.neuron is self and history.age and self.steps - beat.mark >= beat.each and history.under_way():
                     raise out_of_step(history.where, self.path, self.steps - beat.mark + 1, beat.each)
-        membrane = given if passes else held
+        membrane, self._handed = (given if passes else held), passes
         serial = 0 if self.scope is None or self.scope.depth == 0 else self.scope.serial
         first, self._call = self._call != serial, serial
         if self.period > 1:
@@ -326,7 +326,7 @@ class NeuronWatch:
             left = LeftMembrane(self.watches_values())
             self._left.append(left)
         left.keep(membrane)
-        if membrane is not None:
+        if membrane is not None and (self._handed or self.period > 1):
             self._recent.append(weakref.ref(membrane))
         left.keeps_nothing = membrane is None and bool(self.followers)  # of others the state may be out of sight
 

@@ -16,6 +16,7 @@ from delaykit.attaching.neuron.driven import DrivenNeuron
 from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey, timing
+from delaykit.planning.between import refuse_between
 from delaykit.planning.constants import ConstantsPlan, plan_constants
 from delaykit.planning.exact import check_exact, sources
 from delaykit.planning.lengths import too_late
@@ -143,7 +144,9 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
                 sites.append(_plan_recurrent(neurons[name], rule, trace, spots))
             else:
                 sites.append(_plan_site(by_name[name], rule, trace, neurons, spots))
-            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(sites[-1], neurons, trace)
+            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(
+                sites[-1], neurons, trace, spots
+            )
         except timing.NeedsExample as error:
             if failure is None:  # else it was given, and why it failed has been said
                 problems.append(error)
@@ -245,7 +248,9 @@ def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
     return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
 
 
-def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | None) -> Synapse:
+def _try_build(
+    entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | None, spots: list[Spot]
+) -> Synapse:
     """Build once, to be thrown away: what cannot be built is an issue, not a half-wrapped model."""
     synapse = Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
     if synapse.prunings and not entry.spot.has_matrix and getattr(entry.spot.module, "weight", None) is None:
@@ -258,6 +263,8 @@ def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | No
         raise timing.NeedsExample(
             entry.site.name, "no example, so nobody can tell which neuron it drives", "an example", fix
         )
+    if trace is not None and entry.recurrent is None:
+        refuse_between(synapse, survey.primary(entry.spot, spots).name, trace.between)
     bind_neurons_(synapse, entry, neurons)
     check_exact(synapse, entry.drives, entry.sources, neurons)
     return synapse

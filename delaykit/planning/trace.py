@@ -20,6 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
+from delaykit.planning.between import Alterations, SeesDropout
 from delaykit.planning.snapshot import Snapshot
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
@@ -41,7 +42,6 @@ class Call:
     given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
 
-
     def same_input(self, other: Call) -> bool:
         """Tell whether both calls were given the very same tensor: a constant, not slices of a sequence."""
         mine, theirs = self.given_input, other.given_input
@@ -57,6 +57,7 @@ class Trace:
     neurons: dict[str, list[Call]] = dataclasses.field(default_factory=dict)
     order: list[str] = dataclasses.field(default_factory=list)  # neuron paths, in the order of their first call
     before: dict[str, Any] = dataclasses.field(default_factory=dict)  # membranes when the present root call began
+    between: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)  # site: operation: neuron it came to
 
     def consumers(self, site: str, call: int) -> list[tuple[str, Call]]:
         """Return the neuron calls that heard this call of a connection, directly or through other connections."""
@@ -72,6 +73,7 @@ class _Provenance(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.tags = WeakTensorKeyDictionary()
+        self.alterations = Alterations()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
@@ -83,6 +85,7 @@ class _Provenance(TorchDispatchMode):
             for leaf in tree_leaves(output):
                 if isinstance(leaf, Tensor):
                     self.tags[leaf] = self.tags.get(leaf, frozenset()) | tags
+            self.alterations.note(func.overloadpacket.__name__, tags, (args, kwargs), output)
         return output
 
     def of(self, values: Any) -> frozenset[Tag]:
@@ -91,8 +94,10 @@ class _Provenance(TorchDispatchMode):
 
     def forget(self, output: Tensor) -> None:
         self.tags.pop(output, None)
+        self.alterations.forget(output)
 
     def mark(self, values: Any, tag: Tag) -> None:
+        self.alterations.forget(values)
         for leaf in tree_leaves(values):
             if isinstance(leaf, Tensor):
                 self.tags[leaf] = frozenset((tag,))
@@ -139,7 +144,7 @@ def run_example(
             names = [s.name for s in spots if s.module is spot.module]
             stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0], spot.module, witness)))
         stack.enter_context(_spied(net, _root_spy(trace, neurons)))
-        with provenance:
+        with SeesDropout(provenance), provenance:
             _call(net, example)
     return trace
 
@@ -195,6 +200,8 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         given = adapter.given_state(module, args, kwargs)
         held = adapter.held_state(module)
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of(args[:1]))
+        for tag, operation in provenance.alterations.of(args[:1]):
+            trace.between.setdefault(tag[1], {}).setdefault(operation, neuron.path)
         call.given_input = args[0] if args and isinstance(args[0], Tensor) else None
         call.state_tags = frozenset(t for t in provenance.of(given or held) if t[0] == "state" and t[1] == neuron.path)
         membrane = adapter.membrane(module) if neuron.follows else None

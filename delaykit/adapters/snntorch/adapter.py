@@ -73,7 +73,9 @@ class SnnTorchAdapter(NeuronAdapter):
         return follow_(module, SnnTorchAdapter(), FollowedSnn)
 
     def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
-        membrane = getattr(module, "mem", None)
+        membrane = module._buffers.get("mem")  # its own place, asked twice a step
+        if membrane is None:
+            membrane = getattr(module, "mem", None)
         return membrane if isinstance(membrane, Tensor) else None
 
     def given_membrane(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:

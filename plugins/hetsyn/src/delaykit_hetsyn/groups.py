@@ -74,9 +74,11 @@ class GroupEngine(Engine):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, split: Tensor, shared: Tensor, leak: Tensor | None) -> None:
-        self.weight, self.bias, self.shared = weight, bias, shared
+        self.weight, self.bias, self.shared, self.leak = weight, bias, shared, leak
+        self.weight_then = weight.detach().clone()
+        self.strength = weight * split  # (groups, post, pre)
         beyond = shared.reshape(-1, 1, 1) if leak is None else shared.reshape(-1, 1, 1) - leak
-        self.beyond = weight * split * beyond  # (groups, post, pre): what is left a step later
+        self.beyond = self.strength * beyond  # (groups, post, pre): what is left a step later
 
     def sequence(self, spikes: Tensor) -> Tensor:
         """Run (time, batch, pre) -> (time, batch, post)."""
@@ -92,7 +94,7 @@ class GroupEngine(Engine):
 
     def rebind(self, tape: Any) -> None:
         """Go on with the parameters of this segment."""
-        tape.engine = self
+        tape.rebind(self)
 
 
 class GroupTape:
@@ -101,17 +103,40 @@ class GroupTape:
     def __init__(self, engine: GroupEngine) -> None:
         self.engine = engine
         self.past: Tensor | None = None
+        self.earlier: Tensor | None = None  # (groups, batch, post): currents that were made with another weight
 
     def step(self, x: Tensor) -> Tensor:
         """Run one step: (batch, pre) -> (batch, post)."""
-        e, past = self.engine, self.past
-        current = F.linear(x, e.weight, e.bias)
+        e, past, earlier = self.engine, self.past, self.earlier
+        current, shared = F.linear(x, e.weight, e.bias), e.shared.reshape(-1, 1, 1)
+        if earlier is not None:
+            beyond = shared if e.leak is None else shared - e.leak.reshape(1, 1, -1)
+            current, self.earlier = current + (beyond * earlier).sum(0), shared * earlier
         if past is None:
-            self.past = x.expand(len(e.shared), *x.shape)
+            self.past = x.clone().expand(len(e.shared), *x.shape)  # the caller may write over it
             return current
-        self.past = e.shared.reshape(-1, 1, 1) * past + x
+        self.past = shared * past + x
         return current + torch.bmm(past, e.beyond.transpose(1, 2)).sum(0)
+
+    def rebind(self, engine: GroupEngine) -> None:
+        """Go on with the parameters of a new segment; a current keeps what it has summed with another weight."""
+        before, self.engine = self.engine, engine
+        self.detach()
+        if self.past is None or torch.equal(before.weight_then, engine.weight_then):
+            return
+        currents = torch.bmm(self.past, before.strength.detach().transpose(1, 2))
+        self.earlier = currents if self.earlier is None else self.earlier + currents
+        self.past = None
 
     def detach(self) -> None:
         """Cut the graph, keep what lingers."""
         self.past = None if self.past is None else self.past.detach()
+        self.earlier = None if self.earlier is None else self.earlier.detach()
+
+    def silent(self, before_last: bool = False) -> bool:
+        """Tell whether nothing lingers."""
+        return not any(state is not None and bool(state.any()) for state in (self.past, self.earlier))
+
+    def graph_under_way(self) -> bool:
+        """Tell whether a later gradient has to reach an input of this segment."""
+        return any(state is not None and state.requires_grad for state in (self.past, self.earlier))
