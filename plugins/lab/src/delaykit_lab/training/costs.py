@@ -2,6 +2,7 @@
 
 A synaptic operation is a spike that meets a weight that is not zero, as neurobench counts effective accumulates; an
 input bin with several spikes counts once. A delay adds none: the spike arrives once, later; a motif has one a tap.
+Recurrent connections do not hear the last step, whose spikes would arrive after the sample.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def costs(net: nn.Module, spikes: Tensor) -> Costs:
     batch, total, fired = spikes.shape[1], 0.0, 0.0
     taps = _motif_taps(net)
     for index, layer in enumerate(found):
-        active = (layer != 0).double().sum((0, 1))  # (neuron,)
+        active = (layer != 0).double().sum(1)  # (time, neuron)
         if index:
             fired += float(layer.double().sum())
         for name in _reads(net, index, len(found)):
@@ -58,7 +59,8 @@ def costs(net: nn.Module, spikes: Tensor) -> Costs:
             fan_out = (weight != 0).double().sum(0)
             if name in taps:
                 fan_out = fan_out + (taps[name] != 0).double().sum((0, 2))
-            total += float((active * fan_out.to(active)).sum())
+            heard = active[:-1] if name.startswith(f"lif{index}.") else active  # it hears the step before
+            total += float((heard.sum(0) * fan_out.to(heard)).sum())
     return Costs(numbers, fired / batch, total / batch)
 
 
