@@ -42,12 +42,15 @@ def create(name: str, directory: Path, taken: Collection[str] = ()) -> Path:
         raise ConfigError(
             "delaykit new", f"{folder} already there", "a new folder", "choose another name or --directory"
         )
+    major, minor = __version__.split(".")[:2]
     words = {
         "name": name,
         "package": f"delaykit_{name}",
         "distribution": folder.name,
         "config": "".join(part.capitalize() for part in name.split("_")),
         "version": __version__,
+        "minor": f"{major}.{minor}",
+        "next_minor": f"{major}.{int(minor) + 1}",
         "api": str(API_VERSION),
     }
     for source in sorted(TEMPLATE.rglob(f"*{SUFFIX}")):

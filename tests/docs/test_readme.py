@@ -26,3 +26,23 @@ def test_links_lead_somewhere() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
     missing = [link for link in links if not (ROOT / link).exists()]
     assert links and not missing
+
+
+def test_measured_numbers_stand_in_the_tables_that_are_written_from_records() -> None:
+    """What departs from the records of a plugin departs from its README's tables, which another test compares."""
+    section = TEXT.partition("## Measured")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|") and "](plugins/" in line]
+    assert len(rows) >= 4
+    for row in rows:
+        (link,) = re.findall(r"\]\((plugins/[^)]+)\)", row)
+        table = (ROOT / link).read_text().partition("<!-- results: begin -->")[2].partition("<!-- results: end -->")[0]
+        numbers = re.findall(r"\d+\.\d+", row)
+        assert not [number for number in numbers if number not in table], row
+
+
+def test_no_other_accuracy_stands_on_the_front_page() -> None:
+    """A number without a record does not come back: per cent with a decimal only where a test compares it."""
+    rest = re.sub(r"<!-- results: begin -->.*<!-- results: end -->", "", TEXT, flags=re.DOTALL)
+    head, _, tail = rest.partition("## Measured")
+    text = head + tail.partition("\n## ")[2]
+    assert re.findall(r"\d+\.\d+ (?:± \d+\.\d+ )?%|\d\.\d+x", text) == []

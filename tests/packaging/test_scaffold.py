@@ -92,3 +92,11 @@ def test_an_existing_folder_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="already there"):
         create("mine", tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["delaykit-mine", "thesis.txt"]
+
+
+def test_the_requirement_of_a_plugin_ends_at_the_next_minor_version(folder: Path) -> None:
+    text = (folder / "pyproject.toml").read_text()
+    major, minor = delaykit.__version__.split(".")[:2]
+    assert f'"delaykit>={major}.{minor},<{major}.{int(minor) + 1}"' in text
+    for words in ("keywords = [", "classifiers = [", "snntorch = [", "norse = ["):
+        assert words in text
