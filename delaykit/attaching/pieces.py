@@ -177,12 +177,22 @@ def _equal(one: Engine, other: Engine) -> bool:
 def followed_sequence(
     synapse: Synapse, history: History, streams: int, product: Product, input: Tensor, time_dim: int
 ) -> Tensor:
-    """Run a piece of a sequence that goes on as long as a neuron's state does; another batch size is a new sequence."""
+    """Run a piece of a sequence that goes on as long as a neuron's state does.
+
+    Raises:
+        HistoryError: inputs of another batch, dtype or device than those that are under way.
+    """
     if len(history.pieces) != streams:
         history.pieces = [None] * streams
     turn = history.age % streams
     before = history.pieces[turn]
     if before is not None and before.kind != kind_of(input, time_dim):
+        if before.under_way():
+            shape, dtype, device = before.kind
+            found = f"a piece of {tuple(input.shape)}, {input.dtype} on {input.device}, while spikes of {shape} "
+            found += f"without time, {dtype} on {device}, are under way"
+            fix = "reset the model before another batch; convert or move it before a sequence, not within one"
+            raise HistoryError(history.where, found, "one batch, dtype and device a sequence", fix)
         before = None
     output, history.pieces[turn] = carried_sequence(synapse, history.where, product, input, time_dim, before)
     history.age += 1

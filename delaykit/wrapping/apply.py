@@ -164,8 +164,9 @@ def unwrap_(net: Net) -> Net:
 def build_synapse(entry: SitePlan, generator: torch.Generator | None, net: nn.Module) -> Synapse:
     """Make the synapse of one site, on the device and, for float64 models, in the dtype of its weights."""
     synapse = Synapse(entry.site, entry.configs, generator)
+    given = entry.recurrent.weight if entry.recurrent is not None else None
     parameters = itertools.chain(entry.spot.module.parameters(), net.parameters())  # a neuron may have none
-    reference = next(parameters, None)
+    reference = next(parameters, given if isinstance(given, Tensor) else None)
     if reference is None:
         return synapse
     return synapse.to(reference.device, torch.float64 if reference.dtype == torch.float64 else None)

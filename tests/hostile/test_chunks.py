@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import rigs
 import torch
 from rigs import Loop, arrivals, currents, exact_or_refused, late, leaky, ones, snn, spikes
 from snntorch import utils
@@ -281,3 +282,50 @@ def test_chunks_of_one_neuron_with_a_recurrent_connection():
 
     with exact_or_refused():
         torch.testing.assert_close(run(4), run(12))
+
+
+@pytest.mark.parametrize("reset", ["auto", "manual"])
+def test_a_model_that_is_converted_in_the_middle_of_a_stream(reset):
+    net = torch.nn.Sequential(rigs.ones(), rigs.leaky(init_hidden=True))
+    dk.wrap_(net, {"0": dk.At(rigs.late(3), reset=reset)}, example=torch.zeros(1, 1))
+    net[1].reset_mem()
+    net(torch.ones(1, 1))
+    net.double()
+    with pytest.raises(dk.HistoryError, match="under way"):
+        net(torch.zeros(1, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("reset", ["reset_mem", "dk.reset", "rows"])
+def test_a_reset_between_a_connection_and_its_neuron(reset):
+    """What the connection was given before the reset is gone, the spike of that very step included."""
+    act = {
+        "reset_mem": lambda net: net.lif.reset_mem(),
+        "dk.reset": dk.reset,
+        "rows": lambda net: dk.reset(net, rows=torch.tensor([True])),
+    }[reset]
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = rigs.ones(), rigs.leaky(init_hidden=True)
+
+        def forward(self, x, now=False):
+            current = self.fc(x)
+            if now:
+                act(self)
+            return self.lif(current)
+
+    net = dk.wrap_(Net(), {"fc": rigs.late(3)}, example=torch.zeros(1, 1))
+    net.lif.reset_mem()
+    x = rigs.spikes(10, (0, 0, 0), (2, 0, 0), (4, 0, 0))
+    with rigs.currents(net.fc) as seen:
+        for t, step in enumerate(x):
+            net(step, t == 2)
+    assert rigs.arrivals(seen) == {7: 1.0}
+
+
+def test_delays_of_a_neuron_without_parameters_have_the_dtype_of_the_given_weight():
+    neuron = rigs.snn.Leaky(0.9, init_hidden=True)
+    rule = dk.Recurrent(dk.FreeDelay("axonal", max_delay=3), weight=torch.zeros(2, 2, dtype=torch.float64))
+    dk.wrap_(neuron, {"": rule}, example=torch.zeros(1, 2, dtype=torch.float64))
+    assert {p.dtype for p in neuron.parameters()} == {torch.float64}

@@ -188,3 +188,25 @@ def test_containers_that_hide_time_are_refused_with_the_way_on() -> None:
     net = nn.Sequential(layer.TLastSeqToANNContainer(nn.Linear(2, 3)), nn.Flatten()).double()
     plan = dk.plan(net, {"*": dk.FreeDelay("axonal")}, example=torch.zeros(2, 2, 5, dtype=torch.float64))
     assert "time first" in str(plan.issues[0])
+
+
+@pytest.mark.parametrize("reset", ["auto", "manual"])
+def test_another_step_mode_is_refused(reset: str) -> None:
+    net = nn.Sequential(layer.Linear(1, 1, step_mode="m"), neuron.IFNode(step_mode="m"))
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", max_delay=5), reset=reset)}, example=torch.zeros(6, 2, 1))
+    functional.set_step_mode(net, "s")
+    with pytest.raises(dk.HistoryError, match="step_mode"):
+        net(torch.zeros(2, 1))
+    dk.unwrap_(net)
+    assert type(net[0]) is layer.Linear and net(torch.zeros(2, 1)).shape == (2, 1)
+
+
+@pytest.mark.parametrize("change", ["dtype", "batch"])
+def test_a_piece_of_another_kind_is_refused_while_spikes_are_under_way(change: str) -> None:
+    net = make("m")
+    fired(net, impulse(at=6))
+    if change == "dtype":
+        net.float()
+    piece = torch.zeros(TIME, 3 if change == "batch" else 1, 1, dtype=next(net.parameters()).dtype)
+    with pytest.raises(dk.HistoryError, match="under way"):
+        fired(net, piece)

@@ -21,7 +21,7 @@ from delaykit.adapters import (
     follow_,
 )
 from delaykit_spikingjelly.dynamics import dynamics_of, leak_of
-from delaykit_spikingjelly.layers import container_spots, frame_, layer_spot
+from delaykit_spikingjelly.layers import container_spots, frame_, keep_mode_, layer_spot
 from delaykit_spikingjelly.neurons import LIBRARY, REFUSED, kind_of, memories_of
 
 
@@ -109,7 +109,9 @@ class SpikingJellyAdapter(NeuronAdapter):
     def attach_(self, spot: Spot, synapse: Synapse, attachment: Attachment) -> list[Undo]:
         undo = super().attach_(spot, synapse, attachment)
         container = self.containers.get(id(spot.module))
-        return undo if container is None else [*undo, *frame_(spot.module, container)]
+        if container is not None:
+            return [*undo, *frame_(spot.module, container)]
+        return [*undo, *keep_mode_(spot.module)] if hasattr(spot.module, "step_mode") else undo
 
     def watch_(self, module: nn.Module) -> tuple[NeuronWatch, list[Undo]]:
         mixin = FollowedMemory if hasattr(module, "reset") else FollowedNode

@@ -145,6 +145,37 @@ class FramedConnection:
         return super().forward(input.unflatten(0, frame.shape)).flatten(0, 1)  # type: ignore[misc]
 
 
+class LayerInMode:
+    """Mixin for a delayed layer of the library: it stays in the step mode that it was wrapped in."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Run the layer through the synapse, in its mode."""
+        wiring, wrapped, now = wiring_of(self), self.__dict__["_dk_mode"], self.step_mode  # type: ignore[arg-type, attr-defined]
+        assert wiring is not None
+        attachment = wiring.sites[""]
+        if now != wrapped and not attachment.off:
+            raise HistoryError(
+                attachment.where,
+                f"step_mode={now!r}, but the model was wrapped with step_mode={wrapped!r}",
+                "the mode of the example, by which delays count their steps",
+                "dk.unwrap_(net), functional.set_step_mode(net, ...), then wrap with an example in that mode",
+            )
+        return super().forward(input)  # type: ignore[misc]
+
+
+def keep_mode_(module: nn.Module) -> list[Undo]:
+    """Let a wrapped layer refuse another step mode; return how to take it back."""
+    undo = [Undo(_any_mode_, (module, module.__class__))]
+    retype_(module, LayerInMode)
+    module.__dict__["_dk_mode"] = module.step_mode
+    return undo
+
+
+def _any_mode_(module: nn.Module, before: type) -> None:
+    module.__class__ = before
+    del module.__dict__["_dk_mode"]
+
+
 def frame_(module: nn.Module, container: nn.Module) -> list[Undo]:
     """Let a wrapped layer learn from its container how time and batch were merged; return how to take it back."""
     undo = []
