@@ -7,7 +7,7 @@ import dataclasses
 import pulse
 import torch
 
-from delaykit.adapters import FusedParts, History, Product, Spot, Undo, attach_connection_
+from delaykit.adapters import Attachment, FusedParts, History, Product, Spot, Undo, attach_connection_
 
 page = pulse.load()
 Adapter = page.PulseAdapter
@@ -163,6 +163,21 @@ class _Shared(History):
         return self
 
 
+class StaysOn(Adapter):
+    """Delays though it is switched off."""
+
+    def find(self, path, module):
+        return _every_linear(self, path, module) or super().find(path, module)
+
+    def attach_(self, spot, synapse, attachment):
+        attachment.__class__ = _WithoutSwitch
+        return attach_connection_(spot.module, synapse, attachment)
+
+
+class _WithoutSwitch(Attachment):
+    off = property(lambda self: False, lambda self, value: None)
+
+
 class LosesWeights(Adapter):
     """Moves the weight out of the module, so that checkpoints of the bare model fit no more."""
 
@@ -194,5 +209,6 @@ def _every_linear(adapter, path, module, product=None):
 
 MUTANTS = (
     OtherVersion, MissesCarried, AllKept, AllowsGates, NoReason, EmptiesMembrane, NeverReset, NoMembrane, IdleReset,
-    AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias, SharesHistory, LosesWeights,
+    AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias, SharesHistory, StaysOn,
+    LosesWeights,
 )  # fmt: skip
