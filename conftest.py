@@ -6,6 +6,19 @@ import random
 
 import pytest
 
+# Laws that take ten seconds a net: one component shows them in the fast set, all others with `make slow`.
+LONG_LAWS = ("test_compiled_equals_eager", "test_two_processes_equal_one")
+SHOWN_BY = "TestAxonalLinear"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` leaves out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark long laws of all components but one as slow."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.originalname in LONG_LAWS:
+            if item.cls is not None and item.cls.__name__ != SHOWN_BY:
+                item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:

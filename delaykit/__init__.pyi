@@ -15,7 +15,6 @@ from .functional.dispatch import backend as backend
 from .hardware.fitting import FitReport as FitReport
 from .hardware.fitting import fit_hardware_ as fit_hardware_
 from .hardware.targets import Target as Target
-from .hookspecs import hookimpl as hookimpl
 from .interfaces import ComponentConfig as ComponentConfig
 from .interfaces import Delay as Delay
 from .interfaces import Heterogeneity as Heterogeneity
@@ -30,12 +29,13 @@ from .planning.plan import Plan as Plan
 from .planning.plan import plan as plan
 from .planning.rules import At as At
 from .planning.rules import Recurrent as Recurrent
-from .records import API_VERSION as API_VERSION
-from .records import Component as Component
-from .records import Operator as Operator
-from .registry import citation as citation
-from .registry import components as components
-from .registry import resolve as resolve
+from .plugins.hookspecs import hookimpl as hookimpl
+from .plugins.records import API_VERSION as API_VERSION
+from .plugins.records import Component as Component
+from .plugins.records import Operator as Operator
+from .plugins.registry import citation as citation
+from .plugins.registry import components as components
+from .plugins.registry import resolve as resolve
 from .training import advance_ as advance_
 from .training import attach as attach
 from .training import discretized as discretized

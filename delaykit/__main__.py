@@ -47,7 +47,7 @@ def _missing() -> list[str]:
 def _doctor() -> None:
     """Print what ``delaykit doctor`` shows, in plain text."""
     from delaykit.commands import health
-    from delaykit.registry import loader
+    from delaykit.plugins.registry import loader
     from delaykit.tables import text_table
 
     rows = [*health.required(), *health.optional(), *health.plugins(loader())]

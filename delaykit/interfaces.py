@@ -25,8 +25,8 @@ from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
 from delaykit.names import nearest
-from delaykit.records import API_VERSION as API_VERSION
-from delaykit.records import Component as Component
+from delaykit.plugins.records import API_VERSION as API_VERSION
+from delaykit.plugins.records import Component as Component
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]

@@ -29,7 +29,7 @@ from delaykit.attaching.retyping import Undo, has_mixin, library_class, original
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, wire_, wiring_of
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.records import ADAPTER_API
+from delaykit.plugins.records import ADAPTER_API
 from delaykit.synapse import Product, Synapse
 
 __all__ = [

@@ -11,8 +11,8 @@ import click
 
 import delaykit
 from delaykit.errors import DelaykitError, PluginError
-from delaykit.loader import PluginLoader
 from delaykit.names import nearest, official_plugin
+from delaykit.plugins.loader import PluginLoader
 
 # Commands of official plugins, so that `delaykit demo` without the plugin says what to install.
 COMMANDS_OF_PLUGINS = {"demo": "lab", "reproduce": "lab"}
@@ -55,7 +55,7 @@ def build(loader: PluginLoader | None = None) -> CommandLine:
         ['doctor', 'new', 'plugins']
     """
     if loader is None:
-        from delaykit.registry import loader as installed
+        from delaykit.plugins.registry import loader as installed
 
         loader = installed()
     cli = CommandLine("delaykit", help=delaykit.__doc__ and delaykit.__doc__.partition("\n")[0], no_args_is_help=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import delaykit
 from delaykit.errors import PluginError
-from delaykit.loader import PluginLoader
+from delaykit.plugins.loader import PluginLoader
 
 REQUIRED = ("torch", "numpy", "pluggy", "safetensors")
 # extra -> (modules, what it is for)

@@ -10,7 +10,7 @@ from string import Template
 
 from delaykit import __version__
 from delaykit.errors import ConfigError
-from delaykit.records import API_VERSION
+from delaykit.plugins.records import API_VERSION
 
 TEMPLATE = Path(__file__).parent / "_template"
 SUFFIX = ".template"

@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from delaykit import registry
 from delaykit.errors import ConfigError, UnknownNameError
-from delaykit.records import BACKENDS
+from delaykit.plugins import registry
+from delaykit.plugins.records import BACKENDS
 
 _NATIVE = {"cpu": "cpu", "cuda": "gpu"}
 _NEEDS = {"cpu": ("numba", "pip install 'delaykit[fast]'"), "gpu": ("triton", "pip install triton")}
@@ -42,7 +42,7 @@ Implementation = TypeVar("Implementation", bound=Callable[..., Any])
 def register(operator: str, backend: str) -> Callable[[Implementation], Implementation]:
     """Decorate a function as the implementation of ``operator`` in ``backend``, for this process.
 
-    For notebooks and tests. A plugin yields :class:`~delaykit.records.Operator` records from its hook
+    For notebooks and tests. A plugin yields :class:`~delaykit.plugins.records.Operator` records from its hook
     ``delaykit_operators`` instead, so that its functions are found whoever was imported first.
 
     Args:

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from delaykit import registry
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.retyping import original_class
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError
 from delaykit.planning.rules import Recurrent
 from delaykit.planning.trace import Trace, has_own_forward
-from delaykit.records import ADAPTER_API
+from delaykit.plugins import registry
+from delaykit.plugins.records import ADAPTER_API
 from delaykit.synapse import Synapse
 
 _on_trial: contextvars.ContextVar[tuple[type[NeuronAdapter], ...]] = contextvars.ContextVar("_on_trial", default=())

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from delaykit.testing.adapters import LibraryNet as LibraryNet
     from delaykit.testing.adapters import adapter_on_trial as adapter_on_trial
     from delaykit.testing.conformance import ComponentConformance as ComponentConformance
-    from delaykit.testing.nets import Record as Record
-    from delaykit.testing.nets import TinyNet as TinyNet
-    from delaykit.testing.nets import tiny_nets as tiny_nets
+    from delaykit.testing.nets.tiny import Record as Record
+    from delaykit.testing.nets.tiny import TinyNet as TinyNet
+    from delaykit.testing.nets.tiny import tiny_nets as tiny_nets
 
 _HOME = {
     "AdapterConformance": "delaykit.testing.adapters",
     "LibraryNet": "delaykit.testing.adapters",
     "adapter_on_trial": "delaykit.testing.adapters",
     "ComponentConformance": "delaykit.testing.conformance",
-    "Record": "delaykit.testing.nets",
-    "TinyNet": "delaykit.testing.nets",
-    "tiny_nets": "delaykit.testing.nets",
+    "Record": "delaykit.testing.nets.tiny",
+    "TinyNet": "delaykit.testing.nets.tiny",
+    "tiny_nets": "delaykit.testing.nets.tiny",
 }
-_SUBMODULES = ("adapters", "conformance", "kit", "laws_scale", "nets", "reference_net", "stored", "strategies")
+_SUBMODULES = ("adapters", "conformance", "kit", "laws_scale", "nets", "stored", "strategies")
 
 __all__ = [
     "AdapterConformance",

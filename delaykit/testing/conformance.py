@@ -23,7 +23,7 @@ from delaykit.testing.laws_operator import OperatorLaws
 from delaykit.testing.laws_pruning import PruningLaws
 from delaykit.testing.laws_scale import ScaleLaws
 from delaykit.testing.laws_training import TrainingLaws
-from delaykit.testing.nets import missing, tiny_nets
+from delaykit.testing.nets.tiny import missing, tiny_nets
 
 SHORTEST_REASON = 10  # characters
 

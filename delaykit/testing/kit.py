@@ -17,7 +17,7 @@ from delaykit.functional.event_gradients.rule import NeuronConstants
 from delaykit.functional.reference import causal_convolution
 from delaykit.interfaces import ComponentConfig, PointDelay, Site
 from delaykit.synapse import Product, Synapse
-from delaykit.testing.nets import LIBRARIES, Record, TinyNet, input_spikes
+from delaykit.testing.nets.tiny import LIBRARIES, Record, TinyNet, input_spikes
 from delaykit.wrapping.controls import wrapped_sites
 
 VALUE_TOLERANCE = 1e-10  # float64 membranes and currents

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit import registry
 from delaykit.errors import DelaykitError
+from delaykit.plugins import registry
 from delaykit.testing.kit import (
     BATCH,
     GRADIENT_TOLERANCE,
@@ -25,7 +25,7 @@ from delaykit.testing.kit import (
     require,
 )
 from delaykit.testing.laws_config import EVERY_KIND, PARTS
-from delaykit.testing.nets import TinyNet, input_spikes, shared_net
+from delaykit.testing.nets.tiny import TinyNet, input_spikes, shared_net
 from delaykit.wrapping.controls import wrapped_sites
 
 

@@ -21,7 +21,7 @@ from delaykit.testing.kit import (
     loss_of,
     require,
 )
-from delaykit.testing.nets import TinyNet, input_spikes
+from delaykit.testing.nets.tiny import TinyNet, input_spikes
 from delaykit.wrapping.controls import wrapped_sites
 
 PROGRESS = (0.25, 0.5, 1.0)

@@ -22,7 +22,7 @@ from delaykit.testing.kit import (
     require,
 )
 from delaykit.testing.laws_config import PARTS
-from delaykit.testing.nets import TinyNet, input_spikes, missing, tiny_nets
+from delaykit.testing.nets.tiny import TinyNet, input_spikes, missing, tiny_nets
 from delaykit.testing.processes import Job, gradients_of_two_processes
 
 SHORT = 6  # steps: dynamo traces every one of them

@@ -26,7 +26,7 @@ from delaykit.testing.kit import (
     require,
 )
 from delaykit.testing.laws_config import PARTS
-from delaykit.testing.nets import Record, TinyNet, input_spikes
+from delaykit.testing.nets.tiny import Record, TinyNet, input_spikes
 from delaykit.wrapping.controls import wrapped_sites
 
 SEGMENT, RATE, FLOAT32_TOLERANCE = 8, 1e-4, 1e-5

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import delaykit as dk
 from delaykit.testing.kit import loss_of
-from delaykit.testing.nets import Record, TinyNet, input_spikes
+from delaykit.testing.nets.tiny import Record, TinyNet, input_spikes
 
 RANKS = 2
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from delaykit import registry
 from delaykit.attaching.clocks import POLICIES, Timing
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey
 from delaykit.planning.plan import Plan, SitePlan, fan_in_of, loop_spot
 from delaykit.planning.rules import Recurrent
+from delaykit.plugins import registry
 from delaykit.wrapping.container import WRITTEN
 
 MOST_CHANNELS, MOST_STREAMS = 2**24, 2**10  # a hostile file must not make us allocate

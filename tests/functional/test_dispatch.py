@@ -14,13 +14,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from delaykit import Operator, hookimpl, registry
+from delaykit import Operator, hookimpl
 from delaykit.arrivals import Linear
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
 from delaykit.functional import dispatch as dispatcher
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend, chosen, register, resolve
-from delaykit.loader import PluginLoader, PluginSource
+from delaykit.plugins import registry
+from delaykit.plugins.loader import PluginLoader, PluginSource
 
 CPU = torch.device("cpu")
 HAS_NUMBA = importlib.util.find_spec("numba") is not None

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from delaykit import builtins, functional, registry
-from delaykit.records import BACKENDS, Operator
+from delaykit import functional
+from delaykit.plugins import builtins, registry
+from delaykit.plugins.records import BACKENDS, Operator
 from tests.functional.judging import DTYPES, assert_close, device_of, drawn, needs_numba, needs_triton
 
 RECORDS = list(builtins.delaykit_operators())

@@ -178,7 +178,7 @@ def test_convolutions_refuse_exact_times_of_synaptic_delays(learn):
 
 
 def test_unknown_component_names_the_nearest():
-    from delaykit import registry
+    from delaykit.plugins import registry
 
     with pytest.raises(dk.UnknownNameError) as caught:
         registry.resolve("delay", "fre")

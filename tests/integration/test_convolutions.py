@@ -8,7 +8,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.attaching.connections import convolution_of
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 
 snn = pytest.importorskip("snntorch", reason="wraps snnTorch models")
 

@@ -35,7 +35,10 @@ COMPONENTS = {
     "motif": of("delaykit_motifs", "Motif", depth=4, scale=0.1),
     "dcls": of("delaykit_delrec", "DCLS", kernel_size=5),
     "sparse": of("delaykit_sparsify", "DynamicSparsity", 0.5),
-    **{f"hetsyn behind {kind}": lambda kind=kind: free(kind)() + HETSYN() for kind in ("axonal", "dendritic", "synaptic")},
+    **{
+        f"hetsyn behind {kind}": lambda kind=kind: free(kind)() + HETSYN()
+        for kind in ("axonal", "dendritic", "synaptic")
+    },
 }
 
 

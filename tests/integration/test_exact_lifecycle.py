@@ -13,7 +13,7 @@ from torch import nn
 import delaykit as dk
 from delaykit.attaching.exact.neurons import constants_of
 from delaykit.functional.event_gradients.rule import rescale_gradient
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 
 
 def test_copies_checkpoints_and_detours_keep_the_gradients(tmp_path):

@@ -13,7 +13,7 @@ from exact_nets import scale
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 
 spatial = pytest.importorskip("delaykit_spatial")
 snn = pytest.importorskip("snntorch")

@@ -14,7 +14,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.functional.event_gradients.rule import NeuronConstants
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 
 snn = pytest.importorskip("snntorch")
 norse = pytest.importorskip("norse.torch")

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 import delaykit as dk
 from delaykit.planning.snapshot import Snapshot
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 
 TIME, BATCH, PRE, HIDDEN, OUT = 9, 3, 6, 7, 4
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 
 PRE, HIDDEN, OUT = 6, 12, 4
 

@@ -92,7 +92,7 @@ def test_a_new_recurrent_connection(tmp_path):
     import snntorch as snn
     from snntorch import utils
 
-    from delaykit.testing.reference_net import surrogate_spike
+    from delaykit.testing.nets.reference import surrogate_spike
 
     torch.manual_seed(0)
     lif = snn.Leaky(0.8, 0.5, surrogate_spike, reset_mechanism="zero", reset_delay=False, init_hidden=True)

@@ -22,7 +22,7 @@ snn = pytest.importorskip("snntorch", reason="wraps snnTorch models")
 from nir_nets import PRE, spikes, whole  # noqa: E402
 
 import delaykit as dk  # noqa: E402
-from delaykit.testing.reference_net import surrogate_spike  # noqa: E402
+from delaykit.testing.nets.reference import surrogate_spike  # noqa: E402
 
 HERE, PYTHON, N = Path(__file__).parent, os.environ.get("DELAYKIT_STRANGERS", sys.executable), 12
 

@@ -40,6 +40,7 @@ print(json.dumps(failed))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, which this system has not; the order is the same on all")
 def test_every_module_can_be_imported_first() -> None:
     folder = str(Path(delaykit.__file__).parent)

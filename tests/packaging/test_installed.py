@@ -11,8 +11,8 @@ import sys
 import pytest
 
 import delaykit
-from delaykit import registry
-from delaykit.loader import CORE, GROUP, installed_sources
+from delaykit.plugins import registry
+from delaykit.plugins.loader import CORE, GROUP, installed_sources
 
 LIBRARIES = {"snntorch": "snntorch", "norse": "norse"}
 

@@ -14,7 +14,7 @@ import torch
 import delaykit
 from delaykit import ConfigError
 from delaykit.commands.scaffold import create
-from delaykit.loader import PluginLoader, PluginSource
+from delaykit.plugins.loader import PluginLoader, PluginSource
 
 NAME = "drawn_late"
 

@@ -8,7 +8,7 @@ import pytest
 
 import delaykit as dk
 from delaykit.names import OFFICIAL
-from delaykit.registry import loader
+from delaykit.plugins.registry import loader
 
 ENTRY = re.compile(r"@misc\{[\w-]+,\n(  \w+ = \{.+\},?\n)+\}")
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from delaykit import ConfigError, hookimpl
 from delaykit.__main__ import main
 from delaykit.commands.cli import build
-from delaykit.loader import PluginLoader, PluginSource
+from delaykit.plugins.loader import PluginLoader, PluginSource
 
 
 def plugin(name: str, **functions: Callable[..., Any]) -> PluginSource:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import delaykit
-from delaykit import Component, Operator, PluginError, UnknownNameError, hookimpl, registry
-from delaykit.loader import PluginLoader, PluginSource
+from delaykit import Component, Operator, PluginError, UnknownNameError, hookimpl
 from delaykit.names import OFFICIAL
+from delaykit.plugins import registry
+from delaykit.plugins.loader import PluginLoader, PluginSource
 
 
 def plugin_of(*records: Any, **attributes: Any) -> types.ModuleType:

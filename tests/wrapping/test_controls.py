@@ -249,6 +249,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow  # the law of this name shows it for one component in the fast set
 def test_two_processes_equal_one(tmp_path):
     from pathlib import Path
 

@@ -10,7 +10,7 @@ from fused_cases import HIDDEN, OUT, PRE, TIME, assert_equal_runs, assert_fused,
 from torch import Tensor, nn
 
 import delaykit as dk
-from delaykit.testing import nets_norse
+from delaykit.testing.nets import norse as nets_norse
 
 norse = pytest.importorskip("norse.torch", reason="wraps norse models")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import delaykit as dk
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 
 
 class Base(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 from delaykit.wrapping.container import pack, unpack
 
 PRE, N = 3, 5

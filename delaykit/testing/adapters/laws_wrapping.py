@@ -13,7 +13,7 @@ import delaykit as dk
 from delaykit.attaching.adapter import Neuron, NeuronAdapter
 from delaykit.planning import survey
 from delaykit.planning.trace import run_example
-from delaykit.records import ADAPTER_API
+from delaykit.plugins.records import ADAPTER_API
 from delaykit.testing.adapters.library_net import LibraryNet, input_spikes
 from delaykit.testing.kit import VALUE_TOLERANCE, assert_equal, require
 

@@ -106,7 +106,7 @@ def test_half_precision_leaves_decays_alone() -> None:
 
 
 def test_it_is_found_by_its_name_and_says_what_it_is() -> None:
-    from delaykit import registry
+    from delaykit.plugins import registry
 
     assert registry.resolve("heterogeneity", "hetsyn") is HetSyn
     text = str(Synapse(SITE, [HetSyn(tau=("uniform", 5.0, 20.0), frozen=0.5)], torch.Generator().manual_seed(0)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit.functional.reference import causal_convolution
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 from delaykit_hetsyn import HetSyn
 
 snn = pytest.importorskip("snntorch")

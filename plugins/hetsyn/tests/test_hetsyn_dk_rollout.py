@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit.functional.dispatch import backend
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 from delaykit.wrapping import rollout as wrapping_rollout
 from delaykit_hetsyn import HetSyn
 

@@ -25,7 +25,7 @@ def test_every_public_name_is_the_object_of_that_name() -> None:
 
 
 def test_the_component_is_registered() -> None:
-    from delaykit import registry
+    from delaykit.plugins import registry
 
     assert registry.resolve("delay", "motif") is delaykit_motifs.Motif
 

@@ -14,7 +14,7 @@ import delaykit as dk
 from delaykit.arrivals import Gaussian, Linear, Triangle
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.taps import Taps
-from delaykit.testing.reference_net import surrogate_spike
+from delaykit.testing.nets.reference import surrogate_spike
 from delaykit_sparsify import CompactLinear, DynamicSparsity, compact_, sparse_filter
 from delaykit_sparsify.sparse import Ring, arrivals_of_response, arrivals_of_taps, dense_response
 

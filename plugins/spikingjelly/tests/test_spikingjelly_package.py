@@ -34,7 +34,7 @@ def test_every_public_name_is_the_object_of_that_name() -> None:
 
 
 def test_the_adapter_is_registered() -> None:
-    from delaykit import registry
+    from delaykit.plugins import registry
 
     assert registry.resolve("adapter", "spikingjelly") is delaykit_spikingjelly.SpikingJellyAdapter
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
-from delaykit.testing.reference_net import Layer, SubtractReset, surrogate_spike
+from delaykit.testing.nets.reference import Layer, SubtractReset, surrogate_spike
+from delaykit.testing.nets.tiny import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
 
 Named = tuple[str, Callable[[], nn.Module]]
 

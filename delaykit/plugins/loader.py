@@ -16,11 +16,11 @@ from typing import Any
 
 import pluggy
 
-import delaykit.builtins as builtins
-import delaykit.hookspecs as hookspecs
+import delaykit.plugins.builtins as builtins
+import delaykit.plugins.hookspecs as hookspecs
 from delaykit.errors import DelaykitError, PluginError
 from delaykit.names import OFFICIAL, nearest
-from delaykit.records import API_VERSION, BACKENDS, DEVICES, KINDS, Component, Operator
+from delaykit.plugins.records import API_VERSION, BACKENDS, DEVICES, KINDS, Component, Operator
 
 GROUP = "delaykit"
 CORE = "builtin"

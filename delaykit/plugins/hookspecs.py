@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from delaykit.records import Component, Operator
+from delaykit.plugins.records import Component, Operator
 
 if TYPE_CHECKING:
     import click

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from delaykit.hookspecs import hookimpl
-from delaykit.records import API_VERSION, Component, Operator
+from delaykit.plugins.hookspecs import hookimpl
+from delaykit.plugins.records import API_VERSION, Component, Operator
 
 DELAYKIT_API = API_VERSION
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from delaykit.citations import bibtex
 from delaykit.errors import ConfigError, PluginError, UnknownNameError
-from delaykit.loader import PluginLoader, installed_sources
 from delaykit.names import PAPERS, nearest, official_plugin
-from delaykit.records import KINDS, Component
+from delaykit.plugins.loader import PluginLoader, installed_sources
+from delaykit.plugins.records import KINDS, Component
 
 ITSELF = "The delaykit developers 2026, delaykit: learnable time in the synapses of existing spiking networks"
 

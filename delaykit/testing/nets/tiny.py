@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
-from delaykit.testing.reference_net import Layer, ReferenceRun
+from delaykit.testing.nets.reference import Layer, ReferenceRun
 
 LIBRARIES = ("snntorch", "norse")
 MORE_NETS = ("snntorch-synaptic",)
@@ -164,4 +164,4 @@ def shared_net(library: str) -> TinyNet:
 
 
 def _nets_of(library: str) -> Any:
-    return importlib.import_module(f"delaykit.testing.nets_{library.replace('-', '_')}")
+    return importlib.import_module(f"delaykit.testing.nets.{library.replace('-', '_')}")

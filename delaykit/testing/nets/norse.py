@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from delaykit.testing.nets import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
-from delaykit.testing.reference_net import CurrentBased, Layer
+from delaykit.testing.nets.reference import CurrentBased, Layer
+from delaykit.testing.nets.tiny import HIDDEN, OUT, PRE, LoopInside, Record, TinyNet
 
 DT, MEMBRANE_RATE, SYNAPTIC_RATE = 0.001, 0.3, 0.4
 STEEPNESS = 1.0  # the "super" surrogate of Norse 1.1 is 1 / (1 + |x|)^2 whatever alpha says

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.testing.nets import HIDDEN, LoopInside, TinyNet
-from delaykit.testing.nets_snntorch import RecurrentLoop, SharedLoop
-from delaykit.testing.reference_net import Layer, ReferenceNeuron, surrogate_spike
+from delaykit.testing.nets.reference import Layer, ReferenceNeuron, surrogate_spike
+from delaykit.testing.nets.snntorch import RecurrentLoop, SharedLoop
+from delaykit.testing.nets.tiny import HIDDEN, LoopInside, TinyNet
 
 ALPHA, BETA = 0.6, 0.75
 
