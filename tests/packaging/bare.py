@@ -18,11 +18,15 @@ class Bare(PathFinder):
         return None if fullname.partition(".")[0] in HIDDEN else super().find_spec(fullname, path, target)
 
 
-sys.meta_path[:] = [Bare if finder is PathFinder else finder for finder in sys.meta_path]
-whole = importlib.metadata.entry_points
-importlib.metadata.entry_points = lambda **asked: [] if asked.get("group") == "delaykit" else whole(**asked)
+def hide() -> None:
+    """Hide them; only in a process of their own, since pytest imports this file, too."""
+    sys.meta_path[:] = [Bare if finder is PathFinder else finder for finder in sys.meta_path]
+    whole = importlib.metadata.entry_points
+    importlib.metadata.entry_points = lambda **asked: [] if asked.get("group") == "delaykit" else whole(**asked)
+
 
 if __name__ == "__main__":
+    hide()
     from delaykit.__main__ import main
 
     main(sys.argv[1:])
