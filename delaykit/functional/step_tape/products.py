@@ -139,6 +139,12 @@ class _DendriticGradients(Gradients[DendriticOperator]):
         shape = (operator.filter.outputs, spread(last + 1), operator.chunk)
         self.currents = empty_rows(shape, operator.dtype, operator.device)
 
+    def skip_to(self, row: int) -> None:
+        """Fill in steps that recorded no gradient: their products are constants, which no weight hears of."""
+        before = self.oldest
+        super().skip_to(row)
+        self.currents[:, row + 1 : before].zero_()
+
     def push(self, row: int, grad: Tensor | None) -> None:
         self.stream.push(row, grad)
         self.operator.filter.read_back(self.stream.rows, row, self.currents[:, row].unsqueeze(-1))
