@@ -154,6 +154,8 @@ class NeuronWatch:
         self.resets += 1
         self.forgotten += 1
         self._left.clear()
+        for history in (*self.followers, *self.owned):
+            history.clear()  # now, and not when it is next stepped: a copy made in between has lost nothing
         self._recent.clear()
 
     def enter(self, held: Tensor | None, given: Tensor | None, passes: bool) -> None:

@@ -90,3 +90,15 @@ def test_a_recurrent_loop_remembers_its_neurons_last_spikes(act):
         twin = act(net)
         with pytest.raises(dk.HistoryError, match="copy of the model"):
             twin(spikes(1)[0])
+
+
+@EVERY
+@pytest.mark.parametrize("policy", BUILDS)
+def test_a_copy_made_after_a_reset_begins_anew(policy, act):
+    net = BUILDS[policy]()
+    net[1].spike_grad = fires
+    with torch.no_grad():
+        BEGINS[policy](net)
+        net(spikes(1, 0)[0])
+        BEGINS[policy](net)
+        assert torch.isfinite(act(net)(spikes(1)[0])).all()
