@@ -131,7 +131,7 @@ def _check_held(optimizers: Sequence[Any], net: nn.Module, prunings: Sequence[tu
 def _warn_of_one_rate(optimizers: Sequence[Any], net: nn.Module) -> None:
     """Warn where delays, which are steps, are trained in one group with weights, which are far smaller numbers."""
     delays = {id(p) for m in net.modules() if isinstance(m, PointDelay) for p in m.parameters() if p.requires_grad}
-    for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+    for group in [group for optimizer in optimizers for group in optimizer.param_groups if "lr" in group]:
         together = [id(p) in delays for p in group["params"] if p.requires_grad]
         if any(together) and not all(together):
             found = f"found delays and weights in one group with lr={group['lr']:g}"
