@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from delaykit import DataError
 from delaykit_lab import experiments, published
+from delaykit_lab.answers import PAGE, answers
 from delaykit_lab.commands import reproduce
 
 ROOT = Path(__file__).parents[3]
@@ -133,6 +134,13 @@ def test_a_row_without_a_record_or_with_two_of_a_seed_is_an_error(source) -> Non
 def test_a_readme_without_a_place_is_an_error(text) -> None:
     with pytest.raises(DataError, match="README"):
         published.replaced(text, "new", "README.md")
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+def test_the_page_of_questions_is_what_the_records_give() -> None:
+    text = (ROOT / PAGE).read_text()
+    assert published.replaced(text, answers(ROOT), str(PAGE)) == text
+    assert [line[4:6] for line in text.splitlines() if line.startswith("### Q")] == [f"Q{n}" for n in range(1, 7)]
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")

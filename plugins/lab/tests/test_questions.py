@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
 import delaykit as dk
+from delaykit_lab.answers import answers
 from delaykit_lab.cli_compare import question as command
 from delaykit_lab.questions import question, questions
 from delaykit_lab.training.config import make_task
@@ -41,3 +44,11 @@ def test_a_question_is_asked_of_a_small_part(tmp_path):
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 0, done.output
     assert "yours differs" in done.output and (tmp_path / "q" / "report.html").exists()
+    record = json.loads((tmp_path / "q" / "Q2.json").read_text())
+    assert record["result"] == json.loads((tmp_path / "q" / "results.json").read_text()) and record["cpu_s"] > 0
+    (tmp_path / "results" / "questions").mkdir(parents=True)
+    (tmp_path / "q" / "Q2.json").rename(tmp_path / "results" / "questions" / "Q2.json")
+    page = answers(tmp_path)
+    [found] = [d for d in record["result"]["findings"]["differences"] if d["against"] == "frozen-dcls"]
+    assert f"{found['difference']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})" in page.splitlines()[-3]
+    assert page.startswith("### Q2. Which tasks need")

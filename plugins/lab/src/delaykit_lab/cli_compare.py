@@ -54,6 +54,7 @@ def compare(config: Path | None, out: Path | None, **given: Any) -> None:
 def question(name: str | None, out: Path | None, workers: int | None, resume: bool, **given: Any) -> None:
     """Put an open question on delays, Q1 to Q6, to the test; without a name, list them."""
     with sentences():
+        from delaykit_lab.answers import write_answer
         from delaykit_lab.comparison.config import Comparison
         from delaykit_lab.questions import question as find
         from delaykit_lab.questions import questions
@@ -68,7 +69,9 @@ def question(name: str | None, out: Path | None, workers: int | None, resume: bo
         click.echo(f"About {asked.minutes} min of one core{' as preset; yours differs' if changed else ''}.")
         comparison = Comparison.from_json(asked.comparison.to_json() | changed)
         go = {"workers": workers, "backend": "processes", "cluster": None, "resume": resume}
-        run_and_show(comparison, out or Path(f"runs/{name.upper()}"), go)
+        folder = out or Path(f"runs/{name.upper()}")
+        results = run_and_show(comparison, folder, go)
+        click.echo(f"Record: {write_answer(name.upper(), asked.text, results, folder)}")
 
 
 def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -108,8 +111,8 @@ def split_methods(text: str) -> list[str]:
     return found
 
 
-def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> None:
-    """Run a comparison with a progress bar, and print its table and what it supports."""
+def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> dict[str, Any]:
+    """Run a comparison with a progress bar, print its table and what it supports, and return its results."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
@@ -139,3 +142,4 @@ def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> None:
     for line in results["findings"]["sentences"]:
         click.echo(f"- {line}")
     click.echo(f"Report: {out / 'report.html'}")
+    return results

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from delaykit import DataError
+from delaykit_lab.answers import PAGE, RECORDS, answers
 from delaykit_lab.experiments import Experiment, experiments, lookup, records, spent_hours
 from delaykit_lab.tables import markdown
 
@@ -38,12 +39,14 @@ def tables(source: Path, paper: str) -> str:
 
 
 def update(source: Path) -> list[Path]:
-    """Rewrite the tables of every README and the list of experiments; return the files that changed."""
+    """Rewrite the tables of READMEs, the list of experiments and the questions' page; return the files that changed."""
     changed = []
     wanted = {source / "results" / "README.md": left(source)}
     for path in sorted((source / "results").glob("*/tables.json")):
         readme = source / _settings(source, path.parent.name)["readme"]
         wanted[readme] = tables(source, path.parent.name)
+    if (source / RECORDS).is_dir():
+        wanted[source / PAGE] = answers(source)
     for readme, text in wanted.items():
         before = readme.read_text()
         after = replaced(before, text, str(readme))

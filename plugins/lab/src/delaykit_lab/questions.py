@@ -20,7 +20,7 @@ class Question:
     Args:
         text: the question.
         comparison: what is compared.
-        minutes: of one quiet CPU core, about.
+        minutes: of one CPU core, about; scaled from the recorded runs in ``results/questions``.
     """
 
     text: str
@@ -43,28 +43,28 @@ def questions() -> dict[str, Question]:
     bits = " ".join(f"free:synaptic,max_delay={2**b - 1},rounding=straight-through" for b in (1, 2, 3, 4))
     return {
         "Q1": _asked(
-            "What can be modelled with delays that could not be modelled before?", 15, "interval",
+            "What can be modelled with delays that could not be modelled before?", 5, "interval",
             "none wider adaptive-neurons delrec dcls both", model="rsnn:16", max_delay=24,
         ),
         "Q2": _asked(
-            "Which tasks need that delays are learned, not only that there are some?", 5, "sound-localisation",
+            "Which tasks need that delays are learned, not only that there are some?", 3, "sound-localisation",
             "none wider frozen-dcls dcls", model="snn:12", max_delay=30,
         ),
         "Q3": _asked(
-            "How do recurrent and forward delays interact when both are learned?", 20, "moving-wave", factorial,
+            "How do recurrent and forward delays interact when both are learned?", 8, "moving-wave", factorial,
             model="rsnn:16", max_delay=16,
         ),
         "Q4": _asked(
-            "Is learning delays the best trade, or are fixed delays, more neurons or richer ones?", 25,
+            "Is learning delays the best trade, or are fixed delays, more neurons or richer ones?", 4,
             "japanese-vowels", "none wider frozen both hetsyn adaptive-neurons heterogeneous-taus", model="rsnn:32",
         ),
         "Q5": _asked(
-            "How sparse can a network be that has delays?", 15, "moving-wave",
+            "How sparse can a network be that has delays?", 6, "moving-wave",
             "none wider+sparsify:0.8 both both+sparsify:0.5 both+sparsify:0.8 both+sparsify:0.9", model="rsnn:32",
             max_delay=16, equal="nothing",
         ),
         "Q6": _asked(
-            "What do whole delays of few bits cost, at equal synaptic operations?", 15, "moving-wave",
+            "What do whole delays of few bits cost, at equal synaptic operations?", 4, "moving-wave",
             f"none wider dcls {bits}", model="snn:24", max_delay=16, equal="synaptic-operations",
         ),
     }  # fmt: skip

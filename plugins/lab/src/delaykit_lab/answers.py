@@ -1,0 +1,82 @@
+"""What the open questions were answered: a record each, ``results/questions``, and the page's tables from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from delaykit_lab.provenance import provenance
+from delaykit_lab.report import percent
+from delaykit_lab.tables import markdown
+from delaykit_lab.training.experiment import write_json
+
+PAGE = Path("docs") / "explanation" / "open_questions.md"
+RECORDS = Path("results") / "questions"
+
+
+def write_answer(name: str, text: str, results: dict[str, Any], folder: Path) -> Path:
+    """Write ``NAME.json`` beside the results of a question: what was asked, found and spent, and by which versions.
+
+    Args:
+        name: of the question, e.g. ``Q1``.
+        text: the question.
+        results: what ``results.json`` holds.
+        folder: of the comparison; the CPU seconds are those of its runs.
+
+    Returns:
+        The file; in a checkout, copied to ``results/questions``, it is what the documentation's page is written from.
+    """
+    spent = sum(json.loads(path.read_text(encoding="utf-8"))["cpu_s"] for path in (folder / "runs").glob("*.json"))
+    path = folder / f"{name}.json"
+    record = {"settings": {"name": name, "question": text}, "result": results, "cpu_s": round(spent, 1)}
+    write_json(path, record | provenance())
+    return path
+
+
+def answers(source: Path) -> str:
+    """Write all answers that have a record, as they stand in the page."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((source / RECORDS).glob("Q*.json"))]
+    return "\n".join(_answer(record) for record in records)
+
+
+def _answer(record: dict[str, Any]) -> str:
+    results, asked = record["result"], record["settings"]
+    setup, samples = results["comparison"], results["samples"]
+    against = {(found["row"], found["against"]): found for found in results["findings"]["differences"]}
+    rows = []
+    for row in results["rows"]:
+        delayed = row["recurrent"] != "none" or row["forward"] != "none"
+        plain = [found for (name, other), found in against.items() if name == row["name"] and other == "none"]
+        frozen = [found for (name, other), found in against.items() if name == row["name"] and other != "none"]
+        rows.append([
+            f"`{row['name']}`", ", ".join(map(str, row["sizes"])), row["runs"][0]["parameters"],
+            _percent(row, "test"), _percent(row, "test_whole") if delayed else "-", _points(plain), _points(frozen),
+        ])  # fmt: skip
+    head = ["row", "neurons", "numbers", "test, %", "whole delays, %", "against `none`", "learned against frozen"]
+    equal = "all at the model's own sizes" if setup["equal"] == "nothing" else f"equal {setup['equal']}"
+    rates = ", ".join(f"{rate:g}" for rate in setup["rates"])
+    made = (
+        f"{results['title']}: `{setup['model']}`, {equal}, delays of up to {setup['max_delay']} steps, "
+        f"{setup['seeds']} seeds, {setup['epochs']} epochs, rates {rates}; {samples['train']} training and "
+        f"{samples['test']} test samples, chance {100 * results['chance']:.1f} %. It took {record['cpu_s'] / 60:.1f} "
+        f"minutes of one core (commit {str(record['commit'])[:7]})."
+    )
+    said = [line for line in results["findings"]["sentences"] if "fit their training" in line or "diverged" in line]
+    parts = [f"### {asked['name']}. {asked['question']}", made, markdown(head, rows), *said]
+    return "\n\n".join(parts) + "\n"
+
+
+def _percent(row: dict[str, Any], name: str) -> str:
+    if any(run["failed"] for run in row["runs"]):
+        return "diverged"
+    return percent([run[name] for run in row["runs"]]).replace("+-", "±").removesuffix(" %")
+
+
+def _points(found: list[dict[str, Any]]) -> str:
+    """Write a difference with its interval, in bold where the interval leaves out zero."""
+    if not found:
+        return "-"
+    one = found[0]
+    text = f"{one['difference']:+.1f} ({one['low']:+.1f} to {one['high']:+.1f})"
+    return text if one["verdict"] == "within" else f"**{text}**"
