@@ -171,7 +171,7 @@ def _follow_rows(where: str, state: Any, carried: CarriedHistories) -> None:
     if before is None or now is None:
         return
     rows: Any = "edit" if state._dk_rows is None else moved(state._dk_rows.ids, len(before))
-    if rows == "edit":
+    if rows == "edit" or rows == list(range(len(before))):  # a tree_map over tensors alone leaves the numbers out
         rows = _read_values(carried.state, without_histories(state))
     move_rows(where, carried.histories.values(), rows, len(before), len(now), now.device)
 

@@ -309,3 +309,21 @@ def test_nested_states_of_refractory_cells():
         with exact_or_refused():
             got, _ = run(x[5:, rows], tree_map(lambda v: v[rows], state))
             torch.testing.assert_close(got, want[5:, rows])
+
+
+@pytest.mark.parametrize("change", ["permuted", "masked", "detached"])
+def test_a_tree_map_over_tensors_alone_is_read_off_the_values(change):
+    """``v[rows] if is_tensor(v) else v``: delaykit's own entry of the state is skipped, and nobody may be silent."""
+    net, x, rows = cell(), data(), [1, 0]
+    do = {
+        "permuted": lambda v: v[rows],
+        "masked": lambda v: v * torch.tensor([[0.0], [1.0]]).to(v.dtype),
+        "detached": lambda v: v.detach(),
+    }[change]
+    with torch.no_grad():
+        _, state = walk(net, x[:5, :2])
+        want, _ = walk(net, x[5:, :2], tree_map(do, state))
+        _, state = walk(net, x[:5, :2])
+        with exact_or_refused():
+            got, _ = walk(net, x[5:, :2], tree_map(lambda v: do(v) if torch.is_tensor(v) else v, state))
+            torch.testing.assert_close(got, want)
