@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from abc import ABC, abstractmethod
 
 import torch
@@ -207,8 +208,9 @@ class Triangle(Kernel):
     normalize: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.spread, Tensor) and not 0 <= self.spread < math.inf:
-            found, expected = f"{self.spread}", "a finite number of steps >= 0"
+        known = isinstance(self.spread, (Tensor, numbers.Real)) and not isinstance(self.spread, bool)
+        if not known or (not isinstance(self.spread, Tensor) and not 0 <= self.spread < math.inf):
+            found, expected = f"{self.spread!r}", "a finite number of steps >= 0"
             raise ConfigError("Triangle(spread)", found, expected, "use Triangle(0.0) for no spread")
 
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
@@ -271,8 +273,9 @@ class Gaussian(Kernel):
     window: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.spread, Tensor) and not math.isfinite(self.spread):
-            found, expected = f"{self.spread}", "a finite number of steps"
+        known = isinstance(self.spread, (Tensor, numbers.Real)) and not isinstance(self.spread, bool)
+        if not known or (not isinstance(self.spread, Tensor) and not math.isfinite(self.spread)):
+            found, expected = f"{self.spread!r}", "a finite number of steps"
             raise ConfigError("Gaussian(spread)", found, expected, "use Gaussian(0.0) for one step")
         if self.window is not None and self.window < 1:
             found = f"{self.window}"

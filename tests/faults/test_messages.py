@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.arrivals import Gaussian, Triangle
 
 snn = pytest.importorskip("snntorch", reason="rolls a neuron out")
 
@@ -63,6 +64,10 @@ CALLS |= {f"{act.__name__} {value!r}": lambda act=act, value=value: entered(act(
 CALLS |= {f"{act.__name__} {value!r}": lambda act=act, value=value: act(value, "x") for value in NO_MODEL
           for act in (dk.save, dk.load)}  # fmt: skip
 CALLS |= {f"wrap_ {value!r}": lambda value=value: dk.wrap_(value, {"0": dk.FreeDelay()}) for value in NO_MODEL}
+
+
+CALLS |= {f"{kind.__name__} {value!r}": lambda kind=kind, value=value: kind(value) for value in ("x", None, [1.0], True)
+          for kind in (Triangle, Gaussian)}  # fmt: skip
 
 
 def problems(error):
