@@ -40,6 +40,7 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
     assert done.exit_code == 1 and "Permission denied" in done.output and "Traceback" not in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_at", ["save_run", "record", "report"])
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, full_at):
     whole, calls = compare(small(), tmp_path / "whole"), []
