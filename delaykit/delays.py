@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
-from delaykit.errors import ConfigError, DelayRangeError, ShapeError
+from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import (
     ESTIMATORS,
     GRANULARITIES,
@@ -124,7 +124,10 @@ class FreeDelay(ComponentConfig):
                 checks.number("FreeDelay.scale", self.scale, above=0.0)
             return
         try:
-            values = torch.as_tensor(self.init, dtype=torch.float64)
+            values = torch.as_tensor(self.init)
+            if values.dtype == torch.bool:
+                raise TypeError
+            values = values.double()
         except (TypeError, ValueError, RuntimeError):
             expected, fix = f"one of {', '.join(INITS)}, a number or a nested list", "pass e.g. init='uniform'"
             raise ConfigError("FreeDelay.init", f"{self.init!r:.200}", expected, fix) from None
@@ -238,7 +241,7 @@ def check_delays(where: str, delay: Tensor, max_delay: float, fix: str = "") -> 
         found = f"a delay of {low:g} steps"
     else:
         found = f"a delay of {high:g} steps"
-    fix = fix or "call dk.attach(optimizer, net) so that delays are projected after every step, or raise max_delay"
+    fix = fix or f"{PROJECT}, or raise max_delay"
     raise DelayRangeError(where, found, f"delays in [0, {max_delay:g}] steps", fix)
 
 

@@ -39,6 +39,12 @@ class ShapeError(DelaykitError, ValueError):
     """A tensor has the wrong rank, size or dtype."""
 
 
+PROJECT = (  # what to do about a parameter outside its bounds
+    "call dk.attach(optimizer, net), which projects it after every step and at the places that a closure tries; a step "
+    "written by hand (SAM) is projected by part.project_() of each part that has it"
+)
+
+
 class DelayRangeError(DelaykitError, ValueError):
     """A delay is NaN, infinite, negative or above its maximum."""
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.arrivals import Kernel
-from delaykit.errors import ConfigError, DelayRangeError, ShapeError
+from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
 from delaykit.functional.engine import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
@@ -231,7 +231,7 @@ class PointDelay(Delay):
                 type(self).__name__, "NaN or infinite delays", "finite delays >= 0", "reload a checkpoint"
             )
         if bool((delays < 0).any()):
-            fix = "call dk.attach(optimizer, net) so that delays are projected after every step"
+            fix = PROJECT
             raise DelayRangeError(type(self).__name__, f"a delay of {float(delays.min()):g} steps", "delays >= 0", fix)
 
     def _fits(self, step: int, largest: int | None) -> bool:
@@ -325,7 +325,7 @@ class Heterogeneity(nn.Module, ABC):
         """Raise :class:`~delaykit.errors.DelayRangeError` unless every decay is in [0, 1]; called once a segment."""
         decay = self.decay().detach()
         if not bool(((decay >= 0) & (decay <= 1)).all()):
-            fix = "call dk.attach(optimizer, net) so that decays are projected after every step"
+            fix = PROJECT
             raise DelayRangeError(type(self).__name__, "a decay that is NaN or outside [0, 1]", "decays in [0, 1]", fix)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import checks
-from delaykit.errors import ConfigError, DelayRangeError, ShapeError
+from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.precision import keep_single
 
@@ -158,7 +158,7 @@ def _check_range(where: str, decay: Tensor, low: float, high: float, fix: str = 
         found, fix = "NaN or infinite decays", fix or "lower delay_lr or clip gradients; reload the last checkpoint"
     else:
         found = f"decays from {float(decay.min()):g} to {float(decay.max()):g}"
-    fix = fix or "call dk.attach(optimizer, net) so that they are projected after every step"
+    fix = fix or PROJECT
     raise DelayRangeError(where, found, f"decays a step in [{low:g}, {high:g}]", fix)
 
 

@@ -174,7 +174,8 @@ def refuse_own_forward(spot: Spot, trace: Trace | None) -> None:
     if not all(call.linear for call in trace.sites.get(spot.name, [])):
         fix = "compute its weight by torch.nn.utils.parametrize, registered after dk.wrap_; give anything else that it "
         fix += "does to a module of its own before or behind an nn.Linear"
-        raise ConfigError(where, f"{found}; its output is not x W' + b", "the product of its input and its weight", fix)
+        found += "; its output is not x W' + b, in evaluation and in training"
+        raise ConfigError(where, found, "the product of its input and its weight", fix)
 
 
 def channels(spot: Spot, trace: Trace | None) -> tuple[int, int]:

@@ -61,6 +61,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     neuron = drives[0] if drives else None
     leader = _leader(trace, neurons, neuron)
     going = leader is not None and neurons[leader].goes_on
+    said = time_dim is not None
     time_dim = spot.time_dim if time_dim is None else time_dim
     streams = _streams(spot, calls, heard, trace, reset) if time_dim is None or going else 1
     calls_a_root = len(calls) / max(1, trace.roots) / streams
@@ -73,6 +74,8 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
             time_dim = _time_dim(spot, calls[0], heard[0], steps)
     if time_dim is not None:
         timing = _sequence(spot, calls[0], time_dim, len(heard[0]))
+        if said:
+            _check_is_time(spot, calls, heard, time_dim, neurons)
         if not going or spot.carried or reset not in ("auto", "follow"):
             return Decision(timing, neuron)
         return Decision(dataclasses.replace(timing, policy="follow", streams=streams), neuron, leader)
@@ -225,13 +228,21 @@ def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]],
         if len(distinct) > 1 and len(distinct) < len(mine):
             if reset == "manual":  # the user says where a sequence begins: several may follow in one run
                 return _period(spot, mine)
-            if mine != distinct * (len(mine) // len(distinct)):
+            if mine == distinct * (len(mine) // len(distinct)):
+                return len(distinct)
+            if not _one_after_the_other(mine):
                 raise _no_rotation(spot)
-            return len(distinct)
+            return 1
         paths = {frozenset(path for path, _ in key) for key in mine}
         if len(distinct) > 1 and len(distinct) == len(mine) and len(paths) == len(mine):
             return len(distinct)  # a shared layer, called once for each of its neurons; the loop is outside
     return 1
+
+
+def _one_after_the_other(keys: list[frozenset[tuple[str, int]]]) -> bool:
+    """Tell whether sequences of the same neurons follow each other; the neurons' resets, or an error, part them."""
+    begins = [key for k, key in enumerate(keys) if k == 0 or key != keys[k - 1]]
+    return len(begins) == len(set(begins)) and len({frozenset(path for path, _ in key) for key in begins}) == 1
 
 
 def _period(spot: Spot, keys: list[frozenset[tuple[str, int]]]) -> int:
@@ -292,6 +303,40 @@ def _sequence(spot: Spot, call: Call, time_dim: int, steps: int) -> Timing:
         fix = "let time have a dimension of its own: do not flatten it together with the batch"
         raise ShapeError(spot.name, found, "a dimension as long as the sequence", fix)
     return Timing(_whole(spot), time_dim % len(call.input_shape))
+
+
+def _check_is_time(
+    spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]], time_dim: int, neurons: dict[str, Neuron]
+) -> None:
+    """Raise where the neurons of the example did not hear slices along the dimension that the user named.
+
+    One step of a neuron is a slice of the output, be it pooled or flattened: it has a dimension less, and no batch that
+    the slice has not. A neuron that takes sequences takes all the calls' output, along the time of its own.
+    """
+    out, space = calls[0].output_shape, channel_space(spot.module)
+    dim = time_dim % max(1, len(out))
+    one = (*out[:dim], *out[dim + 1 :])
+    alone = ((1,), out[dim : dim + 1]) if len(heard[0]) == 1 else ((1,),)  # a batch of one, or a single step
+    for path, call in heard[0]:
+        found, given = f"time_dim={time_dim} of an output of shape {out}", call.input_shape
+        if neurons[path].style == "sequence":
+            again = [c.number for some in heard[1:] for p, c in some if p == path]
+            if call.number in again:
+                found, expected = "time_dim of a layer that is called at every step", "a call for the whole sequence"
+                raise HistoryError(spot.name, found, expected, "leave time_dim out: one call has one step")
+            if given == out and dim:
+                found = f"{found} before neuron {path!r}, whose time is dimension 0"
+                raise ShapeError(spot.name, found, "the dimension that is time for the neuron", "leave time_dim out")
+        elif len(given) >= len(out):
+            found = f"{found}, of which a step of neuron {path!r} takes {given}: not a slice of it"
+            fix = "leave time_dim out of a layer that is called at every step; where time and batch are flattened into "
+            fix += "one dimension, move the layer into the loop"
+            raise HistoryError(spot.name, found, "time in a dimension of its own", fix)
+        elif given != one and given[:1] in alone and len(given) > 1 and len(one) == 1 + space:
+            found = f"{found}, of which a step of neuron {path!r} takes {given}: its batch may be flattened with time"
+            fix = "pass an example of two samples or more, all of them as long; a layer that sees time and batch in "
+            fix += "one dimension cannot be delayed: move it into the loop"
+            raise HistoryError(spot.name, found, "time in a dimension of its own", fix)
 
 
 def _whole(spot: Spot) -> Policy:

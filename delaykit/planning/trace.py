@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
@@ -170,6 +170,8 @@ def _site_spy(
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
         call.linear = not own or _is_product(module, output, args, kwargs)
+        if own and not call.number:
+            call.linear = call.linear and _stays_product(module, base, args, kwargs)
         provenance.mark(output, ("site", name, call.number))
         witness(name, (args, kwargs), output)
         return output
@@ -188,6 +190,25 @@ def _is_product(module: Any, output: Any, args: tuple[Any, ...], kwargs: dict[st
         return False
     product = nn.functional.linear(inputs[0], module.weight, module.bias)
     return product.shape == output.shape and torch.allclose(product, output, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _stays_product(module: Any, base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether it computes its product in training, too, and of inputs at which little else would be zero."""
+    modes = {part: part.training for part in module.modules()}
+
+    def dense(leaf: Any) -> Any:
+        return torch.linspace(-1, 2, leaf.numel()).to(leaf).reshape(leaf.shape) if isinstance(leaf, Tensor) else leaf
+
+    args, kwargs = tree_map(dense, (args, kwargs))
+    try:
+        for training in (False, True):
+            module.train(training)
+            if not _is_product(module, base(*args, **kwargs), args, kwargs):
+                return False
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    return True
 
 
 def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: Witness) -> Callable[..., Any]:

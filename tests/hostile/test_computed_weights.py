@@ -221,3 +221,38 @@ def test_unwrapping_a_parametrized_cell_and_root():
     cell(torch.ones(1, 2), None)
     nn.utils.parametrize.remove_parametrizations(cell, "recurrent_weights")
     assert type(cell) is norse.LIFRecurrentCell
+
+
+class Noisy(nn.Linear):
+    """Another product in training than in evaluation."""
+
+    def forward(self, x):
+        return super().forward(x) * (2.0 if self.training else 1.0)
+
+
+class DropConnect(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, nn.functional.dropout(self.weight, 0.2, self.training), self.bias)
+
+
+class Squashed(nn.Linear):
+    """Its product where that is zero, as in an example of zeros."""
+
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+class Plain(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("example", [torch.zeros(1, 4), torch.ones(1, 4)])
+@pytest.mark.parametrize("layer", [Noisy, DropConnect, Squashed])
+def test_a_linear_that_is_its_product_in_the_example_alone_is_refused(layer, example):
+    net = nn.Sequential(layer(4, 3, bias=False), leaky(init_hidden=True)).train()
+    state = torch.get_rng_state()
+    with pytest.raises(dk.WrapError, match="forward of its own"):
+        dk.wrap_(net, {"0": late(2, "axonal")}, example=example)
+    assert net[0].training and torch.equal(torch.get_rng_state(), state)
+    dk.wrap_(nn.Sequential(Plain(4, 3), leaky(init_hidden=True)), {"0": late(2, "axonal")}, example=example)
