@@ -254,6 +254,9 @@ def convolution(module: nn.Module, shape: tuple[int, ...]) -> Any:
     nir = nir_package()
     if not isinstance(module, (nn.Conv1d, nn.Conv2d)):
         raise ConfigError(type(module).__name__, "a convolution NIR has no node for", "Conv1d or Conv2d")
+    if module.groups > 1:
+        found, fix = f"groups={module.groups}, which NIR's type inference does not read", "train one without groups"
+        raise ConfigError(type(module).__name__, found, "a convolution in one group", fix)
     if module.padding_mode != "zeros":
         raise ConfigError(type(module).__name__, f"padding_mode={module.padding_mode!r}", "padding by zeros")
     bias: Any = torch.zeros(module.out_channels) if module.bias is None else module.bias

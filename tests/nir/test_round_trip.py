@@ -158,3 +158,14 @@ def test_pairs_of_channels_between_steps_are_refused_or_written_as_taps(tmp_path
     with pytest.raises(dk.ConfigError, match="dk.discretized"):
         dk.to_nir(net, spikes(20, 1, 2, PRE), 1.0)
     check(net, (2, PRE), tmp_path, fractions="taps")
+
+
+def test_a_convolution_in_groups_is_refused_by_name():
+    net = convolutional("axonal", "axonal")
+    net.conv.groups = 2
+    net.conv.weight = torch.nn.Parameter(torch.rand(3, 1, 3).double())
+    net.conv.out_channels = 3
+    with pytest.raises(dk.ConfigError, match="groups=2"):
+        from delaykit.nir.connections import convolution
+
+        convolution(net.conv, (2, PRE))
