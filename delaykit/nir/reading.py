@@ -77,6 +77,8 @@ def _dt(metadata: dict[str, Any], dt_ms: float | None) -> float:
     if dt_ms is None and "dt" not in metadata:
         fix = "pass dt_ms=: NIR counts seconds and leaves the step to whoever runs it"
         raise ConfigError("from_nir dt_ms", "None, and no dt in the metadata", "milliseconds a step", fix)
+    if dt_ms is not None and not isinstance(dt_ms, (int, float)):
+        raise ConfigError("from_nir dt_ms", repr(dt_ms), "a number of milliseconds", "pass e.g. dt_ms=1.0")
     dt = float(metadata["dt"]) if dt_ms is None else dt_ms / 1000
     if not (math.isfinite(dt) and dt > 0):
         raise ConfigError("from_nir dt_ms", f"a step of {dt * 1000:g} ms", "a finite number > 0")

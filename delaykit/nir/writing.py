@@ -87,7 +87,7 @@ def _step_length(seen: Observed, dt_ms: float | None) -> float:
                 "to_nir dt_ms", "None, and a library that counts steps", "milliseconds a step", "pass dt_ms="
             )
         dt_ms = next(iter(known.values()))
-    if isinstance(dt_ms, bool) or not (math.isfinite(dt_ms) and dt_ms > 0):
+    if isinstance(dt_ms, bool) or not isinstance(dt_ms, (int, float)) or not (math.isfinite(dt_ms) and dt_ms > 0):
         raise ConfigError("to_nir dt_ms", f"{dt_ms}", "a finite number of milliseconds > 0")
     for name, own in known.items():
         if own is not None and not math.isclose(own, dt_ms, rel_tol=1e-9):

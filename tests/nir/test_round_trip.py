@@ -169,3 +169,11 @@ def test_a_convolution_in_groups_is_refused_by_name():
         from delaykit.nir.connections import convolution
 
         convolution(net.conv, (2, PRE))
+
+
+def test_a_step_that_is_no_number_is_told():
+    net = recurrent("axonal", "axonal", "axonal")
+    with pytest.raises(dk.ConfigError, match="dt_ms"):
+        dk.to_nir(net, spikes(20, 1, PRE), dt_ms="1")
+    with pytest.raises(dk.ConfigError, match="dt_ms"):
+        dk.from_nir(dk.to_nir(net, spikes(20, 1, PRE), dt_ms=1.0), dt_ms="1")
