@@ -18,4 +18,12 @@ def own_neurons_only():
     yield
     snn = sys.modules.get("snntorch")
     if snn is not None:
-        snn.SpikingNeuron.instances[:] = before
+        snn.SpikingNeuron.instances[:] = [neuron for neuron in before if is_alive(neuron)]
+
+
+def is_alive(neuron: object) -> bool:
+    """Tell whether an entry is not the weak proxy of a neuron that is gone: a list that is put back may hold some."""
+    try:
+        return neuron.__class__ is not None
+    except ReferenceError:
+        return False

@@ -172,7 +172,7 @@ def _follow_rows(where: str, state: Any, carried: CarriedHistories) -> None:
         return
     rows: Any = "edit" if state._dk_rows is None else moved(state._dk_rows.ids, len(before))
     if rows == "edit" or rows == list(range(len(before))):  # a tree_map over tensors alone leaves the numbers out
-        rows = _read_values(carried.state, without_histories(state))
+        rows = read_values(carried.state, without_histories(state))
     move_rows(where, carried.histories.values(), rows, len(before), len(now), now.device)
 
 
@@ -197,9 +197,9 @@ def move_rows(where: str, histories: Any, rows: Any, before: int, now: int, devi
             history.select(rows, device)
 
 
-def _read_values(before: Any, now: Any) -> list[int | None] | None:
+def read_values(before: Any, now: Any) -> list[int | None] | None:
     """Read off the values what became of the rows of a state."""
-    pairs = list(zip(_tensors(before), _tensors(now), strict=False))
+    pairs = list(zip(tensors_of(before), tensors_of(now), strict=False))
     if any(a.dim() == 0 or b.dim() == 0 or a.shape[1:] != b.shape[1:] for a, b in pairs):
         return None
     joined = [torch.cat([pair[k].detach().flatten(1).double() for pair in pairs], 1) for k in (0, 1)]
@@ -222,13 +222,14 @@ def without_histories(state: Any) -> Any:
     return state if base is None else base(*state)
 
 
-def _tensors(state: Any) -> list[Tensor]:
+def tensors_of(state: Any) -> list[Tensor]:
+    """List the tensors of a state, those of states inside it included."""
     return [leaf for leaf in _pytree.tree_leaves(tuple(state)) if isinstance(leaf, Tensor)]
 
 
 def _first_leaf(state: Any) -> Tensor | None:
-    return next((leaf for leaf in _tensors(without_histories(state)) if leaf.dim() > 0), None)
+    return next((leaf for leaf in tensors_of(without_histories(state)) if leaf.dim() > 0), None)
 
 
 def _has_graph(state: Any) -> bool:
-    return any(leaf.requires_grad for leaf in _tensors(state))
+    return any(leaf.requires_grad for leaf in tensors_of(state))

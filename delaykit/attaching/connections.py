@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
@@ -61,6 +62,7 @@ class CarriedState(Rows):
     def __init__(self, history: History, like: Tensor) -> None:
         self.history, self.age, self._like, self.batch = history, history.age, like.detach(), len(like)
         self._ids: Tensor | None = None
+        self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
     @property
     def ids(self) -> Tensor:  # type: ignore[override]
@@ -71,8 +73,8 @@ class CarriedState(Rows):
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done to the rows."""
-        return self._ids is not None
+        """Whether anything was done to the rows, and not only asked."""
+        return self._ids is not None and not torch.equal(self._ids, number(self._like))
 
     def made(self, ids: Any) -> Any:
         """Keep the history with the rows."""

@@ -104,7 +104,7 @@ class History:
                 self.where,
                 "a sequence that goes on in a copy of the model, while its spikes under way stayed with the original",
                 "a copy that begins a sequence",
-                "reset the copy first (dk.reset(copy), or the library's reset), or go on with the original",
+                "reset the copy first (dk.reset(copy), or its neurons' own reset), or go on with the original",
             )
         if self.moment is None or self.moment.sequence != moment.sequence:
             self.clear()

@@ -49,6 +49,7 @@ class CarriedTail:
         self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
         self.made_by, self.lingers = made_by, lingers
         self.history, self.age = history, 0 if history is None else history.age
+        self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
     def detach(self) -> CarriedTail:
         """Cut the graph and keep what is under way."""

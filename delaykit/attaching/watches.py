@@ -140,6 +140,8 @@ class NeuronWatch:
 
     def moment(self) -> Moment:
         """Return the moment as of now, counting a reset that the neuron itself has not met yet."""
+        if not (self.steps or self.resets) and self.module is not None and self.adapter.membrane(self.module) is None:
+            self.resets = 1  # at rest before its first step, be it of a copy: a sequence begins
         if not self.inside and self._left and self.period == 1 and self.module is not None:
             change = self._left[0].look(self.adapter.membrane(self.module))
             if change.kind != "same" or change.cut:

@@ -131,7 +131,7 @@ class LineEngine(Engine):
 
     @staticmethod
     def same_value(current: Tensor, delayed: Tensor) -> Tensor:
-        # At zero delay the module's own result is returned to the bit; the delays still get their gradient.
+        """Return the module's own result to the bit, as it is at zero delay; the delays still get their gradient."""
         return current + (delayed - delayed.detach())
 
     def _add_bias(self, current: Tensor) -> Tensor:

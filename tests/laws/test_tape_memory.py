@@ -15,6 +15,7 @@ from tests.functional.test_step_tape import (
     compare,
     inputs,
     loss_of,
+    response_step,
     run_naive,
     uninitialised_memory_is_nan,  # noqa: F401 - a fixture
 )
@@ -148,14 +149,22 @@ def test_warm_up_without_grad_then_grad_in_one_segment(kind, spread, mode, warm)
 @EVERY_KIND
 @BOTH_ORDERS
 def test_steps_without_grad_in_the_middle(kind, spread):
+    """What a line remembers of them is a constant: inputs, or, behind the weights, currents."""
     case, xs = Case(kind, spread=spread), inputs(time=12)
     tape, found, expected, response = case.tape(), [], [], case.dense()
     quiet = (4, 5, 9)
     past = [x.detach() if t in quiet else x for t, x in enumerate(xs)]
+    loud, still = past, None
+    if kind == "dendritic":
+        loud = [0 * x if t in quiet else x for t, x in enumerate(xs)]
+        still = case.weight.detach().unsqueeze(-1) * case.kernel().response(case.delay, case.depth)
     for t, x in enumerate(xs):
         with torch.set_grad_enabled(t not in quiet):
             found.append(tape.step(x))
-            expected.append(case.naive_step(past[: t + 1], response))
+            expected.append(case.naive_step(loud[: t + 1], response))
+            if still is not None:
+                silent = [p - q for p, q in zip(past[: t + 1], loud[: t + 1], strict=True)]
+                expected[-1] = expected[-1] + response_step(silent, still)
     wanted = [*(x for t, x in enumerate(xs) if t not in quiet), *case.parameters()]
     kept = [t for t in range(12) if t not in quiet]
     assert_close(found, expected)

@@ -161,6 +161,7 @@ def test_new_refuses_taken_names(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_cli_extra_one_line_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr(sys, "argv", ["delaykit", "demo"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert "pip install 'delaykit[cli]'" in str(stop.value) and "\n" not in str(stop.value)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from delaykit.adapters.norse.cell import WEIGHTS, NorseCell, is_initial
 from delaykit.adapters.norse.constants import LearnedNorse, decays_of
 from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
+from delaykit.adapters.norse.sequential import follow_states_
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_
@@ -78,7 +79,8 @@ class NorseAdapter(NeuronAdapter):
             return attach_slot_(spot.module, spot.slot, synapse, attachment, NorseAdapter(), NorseCell)
         undo = attach_connection_(spot.module, synapse, attachment)
         if attachment.timing.policy == "carried":
-            undo += [_make_stateful_(parent, index) for parent, index in self.places[id(spot.module)]]
+            for parent, index in self.places[id(spot.module)]:
+                undo += [_make_stateful_(parent, index), *follow_states_(parent)]
         return undo
 
     def add_recurrent_(

@@ -29,7 +29,7 @@ def write_answer(name: str, text: str, results: dict[str, Any], folder: Path) ->
     """
     spent = sum(json.loads(path.read_text(encoding="utf-8"))["cpu_s"] for path in (folder / "runs").glob("*.json"))
     path = folder / f"{name}.json"
-    record = {"settings": {"name": name, "question": text}, "result": results, "cpu_s": round(spent, 1)}
+    record = {"settings": {"name": name, "question": text}, "result": results, "cpu_s": round(spent, 2)}
     write_json(path, record | provenance())
     return path
 

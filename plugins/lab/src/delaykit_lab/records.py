@@ -70,7 +70,7 @@ def remembered(
         return record["result"]
     start = time.process_time()
     result = json.loads(json.dumps(run()))  # the same values, now or read from the file
-    spent = round(result.get("cpu_s", time.process_time() - start), 1)
+    spent = round(result.get("cpu_s", time.process_time() - start), 2)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
     record = {"settings": plain, "result": result, "cpu_s": spent, **provenance(data)}

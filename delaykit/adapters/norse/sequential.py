@@ -1,0 +1,93 @@
+"""``SequentialState``: the lines in front of a neuron go where the rows of that neuron's state go.
+
+A caller who changes states with ``tree_map`` over tensors alone, or the neurons' entries of the list by hand, leaves
+the entries of connections as they are. The container sees both: before a step, each line is compared with the neuron
+behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from delaykit.attaching.carried_states import move_rows, read_values, tensors_of, without_histories
+from delaykit.attaching.connections import CarriedState
+from delaykit.attaching.pieces import CarriedTail
+from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
+from delaykit.errors import HistoryError
+
+Carried = (CarriedState, CarriedTail)
+
+
+class FollowedStates:
+    """Mixin for a ``SequentialState`` with delayed connections, whose states the caller carries."""
+
+    keeps_signature = True
+
+    def forward(self, input_tensor: Any, state: Any = None) -> Any:
+        """Run one call; lines follow what became of the neurons' states since the last."""
+        if isinstance(state, list):
+            _follow(self, state)
+        output, state = super().forward(input_tensor, state)  # type: ignore[misc]
+        _remember(state)
+        return output, state
+
+
+def follow_states_(container: nn.Module) -> list[Undo]:
+    """Let the lines in a ``SequentialState`` follow the states of its neurons; return how to take it back."""
+    if has_mixin(container, FollowedStates):
+        return []
+    before = container.__class__
+    retype_(container, FollowedStates)
+    return [Undo(give_class_, (container, before))]
+
+
+@torch.compiler.disable
+def _remember(state: list[Any]) -> None:
+    for index, entry in enumerate(state):
+        if isinstance(entry, Carried):
+            entry.drives = next(((k, state[k]) for k in range(index + 1, len(state)) if _is_neuron(state[k])), None)
+
+
+def _is_neuron(entry: Any) -> bool:
+    return entry is not None and not isinstance(entry, Carried)
+
+
+@torch.compiler.disable
+def _follow(container: Any, state: list[Any]) -> None:
+    for index, entry in enumerate(state):
+        if not isinstance(entry, Carried) or entry.drives is None:
+            continue
+        place, before = entry.drives
+        now = state[place] if place < len(state) else None
+        if now is before:
+            continue
+        if now is None:  # that neuron begins anew, and its line with it
+            state[index] = None
+        elif not (isinstance(entry, CarriedState) and entry.changed):
+            _move(f"{list(container._modules)[index]} of SequentialState", entry, _leaves(before), _leaves(now))
+
+
+def _move(where: str, entry: CarriedState | CarriedTail, before: list[Tensor], now: list[Tensor]) -> None:
+    if len(before) != len(now) or all(a is b for a, b in zip(before, now, strict=True)):
+        return
+    if any(a.requires_grad for a in before) and not any(b.requires_grad for b in now):
+        entry.detach()
+    rows = read_values(tuple(before), tuple(now))
+    if isinstance(entry, CarriedState):
+        move_rows(where, [entry.history], rows, entry.batch, len(now[0]), now[0].device)
+        entry.batch = len(now[0])
+    elif rows != list(range(len(before[0]))) and entry.under_way():
+        raise HistoryError(
+            where, "the states of a neuron whose rows were changed between two pieces while spikes are under way",
+            "states that go on as they are", "begin both with None, or feed the sequence step by step",
+        )  # fmt: skip
+
+
+def _leaves(state: Any) -> list[Tensor]:
+    if isinstance(state, tuple):
+        return [leaf for leaf in tensors_of(without_histories(state)) if leaf.dim()]
+    return [leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, Tensor) and leaf.dim()]
