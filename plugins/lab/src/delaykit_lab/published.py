@@ -95,15 +95,17 @@ def _table(source: Path, paper: str, table: dict[str, Any], readme: str) -> str:
     folder = source / "results" / paper / table["experiment"]
     found = records(folder)
     names = [column["name"] for column in table["columns"]]
+    published = any("paper" in row for row in table["rows"])
     rows = []
     for row in table["rows"]:
         mine = _mine(found, {**table.get("where", {}), **row["where"]}, f"results/{paper}/tables.json, {row['name']!r}")
         cells = [_cell(mine, column) for column in table["columns"]]
-        rows.append([row["name"], *cells, len(mine), row.get("paper", "-")])
-    lines = [f"**{table['title']}**", "", markdown(["", *names, "seeds", "paper"], rows)]
+        rows.append([row["name"], *cells, len(mine), *([row.get("paper", "-")] if published else [])])
+    lines = [f"**{table['title']}**", "", markdown(["", *names, "seeds", *(["paper"] if published else [])], rows)]
     where = os.path.relpath(folder, source / Path(readme).parent)
     lines += ["", f"*Unit:* {table['unit']}; mean ± standard error over seeds. *Protocol:* {table['protocol']}"]
-    lines[-1] += f" *Against the paper:* {table['why']} Records: [{paper}/{table['experiment']}]({where})."
+    lines[-1] += f" *Against the paper:* {table['why']}" if "why" in table else ""
+    lines[-1] += f" Records: [{paper}/{table['experiment']}]({where})."
     if "picture" in table:
         lines += ["", f"![{table['title']}]({where}/{table['picture']})"]
     return "\n".join([*lines, ""])
