@@ -1,0 +1,140 @@
+"""delaykit and its peers side by side: one command, a virtual environment a peer, results compared before times.
+
+    python benchmarks/peers/run.py [--peers snntorch norse ...] [--works net recurrent ...] [--rounds 7]
+    python benchmarks/peers/run.py --page            # writes the docs page anew from the record
+
+Each environment holds the peer's own packages (``PACKAGES`` of ``peer_NAME.py``) and sees torch, and what else the
+peer needs, from the environment that runs this script: all peers run the same torch. A new peer is one more file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+from pathlib import Path
+from typing import Any
+
+from work import WORKS, write
+
+HERE = Path(__file__).parent
+TOP = HERE.parents[1]
+RECORD, PAGE = TOP / "results" / "benchmarks" / "peers.json", TOP / "docs" / "reference" / "benchmarks.md"
+PEERS = sorted(path.stem.removeprefix("peer_") for path in HERE.glob("peer_*.py"))
+
+
+def packages(peer: str) -> list[str]:
+    """Read what a peer needs without importing it."""
+    for node in ast.parse((HERE / f"peer_{peer}.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PACKAGES":
+            found: list[str] = ast.literal_eval(node.value)
+            return found
+    return []
+
+
+def environment(peer: str, root: Path) -> Path:
+    """Make a peer's virtual environment, if it is not there; return its interpreter."""
+    home = root / peer
+    python = home / "bin" / "python"
+    if not (home / "ready").exists():
+        venv.create(home, clear=True, with_pip=False)
+        site = subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+        ).strip()
+        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, *packages(peer)]
+        subprocess.run(install, check=True)
+        Path(site, "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        (home / "ready").touch()
+    return python
+
+
+def measure(peer: str, work: str, file: Path, python: Path, rounds: int) -> dict[str, Any]:
+    """Run one peer on one work item; what it says if it fails is part of the record."""
+    paths = [str(HERE), str(TOP)] if peer == "delaykit" else [str(HERE)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    command = [str(python), str(HERE / "measure.py"), f"peer_{peer}", work, str(file), str(rounds)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        return {"rows": [], "peer": peer, "work": work, "failed": done.stderr.strip().splitlines()[-1:]}
+    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return told
+
+
+def page(record: dict[str, Any]) -> str:
+    """Write the record as a page: for each work item, times as multiples of the bare snnTorch loop."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `python benchmarks/peers/run.py --page` from `results/benchmarks/peers.json`; the same command "
+        "without `--page` measures anew. Forward and backward pass, process-CPU time, one thread, median of "
+        f"{record['rounds']} rounds; the same weights and inputs for all. Before anything is timed, spikes are "
+        "compared with the neuron's equations in float64 (at most 1 of 1000 may differ by rounding), and networks with "
+        "delays with their own step loop. snnTorch resets one step later than Norse and SpikingJelly, so these are "
+        "judged by equations of their own. *First call* contains what is compiled or read from a cache, "
+        "and the peak is that of the whole process. The machine was not quiet: read the "
+        "ratios, and these with a tolerance of a tenth or two.",
+        "",
+        f"{record['machine']}; torch {record['torch']}; " + ", ".join(record["versions"]) + ".",
+    ]
+    for work in WORKS.values():
+        runs = [run for run in record["runs"] if any(row["work"] == work.name for row in run["rows"])]
+        rows = [(row, run["peak_mb"]) for run in runs for row in run["rows"] if row["work"] == work.name]
+        if not rows:
+            continue
+        sizes = "-".join(map(str, work.sizes))
+        base = next((row["ms"] for row, _ in rows if row["peer"] == "peer_snntorch" and "ms" in row), None)
+        lines += ["", f"## {work.name}: {sizes}, {work.time} steps, batch {work.batch}, delays to {work.depth}", ""]
+        lines += ["| who | how | ms | least-most | x snnTorch's loop | first call, ms | differ | peak, MB |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for row, peak in rows:
+            ratio = f"{row['ms'] / base:.2f}" if base and "ms" in row else "-"
+            times = f"{row['ms']:.0f} | {row['least_ms']:.0f}-{row['most_ms']:.0f}" if "ms" in row else "not timed | -"
+            who = row["peer"].removeprefix("peer_")
+            cells = [who, row["way"], times, ratio, f"{row['first_ms']:.0f}", f"{row['differ']:.1e}", f"{peak:.0f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    failed = [run for run in record["runs"] if "failed" in run]
+    if failed:
+        lines += ["", "## Not run", ""]
+        lines += [f"- {run['peer']}, {run['work']}: `{' '.join(run['failed'])}`" for run in failed]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", nargs="+", default=PEERS, choices=PEERS)
+    parser.add_argument("--works", nargs="+", default=list(WORKS), choices=list(WORKS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--environments", type=Path, default=Path(tempfile.gettempdir()) / "delaykit-peers")
+    parser.add_argument("--page", action="store_true", help="only write the page, from the record")
+    given = parser.parse_args()
+    if not given.page:
+        record = json.loads(RECORD.read_text()) if RECORD.exists() else {"runs": []}
+        kept = {(run["peer"], run["work"]): run for run in record["runs"]}
+        for work in given.works:
+            file = given.environments / f"{work.replace(' ', '-')}.safetensors"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(WORKS[work], file)
+            for peer in given.peers:
+                run = measure(peer, work, file, environment(peer, given.environments), given.rounds)
+                kept[peer, work] = {"peer": peer, "work": work} | run
+                sys.stdout.write(f"{peer}, {work}: {run.get('failed') or [row.get('ms') for row in run['rows']]}\n")
+        record |= {
+            "runs": list(kept.values()), "rounds": given.rounds, "unit": "process CPU ms",
+            "torch": importlib.metadata.version("torch"), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "versions": sorted({p for peer in PEERS for p in packages(peer)}),
+        }  # fmt: skip
+        RECORD.parent.mkdir(parents=True, exist_ok=True)
+        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    PAGE.write_text(page(json.loads(RECORD.read_text())))
+
+
+if __name__ == "__main__":
+    main()
