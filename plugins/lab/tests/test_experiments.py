@@ -225,4 +225,4 @@ def test_a_record_says_what_made_it_and_can_be_read_by_people(tmp_path):
 def test_a_run_that_was_interrupted_says_its_own_process_time(tmp_path):
     path = record_path(tmp_path, {})
     remembered(path, {}, lambda: {"cpu_s": 123.45})
-    assert json.loads(path.read_text())["cpu_s"] == 123.5
+    assert json.loads(path.read_text())["cpu_s"] == 123.45
