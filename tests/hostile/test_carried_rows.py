@@ -368,14 +368,30 @@ def test_a_neuron_that_begins_anew_begins_with_an_empty_line():
     assert not torch.equal(got, walk_chain(lambda state: state, 5)[0])
 
 
-def test_pieces_whose_neuron_alone_was_changed_are_refused():
-    net = norse.SequentialState(norse.Lift(nn.Linear(1, 1)), norse.LI())
-    dk.wrap_(net, {"0.lifted_module": late(3)}, example=torch.zeros(4, 2, 1))
-    _, state = net(pulses()[:5], None)
-    if not any(hasattr(s, "drives") for s in state if s is not None):
-        pytest.skip("the line inside Lift begins anew with every call")
-    with pytest.raises(dk.HistoryError):
-        net(pulses()[5:], of_tensors(lambda v: v.flip(0))(state))
+def test_pieces_whose_neuron_alone_was_changed_follow_or_are_refused():
+    """Whole sequences in pieces: a cut goes on, another place of rows is refused, None empties the line."""
+
+    def pieces(change):
+        torch.manual_seed(0)
+        net = norse.SequentialState(nn.Linear(1, 1, bias=False), norse.LI())
+        dk.wrap_(net, {"0": late(3)}, example=torch.zeros(4, 2, 1))
+        first, state = net(pulses()[:5], None)
+        second, _ = net(pulses()[5:], change(state))
+        second.sum().backward()
+        grads.append(net[0].weight.grad)
+        return torch.cat([first, second])
+
+    grads = []
+    want = pieces(lambda state: state)
+    torch.testing.assert_close(pieces(of_tensors(lambda v: v.detach().clone())), want, rtol=0, atol=0)
+    pieces(lambda state: [s.detach() if i == 0 else tree_map(torch.Tensor.detach, s) for i, s in enumerate(state)])
+    torch.testing.assert_close(grads[1], grads[2], rtol=0, atol=0)
+    assert not torch.equal(grads[0], grads[1])  # a cut is a cut
+    with pytest.raises(dk.HistoryError, match="between two pieces"):
+        pieces(of_tensors(lambda v: v.flip(0)))
+    anew = pieces(lambda state: [state[0], None])
+    torch.testing.assert_close(anew, pieces(lambda state: [None, None]), rtol=0, atol=0)
+    assert not torch.equal(anew, want)
 
 
 def test_the_container_is_given_back():

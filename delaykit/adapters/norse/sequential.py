@@ -68,14 +68,17 @@ def _follow(container: Any, state: list[Any]) -> None:
         if now is None:  # that neuron begins anew, and its line with it
             state[index] = None
         elif not (isinstance(entry, CarriedState) and entry.changed):
-            _move(f"{list(container._modules)[index]} of SequentialState", entry, _leaves(before), _leaves(now))
+            where = f"{list(container._modules)[index]} of SequentialState"
+            state[index] = _moved(where, entry, _leaves(before), _leaves(now))
 
 
-def _move(where: str, entry: CarriedState | CarriedTail, before: list[Tensor], now: list[Tensor]) -> None:
+def _moved(
+    where: str, entry: CarriedState | CarriedTail, before: list[Tensor], now: list[Tensor]
+) -> CarriedState | CarriedTail:
     if len(before) != len(now) or all(a is b for a, b in zip(before, now, strict=True)):
-        return
+        return entry
     if any(a.requires_grad for a in before) and not any(b.requires_grad for b in now):
-        entry.detach()
+        entry = entry.detach()
     rows = read_values(tuple(before), tuple(now))
     if isinstance(entry, CarriedState):
         move_rows(where, [entry.history], rows, entry.batch, len(now[0]), now[0].device)
@@ -85,6 +88,7 @@ def _move(where: str, entry: CarriedState | CarriedTail, before: list[Tensor], n
             where, "the states of a neuron whose rows were changed between two pieces while spikes are under way",
             "states that go on as they are", "begin both with None, or feed the sequence step by step",
         )  # fmt: skip
+    return entry
 
 
 def _leaves(state: Any) -> list[Tensor]:
