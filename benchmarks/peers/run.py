@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from work import WORKS, write
+
+from delaykit_lab.provenance import provenance
 
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]
@@ -70,22 +72,23 @@ def measure(peer: str, work: str, file: Path, python: Path, rounds: int) -> dict
 
 def page(record: dict[str, Any]) -> str:
     """Write the record as a page: for each work item, times as multiples of the bare snnTorch loop."""
+    settings, measured = record["settings"], record["result"]["runs"]
     lines = [
         "# Benchmarks",
         "",
         "Written by `python benchmarks/peers/run.py --page` from `results/benchmarks/peers.json`; the same command "
         "without `--page` measures anew. Forward and backward pass, process-CPU time, one thread, median of "
-        f"{record['rounds']} rounds; the same weights and inputs for all. Before anything is timed, spikes are "
+        f"{settings['rounds']} rounds; the same weights and inputs for all. Before anything is timed, spikes are "
         "compared with the neuron's equations in float64 (at most 1 of 1000 may differ by rounding), and networks with "
         "delays with their own step loop. snnTorch resets one step later than Norse and SpikingJelly, so these are "
         "judged by equations of their own. *First call* contains what is compiled or read from a cache, "
         "and the peak is that of the whole process. The machine was not quiet: read the "
         "ratios, and these with a tolerance of a tenth or two.",
         "",
-        f"{record['machine']}; torch {record['torch']}; " + ", ".join(record["versions"]) + ".",
+        f"{settings['machine']}; torch {record['versions']['torch']}; " + ", ".join(settings["packages"]) + ".",
     ]
     for work in WORKS.values():
-        runs = [run for run in record["runs"] if any(row["work"] == work.name for row in run["rows"])]
+        runs = [run for run in measured if any(row["work"] == work.name for row in run["rows"])]
         rows = [(row, run["peak_mb"]) for run in runs for row in run["rows"] if row["work"] == work.name]
         if not rows:
             continue
@@ -100,7 +103,7 @@ def page(record: dict[str, Any]) -> str:
             who = row["peer"].removeprefix("peer_")
             cells = [who, row["way"], times, ratio, f"{row['first_ms']:.0f}", f"{row['differ']:.1e}", f"{peak:.0f}"]
             lines.append("| " + " | ".join(cells) + " |")
-    failed = [run for run in record["runs"] if "failed" in run]
+    failed = [run for run in measured if "failed" in run]
     if failed:
         lines += ["", "## Not run", ""]
         lines += [f"- {run['peer']}, {run['work']}: `{' '.join(run['failed'])}`" for run in failed]
@@ -116,8 +119,11 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only write the page, from the record")
     given = parser.parse_args()
     if not given.page:
-        record = json.loads(RECORD.read_text()) if RECORD.exists() else {"runs": []}
-        kept = {(run["peer"], run["work"]): run for run in record["runs"]}
+        made = provenance()
+        record = json.loads(RECORD.read_text()) if RECORD.exists() else {"commit": None}
+        # What another commit measured is not put beside this one's.
+        before = record["result"]["runs"] if record["commit"] == made["commit"] else []
+        kept = {(run["peer"], run["work"]): run for run in before}
         for work in given.works:
             file = given.environments / f"{work.replace(' ', '-')}.safetensors"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +132,14 @@ def main() -> None:
                 run = measure(peer, work, file, environment(peer, given.environments), given.rounds)
                 kept[peer, work] = {"peer": peer, "work": work} | run
                 sys.stdout.write(f"{peer}, {work}: {run.get('failed') or [row.get('ms') for row in run['rows']]}\n")
-        record |= {
-            "runs": list(kept.values()), "rounds": given.rounds, "unit": "process CPU ms",
-            "torch": importlib.metadata.version("torch"), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": sorted({p for peer in PEERS for p in packages(peer)}),
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        settings = {
+            "rounds": given.rounds, "unit": "process CPU ms",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "packages": sorted({package for peer in PEERS for package in packages(peer)}),
         }  # fmt: skip
+        result = {"runs": list(kept.values())}
+        record = {"settings": settings, "result": result, "cpu_s": spent.ru_utime + spent.ru_stime, **made}
         RECORD.parent.mkdir(parents=True, exist_ok=True)
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
     PAGE.write_text(page(json.loads(RECORD.read_text())))

@@ -19,6 +19,6 @@ def test_the_page_is_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     record = json.loads(run.RECORD.read_text())
     assert run.PAGE.read_text() == run.page(record)
-    assert not any("failed" in one for one in record["runs"])
-    rows = [row for one in record["runs"] for row in one["rows"]]
+    assert not any("failed" in one for one in record["result"]["runs"])
+    rows = [row for one in record["result"]["runs"] for row in one["rows"]]
     assert rows and all(row["differ"] <= 1e-3 and row["ms"] > 0 for row in rows)
