@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from delaykit import ShapeError, backend
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape import ResponseTape
-from delaykit_motifs import cpu, portable, tapped_correlation, tapped_linear
+from delaykit_motifs import numba as events
+from delaykit_motifs import tapped_correlation, tapped_linear
+from delaykit_motifs import torch as plain
 from delaykit_motifs.config import Motif
 from delaykit_motifs.operators import bank_of
 from delaykit_motifs.tape import TappedTape
@@ -68,15 +70,15 @@ def test_any_size_equals_the_dense_convolution(
 
 def test_events_and_products_agree_where_either_could_run() -> None:
     spikes, taps, _ = example(0.06, time=40, pre=20, depth=9)
-    assert 0 < torch.count_nonzero(spikes) < cpu.EVENT_DENSITY * spikes.numel(), "the events were not tested"
+    assert 0 < torch.count_nonzero(spikes) < events.EVENT_DENSITY * spikes.numel(), "the events were not tested"
     bank, y = bank_of(taps.detach()), torch.randn(40, 3, 4, dtype=torch.float64)
     pairs = [
-        (cpu.tapped_linear(spikes, bank), portable.tapped_linear(spikes.detach(), bank)),
-        (cpu.tapped_correlation(spikes, y, 9), portable.tapped_correlation(spikes.detach(), y, 9)),
+        (events.tapped_linear(spikes, bank), plain.tapped_linear(spikes.detach(), bank)),
+        (events.tapped_correlation(spikes, y, 9), plain.tapped_correlation(spikes.detach(), y, 9)),
     ]
     sparse = y * (torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.03)
-    assert 0 < torch.count_nonzero(sparse) < cpu.SPARSE_TARGET * y.numel(), "the pairs of events were not tested"
-    pairs.append((cpu.tapped_correlation(spikes, sparse, 9), portable.tapped_correlation(spikes.detach(), sparse, 9)))
+    assert 0 < torch.count_nonzero(sparse) < events.SPARSE_TARGET * y.numel(), "the pairs of events were not tested"
+    pairs.append((events.tapped_correlation(spikes, sparse, 9), plain.tapped_correlation(spikes.detach(), sparse, 9)))
     for found, wanted in pairs:
         assert wanted.any()
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

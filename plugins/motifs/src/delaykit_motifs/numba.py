@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit_motifs import portable
+from delaykit_motifs import torch as plain
 
 EVENT_DENSITY = 0.12  # of the input, above which `depth` matrix products are faster than rows added one by one
 SPARSE_TARGET = 0.03  # of the currents, below which only pairs of events are visited
 
 
 def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
-    """Filter; see :func:`delaykit_motifs.portable.tapped_linear`."""
+    """Filter; see :func:`delaykit_motifs.torch.tapped_linear`."""
     if _wants_products(x):
-        return portable.tapped_linear(x, bank)
+        return plain.tapped_linear(x, bank)
     out = x.new_zeros(*x.shape[:2], bank.shape[2])
     events, rows, result = _events(x), bank.detach().contiguous().numpy(), out.numpy()
     work = len(events[0]) * bank.shape[1] * bank.shape[2]
@@ -29,17 +29,17 @@ def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
 
 
 def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
-    """Filter backwards; see :func:`delaykit_motifs.portable.tapped_adjoint`.
+    """Filter backwards; see :func:`delaykit_motifs.torch.tapped_adjoint`.
 
     Every input has a gradient, spike or not, so this is dense.
     """
-    return portable.tapped_adjoint(y, bank)
+    return plain.tapped_adjoint(y, bank)
 
 
 def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
-    """Correlate; see :func:`delaykit_motifs.portable.tapped_correlation`."""
+    """Correlate; see :func:`delaykit_motifs.torch.tapped_correlation`."""
     if _wants_products(x):
-        return portable.tapped_correlation(x, y, depth)
+        return plain.tapped_correlation(x, y, depth)
     out = x.new_zeros(x.shape[2], depth, y.shape[2])
     result, events = out.numpy(), _events(x, by_neuron=True)
     if _density(y) < SPARSE_TARGET:
@@ -52,10 +52,10 @@ def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
 
 
 def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
-    """Give one step; see :func:`delaykit_motifs.portable.window_read`."""
+    """Give one step; see :func:`delaykit_motifs.torch.window_read`."""
     window = rows[:, row - bank.shape[1] + 1 : row + 1]
     if _wants_products(window):
-        return portable.window_read(rows, row, bank)
+        return plain.window_read(rows, row, bank)
     out = rows.new_zeros(rows.shape[2], bank.shape[2])
     _gather(rows.detach().numpy(), row, bank.numpy(), out.numpy())
     return out

@@ -16,7 +16,7 @@ BLOCK = 512  # numbers of a row handled before the next row, so that all rows st
 
 
 def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, outputs: int) -> Tensor:
-    """Deliver all spikes; see :func:`delaykit_sparsify.portable.sparse_filter`."""
+    """Deliver all spikes; see :func:`delaykit_sparsify.torch.sparse_filter`."""
     time, batch, _ = x.shape
     lists = first.numpy(), place.numpy(), value.numpy()
     looked_at = x[:: max(1, time // STEPS_LOOKED_AT)]
@@ -36,7 +36,7 @@ def sparse_filter(x: Tensor, first: Tensor, place: Tensor, value: Tensor, output
 def deliver(
     first: Tensor, place: Tensor, value: Tensor, currents: Tensor, bias: Tensor | None
 ) -> Callable[[Tensor, int], Tensor]:
-    """Make the delivery of a step; see :func:`delaykit_sparsify.portable.deliver`."""
+    """Make the delivery of a step; see :func:`delaykit_sparsify.torch.deliver`."""
     lists, coming = (first.numpy(), place.numpy(), value.numpy()), currents.view(len(currents), -1).numpy()
     shape = currents.shape[0], currents.shape[2]
     always = (value.new_zeros(shape[1]) if bias is None else bias).numpy()

@@ -16,7 +16,7 @@ NO_LIMIT = np.iinfo(np.int64).max
 
 
 def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
-    """Find all spikes; see :func:`delaykit_timing.portable.run`."""
+    """Find all spikes; see :func:`delaykit_timing.torch.run`."""
     from delaykit_timing import kernels, own_order_kernels
 
     tiles = _tiles(arrivals.batch, len(weight))
@@ -39,7 +39,7 @@ def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record,
 def gradients(
     arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Go back from spikes and potentials; see :func:`delaykit_timing.portable.gradients`."""
+    """Go back from spikes and potentials; see :func:`delaykit_timing.torch.gradients`."""
     from delaykit_timing import kernels, own_order_kernels
 
     tiles, post = _tiles(arrivals.batch, len(weight)), len(weight)
