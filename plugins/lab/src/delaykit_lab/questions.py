@@ -47,21 +47,21 @@ def questions() -> dict[str, Question]:
             "none wider adaptive-neurons delrec dcls both", model="rsnn:16", max_delay=24,
         ),
         "Q2": _asked(
-            "Which tasks need that delays are learned, not only that there are some?", 3, "sound-localisation",
-            "none wider frozen-dcls dcls", model="snn:12", max_delay=30,
+            "Which tasks need that delays are learned, not only that there are some?", 6, "sound-localisation",
+            "none wider frozen-dcls dcls", model="snn:12", max_delay=30, seeds=8,
         ),
         "Q3": _asked(
-            "How do recurrent and forward delays interact when both are learned?", 8, "moving-wave", factorial,
-            model="rsnn:16", max_delay=16,
+            "How do recurrent and forward delays interact when both are learned?", 9, "moving-wave", factorial,
+            model="rsnn:16", max_delay=16, seeds=5,
         ),
         "Q4": _asked(
             "Is learning delays the best trade, or are fixed delays, more neurons or richer ones?", 4,
             "japanese-vowels", "none wider frozen both hetsyn adaptive-neurons heterogeneous-taus", model="rsnn:32",
         ),
         "Q5": _asked(
-            "How sparse can a network be that has delays?", 6, "moving-wave",
+            "How sparse can a network be that has delays?", 7, "moving-wave",
             "none wider+sparsify:0.8 both both+sparsify:0.5 both+sparsify:0.8 both+sparsify:0.9", model="rsnn:32",
-            max_delay=16, equal="nothing",
+            max_delay=16, equal="nothing", seeds=5,
         ),
         "Q6": _asked(
             "What do whole delays of few bits cost, at equal synaptic operations?", 4, "moving-wave",
