@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 import delaykit as dk
 from delaykit_lab.answers import answers
+from delaykit_lab.cli_compare import compare
 from delaykit_lab.cli_compare import question as command
 from delaykit_lab.questions import question, questions
 from delaykit_lab.training.config import make_task
@@ -52,3 +54,16 @@ def test_a_question_is_asked_of_a_small_part(tmp_path):
     [found] = [d for d in record["result"]["findings"]["differences"] if d["against"] == "frozen-dcls"]
     assert f"{found['difference']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})" in page.splitlines()[-3]
     assert page.startswith("### Q2. Which tasks need")
+
+
+def test_a_comparison_of_files_leaves_a_record_with_their_checksums(tmp_path, tonic_folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--task", "spike-files", "--set", "path=.", "--set", "channels=70", "--set", "dt_ms=50", "--methods",
+             "none,frozen-dcls", "--model", "snn:2", "--epochs", "1", "--seeds", "2", "--rates", "0.01", "--out", "r",
+             "--workers", "1"]  # fmt: skip
+    done = CliRunner().invoke(compare, words)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "r" / "record.json").read_text())
+    assert sorted(record["data"]) == ["shd_test.h5", "shd_train.h5"]
+    assert record["data"]["shd_test.h5"] == hashlib.sha256((tonic_folder / "SHD/shd_test.h5").read_bytes()).hexdigest()
+    assert record["settings"]["question"] is None and record["result"]["comparison"]["set"]["path"] == "."

@@ -191,3 +191,10 @@ def test_a_flipped_bit_never_hangs_or_ends_the_process(tmp_path, writer, monkeyp
     (tmp_path / "b.h5").write_bytes(bytes(content))
     with pytest.raises(DataError, match="did not come back|crashed"):
         read_events(tmp_path / "b.h5")
+
+
+def test_another_file_under_the_same_name_is_read_anew(tonic_folder, writer):
+    first = SpikeFiles(str(tonic_folder)).splits(seed=0).test
+    assert SpikeFiles(str(tonic_folder)).splits(seed=0).test.spikes is first.spikes  # binned once a process
+    writer(tonic_folder / "SHD" / "shd_test.h5", samples=13, seed=5)
+    assert len(SpikeFiles(str(tonic_folder)).splits(seed=0).test) == 13

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ PAGE = Path("docs") / "explanation" / "open_questions.md"
 RECORDS = Path("results") / "questions"
 
 
-def write_answer(name: str, text: str, results: dict[str, Any], folder: Path) -> Path:
-    """Write ``NAME.json`` beside the results of a question: what was asked, found and spent, and by which versions.
+def write_answer(name: str, text: str | None, results: dict[str, Any], folder: Path, data: Sequence[Path] = ()) -> Path:
+    """Write ``NAME.json`` beside the results of a comparison: what was asked, found and spent, and by which versions.
 
     Args:
-        name: of the question, e.g. ``Q1``.
-        text: the question.
+        name: of the question, e.g. ``Q1``, or of a comparison.
+        text: the question; None for a comparison that puts none.
         results: what ``results.json`` holds.
         folder: of the comparison; the CPU seconds are those of its runs.
+        data: files that were read.
 
     Returns:
         The file; in a checkout, copied to ``results/questions``, it is what the documentation's page is written from.
@@ -30,13 +32,13 @@ def write_answer(name: str, text: str, results: dict[str, Any], folder: Path) ->
     spent = sum(json.loads(path.read_text(encoding="utf-8"))["cpu_s"] for path in (folder / "runs").glob("*.json"))
     path = folder / f"{name}.json"
     record = {"settings": {"name": name, "question": text}, "result": results, "cpu_s": round(spent, 2)}
-    write_json(path, record | provenance())
+    write_json(path, record | provenance(data))
     return path
 
 
 def answers(source: Path) -> str:
-    """Write all answers that have a record, as they stand in the page."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((source / RECORDS).glob("Q*.json"))]
+    """Write all answers that have a record, as they stand in the page: the questions, then other comparisons."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((source / RECORDS).glob("*.json"))]
     return "\n".join(_answer(record) for record in records)
 
 
@@ -63,7 +65,8 @@ def _answer(record: dict[str, Any]) -> str:
         f"minutes of one core (commit {str(record['commit'])[:7]})."
     )
     said = [line for line in results["findings"]["sentences"] if "fit their training" in line or "diverged" in line]
-    parts = [f"### {asked['name']}. {asked['question']}", made, markdown(head, rows), *said]
+    head_line = f"{asked['name']}. {asked['question']}" if asked["question"] else f"The same on {asked['name']}"
+    parts = [f"### {head_line}", made, markdown(head, rows), *said]
     return "\n\n".join(parts) + "\n"
 
 

@@ -34,10 +34,15 @@ def compare(config: Path | None, out: Path | None, **given: Any) -> None:
     """Compare methods on a task under one protocol, and write an HTML report."""
     go = {name: given.pop(name) for name in ("workers", "backend", "cluster", "resume")}
     with sentences():
+        from delaykit_lab.answers import write_answer
         from delaykit_lab.comparison.config import Comparison
+        from delaykit_lab.training.config import make_task
 
         comparison = Comparison.from_json(gather(config, given))
-        run_and_show(comparison, out or Path(f"runs/compare-{comparison.task}"), go)
+        folder = out or Path(f"runs/compare-{comparison.task}")
+        results = run_and_show(comparison, folder, go)
+        data = make_task(comparison.task, comparison.set).files()
+        click.echo(f"Record: {write_answer('record', None, results, folder, data)}")
 
 
 @click.command()
@@ -58,6 +63,7 @@ def question(name: str | None, out: Path | None, workers: int | None, resume: bo
         from delaykit_lab.comparison.config import Comparison
         from delaykit_lab.questions import question as find
         from delaykit_lab.questions import questions
+        from delaykit_lab.training.config import make_task
 
         if name is None:
             for key, asked in questions().items():
@@ -71,7 +77,8 @@ def question(name: str | None, out: Path | None, workers: int | None, resume: bo
         go = {"workers": workers, "backend": "processes", "cluster": None, "resume": resume}
         folder = out or Path(f"runs/{name.upper()}")
         results = run_and_show(comparison, folder, go)
-        click.echo(f"Record: {write_answer(name.upper(), asked.text, results, folder)}")
+        data = make_task(comparison.task, comparison.set).files()
+        click.echo(f"Record: {write_answer(name.upper(), asked.text, results, folder, data)}")
 
 
 def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -75,6 +76,10 @@ class Task(ABC):
     def step_ms(self) -> float | None:
         """Length of a time step in ms, None where a step is no fixed time."""
         return None
+
+    def files(self) -> list[Path]:
+        """Return files that are read and whose checksums belong into records; none where data are made or installed."""
+        return []
 
 
 def hold_out(labels: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 
 from delaykit import ConfigError, DataError
-from delaykit_lab.data.events import EventSet, bin_events
+from delaykit_lab.data.events import bin_events
 from delaykit_lab.data.spike_hdf5 import UNITS, locate, read_events
 from delaykit_lab.task import Frames, Splits, Task, hold_out
 
@@ -71,17 +71,32 @@ class SpikeFiles(Task):
         kept, held = hold_out(learnable.labels, self.validation, generator)
         return Splits(learnable.subset(kept), learnable.subset(held), test)
 
-    @functools.cached_property
-    def _frames(self) -> tuple[Frames, Frames]:
-        paths = locate(self.path, "train"), locate(self.path, "test")
+    def files(self) -> list[Path]:
+        """Return the train and the test file."""
+        paths = [locate(self.path, "train"), locate(self.path, "test")]
         if paths[0] == paths[1]:
             raise DataError(str(paths[0]), "one file for both splits", "a train and a test file", "name them apart")
-        train, test = (self._bin(read_events(path, UNITS)) for path in paths)
+        return paths
+
+    @functools.cached_property
+    def _frames(self) -> tuple[Frames, Frames]:
+        paths = self.files()
+        train, test = (_bin(*_stamp(path), self.dt_ms, self.channels, self.duration_ms) for path in paths)
         unseen = set(test.labels.tolist()) - set(train.labels.tolist())
         if unseen:
             raise DataError(str(paths[1]), f"labels {sorted(unseen)} that no training sample has", "the same classes")
         return train, test
 
-    def _bin(self, events: EventSet) -> Frames:
-        binned = bin_events(events, self.dt_ms, self.channels, self.duration_ms)
-        return Frames(torch.from_numpy(binned.frames), torch.from_numpy(events.labels))
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    """Return a file with its size and time, so that another file under its name is read anew."""
+    found = path.resolve().stat()
+    return path, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=2)  # both files of one task: a comparison has many runs in one process
+def _bin(path: Path, size: int, time_ns: int, dt_ms: float, channels: int, duration_ms: float) -> Frames:
+    del size, time_ns
+    events = read_events(path, UNITS)
+    binned = bin_events(events, dt_ms, channels, duration_ms)
+    return Frames(torch.from_numpy(binned.frames), torch.from_numpy(events.labels))
