@@ -25,7 +25,7 @@ import torch
 
 import delaykit as dk
 from delaykit import plotting
-from delaykit_lab.counts import count_accuracy
+from delaykit_lab.comparison.counts import count_accuracy
 from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 
 torch.manual_seed(0)

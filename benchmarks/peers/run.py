@@ -25,7 +25,7 @@ from typing import Any
 
 from work import WORKS, write
 
-from delaykit_lab.provenance import provenance
+from delaykit_lab.records.provenance import provenance
 
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]

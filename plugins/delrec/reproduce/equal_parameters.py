@@ -32,8 +32,8 @@ from torch.nn import functional
 import delaykit as dk
 from delaykit.plotting import accuracies, style
 from delaykit_lab import Resumable, command_line, data_folder, read_options
-from delaykit_lab.runner import accuracy, predict
 from delaykit_lab.task import Splits
+from delaykit_lab.training.runner import accuracy, predict
 
 
 def optimizer_of(net: Net, plan: Plan) -> torch.optim.Optimizer:

@@ -33,7 +33,7 @@ from delaykit_lab import Resumable, command_line, data_folder, read_options, rec
 from delaykit_lab.data.events import EventSet, bin_events
 from delaykit_lab.data.robustness import DELETIONS, delete_spikes, warp_factors, warp_time
 from delaykit_lab.data.spike_hdf5 import locate, read_events
-from delaykit_lab.tables import markdown
+from delaykit_lab.records.tables import markdown
 
 WARPS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # log2 of the factors in the reduction; --full draws 20
 

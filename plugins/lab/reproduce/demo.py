@@ -15,7 +15,7 @@ from delaykit_lab import command_line, read_options, record_path, remembered
 from delaykit_lab.demo import DemoConfig, DemoResult, WaveConfig, run_demo
 from delaykit_lab.demo.parts import Part
 from delaykit_lab.demo.pictures import draw
-from delaykit_lab.variants import VARIANTS
+from delaykit_lab.demo.variants import VARIANTS
 
 PARTS: dict[str, type[Part]] = {"wave": WaveConfig, "speech": DemoConfig}
 

@@ -6,7 +6,7 @@ import torch
 
 from delaykit import plotting
 from delaykit_lab import SoundLocalisation, command_line, read_options, record_path, remembered
-from delaykit_lab.localisation import Lags, draw_lags, learn_directions
+from delaykit_lab.demo.localisation import Lags, draw_lags, learn_directions
 
 
 def main() -> None:

@@ -22,9 +22,9 @@ import delaykit as dk
 from delaykit_lab import MovingWave, command_line, read_options, record_path, remembered
 from delaykit_lab.data.spike_hdf5 import locate
 from delaykit_lab.models.networks import ModelSpec
-from delaykit_lab.runner import FitConfig, accuracy, fit, predict
 from delaykit_lab.task import Splits, Task
 from delaykit_lab.tasks.spike_files import SpikeFiles
+from delaykit_lab.training.runner import FitConfig, accuracy, fit, predict
 
 POLICIES = {
     "rounded afterwards": "the delays are real while they train, and rounded at the end",

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from delaykit import DataError
-from delaykit_lab import experiments, published
-from delaykit_lab.answers import PAGE, answers
-from delaykit_lab.commands import reproduce
+from delaykit_lab.commands.demo import reproduce
+from delaykit_lab.records import experiments, published
+from delaykit_lab.records.answers import PAGE, answers
 
 ROOT = Path(__file__).parents[3]
 ONE = {"paper": "delrec", "name": "speech", "script": "go.py", "data": None, "what": "learned against frozen"}

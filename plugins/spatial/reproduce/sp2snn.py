@@ -23,10 +23,10 @@ from common.records import dims_name
 from speech import Net, Setting, pruner, run, setting_of
 
 from delaykit_lab import command_line, data_folder, read_options
-from delaykit_lab.runner import accuracy, predict
-from delaykit_lab.tables import markdown
+from delaykit_lab.records.tables import markdown
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
+from delaykit_lab.training.runner import accuracy, predict
 
 KEPT = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 DIMS = (3.0, math.inf)

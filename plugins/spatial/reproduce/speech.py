@@ -31,9 +31,9 @@ from torch.nn import functional
 
 from delaykit import Site
 from delaykit_lab import Resumable, command_line, data_folder, locate, read_options, record_path, remembered
-from delaykit_lab.runner import accuracy, predict
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
+from delaykit_lab.training.runner import accuracy, predict
 from delaykit_spatial import Spatial
 from delaykit_spatial.exact import ExactAdEx, ExactLIF, SuperSpike, exact_arrivals, exact_rollout
 

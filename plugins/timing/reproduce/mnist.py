@@ -22,7 +22,7 @@ import torch
 
 from delaykit import CheckpointError, FreeDelay
 from delaykit_lab import Resumable, command_line, data_folder, read_options, record_path, remembered
-from delaykit_lab.tables import markdown
+from delaykit_lab.records.tables import markdown
 from delaykit_lab.tasks.mnist import MNIST, Images
 from delaykit_timing import (
     TimingNet,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from delaykit_lab.tables import markdown
+from delaykit_lab.records.tables import markdown
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:

@@ -1,5 +1,3 @@
-from .callbacks import DelayTraining as DelayTraining
-from .callbacks import lightning_callback as lightning_callback
 from .command_line import command_line as command_line
 from .command_line import data_folder as data_folder
 from .command_line import read_options as read_options
@@ -15,12 +13,8 @@ from .data.robustness import warp_time as warp_time
 from .data.spike_hdf5 import locate as locate
 from .data.spike_hdf5 import mark_for_tonic as mark_for_tonic
 from .data.spike_hdf5 import read_events as read_events
-from .records import record_path as record_path
-from .records import remembered as remembered
-from .resumable import Resumable as Resumable
-from .runner import FitConfig as FitConfig
-from .runner import fit as fit
-from .runner import predict as predict
+from .records.finished import record_path as record_path
+from .records.finished import remembered as remembered
 from .task import Frames as Frames
 from .task import Splits as Splits
 from .task import Task as Task
@@ -48,8 +42,14 @@ from .tasks.yin_yang import Points as Points
 from .tasks.yin_yang import YinYang as YinYang
 from .tasks.yin_yang import first_spike_loss as first_spike_loss
 from .tasks.yin_yang import first_to_spike as first_to_spike
+from .training.callbacks import DelayTraining as DelayTraining
+from .training.callbacks import lightning_callback as lightning_callback
 from .training.config import Job as Job
 from .training.experiment import train as train
+from .training.resumable import Resumable as Resumable
+from .training.runner import FitConfig as FitConfig
+from .training.runner import fit as fit
+from .training.runner import predict as predict
 from .training.trainer import train_job as train_job
 
 __version__: str

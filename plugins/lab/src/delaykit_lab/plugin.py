@@ -59,9 +59,9 @@ def delaykit_components() -> Iterator[Component]:
 @hookimpl
 def delaykit_commands(cli: click.Group) -> None:
     """Add ``delaykit demo``, ``train``, ``compare``, ``question`` and ``reproduce``."""
-    from delaykit_lab.cli_compare import compare, question
-    from delaykit_lab.cli_train import train
-    from delaykit_lab.commands import demo, reproduce
+    from delaykit_lab.commands.compare import compare, question
+    from delaykit_lab.commands.demo import demo, reproduce
+    from delaykit_lab.commands.train import train
 
     for command in (demo, train, compare, question, reproduce):
         cli.add_command(command)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from delaykit_lab.tables import markdown
+from delaykit_lab.records.tables import markdown
 
 
 @dataclasses.dataclass(frozen=True)

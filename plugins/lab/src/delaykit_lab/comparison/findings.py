@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from delaykit_lab.report import CONFIDENCE, FITTED
+from delaykit_lab.records.statistics import CONFIDENCE, FITTED
 
 STATES = ("none", "frozen", "learned")
 

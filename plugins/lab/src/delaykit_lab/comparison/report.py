@@ -10,7 +10,7 @@ from typing import Any
 from delaykit_lab.comparison.findings import STATES
 from delaykit_lab.comparison.pictures import draw_comparison
 from delaykit_lab.comparison.rows import ROWS
-from delaykit_lab.report import percent
+from delaykit_lab.records.statistics import percent
 
 
 def write_report(results: dict[str, Any], timing: dict[str, Any], folder: Path) -> Path:

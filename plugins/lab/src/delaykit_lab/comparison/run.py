@@ -14,8 +14,8 @@ from delaykit_lab.comparison.budget import search_widths
 from delaykit_lab.comparison.config import Comparison
 from delaykit_lab.comparison.findings import findings
 from delaykit_lab.comparison.workers import STATES, run_all
+from delaykit_lab.records.files import prepare_folder, write_json, writing
 from delaykit_lab.training.config import make_task
-from delaykit_lab.training.experiment import prepare_folder, write_json, writing
 
 KEPT = ("validation", "train", "test", "test_whole", "parameters", "spikes", "synaptic_operations", "failed")
 Tell = Callable[[str], None]

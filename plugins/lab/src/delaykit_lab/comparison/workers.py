@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import delaykit as dk
-from delaykit_lab.records import record_path, remembered
+from delaykit_lab.records.finished import record_path, remembered
 from delaykit_lab.training.config import Job
 
 BACKENDS = ("processes", "submitit")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delaykit_lab.demo.parts import DemoConfig, fused_
-from delaykit_lab.variants import VARIANTS, add_delays_, builder
+from delaykit_lab.demo.variants import VARIANTS, add_delays_, builder
 
 BATCH, ROUNDS = 64, 5
 

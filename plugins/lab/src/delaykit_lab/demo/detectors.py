@@ -9,8 +9,8 @@ from torch import Tensor
 
 import delaykit as dk
 from delaykit_lab.models.detectors import Detectors
-from delaykit_lab.runner import FitConfig, fit
 from delaykit_lab.tasks.moving_wave import MovingWave
+from delaykit_lab.training.runner import FitConfig, fit
 
 
 @dataclasses.dataclass(frozen=True)

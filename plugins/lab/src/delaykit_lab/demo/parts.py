@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
+from delaykit_lab.demo.variants import Variant, add_delays_, builder, count_numbers, delay_of, equal_size
 from delaykit_lab.models.networks import ModelSpec
 from delaykit_lab.task import Task
 from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 from delaykit_lab.tasks.moving_wave import MovingWave
 from delaykit_lab.tasks.spike_files import SpikeFiles
-from delaykit_lab.variants import Variant, add_delays_, builder, count_numbers, delay_of, equal_size
 
 PROOF = 10  # steps of the example that a fused run is proven on
 

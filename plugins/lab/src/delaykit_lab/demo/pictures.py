@@ -10,8 +10,8 @@ import numpy as np
 from delaykit import plotting
 from delaykit_lab.demo.detectors import Arrivals
 from delaykit_lab.demo.runs import DemoResult
+from delaykit_lab.demo.variants import VARIANTS
 from delaykit_lab.task import Frames
-from delaykit_lab.variants import VARIANTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit_lab.counts import count_accuracy
+from delaykit_lab.comparison.counts import count_accuracy
 from delaykit_lab.demo.parts import Part
-from delaykit_lab.report import chance_levels, conclusions, percent, table, training_failures
-from delaykit_lab.runner import Epoch, FitConfig, accuracy, choose_device, fit, predict
+from delaykit_lab.demo.variants import VARIANTS, Variant, count_numbers, delays_of, make_optimizer
+from delaykit_lab.records.statistics import chance_levels, conclusions, percent, table, training_failures
 from delaykit_lab.task import Splits
-from delaykit_lab.variants import VARIANTS, Variant, count_numbers, delays_of, make_optimizer
+from delaykit_lab.training.runner import Epoch, FitConfig, accuracy, choose_device, fit, predict
 
 Watch = Callable[[Variant, int, Epoch], None]
 

@@ -15,7 +15,7 @@ from delaykit_lab.demo.detectors import learn_arrivals
 from delaykit_lab.demo.parts import DemoConfig, Part, WaveConfig
 from delaykit_lab.demo.pictures import draw, draw_arrivals
 from delaykit_lab.demo.runs import count_epochs, run_demo
-from delaykit_lab.training.experiment import writing
+from delaykit_lab.records.files import writing
 
 
 def show(part: str | None, settings: dict[str, Any], output: str | Path, resume: bool) -> None:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import torch
 
 import delaykit as dk
-from delaykit_lab.augment import Augment
 from delaykit_lab.methods import Method, with_estimator
 from delaykit_lab.models.networks import ModelSpec
 from delaykit_lab.task import Task
+from delaykit_lab.training.augment import Augment
 from delaykit_lab.words import nearest
 
 SCHEDULERS = ("CosineAnnealingLR", "OneCycleLR", "StepLR", "ExponentialLR", "ConstantLR")
@@ -45,7 +45,7 @@ class Job:
         precision: ``no`` (float32) or ``bf16`` under autocast; delays stay float32.
         estimator: of all delays, ``interp``, ``exact`` or ``none``; None: the methods' own.
         rounding: of all delays, e.g. ``straight-through``; None: the methods' own.
-        augment: ``shift=4,drop=0.1``, see :class:`~delaykit_lab.augment.Augment`.
+        augment: ``shift=4,drop=0.1``, see :class:`~delaykit_lab.training.augment.Augment`.
 
     Raises:
         ConfigError: a value is out of range; names have the nearest one beside them.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import delaykit as dk
-from delaykit_lab.provenance import provenance
-from delaykit_lab.records import record_path, remembered
+from delaykit_lab.records.files import prepare_folder, write_json, writing
+from delaykit_lab.records.finished import record_path, remembered
+from delaykit_lab.records.provenance import provenance
 from delaykit_lab.training.config import Job
 from delaykit_lab.training.trainer import Trained, make_accelerator, train_job
 
@@ -84,7 +83,7 @@ def _one(job: Job, folder: Path, accelerator: Accelerator, log: Log, on_epoch: O
     def run() -> dict[str, Any]:
         trained: Trained = train_job(job, state=state, watch=watch, accelerator=accelerator)
         if accelerator.is_main_process:
-            from delaykit_lab.callbacks import save_model_
+            from delaykit_lab.training.callbacks import save_model_
 
             save_model_(trained.net, folder / f"net{job.seed}")
         return trained.record
@@ -129,42 +128,3 @@ class Log:
             for name, value in record.items():
                 if name != "epoch":
                     self.board.add_scalar(f"seed{seed}/{name}", value, record["epoch"])
-
-
-def prepare_folder(folder: Path, resume: bool) -> None:
-    """Make the folder, or refuse one with an earlier training.
-
-    Raises:
-        ConfigError: there is one, and ``resume`` is False.
-    """
-    earlier = [path.name for path in folder.glob("*.json*")] + [path.name for path in folder.glob("state")]
-    if earlier and not resume:
-        fix = "pass --resume to go on with it, or another --out"
-        raise dk.ConfigError(str(folder), f"an earlier run ({', '.join(sorted(earlier)[:3])})", "an empty folder", fix)
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON; an interruption leaves the earlier file whole."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what the machine does not let us write into a sentence.
-
-    Raises:
-        ConfigError: no permission, no space, or a file where a folder would be.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as problem:
-        if isinstance(problem, OSError) and problem.errno is None and "safetensors" not in str(problem).lower():
-            raise
-        fix = "free some space or pass another --out; what is finished is kept: pass --resume then"
-        found = f"a place that cannot be written ({problem})"
-        raise dk.ConfigError(str(folder), found, "a writable one", fix) from problem

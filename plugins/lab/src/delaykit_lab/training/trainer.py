@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import delaykit as dk
-from delaykit_lab.augment import Augment
-from delaykit_lab.callbacks import DelayTraining
-from delaykit_lab.checkpoint import load_run, save_run
 from delaykit_lab.methods import apply_, is_wrapped
 from delaykit_lab.task import Frames, Splits, Task
+from delaykit_lab.training.augment import Augment
+from delaykit_lab.training.callbacks import DelayTraining
+from delaykit_lab.training.checkpoint import load_run, save_run
 from delaykit_lab.training.config import Job
 from delaykit_lab.training.costs import costs
 

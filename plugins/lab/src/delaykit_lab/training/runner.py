@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delaykit import ConfigError, ShapeError, TrainingError
-from delaykit_lab.checkpoint import load_run, save_run
 from delaykit_lab.task import Frames, Splits
+from delaykit_lab.training.checkpoint import load_run, save_run
 
 Forward = Callable[[Tensor], Tensor]
 

@@ -144,13 +144,13 @@ def lightning_callback() -> Any:
 
         def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
             """Keep what pruning remembers."""
-            from delaykit_lab.checkpoint import pruning_states
+            from delaykit_lab.training.checkpoint import pruning_states
 
             checkpoint["delaykit_pruning"] = pruning_states(module)
 
         def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
             """Take it back."""
-            from delaykit_lab.checkpoint import load_pruning_
+            from delaykit_lab.training.checkpoint import load_pruning_
 
             load_pruning_(module, checkpoint.get("delaykit_pruning", {}))
 

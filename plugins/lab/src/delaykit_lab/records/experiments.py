@@ -1,7 +1,7 @@
 """The experiments of the papers: which script, with which options, on which data, and how long it takes.
 
 They are listed in ``results/experiments.json`` of a checkout, whose scripts are not part of any wheel. Every run leaves
-a record in ``results/<paper>/<experiment>/`` (see :mod:`delaykit_lab.records`), and what has a record is not run again.
+a record in ``results/<paper>/<experiment>/`` (:mod:`delaykit_lab.records.finished`), and what has one is not run again.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import delaykit as dk
 from delaykit_lab import Comparison, compare
-from delaykit_lab.cli_compare import compare as command
+from delaykit_lab.commands.compare import compare as command
 from delaykit_lab.comparison import workers
 from delaykit_lab.training import experiment, trainer
 

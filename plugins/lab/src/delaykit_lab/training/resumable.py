@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from delaykit import TrainingError
-from delaykit_lab.checkpoint import load_run, save_run
+from delaykit_lab.training.checkpoint import load_run, save_run
 
 
 class Resumable:

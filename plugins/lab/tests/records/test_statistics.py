@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from delaykit_lab.report import chance_levels, compare, conclusions, standard_error, table
+from delaykit_lab.records.statistics import chance_levels, compare, conclusions, standard_error, table
 
 
 def test_interval_is_that_of_welchs_test():

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 
 import delaykit as dk
 from delaykit_lab import Job
-from delaykit_lab.augment import Augment
-from delaykit_lab.cli_train import train
+from delaykit_lab.commands.train import train
 from delaykit_lab.methods import Method
 from delaykit_lab.models.detectors import Detectors
 from delaykit_lab.models.networks import ModelSpec
+from delaykit_lab.training.augment import Augment
 from delaykit_lab.training.costs import costs, count_parameters
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from delaykit_lab.provenance import provenance
-from delaykit_lab.report import percent
-from delaykit_lab.tables import markdown
-from delaykit_lab.training.experiment import write_json
+from delaykit_lab.records.files import write_json
+from delaykit_lab.records.provenance import provenance
+from delaykit_lab.records.statistics import percent
+from delaykit_lab.records.tables import markdown
 
 PAGE = Path("docs") / "explanation" / "open_questions.md"
 RECORDS = Path("results") / "questions"

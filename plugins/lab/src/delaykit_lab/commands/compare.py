@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from delaykit_lab.cli_train import sentences
+from delaykit_lab.commands.train import sentences
 
 
 @click.command()
@@ -34,8 +34,8 @@ def compare(config: Path | None, out: Path | None, **given: Any) -> None:
     """Compare methods on a task under one protocol, and write an HTML report."""
     go = {name: given.pop(name) for name in ("workers", "backend", "cluster", "resume")}
     with sentences():
-        from delaykit_lab.answers import write_answer
         from delaykit_lab.comparison.config import Comparison
+        from delaykit_lab.records.answers import write_answer
         from delaykit_lab.training.config import make_task
 
         comparison = Comparison.from_json(gather(config, given))
@@ -59,10 +59,10 @@ def compare(config: Path | None, out: Path | None, **given: Any) -> None:
 def question(name: str | None, out: Path | None, workers: int | None, resume: bool, **given: Any) -> None:
     """Put an open question on delays, Q1 to Q6, to the test; without a name, list them."""
     with sentences():
-        from delaykit_lab.answers import write_answer
         from delaykit_lab.comparison.config import Comparison
-        from delaykit_lab.questions import question as find
-        from delaykit_lab.questions import questions
+        from delaykit_lab.comparison.questions import question as find
+        from delaykit_lab.comparison.questions import questions
+        from delaykit_lab.records.answers import write_answer
         from delaykit_lab.training.config import make_task
 
         if name is None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import delaykit as dk
 from delaykit_lab.models.detectors import Detectors
-from delaykit_lab.runner import FitConfig, accuracy, fit, predict
 from delaykit_lab.tasks.sound_localisation import SoundLocalisation
+from delaykit_lab.training.runner import FitConfig, accuracy, fit, predict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from delaykit import DataError
-from delaykit_lab.answers import PAGE, RECORDS, answers
-from delaykit_lab.experiments import Experiment, experiments, lookup, records, spent_hours
-from delaykit_lab.tables import markdown
+from delaykit_lab.records.answers import PAGE, RECORDS, answers
+from delaykit_lab.records.experiments import Experiment, experiments, lookup, records, spent_hours
+from delaykit_lab.records.tables import markdown
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 

@@ -11,13 +11,21 @@ from click.testing import CliRunner
 
 import delaykit as dk
 from delaykit_lab import JapaneseVowels, MovingWave
-from delaykit_lab.commands import demo
+from delaykit_lab.commands.demo import demo
 from delaykit_lab.demo import DemoConfig, WaveConfig, run_demo
 from delaykit_lab.demo.cost import measure
 from delaykit_lab.demo.detectors import learn_arrivals
 from delaykit_lab.demo.pictures import draw, draw_arrivals
 from delaykit_lab.demo.runs import count_epochs
-from delaykit_lab.variants import VARIANTS, add_delays_, builder, count_numbers, delays_of, equal_size, make_optimizer
+from delaykit_lab.demo.variants import (
+    VARIANTS,
+    add_delays_,
+    builder,
+    count_numbers,
+    delays_of,
+    equal_size,
+    make_optimizer,
+)
 
 BARE, FROZEN, LEARNED, WHOLE = VARIANTS
 LIBRARIES = ["snntorch", "norse"]

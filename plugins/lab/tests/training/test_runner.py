@@ -11,7 +11,7 @@ from torch import nn
 
 from delaykit import CheckpointError, ConfigError, ShapeError, TrainingError
 from delaykit_lab import FitConfig, Frames, Splits, fit, predict
-from delaykit_lab.runner import accuracy, choose_device
+from delaykit_lab.training.runner import accuracy, choose_device
 
 
 class Counts(nn.Module):

@@ -38,7 +38,7 @@ import click
 @click.option("--resume", is_flag=True, help="Go on where an interrupted demo with the same settings stopped.")
 def demo(part: str | None, output: str, resume: bool, **settings: Any) -> None:
     """Show what delays are worth: where nothing but timing tells, on recorded speech, and what they cost."""
-    from delaykit_lab.cli_train import sentences
+    from delaykit_lab.commands.train import sentences
 
     click.echo("Loading torch and the recordings ...", err=True)
     with sentences():
@@ -62,7 +62,7 @@ def reproduce(
     from pathlib import Path
 
     from delaykit import DelaykitError
-    from delaykit_lab import experiments, published
+    from delaykit_lab.records import experiments, published
 
     try:
         source = experiments.find_source(Path.cwd())

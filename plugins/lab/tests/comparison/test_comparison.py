@@ -12,8 +12,8 @@ from scipy import stats
 
 import delaykit as dk
 from delaykit_lab import Comparison, compare
-from delaykit_lab.cli_compare import compare as command
-from delaykit_lab.cli_compare import split_methods
+from delaykit_lab.commands.compare import compare as command
+from delaykit_lab.commands.compare import split_methods
 from delaykit_lab.comparison import workers
 from delaykit_lab.comparison.budget import search_widths, widest
 from delaykit_lab.comparison.findings import factorial, findings, paired

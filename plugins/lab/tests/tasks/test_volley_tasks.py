@@ -10,10 +10,10 @@ import torch
 
 import delaykit as dk
 from delaykit_lab import Coincidence, IntervalDiscrimination, MovingWave, SoundLocalisation
-from delaykit_lab.counts import count_accuracy
-from delaykit_lab.localisation import draw_lags, learn_directions
+from delaykit_lab.comparison.counts import count_accuracy
+from delaykit_lab.demo.localisation import draw_lags, learn_directions
 from delaykit_lab.models.detectors import Detectors
-from delaykit_lab.runner import accuracy, predict
+from delaykit_lab.training.runner import accuracy, predict
 
 TASKS = [Coincidence, SoundLocalisation, IntervalDiscrimination, MovingWave]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from delaykit import CheckpointError
-from delaykit_lab.provenance import provenance
+from delaykit_lab.records.provenance import provenance
 
 
 def record_path(folder: Path, settings: Any, name: str = "") -> Path:

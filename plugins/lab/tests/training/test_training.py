@@ -15,9 +15,9 @@ import torch
 
 import delaykit as dk
 from delaykit_lab import DelayTraining, FitConfig, Job, Resumable, fit, lightning_callback, train, train_job
-from delaykit_lab.callbacks import load_model_, save_model_
-from delaykit_lab.checkpoint import pruning_states
 from delaykit_lab.methods import apply_
+from delaykit_lab.training.callbacks import load_model_, save_model_
+from delaykit_lab.training.checkpoint import pruning_states
 from delaykit_lab.training.trainer import build, make_optimizer
 
 SMALL = {"samples": 96, "held": 48}

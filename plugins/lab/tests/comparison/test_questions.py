@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 import delaykit as dk
-from delaykit_lab.answers import answers
-from delaykit_lab.cli_compare import compare
-from delaykit_lab.cli_compare import question as command
-from delaykit_lab.questions import question, questions
+from delaykit_lab.commands.compare import compare
+from delaykit_lab.commands.compare import question as command
+from delaykit_lab.comparison.questions import question, questions
+from delaykit_lab.records.answers import answers
 from delaykit_lab.training.config import make_task
 from delaykit_lab.training.trainer import build
 

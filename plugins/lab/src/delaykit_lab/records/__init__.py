@@ -1,0 +1,1 @@
+"""Records of finished runs, what made them, and the tables made from them."""
