@@ -9,12 +9,12 @@ their state lives. delaykit's own are in the folders beside this file; yours is 
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import Timing
-from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_, product_of, step_connection
+from delaykit.attaching.connection.connections import CONVOLUTIONS, attach_connection_, product_of, step_connection
+from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exact.neurons import ExactNeuron, Slopes, refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.histories import History
-from delaykit.attaching.loop import LOOP, RecurrentLoop
 from delaykit.attaching.neuron.constants import learned
 from delaykit.attaching.neurons import (
     CarriedNeuron,

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.attachment import Attachment, ProductOf
-from delaykit.attaching.connections import attach_connection_
+from delaykit.attaching.connection.connections import attach_connection_
+from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.loop import LOOP, RecurrentLoop
 from delaykit.attaching.neurons import (
     CarriedNeuron,
     FollowedNeuron,

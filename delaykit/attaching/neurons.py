@@ -18,8 +18,8 @@ from delaykit.attaching.carried_states import (
     with_histories,
     without_histories,
 )
+from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exporters import refuse_exporters
-from delaykit.attaching.loop import LOOP, RecurrentLoop
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch, ReadsMembrane
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of

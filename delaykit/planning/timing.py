@@ -7,7 +7,7 @@ from typing import Any
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Policy, Timing
-from delaykit.attaching.connections import channel_space
+from delaykit.attaching.connection.connections import channel_space
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.planning.beats import beats_of, is_reused
 from delaykit.planning.survey import primary

@@ -95,7 +95,7 @@ def test_pieces_are_what_steps_are_over_optimizer_steps(name, cut):
 @EVERY
 def test_a_piece_costs_its_own_steps(name, monkeypatch):
     """However many came before: what a connection runs a piece over, and what it keeps, stay as they are."""
-    from delaykit.attaching import pieces
+    from delaykit.attaching.connection import pieces
 
     net, state, ran = model(name, True), None, []
     over_time = pieces.over_time

@@ -14,11 +14,11 @@ from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
 from delaykit.adapters.norse.sequential import follow_states_
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connections import CONVOLUTIONS, attach_connection_
+from delaykit.attaching.connection.connections import CONVOLUTIONS, attach_connection_
+from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exact.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.loop import LOOP, RecurrentLoop
 from delaykit.attaching.neurons import attach_slot_, loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.functional.dynamics import LIFDynamics

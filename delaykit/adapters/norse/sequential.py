@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from delaykit.attaching.carried_states import move_rows, read_values, tensors_of, without_histories
-from delaykit.attaching.connections import CarriedState
-from delaykit.attaching.pieces import CarriedTail
+from delaykit.attaching.connection.connections import CarriedState
+from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.errors import HistoryError
 

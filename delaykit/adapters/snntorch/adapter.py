@@ -13,7 +13,7 @@ from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of
 from delaykit.adapters.snntorch.followed import FollowedSnn
 from delaykit.adapters.snntorch.living import list_
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
-from delaykit.attaching.connections import CONVOLUTIONS
+from delaykit.attaching.connection.connections import CONVOLUTIONS
 from delaykit.attaching.exact.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connections import (
+from delaykit.attaching.connection.connections import (
     CONVOLUTIONS,
     CarriedConnection,
     DelayedConnection,

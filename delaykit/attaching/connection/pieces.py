@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from delaykit.attaching.batch.streams import Stream
-from delaykit.attaching.calls import over_time
 from delaykit.attaching.carried_states import COPY
+from delaykit.attaching.connection.calls import over_time
 from delaykit.attaching.histories import History, weight_changed
 from delaykit.errors import HistoryError
 from delaykit.functional.engine import Engine, computes_with, frozen

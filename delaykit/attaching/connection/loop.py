@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connections import product_of, step_connection
+from delaykit.attaching.connection.connections import product_of, step_connection
 from delaykit.attaching.histories import History
 from delaykit.synapse import Synapse
 
