@@ -129,16 +129,41 @@ def models(budget: Budget, hidden: int) -> list[str]:
     return lines
 
 
-def noises(budget: Budget, hidden: int) -> list[str]:
-    """Add noise to every model: share of runs that succeed (figure 3)."""
+def noises(budget: Budget, hidden: int, levels: tuple[float, ...], path: Path) -> list[str]:
+    """Add noise to every model: share of runs that succeed (as figure 3D counts them), in a table and a picture."""
     lines = [f"\nRuns >= 90 % under added noise, {hidden} hidden neurons\n"]
-    lines += ["| model | " + " | ".join(f"{noise:g} Hz" for noise in NOISES) + " |", "|---|" + "---|" * len(NOISES)]
+    lines += ["| model | " + " | ".join(f"{noise:g} Hz" for noise in levels) + " |", "|---|" + "---|" * len(levels)]
+    shares: dict[str, list[float]] = {}
     for recurrent in (False, True):
         for model in MODELS:
             given = {"model": model, "recurrent": recurrent, "hidden": hidden}
-            cells = [successes(budget.tuned(noise_hz=noise, **given)[1]) for noise in NOISES]
-            lines.append(f"| {'R' if recurrent else 'F'}-{model} | " + " | ".join(cells) + " |")
+            runs = [budget.tuned(noise_hz=noise, **given)[1] for noise in levels]
+            name = f"{'R' if recurrent else 'F'}-{model}"
+            shares[name] = [sum(r["test"] >= SUCCESS for r in found) / len(found) for found in runs]
+            lines.append(f"| {name} | " + " | ".join(successes(found) for found in runs) + " |")
+    draw_success(shares, levels, hidden, path)
     return lines
+
+
+def draw_success(shares: dict[str, list[float]], levels: tuple[float, ...], hidden: int, path: Path) -> None:
+    """Draw the share of runs that succeed: a group of bars a model, a bar a level of noise."""
+    from matplotlib import pyplot
+
+    with style():
+        ax = pyplot.subplots(figsize=(10, 3.4))[1]
+        width = 0.8 / len(levels)
+        for k, (color, noise) in enumerate(zip(CATEGORIES, levels, strict=False)):
+            at = [x + (k - (len(levels) - 1) / 2) * width for x in range(len(shares))]
+            values = [100 * of[k] for of in shares.values()]
+            ax.bar(at, values, 0.9 * width, color=color, label=f"{noise:g} Hz of noise")
+            for x, value in zip(at, values, strict=True):  # a bar of no height is to be seen, too
+                ax.plot(x, value, "_", color=color, markersize=10, markeredgewidth=2)
+        ax.set(xticks=range(len(shares)), xticklabels=[name.replace("-", "-\n") for name in shares])
+        ax.set(ylabel="runs of which 90 % are right (%)", ylim=(0, 105), title=f"{hidden} hidden neurons")
+        ax.grid(axis="x", visible=False)
+        ax.legend(fontsize=9)
+        ax.figure.savefig(path)
+        pyplot.close(ax.figure)
 
 
 def sweep(budget: Budget, title: str, name: str, values: tuple, seeds: int | None = None, **fixed) -> list[str]:
@@ -203,6 +228,7 @@ def main() -> None:
     parser = command_line(__doc__, out="runs/hetsyn_match_to_sample", full=full, seeds=(3, 10))
     parser.add_argument("--hidden", nargs="+", type=int, help="sizes to compare models at; sweeps take the first")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--noises", nargs="+", type=float, default=list(NOISES), help="Hz; of the part 'noise of all'")
     args = read_options(parser)
     seeds, folder = args.seeds, args.out
     base = Run(patience=None if args.full else 20)
@@ -223,7 +249,7 @@ def main() -> None:
         "noise": lambda: sweep(budget, f"Added noise, R-HetSynLIF {hidden}", "noise_hz", NOISES, hidden=hidden),
         "frozen": lambda: sweep(budget, f"Frozen decays, R-HetSynLIF {hidden}", "frozen", FROZEN, hidden=hidden),
         "size": lambda: sweep(budget, "Size, R-HetSynLIF", "hidden", (5, 20, 50, 100)),
-        "noise of all": lambda: noises(budget, hidden),
+        "noise of all": lambda: noises(budget, hidden, tuple(args.noises), folder / "success.png"),
     }
     for name in args.parts:
         part = parts[name]()

@@ -182,6 +182,26 @@ def draw(budget: Budget, path: Path) -> None:
         pyplot.close()
 
 
+def draw_losses(budget: Budget, path: Path) -> None:
+    """Draw the error over training: the mean of the seeds, in a band from the best to the worst (figure 2D)."""
+    import numpy as np
+    from matplotlib import pyplot
+
+    with style():
+        _, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+        for ax, recurrent in zip(axes, (False, True), strict=True):
+            for color, model in zip(CATEGORIES, MODELS, strict=False):
+                losses = np.array([one["losses"] for one in budget.tuned(model=model, recurrent=recurrent)[1]])
+                at = np.linspace(0, budget.base.iterations, losses.shape[1] + 1)[1:]  # a point stands for several
+                ax.plot(at, losses.mean(0), color=color, label=model)
+                ax.fill_between(at, losses.min(0), losses.max(0), color=color, alpha=0.15, linewidth=0)
+            ax.set(title="recurrent" if recurrent else "feed-forward", xlabel="iteration", yscale="log")
+        axes[0].set_ylabel("mean squared error, training")
+        axes[0].legend(fontsize=9)
+        pyplot.savefig(path)
+        pyplot.close()
+
+
 def main() -> None:
     """Run what is missing, then write tables and pictures."""
     full = "the paper's recipe: 1000 iterations, ten runs each"
@@ -206,6 +226,7 @@ def main() -> None:
         (folder / f"{name}.md").write_text("\n".join(text[:1] + part) + "\n")
     if "models" in args.parts:
         draw(budget, folder / "models.png")
+        draw_losses(budget, folder / "learning.png")
 
 
 if __name__ == "__main__":

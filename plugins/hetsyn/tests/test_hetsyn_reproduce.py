@@ -131,7 +131,7 @@ def test_an_interrupted_speech_training_goes_on(script, tmp_path) -> None:
     times = [np.sort(random.random(80)).astype("float16") for _ in labels]
     units = [random.integers(350 * k, 350 * k + 350, 80).astype("uint16") for k in labels]
     data = object.__new__(speech.Data)
-    data.parts = dict.fromkeys(("train", "test"), EventSet(times, units, labels, 700))
+    data.parts = dict.fromkeys(("train", "held", "test"), EventSet(times, units, labels, 700))
     data.classes = 2
     run = dataclasses.replace(speech.Run(), hidden=(8,), epochs=2, batch=4)
     whole = speech.train(run, data, tmp_path / "whole.safetensors")
@@ -154,7 +154,7 @@ def test_an_interrupted_speech_training_goes_on(script, tmp_path) -> None:
     finally:
         speech.Resumable.epochs = epochs
     again = speech.train(run, data, tmp_path / "twice.safetensors")
-    assert again["losses"] == whole["losses"] and again["test"] == whole["test"]
+    assert again["losses"] == whole["losses"] and again["test"] == whole["test"] and again["curve"] == whole["curve"]
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -198,3 +198,65 @@ def test_digits_are_learned_from_and_leave_a_record(script, tmp_path, monkeypatc
     assert "scikit-learn's handwritten digits" in capsys.readouterr().out
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
     assert record["settings"]["data"].startswith("scikit-learn") and len(record["result"]["curve"]) == 1
+
+
+@pytest.fixture
+def recordings(tmp_path) -> Path:
+    """Write a train and a test file in SHD's layout: two classes, low units or high ones."""
+    h5py = pytest.importorskip("h5py")
+    folder, random = tmp_path / "recordings", np.random.default_rng(0)
+    folder.mkdir()
+    for part, count in (("train", 20), ("test", 8)):
+        with h5py.File(folder / f"tiny_{part}.h5", "w") as file:
+            labels = np.arange(count) % 2
+            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype("float16"))
+            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype("uint16"))
+            for k, label in enumerate(labels):
+                times[k] = np.sort(random.random(200)).astype("float16")
+                units[k] = (random.integers(0, 350, 200) + 350 * label).astype("uint16")
+            file["labels"] = labels.astype("uint16")
+    return folder
+
+
+def test_speech_gives_every_model_the_same_trials_and_draws_the_figures(script, recordings, tmp_path, monkeypatch):
+    """Rates are chosen on held-out samples, by runs that never see the test samples; figures 4 and A3, A4."""
+    out = tmp_path / "out"
+    words = ["x", "--models", "HomNeuLIF", "HetSynLIF", "--hidden", "6", "--epochs", "2", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--data", str(recordings), "--out", str(out)])
+    script("speech").main()
+    trials = [json.loads(path.read_text()) for path in (out / "tuning").glob("*.json")]
+    rates = sorted((one["settings"]["model"], one["settings"]["lr"]) for one in trials)
+    assert rates == [(model, lr) for model in ("HetSynLIF", "HomNeuLIF") for lr in (2e-3, 5e-3, 1e-2)]
+    assert all("test" not in one["result"] and one["settings"]["seed"] == 1000 for one in trials)
+    for path in out.glob("*.json"):
+        record = json.loads(path.read_text())
+        mine = [one for one in trials if one["settings"]["model"] == record["settings"]["model"]]
+        best = max(one["result"]["validation"] for one in mine)
+        assert record["settings"]["lr"] in [o["settings"]["lr"] for o in mine if o["result"]["validation"] == best]
+        assert list(record["result"]["tau_after"]) == ["into layer 1", "within layer 1", "readout"]
+        assert len(record["result"]["curve"]) == 2 and set(record["data"]) == {"tiny_train.h5", "tiny_test.h5"}
+    wanted = {"robustness.png", "learning.png", "conditions.png", "time_constants.png"}
+    assert {path.name for path in out.glob("*.png")} == wanted
+
+
+def test_held_out_samples_are_not_trained_on(script, recordings) -> None:
+    speech = script("speech")
+    data = speech.Data(recordings, dataclasses.replace(speech.Run(), train=None, test=None))
+    assert [len(data.parts[part]) for part in ("train", "held", "test")] == [18, 2, 8]
+    everything = [tuple(times) for part in ("train", "held") for times in data.parts[part].times]
+    assert len(set(everything)) == 20
+
+
+def test_figure_2d_and_success_under_noise_are_drawn(script, tmp_path, monkeypatch) -> None:
+    pattern, match = script("pattern_generation"), script("match_to_sample")
+    small = {"gain": 1.0, "iterations": 2}
+    run = lambda r: {"losses": [0.5, 0.1 + 0.1 * r.seed], "mse": 0.1}  # noqa: E731
+    budget = script("common.budget").Budget(
+        pattern.Run(**small), run, (1e-3,), lambda r: -r["mse"], 2, tmp_path / "pattern"
+    )
+    pattern.draw_losses(budget, tmp_path / "learning.png")
+    run = lambda r: {"test": 0.95 if r.model == "HetSynLIF" and r.noise_hz == 0 else 0.5}  # noqa: E731
+    budget = script("common.budget").Budget(match.Run(hidden=5), run, (5e-3,), lambda r: 0, 2, tmp_path / "match")
+    lines = match.noises(budget, 5, (0.0, 20.0), tmp_path / "success.png")
+    assert "| F-HetSynLIF | 2 of 2 | 0 of 2 |" in lines and "| R-HomNeuLIF | 0 of 2 | 0 of 2 |" in lines
+    assert (tmp_path / "learning.png").exists() and (tmp_path / "success.png").exists()

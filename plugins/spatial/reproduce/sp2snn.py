@@ -6,8 +6,12 @@
 The networks and the recipe (Table 2) are those of ``speech.py``, with positions in 3-D and with free delays. *Dynamic*:
 after each epoch, the last included, all but the strongest share of each weight matrix is set to zero, the readout
 excepted; what is zero may grow again. *Static*: the dense network, trained once, loses its weakest synapses at the end
-and is not trained further. The picture is the paper's figure 4B, and 4A: validation over the epochs, dense and sparse;
-records hold the shares kept by delay (4D) and by input channel (4E). Needs ``delaykit-sparsify``.
+and is not trained further.
+
+``kept.png``: the paper's figures 4B (share kept), 4C (parameters, counted as the paper does) and 4A (validation over
+the epochs, dense and sparse). ``structure.png``, of the network of which a tenth or the next share is kept: 4D
+(communities and degrees), 4E (kept by delay), 4F (kept by input channel), S2 (created and removed between the first
+epoch and the one that is scored). Needs ``delaykit-sparsify``, and ``networkx`` for communities.
 """
 
 from __future__ import annotations
@@ -15,26 +19,30 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from common.records import dims_name
-from speech import Net, Setting, pruner, run, setting_of
+from common.sparse_pictures import accuracies, points
+from common.sparse_pictures import structure as draw_structure
+from common.speech_net import Net, Setting
+from common.speech_training import pruner, read, run
+from speech import setting_of
 
 from delaykit_lab import command_line, data_folder, read_options
 from delaykit_lab.records.tables import markdown
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_lab.training.runner import accuracy, predict
+from delaykit_spatial import communities, kept_by_delay
 
 KEPT = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 DIMS = (3.0, math.inf)
 COLUMNS = [(f"{dims_name(dims)}-D", way) for dims in DIMS for way in ("dynamic", "static")]
-DELAY_BIN_MS = 30.0  # of figure 4D
+DELAY_BIN_MS = 30.0  # of figure 4E
 
 
-def static(net: Net, data: Splits) -> dict[str, Any]:
+def static(net: Net, data: Splits, history: list[dict[str, Any]]) -> dict[str, Any]:
     """Prune a trained network once to each share and score it: ``{"static": {share: test accuracy}}``."""
     scores = {}
     for kept in KEPT:
@@ -45,41 +53,58 @@ def static(net: Net, data: Splits) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def structure(net: Net, data: Splits) -> dict[str, Any]:
-    """Describe which synapses are left: by delay, in bins, and for each input channel."""
-    delay, weight = net.delay.delays_ms().expand_as(net.into), net.into
-    bins = (delay / DELAY_BIN_MS).long()
-    left = (weight != 0).double()
-    count = int(bins.max()) + 1
-    total = torch.bincount(bins.flatten(), minlength=count)
-    kept = torch.bincount(bins.flatten(), left.flatten(), minlength=count)
-    shares = [round(float(k / n), 4) if n else None for k, n in zip(kept, total, strict=True)]
-    return {"kept_by_delay": shares, "kept_by_channel": [round(float(x), 4) for x in left.mean(0)]}
+def structure(net: Net, data: Splits, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe which synapses are left: by delay, by channel, between whom, and which came and went."""
+    delay, (into, within) = net.delay.delays_ms().expand_as(net.into), net.matrices()
+    shares = kept_by_delay(delay, into != 0, DELAY_BIN_MS)[1].tolist()
+    left = within != 0
+    groups = communities(within)
+    member = {neuron: k for k, group in enumerate(groups) for neuron in group}
+    places = getattr(net.recurrent_delay, "post_positions", None)
+    return {
+        "kept_by_delay": [None if share != share else round(share, 4) for share in shares],
+        "kept_by_channel": [round(float(x), 4) for x in (into != 0).double().mean(0)],
+        "degree": (left.sum(0) + left.sum(1)).tolist(), "community": [member[k] for k in range(len(within))],
+        "positions": None if places is None else [[round(x, 2) for x in row] for row in places.tolist()],
+        "turnover": turnover(read(history[0]["left"], net), [into != 0, left]),
+    }  # fmt: skip
 
 
-def results(base: Setting, kept: list[float], seeds: int, task: SpikeFiles, folder: Path) -> list[dict[str, Any]]:
+def turnover(before: list[torch.Tensor], after: list[torch.Tensor]) -> dict[str, list[int]]:
+    """Count connections created and removed, for each presynaptic channel and neuron (figure S2)."""
+    found = {}
+    for end, then, now in zip(("", "_within"), before, after, strict=True):
+        found |= {f"created{end}": (now & ~then).sum(0).tolist(), f"removed{end}": (then & ~now).sum(0).tolist()}
+    return found
+
+
+def parameters(setting: Setting) -> int:
+    """Count as the paper does: the synapses that are left, and positions or delays; the readout apart."""
+    from delaykit_sparsify import published_count
+
+    dims = None if math.isinf(setting.dims) else int(setting.dims)
+    return published_count(setting.channels, setting.hidden, dims, setting.kept)
+
+
+def results(base: Setting, kept: list[float], seeds: int, task: SpikeFiles, folder: Any) -> list[dict[str, Any]]:
     """Run what is missing; return one row a network, share and way."""
     rows = []
     for dims in DIMS:
         for seed in range(seeds):
             setting = dataclasses.replace(base, dims=dims, seed=seed)
             network = {"network": f"{dims_name(dims)}-D", "seed": seed}
+
+            def row(way: str, one: Setting, network=network, **more: Any) -> dict[str, Any]:
+                return {**network, "way": way, "kept": one.kept, "parameters": parameters(one), **more}
+
             dense = run(setting, task, folder, judge=True, further=static)
-            rows.append({**network, "way": "dense", "kept": 1.0, "test": dense["test"], "curve": dense["curve"]})
+            rows.append(row("dense", setting, test=dense["test"], curve=dense["curve"]))
             for share in kept:
-                one = run(dataclasses.replace(setting, kept=share), task, folder, judge=True, further=structure)
-                rows.append({**network, "way": "dynamic", "kept": share, "test": one["test"], "curve": one["curve"]})
-                rows.append({**network, "way": "static", "kept": share, "test": dense["static"][f"{share:g}"]})
+                sparse = dataclasses.replace(setting, kept=share)
+                one = run(sparse, task, folder, judge=True, further=structure)
+                rows.append(row("dynamic", sparse, test=one["test"], curve=one["curve"], structure=one))
+                rows.append(row("static", sparse, test=dense["static"][f"{share:g}"]))
     return rows
-
-
-def points(rows: list[dict[str, Any]], network: str, way: str) -> dict[float, float]:
-    """Return the mean test accuracy (%) by share kept; the dense network ends both ways."""
-    found: dict[float, list[float]] = {}
-    for row in rows:
-        if row["network"] == network and row["way"] in (way, "dense"):
-            found.setdefault(row["kept"], []).append(100 * row["test"])
-    return {kept: sum(values) / len(values) for kept, values in sorted(found.items())}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -90,37 +115,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return markdown(["kept", *(f"{net}, {way}" for net, way in columns)], lines)
 
 
-def picture(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Draw accuracy against the share kept, and validation over the epochs of a dense and a sparse network."""
-    from matplotlib import pyplot
-
-    from delaykit.plotting import CATEGORIES, style
-
-    with style():
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8))
-        colors = dict(zip((f"{dims_name(dims)}-D" for dims in DIMS), CATEGORIES, strict=False))
-        for net, way in COLUMNS:
-            found = points(rows, net, way)
-            line = "o-" if way == "dynamic" else "s--"
-            left.plot(list(found), list(found.values()), line, color=colors[net], label=f"{net}, {way}")
-        left.set(xscale="log", xlabel="share of synapses kept", ylabel="test accuracy (%)")
-        left.legend(fontsize=9)
-        sparse = min((row["kept"] for row in rows if row["way"] == "dynamic"), key=lambda kept: abs(kept - 0.1))
-        for row in rows:
-            if row["seed"] == 0 and "curve" in row and row["kept"] in (1.0, sparse):
-                epochs = range(1, len(row["curve"]) + 1)
-                line, kept = ("-", "all") if row["way"] == "dense" else (":", f"{row['kept']:g}")
-                curve = [100 * value for value in row["curve"]]
-                right.plot(epochs, curve, line, color=colors[row["network"]], label=f"{row['network']}, {kept} kept")
-        right.set(xlabel="epoch", ylabel="validation accuracy (%)")
-        right.legend(fontsize=9)
-        figure.suptitle(title, fontsize=10)
-        figure.savefig(path)
-        pyplot.close(figure)
-
-
 def main() -> None:
-    """Run what is missing, then write the table and the picture."""
+    """Run what is missing, then write the table and the pictures."""
     data = "folder with a train and a test file in SHD's layout"
     full = "the paper's size and steps (days)"
     parser = command_line(__doc__, out="runs/spatial_sp2snn", full=full, seeds=(1, 5), epochs=True, data=data)
@@ -136,7 +132,11 @@ def main() -> None:
     text = f"Sp2SNN, {title}\n\nTest accuracy (%)\n\n{table(rows)}\n"
     (given.out / "table.md").write_text(text)
     print(text)
-    picture(rows, title, given.out / "kept.png")
+    accuracies(rows, [f"{dims_name(dims)}-D" for dims in DIMS], title, given.out / "kept.png")
+    sparse = [row for row in rows if "degree" in row.get("structure", {})]  # records of before had less
+    shown = min(sparse, key=lambda row: (row["network"] != "3-D", abs(row["kept"] - 0.1), row["seed"]))
+    what = f"{shown['network']}, {shown['kept']:g} kept; {title}"
+    draw_structure(shown["structure"], DELAY_BIN_MS, what, given.out / "structure.png")
 
 
 if __name__ == "__main__":

@@ -118,18 +118,46 @@ def test_sp2snn_prunes_after_every_epoch(script, recordings, tmp_path, monkeypat
     sp2snn.main()
     assert "| kept | 3-D, dynamic | 3-D, static |" in capsys.readouterr().out
     records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"kept.png", "structure.png"}
     sparse = next(one for one in records if one["settings"]["kept"] == 0.1)
     dense = next(one for one in records if one["settings"]["kept"] == 1.0)
     assert set(dense["result"]["static"]) == {f"{kept:g}" for kept in sp2snn.KEPT}
     assert np.mean(sparse["result"]["kept_by_channel"]) == pytest.approx(0.1, abs=1e-3)
     assert set(sparse["data"]) == {"tiny_train.h5", "tiny_test.h5"}
+    found = sparse["result"]
+    assert len(found["community"]) == len(found["degree"]) == len(found["positions"]) == 64
+    assert sum(found["degree"]) == 2 * round(0.1 * 64 * 64)
+    change = found["turnover"]
+    assert sum(change["created"]) == sum(change["removed"]) and len(change["created_within"]) == 64
+
+
+def test_what_pruning_left_in_the_first_epoch_comes_back(script) -> None:
+    """Figure S2 compares with the first epoch, which an interrupted run reads from its history."""
+    net = script("common.speech_net").Net(script("common.speech_net").Setting(hidden=9, channels=5))
+    training, sp2snn = script("common.speech_training"), script("sp2snn")
+    training.pruner(net, 0.2)(1.0)
+    before = [weight.detach() != 0 for weight in net.matrices()]
+    found = training.read(json.loads(json.dumps(training.written(net))), net)
+    assert all(torch.equal(one, two) for one, two in zip(found, before, strict=True))
+    after = [before[0].clone(), before[1].clone()]
+    after[0][0, 0], after[1][2, 3] = not after[0][0, 0], not after[1][2, 3]
+    change = sp2snn.turnover(before, after)
+    assert sum(change["created"]) + sum(change["removed"]) == 1
+    assert change["created_within"][3] + change["removed_within"][3] == 1
+
+
+def test_parameters_are_counted_as_in_figure_4c(script) -> None:
+    pytest.importorskip("delaykit_sparsify")
+    sp2snn, setting = script("sp2snn"), script("speech").setting_of(full=True, coarse=False)
+    sizes = [sp2snn.dataclasses.replace(setting, dims=dims, kept=kept) for dims, kept in ((math.inf, 1.0), (3.0, 0.1))]
+    assert [sp2snn.parameters(one) for one in sizes] == [599_400, 32_970]
 
 
 def test_pruning_keeps_the_strongest_of_each_matrix(script) -> None:
-    speech = script("speech")
-    net = speech.Net(speech.dataclasses.replace(speech.Setting(), hidden=20))
+    speech = script("common.speech_net")
+    net = speech.Net(speech.Setting(hidden=20))
     strongest = net.into.abs().flatten().topk(round(0.05 * net.into.numel())).indices
-    speech.pruner(net, 0.05)(1.0)
+    script("common.speech_training").pruner(net, 0.05)(1.0)
     assert net.into.flatten().nonzero()[:, 0].sort().values.tolist() == strongest.sort().values.tolist()
     assert int((net.readout == 0).sum()) == 0 and math.isclose((net.recurrent != 0).double().mean(), 0.05, abs_tol=0.01)
 
@@ -148,6 +176,20 @@ def test_sizes_and_tortuous_paths_are_experiments(script, recordings, tmp_path, 
     records = [json.loads(path.read_text()) for path in (tmp_path / "speech").glob("*.json")]
     assert sorted(one["settings"].get("tortuosity", 0.0) for one in records) == [0.0, 0.0, 0.5]
     assert sorted(one["settings"].get("adex", False) for one in records) == [False, False, True]
+    assert {"tortuous.png", "adex.png"} <= {path.name for path in (tmp_path / "speech").glob("*.png")}
+    bent = next(one["result"] for one in records if one["settings"].get("tortuosity"))
+    assert len(bent["used_of_extra"]) == 10 and sum(bent["used_of_extra"]) == pytest.approx(1.0, abs=1e-3)
+    assert {len(rates) for rates in bent["stages"].values()} == {20}
+
+
+def test_sizes_of_the_speech_network_are_figures_3d_and_3e(script, recordings, tmp_path, monkeypatch) -> None:
+    words = ["x", "--coarse", "--dims", "0", "2", "--hidden", "4", "6", "--seeds", "1", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--data", str(recordings), "--out", str(tmp_path)])
+    script("speech").main()
+    assert (tmp_path / "accuracy_against_size.png").exists()
+    assert "| 2-D, 6 |" in (tmp_path / "table.md").read_text()
+    records = [json.loads(path.read_text())["settings"] for path in tmp_path.glob("*.json")]
+    assert sorted((one["dims"], one["hidden"]) for one in records) == [("0", 4), ("0", 6), ("2", 4), ("2", 6)]
 
 
 def test_two_circles_leave_a_record_a_net(script, tmp_path, monkeypatch) -> None:

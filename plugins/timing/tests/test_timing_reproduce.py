@@ -61,3 +61,19 @@ def test_digits_leave_records_and_a_table(mnist, tmp_path, monkeypatch, capsys) 
     assert [one["settings"]["spikes"] for one in records] == ["many", "one"]
     assert all({"test", "spikes_a_neuron", "histogram", "loss"} <= set(one["result"]) for one in records)
     assert (tmp_path / "table.md").exists() and (tmp_path / "accuracy.png").exists()
+
+
+def test_the_sweep_over_tau_marks_the_best(mnist, tmp_path) -> None:
+    """Figures 3, 4 and 5: means over seeds decide, for each kind of network apart."""
+    runs = []
+    many, one = {0.4: (0.90, 0.92), 0.8: (0.95, 0.93)}, {0.4: (0.9, 0.9), 0.8: (0.8, 0.9)}
+    for spikes, tests in (("many", many), ("one", one)):
+        for tau, values in tests.items():
+            for seed, test in enumerate(values):
+                run = {"spikes": spikes, "tau": tau, "delay": "none", "seed": seed, "test": test}
+                runs.append(run | {"spikes_a_neuron": 1 / tau, "histogram": [0.5, 0.5]})
+    best = mnist.best_taus(runs)
+    assert best == {"many spikes": (0.8, pytest.approx(0.94)), "one spike": (0.4, pytest.approx(0.9))}
+    mnist.picture(runs, "a sweep", tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").exists()
+    assert mnist.best_taus([one for one in runs if one["tau"] == 0.4]) == {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,28 @@ class Budget:
         seeds: how many are reported.
         folder: where finished runs are kept.
         tuning: what is different in tuning runs, for every model alike.
+        trial: runs a tuning run, if otherwise than ``train``: without a look at test samples.
+        data: files that are read, for their checksums.
     """
 
     def __init__(
         self, base: Any, train: Callable[[Any], dict[str, Any]], rates: tuple[float, ...],
         better: Callable[[dict[str, Any]], Any], seeds: int, folder: Path, tuning: dict[str, Any] | None = None,
+        trial: Callable[[Any], dict[str, Any]] | None = None, data: Sequence[Path] = (),
     ) -> None:  # fmt: skip
         self.base, self.train, self.rates, self.better, self.seeds, self.folder, self.tuning = (
             base, train, rates, better, seeds, folder, tuning or {},
         )  # fmt: skip
+        self.trial, self.data = trial or train, data
 
     def run(self, **changes: Any) -> dict[str, Any]:
         """Run once, or remember."""
+        return self._once(self.train, self.folder, changes)
+
+    def _once(self, train: Callable[[Any], dict[str, Any]], folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
         run = dataclasses.replace(self.base, **changes)
         name = re.sub(r"[^\w.-]+", "_", run.title())
-        return remembered(record_path(self.folder, run, name), run, lambda: self.train(run))
+        return remembered(record_path(folder, run, name), run, lambda: train(run), self.data)
 
     def seeded(self, seeds: int | None = None, **changes: Any) -> list[dict[str, Any]]:
         """Run once a seed."""
@@ -52,8 +59,9 @@ class Budget:
         """Choose the learning rate, where there is a choice, then run once a seed."""
         if len(self.rates) == 1:
             return self.rates[0], self.seeded(lr=self.rates[0], **changes)
-        trials = [
-            (self.better(self.run(lr=lr, seed=TUNING_SEED, **{**changes, **self.tuning})), lr) for lr in self.rates
-        ]
+        trials = []
+        for lr in self.rates:
+            given = {**changes, **self.tuning, "lr": lr, "seed": TUNING_SEED}
+            trials.append((self.better(self._once(self.trial, self.folder / "tuning", given)), lr))
         best = max(trials)[1]
         return best, self.seeded(lr=best, **changes)
