@@ -5,9 +5,10 @@
 
 For each setting the network with frozen random delays and the one with learned delays are trained from the same seeds:
 the same weights, delays, order of samples and rates. The table gives the difference on validation samples, learned
-minus frozen, seed by seed; the test set is never scored. Varied: neurons, training samples, spread at the start (0: the
-frozen control has none either), rate of the delays, range of the first delays, granularity, and feed-forward in place
-of recurrent delays. Every finished run is recorded and not repeated.
+minus frozen, seed by seed; the test set is never scored. Varied: neurons (16 to 256), synapses that there are at all (5
+to 100 %), training samples, spread at the start (0: the frozen control has none either), rate of the delays, range of
+the first delays, granularity, few delays a neuron, whole delays in training, and feed-forward in place of recurrent
+delays. Every finished run is recorded and not repeated.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common.few import cut
 from common.plans import TASKS, Plan, data_of, files_of, plan_of
 from common.variants import Variant, count, make
 from equal_parameters import fit
@@ -42,6 +44,8 @@ class Case:
         delrec: fields of ``DelRec`` that differ.
         delay_lr: rate of the delays; None: the recipe's.
         where: which connections have delays.
+        synapses: share of the hidden layers' synapses that exist.
+        delays: share of the recurrent connection's delays that are not 0 for good.
     """
 
     name: str
@@ -50,12 +54,18 @@ class Case:
     delrec: tuple[tuple[str, Any], ...] = ()
     delay_lr: float | None = None
     where: str = "recurrent"
+    synapses: float = 1.0
+    delays: float = 1.0
 
 
 CASES = (
     Case("as it is"),
     Case("16 neurons", width=16),
     Case("128 neurons", width=128),
+    Case("256 neurons", width=256),
+    Case("5 % of the synapses", synapses=0.05),
+    Case("20 % of the synapses", synapses=0.2),
+    Case("50 % of the synapses", synapses=0.5),
     Case("a third of the samples", samples=-3),
     Case("no spread", delrec=(("sigma", 0.0),)),
     Case("spread 10", delrec=(("sigma", 10.0),)),
@@ -64,6 +74,8 @@ CASES = (
     Case("short delays", delrec=(("scale", 2.0),)),
     Case("one delay a layer", delrec=(("granularity", "layer"),)),
     Case("a delay a synapse", delrec=(("granularity", "synaptic"),)),
+    Case("a delay at a tenth of the synapses", delrec=(("granularity", "synaptic"),), delays=0.1),
+    Case("whole delays", delrec=(("rounding", "straight-through"),)),
     Case("feed-forward", where="feed-forward"),
 )
 
@@ -106,14 +118,16 @@ def run(case: Case, variant: Variant, plan: Plan, seed: int, where: Where) -> fl
     splits = fewer(where.splits[seed], case.samples)
     settings = {"task": where.task, "plan": dataclasses.asdict(plan), "seed": seed, "samples": len(splits.train)}
     settings |= {"variant": variant.name, "where": case.where, "case": case.name}
-    name = f"{case.name}_{variant.name}_{seed}".replace(" ", "_").replace("'", "")
+    settings |= {key: getattr(case, key) for key in ("synapses", "delays") if getattr(case, key) < 1}
+    name = f"{case.name}_{variant.name}_{seed}".replace(" ", "_").replace("'", "").replace("%", "percent")
     path = record_path(where.out, settings, name)
 
     def train() -> dict[str, Any]:
         channels, classes = splits.train.spikes.shape[-1], int(splits.train.labels.max()) + 1
         net = make(variant, channels, classes, plan.shape, plan.delrec, plan.dcls, seed)
         state = path.with_suffix(".safetensors")
-        history = fit(net, splits, plan, seed, state, name).history
+        after = cut(net, case.synapses, case.delays, seed)
+        history = fit(net, splits, plan, seed, state, name, after).history
         state.unlink(missing_ok=True)
         curve = [round(one["validation"], 4) for one in history]
         spent = sum(one["cpu_s"] for one in history)

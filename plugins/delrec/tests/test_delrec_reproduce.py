@@ -147,4 +147,53 @@ def test_cases_change_one_thing_of_the_plan(common) -> None:
     cases = {case.name: regime.planned(case, plan) for case in regime.CASES}
     assert cases["as it is"] == plan and cases["16 neurons"].shape.widths == (16,)
     assert cases["no spread"].delrec.sigma == 0.0 and cases["four times the delays' rate"].recipe.delay_lr == 0.2
-    assert sum(cases[name] == plan for name in cases) == 3  # samples and the kind of connection are no part of it
+    unchanged = {name for name in cases if cases[name] == plan}  # samples, what is connected and where: no part of it
+    few = {f"{share} % of the synapses" for share in (5, 20, 50)}
+    assert unchanged == {"as it is", "a third of the samples", "feed-forward"} | few
+    assert cases["256 neurons"].shape.widths == (256,) and cases["whole delays"].delrec.rounding == "straight-through"
+
+
+def test_what_is_cut_at_the_start_stays_cut_and_is_the_same_for_a_pair(common, tmp_path) -> None:
+    """Few synapses, few delays: the others are 0 through training, in the frozen and in the learned network."""
+    regime, script, plans = common("regime"), common("equal_parameters"), common("common.plans")
+    splits, plan = plans.data_of("vowels", None, False, 0), plans.plan_of("vowels", full=False)
+    cases = {case.name: case for case in regime.CASES}
+    case = regime.dataclasses.replace(cases["a delay at a tenth of the synapses"], synapses=0.2)
+    plan = regime.dataclasses.replace(regime.planned(case, plan), epochs=1)
+    zeros = []
+    for variant in regime.PAIRS["recurrent"]:
+        channels, classes = splits.train.spikes.shape[-1], int(splits.train.labels.max()) + 1
+        net = regime.make(variant, channels, classes, plan.shape, plan.delrec, plan.dcls, 0)
+        after = regime.cut(net, case.synapses, case.delays, 0)
+        layer = net.layers[0]
+        values = layer.fc.weight, layer.recurrent.weight, layer.recurrent.dk.delay.delay
+        before = [one == 0 for one in values]
+        assert [round(float((~one).double().mean()), 1) for one in before][:2] == [0.2, 0.2]
+        assert 0.05 < float((~before[2]).double().mean()) <= 0.1  # a delay that is drawn as 0 is one, too
+        script.fit(net, splits, plan, 0, tmp_path / f"{variant.name}.safetensors", variant.name, after)
+        assert all(bool((one[was] == 0).all()) for one, was in zip(values[:2], before[:2], strict=True))
+        assert float((values[2] != 0).double().mean()) <= 0.1
+        zeros.append(before[:2])
+    assert all(torch.equal(one, two) for one, two in zip(*zeros, strict=True))
+
+
+def test_with_rates_every_row_gets_the_same_trials_on_validation(common, tmp_path, monkeypatch) -> None:
+    script = common("equal_parameters")
+    words = ["x", "--epochs", "2", "--seeds", "1", "--rates", "0.5", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*words, "--variants", "frozen random delays", "learned delays"])
+    script.main()
+    trials = [json.loads(path.read_text()) for path in (tmp_path / "tuning").glob("*.json")]
+    rates = sorted((one["settings"]["variant"], one["settings"]["plan"]["recipe"]["lr"]) for one in trials)
+    wanted = [(name, rate) for name in ("frozen random delays", "learned delays") for rate in (0.0025, 0.01)]
+    assert rates == wanted and all("test" not in one["result"] for one in trials)
+    assert all(one["settings"]["seed"] == 1000 and one["settings"]["plan"]["epochs"] == 1 for one in trials)
+    for path in tmp_path.glob("*.json"):
+        one = json.loads(path.read_text())
+        recipe, mine = one["settings"]["plan"]["recipe"], [
+            t for t in trials if t["settings"]["variant"] == one["settings"]["variant"]
+        ]  # fmt: skip
+        best = max(t["result"]["validation"] for t in mine)
+        assert recipe["lr"] in [
+            t["settings"]["plan"]["recipe"]["lr"] for t in mine if t["result"]["validation"] == best
+        ]
+        assert recipe["delay_lr"] == pytest.approx(10 * recipe["lr"])
