@@ -14,7 +14,6 @@ delays. Every finished run is recorded and not repeated.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from common.variants import Variant, count, make
 from equal_parameters import fit
 
 from delaykit_lab import command_line, data_folder, read_options, record_path, remembered
+from delaykit_lab.records.differences import differences_picture, differences_table
 from delaykit_lab.task import Splits
 
 PAIRS = {
@@ -136,35 +136,6 @@ def run(case: Case, variant: Variant, plan: Plan, seed: int, where: Where) -> fl
     return remembered(path, settings, train, where.files)["validation"]
 
 
-def table(found: dict[str, list[float]]) -> str:
-    """Write a Markdown table, a case a line."""
-    lines = ["| | learned - frozen, each seed (points) | mean ± s.e. |", "|---|---|---|"]
-    for name, values in found.items():
-        each = " ".join(f"{100 * value:+.1f}" for value in values)
-        error = f" ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}" if len(values) > 1 else ""
-        lines.append(f"| {name} | {each} | {100 * statistics.mean(values):+.1f}{error} |")
-    return "\n".join(lines)
-
-
-def picture(found: dict[str, list[float]], title: str, path: Path) -> None:
-    """Draw every difference as a dot."""
-    from matplotlib import pyplot
-
-    from delaykit.plotting import CATEGORIES, GREY, style
-
-    with style():
-        ax = pyplot.subplots(figsize=(6.4, 0.6 + 0.34 * len(found)))[1]
-        for k, values in enumerate(found.values()):
-            ax.plot([100 * value for value in values], [k] * len(values), "o", color=CATEGORIES[0], alpha=0.6)
-            ax.plot([100 * statistics.mean(values)], [k], "|", color=CATEGORIES[1], markersize=14, markeredgewidth=2)
-        ax.axvline(0, color=GREY, linewidth=1)
-        ax.set(xlabel="learned minus frozen, validation (points)", title=title)
-        ax.set_yticks(range(len(found)), list(found))
-        ax.invert_yaxis()
-        ax.figure.savefig(path)
-        pyplot.close(ax.figure)
-
-
 def main() -> None:
     """Run what is missing, then write the table and the picture."""
     data = "folder with the data; the vowels need none"
@@ -181,10 +152,10 @@ def main() -> None:
     where = Where(args.task, splits, args.out, files_of(args.task, args.data))
     found = {case.name: differences(case, plan, where) for case in CASES if case.name in args.cases}
     title = f"{args.task}, {plan.epochs} epochs, {args.seeds} seed(s)"
-    text = f"Learned against frozen delays: {title}\n\n{table(found)}\n"
+    text = f"Learned against frozen delays: {title}\n\n{differences_table(found)}\n"
     (args.out / "table.md").write_text(text)
     print(text)
-    picture(found, title, args.out / "regime.png")
+    differences_picture(found, title, args.out / "regime.png")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from delaykit import DataError
 from delaykit_lab.commands.demo import reproduce
-from delaykit_lab.records import experiments, published
+from delaykit_lab.records import experiments, page, published
 from delaykit_lab.records.answers import PAGE, answers
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +120,32 @@ def test_a_table_has_means_errors_seeds_and_the_papers_number(source) -> None:
     assert published.update(source) == []
 
 
+def test_learned_against_frozen_is_told_seed_by_seed(source) -> None:
+    """Pairs of one seed; a seed that has one side only does not count, and a pair without records has no row."""
+    for seed, frozen, learned in ((0, 0.70, 0.75), (1, 0.60, 0.67), (3, 0.60, 0.66)):
+        record(source, f"frozen_{seed}", "frozen", seed, frozen)
+        record(source, f"learned_{seed}", "learned", seed, learned)
+    record(source, "learned_2", "learned", 2, 0.1)
+    sides = {"frozen": {"variant": "frozen"}, "learned": {"variant": "learned"}}
+    pair = {"paper": "delrec", "experiment": "speech", **sides}
+    pairs = [
+        {**pair, "name": "delays"}, {**pair, "name": "errors", "lower": True},
+        {**pair, "name": "of", "each": "plan.epochs"}, {**pair, "name": "nothing", "experiment": "no_such"},
+    ]  # fmt: skip
+    (source / "results" / "pairs.json").write_text(json.dumps(pairs))
+    lines = page.learned_against_frozen(source).splitlines()[2:]
+    assert lines == [
+        "| delays | [delrec/speech](delrec/speech) | 3 | - | +6.0 ± 0.6 | learning helps |",
+        "| errors | [delrec/speech](delrec/speech) | 3 | - | -6.0 ± 0.6 | freezing is better |",
+        "| of: 3 | [delrec/speech](delrec/speech) | 3 | - | +6.0 ± 0.6 | learning helps |",
+    ]
+    describe(source, {"name": "learned", "where": {"variant": "frozen"}})
+    published.update(source)
+    text = (source / "results" / "README.md").read_text()
+    assert "## Learned against frozen" in text and lines[0] in text and "[delrec/speech](delrec/speech)." in text
+    assert "**Speech**" in text and "## Every experiment" in text
+
+
 def test_a_row_without_a_record_or_with_two_of_a_seed_is_an_error(source) -> None:
     describe(source, {"name": "learned", "where": {"variant": "learned delays"}})
     with pytest.raises(DataError, match="'learned'.*0 records"):
@@ -150,7 +176,7 @@ def test_this_checkouts_tables_are_those_of_its_records() -> None:
         text = readme.read_text()
         assert published.replaced(text, published.tables(ROOT, path.parent.name), str(readme)) == text, readme
     summary = (ROOT / "results" / "README.md").read_text()
-    assert published.replaced(summary, published.left(ROOT), "results/README.md") == summary, "make tables"
+    assert published.replaced(summary, published.results(ROOT), "results/README.md") == summary, "make tables"
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[1] / "reproduce"
-SCRIPTS = ("yin_yang", "speech", "sp2snn", "two_circles")
+SCRIPTS = ("yin_yang", "speech", "sp2snn", "two_circles", "regime")
 pytest.importorskip("delaykit_lab")
 pytest.importorskip("numba")
 
@@ -198,3 +198,19 @@ def test_two_circles_leave_a_record_a_net(script, tmp_path, monkeypatch) -> None
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
     assert [one["settings"]["moves"] for one in records] == [True, False]
     assert all(0 <= one["result"]["test"] <= 1 for one in records) and (tmp_path / "two_circles.png").exists()
+
+
+def test_the_map_of_positions_compares_pairs_of_one_seed_on_validation(script, tmp_path, monkeypatch, capsys) -> None:
+    regime = script("regime")
+    monkeypatch.setattr(regime, "YinYang", lambda: script("delaykit_lab").YinYang(samples=60, held=30))
+    words = ["x", "--cases", "5 neurons", "free delays", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    regime.main()
+    assert "| 5 neurons |" in capsys.readouterr().out and (tmp_path / "regime.png").exists()
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert sorted((one["settings"]["case"], one["settings"]["variant"]) for one in records) == [
+        ("5 neurons", "frozen"), ("5 neurons", "learned"), ("free delays", "frozen"), ("free delays", "learned"),
+    ]  # fmt: skip
+    assert all("test" not in one["result"] for one in records)
+    rates = {(one["settings"]["rate"], one["settings"]["seed"]) for one in records}
+    assert rates == {(regime.RATE, 0)} and not list(tmp_path.glob("*.safetensors"))

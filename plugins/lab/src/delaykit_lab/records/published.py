@@ -27,21 +27,23 @@ from typing import Any
 from delaykit import DataError
 from delaykit_lab.records.answers import PAGE, RECORDS, answers
 from delaykit_lab.records.experiments import Experiment, experiments, lookup, records, spent_hours
+from delaykit_lab.records.page import learned_against_frozen
 from delaykit_lab.records.tables import markdown
 
+RESULTS = Path("results") / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
-def tables(source: Path, paper: str) -> str:
-    """Write all tables of a paper, as they stand in its README."""
+def tables(source: Path, paper: str, page: str | None = None) -> str:
+    """Write all tables of a paper, as they stand in its README, or on another page."""
     settings = _settings(source, paper)
-    return "\n".join(_table(source, paper, one, settings["readme"]) for one in settings["tables"])
+    return "\n".join(_table(source, paper, one, page or settings["readme"]) for one in settings["tables"])
 
 
 def update(source: Path) -> list[Path]:
     """Rewrite the tables of READMEs, the list of experiments and the questions' page; return the files that changed."""
     changed = []
-    wanted = {source / "results" / "README.md": left(source)}
+    wanted = {source / RESULTS: results(source)}
     for path in sorted((source / "results").glob("*/tables.json")):
         readme = source / _settings(source, path.parent.name)["readme"]
         wanted[readme] = tables(source, path.parent.name)
@@ -70,6 +72,15 @@ def replaced(text: str, between: str, where: str) -> str:
         raise DataError(where, "no place for results", f"{BEGIN} and {END}, once each", "add both lines")
     head, _, rest = text.partition(BEGIN)
     return f"{head}{BEGIN}\n{between.rstrip()}\n{END}{rest.partition(END)[2]}"
+
+
+def results(source: Path) -> str:
+    """Write the page *Results*: what learning is worth, the tables of all papers, and every experiment."""
+    papers = [path.parent.name for path in sorted((source / "results").glob("*/tables.json"))]
+    parts = ["## Learned against frozen", "", learned_against_frozen(source), ""]
+    for paper in papers:
+        parts += [f"## {paper}", "", tables(source, paper, str(RESULTS)).rstrip(), ""]
+    return "\n".join([*parts, "## Every experiment", "", left(source)])
 
 
 def left(source: Path) -> str:

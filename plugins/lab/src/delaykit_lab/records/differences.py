@@ -1,0 +1,91 @@
+"""Differences of pairs, one a seed: what training something is worth over leaving it as it was drawn."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from delaykit_lab.records.statistics import standard_error
+from delaykit_lab.records.tables import markdown
+
+ENOUGH = 3  # seeds
+
+
+def verdict(values: Sequence[float]) -> str:
+    """Say in words what differences of paired seeds show, more being better.
+
+    Fewer than three seeds show nothing. Three and more do where all have one sign and the mean is above twice its
+    standard error; where many pairs are listed, a few will be so by chance.
+
+    Args:
+        values: learned minus frozen, one a seed.
+
+    Example:
+        >>> verdict([2.0, 2.5, 3.0]), verdict([-2.0, 1.0, 1.0]), verdict([9.0])
+        ('learning helps', 'not shown', 'too few seeds')
+    """
+    if len(values) < ENOUGH:
+        return "too few seeds"
+    mean, error = statistics.mean(values), standard_error(values) or 0.0
+    if abs(mean) > 2 * error and all((value > 0) == (mean > 0) for value in values):
+        return "learning helps" if mean > 0 else "freezing is better"
+    return "not shown"
+
+
+def signed(values: Sequence[float], scale: float = 100.0) -> str:
+    """Write the mean of differences with its sign and, where there are several, its standard error.
+
+    Example:
+        >>> signed([0.01, 0.02]), signed([-0.5])
+        ('+1.5 ± 0.5', '-50.0')
+    """
+    error = standard_error([scale * value for value in values])
+    return f"{scale * statistics.mean(values):+.1f}" + ("" if error is None else f" ± {error:.1f}")
+
+
+def differences_table(found: Mapping[str, Sequence[float]], scale: float = 100.0) -> str:
+    """Write a Markdown table, a case a line: every seed's difference, the mean, and what it shows.
+
+    Args:
+        found: learned minus frozen by case, one a seed.
+        scale: of the numbers; 100 for points of accuracies.
+
+    Example:
+        >>> print(differences_table({"as it is": [0.01, 0.02]}))
+        |  | learned - frozen, each seed (points) | mean ± s.e. | |
+        |---|---|---|---|
+        | as it is | +1.0 +2.0 | +1.5 ± 0.5 | too few seeds |
+    """
+    lines = []
+    for name, values in found.items():
+        each = " ".join(f"{scale * value:+.1f}" for value in values)
+        lines.append([name, each, signed(values, scale), verdict(values)])
+    return markdown(["", "learned - frozen, each seed (points)", "mean ± s.e.", ""], lines)
+
+
+def differences_picture(found: Mapping[str, Sequence[float]], title: str, path: Path, scale: float = 100.0) -> None:
+    """Draw every difference as a dot, and the mean of each case as a line.
+
+    Args:
+        found: learned minus frozen by case, one a seed.
+        title: above the picture.
+        path: where it is written.
+        scale: of the numbers.
+    """
+    from matplotlib import pyplot
+
+    from delaykit.plotting import CATEGORIES, GREY, style
+
+    with style():
+        figure, ax = pyplot.subplots(figsize=(6.8, 0.6 + 0.34 * len(found)))
+        for k, values in enumerate(found.values()):
+            ax.plot([scale * value for value in values], [k] * len(values), "o", color=CATEGORIES[0], alpha=0.6)
+            mean = scale * statistics.mean(values)
+            ax.plot([mean], [k], "|", color=CATEGORIES[1], markersize=14, markeredgewidth=2)
+        ax.axvline(0, color=GREY, linewidth=1)
+        ax.set(xlabel="learned minus frozen, validation (points)", title=title)
+        ax.set_yticks(range(len(found)), list(found))
+        ax.invert_yaxis()
+        figure.savefig(path)
+        pyplot.close(figure)
