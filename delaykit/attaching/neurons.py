@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,12 @@ from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
 from delaykit.synapse import Synapse
 
 
+@torch._disable_dynamo
+def _uncompiled(neuron: Any, *args: Any, **kwargs: Any) -> Any:
+    """Step outside the compiler: identities and versions of tensors are looked at, and graphs break in its middle."""
+    return neuron.forward(*args, **kwargs)
+
+
 class FollowedNeuron:
     """Mixin for a neuron with a hidden membrane, which connections follow, or which got a recurrent loop."""
 
@@ -34,19 +39,20 @@ class FollowedNeuron:
 
     def forward(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
         """Step the neuron, and note which membrane it was given and which it left."""
+        if torch.compiler.is_compiling():
+            return _uncompiled(self, input_, *args, **kwargs)
         watch = self._dk.watch
         assert watch is not None
         adapter, module = watch.adapter, watch.neuron(self)
         given = adapter.given_membrane(module, (input_, *args), kwargs) if args or kwargs else None
-        enter, leave = _doors(watch)
-        enter(adapter.membrane(module), given, given is not None)
+        watch.enter(adapter.membrane(module), given, given is not None)
         try:
             attachment = self._dk.sites.get(LOOP)
             if attachment is None:
                 return super().forward(input_, *args, **kwargs)  # type: ignore[misc]
             return self._dk_looped(attachment, super().forward, input_, args, kwargs)  # type: ignore[misc]
         finally:
-            leave(adapter.membrane(module))
+            watch.leave(adapter.membrane(module))
 
     def _dk_looped(self, attachment: Attachment, base: Callable[..., Any], input_: Any, args: Any, kwargs: Any) -> Any:
         refuse_exporters(attachment.where, input_, attachment.scope.depth)
@@ -65,35 +71,19 @@ class HandedNeuron:
 
     def forward(self, input_: Any, state: Any = None, *more: Any, **others: Any) -> Any:
         """Step the neuron, and note which state it was given and which it returned."""
+        if torch.compiler.is_compiling():
+            return _uncompiled(self, input_, state, *more, **others)
         watch = self._dk.watch
         assert watch is not None
         membrane, module = watch.adapter.membrane, watch.neuron(self)
-        enter, leave = _doors(watch)
-        enter(None, None if state is None else membrane(module, state), True)
+        watch.enter(None, None if state is None else membrane(module, state), True)
         after = None
         try:
             output = super().forward(input_, state, *more, **others)  # type: ignore[misc]
             after = output[1] if isinstance(output, tuple) and len(output) == 2 else None
             return output
         finally:
-            leave(None if after is None else membrane(module, after))
-
-
-def _doors(watch: NeuronWatch) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Return what a step begins and ends with: outside the compiler, as identities and versions are looked at."""
-    if torch.compiler.is_compiling():
-        return functools.partial(_uncompiled_enter, watch), functools.partial(_uncompiled_leave, watch)
-    return watch.enter, watch.leave
-
-
-@torch.compiler.disable
-def _uncompiled_enter(watch: NeuronWatch, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
-    watch.enter(held, given, passes)
-
-
-@torch.compiler.disable
-def _uncompiled_leave(watch: NeuronWatch, membrane: Tensor | None) -> None:
-    watch.leave(membrane)
+            watch.leave(None if after is None else membrane(module, after))
 
 
 def follow_(
