@@ -108,7 +108,7 @@ def apply_(net: nn.Module, methods: Sequence[Method], example: Tensor, seed: int
     """Wrap the connections of ``net`` in place; nothing to do without methods.
 
     Args:
-        net: a network with ``forward_sites`` and ``recurrent_sites``.
+        net: a network with ``forward_sites``, ``recurrent_sites``, and ``whole_sites`` that are called once a sequence.
         methods: of which several may share a connection.
         example: spikes ``(time, batch, channel)``.
         seed: of random delays.
@@ -118,7 +118,7 @@ def apply_(net: nn.Module, methods: Sequence[Method], example: Tensor, seed: int
         for site in method.sites(net):
             rules.setdefault(site, []).append(method.config)
     if rules:
-        whole = set(net.forward_sites) if not hasattr(net, "image") else set()  # type: ignore[arg-type]
+        whole = set(net.whole_sites)  # type: ignore[arg-type]
         at = {site: dk.At(*parts, time_dim=0) if site in whole else tuple(parts) for site, parts in rules.items()}
         dk.wrap_(net, at, example=example, generator=torch.Generator().manual_seed(seed))
     return net

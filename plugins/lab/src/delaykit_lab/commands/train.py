@@ -15,7 +15,7 @@ def job_options(command: Callable) -> Callable:
     options = [
         click.option("--task", help="A task: see `delaykit plugins`."),
         click.option("--set", "set_", multiple=True, metavar="NAME=VALUE", help="Option of the task, e.g. path=data."),
-        click.option("--model", help="rsnn:256,256 | snn:64 | conv:16,32 | detectors; also neuron=, beta=."),
+        click.option("--model", help="rsnn:256,256 | norse:256 | snn:64 | conv:16,32 | detectors; neuron=, beta=."),
         click.option("--epochs", type=click.IntRange(min=1)),
         click.option("--batch-size", type=click.IntRange(min=1)),
         click.option("--lr", type=float, help="Learning rate of weights."),

@@ -88,7 +88,7 @@ class Row:
             neuron = known.neuron or neuron
             recurrent = known.recurrent if known.recurrent != "none" else recurrent
             forward = known.forward if known.forward != "none" else forward
-        if spec.kind != "rsnn" and name in ("frozen", "both"):
+        if spec.kind not in ("rsnn", "norse") and name in ("frozen", "both"):
             methods, recurrent = methods[1:], "none"
         if neuron and spec.kind not in ("rsnn", "snn"):
             raise dk.ConfigError(f"method {name}", f"a model {spec.kind}", "rsnn or snn")
@@ -115,6 +115,7 @@ def _named(word: str, max_delay: int) -> Named:
         raise
     delays = config.kind == "delay"
     state = "frozen" if "frozen" in word or "learn=false" in word else "learned"
-    on_recurrent = delays and config.name not in ("dcls", "spatial") and "@fc" not in word
-    on_forward = delays and config.name not in ("delrec", "motif") and "@lif" not in word
+    forward = "@fc" in word or word.endswith(".input")  # snnTorch's and Norse's names of them
+    on_recurrent = delays and config.name not in ("dcls", "spatial") and not forward
+    on_forward = delays and config.name not in ("delrec", "motif") and (forward or "@lif" not in word)
     return Named((word,), recurrent=state if on_recurrent else "none", forward=state if on_forward else "none")

@@ -42,6 +42,7 @@ class ConvNet(nn.Module):
         self.out = nn.Linear(before * height * width, classes)
         self.forward_sites = tuple(f"conv{layer}" for layer in range(1, self.depth + 1))
         self.recurrent_sites: tuple[str, ...] = ()
+        self.whole_sites: tuple[str, ...] = ()
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Scores ``(batch, class)`` of spikes ``(time, batch, channel)``."""

@@ -30,7 +30,7 @@ class Detectors(nn.Module):
     def __init__(self, channels: int, classes: int, beta: float = 0.5) -> None:
         super().__init__()
         self.fc = nn.Linear(channels, classes, bias=False)
-        self.forward_sites, self.recurrent_sites = ("fc",), ()
+        self.forward_sites, self.recurrent_sites, self.whole_sites = ("fc",), (), ("fc",)
         self.lif = snn.Leaky(beta=beta, spike_grad=surrogate.atan(alpha=5.0))
         with torch.no_grad():
             self.fc.weight.fill_(1.5 / channels)

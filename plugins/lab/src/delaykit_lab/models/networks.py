@@ -19,6 +19,7 @@ from delaykit_lab.words import nearest
 KINDS = {
     "rsnn": "recurrent layers of leaky neurons, sizes as in rsnn:256,256",
     "snn": "the same without recurrent connections",
+    "norse": "recurrent layers of Norse's cells, sizes as in norse:256,256",
     "conv": "two-dimensional convolutions for event cameras, channels as in conv:16,32",
     "detectors": "one neuron a class and no readout",
 }
@@ -57,6 +58,8 @@ class ModelSpec:
         if self.neuron not in NEURONS:
             found = f"neuron {self.neuron!r}{nearest(self.neuron, NEURONS)}"
             raise dk.ConfigError(where, found, f"one of {', '.join(NEURONS)}")
+        if self.kind in ("norse", "conv", "detectors") and self.neuron != "leaky":
+            raise dk.ConfigError(f"model {self.kind}", f"neuron={self.neuron}", "leaky neurons", "use rsnn: or snn:")
         if not 0 <= self.beta < 1:
             raise dk.ConfigError(where, f"beta={self.beta}", "a decay in [0, 1)")
 
@@ -93,7 +96,7 @@ class ModelSpec:
         """Make the network for a task; its weights come from ``seed``, torch's own generator is left as it was.
 
         Raises:
-            ConfigError: convolutions for a task without images.
+            ConfigError: convolutions for a task without images, or a library that is not installed.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -107,6 +110,10 @@ class ModelSpec:
                     expected = "an event camera's, e.g. nmnist"
                     raise dk.ConfigError("model conv", f"the task {task.name}, which has no images", expected)
                 return ConvNet(image, self.sizes, task.classes, self.beta)
+            if self.kind == "norse":
+                from delaykit_lab.models.norse_layers import NorseLayers
+
+                return NorseLayers(task.channels, self.sizes, task.classes, self.beta)
             return Network(task.channels, self, task.classes)
 
 
@@ -144,7 +151,7 @@ class Network(nn.Module):
             self.add_module(f"lif{layer}", neuron)
             channels = size
         self.out = nn.Linear(channels, classes)
-        self.forward_sites = tuple(f"fc{layer}" for layer in range(1, self.depth + 1))
+        self.forward_sites = self.whole_sites = tuple(f"fc{layer}" for layer in range(1, self.depth + 1))
         delayed = recurrent and spec.neuron != "adaptive"  # its recurrent connection is no library's
         self.recurrent_sites = tuple(f"lif{k}.recurrent" for k in range(1, self.depth + 1)) if delayed else ()
 

@@ -55,7 +55,7 @@ def costs(net: nn.Module, spikes: Tensor) -> Costs:
         if index:
             fired += float(layer.double().sum())
         for name in _reads(net, index, len(found)):
-            weight = _module(net, name).weight.detach()
+            weight = _weight(net, name)
             fan_out = (weight != 0).double().sum(0)
             if name in taps:
                 fan_out = fan_out + (taps[name] != 0).double().sum((0, 2))
@@ -92,8 +92,13 @@ def _motif_taps(net: nn.Module) -> dict[str, Tensor]:
     return {name: taps.detach() for name, taps in found.items() if isinstance(taps, nn.Parameter)}
 
 
-def _module(net: nn.Module, name: str) -> Any:
-    return net.get_submodule(name)
+def _weight(net: nn.Module, name: str) -> Tensor:
+    """Weight of a connection: of its module, or of the Norse cell that has it."""
+    owner, _, slot = name.rpartition(".")
+    cell = net.get_submodule(owner)
+    its_own = hasattr(cell, f"{slot}_weights")
+    found: Any = getattr(cell, f"{slot}_weights") if its_own else net.get_submodule(name).weight
+    return found.detach()
 
 
 def _has(net: nn.Module, name: str) -> bool:
