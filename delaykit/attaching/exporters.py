@@ -33,6 +33,19 @@ def refuse_exporters(where: str, arguments: Any = (), within: int = 0) -> None:
     if getattr(nn.Module.__call__, "__module__", "").startswith("nirtorch"):
         found = "an exporter to NIR that drops delays (snnTorch's, Norse's and others go through nirtorch)"
         raise ConfigError(where, found, "delaykit's own", FIX)
+    refuse_placeholders(where, arguments)
+
+
+def refuse_placeholders(where: str, arguments: Any) -> None:
+    """Raise where nirtorch traces by placeholders: asked first, since a loop over one fails with torch's own words.
+
+    Args:
+        where: the connection, neuron or model that is being called.
+        arguments: what it is called with.
+
+    Raises:
+        ConfigError: an argument is a placeholder of nirtorch's.
+    """
     if any(_nirtorch_follows(leaf) for leaf in tree_leaves(arguments)):
         found = "a tracer's placeholder: its graph would hold weights without delays (nirtorch.torch_to_nir does so)"
         raise ConfigError(where, found, "tensors", FIX)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
-from delaykit.nir.connections import Piece, Writing, convolution, lines_of, piece_of
+from delaykit.nir.connections import Piece, Writing, piece_of
+from delaykit.nir.convolutions import convolution_piece
 from delaykit.nir.neurons import node_of, refusal
 from delaykit.nir.observing import Observed, Part, node_name
 from delaykit.nir.package import nir_package
@@ -87,8 +88,7 @@ class Building:
         if isinstance(module, nn.Linear):
             return piece_of(name, part.name, synapse, module.weight, module.bias, self.how)
         shapes = tuple(part.inputs.shape[2:]), tuple(part.outputs.shape[2:])
-        node = convolution(module, shapes[0])
-        return lines_of(name, part.name, synapse, node, shapes, module.bias is not None, self.how)
+        return convolution_piece(name, part.name, synapse, module, shapes, self.how)
 
     def _neuron(self, name: str, part: Part) -> Piece:
         """Write a neuron with the connections it holds: its input weight before it, its recurrent one behind it."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from delaykit.errors import ConfigError
 from delaykit.interfaces import Delay, PointDelay
@@ -75,73 +75,29 @@ def piece_of(name: str, site: str, synapse: Synapse | None, weight: Tensor, bias
         ConfigError: a part that no node describes.
     """
     weight, bias = weight.detach(), None if bias is None else bias.detach()
-    delay = _delay_of(site, synapse)
+    delay = delay_of(site, synapse)
     piece = Piece()
     if delay is None:
         piece.chain((name, _linear(weight, bias)))
         return piece
     if isinstance(delay, PointDelay) and delay.granularity != "synaptic":
-        found = _whole(site, delay, how)
+        found = whole_delays(site, delay, how)
         if found is not None:
             return _around(name, site, delay, found[0], weight * found[1].to(weight), bias, how)
-    response = _response(site, delay, weight, how)
+    response = response_of(site, delay, weight, how)
     return _taps(name, site, response, bias, how)
 
 
-def lines_of(
-    name: str, site: str, synapse: Synapse | None, node: Any, shapes: tuple[Any, Any], has_bias: bool, how: Writing
-) -> Piece:
-    """Write a convolution: its delays are a line a channel, or for pairs of channels a line and masked kernels a step.
+def delay_of(site: str, synapse: Synapse | None) -> Delay | None:
+    """Return the delay of a connection; refuse what has no node.
 
     Args:
-        name: what to call its nodes.
         site: its site name.
         synapse: its parts, or None where it is bare.
-        node: the node of the convolution.
-        shapes: of its input and output features, channel first.
-        has_bias: whether it has one.
-        how: how to write delays.
+
+    Raises:
+        ConfigError: time constants, or a compact connection.
     """
-    delay = _delay_of(site, synapse)
-    piece = Piece()
-    if delay is None:
-        piece.chain((name, node))
-        return piece
-    assert isinstance(delay, PointDelay)
-    if delay.granularity == "synaptic":
-        return _pairs(name, site, delay, node, shapes[0], how)
-    steps, peak = _whole(site, delay, how) or (None, None)
-    if steps is None or peak is None or bool((peak != 1).any()):
-        fix = "export inside `with dk.discretized(net):`"
-        raise ConfigError(site, "delays between two steps on a convolution", "whole delays", fix)
-    late = delay.granularity == "dendritic"
-    if late and has_bias:
-        found = "a dendritic delay and a bias, which is not delayed, on a convolution"
-        raise ConfigError(site, found, "one of them", "use an axonal delay, or bias=False")
-    shape = shapes[late]
-    each = steps.reshape(-1 if steps.numel() > 1 else 1, *[1] * (len(shape) - 1)).expand(shape)
-    line = (f"{name}_delay", how.delay(site, delay.granularity, each.contiguous()))
-    piece.chain(*([(name, node), line] if late else [line, (name, node)]))
-    return piece
-
-
-def _pairs(name: str, site: str, delay: PointDelay, node: Any, shape: Any, how: Writing) -> Piece:
-    """Write delays of pairs of channels: for each step at which one arrives, a line and the kernels of its pairs."""
-    response = _response(site, delay, torch.ones_like(delay.delays()), how).cpu().numpy()
-    response = response.reshape(*response.shape, *[1] * (node.weight.ndim - 2))
-    arrives = (response * (node.weight != 0)[:, :, None]).any((0, 1, *range(3, response.ndim)))
-    used = [int(k) for k in np.flatnonzero(arrives)] or [0]
-    piece = Piece()
-    for k in used:
-        bias = node.bias if k == used[0] else np.zeros_like(node.bias)
-        tap = (f"{name}_tap_{k}", dataclasses.replace(node, weight=node.weight * response[:, :, k], bias=bias))
-        line = (f"{name}_delay_{k}", how.delay(site, "synaptic", torch.full(tuple(shape), k)))
-        piece.chain(*([line, tap] if k else [tap]))
-    return piece
-
-
-def _delay_of(site: str, synapse: Synapse | None) -> Delay | None:
-    """Return the delay of a connection; refuse what has no node."""
     if synapse is None:
         return None
     if synapse.heterogeneity is not None:
@@ -161,18 +117,24 @@ def _delay_of(site: str, synapse: Synapse | None) -> Delay | None:
 def _linear(weight: Tensor, bias: Tensor | None) -> Any:
     nir = nir_package()
     if bias is None:
-        return nir.Linear(_array(weight))
-    return nir.Affine(_array(weight), _array(bias))
+        return nir.Linear(array(weight))
+    return nir.Affine(array(weight), array(bias))
 
 
-def _array(value: Tensor) -> np.ndarray:
+def array(value: Tensor) -> np.ndarray:
+    """Return the values as numpy's, a copy."""
     return value.detach().cpu().numpy().copy()
 
 
-def _whole(site: str, delay: PointDelay, how: Writing) -> tuple[Tensor, Tensor] | None:
+def whole_delays(site: str, delay: PointDelay, how: Writing) -> tuple[Tensor, Tensor] | None:
     """Return whole delays and what arrives of a spike (1, unless a kernel is normalised); None: write them as taps.
 
     Delays between two steps are refused, and so are spreads.
+
+    Args:
+        site: the connection's site name.
+        delay: of one arrival a spike.
+        how: how to write delays.
     """
     delays = delay.delays().detach()
     response = delay.kernel().response(delays.double()) if delay.estimator == "interp" else None
@@ -209,10 +171,17 @@ def _around(
     return piece
 
 
-def _response(site: str, delay: Delay, weight: Tensor, how: Writing) -> Tensor:
-    """Return the taps (post, pre, depth); where they are to be whole, refuse a spike that is shared between steps."""
+def response_of(site: str, delay: Delay, weight: Tensor, how: Writing) -> Tensor:
+    """Return the taps ``(post, pre, depth)``; where they are to be whole, refuse a spike shared between steps.
+
+    Args:
+        site: the connection's site name.
+        delay: its delay.
+        weight: ``(post, pre)``.
+        how: how to write delays.
+    """
     if isinstance(delay, PointDelay):
-        found = _whole(site, delay, how)
+        found = whole_delays(site, delay, how)
         if found is not None:
             spike = torch.nn.functional.one_hot(found[0].long(), int(found[0].max()) + 1).to(weight)
             return (weight * found[1].to(weight)).unsqueeze(-1) * spike
@@ -239,33 +208,3 @@ def _taps(name: str, site: str, response: Tensor, bias: Tensor | None, how: Writ
         line = (f"{name}_delay_{k}", how.delay(site, "synaptic", torch.full((pre,), k)))
         piece.chain(*([line, tap] if k else [tap]))
     return piece
-
-
-def convolution(module: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Write a convolution.
-
-    Args:
-        module: ``Conv1d`` or ``Conv2d``.
-        shape: of its input features, channel first.
-
-    Raises:
-        ConfigError: another kind, or a padding that is not of zeros.
-    """
-    nir = nir_package()
-    if not isinstance(module, (nn.Conv1d, nn.Conv2d)):
-        raise ConfigError(type(module).__name__, "a convolution NIR has no node for", "Conv1d or Conv2d")
-    if module.groups > 1:
-        found, fix = f"groups={module.groups}, which NIR's type inference does not read", "train one without groups"
-        raise ConfigError(type(module).__name__, found, "a convolution in one group", fix)
-    if module.padding_mode != "zeros":
-        raise ConfigError(type(module).__name__, f"padding_mode={module.padding_mode!r}", "padding by zeros")
-    bias: Any = torch.zeros(module.out_channels) if module.bias is None else module.bias
-    common = {"weight": _array(module.weight), "bias": _array(bias), "groups": module.groups}
-    if isinstance(module, nn.Conv1d):
-        padding = module.padding if isinstance(module.padding, str) else module.padding[0]
-        return nir.Conv1d(
-            input_shape=shape[-1], stride=module.stride[0], padding=padding, dilation=module.dilation[0], **common
-        )
-    return nir.Conv2d(
-        input_shape=tuple(shape[-2:]), stride=module.stride, padding=module.padding, dilation=module.dilation, **common
-    )

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.nir.package import nir_package
+from delaykit.nir.values import real
 
 WHOLE = 1e-4  # steps; seconds divided by seconds are never quite whole
+CELLS = 2**27  # of a line: a gigabyte in float64 for each row of a batch
 
 
 def whole_steps(where: str, seconds: Any, dt: float) -> Tensor:
     """Return delays in seconds as whole numbers of steps.
 
     Raises:
-        ConfigError: a delay is negative or no whole number of steps.
+        ConfigError: a delay is negative or no whole number of steps, or the line would fill the memory.
     """
-    steps = torch.as_tensor(np.asarray(seconds), dtype=torch.float64) / dt
+    steps = real(f"{where}.delay", seconds) / dt
+    if float(steps.max()) * steps.numel() > CELLS:
+        found = f"a delay of {float(steps.max()):.6g} steps of {dt * 1000:g} ms for {steps.numel()} features"
+        raise ConfigError(where, found, f"at most {CELLS} cells (steps times features)", "pass another dt_ms")
     whole = steps.round()
     if not bool((torch.isfinite(steps) & (steps >= 0) & ((steps - whole).abs() <= WHOLE)).all()):
         worst = steps.flatten()[int((steps - whole).abs().nan_to_num(torch.inf).argmax())]

@@ -33,10 +33,19 @@ class NIRNetwork(nn.Module):
         shapes: tuple[tuple[int, ...], tuple[int, ...]],
     ) -> None:
         super().__init__()
-        self.nodes = nn.ModuleDict({name.replace(".", "_"): module for name, module in modules.items()})
+        self.nodes, self._keys = nn.ModuleDict(), dict[str, str]()
+        for name, module in modules.items():
+            key = name.replace(".", "_")
+            while hasattr(self.nodes, key):  # taken by another name, or by a method of the dictionary
+                key += "_"
+            self._keys[name], self.nodes[key] = key, module
         self.stateful, self.ports, self.shapes = frozenset(stateful), ports, shapes
         self.order, self.back = _ordered([ports[0], *modules, ports[1]], edges)
         self.sources = {name: [a for a, b in edges if b == name] for name in self.order}
+
+    def module(self, name: str) -> nn.Module:
+        """Return the module of a node."""
+        return self.nodes[self._keys[name]]
 
     def forward(self, spikes: Tensor) -> Tensor:
         """Run a sequence; return what reaches the output."""
@@ -49,6 +58,8 @@ class NIRNetwork(nn.Module):
         if tuple(spikes.shape[spikes.dim() - rank :]) != self.shapes[0] or spikes.dim() not in (rank + 1, rank + 2):
             expected = f"(time, batch, {', '.join(map(str, self.shapes[0]))})"
             raise ShapeError("NIRNetwork", f"input of shape {tuple(spikes.shape)}", expected)
+        if not len(spikes):
+            raise ShapeError("NIRNetwork", "a sequence of no step", "one step or more")
         spikes = spikes.to(next(self.parameters(), spikes).dtype)
         sequence = spikes if batched else spikes.unsqueeze(1)
         states: dict[str, Any] = {}
@@ -74,7 +85,7 @@ class NIRNetwork(nn.Module):
             total = total + more
         if name == self.ports[1]:
             return total
-        module = self.nodes[name.replace(".", "_")]
+        module = self.module(name)
         if name not in self.stateful:
             return module(total)
         output, states[name] = module(total, states.get(name))

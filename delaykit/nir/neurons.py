@@ -20,8 +20,17 @@ from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.nir.package import nir_package
+from delaykit.nir.values import real
 
 SUBTRACT = "subtract"
+CONSTANTS = {
+    "LIF": ("tau", "r", "v_leak", "v_threshold", "v_reset"),
+    "LI": ("tau", "r", "v_leak"),
+    "IF": ("r", "v_threshold", "v_reset"),
+    "I": ("r",),
+    "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
+    "CubaLI": ("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
+}
 DELAYED = (
     "a neuron that is reset in the step after its spike",
     "a reset in the spike's own step, as NIR's neurons do it",
@@ -156,32 +165,44 @@ def read_neuron(where: str, node: Any, dt: float, subtract: bool) -> Neuron:
         subtract: whether a spike subtracts the threshold instead of setting ``v_reset``.
 
     Raises:
-        ConfigError: a time constant shorter than a step.
+        ConfigError: a constant that is missing, not finite or of another shape than the others; a time constant
+            shorter than a step.
     """
     kind = type(node).__name__
+    value, shape = _constants(where, node, CONSTANTS[kind])
     options: dict[str, Any] = {"reset": "none", "reset_when": "same", "synapse_state_decayed": True}
     if kind in ("I", "IF"):
-        options |= {"decay": 1.0, "gain": _flat(node.r) * dt}
+        options |= {"decay": 1.0, "gain": value["r"] * dt}
     else:
-        leak = dt / _flat(node.tau if hasattr(node, "tau") else node.tau_mem)
-        _check_rate(where, leak)
-        options |= {"decay": 1.0 - leak, "gain": leak * _flat(node.r), "offset": leak * _flat(node.v_leak)}
-        options["rest"] = _flat(node.v_leak)
-    if hasattr(node, "tau_syn"):
-        fade = dt / _flat(node.tau_syn)
-        _check_rate(where, fade)
-        options |= {"synapse_decay": 1.0 - fade, "gain": options["gain"] * fade * _flat(node.w_in)}
-    if hasattr(node, "v_threshold"):
-        options |= {"threshold": _flat(node.v_threshold), "surrogate": Spike.apply}
-        options |= {"reset": "subtract" if subtract else "zero", "reset_value": _flat(node.v_reset)}
-    return Neuron(LIFDynamics(**options), tuple(int(n) for n in next(iter(node.input_type.values()))))
+        leak = _rate(where, dt, value["tau" if "tau" in value else "tau_mem"])
+        options |= {"decay": 1.0 - leak, "gain": leak * value["r"], "offset": leak * value["v_leak"]}
+        options["rest"] = value["v_leak"]
+    if "tau_syn" in value:
+        fade = _rate(where, dt, value["tau_syn"])
+        options |= {"synapse_decay": 1.0 - fade, "gain": options["gain"] * fade * value["w_in"]}
+    if "v_threshold" in value:
+        options |= {"threshold": value["v_threshold"], "surrogate": Spike.apply}
+        options |= {"reset": "subtract" if subtract else "zero", "reset_value": value["v_reset"]}
+    if not all(bool(torch.as_tensor(options[key]).isfinite().all()) for key in ("gain", "offset") if key in options):
+        raise ConfigError(where, "constants whose product is too large for a number", "r, w_in, v_leak within reason")
+    return Neuron(LIFDynamics(**options), shape)
 
 
-def _flat(value: Any) -> Tensor:
-    return torch.as_tensor(np.asarray(value), dtype=torch.float64).reshape(-1)
+def _constants(where: str, node: Any, names: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[int, ...]]:
+    """Return the constants of a node, flat, and the shape that all of them have."""
+    value = {name: real(f"{where}.{name}", getattr(node, name, None)) for name in names}
+    shape = tuple(value[names[0]].shape)
+    for name, found in value.items():
+        if tuple(found.shape) != shape and not (name == "w_in" and found.numel() == 1):
+            expected = f"{shape}, as {names[0]} has it"
+            raise ConfigError(f"{where}.{name}", f"shape {tuple(found.shape)}", expected, "give each neuron one value")
+    return {name: found.reshape(-1) for name, found in value.items()}, shape
 
 
-def _check_rate(where: str, rate: Tensor) -> None:
+def _rate(where: str, dt: float, tau: Tensor) -> Tensor:
+    """Return what a state forgets in a step."""
+    rate = dt / tau
     if not bool(((rate > 0) & (rate <= 1 + 1e-12)).all()):
-        found = f"a time constant of {1 / float(rate.max()):.3g} steps"
-        raise ConfigError(where, found, "one step or more", "pass a smaller dt_ms")
+        raise ConfigError(where, f"a time constant of {float(tau.min() / dt):.3g} steps", "one step or more",
+                          "pass another dt_ms")  # fmt: skip
+    return rate

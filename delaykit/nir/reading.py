@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
 from delaykit.errors import ConfigError, DataError
-from delaykit.nir.lines import DelayLine, whole_steps
+from delaykit.nir.checking import check_connected, check_shapes, edges_of
+from delaykit.nir.modules import STATEFUL, module_of, shape_of, text
 from delaykit.nir.network import NIRNetwork
-from delaykit.nir.neurons import Spike, read_neuron
 from delaykit.nir.package import nir_package
 
-NEURONS = ("LIF", "LI", "IF", "I", "CubaLIF", "CubaLI")
+DEEPEST = 32
 
 
 def from_nir(graph: Any, dt_ms: float | None = None, *, reset: str | None = None) -> NIRNetwork:
@@ -47,145 +45,80 @@ def from_nir(graph: Any, dt_ms: float | None = None, *, reset: str | None = None
         graph = _read(Path(graph))
     if not isinstance(graph, nir.NIRGraph):
         raise ConfigError("from_nir", f"a {type(graph).__name__}", "a nir.NIRGraph or the path of a .nir file")
-    metadata = dict(graph.metadata)
+    metadata = graph.metadata if isinstance(graph.metadata, Mapping) else {}
     dt = _dt(metadata, dt_ms)
-    how = reset or _text(metadata.get("reset", "value"))
+    how = reset or text(metadata.get("reset", "value"))
     if how not in ("value", "subtract"):
         raise ConfigError("from_nir reset", repr(how), "'value' or 'subtract'")
     nodes, edges = _flat("", graph)
-    inputs = [n for n, node in nodes.items() if isinstance(node, nir.Input)]
-    outputs = [n for n, node in nodes.items() if isinstance(node, nir.Output)]
-    if len(inputs) != 1 or len(outputs) != 1:
-        found = f"{len(inputs)} inputs and {len(outputs)} outputs"
-        raise ConfigError("from_nir", found, "one of each", "read the parts one by one")
-    modules = {n: _module(n, node, dt, how == "subtract") for n, node in nodes.items() if n not in (*inputs, *outputs)}
-    stateful = [name for name, node in nodes.items() if type(node).__name__ in (*NEURONS, "Delay")]
-    ports = inputs[0], outputs[0]
-    shapes = _shape(nodes[ports[0]].input_type["input"]), _shape(nodes[ports[1]].output_type["output"])
-    return NIRNetwork(modules, stateful, edges, ports, shapes).double()
+    ports = _ports(graph, "graph")
+    check_connected(nodes, edges, ports)
+    modules = {n: module_of(n, node, dt, how == "subtract") for n, node in nodes.items() if n not in ports}
+    stateful = [name for name, node in nodes.items() if type(node).__name__ in STATEFUL]
+    shapes = shape_of(ports[0], nodes[ports[0]].input_type), shape_of(ports[1], nodes[ports[1]].output_type)
+    net = NIRNetwork(modules, stateful, edges, ports, shapes).double()
+    check_shapes(net, nodes)
+    return net
 
 
 def _read(path: Path) -> Any:
     try:
         return nir_package().read(str(path))
-    except (OSError, KeyError, ValueError, AssertionError) as error:
+    except Exception as error:  # whatever a damaged file makes of h5py and nir
         found = f"no NIR graph ({type(error).__name__}: {error})"
         raise DataError(str(path), found, "a .nir file, as nir.write makes it") from error
 
 
-def _dt(metadata: dict[str, Any], dt_ms: float | None) -> float:
+def _dt(metadata: Mapping[str, Any], dt_ms: float | None) -> float:
     if dt_ms is None and "dt" not in metadata:
         fix = "pass dt_ms=: NIR counts seconds and leaves the step to whoever runs it"
         raise ConfigError("from_nir dt_ms", "None, and no dt in the metadata", "milliseconds a step", fix)
-    if dt_ms is not None and not isinstance(dt_ms, (int, float)):
+    if dt_ms is not None and (isinstance(dt_ms, bool) or not isinstance(dt_ms, Real)):
         raise ConfigError("from_nir dt_ms", repr(dt_ms), "a number of milliseconds", "pass e.g. dt_ms=1.0")
-    dt = float(metadata["dt"]) if dt_ms is None else dt_ms / 1000
+    try:
+        dt = float(metadata["dt"]) if dt_ms is None else float(dt_ms) / 1000
+    except (TypeError, ValueError):
+        found = f"dt = {metadata['dt']!r} in the metadata"
+        raise ConfigError("from_nir dt_ms", found, "seconds", "pass dt_ms=") from None
     if not (math.isfinite(dt) and dt > 0):
         raise ConfigError("from_nir dt_ms", f"a step of {dt * 1000:g} ms", "a finite number > 0")
     return dt
 
 
-def _text(value: Any) -> str:
-    return value.decode("utf8") if isinstance(value, bytes) else str(value)
+def _ports(graph: Any, where: str) -> tuple[str, str]:
+    """Return the names of a graph's input and output."""
+    nir = nir_package()
+    inputs, outputs = ([n for n, x in graph.nodes.items() if isinstance(x, k)] for k in (nir.Input, nir.Output))
+    if len(inputs) != 1 or len(outputs) != 1:
+        found = f"the inputs {', '.join(inputs) or 'none'} and the outputs {', '.join(outputs) or 'none'}"
+        fix = "read the parts one by one; a node that nothing is connected to is given ports of its own by NIR"
+        raise ConfigError(where, found, "one of each", fix)
+    return inputs[0], outputs[0]
 
 
 def _flat(prefix: str, graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Open graphs within the graph: their ports vanish, and whoever met at a port meets directly."""
+    """Open graphs within the graph: their ports stay as nodes, which pass on what they are given."""
     nir = nir_package()
+    where = prefix.rstrip(".") or "graph"
+    if prefix.count(".") > DEEPEST:
+        raise ConfigError(where, f"more than {DEEPEST} graphs one in another", "fewer")
+    if not isinstance(graph.nodes, Mapping) or not all(isinstance(name, str) and name for name in graph.nodes):
+        raise ConfigError(where, f"nodes {type(graph.nodes).__name__}", "a dictionary of nodes by name")
     nodes: dict[str, Any] = {}
-    edges = [(f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges]
+    edges = []
+    ends: dict[str, tuple[str, str]] = {}
     for name, node in graph.nodes.items():
-        if not isinstance(node, nir.NIRGraph):
-            nodes[f"{prefix}{name}"] = node
-            continue
-        inner, inner_edges = _flat(f"{prefix}{name}.", node)
-        entry = [n for n, part in inner.items() if isinstance(part, nir.Input)]
-        exit_ = [n for n, part in inner.items() if isinstance(part, nir.Output)]
-        if len(entry) != 1 or len(exit_) != 1:
-            raise ConfigError(f"{prefix}{name}", "a graph with several ports", "one input and one output")
-        edges = [(exit_[0] if a == prefix + name else a, entry[0] if b == prefix + name else b) for a, b in edges]
-        edges += inner_edges
+        full = f"{prefix}{name}"
+        inner = {full: node}
+        if isinstance(node, nir.NIRGraph):
+            inner, inner_edges = _flat(f"{full}.", node)
+            edges += inner_edges
+            entry, exit_ = _ports(node, full)
+            ends[name] = f"{full}.{entry}", f"{full}.{exit_}"
+        for other in inner:
+            if other in nodes:
+                raise ConfigError(other, "two nodes of this name", "a name for each", "rename one")
         nodes |= inner
-        for port in (entry[0], exit_[0]):
-            before, after = [a for a, b in edges if b == port], [b for a, b in edges if a == port]
-            edges = [e for e in edges if port not in e] + [(a, b) for a in before for b in after]
-            del nodes[port]
+    for a, b in edges_of(graph, where):
+        edges.append((ends[a][1] if a in ends else f"{prefix}{a}", ends[b][0] if b in ends else f"{prefix}{b}"))
     return nodes, edges
-
-
-def _module(name: str, node: Any, dt: float, subtract: bool) -> nn.Module:
-    kind = type(node).__name__
-    if kind in NEURONS:
-        return read_neuron(name, node, dt, subtract)
-    if kind == "Delay":
-        return DelayLine(whole_steps(name, node.delay, dt))
-    if kind in ("Linear", "Affine"):
-        return _linear(node)
-    if kind in ("Conv1d", "Conv2d"):
-        return _convolution(node, kind)
-    if kind == "Flatten":
-        return nn.Flatten()
-    if kind in ("AvgPool2d", "SumPool2d"):
-        return _Pool(node, kind == "SumPool2d")
-    if kind in ("Scale", "Threshold"):
-        return _Elementwise(kind, torch.as_tensor(np.asarray(node.scale if kind == "Scale" else node.threshold)))
-    known = f"{', '.join(NEURONS)}, Delay, Linear, Affine, Conv1d, Conv2d, Flatten, pools, Scale, Threshold"
-    raise ConfigError(name, f"a node {kind}", known, "read this graph with the importer of its own library")
-
-
-def _linear(node: Any) -> nn.Linear:
-    weight = torch.as_tensor(np.asarray(node.weight))
-    bias = getattr(node, "bias", None)
-    module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    module.weight = nn.Parameter(weight.clone())
-    if bias is not None:
-        module.bias = nn.Parameter(torch.as_tensor(np.asarray(bias)).clone())
-    return module
-
-
-def _convolution(node: Any, kind: str) -> nn.Module:
-    weight = torch.as_tensor(np.asarray(node.weight))
-    options = {key: _numbers(getattr(node, key)) for key in ("stride", "padding", "dilation")}
-    make: Any = getattr(nn, kind)
-    channels = weight.shape[1] * int(node.groups), weight.shape[0]
-    module = make(*channels, tuple(weight.shape[2:]), groups=int(node.groups), device="meta", **options)
-    module.weight = nn.Parameter(weight.clone())
-    module.bias = nn.Parameter(torch.as_tensor(np.asarray(node.bias)).clone())
-    return module
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, (str, bytes)):
-        return _text(value)
-    many = tuple(int(v) for v in np.asarray(value).flatten())
-    return many[0] if len(many) == 1 else many
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(int(n) for n in np.asarray(value).flatten())
-
-
-class _Pool(nn.Module):
-    def __init__(self, node: Any, adds: bool) -> None:
-        super().__init__()
-        self.size, self.stride, self.padding = (_numbers(v) for v in (node.kernel_size, node.stride, node.padding))
-        self.adds = adds
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = nn.functional.avg_pool2d(x, self.size, self.stride, self.padding)
-        area = self.size**2 if isinstance(self.size, int) else math.prod(self.size)
-        return mean * area if self.adds else mean
-
-
-class _Elementwise(nn.Module):
-    value: Tensor
-
-    def __init__(self, kind: str, value: Tensor) -> None:
-        super().__init__()
-        self.kind = kind
-        self.register_buffer("value", value.double())
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "Scale":
-            return x * self.value
-        return Spike.apply(x - self.value)

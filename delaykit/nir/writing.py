@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,8 +88,9 @@ def _step_length(seen: Observed, dt_ms: float | None) -> float:
                 "to_nir dt_ms", "None, and a library that counts steps", "milliseconds a step", "pass dt_ms="
             )
         dt_ms = next(iter(known.values()))
-    if isinstance(dt_ms, bool) or not isinstance(dt_ms, (int, float)) or not (math.isfinite(dt_ms) and dt_ms > 0):
+    if isinstance(dt_ms, bool) or not isinstance(dt_ms, Real) or not (math.isfinite(dt_ms) and dt_ms > 0):
         raise ConfigError("to_nir dt_ms", f"{dt_ms}", "a finite number of milliseconds > 0")
+    dt_ms = float(dt_ms)
     for name, own in known.items():
         if own is not None and not math.isclose(own, dt_ms, rel_tol=1e-9):
             raise ConfigError(

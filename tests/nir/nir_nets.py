@@ -116,3 +116,17 @@ def convolutional(first: str, second: str, seed: int = 0) -> nn.Module:
     net = louder_(ConvNet().double(), 2.0)
     rules = {"conv": whole(first), "fc": whole(second)}
     return dk.wrap_(net, rules, example=spikes(4, 1, 2, PRE), generator=torch.Generator().manual_seed(seed))
+
+
+def check(net: nn.Module, shape: tuple[int, ...], tmp_path: Any, dt_ms: float | None = 1.0, **options: Any) -> Any:
+    """Write, read, and compare the spikes on spikes that the writer never saw."""
+    example = spikes(60, 2, *shape, seed=1)
+    dk.to_nir(net, example, dt_ms, path=tmp_path / "net.nir", **options)
+    twin = dk.from_nir(tmp_path / "net.nir")
+    x = spikes(150, 3, *shape, seed=2)
+    with torch.no_grad():
+        wanted, found = net(x), twin(x)
+    rate = float(wanted.mean())
+    assert 0.02 < rate < 0.6, f"the net fires {rate:.1%} of the time: nothing would be proved"
+    assert torch.equal(found.to(wanted), wanted), f"{int((found != wanted).sum())} spikes differ"
+    return twin

@@ -39,9 +39,51 @@ def test_nirtorch_by_calls_of_a_part():
     assert SAYS in said
 
 
-def test_nirtorch_by_placeholders():
+class Loop(nn.Module):
+    """A loop over time in forward, which no placeholder goes through."""
+
+    def __init__(self) -> None:
+        snn = pytest.importorskip("snntorch", reason="wraps snnTorch models")
+        super().__init__()
+        self.fc, self.lif = nn.Linear(2, 2), snn.Leaky(beta=0.9)
+
+    def forward(self, x):
+        mem, out = self.lif.reset_mem(), []
+        for step in x:
+            spk, mem = self.lif(self.fc(step), mem)
+            out.append(spk)
+        return torch.stack(out)
+
+
+class Around(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def looped():
+    return dk.wrap_(Loop(), {"fc": dk.FreeDelay("axonal", init=2)}, example=torch.ones(4, 1, 2))
+
+
+def cells(site):
+    norse = pytest.importorskip("norse.torch", reason="wraps Norse models")
+    net = norse.SequentialState(nn.Linear(2, 2), norse.LIFRecurrentCell(2, 2))
+    return dk.wrap_(net, {site: dk.FreeDelay("axonal", init=2)}, example=lambda: net(torch.ones(1, 2)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [delayed, looped, lambda: Around(delayed()), lambda: Around(looped()), lambda: cells("0"),
+     lambda: cells("1.recurrent")],
+    ids=["outer-loop", "loop", "within-outer-loop", "within-loop", "norse", "norse-recurrent"],
+)  # fmt: skip
+def test_nirtorch_by_placeholders(make):
+    net = make()
     with pytest.raises(dk.DelaykitError, match=SAYS):
-        nirtorch.torch_to_nir(delayed(), {})
+        nirtorch.torch_to_nir(net, {})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -10,24 +10,11 @@ import torch
 nir = pytest.importorskip("nir", reason="writes and reads NIR graphs")
 pytest.importorskip("snntorch", reason="wraps snnTorch models")
 
-from nir_nets import HIDDEN, PRE, cells, convolutional, recurrent, spikes  # noqa: E402
+from nir_nets import HIDDEN, PRE, cells, check, convolutional, recurrent, spikes  # noqa: E402
 
 import delaykit as dk  # noqa: E402
 
 LINES = ("layer", "axonal", "dendritic", "synaptic")
-
-
-def check(net, shape, tmp_path, dt_ms=1.0, **options):
-    example = spikes(60, 2, *shape, seed=1)
-    dk.to_nir(net, example, dt_ms, path=tmp_path / "net.nir", **options)
-    twin = dk.from_nir(tmp_path / "net.nir")
-    x = spikes(150, 3, *shape, seed=2)
-    with torch.no_grad():
-        wanted, found = net(x), twin(x)
-    rate = float(wanted.mean())
-    assert 0.02 < rate < 0.6, f"the net fires {rate:.1%} of the time: nothing would be proved"
-    assert torch.equal(found.to(wanted), wanted), f"{int((found != wanted).sum())} spikes differ"
-    return twin
 
 
 @pytest.mark.parametrize("lines", [*((g, g, g) for g in LINES), ("axonal", "synaptic", "dendritic")], ids="-".join)
@@ -158,17 +145,6 @@ def test_pairs_of_channels_between_steps_are_refused_or_written_as_taps(tmp_path
     with pytest.raises(dk.ConfigError, match="dk.discretized"):
         dk.to_nir(net, spikes(20, 1, 2, PRE), 1.0)
     check(net, (2, PRE), tmp_path, fractions="taps")
-
-
-def test_a_convolution_in_groups_is_refused_by_name():
-    net = convolutional("axonal", "axonal")
-    net.conv.groups = 2
-    net.conv.weight = torch.nn.Parameter(torch.rand(3, 1, 3).double())
-    net.conv.out_channels = 3
-    with pytest.raises(dk.ConfigError, match="groups=2"):
-        from delaykit.nir.connections import convolution
-
-        convolution(net.conv, (2, PRE))
 
 
 def test_a_step_that_is_no_number_is_told():
