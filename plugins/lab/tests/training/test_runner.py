@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import delaykit as dk
 from delaykit import CheckpointError, ConfigError, ShapeError, TrainingError
 from delaykit_lab import FitConfig, Frames, Splits, fit, predict
 from delaykit_lab.training.runner import accuracy, choose_device
@@ -23,6 +24,17 @@ class Counts(nn.Module):
 
     def forward(self, spikes):
         return self.fc(spikes.sum(dim=0))
+
+
+class Late(nn.Module):
+    """Scores of a sequence whose last steps count more, so that delays matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, spikes):
+        return (self.fc(spikes) * torch.linspace(0, 1, len(spikes)).reshape(-1, 1, 1)).mean(0)
 
 
 def easy(samples=30, seed=0):
@@ -176,3 +188,23 @@ def test_devices_are_checked_early():
     assert choose_device("auto").type in ("cpu", "cuda", "mps", "xpu")
     with pytest.raises(ConfigError):
         choose_device("abacus")
+
+
+@pytest.mark.parametrize("component", ["dropout", "stochastic"])
+def test_what_a_net_draws_at_random_follows_the_seed_and_nothing_else(component):
+    found = []
+    for before in (5, 6):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Dropout(0.5), Counts()) if component == "dropout" else Counts()
+        if component == "stochastic":
+            delrec = pytest.importorskip("delaykit_delrec", reason="rounds delays at random")
+            delay = delrec.DelRec("axonal", max_delay=30, sigma=0.0, init="uniform", rounding="stochastic")
+            rules, draw = {"fc": dk.At(delay, time_dim=0, reset="manual")}, torch.Generator().manual_seed(0)
+            net = Late()
+            dk.wrap_(net, rules, example=torch.ones(20, 2, 6), generator=draw)
+        torch.manual_seed(before)
+        state = torch.get_rng_state()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        found.append(fit(net, splits(), optimizer, FitConfig(epochs=2, batch_size=8, seed=3)))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert found[0] == found[1]

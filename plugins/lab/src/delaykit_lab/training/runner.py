@@ -6,9 +6,10 @@ last epoch is the result and no epoch has to be chosen.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class FitConfig:
         epochs: passes over the training set, >= 1.
         batch_size: samples a step, >= 1.
         clip: largest norm of the gradient, > 0.
-        seed: draws the order of the samples.
+        seed: draws the order of the samples, and whatever the net draws from torch's generator (dropout, delays that
+            are rounded at random); that generator is put back afterwards.
 
     Raises:
         ConfigError: a number is out of range.
@@ -112,26 +114,35 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     path = None if checkpoint is None else Path(checkpoint)
     settings = {"fit": dataclasses.asdict(config), "identity": dict(identity or {})}
-    history: list[Epoch] = []
-    if path is not None and path.exists():
-        history = [Epoch(**record) for record in load_run(path, net, optimizer, order, settings)]
-    for epoch in range(len(history), config.epochs):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * epoch / config.epochs))
-        train_loss, train_accuracy = _train_epoch(
-            net, forward, splits.train, optimizer, config, order, device, epoch + 1
-        )
-        if advance is not None:
-            advance((epoch + 1) / config.epochs)
-        scores = predict(net, splits.validation, device=device, forward=forward)
-        loss = functional.cross_entropy(scores, splits.validation.labels).item()
-        history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy(scores, splits.validation)))
-        if path is not None:
-            records = [dataclasses.asdict(record) for record in history]
-            save_run(path, net, optimizer, order, settings, records)
-        if on_epoch is not None:
-            on_epoch(history[-1])
+    with seeded(config.seed):
+        history: list[Epoch] = []
+        if path is not None and path.exists():
+            history = [Epoch(**record) for record in load_run(path, net, optimizer, order, settings)]
+        for epoch in range(len(history), config.epochs):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * epoch / config.epochs))
+            train_loss, train_accuracy = _train_epoch(
+                net, forward, splits.train, optimizer, config, order, device, epoch + 1
+            )
+            if advance is not None:
+                advance((epoch + 1) / config.epochs)
+            scores = predict(net, splits.validation, device=device, forward=forward)
+            loss = functional.cross_entropy(scores, splits.validation.labels).item()
+            history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy(scores, splits.validation)))
+            if path is not None:
+                records = [dataclasses.asdict(record) for record in history]
+                save_run(path, net, optimizer, order, settings, records)
+            if on_epoch is not None:
+                on_epoch(history[-1])
     return history
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's own generator, for dropout and the like, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def predict(

@@ -25,6 +25,7 @@ from delaykit_lab.training.callbacks import DelayTraining
 from delaykit_lab.training.checkpoint import load_run, save_run
 from delaykit_lab.training.config import Job
 from delaykit_lab.training.costs import costs
+from delaykit_lab.training.runner import seeded
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -226,14 +227,6 @@ class Loop:
                 with dk.discretized(self.net):
                     out["test_whole"] = self.score(self.splits.test)[1]
         return out
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own generator, for dropout and the like, and put it back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextlib.contextmanager
