@@ -197,3 +197,32 @@ def test_with_rates_every_row_gets_the_same_trials_on_validation(common, tmp_pat
             t["settings"]["plan"]["recipe"]["lr"] for t in mine if t["result"]["validation"] == best
         ]
         assert recipe["delay_lr"] == pytest.approx(10 * recipe["lr"])
+
+
+def test_a_run_that_was_killed_ends_in_the_same_record(common, tmp_path, monkeypatch) -> None:
+    """Delays, their annealed spread, dropout's draws and the schedule go on where they were."""
+    script = common("equal_parameters")
+    epochs = script.Resumable.epochs
+
+    def main(folder: str) -> dict:
+        words = ["x", "--epochs", "3", "--seeds", "1", "--variants", "learned delays", "--out", str(tmp_path / folder)]
+        monkeypatch.setattr(sys, "argv", words)
+        script.main()
+        (path,) = (tmp_path / folder).glob("*.json")
+        record = json.loads(path.read_text())
+        del record["cpu_s"], record["result"]["cpu_s"]
+        return {path.name: record}
+
+    def killed(self, count, title=None):
+        for epoch in epochs(self, count, None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            yield epoch
+
+    whole = main("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(script.Resumable, "epochs", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main("killed")
+    assert not list((tmp_path / "killed").glob("*.json"))
+    assert main("killed") == whole

@@ -214,3 +214,31 @@ def test_the_map_of_positions_compares_pairs_of_one_seed_on_validation(script, t
     assert all("test" not in one["result"] for one in records)
     rates = {(one["settings"]["rate"], one["settings"]["seed"]) for one in records}
     assert rates == {(regime.RATE, 0)} and not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_pruned_run_that_was_killed_ends_in_the_same_result(script, recordings, tmp_path) -> None:
+    """Zeros, the first epoch's mask and the rates' course go on where they were."""
+    pytest.importorskip("delaykit_sparsify")
+    training, sp2snn, net = script("common.speech_training"), script("sp2snn"), script("common.speech_net")
+    task = script("delaykit_lab.tasks.spike_files").SpikeFiles(recordings, dt_ms=5.0, channels=70)
+    setting = net.Setting(hidden=6, epochs=3, limit=None, kept=0.5)
+    epochs = training.Resumable.epochs
+
+    def result(folder: str) -> dict:
+        found = training.run(setting, task, tmp_path / folder, judge=True, further=sp2snn.structure)
+        return {key: value for key, value in found.items() if key != "cpu_s"}
+
+    def killed(self, count, title=None):
+        for epoch in epochs(self, count, None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            yield epoch
+
+    whole = result("whole")
+    training.Resumable.epochs = killed
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            result("killed")
+    finally:
+        training.Resumable.epochs = epochs
+    assert not list((tmp_path / "killed").glob("*.json")) and result("killed") == whole
