@@ -215,6 +215,13 @@ def test_the_command_says_what_is_wrong(tmp_path):
     assert done.exit_code == 1 and "did you mean 'dcls'" in done.output
     done = CliRunner().invoke(command, [*words, "--rates", "fast", "--methods", "none"])
     assert done.exit_code == 1 and "e.g. --rates" in done.output
+    for wrong, sentence in ((["--task", "moving-wav"], "did you mean 'moving-wave'"),
+                            (["--set", "smples=3"], "did you mean 'samples'"),
+                            (["--equal", "tim"], "did you mean 'time'"),
+                            (["--option", "batchsize=3"], "did you mean 'batch_size'"),
+                            (["--budget", "1e12"], "do not use up")):  # fmt: skip
+        done = CliRunner().invoke(command, [*words, "--methods", "wider", *wrong])
+        assert done.exit_code == 1 and sentence in done.output and "searching" not in done.output, wrong
     assert split_methods("none, free:axonal,max_delay=9 ,spatial:2") == ["none", "free:axonal,max_delay=9", "spatial:2"]
 
 

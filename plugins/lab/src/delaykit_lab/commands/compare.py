@@ -136,7 +136,11 @@ def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> dict[str, An
         def tell(line: str) -> None:
             bar.update(task, advance=0 if line.startswith("sizes") else 1, description=line[:60])
 
-        results = run(comparison, out, tell=tell, **{**go, "workers": go["workers"] or 1})
+        try:
+            results = run(comparison, out, tell=tell, **{**go, "workers": go["workers"] or 1})
+        except BaseException:  # nothing but the sentence is left of a comparison that fails
+            bar.update(task, visible=False)
+            raise
     import json
 
     timing = json.loads((out / "timing.json").read_text())

@@ -57,7 +57,7 @@ def table_rows(results: dict[str, Any], timing: dict[str, Any]) -> list[list[str
         rows.append([
             *start, str(runs[0]["parameters"]), percent([run["test"] for run in runs]), whole,
             _mean([run["spikes"] for run in runs]), _mean([run["synaptic_operations"] for run in runs]),
-            _mean(seconds), f"{row['rate']:g}",
+            _mean(seconds, 1), f"{row['rate']:g}",
         ])  # fmt: skip
     return [[cell.replace("+-", "±") for cell in row] for row in rows]
 
@@ -66,7 +66,7 @@ def protocol(results: dict[str, Any]) -> list[str]:
     """Say in words how the numbers came about."""
     setup, samples = results["comparison"], results["samples"]
     step = "a step is no fixed time" if results["step_ms"] is None else f"a step is {results['step_ms']:g} ms"
-    options = ", ".join(f"{name} {value}" for name, value in setup["options"].items()) or "the defaults of `train`"
+    options = _words(setup["options"]) or "the defaults of `train`"
     budget = "" if results["budget"] is None else f" The budget is {results['budget']:.6g}."
     equal = {
         "parameters": "Every row but `none` is as wide as it can be within one number of parameters, frozen delays "
@@ -79,7 +79,7 @@ def protocol(results: dict[str, Any]) -> list[str]:
     rates = ", ".join(f"{rate:g}" for rate in setup["rates"])
     bins = "Several spikes of a channel in one step are one number, its count; they are not made 0 or 1."
     lines = [
-        f"Data: {setup['task']} with {setup['set'] or 'its own options'}; {step}. {bins}",
+        f"Data: {setup['task']} with {_words(setup['set']) or 'its own options'}; {step}. {bins}",
         f"Splits: {samples['train']} training, {samples['validation']} validation and {samples['test']} test samples.",
         f"Network: {setup['model']}; delays of up to {setup['max_delay']} steps. {equal}{budget}",
         f"Training, alike for all rows: {setup['epochs']} epochs, {options}, learning rate along half a cosine, delays "
@@ -95,7 +95,11 @@ def protocol(results: dict[str, Any]) -> list[str]:
     return lines + ([f"Rows: {'; '.join(said)}."] if said else [])
 
 
-def _mean(values: list[Any]) -> str:
+def _words(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())
+
+
+def _mean(values: list[Any], digits: int = 0) -> str:
     if any(value is None for value in values):
         return "-"
-    return f"{sum(values) / len(values):.0f}"
+    return f"{sum(values) / len(values):.{digits}f}"
