@@ -26,6 +26,9 @@ def compiled(
     The compiled code is cached on disk. Where that cannot be read or written (no place for it, a full disk), it is
     kept in memory, after one warning.
 
+    A kernel writes numbers, ``row[n] = other[n]`` in a loop, and no arrays into a slice, ``row[:] = other``: the message
+    for shapes that do not fit is compiled along, strings and all, which takes three times as long as a large kernel.
+
     Args:
         fastmath: LLVM's freedoms; ``reassoc`` is for dot products only, where no law asks for an order of summation.
         parts: plain functions, perhaps of other files, that the kernel calls by their names; they are written out in
@@ -63,6 +66,29 @@ def compiled(
     return decorate
 
 
+def compiled_for(
+    fastmath: Iterable[str] = ("contract",), parts: Iterable[Callable[..., Any]] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a function that writes a kernel around constants, each of which is compiled when it is first asked for.
+
+    Branches that the constants rule out are left out, which takes most of the time of compiling kernels of many cases.
+
+    Args:
+        fastmath: see :func:`compiled`.
+        parts: see :func:`compiled`.
+    """
+    parts = tuple(parts)
+
+    def decorate(write: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.cache
+        def kernel(*constants: Any) -> Callable[..., Any]:
+            return compiled(fastmath, parts)(write(*constants))
+
+        return functools.wraps(write)(kernel)
+
+    return decorate
+
+
 def _joined(kernel: Callable[..., Any], parts: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
     """Let the kernel find its parts inlined; named after their code, since Numba's cache watches its own file only."""
     import numba
@@ -71,7 +97,7 @@ def _joined(kernel: Callable[..., Any], parts: tuple[Callable[..., Any], ...]) -
     codes = [part.__code__ for part in parts]
     digest = zlib.crc32(repr([(code.co_code, code.co_consts, code.co_names) for code in codes]).encode())
     scope = kernel.__globals__ | {part.__name__: inline(part) for part in parts}
-    whole = types.FunctionType(kernel.__code__, scope, kernel.__name__)
+    whole = types.FunctionType(kernel.__code__, scope, kernel.__name__, None, kernel.__closure__)
     whole.__module__, whole.__qualname__ = kernel.__module__, f"{kernel.__qualname__}_{digest:08x}"
     return whole
 

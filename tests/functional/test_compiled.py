@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import delaykit
 from delaykit.functional import compiled as module
-from delaykit.functional.compiled import compiled
+from delaykit.functional.compiled import compiled, compiled_for
 
 numba = pytest.importorskip("numba")
 
@@ -97,3 +99,42 @@ def test_a_kernel_is_compiled_anew_when_a_part_of_it_is_another(
     for part, total in ((old, 1), (new, 3), (old, 4)):
         compiled(parts=[part])(changes)(numbers)
         assert numbers[0] == total
+
+
+def test_branches_that_constants_rule_out_are_not_compiled() -> None:
+    @compiled_for()
+    def written(doubles: bool) -> Callable[..., None]:
+        def run(x):  # type: ignore[no-untyped-def]
+            if doubles:
+                x[0] *= 2
+            else:
+                x[0] = "no number"  # would not compile
+
+        return run
+
+    x = np.ones(1, np.float32)
+    written(True)(x)
+    assert x.tolist() == [2]
+    assert written(True) is written(True)
+    with pytest.raises(numba.TypingError):
+        written(False)(x)
+
+
+def _kernels() -> Iterator[tuple[str, ast.FunctionDef]]:
+    for path in Path(delaykit.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and any("compiled" in ast.unparse(d) for d in node.decorator_list):
+                yield path.name, node
+
+
+def test_no_kernel_writes_an_array_into_a_slice() -> None:
+    """Numba compiles the message of shapes that do not fit with it, which takes longer than the kernel."""
+    found, kernels = [], list(_kernels())
+    for name, kernel in kernels:
+        numbers = {"nothing"}  # names of scalars
+        for node in ast.walk(kernel):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+                slices = any(isinstance(part, ast.Slice) for part in ast.walk(node.targets[0]))
+                scalar = isinstance(node.value, ast.Constant) or ast.unparse(node.value) in numbers
+                found += [f"{name}: {ast.unparse(node)}"] * (slices and not scalar)
+    assert len(kernels) > 20 and not found

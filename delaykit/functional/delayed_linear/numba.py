@@ -29,7 +29,7 @@ def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Ten
         in_threads(lambda first, last: _scatter_events(*given, first, last), len(rows), work)
     else:
         source, start, step = _padded_rows(x, index, causal)
-        operands = (source.ravel(), source.shape[1], start, step, *taps, rows, BLOCK_BYTES // rows.itemsize)
+        operands = (source.ravel(), source.shape[1], start, step, *taps, rows.ravel(), BLOCK_BYTES // rows.itemsize)
         in_threads(lambda first, last: _mix_rows(*operands, first, last), len(rows), work)
     return out.T.reshape(time, batch, len(rows))
 
@@ -47,7 +47,8 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
         in_threads(lambda first, last: _gather_events(*given, first, last), len(target), work)
     else:
         source, start, step = _padded_rows(x, index, True)
-        operands = (source.ravel(), source.shape[1], start, step, taps, target, result, BLOCK_BYTES // result.itemsize)
+        sizes = source.shape[1], start, step
+        operands = (source.ravel(), *sizes, taps, target.ravel(), result, BLOCK_BYTES // result.itemsize)
         in_threads(lambda first, last: _dot_rows(*operands, first, last), len(target), work)
     return out
 
@@ -79,10 +80,10 @@ def _events(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
 
 @compiled()
 def _mix_rows(source, stride, start, step, index, value, out, block, first, last):  # type: ignore[no-untyped-def]
-    """Add ``value[m, r, q]`` times row q, shifted by its delay, to ``out[r]`` for r in first .. last - 1."""
+    """Add ``value[m, r, q]`` times row q, shifted by its delay, to row r of ``out`` for r in first .. last - 1."""
     taps, _, inputs = index.shape
-    length = out.shape[1]
-    weight, where = np.zeros(taps * inputs + 8, out.dtype), np.zeros(taps * inputs + 8, np.int64)
+    length = len(out) // index.shape[1]
+    weight, where = np.zeros(taps * inputs + 8, out.dtype), np.zeros(taps * inputs + 8, np.uintp)
     for begin in range(0, length, block):
         end = min(length, begin + block)
         for r in range(first, last):
@@ -95,26 +96,25 @@ def _mix_rows(source, stride, start, step, index, value, out, block, first, last
                         count += 1
             for rest in range(count, (count + 7) // 8 * 8):
                 weight[rest], where[rest] = 0, 0
-            target, size = out[r, begin:end], end - begin
+            target = np.uintp(r * length + begin)
             for k in range(0, count, 8):
                 w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
                 w4, w5, w6, w7 = weight[k + 4], weight[k + 5], weight[k + 6], weight[k + 7]
-                x0, x1 = source[where[k] : where[k] + size], source[where[k + 1] : where[k + 1] + size]
-                x2, x3 = source[where[k + 2] : where[k + 2] + size], source[where[k + 3] : where[k + 3] + size]
-                x4, x5 = source[where[k + 4] : where[k + 4] + size], source[where[k + 5] : where[k + 5] + size]
-                x6, x7 = source[where[k + 6] : where[k + 6] + size], source[where[k + 7] : where[k + 7] + size]
-                for n in range(target.shape[0]):
-                    one = (w0 * x0[n] + w1 * x1[n]) + (w2 * x2[n] + w3 * x3[n])
-                    two = (w4 * x4[n] + w5 * x5[n]) + (w6 * x6[n] + w7 * x7[n])
-                    target[n] += one + two
+                x0, x1, x2, x3 = where[k], where[k + 1], where[k + 2], where[k + 3]
+                x4, x5, x6, x7 = where[k + 4], where[k + 5], where[k + 6], where[k + 7]
+                for i in range(end - begin):
+                    n = np.uintp(i)
+                    one = (w0 * source[x0 + n] + w1 * source[x1 + n]) + (w2 * source[x2 + n] + w3 * source[x3 + n])
+                    two = (w4 * source[x4 + n] + w5 * source[x5 + n]) + (w6 * source[x6 + n] + w7 * source[x7 + n])
+                    out[target + n] += one + two
 
 
 @compiled(DOT_PRODUCTS)
 def _dot_rows(source, stride, start, step, index, target, out, block, first, last):  # type: ignore[no-untyped-def]
-    """Add the dot product of ``target[r]`` with row q, shifted by ``index[m, r, q]``, to ``out[m, r, q]``."""
+    """Add the dot product of row r of ``target`` with row q, shifted by ``index[m, r, q]``, to ``out[m, r, q]``."""
     taps, _, inputs = index.shape
-    length = target.shape[1]
-    where, total = np.zeros(taps * inputs + 4, np.int64), np.zeros(taps * inputs + 4, out.dtype)
+    length = len(target) // index.shape[1]
+    where, total = np.zeros(taps * inputs + 4, np.uintp), np.zeros(taps * inputs + 4, out.dtype)
     place = np.zeros((taps, inputs), np.int64)
     for begin in range(0, length, block):
         end = min(length, begin + block)
@@ -133,16 +133,17 @@ def _dot_rows(source, stride, start, step, index, target, out, block, first, las
                         count += 1
             for rest in range(count, (count + 3) // 4 * 4):
                 where[rest] = 0
-            y, size = target[r, begin:end], end - begin
+            y = np.uintp(r * length + begin)
             for k in range(0, count, 4):
-                x0, x1 = source[where[k] : where[k] + size], source[where[k + 1] : where[k + 1] + size]
-                x2, x3 = source[where[k + 2] : where[k + 2] + size], source[where[k + 3] : where[k + 3] + size]
+                x0, x1, x2, x3 = where[k], where[k + 1], where[k + 2], where[k + 3]
                 t0 = t1 = t2 = t3 = out.dtype.type(0)
-                for n in range(y.shape[0]):
-                    t0 += x0[n] * y[n]
-                    t1 += x1[n] * y[n]
-                    t2 += x2[n] * y[n]
-                    t3 += x3[n] * y[n]
+                for i in range(end - begin):
+                    n = np.uintp(i)
+                    now = target[y + n]
+                    t0 += source[x0 + n] * now
+                    t1 += source[x1 + n] * now
+                    t2 += source[x2 + n] * now
+                    t3 += source[x3 + n] * now
                 total[k], total[k + 1], total[k + 2], total[k + 3] = t0, t1, t2, t3
             for m in range(taps):
                 for q in range(inputs):

@@ -13,7 +13,7 @@ from delaykit.planning.snapshot import Snapshot
 from delaykit.tables import text_table
 from delaykit.wrapping.fused.graph import Miss
 from delaykit.wrapping.fused.program import Program, outer_loop, own_loop
-from delaykit.wrapping.fused.proof import disprove, learn
+from delaykit.wrapping.fused.proof import disprove, learn, uncompiled
 from delaykit.wrapping.fused.run import Layout, Run
 from delaykit.wrapping.fused.units import units_of
 from delaykit.wrapping.fused.watch import watch
@@ -185,7 +185,7 @@ def _find_loop(net: nn.Module, args: Any, kwargs: Any) -> str:
     """Tell where the time loop is: outside, where one call of the model calls every neuron at most once."""
     before, units = Snapshot(net), units_of(net)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), uncompiled():
             seen, _ = watch(net, units, [], lambda: net(*args, **kwargs))
     except Exception:
         return "outside"

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from delaykit.attaching.wiring import wiring_of
+from delaykit.functional.dispatch import backend, chosen
 from delaykit.planning.snapshot import Snapshot
 from delaykit.wrapping.apply import copy_model
 from delaykit.wrapping.fused.graph import Miss, NotAhead
@@ -42,10 +43,19 @@ def in_double() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Doubled():
+        with _Doubled(), uncompiled():
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+def uncompiled() -> contextlib.AbstractContextManager[None]:
+    """Run operators in plain torch, unless somebody chose a backend.
+
+    What is looked at here is what each layer computes when, and from what. That a backend computes it right is what the
+    tests of the operators show, and to compile its kernels once more, for float64, takes longer than all the rest.
+    """
+    return contextlib.nullcontext() if chosen() else backend("torch")
 
 
 def learn(net: nn.Module, program: Program, args: Any, kwargs: Any) -> tuple[Layout, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from delaykit.functional.compiled import compiled
+from delaykit.functional.compiled import compiled_for
 from delaykit.functional.recurrence.neuron import base
 from delaykit.functional.recurrence.neuron.rows import commit_row, integrate_row
 from delaykit.functional.surrogates import Slope
@@ -48,13 +48,15 @@ class ForwardNeuron(base.ForwardNeuron):
     def _advance(self, first: int, last: int, recurrent: Tensor | None, spikes: Tensor | None, integrates: bool = True,
                  commits: bool = True) -> None:  # fmt: skip
         a, w, neuron = self.arrays, self.switches, self.neuron
+        advance = forward_steps(
+            integrates, commits, neuron.delayed_reset, neuron.immediate_reset, w.zero_old, w.wipe, w.zero_now,
+            self.spike_resets_next, self.both,
+        )  # fmt: skip
         advance(
-            first, last, integrates, commits, a["drive"], a["shifted"] if recurrent is None else recurrent.numpy(),
-            recurrent is not None, a["mask"], self.mask is not None, a["p"], a["bias"],
-            neuron.synapse_decay is not None, w.zero_old, neuron.delayed_reset, w.wipe, a["r"], a["synapse"], a["v"],
-            a["u"], a["shifted"], a["current"], self.keep, a["shifted"] if spikes is None else spikes.numpy(),
-            spikes is None, neuron.immediate_reset, w.zero_now, self.spike_resets_next, self.both, a["membrane"],
-            a["spikes"],
+            first, last, a["drive"], a["shifted"] if recurrent is None else recurrent.numpy(), recurrent is not None,
+            a["mask"], self.mask is not None, a["p"], a["bias"], neuron.synapse_decay is not None, a["r"], a["synapse"],
+            a["v"], a["u"], a["shifted"], a["current"], self.keep, a["shifted"] if spikes is None else spikes.numpy(),
+            a["membrane"], a["spikes"],
         )  # fmt: skip
 
 
@@ -63,7 +65,7 @@ class BackwardNeuron(base.BackwardNeuron):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.scales = dataclasses.astuple(self.switches)
+        self.retreat = backward_steps(*dataclasses.astuple(self.switches))
         self.arrays = _arrays(vars(self))
         known = self.neuron.slope
         self.slope_known = known is not None
@@ -75,9 +77,9 @@ class BackwardNeuron(base.BackwardNeuron):
 
     def _retreat(self, first: int, last: int, grad_x: Tensor | None) -> None:
         a = self.arrays
-        retreat(
+        self.retreat(
             first, last, a["grad_spikes"], a["grad_membrane"], self.slope.numpy(), *self.form, a["spikes"],
-            a["later_resets"], a["first_reset"], a["u"], a["membrane"], a["start"], a["p"], self.scales,
+            a["later_resets"], a["first_reset"], a["u"], a["membrane"], a["start"], a["p"],
             self.neuron.synapse_decay is not None, a["grad_v"] if grad_x is None else grad_x.numpy(),
             grad_x is not None, a["grad_v"], a["grad_i"], a["grad_r"], a["grad_drive"], a["into_sum"],
             a["into_membrane"], a["into_spike"], self.record,
@@ -90,103 +92,115 @@ def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-@compiled(fastmath=(), parts=(integrate_row, commit_row))
-def advance(first, last, integrates, commits, drive, recurrent, recurs, mask, masked, p, bias, synaptic, zero_old,
-            delayed, wipe, r, synapse, v, u, shifted, currents, keep, spike, fires, immediate, zero_now, resets_next,
-            both, membrane, spikes):  # fmt: skip
-    """Run steps ``first`` to ``last`` of all rows of the batch, or one half of a step where somebody else fires."""
-    threshold = p[4]
-    for t in range(first, last):
-        for b in range(len(v)):
-            if integrates:
-                integrate_row(
-                    drive[t, b], recurs, recurrent[b], mask[b], masked, p, bias, synaptic, zero_old, delayed, wipe,
-                    r[b], synapse[b], v[b], currents[t if keep else 0, b], u[t, b], shifted[b],
-                )  # fmt: skip
-            if commits:
-                commit_row(
-                    spike[b], fires, p, immediate, zero_now, resets_next, r[b], u[t, b], v[b], membrane[t, b],
-                    spikes[t, b],
-                )  # fmt: skip
-                if both:  # the membrane behind the reset resets the next step
-                    for n in range(len(threshold)):
-                        r[b, n] = v[b, n] - threshold[n] > 0
+@compiled_for(fastmath=(), parts=(integrate_row, commit_row))
+def forward_steps(integrates, commits, delayed, immediate, zero_old, wipe, zero_now, resets_next, both):
+    """Write the steps of one kind of neuron, or one half of a step where somebody else fires."""
+    fires = integrates and commits
+
+    def advance(first, last, drive, recurrent, recurs, mask, masked, p, bias, synaptic, r, synapse, v, u, shifted,
+                currents, keep, spike, membrane, spikes):  # fmt: skip
+        """Run steps ``first`` to ``last`` of all rows of the batch."""
+        threshold = p[4]
+        for t in range(first, last):
+            for b in range(len(v)):
+                if integrates:
+                    integrate_row(
+                        drive[t, b], recurs, recurrent[b], mask[b], masked, p, bias, synaptic, zero_old, delayed, wipe,
+                        r[b], synapse[b], v[b], currents[t if keep else 0, b], u[t, b], shifted[b],
+                    )  # fmt: skip
+                if commits:
+                    commit_row(
+                        spike[b], fires, p, immediate, zero_now, resets_next, r[b], u[t, b], v[b], membrane[t, b],
+                        spikes[t, b],
+                    )  # fmt: skip
+                    if both:  # the membrane behind the reset resets the next step
+                        for n in range(len(threshold)):
+                            r[b, n] = v[b, n] - threshold[n] > 0
+
+    return advance
 
 
-@compiled(fastmath=())
-def retreat(first, last, grad_spikes, grad_membrane, slope, form, shape, spikes, later_resets, first_reset, u, membrane,
-            start, p, scales, synaptic, grad_x, recurs, grad_v, grad_i, grad_r, grad_drive, into_sum, into_membrane,
-            into_spike, record):  # fmt: skip
-    """Run steps ``last - 1`` down to ``first`` of the adjoint.
+@compiled_for(fastmath=())
+def backward_steps(zero_old, wipe, zero_now, through_now, through_old):
+    """Write the adjoint of a neuron with these :class:`~delaykit.functional.recurrence.neuron.base.Switches`."""
 
-    The surrogate's derivative at step t is ``slope[t - first]``, or in closed form: see
-    :class:`delaykit.functional.surrogates.Slope`.
-    """
-    zero_old, wipe, zero_now, through_now, through_old = scales
-    batch, neurons = grad_v.shape
-    decay, alpha, gain, _, threshold, old_subtract, now_subtract, value = p
-    height, width, one = shape
-    grad_s, grad_after = np.empty_like(grad_v[0]), np.empty_like(grad_v[0])  # of s_t, of v_t
-    grad_u, grad_sum = np.empty_like(grad_v[0]), np.empty_like(grad_v[0])  # of u_t before and behind a wipe
-    for t in range(last - 1, first - 1, -1):
-        for b in range(batch):
-            reset = later_resets[t - 1, b] if t > 0 and later_resets.shape[0] > 0 else first_reset[b]
-            fired, now, steep = spikes[t, b], u[t, b], slope[0 if form else t - first, b]
-            old = membrane[t - 1, b] if t > 0 else start[b]
-            from_spikes, old_grad = grad_spikes[t, b], grad_v[b]
-            from_membrane = grad_membrane[min(t, grad_membrane.shape[0] - 1), b]  # one step of zeros if absent
-            reset_grad, current_grad, from_x, drive_grad = grad_r[b], grad_i[b], grad_x[b], grad_drive[t, b]
-            for n in range(neurons):
-                grad_s[n] = from_spikes[n]
-                grad_after[n] = from_membrane[n] + old_grad[n]
-            if recurs:
+    def retreat(first, last, grad_spikes, grad_membrane, slope, form, shape, spikes, later_resets, first_reset, u,
+                membrane, start, p, synaptic, grad_x, recurs, grad_v, grad_i, grad_r, grad_drive, into_sum,
+                into_membrane, into_spike, record):  # fmt: skip
+        """Run steps ``last - 1`` down to ``first`` of the adjoint.
+
+        The surrogate's derivative at step t is ``slope[t - first]``, or in closed form: see
+        :class:`delaykit.functional.surrogates.Slope`.
+        """
+        batch, neurons = grad_v.shape
+        decay, alpha, gain, _, threshold, old_subtract, now_subtract, value = p
+        height, width, one = shape
+        grad_s, grad_after = np.empty_like(grad_v[0]), np.empty_like(grad_v[0])  # of s_t, of v_t
+        grad_u, grad_sum = np.empty_like(grad_v[0]), np.empty_like(grad_v[0])  # of u_t before and behind a wipe
+        for t in range(last - 1, first - 1, -1):
+            for b in range(batch):
+                reset = later_resets[t - 1, b] if t > 0 and later_resets.shape[0] > 0 else first_reset[b]
+                fired, now, steep = spikes[t, b], u[t, b], slope[0 if form else t - first, b]
+                old = membrane[t - 1, b] if t > 0 else start[b]
+                from_spikes, old_grad = grad_spikes[t, b], grad_v[b]
+                from_membrane = grad_membrane[min(t, grad_membrane.shape[0] - 1), b]  # one step of zeros if absent
+                reset_grad, current_grad, from_x, drive_grad = grad_r[b], grad_i[b], grad_x[b], grad_drive[t, b]
                 for n in range(neurons):
-                    grad_s[n] += from_x[n]
-            if through_old:
+                    grad_s[n] = from_spikes[n]
+                    grad_after[n] = from_membrane[n] + old_grad[n]
+                if recurs:
+                    for n in range(neurons):
+                        grad_s[n] += from_x[n]
+                if through_old:
+                    for n in range(neurons):
+                        grad_s[n] += reset_grad[n]
+                if through_now:
+                    for n in range(neurons):
+                        grad_s[n] -= (now_subtract[n] + zero_now * (now[n] - value[n])) * grad_after[n]
+                if form == 1:
+                    for n in range(neurons):
+                        x = width * (now[n] - threshold[n])
+                        grad_s[n] *= height / (one + x * x)
+                elif form == 2:
+                    for n in range(neurons):
+                        x = one + width * abs(now[n] - threshold[n])
+                        grad_s[n] *= height / (x * x)
+                else:
+                    for n in range(neurons):
+                        grad_s[n] *= steep[n]
                 for n in range(neurons):
-                    grad_s[n] += reset_grad[n]
-            if through_now:
+                    grad_u[n] = grad_after[n] + grad_s[n]
+                if zero_now:
+                    for n in range(neurons):
+                        grad_u[n] -= grad_after[n] * (fired[n] - reset[n])
                 for n in range(neurons):
-                    grad_s[n] -= (now_subtract[n] + zero_now * (now[n] - value[n])) * grad_after[n]
-            if form == 1:
+                    grad_sum[n] = grad_u[n]
+                if wipe:
+                    for n in range(neurons):
+                        grad_sum[n] -= grad_u[n] * reset[n]
+                if through_old:
+                    for n in range(neurons):
+                        reset_grad[n] = -(old_subtract[n] + zero_old * decay[n] * (old[n] - value[n])) * grad_u[n]
                 for n in range(neurons):
-                    x = width * (now[n] - threshold[n])
-                    grad_s[n] *= height / (one + x * x)
-            elif form == 2:
+                    old_grad[n] = decay[n] * grad_sum[n]
+                if zero_old:
+                    for n in range(neurons):
+                        old_grad[n] -= old_grad[n] * reset[n]
+                if synaptic:
+                    for n in range(neurons):
+                        current_grad[n] = gain[n] * grad_sum[n] + alpha[n] * current_grad[n]
+                else:
+                    for n in range(neurons):
+                        current_grad[n] = gain[n] * grad_sum[n]
                 for n in range(neurons):
-                    x = one + width * abs(now[n] - threshold[n])
-                    grad_s[n] *= height / (x * x)
-            else:
-                for n in range(neurons):
-                    grad_s[n] *= steep[n]
-            for n in range(neurons):
-                grad_u[n] = grad_after[n] + grad_s[n]
-            if zero_now:
-                for n in range(neurons):
-                    grad_u[n] -= grad_after[n] * (fired[n] - reset[n])
-            for n in range(neurons):
-                grad_sum[n] = grad_u[n]
-            if wipe:
-                for n in range(neurons):
-                    grad_sum[n] -= grad_u[n] * reset[n]
-            if through_old:
-                for n in range(neurons):
-                    reset_grad[n] = -(old_subtract[n] + zero_old * decay[n] * (old[n] - value[n])) * grad_u[n]
-            for n in range(neurons):
-                old_grad[n] = decay[n] * grad_sum[n]
-            if zero_old:
-                for n in range(neurons):
-                    old_grad[n] -= old_grad[n] * reset[n]
-            if synaptic:
-                for n in range(neurons):
-                    current_grad[n] = gain[n] * grad_sum[n] + alpha[n] * current_grad[n]
-            else:
-                for n in range(neurons):
-                    current_grad[n] = gain[n] * grad_sum[n]
-            for n in range(neurons):
-                drive_grad[n] = current_grad[n]
-            if record > 0:
-                into_sum[t, b, :] = grad_sum
-            if record > 1:
-                into_membrane[t, b, :] = grad_after
-                into_spike[t, b, :] = grad_s
+                    drive_grad[n] = current_grad[n]
+                if record > 0:
+                    for n in range(neurons):
+                        into_sum[t, b, n] = grad_sum[n]
+                if record > 1:
+                    for n in range(neurons):
+                        into_membrane[t, b, n] = grad_after[n]
+                    for n in range(neurons):
+                        into_spike[t, b, n] = grad_s[n]
+
+    return retreat

@@ -111,11 +111,13 @@ def _run(start, rows, depth, drive, first, place, value, bias, mask, p, rest, be
         factor, early = mask[b], before[b].copy()
         coming[:] = 0
         left[:] = 0
-        v[:] = rest[b]
+        for n in range(neurons):  # not v[:] = rest[b]: see delaykit.functional.compiled
+            v[n] = rest[b, n]
         for t in range(steps):
             slot = t % turn
             if slot == 0 and t > 0:
-                coming[:window] = coming[turn * neurons :]
+                for n in range(window):
+                    coming[n] = coming[turn * neurons + n]
                 coming[window:] = 0
             later = coming[slot * neurons : slot * neurons + window]
             for e in range(used):

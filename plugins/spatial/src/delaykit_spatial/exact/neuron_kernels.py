@@ -208,7 +208,9 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
     ga, gt = np.zeros(width, spikes.dtype), np.zeros(width, spikes.dtype)
     flat, lo, hi = batch * post, first * post, last * post
     living = np.empty(width, spikes.dtype)  # one until, going backwards, a neuron that fires once has fired
-    living[:] = alive.reshape(flat)[lo:hi]
+    begun = alive.reshape(flat)[lo:hi]
+    for k in range(width):  # not living[:] = begun: see delaykit.functional.compiled
+        living[k] = begun[k]
     for t in range(steps - 1, -1, -1):
         s, rise = spikes[t].reshape(flat)[lo:hi], slope[t].reshape(flat)[lo:hi]
         tick, which = clock[t].reshape(flat)[lo:hi], order[t].reshape(flat)[lo:hi]
@@ -221,7 +223,9 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
             gv[k] *= living[k]
             living[k] += once * s[k]
         if into_clock.size > 0:
-            gt[:] = into_clock[t].reshape(flat)[lo:hi]
+            given = into_clock[t].reshape(flat)[lo:hi]
+            for k in range(width):
+                gt[k] = given[k]
         else:
             gt[:] = zero
         if recurrent:
