@@ -26,8 +26,8 @@ def compiled(
     The compiled code is cached on disk. Where that cannot be read or written (no place for it, a full disk), it is
     kept in memory, after one warning.
 
-    A kernel writes numbers, ``row[n] = other[n]`` in a loop, and no arrays into a slice, ``row[:] = other``: the message
-    for shapes that do not fit is compiled along, strings and all, which takes three times as long as a large kernel.
+    A kernel writes numbers, ``row[n] = other[n]`` in a loop, and no arrays into a slice, ``row[:] = other``: the
+    message for shapes that do not fit is compiled along, which takes longer than a large kernel.
 
     Args:
         fastmath: LLVM's freedoms; ``reassoc`` is for dot products only, where no law asks for an order of summation.

@@ -332,3 +332,16 @@ def test_training_goes_on_through_the_same_parameters() -> None:
         losses.append(loss.item())
         assert_equal_runs(net, fast, net, spikes())
     assert losses[-1] < losses[0]
+
+
+class LayerByLayer(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        spikes, _ = dk.rollout(self.lif1, self.fc1(x))
+        return dk.rollout(self.lif2, self.fc2(spikes))[1]
+
+
+def test_a_model_that_takes_whole_sequences_already_runs_as_it_is() -> None:
+    net = loud(LayerByLayer())
+    fast = dk.fused(net, example=spikes())
+    assert all("the model runs as it is" in how for how in fast.report().values())
+    assert torch.equal(fast(spikes()), net(spikes()))

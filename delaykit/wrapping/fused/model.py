@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -182,13 +183,30 @@ def _copied_containers(values: Any) -> Any:
 
 
 def _find_loop(net: nn.Module, args: Any, kwargs: Any) -> str:
-    """Tell where the time loop is: outside, where one call of the model calls every neuron at most once."""
-    before, units = Snapshot(net), units_of(net)
+    """Tell where the time loop is: outside, where one call of the model calls every neuron at most once.
+
+    A model that takes whole sequences without a loop, by ``dk.rollout`` for one, calls none more than once either; it
+    cannot take a single step.
+    """
+    units = units_of(net)
     try:
-        with torch.no_grad(), uncompiled():
-            seen, _ = watch(net, units, [], lambda: net(*args, **kwargs))
+        calls = _tried(net, lambda: watch(net, units, [], lambda: net(*args, **kwargs))[0].calls)
     except Exception:
         return "outside"
+    if any(len(found) > 1 for found in calls.values()):
+        return "inside"
+    try:
+        _tried(net, lambda: outer_loop(net, *(args[:1] and (args[0][:1],)), *args[1:], **kwargs))
+    except Exception:
+        return "inside"
+    return "outside"
+
+
+def _tried(net: nn.Module, run: Callable[[], Any]) -> Any:
+    """Return what a run gives, and leave the model as it was."""
+    before = Snapshot(net)
+    try:
+        with torch.no_grad(), uncompiled():
+            return run()
     finally:
         before.restore()
-    return "inside" if any(len(calls) > 1 for calls in seen.calls.values()) else "outside"

@@ -161,7 +161,7 @@ def layout_of(units: dict[str, Unit], seen: Seen, program: Program) -> Layout:
     reasons |= {path: why for path, unit in units.items() if (why := _goes_on(unit, program))}
     found = find_loop(seen.calls)
     if found is None:
-        return Layout(None, 0, [], {}, {path: "it is not called in a time loop" for path in units} | reasons)
+        return Layout(None, 0, [], {}, dict.fromkeys(units, "it is not called in a time loop; the model runs as it is"))
     loop, steps = found
     first, second = (1, steps - 1) if steps > 2 else (0, 1)
     comparison, recipes = Comparison(loop, first, second), {}
