@@ -31,7 +31,7 @@ class Way(NamedTuple):
         name: what the tables call it.
         run: gives the spikes of the last layer.
         parameters: what gets gradients.
-        reset: ``next`` or ``same``: which equations it has.
+        reset: ``next`` or ``same``: which equations it has; empty: none, it is a floor and has no spikes.
         judge: gives the spikes that it should have, where it has delays; None: those of the equations.
     """
 
@@ -56,6 +56,8 @@ def train(way: Way, x: Tensor, cotangent: Tensor) -> float:
 
 def differing(way: Way, work: Work, tensors: dict[str, Tensor]) -> float:
     """Share of spikes that differ from what they should be."""
+    if not way.reset:
+        return 0.0
     with torch.no_grad():
         spikes = way.run(tensors["x"]).double()
         wanted = judged(work, tensors, way.reset) if way.judge is None else way.judge(tensors["x"]).double()

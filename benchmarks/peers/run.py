@@ -1,10 +1,11 @@
 """delaykit and its peers side by side: one command, a virtual environment a peer, results compared before times.
 
-    python benchmarks/peers/run.py [--peers snntorch norse ...] [--works net recurrent ...] [--rounds 7]
+    python benchmarks/peers/run.py [--peers snntorch norse ...] [--works net recurrent ...] [--sweeps] [--rounds 7]
     python benchmarks/peers/run.py --page            # writes the docs page anew from the record
 
 Each environment holds the peer's own packages (``PACKAGES`` of ``peer_NAME.py``) and sees torch, and what else the
-peer needs, from the environment that runs this script: all peers run the same torch. A new peer is one more file.
+peer needs, from the environment that runs this script: all peers run the same torch. A new peer is one more file; the
+peer ``floor`` does the dense products alone, and where it was measured the page gives multiples of it, too.
 """
 
 from __future__ import annotations
@@ -95,10 +96,13 @@ def page(record: dict[str, Any]) -> str:
         sizes = "-".join(map(str, work.sizes))
         base = next((row["ms"] for row, _ in rows if row["peer"] == "peer_snntorch" and "ms" in row), None)
         lines += ["", f"## {work.name}: {sizes}, {work.time} steps, batch {work.batch}, delays to {work.depth}", ""]
-        lines += ["| who | how | ms | least-most | x snnTorch's loop | first call, ms | differ | peak, MB |"]
-        lines += ["|---|---|---|---|---|---|---|---|"]
+        floor = next((row["ms"] for row, _ in rows if row["peer"] == "peer_floor"), None)
+        ratios = ["x snnTorch's loop"] + ["x the floor"] * (floor is not None)
+        heads = ["who", "how", "ms", "least-most", *ratios, "first call, ms", "differ", "peak, MB"]
+        lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
         for row, peak in rows:
-            ratio = f"{row['ms'] / base:.2f}" if base and "ms" in row else "-"
+            against = [base] if floor is None else [base, floor]
+            ratio = " | ".join(f"{row['ms'] / one:.2f}" if one and "ms" in row else "-" for one in against)
             times = f"{row['ms']:.0f} | {row['least_ms']:.0f}-{row['most_ms']:.0f}" if "ms" in row else "not timed | -"
             who = row["peer"].removeprefix("peer_")
             cells = [who, row["way"], times, ratio, f"{row['first_ms']:.0f}", f"{row['differ']:.1e}", f"{peak:.0f}"]
@@ -113,7 +117,8 @@ def page(record: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", nargs="+", default=PEERS, choices=PEERS)
-    parser.add_argument("--works", nargs="+", default=list(WORKS), choices=list(WORKS))
+    parser.add_argument("--works", nargs="+", choices=list(WORKS))
+    parser.add_argument("--sweeps", action="store_true", help="also the works that take minutes")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--environments", type=Path, default=Path(tempfile.gettempdir()) / "delaykit-peers")
     parser.add_argument("--page", action="store_true", help="only write the page, from the record")
@@ -124,7 +129,7 @@ def main() -> None:
         # What another commit measured is not put beside this one's.
         before = record["result"]["runs"] if record["commit"] == made["commit"] else []
         kept = {(run["peer"], run["work"]): run for run in before}
-        for work in given.works:
+        for work in given.works or [w.name for w in WORKS.values() if given.sweeps or not w.sweep]:
             file = given.environments / f"{work.replace(' ', '-')}.safetensors"
             file.parent.mkdir(parents=True, exist_ok=True)
             write(WORKS[work], file)

@@ -29,6 +29,8 @@ class Work:
         time: steps.
         batch: samples.
         depth: the largest delay, where there are delays.
+        rate: spikes a step and input, of a network's inputs.
+        sweep: whether it is measured on demand only.
     """
 
     name: str
@@ -37,14 +39,24 @@ class Work:
     time: int = 100
     batch: int = 32
     depth: int = 25
+    rate: float = 0.1
+    sweep: bool = False
 
 
+SWEEPS = [
+    *(Work(f"neurons {size}", "recurrent", (size,), sweep=True) for size in (64, 512, 1024, 2048)),
+    *(Work(f"steps {time}", "net", NET, time, sweep=True) for time in (50, 500, 2000)),
+    *(Work(f"batch {batch}", "net", NET, batch=batch, sweep=True) for batch in (1, 8, 256)),
+    *(Work(f"firing {rate:.0%}", "net", (HIDDEN, HIDDEN), rate=rate, sweep=True) for rate in (0.01, 0.05, 0.2)),
+    Work("long", "net", NET, 1127, 8, 300, sweep=True),  # as long as speech at 1127 steps, delays to a quarter of it
+]
 WORKS = {
     work.name: work
     for work in [
         Work("net", "net", NET),
         Work("recurrent", "recurrent", (HIDDEN,)),
         *(Work(f"depth {depth}", "net", (HIDDEN, HIDDEN), 600, 4, depth) for depth in (8, 64, 512)),
+        *SWEEPS,
     ]
 }
 
@@ -55,12 +67,14 @@ def write(work: Work, path: Path) -> None:
     tensors = {}
     for k, (pre, post) in enumerate(zip(work.sizes, work.sizes[1:], strict=False)):
         tensors[f"weight{k}"] = torch.randn(post, pre, generator=generator) * 2 / pre**0.5
+    shape = (work.time, work.batch, work.sizes[0])
     if work.kind == "recurrent":
-        tensors["recurrent"] = torch.randn(HIDDEN, HIDDEN, generator=generator) * 0.3 / HIDDEN**0.5
-        tensors["x"] = 0.6 * torch.rand(work.time, work.batch, HIDDEN, generator=generator) - 0.1
+        (size,) = work.sizes
+        tensors["recurrent"] = torch.randn(size, size, generator=generator) * 0.3 / size**0.5
+        tensors["x"] = 0.6 * torch.rand(shape, generator=generator) - 0.1
     else:
-        shape = (work.time, work.batch, work.sizes[0])
-        tensors["x"] = (torch.rand(shape, generator=generator) < 0.1).float()
+        tensors["weight0"] *= (0.1 / work.rate) ** 0.5  # currents as large as those of a tenth
+        tensors["x"] = (torch.rand(shape, generator=generator) < work.rate).float()
     tensors["cotangent"] = torch.randn(work.time, work.batch, work.sizes[-1], generator=generator)
     save_file(tensors, str(path))
 
