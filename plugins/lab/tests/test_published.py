@@ -49,7 +49,7 @@ def describe(source: Path, *rows: dict) -> None:
         "title": "Speech", "experiment": "speech", "unit": "test accuracy, %", "protocol": "reduced.",
         "why": "smaller.",
         "columns": [{"name": "test (%)", "key": "test", "scale": 100}], "rows": list(rows),
-        "where": {"plan.epochs": 3},
+        "where": {"plan.epochs": 3}, "pictures": ["one.png", "two.png"],
     }  # fmt: skip
     settings = {"readme": "PAPER.md", "tables": [table]}
     (source / "results" / "delrec" / "tables.json").write_text(json.dumps(settings))
@@ -114,6 +114,7 @@ def test_a_table_has_means_errors_seeds_and_the_papers_number(source) -> None:
     assert "| learned | 72.0 ± 2.0 | 2 | 93.4 |" in text and "| frozen | 65.0 | 1 | - |" in text
     assert "old" not in text and text.startswith("# A\n") and text.endswith("\n\nend\n")
     assert "[delrec/speech](results/delrec/speech)" in text
+    assert "![Speech](results/delrec/speech/one.png)\n\n![Speech](results/delrec/speech/two.png)" in text
     summary = (source / "results" / "README.md").read_text()
     assert "| delrec | speech: learned against frozen | 3 | 0.30 | 0.5 |" in summary
     assert "| timing | mnist: learned against frozen | not run | - | 0.5 |" in summary

@@ -13,7 +13,7 @@ The file names the README and describes each table::
       "rows": [{"name": "learned", "where": {"variant": "learned delays"}, "paper": "93.4"}]}]}
 
 ``where`` compares settings, ``key`` finds a number in the result; both may be dotted paths. ``picture`` names a file of
-the experiment's folder.
+the experiment's folder, ``pictures`` several.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def _table(source: Path, paper: str, table: dict[str, Any], readme: str) -> str:
     lines += ["", f"*Unit:* {table['unit']}; mean ± standard error over seeds. *Protocol:* {table['protocol']}"]
     lines[-1] += f" *Against the paper:* {table['why']}" if "why" in table else ""
     lines[-1] += f" Records: [{paper}/{table['experiment']}]({where})."
-    if "picture" in table:
-        lines += ["", f"![{table['title']}]({where}/{table['picture']})"]
+    for picture in table.get("pictures", [table["picture"]] if "picture" in table else []):
+        lines += ["", f"![{table['title']}]({where}/{picture})"]
     return "\n".join([*lines, ""])
 
 
