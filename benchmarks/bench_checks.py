@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 SIZES, TIME, BATCH = (140, 256, 256, 20), 100, 32
-CASES = ("axonal", "dendritic", "synaptic", "triangle", "hetsyn", "outside", "norse", "bare")
+CASES = ("axonal", "dendritic", "synaptic", "triangle", "hetsyn", "outside", "norse", "cell", "bare")
 
 
 def configs(case: str) -> Any:
@@ -83,6 +83,13 @@ def norse() -> Any:
     return norse.SequentialState(*layers)
 
 
+def cell() -> Any:
+    """Make one Norse cell whose input and recurrent connections are its own."""
+    import norse.torch as norse
+
+    return norse.LIFRecurrentCell(SIZES[0], SIZES[1])
+
+
 def case(name: str, spikes: Any) -> Callable[[], Any]:
     """Build a case: a function that runs one sequence and returns its loss."""
     import torch
@@ -101,8 +108,8 @@ def case(name: str, spikes: Any) -> Callable[[], Any]:
             return sum(net(x).mean() for x in spikes)
 
         return step_by_step
-    if name == "norse":
-        net = norse()
+    if name in ("norse", "cell"):
+        net = norse() if name == "norse" else cell()
         dk.wrap_(net, {"*": configs(name)}, example=lambda: net(spikes[0], None))
 
         def stated() -> Any:

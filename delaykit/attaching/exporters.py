@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from delaykit.errors import ConfigError
 
@@ -16,43 +16,42 @@ FIX = (
 )
 
 
-def refuse_exporters(where: str, arguments: Any = (), within: int = 0) -> None:
+def refuse_exporters(where: str, *arguments: Any, within: int = 0) -> None:
     """Raise while nirtorch watches the calls of modules, or traces by placeholders: its graph would lack the delays.
 
     Args:
         where: the connection, neuron or model that is being called.
-        arguments: what it is called with.
+        *arguments: what it is called with; a tracer hands over placeholders in place of tensors.
         within: how deep inside calls of a wrapped model; above 0 the model itself refuses when it is done, since
             nirtorch hides an error that leaves it with an empty graph.
 
     Raises:
         ConfigError: an exporter is at work.
     """
-    if within:
+    if within or "nirtorch" not in sys.modules:
         return
     if getattr(nn.Module.__call__, "__module__", "").startswith("nirtorch"):
         found = "an exporter to NIR that drops delays (snnTorch's, Norse's and others go through nirtorch)"
         raise ConfigError(where, found, "delaykit's own", FIX)
-    refuse_placeholders(where, arguments)
+    refuse_placeholders(where, *arguments)
 
 
-def refuse_placeholders(where: str, arguments: Any) -> None:
+def refuse_placeholders(where: str, *arguments: Any) -> None:
     """Raise where nirtorch traces by placeholders: asked first, since a loop over one fails with torch's own words.
 
     Args:
         where: the connection, neuron or model that is being called.
-        arguments: what it is called with.
+        *arguments: what it is called with.
 
     Raises:
         ConfigError: an argument is a placeholder of nirtorch's.
     """
-    if any(_nirtorch_follows(leaf) for leaf in tree_leaves(arguments)):
-        found = "a tracer's placeholder: its graph would hold weights without delays (nirtorch.torch_to_nir does so)"
-        raise ConfigError(where, found, "tensors", FIX)
-
-
-def _nirtorch_follows(value: Any) -> bool:
-    return isinstance(value, torch.fx.Proxy) and type(value.tracer).__module__.startswith("nirtorch")
+    if "nirtorch" not in sys.modules:
+        return
+    for value in arguments:
+        if isinstance(value, torch.fx.Proxy) and type(value.tracer).__module__.startswith("nirtorch"):
+            found = "a tracer's placeholder: its graph would hold weights without delays (nirtorch does so)"
+            raise ConfigError(where, found, "tensors", FIX)
 
 
 def refuse_recordings(where: str) -> None:

@@ -55,7 +55,7 @@ class FollowedNeuron:
             watch.leave(adapter.membrane(module))
 
     def _dk_looped(self, attachment: Attachment, base: Callable[..., Any], input_: Any, args: Any, kwargs: Any) -> Any:
-        refuse_exporters(attachment.where, input_, attachment.scope.depth)
+        refuse_exporters(attachment.where, input_, within=attachment.scope.depth)
         history, loop = attachment.history, self._modules["dk"]  # type: ignore[attr-defined]
         history.enter(attachment.clock.moment())
         output = base(loop.add_to(input_, history, attachment), *args, **kwargs)
@@ -137,7 +137,7 @@ class CarriedNeuron:
             return base(input_, without_histories(state), **others)
         first = next(iter(sites.values()))
         where = first.where
-        refuse_exporters(where, input_, first.scope.depth)
+        refuse_exporters(where, input_, within=first.scope.depth)
         carried.running = histories = take_histories(where, state, list(sites), carried)
         try:
             drive = input_

@@ -34,7 +34,7 @@ class WrappedRoot:
         assert root is not None
         if torch.compiler.is_compiling():
             refuse_recordings(type(self).__name__)
-        refuse_placeholders("model", (args, kwargs))
+        refuse_placeholders("model", *args, *kwargs.values())
         scope, failed = root.scope, True
         scope.enter()
         try:

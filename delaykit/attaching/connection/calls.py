@@ -33,7 +33,10 @@ def step_connection(
         raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
     lead = spikes.shape[: spikes.ndim - 1 - product.space]
     batch = spikes.reshape(lead.numel(), *spikes.shape[len(lead) :])  # -1 would not know where a dimension is 0
-    with _single(spikes):
+    if torch.is_autocast_enabled(spikes.device.type):
+        with _single(spikes):
+            output = history.step(synapse, product, batch, attachment.timing.streams)
+    else:
         output = history.step(synapse, product, batch, attachment.timing.streams)
     return output.reshape(*lead, *output.shape[1:])
 
