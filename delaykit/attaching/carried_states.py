@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from delaykit.attaching.batch.membranes import Change, compare
 from delaykit.attaching.batch.rows import Rows, moved, number
+from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
 from delaykit.attaching.histories import History
 from delaykit.errors import HistoryError
 
@@ -35,7 +35,8 @@ class CarriedHistories:
     """
 
     def __init__(self, histories: Histories, state: Any, owner: Any = None) -> None:
-        self.histories, self.state, self.owner = histories, state, owner
+        self.histories, self.owner = histories, owner
+        self.left = LeftState(state, tensors_of(state))
         self.ages = {slot: h.age for slot, h in histories.items()}
         self.had_graph = _has_graph(state)
 
@@ -85,14 +86,20 @@ def _copied(state_class: type, values: tuple[Any, ...]) -> Any:
     return with_histories(state_class(*values), COPY)
 
 
-@torch.compiler.disable  # dynamo would look through the cache and make a class, and a pytree node, at every step
 def with_histories(state: tuple[Any, ...], carried: CarriedHistories | str, rows: Rows | None = None) -> Any:
     """Return ``state`` with histories under its attribute ``_dk``, a name that no field of a NamedTuple can have."""
+    if torch.compiler.is_compiling():
+        return _uncompiled_with_histories(state, carried, rows)
     out = carrying_class(getattr(type(state), "_dk_plain", type(state)))(*state)
     out._dk = carried
     if rows is not None:
         out._dk_rows = rows
     return out
+
+
+@torch.compiler.disable  # dynamo would look through the cache and make a class, and a pytree node, at every step
+def _uncompiled_with_histories(*arguments: Any) -> Any:
+    return with_histories(*arguments)
 
 
 class KnowsStates(Protocol):
@@ -158,7 +165,8 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "begin each sequence with None"
         )
-    if state._dk_rows is not None or any(a is not b for a, b in zip(state, carried.state, strict=True)):
+    left = carried.left
+    if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
         _follow_rows(where, state, carried)
     if carried.had_graph and not _has_graph(state):
         for history in histories.values():
@@ -167,12 +175,13 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
 
 
 def _follow_rows(where: str, state: Any, carried: CarriedHistories) -> None:
-    before, now = _first_leaf(carried.state), _first_leaf(without_histories(state))
+    left, after = carried.left, tensors_of(without_histories(state))
+    before, now = (next((leaf for leaf in some if leaf.dim() > 0), None) for some in (left.values, after))
     if before is None or now is None:
         return
     rows: Any = "edit" if state._dk_rows is None else moved(state._dk_rows.ids, len(before))
     if rows == "edit" or rows == list(range(len(before))):  # a tree_map over tensors alone leaves the numbers out
-        rows = read_values(carried.state, without_histories(state))
+        rows = read_values(left.values, after)
     move_rows(where, carried.histories.values(), rows, len(before), len(now), now.device)
 
 
@@ -197,34 +206,10 @@ def move_rows(where: str, histories: Any, rows: Any, before: int, now: int, devi
             history.select(rows, device)
 
 
-def read_values(before: Any, now: Any) -> list[int | None] | None:
-    """Read off the values what became of the rows of a state."""
-    pairs = list(zip(tensors_of(before), tensors_of(now), strict=False))
-    if any(a.dim() == 0 or b.dim() == 0 or a.shape[1:] != b.shape[1:] for a, b in pairs):
-        return None
-    joined = [torch.cat([pair[k].detach().flatten(1).double() for pair in pairs], 1) for k in (0, 1)]
-    change: Change = compare(joined[0], joined[1])
-    batch = len(joined[0])
-    if change.kind in ("same", "edit"):
-        return list(range(batch))
-    if change.kind == "resized":
-        return [row if row < batch else None for row in range(change.batch)]
-    if change.kind == "reset":
-        return [None] * len(joined[1])
-    if change.kind == "rows" and change.rows is not None:
-        return [None if gone else row for row, gone in enumerate(change.rows.tolist())]
-    return None
-
-
 def without_histories(state: Any) -> Any:
     """Return the state without its histories, as the library made it."""
     base = getattr(type(state), "_dk_plain", None)
     return state if base is None else base(*state)
-
-
-def tensors_of(state: Any) -> list[Tensor]:
-    """List the tensors of a state, those of states inside it included."""
-    return [leaf for leaf in _pytree.tree_leaves(tuple(state)) if isinstance(leaf, Tensor)]
 
 
 def _first_leaf(state: Any) -> Tensor | None:

@@ -136,7 +136,7 @@ class NeuronWatch:
 
     def watches_values(self) -> bool:
         """Tell whether a membrane that is written to must be compared with what was there."""
-        return bool(self.followers)
+        return bool(self.followers or self.owned)
 
     def moment(self) -> Moment:
         """Return the moment as of now, counting a reset that the neuron itself has not met yet."""

@@ -272,3 +272,30 @@ def test_which_events_empty_a_line_is_said():
     dk.wrap_(net, plan)
     assert "reset_mem" in str(dk.status(net)) and "dk.reset" in str(dk.status(net)), str(dk.status(net))
     assert "root" in str(dk.status(looped(3))) and "net(...)" in str(dk.status(looped(3)))
+
+
+def test_rows_written_to_zero_in_a_neuron_with_a_recurrent_connection_of_its_own():
+    """``lif.mem.mul_(mask)``: seen by the version, told from an edit by a copy, though no connection follows it."""
+    torch.manual_seed(0)
+    net = snn.RLeaky(0.5, linear_features=2, threshold=0.1, init_hidden=True, output=True)
+    dk.wrap_(net, {"recurrent": late(2)}, example=lambda: net(torch.zeros(2, 2)))
+
+    def run(row, edit=None):
+        net.reset_mem()
+        x, out = torch.ones(8, 2, 2)[:, row], []
+        with torch.no_grad():
+            for t, step in enumerate(x):
+                if t == 4 and edit is not None:
+                    edit()
+                out.append(net(step)[1].clone())
+        return torch.stack(out)
+
+    def reset_row():
+        net.mem.mul_(torch.tensor([[0.0], [1.0]]))
+        net.spk = net.spk * torch.tensor([[0.0], [1.0]])
+
+    both, alone = slice(0, 2), slice(0, 1)
+    got, plain = run(both, reset_row), run(both)
+    torch.testing.assert_close(got[:, 1], plain[:, 1])
+    torch.testing.assert_close(got[4:, 0], run(alone)[:4, 0])
+    assert not torch.equal(got[4:, 0], plain[4:, 0])

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from delaykit.attaching.carried_states import move_rows, read_values, tensors_of, without_histories
+from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
+from delaykit.attaching.carried_states import move_rows, without_histories
 from delaykit.attaching.connection.connections import CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
@@ -29,10 +30,11 @@ class FollowedStates:
 
     def forward(self, input_tensor: Any, state: Any = None) -> Any:
         """Run one call; lines follow what became of the neurons' states since the last."""
+        compiles = torch.compiler.is_compiling()  # identities are looked at outside the compiler
         if isinstance(state, list):
-            _follow(self, state)
+            (_uncompiled_follow if compiles else _follow)(self, state)
         output, state = super().forward(input_tensor, state)  # type: ignore[misc]
-        _remember(state)
+        (_uncompiled_remember if compiles else _remember)(state)
         return output, state
 
 
@@ -45,45 +47,55 @@ def follow_states_(container: nn.Module) -> list[Undo]:
     return [Undo(give_class_, (container, before))]
 
 
-@torch.compiler.disable
 def _remember(state: list[Any]) -> None:
     for index, entry in enumerate(state):
         if isinstance(entry, Carried):
-            entry.drives = next(((k, state[k]) for k in range(index + 1, len(state)) if _is_neuron(state[k])), None)
+            place = next((k for k in range(index + 1, len(state)) if _is_neuron(state[k])), None)
+            entry.drives = None if place is None else (place, LeftState(state[place], _leaves(state[place])))
 
 
 def _is_neuron(entry: Any) -> bool:
     return entry is not None and not isinstance(entry, Carried)
 
 
-@torch.compiler.disable
 def _follow(container: Any, state: list[Any]) -> None:
     for index, entry in enumerate(state):
         if not isinstance(entry, Carried) or entry.drives is None:
             continue
-        place, before = entry.drives
+        place, left = entry.drives
         now = state[place] if place < len(state) else None
-        if now is before:
+        if now is left.state and not left.written():
             continue
         if now is None:  # that neuron begins anew, and its line with it
             state[index] = None
         elif not (isinstance(entry, CarriedState) and entry.changed):
             where = f"{list(container._modules)[index]} of SequentialState"
-            state[index] = _moved(where, entry, _leaves(before), _leaves(now))
+            state[index] = _moved(where, entry, left, _leaves(now))
+
+
+@torch.compiler.disable
+def _uncompiled_remember(state: list[Any]) -> None:
+    _remember(state)
+
+
+@torch.compiler.disable
+def _uncompiled_follow(container: Any, state: list[Any]) -> None:
+    _follow(container, state)
 
 
 def _moved(
-    where: str, entry: CarriedState | CarriedTail, before: list[Tensor], now: list[Tensor]
+    where: str, entry: CarriedState | CarriedTail, left: LeftState, now: list[Tensor]
 ) -> CarriedState | CarriedTail:
-    if len(before) != len(now) or all(a is b for a, b in zip(before, now, strict=True)):
+    before = left.tensors
+    if len(before) != len(now) or (all(a is b for a, b in zip(before, now, strict=True)) and not left.written()):
         return entry
     if any(a.requires_grad for a in before) and not any(b.requires_grad for b in now):
         entry = entry.detach()
-    rows = read_values(tuple(before), tuple(now))
+    rows = read_values(left.values, now)
     if isinstance(entry, CarriedState):
         move_rows(where, [entry.history], rows, entry.batch, len(now[0]), now[0].device)
         entry.batch = len(now[0])
-    elif rows != list(range(len(before[0]))) and entry.under_way():
+    elif rows != list(range(len(before[0]))) and (entry.under_way() or entry.masked()):
         raise HistoryError(
             where, "the states of a neuron whose rows were changed between two pieces while spikes are under way",
             "states that go on as they are", "begin both with None, or feed the sequence step by step",

@@ -142,7 +142,8 @@ def _resized(before: Tensor, now: Tensor, cut: bool, view: bool) -> Change:
 def _permuted(before: Tensor, now: Tensor) -> bool:
     """Tell whether these are the same rows in other places, by one number a row."""
     mix = torch.linspace(1.0, 2.0, now.shape[1], dtype=torch.float64, device=now.device).sqrt()
-    one, two = before.double() @ mix, now.double() @ mix
+    # Not a matrix product: what that gives for a row depends, in its last bit, on the row's place.
+    one, two = ((rows.double().contiguous() * mix).sum(1) for rows in (before, now))
     return not torch.equal(one, two) and torch.equal(one.sort().values, two.sort().values)
 
 
