@@ -25,19 +25,32 @@ def draw_mask(delay: Delay, shape: torch.Size, like: Tensor) -> Tensor | None:
     return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(keep) / keep
 
 
-class DropoutTape:
-    """A tape whose current is masked; the mask is drawn at the first step and outlives the cuts of truncated BPTT."""
+class Mask:
+    """The factors of one sequence: drawn when its first current comes, they outlive cuts and pieces.
 
-    def __init__(self, tape: Stepper, delay: Delay) -> None:
-        self.tape, self.delay = tape, delay
-        self._mask: Tensor | None = None
+    Args:
+        delay: says the probability and whether it is being trained.
+    """
+
+    def __init__(self, delay: Delay) -> None:
+        self.delay = delay
+        self.factors: Tensor | None = None
         self._drawn = False
 
-    def mask(self, current: Tensor) -> Tensor:
-        """Scale a step's current (batch, post, *space) by this sequence's mask."""
+    def __call__(self, current: Tensor, ahead: int = 0) -> Tensor:
+        """Scale a current (batch, post, *space), with ``ahead`` dimensions in front."""
         if not self._drawn:
-            self._mask, self._drawn = draw_mask(self.delay, current.shape[:2], current), True
-        return current if self._mask is None else current * widen(self._mask, current)
+            self.factors, self._drawn = draw_mask(self.delay, current.shape[ahead : ahead + 2], current), True
+        if self.factors is None:
+            return current
+        return current * self.factors.reshape(*self.factors.shape, *[1] * (current.dim() - ahead - 2))
+
+
+class DropoutTape:
+    """A tape whose current is masked."""
+
+    def __init__(self, tape: Stepper, mask: Mask) -> None:
+        self.tape, self.mask = tape, mask
 
     def step(self, x: Tensor) -> Tensor:
         """Run one masked step: (batch, pre, *space) -> (batch, post, *space)."""
@@ -58,17 +71,6 @@ class DropoutTape:
         self.tape.detach()
 
 
-def widen(mask: Tensor, current: Tensor) -> Tensor:
-    """Line a mask (batch, post) up with a current (..., batch, post, *space) whose batch is where the mask's is."""
-    return mask.reshape(*mask.shape, *[1] * (current.dim() - mask.dim()))
-
-
-def mask_sequence(delay: Delay, current: Tensor) -> Tensor:
-    """Scale (time, batch, post, *space) by one mask for the whole sequence."""
-    mask: Any = draw_mask(delay, current.shape[1:3], current)
-    return current if mask is None else current * widen(mask, current[0])
-
-
 class DropoutEngine(Engine):
     """Any engine, its current (bias included) masked by :attr:`Delay.dropout`."""
 
@@ -76,13 +78,13 @@ class DropoutEngine(Engine):
         self.engine, self.delay, self.pairs = engine, delay, engine.pairs
 
     def sequence(self, spikes: Tensor) -> Tensor:
-        return mask_sequence(self.delay, self.engine.sequence(spikes))
+        return Mask(self.delay)(self.engine.sequence(spikes), 1)
 
     def stale(self, weight: Tensor | None, bias: Tensor | None) -> bool:
         return self.engine.stale(weight, bias)
 
     def tape(self) -> Stepper:
-        return DropoutTape(self.engine.tape(), self.delay)
+        return DropoutTape(self.engine.tape(), Mask(self.delay))
 
     def rebind(self, tape: Any) -> None:
         self.engine.rebind(tape.tape)

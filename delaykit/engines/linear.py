@@ -100,17 +100,29 @@ class LineEngine(Engine):
         self.identity = taps.is_identity()
 
     def sequence(self, spikes: Tensor) -> Tensor:
-        time, batch = spikes.shape[:2]
-
-        def over_time(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-            return run(x.flatten(0, 1)).unflatten(0, (time, batch))
-
         if self.before:
-            return over_time(self.product.with_bias, delay_line(spikes, self.taps))
-        current = over_time(self.product.without_bias, spikes)
-        if self.identity:
-            return self.same_value(over_time(self.product.with_bias, spikes), delay_line(current.detach(), self.taps))
-        return self._add_bias(delay_line(current, self.taps))
+            late = delay_line(spikes, self.taps)
+            return self.product.with_bias(late.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+        return self.piece(spikes, None)[0]
+
+    def piece(self, spikes: Tensor, late: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Run a piece of a sequence; a current under way keeps the weight that made it (a line behind the product).
+
+        Args:
+            spikes: (time, batch, pre, *space).
+            late: (time, batch, post, *space), what the product gave in the pieces before; None in the first.
+
+        Returns:
+            The output of this piece, and all that the product gave so far.
+        """
+        time, batch = spikes.shape[:2]
+        made = self.product.without_bias(spikes.flatten(0, 1)).unflatten(0, (time, batch))
+        made = made if late is None else torch.cat([late, made])
+        delayed = delay_line(made.detach() if self.identity else made, self.taps)[len(made) - time :]
+        if not self.identity:
+            return self._add_bias(delayed), made
+        whole = self.product.with_bias(spikes.flatten(0, 1)).unflatten(0, (time, batch))
+        return self.same_value(whole, delayed), made
 
     def tape(self) -> Stepper:
         return LineTape(self.taps, remember=self.remember)

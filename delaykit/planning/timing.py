@@ -60,7 +60,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     drives = sorted({path for found in heard for path, _ in found})
     neuron = drives[0] if drives else None
     leader = _leader(trace, neurons, neuron)
-    going = leader is not None and neurons[leader].goes_on
+    going = leader is not None and (neurons[leader].goes_on or _streamed(leader, trace, neurons, drives))
     said = time_dim is not None
     time_dim = spot.time_dim if time_dim is None else time_dim
     streams = _streams(spot, calls, heard, trace, reset) if time_dim is None or going else 1
@@ -130,6 +130,11 @@ def _kept(trace: Trace, paths: list[str]) -> bool:
     """Tell whether a neuron went on from the state that it had before the model was called."""
     heard = paths or list(trace.neurons)
     return any(call.kept for path in heard for call in trace.neurons[path])
+
+
+def _streamed(leader: str, trace: Trace, neurons: dict[str, Neuron], drives: list[str]) -> bool:
+    """Tell whether whole sequences are pieces of a longer one: a neuron that can be followed goes on from its own."""
+    return neurons[leader].follows and bool(drives) and _kept(trace, drives)
 
 
 def _goes_on(trace: Trace) -> bool:

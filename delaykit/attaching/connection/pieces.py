@@ -1,9 +1,9 @@
 """A connection that is fed whole sequences, maybe in pieces: what one piece leaves for the next.
 
-Where delays end, the inputs that are still under way are put before the next piece. Where a current lingers without
-end, or was made with another weight (dendritic), later pieces go step by step, so that each costs as much as its own
-steps. The first runs at once, as most sequences have one piece only: what the steps need is made of its inputs when a
-second one comes.
+Where delays end, the inputs that are still under way are put before the next piece; behind a convolution (dendritic) it
+is what the product made of them. Where a current lingers without end, or was made with another weight matrix
+(dendritic), later pieces go step by step, so that each costs as much as its own steps. The first runs at once, as most
+sequences have one piece only: what the steps need is made of its inputs when a second one comes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.carried_states import COPY
 from delaykit.attaching.connection.calls import over_time
 from delaykit.attaching.histories import History, weight_changed
+from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
+from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError
 from delaykit.functional.engine import Engine, computes_with, frozen
 from delaykit.interfaces import PointDelay
@@ -28,12 +30,13 @@ class CarriedTail:
 
     Args:
         kind: what the pieces have in common: shape but for time, dtype, device.
-        inputs: those that later steps may read.
+        inputs: those that later steps may read, or, time first, what a convolution made of them.
         forgot: whether earlier inputs are gone.
         made_by: where steps may go on: what the piece was run with, which may have changed by the next.
         lingers: whether only steps can go on.
         cut: whether no gradient reaches back into it.
         history: what remembers the past from the second piece on.
+        mask: the dropout of this sequence.
     """
 
     def __init__(
@@ -45,9 +48,10 @@ class CarriedTail:
         lingers: bool = False,
         cut: bool = False,
         history: History | None = None,
+        mask: Mask | None = None,
     ) -> None:
         self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
-        self.made_by, self.lingers = made_by, lingers
+        self.made_by, self.lingers, self.mask = made_by, lingers, mask
         self.history, self.age = history, 0 if history is None else history.age
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
@@ -57,13 +61,17 @@ class CarriedTail:
             self.history.detach()
             return self
         assert self.inputs is not None
-        return CarriedTail(self.kind, self.inputs.detach(), self.forgot, self.made_by, self.lingers, True)
+        return self._cut(self.inputs.detach())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CarriedTail | str:
         if self.history is not None:
             return COPY
-        inputs = None if self.inputs is None else self.inputs.detach().clone()
-        return CarriedTail(self.kind, inputs, self.forgot, self.made_by, self.lingers, True)
+        return self._cut(None if self.inputs is None else self.inputs.detach().clone())
+
+    def _cut(self, inputs: Tensor | None) -> CarriedTail:
+        twin = CarriedTail(self.kind, inputs)
+        twin.__dict__ |= self.__dict__ | {"inputs": inputs, "cut": True}
+        return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, (COPY,)
@@ -80,6 +88,10 @@ class CarriedTail:
             return self.history.under_way()
         return self.inputs is not None and bool(self.inputs.any())
 
+    def masked(self) -> bool:
+        """Tell whether some neurons of some rows have lost the connection for this sequence."""
+        return self.mask is not None and self.mask.factors is not None
+
 
 def carried_sequence(
     synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, state: Any
@@ -88,41 +100,70 @@ def carried_sequence(
     if state is not None and not isinstance(state, CarriedTail):
         found = state if state == COPY else f"a state of type {type(state).__name__}"
         raise HistoryError(where, found, "None or the state of the piece before", "pass None first")
+    if state is not None and state.kind != kind_of(input, time_dim):
+        shape, dtype, device = state.kind
+        found = f"a piece of {tuple(input.shape)}, {input.dtype} on {input.device}, behind one of {shape} without "
+        found += f"time, {dtype} on {device}"
+        raise HistoryError(where, found, "one batch, dtype and device a sequence", "pass None first")
     if state is not None and state.goes_by_steps(product):
         return _step_on(synapse, where, product, input, time_dim, state)
-    engines: list[Engine] = []
-
-    def run(spikes: Tensor) -> Tensor:
-        engines.append(synapse.engine(product))
-        if state is not None:
-            _check_remembers(where, engines[0], state, time_dim)
-        return engines[0].sequence(spikes)
-
-    before = None if state is None else state.inputs
-    joined = input if before is None else torch.cat([before, input], time_dim)
+    run = _Piece(synapse, where, product, time_dim, state)
+    behind = run.before is not None and not run.makes
+    joined = torch.cat([run.before, input], time_dim) if behind else input  # type: ignore[list-item]
     output = over_time(synapse, where, product, joined, time_dim, run)
     steps, length = input.shape[time_dim], joined.shape[time_dim]
-    tail = _tail(synapse, engines[0], joined, time_dim, state)
-    return output.narrow(time_dim, length - steps, steps), tail
+    return output.narrow(time_dim, length - steps, steps), run.tail(joined)
 
 
-def _tail(synapse: Synapse, engine: Engine, joined: Tensor, time_dim: int, state: CarriedTail | None) -> CarriedTail:
-    length, kind, reach = joined.shape[time_dim], kind_of(joined, time_dim), engine.reach()
-    longest, cut = None if synapse.delay is None else synapse.delay.longest(), not torch.is_grad_enabled()
-    if synapse.heterogeneity is not None or (reach is None and longest is None):
-        return CarriedTail(kind, joined.clone(), made_by=frozen(engine), lingers=True, cut=cut)
-    keep = min(length, 2 * (reach or 0) if longest is None else longest)
-    late = joined.narrow(time_dim, length - keep, keep)
-    forgot = keep < length or (state is not None and state.forgot)
-    dendritic = isinstance(synapse.delay, PointDelay) and synapse.delay.granularity == "dendritic"
-    made_by = frozen(engine) if dendritic else None
-    return CarriedTail(kind, late.clone(), forgot, made_by, cut=cut)  # the caller may write over the input
+class _Piece:
+    """One piece that runs at once: what :func:`over_time` calls, and the state that it leaves."""
+
+    def __init__(
+        self, synapse: Synapse, where: str, product: Product, time_dim: int, state: CarriedTail | None
+    ) -> None:
+        self.synapse, self.where, self.product, self.time_dim, self.state = synapse, where, product, time_dim, state
+        self.before, self.mask = (None, None) if state is None else (state.inputs, state.mask)
+        delay, matrix = synapse.delay, product.weight is not None
+        self.dendritic = isinstance(delay, PointDelay) and delay.granularity == "dendritic"
+        self.makes = self.dendritic and not matrix and synapse.heterogeneity is None  # keeps what the product made
+
+    def __call__(self, spikes: Tensor) -> Tensor:
+        self.engine = engine = self.synapse.engine(self.product)
+        if self.state is not None:
+            _check_remembers(self.where, engine, self.state, self.along)
+        if isinstance(engine, DropoutEngine):
+            self.mask, engine = self.mask or Mask(engine.delay), engine.engine
+        if self.makes and isinstance(engine, LineEngine):
+            output, self.made = engine.piece(spikes, self.before)
+        else:
+            output = engine.sequence(spikes)
+        return output if self.mask is None else self.mask(output, 1)
+
+    @property
+    def along(self) -> int:
+        """The dimension of time in what is kept."""
+        return 0 if self.makes else self.time_dim
+
+    def tail(self, joined: Tensor) -> CarriedTail:
+        """Keep what later pieces may need."""
+        engine, delay, kind = self.engine, self.synapse.delay, kind_of(joined, self.time_dim)
+        kept = self.made if self.makes else joined
+        length, reach, cut = kept.shape[self.along], engine.reach(), not torch.is_grad_enabled()
+        longest = None if delay is None else delay.longest()
+        if self.synapse.heterogeneity is not None or (reach is None and longest is None):
+            made_by = frozen(engine)
+            return CarriedTail(kind, kept.clone(), made_by=made_by, lingers=True, cut=cut, mask=self.mask)
+        keep = min(length, 2 * (reach or 0) if longest is None else longest)
+        late = kept.narrow(self.along, length - keep, keep).clone()  # the caller may write over the input
+        forgot = keep < length or (self.state is not None and self.state.forgot)
+        made_by = frozen(engine) if self.dendritic and not self.makes else None
+        return CarriedTail(kind, late, forgot, made_by, cut=cut, mask=self.mask)
 
 
-def _check_remembers(where: str, engine: Engine, state: CarriedTail, time_dim: int) -> None:
+def _check_remembers(where: str, engine: Engine, state: CarriedTail, along: int) -> None:
     reach = engine.reach()
     assert state.inputs is not None
-    kept = state.inputs.shape[time_dim]
+    kept = state.inputs.shape[along]
     if state.forgot and reach is not None and reach - 1 > kept:
         found = f"delays that reach back {reach - 1} steps into pieces of which {kept} steps were kept"
         fix = "give the component an upper bound (max_delay=, max_ms=), which is kept then, or pass state None"
@@ -159,6 +200,9 @@ def _replayed(synapse: Synapse, where: str, product: Product, time_dim: int, sta
         stream = Stream(spikes.shape[1], (spikes.shape[2:], spikes.dtype, spikes.device))
         history.streams, history.age = [stream], len(spikes)
         history.engine = engine if traced else None
+        tape = stream.parts[0].tape = engine.tape()
+        if state.mask is not None and isinstance(tape, DropoutTape):
+            tape.mask = state.mask
         for x in spikes:
             stream.step(engine, x)
         return spikes
