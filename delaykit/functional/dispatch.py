@@ -78,7 +78,8 @@ def register(operator: str, backend: str) -> Callable[[Implementation], Implemen
 def backend(name: str) -> Iterator[None]:
     """Run the operators inside the ``with`` block in one backend.
 
-    A backward pass outside the block chooses for itself, and so does one on cuda, which runs in threads of its own.
+    A backward pass outside the block chooses for itself, and so does one on cuda, which runs in threads of its own;
+    that of a recurrence runs where its forward pass did.
 
     Args:
         name: ``reference``, ``torch``, ``cpu`` or ``gpu``.

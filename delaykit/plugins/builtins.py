@@ -20,20 +20,8 @@ _ROOMS = {
     "filtered_linear": (("decay_filter", "decay_filter_gradient"), _WITHOUT_TRITON),
     "decay_tape": (("decay_step", "decay_step_back"), _WITHOUT_TRITON),
     "step_tape": (("tape_store", "tape_lines", "tape_series", "tape_synapses", "tape_correlation"), _WITHOUT_TRITON),
+    "recurrence": (("recurrence",), _WITHOUT_TRITON),
 }
-# what a recurrence is put together from: operator, the function's name in every backend's file, its room
-_PARTS_OF_A_RECURRENCE = (
-    ("recurrent_neuron", "ForwardNeuron", "neuron"),
-    ("recurrent_neuron_back", "BackwardNeuron", "neuron"),
-    ("recurrent_product", "Product", "connection"),
-    ("recurrent_delivery", "Delivery", "connection"),
-    ("recurrent_line_reader", "LineReader", "connection"),
-    ("recurrent_synapse_reader", "SynapseReader", "connection"),
-    ("recurrent_weight_gradient", "weight_gradient", "connection"),
-    ("recurrent_line_correlation", "line_correlation", "connection"),
-    ("recurrent_synapse_correlation", "synapse_correlation", "connection"),
-    ("recurrent_tents", "tents_connection", "connection"),
-)
 
 
 @hookimpl
@@ -67,8 +55,3 @@ def delaykit_operators() -> Iterator[Operator]:
         for name in names:
             for backend in backends:
                 yield Operator(name, backend, f"delaykit.functional.{room}.{_FILES[backend]}:{name}")
-    yield Operator("recurrence", "reference", "delaykit.functional.recurrence.reference:recurrence")
-    for backend in ("torch", "cpu"):
-        yield Operator("recurrence", backend, "delaykit.functional.recurrence.fused:recurrence")
-        for name, function, room in _PARTS_OF_A_RECURRENCE:
-            yield Operator(name, backend, f"delaykit.functional.recurrence.{room}.{_FILES[backend]}:{function}")

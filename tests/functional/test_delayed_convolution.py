@@ -14,6 +14,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.delayed_convolution import delayed_convolution, operator
 from delaykit.functional.step_tape import ConvolutionTape
 from delaykit.functional.taps import Taps
+from tests.functional.judging import WITHOUT_TRITON, assert_close
 
 T, B = 7, 2
 LAYERS = {
@@ -72,6 +73,17 @@ def test_sequence_and_steps_are_the_loops_with_every_gradient(name, kernel):
         torch.testing.assert_close(found, judge, rtol=1e-9, atol=1e-9)
         for one, other in zip(gradients(found, layer, delay, spikes), wanted, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRITON)
+def test_every_backend_equals_the_judge(name):
+    layer, convolution, delay, spikes = made("2d")
+    found = []
+    for one in (name, "reference"):
+        with backend(one):
+            current = delayed_convolution(spikes, convolution, Triangle(1.5).taps(delay), layer.bias)
+            found.append([current, *gradients(current, layer, delay, spikes)])
+    assert_close(*found, torch.float64)
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name in ("1d", "1d-groups-stride-dilation", "2d")])

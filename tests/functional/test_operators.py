@@ -20,8 +20,8 @@ from tests.functional.judging import DTYPES, assert_close, device_of, drawn, nee
 RECORDS = list(builtins.delaykit_operators())
 TABLE = {record.name: {r.backend: r for r in RECORDS if r.name == record.name} for record in RECORDS}
 WITH_TRITON = {"tap_filter", "tap_correlation", "synapse_filter", "synapse_correlation", "running_sum"}
-PARTS = {name for name in TABLE if name.startswith("recurrent_")}  # of a recurrence, which is judged as a whole
-SUMS = [name for name in TABLE if name not in PARTS | {"recurrence"}]  # the recurrence: test_recurrence_reference.py
+SUMS = [name for name in TABLE if name != "recurrence"]  # which has test_recurrence_reference.py
+WITHOUT_SUMS = {"delayed_convolution": "tap_filter"}  # room: by what it runs; judged in test_delayed_convolution.py
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "operators.md"
 
 
@@ -31,8 +31,7 @@ def room(record: Operator) -> str:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_operator_has_a_judge_plain_torch_and_numba_in_one_room(name: str) -> None:
-    judge = "recurrence" if name in PARTS else name
-    assert "reference" in TABLE[judge] and {"torch", "cpu"} <= set(TABLE[name]) <= set(BACKENDS)
+    assert {"reference", "torch", "cpu"} <= set(TABLE[name]) <= set(BACKENDS)
     assert len({room(record) for record in TABLE[name].values()}) == 1
 
 
@@ -77,8 +76,17 @@ def test_the_documented_table_is_this_one() -> None:
     expected = [
         [name, room(row["torch"]).rpartition(".")[2], *("yes" if backend in row else "-" for backend in BACKENDS)]
         for name, row in TABLE.items()
-    ]
+    ] + [[name, name, "yes", *[by] * 3] for name, by in WITHOUT_SUMS.items()]
     assert rows == expected
+
+
+def test_every_room_with_an_operator_has_its_judge_and_its_rows() -> None:
+    rooms = {path.parent.name for path in Path(functional.__path__[0]).glob("*/operator.py")}
+    assert rooms == {room(row["torch"]).rpartition(".")[2] for row in TABLE.values()} | set(WITHOUT_SUMS)
+    for name, by in WITHOUT_SUMS.items():
+        judge = importlib.import_module(f"delaykit.functional.{name}.reference")
+        operator = importlib.import_module(f"delaykit.functional.{name}.operator")
+        assert getattr(judge, name) is not getattr(operator, name) and set(TABLE[by]) == set(BACKENDS)
 
 
 def test_the_rooms_are_listed_and_keep_what_they_promise() -> None:

@@ -11,6 +11,7 @@ from torch import nn
 import delaykit as dk
 from delaykit.functional.recurrence.connection import SparseTaps
 from delaykit.functional.recurrence.connection.taps import connect
+from delaykit.functional.recurrence.connection.torch import PARTS
 
 snn = pytest.importorskip("snntorch", reason="wraps snntorch models")
 norse = pytest.importorskip("norse.torch", reason="wraps norse models")
@@ -222,7 +223,8 @@ def test_the_former_name_of_a_delays_recurrence_still_counts():
 
     def connection():
         asked.append(True)
-        return connect(weight.detach(), SparseTaps.of(delay.kernel().taps(delay.delays().detach()), drive(HIDDEN)), 99)
+        taps = delay.kernel().taps(delay.delays().detach())
+        return connect(PARTS, weight.detach(), SparseTaps.of(taps, drive(HIDDEN)), 99)
 
     with torch.no_grad():
         want = dk.rollout(neuron[0], drive(HIDDEN))

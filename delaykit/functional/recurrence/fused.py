@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from delaykit.functional.dispatch import resolve
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
-from delaykit.functional.recurrence.connection.base import Connect, Fading, Inputs, RecurrentConnection, SparseTaps
+from delaykit.functional.recurrence.connection.base import (
+    Connect,
+    Fading,
+    Inputs,
+    Parts,
+    RecurrentConnection,
+    SparseTaps,
+)
 from delaykit.functional.recurrence.connection.decay import Lingering
 from delaykit.functional.recurrence.connection.taps import connect
-from delaykit.functional.recurrence.neuron.base import BackwardNeuron, pack
+from delaykit.functional.recurrence.neuron.base import BackwardNeuron, ForwardNeuron, pack
 from delaykit.functional.recurrence.state import Recurrence, RolloutState
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
 
 
-def recurrence(
-    currents: Tensor, given: Recurrence, dynamics: LIFDynamics, state: RolloutState, mask: Tensor | None
+class Chip(NamedTuple):
+    """What a backend brings along: the rest of the recurrence is the same on all of them.
+
+    Args:
+        forward: runs the neuron.
+        backward: runs its adjoint; it reads what ``forward`` kept.
+        connection: what connections are made from.
+    """
+
+    forward: Callable[..., ForwardNeuron]
+    backward: Callable[..., BackwardNeuron]
+    connection: Parts
+
+
+def run(
+    chip: Chip, currents: Tensor, given: Recurrence, dynamics: LIFDynamics, state: RolloutState, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, RolloutState]:
-    """Run :func:`delaykit.functional.recurrence.rollout`, whose arguments these are, checked."""
-    make, weight, index, value = _connect(given, currents)
+    """Run :func:`delaykit.functional.recurrence.rollout`, whose arguments the others are, checked."""
+    make, weight, index, value = _connect(chip, given, currents)
     start = state.tensors(dynamics, currents)
     parameters = dynamics.parameters(currents)
     synapse = start[1]
     if not dynamics.synapse_state_decayed:  # the adjoint is written for alpha i_t
         synapse = parameters["synapse_decay"] * synapse
     spikes, membrane, current = _Recurrence.apply(
-        _Setup(dynamics, make), currents, _fitted(weight, currents), _fitted(given.bias, currents), index, value,
+        _Setup(chip, dynamics, make), currents, _fitted(weight, currents), _fitted(given.bias, currents), index, value,
         _fitted(mask, currents), start[0], synapse, start[2], *(parameters[name] for name in PARAMETERS),
     )  # fmt: skip
     last = None
@@ -40,7 +61,9 @@ def recurrence(
     return spikes, membrane, RolloutState(spikes[-1], last, membrane[-1])
 
 
-def _connect(given: Recurrence, currents: Tensor) -> tuple[Connect | None, Tensor | None, Tensor | None, Tensor | None]:
+def _connect(
+    chip: Chip, given: Recurrence, currents: Tensor
+) -> tuple[Connect | None, Tensor | None, Tensor | None, Tensor | None]:
     """Choose what makes the connection: that, the weight, and the tensors of its delays or decays."""
     weight, _, through = given
     if isinstance(through, RecurrentConnection):
@@ -48,39 +71,40 @@ def _connect(given: Recurrence, currents: Tensor) -> tuple[Connect | None, Tenso
     if weight is None:
         return None, None, None, None
     if isinstance(through, Tents):
-        make = resolve("recurrent_tents", currents.device)(through, currents)
+        make = chip.connection.tents(through, currents)
         if make is not None:
             scale = through.scale()
             return make, weight if scale is None else weight * scale.to(weight), None, through.delays
         through = through.taps()
     if isinstance(through, Fading):
         factors = torch.stack([through.decay, through.beyond]).to(currents)
-        return _lingering, weight, None, factors
+        return functools.partial(_lingering, chip.connection), weight, None, factors
     if isinstance(through, Taps):
         index, value, order = SparseTaps.of(through, currents)
-        return functools.partial(_tapped, order), weight, index, value
-    return _bare, weight, None, None
+        return functools.partial(_tapped, chip.connection, order), weight, index, value
+    return functools.partial(_bare, chip.connection), weight, None, None
 
 
 def _own(connection: RecurrentConnection, *_: Any) -> RecurrentConnection:
     return connection
 
 
-def _lingering(weight: Tensor, _: None, factors: Tensor, steps: int) -> RecurrentConnection:
-    return Lingering(weight, factors)
+def _lingering(parts: Parts, weight: Tensor, _: None, factors: Tensor, steps: int) -> RecurrentConnection:
+    return Lingering(parts, weight, factors)
 
 
-def _tapped(order: int, weight: Tensor, index: Tensor, value: Tensor, steps: int) -> RecurrentConnection:
-    return connect(weight, SparseTaps(index, value, order), steps)
+def _tapped(parts: Parts, order: int, weight: Tensor, index: Tensor, value: Tensor, steps: int) -> RecurrentConnection:
+    return connect(parts, weight, SparseTaps(index, value, order), steps)
 
 
-def _bare(weight: Tensor, _: None, value: None, steps: int) -> RecurrentConnection:
-    return connect(weight, None, steps)
+def _bare(parts: Parts, weight: Tensor, _: None, value: None, steps: int) -> RecurrentConnection:
+    return connect(parts, weight, None, steps)
 
 
 class _Setup(NamedTuple):
     """What the adjoint needs besides tensors."""
 
+    chip: Chip
     dynamics: LIFDynamics
     make: Connect | None
 
@@ -107,7 +131,7 @@ class _Recurrence(torch.autograd.Function):
         if connection is not None:
             connection.begin(steps, batch)
         needs = ctx.needs_input_grad
-        neuron = resolve("recurrent_neuron", drive.device)(
+        neuron = setup.chip.forward(
             setup.dynamics, p, drive.detach().contiguous(), synapse.detach(), membrane.detach(),
             p.new_zeros(neurons) if bias is None else bias.detach(), None if mask is None else mask.contiguous(),
             any(needs[11:13]),
@@ -134,7 +158,7 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Any, ...]:
         p, weight, index, value, mask, spikes0, membrane0, first, spikes, membrane, u, current, kept = ctx.saved_tensors
         setup, needs, steps = ctx.setup, ctx.needs_input_grad, len(spikes)
-        neuron = resolve("recurrent_neuron_back", spikes.device)(
+        neuron = setup.chip.backward(
             setup.dynamics, p, spikes, membrane, u if ctx.posts else membrane, membrane0.detach(), first,
             torch.zeros_like(spikes) if grad_spikes is None else grad_spikes,
             torch.zeros_like(first).unsqueeze(0) if grad_membrane is None else grad_membrane,

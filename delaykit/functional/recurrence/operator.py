@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence import fused
+from delaykit.functional.recurrence import torch as plain
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.recurrence.state import Recurrence, RolloutState, check, check_state
 from delaykit.functional.taps import Taps
@@ -79,9 +79,10 @@ def rollout(
     check_state(state, weight, taps)
     if not len(currents):
         return currents.clone(), currents.clone(), state
-    if connection is None:
-        run, given = resolve("recurrence", currents.device), Recurrence(weight, bias, taps)
-    else:  # it has no other form than its own
-        run, given = fused.recurrence, Recurrence(None, bias, connection)
+    given = Recurrence(weight, bias, taps) if connection is None else Recurrence(None, bias, connection)
+    if connection is not None and wants_reference():  # which has no other form than its own
+        run = plain.recurrence
+    else:
+        run = resolve("recurrence", currents.device)
     with torch.autocast(currents.device.type, enabled=False):
         return run(currents, given, dynamics, state, recurrent_mask)

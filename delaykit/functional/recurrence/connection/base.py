@@ -11,6 +11,7 @@ from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 
 
 class SparseTaps(NamedTuple):
@@ -106,6 +107,22 @@ class RecurrentConnection(ABC):
         know a faster way than step by step for inference; None whenever a gradient is wanted.
         """
         return None
+
+
+class Parts(NamedTuple):
+    """What a backend puts recurrent connections together from.
+
+    Args and results are those of :mod:`delaykit.functional.recurrence.connection.torch`, which names them alike.
+    """
+
+    product: Callable[[Tensor, int], Callable[[Tensor], Tensor]]
+    delivery: Callable[[SparseTaps, Tensor], Callable[[int, Tensor], Tensor]]
+    line_reader: Callable[[Tensor, int, SparseTaps, int], Any]
+    synapse_reader: Callable[[Tensor, int, SparseTaps, int], Any]
+    weight_gradient: Callable[[Tensor, Tensor], Tensor]
+    line_correlation: Callable[[Tensor, Tensor, SparseTaps, int], Tensor]
+    synapse_correlation: Callable[[Tensor, Tensor, SparseTaps, int], Tensor]
+    tents: Callable[[Tents, Tensor], Any]
 
 
 Connect = Callable[[Any, Any, Any, int], RecurrentConnection]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.dispatch import resolve
-from delaykit.functional.recurrence.connection.base import Inputs, RecurrentConnection
+from delaykit.functional.recurrence.connection.base import Inputs, Parts, RecurrentConnection
 from delaykit.functional.recurrence.connection.gradients import input_weight_gradient
 
 
@@ -19,12 +19,13 @@ class Lingering(RecurrentConnection):
     """A decay for each synapse.
 
     Args:
+        parts: what the backend makes it from.
         weight: ``(post, pre)``.
         factors: decay and beyond, ``(2, post, pre)``.
     """
 
-    def __init__(self, weight: Tensor, factors: Tensor) -> None:
-        self.weight = weight
+    def __init__(self, parts: Parts, weight: Tensor, factors: Tensor) -> None:
+        self.parts, self.weight = parts, weight
         self.decay, self.beyond = (t.t().contiguous() for t in factors)
 
     def _states(self, batch: int) -> Tensor:
@@ -32,7 +33,7 @@ class Lingering(RecurrentConnection):
 
     def begin(self, steps: int, batch: int) -> None:
         self.state = self._states(batch)
-        self.product = resolve("recurrent_product", self.weight.device)(self.weight, batch)
+        self.product = self.parts.product(self.weight, batch)
         self.advance = resolve("decay_step", self.weight.device)
 
     def current(self, t: int, x: Tensor) -> Tensor:
@@ -51,5 +52,5 @@ class Lingering(RecurrentConnection):
     def gradients(
         self, x: Inputs, delayed: Tensor | None, grad: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        grad_weight = input_weight_gradient(grad, x) if want[0] else None
+        grad_weight = input_weight_gradient(self.parts.weight_gradient, grad, x) if want[0] else None
         return grad_weight, torch.stack([(self.grad_decay * self.beyond).t(), self.grad_beyond.t()])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.recurrence.connection import torch as plain
-from delaykit.functional.recurrence.connection.base import SparseTaps
+from delaykit.functional.recurrence.connection.base import Parts, SparseTaps
 from delaykit.functional.recurrence.connection.kernels import (
     correlate_events,
     deliver_taps,
@@ -139,12 +139,12 @@ def synapse_correlation(x: Tensor, grad: Tensor, taps: SparseTaps, late: int = 0
 
 
 def tents_connection(tents: Tents, currents: Tensor) -> Any:
-    """Return what connects through two cells a synapse, as :func:`~delaykit.functional.recurrence.fused` takes it.
+    """Return what connects through two cells a synapse, as :mod:`~delaykit.functional.recurrence.fused` takes it.
 
     None where there is nothing faster than the taps.
     """
     found = vectors() if currents.numel() else None
-    return None if found is None else found.tents_connection(tents, currents)
+    return None if found is None else found.tents_connection(tents, currents, synapse_correlation)
 
 
 def _correlate(x: Tensor, grad: Tensor, taps: SparseTaps, index: Tensor, paired: bool, late: int) -> Tensor:
@@ -154,3 +154,9 @@ def _correlate(x: Tensor, grad: Tensor, taps: SparseTaps, index: Tensor, paired:
     packed = index.to(torch.int32).contiguous()
     correlate_events(*events, late, grad.numpy(), taps.order > 0, packed.numpy(), paired, out.numpy())
     return out
+
+
+PARTS = Parts(
+    Product, Delivery, LineReader, SynapseReader, weight_gradient, line_correlation, synapse_correlation,
+    tents_connection,
+)  # fmt: skip

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from delaykit.functional.recurrence.connection.base import SparseTaps
+from delaykit.functional.recurrence.connection.base import Parts, SparseTaps
 from delaykit.functional.tents import Tents
 
 
@@ -179,3 +179,9 @@ def _rows(x: Tensor, taps: SparseTaps, summed: bool) -> Tensor:
     for _ in range(taps.order if summed else 0):
         x = x.flip(0).cumsum(0).flip(0)
     return x.transpose(0, 1).contiguous()
+
+
+PARTS = Parts(
+    Product, Delivery, LineReader, SynapseReader, weight_gradient, line_correlation, synapse_correlation,
+    tents_connection,
+)  # fmt: skip

@@ -10,6 +10,7 @@ it, the mean of the slopes to both sides and half the gradient under either end 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,19 @@ from delaykit.functional.tents import Grid, Tents
 
 LARGEST = 1 << 26  # numbers in all windows
 SLACK = 32  # steps for which the windows of a forward pass need not be moved
+Correlate = Callable[[Tensor, Tensor, SparseTaps, int], Tensor]
 NARROW_LINE = 64  # cells that a line may have however few the neurons
 
 
-def tents_connection(tents: Tents, currents: Tensor) -> Connect | None:
-    """Return what connects through two cells a synapse, None where listing taps serves better."""
+def tents_connection(tents: Tents, currents: Tensor, correlate: Correlate) -> Connect | None:
+    """Return what connects through two cells a synapse, None where listing taps serves better.
+
+    ``correlate`` is the correlation of a backend for each synapse, for the ends of triangles.
+    """
     grid = grid_for(tents, currents)
     if grid is None:
         return None
-    return lambda weight, index, delays, steps: GridSynaptic(weight, delays, grid, steps)
+    return lambda weight, index, delays, steps: GridSynaptic(weight, delays, grid, steps, correlate)
 
 
 def grid_for(tents: Tents, currents: Tensor) -> Grid | None:
@@ -64,8 +69,8 @@ def _cells(grid: Grid, delays: Tensor, steps: int) -> int:
 class GridSynaptic(RecurrentConnection):
     """One delay for each synapse, triangles of one width."""
 
-    def __init__(self, weight: Tensor, delays: Tensor, grid: Grid, steps: int) -> None:
-        self.weight = weight
+    def __init__(self, weight: Tensor, delays: Tensor, grid: Grid, steps: int, correlate: Correlate) -> None:
+        self.weight, self.correlate = weight, correlate
         self.grid, self.mask = grid, _cells(grid, delays, steps) - 1
         # what would arrive after the end arrives nowhere, and needs no cells of its own
         self.delays = delays.to(torch.float64).clamp(max=steps + grid.reach)
@@ -119,7 +124,7 @@ class GridSynaptic(RecurrentConnection):
             return torch.zeros_like(self.delays)
         index = torch.where(hit, ends, torch.full_like(ends, len(grad))).long()
         rows = grad.transpose(1, 2).contiguous()
-        left, right = input_correlation("synapse", x, rows, SparseTaps(index, ends, 0))
+        left, right = input_correlation(self.correlate, x, rows, SparseTaps(index, ends, 0))
         return (right - left).double() / self.grid.width**2
 
 

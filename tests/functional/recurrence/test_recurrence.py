@@ -14,7 +14,7 @@ from delaykit.arrivals import Hard, Linear, Triangle
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import RolloutState, rollout, rollout_generic
-from tests.functional.recurrence_cases import (
+from tests.functional.recurrence.cases import (
     GRANULARITIES,
     RESETS,
     STEPS,

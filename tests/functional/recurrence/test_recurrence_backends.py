@@ -9,14 +9,16 @@ from delaykit.arrivals import Linear, Triangle
 from delaykit.functional.dispatch import backend as choose_backend
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence import numba as in_numba
 from delaykit.functional.recurrence import rollout
+from delaykit.functional.recurrence import torch as in_torch
 from delaykit.functional.recurrence.connection import SparseTaps
 from delaykit.functional.recurrence.connection import numba as compiled
 from delaykit.functional.recurrence.connection import torch as plain
 from delaykit.functional.recurrence.connection.kernels import sparse_product
 from delaykit.functional.recurrence.neuron import numba as compiled_neuron
 from delaykit.functional.recurrence.neuron import torch as plain_neuron
-from tests.functional.recurrence_cases import (
+from tests.functional.recurrence.cases import (
     GRANULARITIES,
     RESETS,
     Case,
@@ -56,11 +58,23 @@ def test_a_connection_without_any_tap_is_silent(backend):
 def test_a_chosen_backend_is_honoured():
     cpu = torch.device("cpu")
     with choose_backend("torch"):
-        assert resolve("recurrent_neuron", cpu) is plain_neuron.ForwardNeuron
-        assert resolve("recurrent_product", cpu) is plain.Product
+        assert resolve("recurrence", cpu) is in_torch.recurrence
+    assert in_torch.CHIP == (plain_neuron.ForwardNeuron, plain_neuron.BackwardNeuron, plain.PARTS)
     pytest.importorskip("numba", reason="the Numba kernels need numba")
-    assert resolve("recurrent_neuron", cpu) is compiled_neuron.ForwardNeuron
-    assert resolve("recurrent_product", cpu) is compiled.Product
+    assert resolve("recurrence", cpu) is in_numba.recurrence
+    assert in_numba.CHIP == (compiled_neuron.ForwardNeuron, compiled_neuron.BackwardNeuron, compiled.PARTS)
+    assert not [part for part, other in zip(plain.PARTS, compiled.PARTS, strict=True) if part is other]
+
+
+def test_a_backward_pass_runs_where_its_forward_pass_did(monkeypatch):
+    backward, used = in_torch.CHIP.backward, []
+    watched = in_torch.CHIP._replace(backward=lambda *given: used.append(True) or backward(*given))
+    monkeypatch.setattr(in_torch, "CHIP", watched)
+    case = Case(3, GRANULARITIES["axonal"], Linear(), **RESETS[1])
+    with choose_backend("torch"):
+        _, membrane, _ = rollout(*case.arguments())
+    membrane.sum().backward()
+    assert used
 
 
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 0.6])

@@ -14,7 +14,7 @@ from delaykit.functional.dispatch import backend as choose_backend
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import rollout, rollout_generic
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 NAMES = [f"{kind}_{number}" for kind in ("axonal", "synaptic") for number in range(6)]
 
 

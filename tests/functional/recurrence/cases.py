@@ -61,7 +61,7 @@ def every_backend(request, monkeypatch):
         return
     pytest.importorskip("numba", reason="the Numba kernels need numba")
     if request.param == "numba taps":  # not by windows: as for kernels that are no plain triangle
-        monkeypatch.setattr(llvm, "tents_connection", lambda tents, currents: None)
+        monkeypatch.setattr(llvm, "tents_connection", lambda *_: None)
     yield
 
 

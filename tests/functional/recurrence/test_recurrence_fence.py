@@ -11,7 +11,7 @@ import pytest
 import delaykit
 from delaykit.arrivals import Linear, Triangle
 from delaykit.functional.recurrence.connection import numba as compiled
-from tests.functional.recurrence_cases import GRANULARITIES, RESETS, Case, assert_equal_to_naive
+from tests.functional.recurrence.cases import GRANULARITIES, RESETS, Case, assert_equal_to_naive
 
 FOLDER = "delaykit.functional.recurrence.llvm"
 

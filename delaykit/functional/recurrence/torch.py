@@ -1,0 +1,20 @@
+"""The recurrence in plain torch: its neuron, its connection, and the one adjoint that all backends share."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.connection.torch import PARTS
+from delaykit.functional.recurrence.fused import Chip, run
+from delaykit.functional.recurrence.neuron.torch import BackwardNeuron, ForwardNeuron
+from delaykit.functional.recurrence.state import Recurrence, RolloutState
+
+CHIP = Chip(ForwardNeuron, BackwardNeuron, PARTS)
+
+
+def recurrence(
+    currents: Tensor, given: Recurrence, dynamics: LIFDynamics, state: RolloutState, mask: Tensor | None
+) -> tuple[Tensor, Tensor, RolloutState]:
+    """Run :func:`delaykit.functional.recurrence.rollout`, whose arguments these are, checked."""
+    return run(CHIP, currents, given, dynamics, state, mask)
