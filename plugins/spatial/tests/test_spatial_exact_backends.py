@@ -1,4 +1,4 @@
-"""The compiled operators against the reference, every option, float64 to 1e-12: values and all gradients."""
+"""The backends against each other and the judge, every option, float64 to 1e-12: values and all gradients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.dispatch import backend
+from delaykit.plugins import registry
 from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
@@ -76,9 +77,9 @@ def test_the_net_of_these_tests_fires_and_is_silent() -> None:
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("name", NEURONS)
-def test_compiled_equals_reference(name: str, recurrent: bool, options: dict) -> None:
+def test_compiled_equals_plain_torch(name: str, recurrent: bool, options: dict) -> None:
     fast = network(NEURONS[name], (POST, PRE), recurrent, options)
-    with backend("reference"):
+    with backend("torch"):
         slow = network(NEURONS[name], (POST, PRE), recurrent, options)
     for mine, judge in zip(fast[0], slow[0], strict=True):
         torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-12)
@@ -90,12 +91,36 @@ def test_compiled_equals_reference(name: str, recurrent: bool, options: dict) ->
         assert judge.abs().max() > 0
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("name", NEURONS)
+def test_plain_torch_equals_the_judge(name: str, options: dict) -> None:
+    results = []
+    for one in ("torch", "reference"):
+        with backend(one):
+            results.append(network(NEURONS[name], (POST, PRE), True, options, steps=20))
+    (values, grads), (judged, judged_grads) = results
+    assert values[0].sum() > 0
+    for mine, judge in zip(values, judged, strict=True):
+        torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-12)
+    for mine, judge in zip(grads, judged_grads, strict=True):
+        if judge is None or mine is None:
+            assert mine is judge is None and options.get("estimator") == "none"
+            continue
+        torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-12 * (1 + judge.abs().max().item()))
+
+
+def test_judge_and_backends_are_different_functions() -> None:
+    for name in ("spatial_exact_arrivals", "spatial_exact_rollout"):
+        found = [registry.implementation(name, one) for one in ("reference", "torch", "cpu")]
+        assert None not in found and len(set(found)) == 3
+
+
 @pytest.mark.parametrize("most", [0.0, 1e9], ids=["by a buffer", "one by one"])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_both_ways_to_deliver(most: float, recurrent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba, "SPARSE", most)
     fast = network(NEURONS["lif"], (POST, PRE), recurrent, {})
-    with backend("reference"):
+    with backend("torch"):
         slow = network(NEURONS["lif"], (POST, PRE), recurrent, {})
     for mine, judge in zip((*fast[0], *fast[1]), (*slow[0], *slow[1]), strict=True):
         torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-10)
@@ -104,7 +129,7 @@ def test_both_ways_to_deliver(most: float, recurrent: bool, monkeypatch: pytest.
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_every_granularity(granularity: str) -> None:
     fast = network(NEURONS["lif"], GRANULARITIES[granularity], True, {})
-    with backend("reference"):
+    with backend("torch"):
         slow = network(NEURONS["lif"], GRANULARITIES[granularity], True, {})
     for mine, judge in zip((*fast[0], *fast[1]), (*slow[0], *slow[1]), strict=True):
         torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-10)

@@ -12,8 +12,10 @@ import torch
 from exact_continuous import LIF, AdEx, Net, finite_differences, run
 from torch import Tensor
 
+from delaykit.functional import dispatch
 from delaykit.functional.dispatch import backend
-from delaykit_spatial.exact import ExactAdEx, ExactLIF, exact_arrivals, exact_rollout, reference
+from delaykit_spatial.exact import ExactAdEx, ExactLIF, exact_arrivals, exact_rollout
+from delaykit_spatial.exact import torch as plain
 
 
 def lif_net(until: float = 20.0) -> Net:
@@ -211,27 +213,27 @@ MISPRINTS = {
 }
 
 
-def broken_reference(old: str, new: str) -> types.ModuleType:
-    source = inspect.getsource(reference)
+def broken(old: str, new: str) -> types.ModuleType:
+    source = inspect.getsource(plain)
     assert source.count(old) == 1
     module = types.ModuleType("broken")
     exec(compile(source.replace(old, new), "broken", "exec"), module.__dict__)
     return module
 
 
-def patch_reference(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
-    module = broken_reference(old, new)
-    monkeypatch.setattr(reference, "arrivals", module.arrivals)
-    monkeypatch.setattr(reference, "rollout", module.rollout)
+def put_back(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    module = broken(old, new)
+    for name in ("arrivals", "rollout"):
+        monkeypatch.setitem(dispatch._found, (f"spatial_exact_{name}", "torch"), getattr(module, name))
 
 
 @pytest.mark.parametrize("printed", MISPRINTS)
 def test_a_misprint_put_back_into_the_steps_turns_the_gradient(printed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = lif_net(10.33)
     judge = net.at(READOUT @ run(net).state_tangent[:, 0]).parameters
-    with backend("reference"):
+    with backend("torch"):
         right = [cosine(x, y) for x, y in zip(discrete_gradients(net, 0.1), judge, strict=True)]
-        patch_reference(monkeypatch, *MISPRINTS[printed])
+        put_back(monkeypatch, *MISPRINTS[printed])
         wrong = [cosine(x, y) for x, y in zip(discrete_gradients(net, 0.1), judge, strict=True)]
     assert min(right) >= 0.97 > 0.9 > min(wrong)
 
@@ -261,9 +263,9 @@ def arrival_just_after_a_spike(dt: float = 0.01) -> tuple[float, float]:
 def test_an_arrival_of_a_spikes_own_step_is_not_reset_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, judge = arrival_just_after_a_spike()
     assert mine == pytest.approx(judge, rel=0.01)
-    with backend("reference"):
+    with backend("torch"):
         assert arrival_just_after_a_spike()[0] == pytest.approx(judge, rel=0.01)
-        patch_reference(  # eq 10 as printed: the arrival counts before the reset
+        put_back(  # eq 10 as printed: the arrival counts before the reset
             monkeypatch, "first = _fires_first(", "first = torch.zeros_like(fired) & _fires_first("
         )
         assert arrival_just_after_a_spike()[0] != pytest.approx(judge, rel=0.05)

@@ -57,7 +57,7 @@ def layers(draw: st.DrawFn) -> Layer:
     spikes = (rand(time, batch, pre) < draw(st.sampled_from([0.0, 0.1, 0.5]))).double()
     delay, lag = rand(*shape) * draw(st.sampled_from([1.0, 9.0, 40.0])), rand(1, post) * 4
     weight, inner = 1.5 * rand(post, pre), rand(post, post) - 0.3
-    neuron, name = draw(st.sampled_from(NEURONS)), draw(st.sampled_from(["cpu", "reference"]))
+    neuron, name = draw(st.sampled_from(NEURONS)), draw(st.sampled_from(["cpu", "torch"]))
     leaves = [x.requires_grad_() for x in (weight, delay, inner, lag)]
     return Layer(spikes, *leaves, neuron, options, name)
 

@@ -23,7 +23,7 @@ def delaykit_components() -> Iterator[Component]:
 
 @hookimpl
 def delaykit_operators() -> Iterator[Operator]:
-    """Yield the two operators of exact spike times; where no kernel is compiled, their judge runs."""
+    """Yield the two operators of exact spike times."""
     for name in ("arrivals", "rollout"):
-        yield Operator(f"spatial_exact_{name}", "torch", f"delaykit_spatial.exact.reference:{name}")
-        yield Operator(f"spatial_exact_{name}", "cpu", f"delaykit_spatial.exact.numba:{name}")
+        for backend, file in (("reference", "reference"), ("torch", "torch"), ("cpu", "numba")):
+            yield Operator(f"spatial_exact_{name}", backend, f"delaykit_spatial.exact.{file}:{name}")

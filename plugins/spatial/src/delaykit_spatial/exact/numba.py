@@ -1,4 +1,4 @@
-"""Exact gradients as operators that a compiler keeps whole: the same sums as in the reference, by Numba, for the CPU.
+"""Exact gradients as operators that a compiler keeps whole: the same sums as in plain torch, by Numba, for the CPU.
 
 Kept for backward are sequences of neurons: spikes, their clock, the membrane's slope at them and whether they came
 before the arrivals of their step, and for AdEx the upstroke's factor.
@@ -26,7 +26,7 @@ SPARSE = 0.25  # spikes a step and row of the batch, below which arrivals are wr
 def arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor]:
-    """Sum the jumps of current and membrane; see :func:`delaykit_spatial.exact.reference.arrivals`."""
+    """Sum the jumps of current and membrane; see :func:`delaykit_spatial.exact.torch.arrivals`."""
     i_jump, v_jump, _ = _arrivals(spikes, clock, weight, delay, slots, tau_syn, dt)
     return i_jump, v_jump
 
@@ -35,7 +35,7 @@ def rollout(
     i_jump: Tensor, v_jump: Tensor | None, neuron: Neuron, weight: Tensor | None, delay: Tensor | None,
     slots: Tensor | None, once: bool, rescale_every: int, min_slope: float, timed: bool, surrogate: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Run the neuron; see :func:`delaykit_spatial.exact.reference.rollout`."""
+    """Run the neuron; see :func:`delaykit_spatial.exact.torch.rollout`."""
     numbers = [*neuron.constants(), 0.0, 1.0, float(once), float(timed), min_slope]
     adex = isinstance(neuron, ExactAdEx)
     out = _rollout(i_jump, v_jump, weight, delay, slots, numbers, adex, rescale_every, surrogate)

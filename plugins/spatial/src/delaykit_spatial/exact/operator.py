@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
-from delaykit.functional.dispatch import resolve, wants_reference
-from delaykit_spatial.exact import numba, reference
+from delaykit.functional.dispatch import resolve
+from delaykit_spatial.exact import numba
+from delaykit_spatial.exact import torch as plain
 from delaykit_spatial.exact.neuron import Neuron
 
 Estimator = Literal["exact", "none"]
@@ -249,12 +250,10 @@ def late_arrivals(spikes: Tensor, delay: Tensor, post: int) -> tuple[int, int]:
 
 
 def _run(operator: str, like: Tensor) -> Callable[..., Any]:
-    """Find the operator; a compiler keeps it whole on the CPU and unrolls the reference elsewhere."""
+    """Find the operator; a compiler keeps it whole on the CPU and unrolls plain torch elsewhere."""
     if torch.compiler.is_compiling():
-        module = numba if like.device.type == "cpu" else reference
+        module = numba if like.device.type == "cpu" else plain
         return getattr(module, operator.removeprefix("exact_"))
-    if wants_reference():
-        return getattr(reference, operator.removeprefix("exact_"))
     return resolve(f"spatial_{operator}", like.device)
 
 

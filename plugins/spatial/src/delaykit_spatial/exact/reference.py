@@ -1,39 +1,36 @@
-r"""Exact gradients of spike times, slow and obvious: a plain loop over steps, whose autograd does almost everything.
+r"""The judge of exact spike times: one sample after the other, and every arrival on its own.
 
-An arrival comes ``rest`` before the end of its step, a spike ``lead`` before the end of its own. Both are carried on to
-that end in value, so that the rules for tangents T[x], derivatives at a fixed time, are the derivatives of the values:
-
-| event | value at the end of the step, ``e = exp(-rest / tau_syn)`` | rule |
-|---|---|---|
-| arrival of weight w | ``i += w e`` | ``T[i] += T[w] e + (w e / tau_syn) T[t]`` |
-| the same | ``v += tau_syn w (1 - e)`` | ``T[v] += tau_syn (1 - e) T[w] - w e T[t]`` |
-| spike | ``clock = -lead`` | ``T[t] = -T[v] / v'_before`` |
-| reset | ``v = v'_after lead`` | ``T[v] = (v'_after / v'_before) T[v]`` |
-| jump of the adaptation | ``a += jump - (a'_before - a'_after) lead`` | ``T[a] += (a'_before - a'_after) T[t]`` |
-
-Only ``lead``, the root of an equation, has its rule written by hand.
+An arrival at ``a`` steps jumps the current by ``w e`` and the membrane by ``tau_syn w (1 - e)`` at the end of its step
+``ceil(a)``, with ``e = exp(-dt (ceil(a) - a) / tau_syn)``. A crossing found as a number ``lead_0`` before the end of
+its step gets its gradient from ``lead = lead_0 + (v(lead_0) - threshold) / v'(lead_0)``. Autograd does all the rest.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from torch import Tensor
 
 from delaykit_spatial.exact.neuron import ExactState, Neuron
 
+Table = list[list[Tensor]]  # [step][neuron]
+
 
 def arrivals(
     spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float
 ) -> tuple[Tensor, Tensor]:
     """Sum the jumps of current and membrane; see :func:`.exact_arrivals`."""
-    steps = len(spikes)
-    current, membrane = ([spikes.new_zeros(spikes.shape[1], len(weight))] * steps for _ in range(2))
-    for t in range(steps):
-        tick = torch.zeros_like(spikes[t]) if clock is None else clock[t]
-        _deliver(t, spikes[t], tick, weight, delay, slots, tau_syn, dt, current, membrane)
-    return torch.stack(current), torch.stack(membrane)
+    steps, batch, _ = spikes.shape
+    delay = delay.expand(weight.shape)
+    samples = []
+    for b in range(batch):
+        current, membrane = (_table(spikes.new_zeros(steps, len(weight))) for _ in range(2))
+        for t in range(steps):
+            tick = torch.zeros_like(spikes[t, b]) if clock is None else clock[t, b]
+            _send(t, spikes[t, b].detach(), tick, weight, delay, tau_syn, dt, current, membrane)
+        samples.append((_rows(current), _rows(membrane)))
+    return torch.stack([s[0] for s in samples], 1), torch.stack([s[1] for s in samples], 1)
 
 
 def rollout(
@@ -42,88 +39,95 @@ def rollout(
     surrogate: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Run the neuron, see :func:`.exact_rollout`; last, the membrane before the reset."""
-    steps = len(i_jump)
-    current = list(i_jump)
-    membrane = [torch.zeros_like(i_jump[0])] * steps if v_jump is None else list(v_jump)
-    state = neuron.start(i_jump[0])
-    fired = torch.zeros_like(i_jump[0], dtype=torch.bool)
-    record: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for t in range(steps):
-        if rescale_every and t and t % rescale_every == 0:
-            state = type(state)(*(_Rescale.apply(x) for x in state))
-        before, after = neuron.flow(state), neuron.flow(state, membrane[t])
-        after = after._replace(synapse=after.synapse + current[t])
-        first = _fires_first(before, current[t], membrane[t], neuron, min_slope) & ~fired
-        due = first | ((after.membrane >= neuron.threshold) & ~fired)
-        at = ExactState(*(torch.where(first, x, y) for x, y in zip(before, after, strict=True)))
-        lead = _Lead.apply(*at, due, neuron, min_slope)
-        tick, spikes = -lead / neuron.dt, due.to(lead)
-        if weight is not None and delay is not None and slots is not None:
-            told = tick if timed else tick.detach()
-            _deliver(t, spikes, told, weight, delay, slots + 1, neuron.tau_syn, neuron.dt, current, membrane)
-        restarted = neuron.restart(at, lead) + torch.where(first, membrane[t], 0.0)
-        v = torch.where(due, restarted, after.membrane)
-        a = after.adaptation + getattr(neuron, "jump", 0.0) * spikes - neuron.adaptation_rate * lead
-        reached = torch.where(fired, 0.0, at.membrane)
-        if once:
-            fired = fired | due
-            v = torch.where(fired, 0.0, v)
-        state = ExactState(v, after.synapse, a)
-        record.append((spikes, tick, v, reached))
-    spikes, clock, membranes, before_reset = (torch.stack(x) for x in zip(*record, strict=True))
-    return spikes, clock, membranes, before_reset
+    steps, batch, _ = i_jump.shape
+    samples = []
+    for b in range(batch):
+        current = _table(i_jump[:, b])
+        membrane = _table(torch.zeros_like(i_jump[:, b]) if v_jump is None else v_jump[:, b])
+        state, fired = neuron.start(i_jump[0, b]), torch.zeros_like(i_jump[0, b], dtype=torch.bool)
+        record = []
+        for t in range(steps):
+            if rescale_every and t and t % rescale_every == 0:
+                state = ExactState(*(_rescaled(x) for x in state))
+            lead, due, reached, state = _step(state, fired, torch.stack(current[t]), torch.stack(membrane[t]), neuron,
+                                              min_slope)  # fmt: skip
+            if once:
+                fired = fired | due
+                state = state._replace(membrane=torch.where(fired, 0.0, state.membrane))
+            tick = -lead / neuron.dt
+            if weight is not None and delay is not None:
+                told, sent = tick if timed else tick.detach(), due.to(lead)
+                given = (weight, delay.expand(weight.shape), neuron.tau_syn, neuron.dt)
+                _send(t + 1, sent, told, *given, current, membrane)
+            record.append((due.to(lead), tick, state.membrane, reached))
+        samples.append([torch.stack(x) for x in zip(*record, strict=True)])
+    spikes, clock, membranes, before = (torch.stack(x, 1) for x in zip(*samples, strict=True))
+    return spikes, clock, membranes, before
 
 
-def _deliver(
-    now: int, spikes: Tensor, tick: Tensor, weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float,
-    current: list[Tensor], membrane: list[Tensor],
+def _step(
+    state: ExactState, fired: Tensor, current: Tensor, membrane: Tensor, neuron: Neuron, min_slope: float
+) -> tuple[Tensor, Tensor, Tensor, ExactState]:
+    """Take one step with its jumps, each ``(post,)``; return lead, who fires, the membrane before resets, the state.
+
+    Who has crossed the threshold before the arrivals, taken together as one that leaves the same, fires without them.
+    """
+    before, after = neuron.flow(state), neuron.flow(state, membrane)
+    after = after._replace(synapse=after.synapse + current)
+    early, i, v = (x.detach().tolist() for x in (neuron.lead(before, min_slope), current, membrane))
+    crossed, first = (before.membrane >= neuron.threshold) & ~fired, torch.zeros_like(fired)
+    for j in range(len(fired)):
+        behind = v[j] / (neuron.tau_syn * i[j]) if i[j] else 0.0  # what the arrivals say of their time
+        first[j] = bool(crossed[j]) and math.expm1(early[j] / neuron.tau_syn) >= behind
+    due = first | ((after.membrane >= neuron.threshold) & ~fired)
+    at = ExactState(*(torch.where(first, x, y) for x, y in zip(before, after, strict=True)))
+    lead = _lead(at, due, neuron, min_slope)
+    restarted = neuron.restart(at, lead) + torch.where(first, membrane, 0.0)
+    jump = getattr(neuron, "jump", 0.0)
+    reset = ExactState(
+        torch.where(due, restarted, after.membrane), after.synapse,
+        after.adaptation + jump * due.to(lead) - neuron.adaptation_rate * lead,
+    )  # fmt: skip
+    return lead, due, torch.where(fired, 0.0, at.membrane), reset
+
+
+def _lead(at: ExactState, due: Tensor, neuron: Neuron, min_slope: float) -> Tensor:
+    """Return how long before the end of the step the threshold was crossed, 0 where it was not."""
+    found = ExactState(*(x.detach() for x in at))
+    lead = torch.where(due, neuron.lead(found, min_slope), 0.0)
+    keep, gain = neuron.back(lead)
+    v, i, a = (x - x.detach() for x in at)  # zero in value: how the membrane at the crossing moves with the state
+    moved = keep * (v - gain * (i - a))
+    return torch.where(due, lead + moved / neuron.slope(found, lead).clamp(min=min_slope), 0.0)
+
+
+def _send(
+    step: int, spikes: Tensor, tick: Tensor, weight: Tensor, delay: Tensor, tau_syn: float, dt: float,
+    current: Table, membrane: Table,
 ) -> None:  # fmt: skip
-    """Send the spikes ``(batch, pre)`` of step ``now`` to the ends of the steps in which they arrive; or get lost."""
-    lack = delay.detach().ceil() - delay - tick.unsqueeze(1)  # from the arrival to the end of its step, or of the next
-    early = (lack >= 1).to(lack)
-    sent = weight * spikes.detach().unsqueeze(1)
-    kept = sent * torch.exp((early - lack) * dt / tau_syn)
-    at = now + slots - early.long()
-    for slot in at.unique().tolist():
-        if slot < len(current):
-            here = at == slot
-            current[slot] = current[slot] + (kept * here).sum(-1)
-            membrane[slot] = membrane[slot] + (tau_syn * (sent - kept) * here).sum(-1)
+    """Let the spikes ``(pre,)`` that came ``tick`` after the end of ``step`` arrive, one by one; or get lost."""
+    for i in spikes.nonzero().flatten().tolist():
+        for j in range(len(weight)):
+            late = delay[j, i] + tick[i]
+            whole = math.ceil(float(late.detach()))
+            if step + whole < len(current):
+                kept = torch.exp(-dt * (whole - late) / tau_syn)
+                sent = weight[j, i] * spikes[i]
+                current[step + whole][j] = current[step + whole][j] + sent * kept
+                membrane[step + whole][j] = membrane[step + whole][j] + tau_syn * sent * (1 - kept)
 
 
-def _fires_first(before: ExactState, current: Tensor, membrane: Tensor, neuron: Neuron, min_slope: float) -> Tensor:
-    """Tell who crossed the threshold before the step's arrivals came, taken together as one that leaves the same."""
-    reached = before.membrane >= neuron.threshold
-    arrival = torch.where(current == 0, 0.0, membrane / torch.where(current == 0, 1.0, neuron.tau_syn * current))
-    lead = neuron.lead(before, min_slope)
-    return (reached & (torch.expm1(lead / neuron.tau_syn) >= arrival)).detach()
+def _rescaled(x: Tensor) -> Tensor:
+    """Return x, whose gradient g becomes g / (1 + |g|)."""
+    x = x.clone()
+    if x.requires_grad:
+        x.register_hook(lambda g: g / (1 + g.square().sum().sqrt()))
+    return x
 
 
-class _Lead(torch.autograd.Function):
-    """How long before the end of its step a neuron fired, 0 if it did not: ``T[lead] = T[v at the crossing] / v'``."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, i: Tensor, a: Tensor, due: Tensor, neuron: Neuron, min_slope: float) -> Tensor:
-        state = ExactState(v, i, a)
-        lead = torch.where(due, neuron.lead(state, min_slope), 0.0)
-        keep, gain = neuron.back(lead)
-        ctx.save_for_backward(torch.where(due, keep / neuron.slope(state, lead).clamp(min=min_slope), 0.0), gain)
-        return lead
-
-    @staticmethod
-    def backward(ctx: Any, into_lead: Tensor) -> tuple[Tensor | None, ...]:
-        factor, gain = ctx.saved_tensors
-        into_v = factor * into_lead
-        return into_v, -gain * into_v, gain * into_v, None, None, None
+def _table(rows: Tensor) -> Table:
+    return [list(row) for row in rows]
 
 
-class _Rescale(torch.autograd.Function):
-    """The identity, whose gradient g becomes g / (1 + |g|) for every row of the batch."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return g / (1 + torch.linalg.vector_norm(g, dim=-1, keepdim=True))
+def _rows(table: Table) -> Tensor:
+    return torch.stack([torch.stack(row) for row in table])
