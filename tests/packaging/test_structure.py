@@ -70,6 +70,7 @@ def test_every_plugin_is_under_the_import_contracts() -> None:
     contracts = {contract["name"]: contract for contract in linter["contracts"]}
     assert set(linter["root_packages"]) == packages | {"delaykit"}
     assert set(contracts["Plugins import public names only"]["source_modules"]) == packages
+    assert set(contracts["No circle between files or rooms"]["ancestors"]) == packages | {"delaykit"}
     assert set(contracts["The core imports no plugin"]["forbidden_modules"]) == packages
     methods = contracts["No method imports the lab"]["source_modules"] if len(packages) > 1 else []
     assert set(methods) == packages - {"delaykit_lab"}

@@ -33,8 +33,8 @@ class SpatialLayer(nn.Module):
     """Run one population in space; see :class:`LIF` and :class:`AdEx`, which say which neuron it is."""
 
     def __init__(
-        self, neuron: Neuron, pre: int, neurons: int, spatial: Spatial, recurrent: Spatial | bool, name: str,
-        estimator: Estimator, surrogate: Callable[[Tensor], Tensor] | None, once: bool, rescale_every: int,
+        self, neuron: Neuron, pre: int, neurons: int, spatial: Spatial, recurrent: Spatial | bool, *,
+        name: str, estimator: Estimator, surrogate: Callable[[Tensor], Tensor] | None, once: bool, rescale_every: int,
         min_slope: float, factors: tuple[float | None, float], generator: torch.Generator | None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -159,8 +159,9 @@ class LIF(SpatialLayer):
         generator: torch.Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
-            ExactLIF(tau_mem, tau_syn, threshold, dt_ms), pre, neurons, spatial, recurrent, name, estimator, surrogate,
-            once, rescale_every, min_slope, factors, generator,
+            ExactLIF(tau_mem, tau_syn, threshold, dt_ms), pre, neurons, spatial, recurrent, name=name,
+            estimator=estimator, surrogate=surrogate, once=once, rescale_every=rescale_every, min_slope=min_slope,
+            factors=factors, generator=generator,
         )  # fmt: skip
 
 
@@ -200,8 +201,9 @@ class AdEx(SpatialLayer):
         generator: torch.Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
-            neuron or ExactAdEx(10.0, 2.0, dt=0.5), pre, neurons, spatial, recurrent, name, estimator, surrogate, once,
-            rescale_every, min_slope, factors, generator,
+            neuron or ExactAdEx(10.0, 2.0, dt=0.5), pre, neurons, spatial, recurrent, name=name, estimator=estimator,
+            surrogate=surrogate, once=once, rescale_every=rescale_every, min_slope=min_slope, factors=factors,
+            generator=generator,
         )  # fmt: skip
 
 
