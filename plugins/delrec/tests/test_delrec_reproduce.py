@@ -153,6 +153,7 @@ def test_cases_change_one_thing_of_the_plan(common) -> None:
     assert cases["256 neurons"].shape.widths == (256,) and cases["whole delays"].delrec.rounding == "straight-through"
 
 
+@pytest.mark.slow
 def test_what_is_cut_at_the_start_stays_cut_and_is_the_same_for_a_pair(common, tmp_path) -> None:
     """Few synapses, few delays: the others are 0 through training, in the frozen and in the learned network."""
     regime, script, plans = common("regime"), common("equal_parameters"), common("common.plans")
@@ -199,6 +200,7 @@ def test_with_rates_every_row_gets_the_same_trials_on_validation(common, tmp_pat
         assert recipe["delay_lr"] == pytest.approx(10 * recipe["lr"])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_in_the_same_record(common, tmp_path, monkeypatch) -> None:
     """Delays, their annealed spread, dropout's draws and the schedule go on where they were."""
     script = common("equal_parameters")

@@ -32,8 +32,9 @@ from delaykit_lab import command_line, read_options
 from delaykit_lab.tasks.match_to_sample import MatchToSample, iterations_to
 
 RATES = {False: (5e-3, 2e-2), True: (5e-3,)}
+# Of the frozen shares the last is ours: no decay learns, what is left is that they differ.
 SUCCESS = 0.9  # test accuracy of a run that succeeded
-DELAYS, NOISES, FROZEN = (800.0, 1600.0, 2500.0), (0.0, 5.0, 10.0, 20.0), (0.0, 0.2, 0.4, 0.6, 0.8)
+DELAYS, NOISES, FROZEN = (800.0, 1600.0, 2500.0), (0.0, 5.0, 10.0, 20.0), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 PARTS = ("headlines", "models", "delay", "frozen", "noise", "size", "noise of all")
 
 
@@ -229,6 +230,7 @@ def main() -> None:
     parser.add_argument("--hidden", nargs="+", type=int, help="sizes to compare models at; sweeps take the first")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--noises", nargs="+", type=float, default=list(NOISES), help="Hz; of the part 'noise of all'")
+    parser.add_argument("--shares", nargs="+", type=float, default=list(FROZEN), help="of the part 'frozen'")
     args = read_options(parser)
     seeds, folder = args.seeds, args.out
     base = Run(patience=None if args.full else 20)
@@ -242,14 +244,15 @@ def main() -> None:
     reduced += "a run ends after 20 batches without a mistake"
     kind = "paper configuration" if args.full else reduced
     text = [f"Delayed match to sample, {kind}; mean (smallest .. largest) of {seeds} seeds, 1000 test trials each"]
+    shares, levels = tuple(args.shares), tuple(args.noises)
     parts = {
         "headlines": lambda: headlines(budget),
         "delay": lambda: delays(budget, hidden),
         "models": lambda: [line for n in sizes for line in models(budget, n)],
         "noise": lambda: sweep(budget, f"Added noise, R-HetSynLIF {hidden}", "noise_hz", NOISES, hidden=hidden),
-        "frozen": lambda: sweep(budget, f"Frozen decays, R-HetSynLIF {hidden}", "frozen", FROZEN, hidden=hidden),
+        "frozen": lambda: sweep(budget, f"Frozen decays, R-HetSynLIF {hidden}", "frozen", shares, hidden=hidden),
         "size": lambda: sweep(budget, "Size, R-HetSynLIF", "hidden", (5, 20, 50, 100)),
-        "noise of all": lambda: noises(budget, hidden, tuple(args.noises), folder / "success.png"),
+        "noise of all": lambda: noises(budget, hidden, levels, folder / "success.png"),
     }
     for name in args.parts:
         part = parts[name]()

@@ -218,6 +218,7 @@ def recordings(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_speech_gives_every_model_the_same_trials_and_draws_the_figures(script, recordings, tmp_path, monkeypatch):
     """Rates are chosen on held-out samples, by runs that never see the test samples; figures 4 and A3, A4."""
     out = tmp_path / "out"

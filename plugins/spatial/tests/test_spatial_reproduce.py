@@ -216,6 +216,7 @@ def test_the_map_of_positions_compares_pairs_of_one_seed_on_validation(script, t
     assert rates == {(regime.RATE, 0)} and not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_pruned_run_that_was_killed_ends_in_the_same_result(script, recordings, tmp_path) -> None:
     """Zeros, the first epoch's mask and the rates' course go on where they were."""
     pytest.importorskip("delaykit_sparsify")
