@@ -101,6 +101,7 @@ def cosines(seed):
     return [cosine(found[n].grad.numpy(), differences(weights, places, inputs, k)) for k, n in enumerate(NAMES)]
 
 
+@pytest.mark.slow
 def test_positions_shared_by_three_connections_learn_as_in_continuous_time():
     """In one net of six two events are less than a step apart; at 0.005 ms its cosines are at least 0.9989."""
     worst = sorted(min(cosines(seed)) for seed in range(1, 7))

@@ -40,7 +40,8 @@ def _plugin(package, name, options):
 def nets():
     for library in ("snntorch", "norse", "snntorch-synaptic"):
         if not missing(library):
-            yield from (pytest.param(net, id=net.name) for net in tiny_nets(library))
+            marks = pytest.mark.slow if library == "snntorch-synaptic" else ()
+            yield from (pytest.param(net, id=net.name, marks=marks) for net in tiny_nets(library))
 
 
 def without_delayed_reset_(net: nn.Module) -> bool:

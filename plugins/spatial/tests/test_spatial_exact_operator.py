@@ -21,6 +21,7 @@ from delaykit_spatial.exact import (
 )
 
 BACKENDS = ["cpu", "torch", "reference"]
+SLOW_BUT_ONE = ["cpu", *(pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS[1:])]
 LIF = ExactLIF(tau_mem=10.0, tau_syn=2.0)
 
 
@@ -73,7 +74,7 @@ def recurrent_net(weight: Tensor, delay: Tensor, inner: Tensor, lag: Tensor, clo
     return torch.cat([run.membrane[-1].flatten(), first_spike_times(run.spikes, run.clock, 30.0).flatten()])
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", SLOW_BUT_ONE)
 def test_gradients_are_the_derivatives_of_the_steps_themselves(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     rand = lambda *shape: torch.rand(shape, generator=generator, dtype=torch.float64)  # noqa: E731

@@ -76,6 +76,7 @@ def test_rates_rise_for_500_steps_and_end_at_a_tenth_at_10_000(script) -> None:
     assert all(course.factor(step) >= course.factor(step + 1) for step in range(500, 10_000))
 
 
+@pytest.mark.slow
 def test_yin_yang_learned_and_frozen_leave_records(script, tmp_path, monkeypatch, capsys) -> None:
     yin_yang = script("yin_yang")
     monkeypatch.setattr(yin_yang, "YinYang", lambda: script("delaykit_lab").YinYang(samples=60, held=30))
@@ -162,6 +163,7 @@ def test_pruning_keeps_the_strongest_of_each_matrix(script) -> None:
     assert int((net.readout == 0).sum()) == 0 and math.isclose((net.recurrent != 0).double().mean(), 0.05, abs_tol=0.01)
 
 
+@pytest.mark.slow
 def test_sizes_and_tortuous_paths_are_experiments(script, recordings, tmp_path, monkeypatch) -> None:
     yin_yang = script("yin_yang")
     monkeypatch.setattr(yin_yang, "YinYang", lambda: script("delaykit_lab").YinYang(samples=60, held=30))

@@ -19,6 +19,7 @@ def test_importing_the_package_and_its_entry_point_loads_neither_torch_nor_spiki
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_spikingjelly_is_imported_without_torchvision() -> None:
     code = (
         "import sys; sys.modules['torchvision'] = None\n"

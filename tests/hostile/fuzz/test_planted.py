@@ -151,7 +151,7 @@ PLANTED = [
     equal_values_count_as_a_reset,
     a_reset_by_hand_is_not_seen,
     the_first_weight_counts,
-    a_current_takes_the_new_weight,
+    pytest.param(a_current_takes_the_new_weight, marks=pytest.mark.slow),
     one_step_late,
     streams_share_a_line,
     calls_are_not_compared_with_steps,

@@ -199,6 +199,7 @@ def test_pictures_are_written(small, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in paths)
 
 
+@pytest.mark.slow
 def test_the_command_runs_on_files_and_prints_the_table(tonic_folder):
     output = tonic_folder / "out"
     options = ["--data", str(tonic_folder), "--seeds", "1", "--epochs", "1", "--output", str(output)]
