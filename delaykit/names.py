@@ -30,7 +30,7 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # What to cite for a plugin that registers no component.
 PAPERS = {
     "timing": "Yamamoto, Sakemi, Aihara 2022, Timing-based backpropagation in spiking neural networks without "
-    "single-spike restrictions",
+    "single-spike restrictions, arXiv 2211.16113",
 }
 
 

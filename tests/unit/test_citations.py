@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,15 @@ def test_two_papers_of_a_plugin_are_two_entries() -> None:
 def test_an_unknown_style_is_refused() -> None:
     with pytest.raises(dk.ConfigError, match="'text' or 'bibtex'"):
         dk.citation("free", style="apa")
+
+
+def test_the_papers_of_the_plugins_stand_in_the_citation_file() -> None:
+    file = Path(__file__).parents[2] / "CITATION.cff"
+    if not file.exists():
+        pytest.skip("no checkout")
+    listed = set(re.findall(r"arXiv:(\d{4}\.\d{5})", file.read_text()))
+    methods = ("delrec", "hetsyn", "motifs", "sparsify", "spatial", "timing")
+    loaded = [name for name in methods if name in {status.name for status in loader().statuses}]
+    cited = {name: set(re.findall(r"arXiv (\d{4}\.\d{5})", dk.citation(name))) for name in loaded}
+    assert all(cited.values()), cited
+    assert set().union(*cited.values()) <= listed

@@ -18,7 +18,7 @@ def delaykit_components() -> Iterator[Component]:
         config="delaykit_hetsyn.config:HetSyn",
         summary="a learned time constant for each synapse",
         paper="Deng, Liu, Wang, Chen, Wei, Yu 2025, HetSyn: versatile timescale integration in spiking neural networks "
-        "via heterogeneous synapses",
+        "via heterogeneous synapses, arXiv 2508.11644",
     )
 
 

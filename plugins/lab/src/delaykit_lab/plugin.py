@@ -29,7 +29,7 @@ def delaykit_components() -> Iterator[Component]:
         "delaykit_lab.tasks.match_to_sample:MatchToSample",
         "was the second cue the first one again? a gap to be remembered through; made, nothing is read",
         "Deng, Liu, Wang, Chen, Wei, Yu 2025, HetSyn: versatile timescale integration in spiking neural networks "
-        "via heterogeneous synapses",
+        "via heterogeneous synapses, arXiv 2508.11644",
     )
     yield Component(
         "task",
