@@ -71,6 +71,13 @@ def test_ctrl_c_names_resume(tmp_path, monkeypatch):
     assert done.exit_code == 1 and "add --resume to go on" in done.output
 
 
+def test_no_bar_is_left_above_an_early_error(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    done = CliRunner().invoke(command, [*WORDS, "--out", str(tmp_path / "file" / "r")])
+    assert done.exit_code == 1 and "a writable one" in done.output
+    assert "searching widths" not in done.output
+
+
 KILLED = """
 import os, signal, sys
 from delaykit_lab import Comparison, compare
