@@ -71,9 +71,11 @@ docs: $(INSTALLED)
 wheels: $(INSTALLED)
 	rm -rf dist build/wheels
 	for source in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$source"; done
-	$(BIN)/python tests/packaging/check_wheels.py dist build/wheels
+	$(BIN)/python tests/packaging/check_wheels.py dist build/wheels $(PYTHONS)
 
-# What a release has to pass: everything is built, its descriptions render, and each wheel works in a clean environment.
+# What a release has to pass: everything is built, its descriptions render, and each wheel works in a clean environment
+# of every supported Python that is on the path.
+release-check: PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 release-check: wheels
 	$(BIN)/twine check --strict dist/*
 

@@ -1,14 +1,16 @@
 """Install wheels into a clean environment and test them there: the core alone, then each plugin alone beside it.
 
-Usage: python tests/packaging/check_wheels.py DIST WORK
+Usage: python tests/packaging/check_wheels.py DIST WORK [PYTHON ...]
+
+Each PYTHON is an interpreter, by default the one that runs this. What is not on the path is named and left out.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,8 +21,8 @@ IS_INSTALLED = "import delaykit, sys; sys.exit(0 if delaykit.__file__.startswith
 class CleanEnvironment:
     """A virtual environment; its commands run in its own folder, so that nothing comes from the source tree."""
 
-    def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=True, clear=True)
+    def __init__(self, folder: Path, python: str) -> None:
+        subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
         self.folder = folder
         self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
 
@@ -41,18 +43,38 @@ class CleanEnvironment:
         self.run(self.bin / "pytest", "-p", "no:cacheprovider", *TESTS, DELAYKIT_EXPECT=plugins)
 
 
-def main(dist: Path, work: Path) -> None:
-    """Test the one core wheel and every plugin wheel in ``dist``."""
+def version(python: str) -> tuple[int, int]:
+    """Return major and minor version of an interpreter."""
+    code = "import sys; print(*sys.version_info[:2])"
+    major, minor = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    return int(major), int(minor)
+
+
+def check(dist: Path, work: Path, python: str) -> None:
+    """Test the one core wheel and every plugin wheel in ``dist`` under one interpreter."""
     (core,) = dist.glob("delaykit-*.whl")
-    clean = CleanEnvironment(work / "env")
+    clean = CleanEnvironment(work / "env", python)
     clean.install(core, "pytest")
     clean.test(plugins="")
     for wheel in sorted(dist.glob("delaykit_*.whl")):
         distribution = wheel.name.partition("-")[0].replace("_", "-")
+        if distribution == "delaykit-spikingjelly" and version(python) < (3, 11):  # SpikingJelly 2.0 needs 3.11
+            continue
         clean.install(wheel)
         clean.test(plugins=distribution.removeprefix("delaykit-").replace("-", "_"))
         clean.pip("uninstall", "--quiet", "--yes", distribution)
 
 
+def main(dist: Path, work: Path, pythons: list[str]) -> None:
+    """Test under every interpreter that is there."""
+    found = [python for python in pythons if shutil.which(python)]
+    for python in found:
+        check(dist, work, python)
+    missing = [python for python in pythons if python not in found]
+    print(f"wheels tested with {', '.join(found)}" + (f"; not there: {', '.join(missing)}" if missing else ""))
+    if not found:
+        raise SystemExit("no interpreter to test with")
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3:] or [sys.executable])

@@ -94,8 +94,7 @@ def test_a_plugin_is_named_licensed_and_versioned_like_the_core(plugin: Path) ->
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
 def test_a_plugin_offers_the_libraries_it_is_for(plugin: Path) -> None:
     project = read_toml(plugin / "pyproject.toml")["project"]
-    wanted = {"fast"} if plugin.name == "spikingjelly" else {"snntorch", "norse"}
-    assert wanted <= set(project["optional-dependencies"])
+    assert {"snntorch", "norse"} <= set(project["optional-dependencies"])
 
 
 def test_the_extra_all_holds_every_run_time_extra() -> None:
