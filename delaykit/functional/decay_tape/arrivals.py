@@ -5,10 +5,11 @@ With ``R`` the impulse response of weights and delays, and ``gap = decay - leak`
     a_ji[t] = sum_tau R[j, i, tau] x_i[t - tau]                       what arrives at a synapse
     y_j[t]  = bias_j + sum_i a_ji[t] + gap_ji X_ji[t-1],              X_ji[t] = decay_ji X_ji[t-1] + a_ji[t]
 
-Backwards ``P_ji[t] = dy_j[t+1] + decay_ji P_ji[t+1]`` and its derivative by the decay, ``Q_ji[t] = P_ji[t+1] + decay_ji
-Q_ji[t+1]``, move back in place, and what arrived is computed again from the inputs, which alone were kept:
+Backwards ``P_ji[t] = grad_y_j[t+1] + decay_ji P_ji[t+1]`` and its derivative by the decay, ``Q_ji[t] = P_ji[t+1] +
+decay_ji Q_ji[t+1]``, move back in place, and what arrived is computed again from the inputs, which alone were kept:
 
-    da_ji[t] = dy_j[t] + gap_ji P_ji[t],    dgap_ji = sum_t a_ji[t] P_ji[t],    ddecay_ji = gap_ji sum_t a_ji[t] Q_ji[t]
+    grad_a_ji[t] = grad_y_j[t] + gap_ji P_ji[t]
+    grad_gap_ji  = sum_t a_ji[t] P_ji[t],    grad_decay_ji = gap_ji sum_t a_ji[t] Q_ji[t]
 
 Arrays of synapses are ``(pre, post)``, their states ``(pre, batch, post)``, so that products over tau are batched ones.
 """

@@ -26,7 +26,7 @@ def decay_step_back(
 ) -> Tensor:  # fmt: skip
     """Give the gradient of ``x``, add to those of decay and weight, then move back in place.
 
-    ``dx = sum_j weight P``, ``dweight += x P``, ``ddecay += x Q`` (still without its factor weight), then
+    ``grad_x = sum_j weight P``, ``grad_weight += x P``, ``grad_decay += x Q`` (still without its factor weight), then
     ``Q = P + decay Q`` and ``P = y + decay P``.
 
     Args:

@@ -2,7 +2,7 @@
 
 ``current[t, b, o] = sum_i kernel[o, i] * (sum_tau response[o, i, tau] spikes[t - tau, b, i]) + bias[o]``
 
-``*`` runs over space, and a delay commutes with it: each output channel hears its own delayed copy of the input. The
+``*`` runs over space, and a delay commutes with it: each output channel has its own delayed copy of the input. The
 copies are made for a few output channels at a time, and made again on the way back, so that what is kept, and what is
 alive at any time, depends neither on the delays' length nor on the number of pairs. The time does not depend on the
 delays' length either: as many products as the convolution itself, and a read of the input a pair and tap.
@@ -71,7 +71,7 @@ def outputs_of(
     order: int,
 ) -> Tensor:  # fmt: skip
     """Compute the output channels ``first .. last - 1``: ``(time, batch, outputs, *space)``."""
-    copies = spikes.index_select(2, convolution.heard_by(first, last))
+    copies = spikes.index_select(2, convolution.sources_of(first, last))
     late = filter_channels(copies, index.flatten(1), value.flatten(1), order, True)
     return convolution.into(late.flatten(0, 1), kernels).unflatten(0, spikes.shape[:2])
 

@@ -15,9 +15,9 @@ def delayed_convolution(spikes: Tensor, convolution: Convolution, taps: Taps, bi
     outputs = []
     for o in range(convolution.post):
         total: Tensor | float = 0.0
-        for i, channel in enumerate(convolution.heard_by(o, o + 1).tolist()):
-            heard = spikes[:, :, channel : channel + 1]
-            one = torch.stack([convolution.into(x, kernels[o, i][None, None]) for x in heard])
+        for i, channel in enumerate(convolution.sources_of(o, o + 1).tolist()):
+            channel_spikes = spikes[:, :, channel : channel + 1]
+            one = torch.stack([convolution.into(x, kernels[o, i][None, None]) for x in channel_spikes])
             for tau in range(time):
                 late = torch.cat([torch.zeros_like(one[:tau]), one[: time - tau]])
                 total = total + response[o, i, tau] * late

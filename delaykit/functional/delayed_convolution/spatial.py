@@ -42,7 +42,7 @@ class Convolution:
 
     @property
     def fan_in(self) -> int:
-        """Number of input channels that an output channel hears."""
+        """Number of input channels of an output channel."""
         return self.pre // self.groups
 
     def kernels(self) -> Tensor:
@@ -56,12 +56,12 @@ class Convolution:
         """Turn ``(post, fan_in, ...)`` into ``(pre, post / groups, ...)``: the pairs of every input channel."""
         return pairs.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
 
-    def heard_by(self, first: int, last: int) -> Tensor:
+    def sources_of(self, first: int, last: int) -> Tensor:
         """List the input channels of the pairs of outputs ``first .. last - 1``, one pair after the other."""
         group = torch.arange(first, last, device=self.weight.device) // (self.post // self.groups)
         return (group.unsqueeze(1) * self.fan_in + torch.arange(self.fan_in, device=group.device)).flatten()
 
-    def hearing(self, first: int, last: int) -> Tensor:
+    def targets_of(self, first: int, last: int) -> Tensor:
         """List the output channels of the pairs of inputs ``first .. last - 1``, one pair after the other."""
         each = self.post // self.groups
         group = torch.arange(first, last, device=self.weight.device) // self.fan_in

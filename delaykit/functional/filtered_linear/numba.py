@@ -3,9 +3,9 @@
 With ``X_ji[t] = decay_ji X_ji[t-1] + x_i[t]`` and ``y_j[t] = sum_i weight_ji X_ji[t]`` one sweep back in time is all
 that the gradients need, and nothing of the forward pass is computed again:
 
-    P_ji[t] = dy_j[t] + decay_ji P_ji[t+1]          dx_i[t]   = sum_j weight_ji P_ji[t]
-    Q_ji[t] = P_ji[t+1] + decay_ji Q_ji[t+1]        dweight_ji = sum_t x_i[t] P_ji[t]
-                                                    ddecay_ji  = weight_ji sum_t x_i[t] Q_ji[t]
+    P_ji[t] = grad_y_j[t] + decay_ji P_ji[t+1]      grad_x_i[t]    = sum_j weight_ji P_ji[t]
+    Q_ji[t] = P_ji[t+1] + decay_ji Q_ji[t+1]        grad_weight_ji = sum_t x_i[t] P_ji[t]
+                                                    grad_decay_ji  = weight_ji sum_t x_i[t] Q_ji[t]
 
 Q is the derivative of P by the decay (Horner's scheme), so both sums run over the spikes only, and nothing is divided
 by a decay. Arrays are ``(pre, post)``: the chains of one input are one vector over post, which stays in the cache.

@@ -33,8 +33,8 @@ def decay_filter_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pull ``y``, the gradient of :func:`decay_filter`'s output, back to ``x``, ``decay`` and ``weight``.
 
-    Backward sweep: ``P[t] = decay P[t+1] + y[t]``, ``dx[t] = sum_j weight P``. Forward sweep:
-    ``E[t] = decay E[t-1] + X[t-1]``, ``dweight = sum y X``, ``ddecay = weight sum y E``.
+    Backward sweep: ``P[t] = decay P[t+1] + y[t]``, ``grad_x[t] = sum_j weight P``. Forward sweep:
+    ``E[t] = decay E[t-1] + X[t-1]``, ``grad_weight = sum y X``, ``grad_decay = weight sum y E``.
     The weight is factored out, and nothing is divided by the decay. Without ``needs_grad_x`` the gradient of ``x`` is
     empty.
     """

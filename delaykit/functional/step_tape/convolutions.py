@@ -47,8 +47,8 @@ class ConvolutionFilter(Filter):
         each = at_a_time(self.convolution.fan_in * rows.shape[2])
         for first in range(0, self.outputs, each):
             last = min(self.outputs, first + each)
-            heard = self.convolution.heard_by(first, last)
-            late = self._gathered(rows, heard, row - self.index[:, first:last], self.value[:, first:last], 0)
+            sources = self.convolution.sources_of(first, last)
+            late = self._gathered(rows, sources, row - self.index[:, first:last], self.value[:, first:last], 0)
             current = self.convolution.into(late, self.kernels[first:last])
             out[first:last] = current.flatten(2).transpose(0, 1)
 
@@ -57,8 +57,8 @@ class ConvolutionFilter(Filter):
         each = at_a_time(value.shape[2] * rows.shape[2])
         for first in range(0, self.inputs, each):
             last = min(self.inputs, first + each)
-            hearing = self.convolution.hearing(first, last)
-            late = self._gathered(rows, hearing, row + index[:, first:last], value[:, first:last], 1)
+            targets = self.convolution.targets_of(first, last)
+            late = self._gathered(rows, targets, row + index[:, first:last], value[:, first:last], 1)
             with torch.enable_grad():
                 x = torch.zeros(self.shapes[0][0], last - first, *self.shapes[0][2:], dtype=self.work,
                                 device=rows.device, requires_grad=True)  # fmt: skip

@@ -1,8 +1,9 @@
 """The three filters a tape can run, one time step at a call, over recordings ``(channel, time, chunk)``.
 
 Each reads backward in time for the output, ``y[t] = sum_tau K[tau] x[t - tau]``, forward in time for the input
-gradient, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``, and correlates both streams once for its own parameters,
-``dK[tau] = sum_t dy[t] x[t - tau]^T``. None of them costs more for a longer delay, :class:`ResponseFilter` excepted.
+gradient, ``grad_x[t] = sum_tau K[tau]^T grad_y[t + tau]``, and correlates both streams once for its own parameters,
+``grad_K[tau] = sum_t grad_y[t] x[t - tau]^T``. None of them costs more for a longer delay, :class:`ResponseFilter`
+excepted.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 A tape remembers the input of one connection in one sequence. Each :meth:`Tape.step` writes the new input into a growing
 recording, reads the few taps it needs and records one autograd node, so a step costs the same for any delay. The nodes
 are chained by a token, so that autograd visits them last step first: each writes its output gradient down, and
-completes the gradient of its own input from what the later ones wrote, ``dx[t] = sum_tau K[tau]^T dy[t + tau]``. The
-gradients of all parameters are made once, in the first recorded node, from the two recorded streams.
+completes the gradient of its own input from what the later ones wrote,
+``grad_x[t] = sum_tau K[tau]^T grad_y[t + tau]``. The gradients of all parameters are made once, in the first recorded
+node, from the two recorded streams.
 
 A *segment* runs from construction, :meth:`Tape.detach` or :meth:`Tape.rebind` to the next; parameters are constant in
 it. What is recorded are *inputs*: those remembered from an earlier segment are filtered with the new parameters, and

@@ -232,31 +232,31 @@ class BackwardNeuron(ABC):
 
     def parameter_gradients(self, current: Tensor | None, want: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Reduce over time and batch: gradients ``(post,)`` in the order of ``dynamics.PARAMETERS``."""
-        p, w, dw = self.p, self.switches, self.into_sum
+        p, w, grad_sum = self.p, self.switches, self.into_sum
         out: list[Tensor | None] = [None] * 6
         if want[0]:
-            decay = (dw[0] * self.start).sum(0) + (dw[1:] * self.membrane[:-1]).sum((0, 1))
+            decay = (grad_sum[0] * self.start).sum(0) + (grad_sum[1:] * self.membrane[:-1]).sum((0, 1))
             if w.zero_old:
                 old = torch.cat([self.start.unsqueeze(0), self.membrane[:-1]])
-                decay = decay - (dw * self._resets() * (old - p[RESET_VALUE])).sum((0, 1))
+                decay = decay - (grad_sum * self._resets() * (old - p[RESET_VALUE])).sum((0, 1))
             out[0] = decay
         if want[1] and current is not None:
             out[1] = (self.grad_drive[1:] * current[:-1]).sum((0, 1))
         if want[2] and current is not None:
-            out[2] = (dw * current).sum((0, 1))
+            out[2] = (grad_sum * current).sum((0, 1))
         if want[3]:
-            out[3] = dw.sum((0, 1))
+            out[3] = grad_sum.sum((0, 1))
         if want[4] or want[5]:
             out[4], out[5] = self._reset_gradients()
         return tuple(out)
 
     def _reset_gradients(self) -> tuple[Tensor, Tensor]:
         """Gradients of threshold and reset value."""
-        p, w, r, dv = self.p, self.switches, self._resets(), self.into_membrane
+        p, w, r, grad_v = self.p, self.switches, self._resets(), self.into_membrane
         gate = self.spikes - r
-        du = dv * (1 - w.zero_now * gate) + self.into_spike
+        grad_u = grad_v * (1 - w.zero_now * gate) + self.into_spike
         threshold = self.into_spike.sum((0, 1)) + self.into_first_reset.sum(0)
         if self.neuron.reset == "subtract":
-            threshold = threshold + (float(self.neuron.immediate_reset) * gate * dv + r * du).sum((0, 1))
-        value = w.zero_now * gate * dv + (w.wipe + w.zero_old * p[DECAY]) * r * du
+            threshold = threshold + (float(self.neuron.immediate_reset) * gate * grad_v + r * grad_u).sum((0, 1))
+        value = w.zero_now * gate * grad_v + (w.wipe + w.zero_old * p[DECAY]) * r * grad_u
         return -threshold, value.sum((0, 1))

@@ -6,10 +6,11 @@ r"""A layer of HetSyn neurons over a whole sequence, with an exact adjoint that 
 
 Backwards, all chains run from the last step to the first (psi = ds/dV, everything after the end is 0):
 
-    gs[t] = dL/ds[t] + sum_k u_kj p_kj[t + 1] + sum_m c_m q_m[t + 1]     (without the last where resets are detached)
-    dV[t] = dL/dV[t] + psi[t] gs[t] (+ kappa_m s[t] q_m[t + 1] where a reset takes the membrane)
-    q_m[t] = kappa_m q_m[t + 1] - dV[t],     p_ji[t] = r_ji p_ji[t + 1] + dV_j[t],     e_ji[t] = r_ji e_ji[t + 1] + p_ji[t + 1]
-    dL/du_ji = sum_t s_i[t - 1] p_ji[t],     dL/dr_ji = u_ji sum_t s_i[t - 1] e_ji[t]
+    grad_s[t] = dL/ds[t] + sum_k u_kj p_kj[t + 1] + sum_m c_m q_m[t + 1]    (without the last where resets are detached)
+    grad_V[t] = dL/dV[t] + psi[t] grad_s[t] (+ kappa_m s[t] q_m[t + 1] where a reset takes the membrane)
+    q_m[t]  = kappa_m q_m[t + 1] - grad_V[t]
+    p_ji[t] = r_ji p_ji[t + 1] + grad_V_j[t],    e_ji[t] = r_ji e_ji[t + 1] + p_ji[t + 1]
+    grad_u_ji = sum_t s_i[t - 1] p_ji[t],        grad_r_ji = u_ji sum_t s_i[t - 1] e_ji[t]
 
 e is dp/dr, so the gradient by a decay, like the one by a weight, is found where a spike meets a chain: nothing is
 recomputed forwards, nothing is divided by r, and silent steps cost no more than the chains themselves.

@@ -16,8 +16,8 @@ from delaykit_spatial.exact.neuron import FULL, ROUNDS
 
 # where `neuron.constants()` has what, and behind them what an operator adds
 (
-    KEEP_V, KEEP_I, GAIN, THRESHOLD, DT, TAU_SYN, CHANGE, KEEP_A, COUPLE, PULL, HOP, CLING, REST, START, SHARP, MIDDLE,
-    LEAK, BEGIN,
+    KEEP_V, KEEP_I, GAIN, THRESHOLD, DT, TAU_SYN, CHANGE, KEEP_A, COUPLE, PULL, JUMP_A, RATE_A, REST, START, SHARP,
+    MIDDLE, LEAK, BEGIN,
 ) = range(18)  # fmt: skip
 ZERO, ONE, ONCE, TIMED, MIN_SLOPE = range(18, 23)
 
@@ -112,13 +112,13 @@ def adex_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, 
     """Run AdEx neurons; ``factor`` is what each half of the upstroke multiplies a small change of the membrane by."""
     steps, batch, post = i_jump.shape
     keep_v, keep_i, gain, threshold = numbers[KEEP_V], numbers[KEEP_I], numbers[GAIN], numbers[THRESHOLD]
-    keep_a, couple, pull, hop = numbers[KEEP_A], numbers[COUPLE], numbers[PULL], numbers[HOP]
+    keep_a, couple, pull, jump_a = numbers[KEEP_A], numbers[COUPLE], numbers[PULL], numbers[JUMP_A]
     sharp, middle, rest, dt = numbers[SHARP], numbers[MIDDLE], numbers[REST], numbers[DT]
-    zero, one, once, tau, cling = numbers[ZERO], numbers[ONE], numbers[ONCE], numbers[TAU_SYN], numbers[CLING]
+    zero, one, once, tau, rate_a = numbers[ZERO], numbers[ONE], numbers[ONCE], numbers[TAU_SYN], numbers[RATE_A]
     begin, flat, decay, most = numbers[BEGIN], numbers[MIN_SLOPE], one / tau, dt * FULL
     least = np.exp(-(threshold - middle) / sharp)
     half = dt / (one + one)
-    brink = middle - sharp * np.log(least + half)  # from here on, half an upstroke ends beyond the threshold
+    onset = middle - sharp * np.log(least + half)  # from here on, half an upstroke ends beyond the threshold
     up, step = np.exp(dt * decay), dt * decay
     wide = last - first
     recurrent, length = kept.size > 0, (steps + late) * post
@@ -135,7 +135,7 @@ def adex_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, 
                     x, ahead = x + sharp / least * half, one
                 else:
                     rise = np.exp((x - middle) / sharp)
-                    if x >= brink:
+                    if x >= onset:
                         x, ahead = threshold + sharp / least * (half + least - one / rise), one / (rise * least)
                     else:
                         x, ahead = x - sharp * np.log1p(-half * rise), one / (one - half * rise)
@@ -148,7 +148,7 @@ def adex_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, 
                 due, y, f, lead, early = zero, zero, one, zero, False
                 for other in range(2):
                     x, y, f = (u + push, c + jump, one) if other == 1 else (u, c, one)
-                    if x < brink or living == 0:
+                    if x < onset or living == 0:
                         continue
                     if x < threshold:
                         rise = np.exp((x - middle) / sharp)
@@ -175,7 +175,7 @@ def adex_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, 
                     before[t, row, k] = x * living
                 alive[row, k] -= once * due
                 v[b, k] = after * alive[row, k]
-                membrane[t, row, k], a[b, k], i[b, k] = v[b, k], slow + hop * due - cling * lead, c + jump
+                membrane[t, row, k], a[b, k], i[b, k] = v[b, k], slow + jump_a * due - rate_a * lead, c + jump
             if recurrent:
                 for n in range(post):
                     if spikes[t, row, n] != 0:
@@ -198,7 +198,7 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
     keep_v, keep_i, gain, change = numbers[KEEP_V], numbers[KEEP_I], numbers[GAIN], numbers[CHANGE]
     keep_a, couple, pull, leak = numbers[KEEP_A], numbers[COUPLE], numbers[PULL], numbers[LEAK]
     zero, one, once, timed = numbers[ZERO], numbers[ONE], numbers[ONCE], numbers[TIMED]
-    dt, min_slope, tau, cling = numbers[DT], numbers[MIN_SLOPE], numbers[TAU_SYN], numbers[CLING] * numbers[DT]
+    dt, min_slope, tau, rate_a = numbers[DT], numbers[MIN_SLOPE], numbers[TAU_SYN], numbers[RATE_A] * numbers[DT]
     step, rate = dt / tau, one / tau - leak
     up = np.exp(step)
     wide = last - first
@@ -251,7 +251,7 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
                 lead, steep = -dt * tick[k], max(rise[k], min_slope)
                 keep = one if adex else np.exp(lead * leak)
                 gone = lead if adex or rate == 0 else np.expm1(rate * lead) / rate
-                into_lead = gv[k] * (rise[k] + change) / keep - (gt[k] + cling * ga[k]) / dt
+                into_lead = gv[k] * (rise[k] + change) / keep - (gt[k] + rate_a * ga[k]) / dt
                 g = into_lead * keep / steep
                 gi[k] += gone * (gv[k] - g)
                 ga[k] -= gone * (gv[k] - g) if adex else zero
