@@ -85,7 +85,8 @@ class Neuron:
         follows: True where it keeps its membrane between its calls, so that connections can follow that; False where
             the caller carries its state, ``output, state = neuron(input, state)``.
         dt_ms: length of a step in milliseconds, where known.
-        recurrent_refusal: why ``dk.Recurrent`` cannot be given to it, or ``""``.
+        recurrent_refusal: why ``dk.Recurrent`` cannot be given to it, or ``""``; always for one whose state is carried
+            by another call than the above.
         goes_on: True where the state that it keeps goes on from one call of the model to the next until the library's
             reset, so that a connection follows it also where one call of the model is a whole sequence.
         refusal: why no delayed connection may lead to it, or ``""``.
@@ -172,7 +173,7 @@ class NeuronAdapter(ABC):
         return None
 
     def held_state(self, module: nn.Module) -> list[Tensor]:
-        """Return all state tensors that a neuron keeps between its calls."""
+        """Return all state tensors that a neuron keeps between its calls; asked where it ``follows``."""
         membrane = self.membrane(module)
         return [] if membrane is None else [membrane]
 
@@ -189,7 +190,10 @@ class NeuronAdapter(ABC):
         raise TypeError(f"{type(self).__name__} has no neurons that keep their state")
 
     def step(self, neuron: Neuron, input: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
-        """Step a neuron once, from rest where ``state`` is None; return spikes, membrane and the next ``state``."""
+        """Step a neuron once, from rest where ``state`` is None; return spikes, membrane and the next ``state``.
+
+        To be overridden where a carried state goes by another call than ``output, state = neuron(input, state)``.
+        """
         module, after = neuron.module, ()
         if neuron.follows:
             if state is None:

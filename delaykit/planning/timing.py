@@ -157,6 +157,9 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
             found = f"reset={reset!r} on a cell whose history rides in its state"
             fix = "leave reset out, and pass None where a sequence begins"
             raise ConfigError(spot.name, found, "reset='auto' or 'carried'", fix)
+        if trace is not None and not all(call.handed for call in trace.neurons.get(owner, [])):
+            found, expected = f"a call of {owner!r} that is something else", "output, state = neuron(input, state)"
+            raise ConfigError(spot.name, found, expected, "give it that call, or let it keep its state in an attribute")
         return Decision(Timing("carried"), owner)
     if reset == "carried":
         raise _nobody_carries(spot)

@@ -20,6 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
+from delaykit.errors import DelaykitError, PluginError
 from delaykit.planning.between import Alterations, SeesDropout
 from delaykit.planning.snapshot import Snapshot
 
@@ -40,6 +41,7 @@ class Call:
     given: str = "none"  # neuron: no explicit state | "held": the very membrane that it keeps | "fresh": another one
     kept: bool = False  # neuron: it went on from a state that it had before this call of the model began
     given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
+    handed: bool = True  # neuron: called as `output, state = neuron(input, state)`, as far as can be seen
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
 
     def same_input(self, other: Call) -> bool:
@@ -218,14 +220,14 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         if neuron.path not in trace.neurons:
             trace.order.append(neuron.path)
         calls = trace.neurons.setdefault(neuron.path, [])
-        given = adapter.given_state(module, args, kwargs)
-        held = adapter.held_state(module)
+        given = _ask(adapter.given_state, module, args, kwargs)
+        held = _ask(adapter.held_state, module) if neuron.follows else []
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of(args[:1]))
         for tag, operation in provenance.alterations.of(args[:1]):
             trace.between.setdefault(tag[1], {}).setdefault(operation, neuron.path)
         call.given_input = args[0] if args and isinstance(args[0], Tensor) else None
         call.state_tags = frozenset(t for t in provenance.of(given or held) if t[0] == "state" and t[1] == neuron.path)
-        membrane = adapter.membrane(module) if neuron.follows else None
+        membrane = _ask(adapter.membrane, module) if neuron.follows else None
         if given:
             call.given = "held" if any(g is membrane for g in given) else "fresh"
         began = trace.roots == 0 or (calls and calls[-1].root == trace.roots)
@@ -233,11 +235,32 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         calls.append(call)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
-        provenance.mark((output, adapter.held_state(module)), ("state", neuron.path, call.number))
+        if not neuron.follows:
+            call.handed = _is_handed_on(args, output)
+        left = _ask(adapter.held_state, module) if neuron.follows else []
+        provenance.mark((output, left), ("state", neuron.path, call.number))
         witness(neuron.path, (args, kwargs), output)
         return output
 
     return spy
+
+
+def _is_handed_on(args: tuple[Any, ...], output: Any) -> bool:
+    """Tell whether a call may be ``output, state = neuron(input, state)``; what is passed by name may be."""
+    pair = isinstance(output, tuple) and len(output) == 2 and isinstance(output[0], Tensor)
+    return pair and (not args or isinstance(args[0], Tensor))
+
+
+def _ask(method: Callable[..., Any], module: nn.Module, *given: Any) -> Any:
+    """Ask an adapter about a module; what goes wrong there is no fault of the example."""
+    try:
+        return method(module, *given)
+    except DelaykitError:
+        raise
+    except Exception as error:
+        where = f"{type(method.__self__).__name__}.{method.__name__}()"  # type: ignore[attr-defined]
+        found = f"{type(error).__name__} when asked about a {original_class(module).__name__}: {error}"
+        raise PluginError(where, found, "an answer", "mend this method of the adapter") from error
 
 
 def _root_spy(trace: Trace, neurons: Sequence[Neuron]) -> Callable[..., Any]:
@@ -247,7 +270,7 @@ def _root_spy(trace: Trace, neurons: Sequence[Neuron]) -> Callable[..., Any]:
         nonlocal depth
         if depth == 0:
             trace.roots += 1
-            trace.before = {n.path: n.adapter.membrane(n.module) for n in neurons if n.follows}
+            trace.before = {n.path: _ask(n.adapter.membrane, n.module) for n in neurons if n.follows}
         depth += 1
         try:
             return base(*args, **kwargs)

@@ -26,7 +26,7 @@ class NeuronLaws(AdapterKit):
             currents = _currents(size)
             if not neuron.follows:
                 require(neuron.adapter.begins(None), f"{neuron.path}: None does not begin a sequence")
-                _, state = neuron.module(currents[0], None)
+                _, state = _one(neuron, currents[0], None)
                 require(not neuron.adapter.begins(state), f"{neuron.path}: a running state begins a sequence")
                 require(_is_membrane(neuron, state), f"{neuron.path}: no membrane in its state")
                 continue
@@ -128,14 +128,9 @@ def _is_membrane(neuron: Neuron, state: Any = None) -> bool:
 
 
 def _one(neuron: Neuron, current: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """Step a neuron as its user does."""
-    if not neuron.follows:
-        spikes, state = neuron.module(current, state)
-        return spikes, state
-    if state is None:
-        neuron.adapter.reset_(neuron.module)
-    output = neuron.module(current)
-    return output if isinstance(output, Tensor) else output[0], ()
+    """Step a neuron as its adapter says that its user does."""
+    output, _, after = neuron.adapter.step(neuron, current, state)
+    return output, after
 
 
 def _steps(neuron: Neuron, currents: Tensor) -> Tensor:
