@@ -22,7 +22,6 @@ from .interfaces import PointDelay as PointDelay
 from .interfaces import Pruning as Pruning
 from .interfaces import PruningReport as PruningReport
 from .interfaces import Site as Site
-from .neurons.time_constants import TimeConstants as TimeConstants
 from .nir.reading import from_nir as from_nir
 from .nir.writing import to_nir as to_nir
 from .planning.plan import Plan as Plan
@@ -36,6 +35,7 @@ from .plugins.records import Operator as Operator
 from .plugins.registry import citation as citation
 from .plugins.registry import components as components
 from .plugins.registry import resolve as resolve
+from .time_constants import TimeConstants as TimeConstants
 from .training import advance_ as advance_
 from .training import attach as attach
 from .training import discretized as discretized

@@ -11,9 +11,9 @@ from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.neuron.constants import constants_of
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
-from delaykit.neurons.time_constants import NeuronDecays, TimeConstants
 from delaykit.planning import survey
 from delaykit.planning.trace import Trace
+from delaykit.time_constants import NeuronDecays, TimeConstants
 
 AGAIN = "call dk.unwrap_(net) first, then wrap with all rules"
 

@@ -15,7 +15,7 @@ from delaykit import checks
 from delaykit.attaching.clocks import POLICIES
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
 from delaykit.interfaces import ComponentConfig
-from delaykit.neurons.time_constants import TimeConstants
+from delaykit.time_constants import TimeConstants
 
 RECURRENT_WEIGHTS = ("orthogonal", "zeros")
 NONE_HERE = {

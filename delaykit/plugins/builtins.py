@@ -38,7 +38,7 @@ def delaykit_components() -> Iterator[Component]:
     yield Component(
         "heterogeneity",
         "time_constants",
-        "delaykit.neurons.time_constants:TimeConstants",
+        "delaykit.time_constants:TimeConstants",
         "the neurons' own membrane and synaptic decays, one a layer, channel or neuron; learned or fixed",
         "Perez-Nieves, Leung, Dragotti and Goodman 2021, Neural heterogeneity promotes robust learning, Nature "
         "Communications 12, 5791",

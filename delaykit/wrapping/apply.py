@@ -20,13 +20,13 @@ from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.watches import NeuronWatch, RootScope
 from delaykit.attaching.wiring import Wrapping, unwire_, wire_
 from delaykit.errors import ConfigError
-from delaykit.neurons.time_constants import NeuronDecays
 from delaykit.planning import survey
 from delaykit.planning.constants import ConstantsPlan
 from delaykit.planning.exact import attach_exact_, check_exact
 from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
 from delaykit.planning.siblings import introduce_
 from delaykit.synapse import Synapse
+from delaykit.time_constants import NeuronDecays
 from delaykit.wrapping.controls import wrapped_sites
 
 Net = TypeVar("Net", bound=nn.Module)

@@ -16,9 +16,9 @@ from delaykit.attaching.neurons import part_at
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.interfaces import PointDelay
-from delaykit.neurons.time_constants import NeuronDecays
 from delaykit.synapse import Synapse
 from delaykit.tables import text_table
+from delaykit.time_constants import NeuronDecays
 
 FEW, NEARLY_ALL = 4, 0.9  # delays that are counted, and the share at a bound that is worth a note
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.errors import CheckpointError
-from delaykit.neurons.time_constants import STATES, TimeConstants
 from delaykit.planning.constants import ConstantsPlan
+from delaykit.time_constants import STATES, TimeConstants
 from delaykit.wrapping.container import WRITTEN
 from delaykit.wrapping.record import MOST_CHANNELS, THE_MODEL, read_config
 

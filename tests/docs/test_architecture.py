@@ -20,9 +20,3 @@ def test_the_picture_is_drawn_from_the_imports_as_they_are() -> None:
 def test_all_arrows_run_downward() -> None:
     rooms = [room for floor in draw_architecture.floors() for room in floor]
     assert all(rooms.index(a) < rooms.index(b) for a, b in draw_architecture.arrows(set(rooms)))
-
-
-def test_no_room_of_the_core_is_crowded() -> None:
-    folders = [path for path in (ROOT / "delaykit").rglob("*") if path.is_dir() and "_template" not in path.parts]
-    crowded = {str(path): len(list(path.glob("*.py"))) for path in [ROOT / "delaykit", *folders]}
-    assert {path: count for path, count in crowded.items() if count > 18} == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from delaykit.attaching.retyping import Undo, give_class_, retype_
-from delaykit.neurons.time_constants import NeuronDecays
+from delaykit.time_constants import NeuronDecays
 
 CONSTANTS = "dk_constants"  # the child of a neuron that holds them, by the name of the state
 

@@ -26,5 +26,5 @@ def delaykit_components() -> Iterator[Component]:
 def delaykit_operators() -> Iterator[Operator]:
     """Yield the rollout of a layer, forwards and backwards."""
     for name, function in (("hetsyn_rollout", "rollout"), ("hetsyn_rollout_adjoint", "adjoint")):
-        yield Operator(name, "torch", f"delaykit_hetsyn.rollout_portable:{function}")
-        yield Operator(name, "cpu", f"delaykit_hetsyn.rollout_kernels:{function}")
+        yield Operator(name, "torch", f"delaykit_hetsyn.torch:{function}")
+        yield Operator(name, "cpu", f"delaykit_hetsyn.numba:{function}")

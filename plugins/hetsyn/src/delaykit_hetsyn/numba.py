@@ -18,7 +18,7 @@ from delaykit.functional.compiled import compiled, in_threads
 def rollout(
     drive: Tensor, weight: Tensor, decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Run forwards; see :func:`delaykit_hetsyn.rollout_portable.rollout`."""
+    """Run forwards; see :func:`delaykit_hetsyn.torch.rollout`."""
     spikes, membrane = torch.empty_like(drive), torch.empty_like(drive)
     given = [t.numpy() for t in (drive, weight, decay, kappa, amplitude, wipes)]
     out = spikes.numpy(), membrane.numpy()
@@ -31,7 +31,7 @@ def adjoint(
     grad_spikes: Tensor, grad_membrane: Tensor, slope: Tensor, spikes: Tensor, membrane: Tensor, weight: Tensor,
     decay: Tensor, kappa: Tensor, amplitude: Tensor, wipes: Tensor, through_reset: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Run backwards; see :func:`delaykit_hetsyn.rollout_portable.adjoint`."""
+    """Run backwards; see :func:`delaykit_hetsyn.torch.adjoint`."""
     grad_drive = torch.empty_like(spikes)
     sequences = [t.numpy() for t in (grad_spikes, grad_membrane, slope, spikes, membrane)]
     fixed = [t.numpy() for t in (weight, decay, kappa, amplitude, wipes)]

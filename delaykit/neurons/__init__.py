@@ -1,1 +1,0 @@
-"""What a neuron itself may learn, whichever library it comes from."""
