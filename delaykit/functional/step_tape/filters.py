@@ -141,10 +141,18 @@ class SynapseFilter(Filter):
 
 
 def _used(strength: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Leave out taps that no synapse uses, as half of those of whole delays."""
-    used = (strength != 0).flatten(1).any(1)
-    used[0] |= not bool(used.any())
-    return strength[used], index[used]
+    """List as many taps as the busiest synapse uses, those in use first: three taps of linear arrivals become two.
+
+    Taps of 0 that fill up the list stay where they are, at steps that their synapse uses.
+    """
+    used = strength != 0
+    before = used.cumsum(0)
+    most = max(int(before[-1].max()), 1)
+    if most == len(strength):
+        return strength, index
+    number = torch.arange(len(strength), device=index.device).view(-1, 1, 1)
+    place = torch.where(used, before - 1, before[-1] + number - before)
+    return tuple(torch.empty_like(x).scatter_(0, place, x)[:most] for x in (strength, index))  # type: ignore[return-value]
 
 
 class WideSynapseFilter(SynapseFilter):

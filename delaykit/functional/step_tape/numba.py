@@ -64,9 +64,13 @@ def _packed(each: Tensor) -> np.ndarray:
 
 
 def _places(offset: Tensor, rows: Tensor) -> np.ndarray:
-    """Find the number in flat ``rows`` where each tap reads at row 0, packed; those beyond the inputs read any."""
+    """Find the number in flat ``rows`` where each tap reads at row 0, packed; those beyond the inputs read any.
+
+    Half as many bytes where they do: places and weights are read from memory anew at each step.
+    """
     channel = torch.arange(rows.shape[0]).view(-1, 1, 1)
-    return _packed((channel * rows.shape[1] + offset) * rows.shape[2])
+    places = (channel * rows.shape[1] + offset) * rows.shape[2]
+    return _packed(places.int() if rows.numel() < 2**31 else places)
 
 
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
