@@ -81,12 +81,14 @@ with plotting.style():
 # %% [markdown]
 # ## An ordinary model
 #
-# The recurrent layer forgets with a time constant of about three steps; the readout sums over time.
+# The recurrent layer forgets with a time constant of about three steps; the readout sums over time. `dk.rollout` runs
+# the layer over a whole sequence of currents, `(time, batch, neuron)`, at once; it gives what a loop over the steps
+# gives, with or without delays, in less time.
 
 
 # %%
 class Net(torch.nn.Module):
-    def __init__(self, hidden=48):
+    def __init__(self, hidden=16):
         super().__init__()
         self.fc1 = torch.nn.Linear(CHANNELS, hidden)
         self.rlif = snn.RLeaky(beta=0.7, linear_features=hidden, spike_grad=surrogate.atan(alpha=5.0))
@@ -96,7 +98,7 @@ class Net(torch.nn.Module):
             torch.nn.init.orthogonal_(self.rlif.recurrent.weight)
 
     def forward(self, x):
-        spikes, _ = dk.rollout(self.rlif, self.fc1(x))  # the whole sequence at once, with or without delays
+        spikes, _ = dk.rollout(self.rlif, self.fc1(x))
         return self.fc2(spikes).mean(0) * 10
 
 
@@ -118,10 +120,14 @@ with plotting.style():
 # ## Wrap and train
 #
 # One rule, one call. Three controls come with the same component: frozen random delays (the same start, rounded, never
-# trained), no delays at all, and learned ones.
+# trained), no delays at all, and learned ones. All get the same optimizer, epochs and two rates of the weights, of
+# which validation samples choose one for each; the row without delays has a neuron more, and so no fewer numbers.
+#
+# `reset="manual"` says that delaykit need not look for the moment at which a sequence ends, since `dk.rollout` begins
+# every sequence anew: there is no history to reset.
 
 # %%
-EPOCHS = 24
+EPOCHS, RATES = 32, (1e-2, 2e-2)
 
 
 def score(model):
@@ -129,13 +135,13 @@ def score(model):
         return float((model(valid_x).argmax(-1) == valid_y).float().mean())
 
 
-def train(control):
+def train(control, rate):
     torch.manual_seed(1)
-    net = Net()
+    net = Net(17 if control == "zero" else 16)
     delays = DelRec(max_delay=30, sigma=8.0, scale=10.0, control=control)
-    rule = dk.At(delays, reset="manual")  # dk.rollout begins every sequence anew: there is no history to reset
+    rule = dk.At(delays, reset="manual")
     dk.wrap_(net, {"rlif.recurrent": rule}, example=train_x[:, :2], generator=torch.Generator().manual_seed(4))
-    optimizer = torch.optim.Adam(dk.param_groups(net, lr=3e-3, delay_lr=0.15))
+    optimizer = torch.optim.Adam(dk.param_groups(net, lr=rate, delay_lr=0.15))
     dk.attach(optimizer, net)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     history, curve = DelayHistory(), []
@@ -155,11 +161,12 @@ def train(control):
     return net, history, curve
 
 
-runs = {
-    "learned delays": train("learned"),
-    "frozen random delays": train("frozen"),
-    "no delays": train("zero"),
-}
+runs = {}
+for name, control in (("learned delays", "learned"), ("frozen random delays", "frozen"), ("no delays", "zero")):
+    trained = {rate: train(control, rate) for rate in RATES}
+    best = max(trained, key=lambda rate: trained[rate][2][-1])
+    runs[name] = trained[best]
+    print(f"{name}: learning rate {best:g} chosen")
 net, history, _ = runs["learned delays"]
 print(net)
 
@@ -171,11 +178,15 @@ with plotting.style():
 for name, (model, _, _) in runs.items():
     with torch.no_grad():
         accuracy = float((model(test_x).argmax(-1) == test_y).float().mean())
-    print(f"{name:22} test accuracy {accuracy:.3f}")
+    numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"{name:22} test accuracy {accuracy:.3f}, {numbers} trained numbers")
+print("chance 0.250")
 
 # %% [markdown]
-# One seed of a toy task proves nothing about learning delays in general; the plugin's README has a table over several
-# seeds, with frozen random delays beside learned ones.
+# *Having* delays is what solves this task. *Learning* them adds nothing here: random ones that never change do as well,
+# within the error of 512 test samples (about 1 %). At a single low rate, where no row is trained to its end, the learned
+# row led; so every row has to be tuned before rows are compared. One seed of a toy task says nothing about learning
+# delays in general: the front page has a task on which it pays, and the plugin's README tables over several seeds.
 #
 # ## Look at the delays
 #
