@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from matplotlib import pyplot
+from matplotlib.ticker import LogLocator
 
 from delaykit.plotting import CATEGORIES, GREY, style
 
@@ -36,6 +37,10 @@ def accuracies(rows: Rows, networks: Sequence[str], title: str, path: Path) -> N
             middle.plot(list(found), list(found.values()), "o-", color=colors[net], label=net)
         left.set(xscale="log", xlabel="share of synapses kept", ylabel="test accuracy (%)")
         middle.set(xscale="log", xlabel="parameters, as the paper counts", ylabel="test accuracy (%)")
+        for ax in (left, middle):
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.minorticks_off()
         sparse = min((row["kept"] for row in rows if row["way"] == "dynamic"), key=lambda kept: abs(kept - 0.1))
         for row in rows:
             if row["seed"] == 0 and "curve" in row and row["kept"] in (1.0, sparse):
