@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from delaykit.arrivals import Gaussian, Kernel, Linear, Triangle
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
-from delaykit.functional.step_tape import LinearTape, LineTape, ResponseTape
+from delaykit.functional.step_tape import LinearTape, LineTape, ResponseTape, reference
 from delaykit.functional.step_tape.filters import SynapseFilter, WideSynapseFilter, synapse_filter
 from delaykit.functional.taps import Taps
 from tests.functional.judging import DTYPES, WITHOUT_TRITON, assert_judged, drawn
@@ -236,3 +238,22 @@ def test_wide_taps_are_one_product() -> None:
     delay, weight = 9 * drawn(5, 19), drawn(5, 19, seed=1)
     kinds = [type(synapse_filter(kernel.taps(delay), weight)) for kernel in (Gaussian(2.0), Triangle(2.5), Linear())]
     assert kinds == [WideSynapseFilter, SynapseFilter, SynapseFilter]
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["past", "future"])
+@pytest.mark.parametrize("reach", [20, 400], ids=["near", "far"])
+def test_synapses_are_read_in_any_order_of_memory(reach: int, ahead: bool) -> None:
+    """Long delays are read by the age of what they read, short ones output by output; rows may grow meanwhile."""
+    cpu = pytest.importorskip("delaykit.functional.step_tape.numba")
+    generator = torch.Generator().manual_seed(3)
+    index = torch.randint(reach, (11, 4, 2), generator=generator)
+    offset, row = (index, 3) if ahead else (-index, reach + 20)
+    value = torch.randn(11, 4, 2, generator=generator, dtype=torch.float64)
+    kept: dict[str, Any] = {}
+    for capacity in (2 * reach + 31, 3 * reach + 50):
+        rows = torch.randn(11, capacity, 5, generator=generator, dtype=torch.float64)
+        out, wanted = torch.full((2, 4, 5, 1), float("nan"), dtype=torch.float64)
+        cpu.tape_synapses(rows, row, offset, value, out, kept)
+        reference.tape_synapses(rows, row, offset, value, wanted)
+        torch.testing.assert_close(out, wanted, rtol=1e-12, atol=1e-12)
+    assert (kept["to"] is not None) == (reach == 400)

@@ -12,6 +12,7 @@ from delaykit.functional.compiled import DOT_PRODUCTS, compiled
 
 BLOCK = 8  # inputs whose rows are read together
 SPARSE = 0.25  # share of taps that are not 0, below which they are looked for
+NEAR = 60_000  # bytes of rows that a block of inputs may reach back to, and find in the cache in any order
 
 
 def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
@@ -42,35 +43,62 @@ def tape_synapses(
 ) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_synapses` does."""
     kept = {} if kept is None else kept
-    if "weight" not in kept:
-        kept["weight"] = _packed(value) if float((value != 0).float().mean()) > SPARSE else None
     target = torch.zeros(value.shape[1], rows.shape[2], dtype=value.dtype)
+    if kept.get("shape") != rows.shape:
+        kept["shape"] = rows.shape
+        _prepare(rows, offset, value, kept)
     if kept["weight"] is None:
         _few_synapses(rows.numpy(), row, offset.numpy(), value.numpy(), target.numpy())
     else:
-        if kept.get("shape") != rows.shape:
-            kept["shape"], kept["where"] = rows.shape, _places(offset, rows)
+        kernel = _synapses if kept["to"] is None else _synapses_by_age
+        where = (kept["where"],) if kept["to"] is None else (kept["where"], kept["to"])
         flat = rows.reshape(-1).numpy(), target.view(-1).numpy()
-        _synapses(flat[0], row * rows.shape[2], kept["where"], kept["weight"], rows.shape[2], flat[1])
+        kernel(flat[0], row * rows.shape[2], *where, kept["weight"], rows.shape[2], flat[1])
     out.copy_(target.view(out.shape))
 
 
+def _prepare(rows: Tensor, offset: Tensor, value: Tensor, kept: dict[str, Any]) -> None:
+    """Write the tables of a kernel for these rows; its weights are there already where only the rows have grown."""
+    if "weight" not in kept:
+        kept["weight"] = kept["to"] = kept["order"] = None
+        if float((value != 0).float().mean()) > SPARSE:
+            reach = int(offset.abs().max()) + 1
+            far = BLOCK * reach * rows.shape[2] * rows.element_size() > NEAR
+            kept["order"] = _by_age(offset, reach) if far else None
+            kept["weight"] = value.flatten()[kept["order"]].numpy() if far else _packed(value)
+            if far:
+                output = torch.arange(offset.shape[1], dtype=torch.int32).view(1, -1, 1) * rows.shape[2]
+                kept["to"] = output.expand_as(offset).flatten()[kept["order"]].numpy()
+    if kept["weight"] is not None:
+        places = _places(offset, rows)
+        kept["where"] = _packed(places) if kept["order"] is None else places.flatten()[kept["order"]].numpy()
+
+
+def _by_age(offset: Tensor, reach: int) -> Tensor:
+    """Order taps by the input they read, and then by the step: the way in which its rows lie in memory."""
+    channel = torch.arange(offset.shape[0]).view(-1, 1, 1)
+    return (channel * 2 * reach + offset).flatten().argsort()
+
+
 def _packed(each: Tensor) -> np.ndarray:
-    """Turn ``(from, to, m)`` into ``(block, to, BLOCK * m)``, what a block of inputs gives an output in a row."""
+    """Turn ``(from, to, m)`` into ``(block, to, BLOCK * m)``, what a block of inputs gives an output in a row.
+
+    What is filled in for inputs that are not there reads any place, with a weight of 0.
+    """
     inputs, outputs, count = each.shape
     whole = torch.nn.functional.pad(each, (0, 0, 0, 0, 0, -inputs % BLOCK))
     turned = whole.view(-1, BLOCK, outputs, count).transpose(1, 2)
     return turned.reshape(-1, outputs, BLOCK * count).contiguous().numpy()
 
 
-def _places(offset: Tensor, rows: Tensor) -> np.ndarray:
-    """Find the number in flat ``rows`` where each tap reads at row 0, packed; those beyond the inputs read any.
+def _places(offset: Tensor, rows: Tensor) -> Tensor:
+    """Find the number in flat ``rows`` where each tap reads at row 0.
 
     Half as many bytes where they do: places and weights are read from memory anew at each step.
     """
     channel = torch.arange(rows.shape[0]).view(-1, 1, 1)
     places = (channel * rows.shape[1] + offset) * rows.shape[2]
-    return _packed(places.int() if rows.numel() < 2**31 else places)
+    return places.int() if rows.numel() < 2**31 else places
 
 
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
@@ -159,6 +187,16 @@ def _synapses(rows, shift, where, weight, chunk, out):  # type: ignore[no-untype
                     one = (w0 * rows[r0 + n] + w1 * rows[r1 + n]) + (w2 * rows[r2 + n] + w3 * rows[r3 + n])
                     two = (w4 * rows[r4 + n] + w5 * rows[r5 + n]) + (w6 * rows[r6 + n] + w7 * rows[r7 + n])
                     out[begin + n] += one + two
+
+
+@compiled()
+def _synapses_by_age(rows, shift, where, to, weight, chunk, out):  # type: ignore[no-untyped-def]
+    """Do the same where delays are long: rows are read as they lie in memory, and outputs, which are few, at random."""
+    for e in range(len(where)):
+        row, target, w = np.uintp(where[e] + shift), np.uintp(to[e]), weight[e]
+        for i in range(chunk):
+            n = np.uintp(i)
+            out[target + n] += w * rows[row + n]
 
 
 @compiled()
