@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from delaykit import ShapeError, backend
+from delaykit import ConfigError, ShapeError, backend
 from delaykit_timing import Dynamics, spike_times
 
 DELAYS = {"none": None, "layer": (1, 1), "axonal": (1, 6), "dendritic": (4, 1), "synaptic": (4, 6)}
@@ -343,3 +344,29 @@ def test_kept_memory_grows_with_spikes_not_with_synapses() -> None:
     record = out.when.grad_fn.record
     numbers = sum(getattr(record, name).numel() for name in ("sample", "interval", "neuron", "when", "strength"))
     assert numbers == 5 * len(out.when)
+
+
+@pytest.mark.parametrize("name", ["cpu", "torch"])
+def test_a_step_leaves_nothing_for_the_garbage_collector(name):
+    """What a training step made is freed with it: nothing that it keeps for its gradient refers back to itself."""
+    times, neurons, weight, delays = problem(0, "synaptic")
+    with backend(name):
+        for _ in range(2):  # the first one compiles
+            gc.collect()
+            gc.disable()
+            try:
+                leaves = [x.clone().requires_grad_() for x in (times.nan_to_num(posinf=9.0), weight, delays)]
+                spike_times(leaves[0], neurons, leaves[1], Dynamics(0.6, 0.3), leaves[2]).when.sum().backward()
+                del leaves
+                alive = sum(type(one) is Tensor for one in gc.get_objects())
+                gc.collect()
+                left = alive - sum(type(one) is Tensor for one in gc.get_objects())
+            finally:
+                gc.enable()
+    assert left == 0
+
+
+def test_delays_in_the_place_of_dynamics_are_named():
+    times, neurons, weight, delays = problem(0, "synaptic")
+    with pytest.raises(ConfigError, match="a Dynamics"):
+        spike_times(times, neurons, weight, delays, Dynamics(0.6))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from delaykit.errors import ShapeError
+from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit_timing import reference
 from delaykit_timing.arrivals import Arrivals
@@ -55,6 +55,7 @@ def spike_times(
         is computed in float64.
 
     Raises:
+        ConfigError: something else where the dynamics belong.
         ShapeError: shapes that do not fit each other.
 
     Example:
@@ -66,6 +67,8 @@ def spike_times(
     Reference:
         Yamamoto, Sakemi, Aihara, eqs. 12-19; we keep (I, V) since the latest event in place of sums over exp(t / tau).
     """
+    if not isinstance(dynamics, Dynamics):
+        raise ConfigError("spike_times", f"dynamics={dynamics!r}", "a Dynamics", "give delays after it")
     _check(times, neurons, weight, delays)
     if delays is not None and delays.shape[0] == 1:  # one sort a sample
         shift = delays.expand(1, weight.shape[1])[0]
@@ -96,7 +99,7 @@ class _Spikes(torch.autograd.Function):
         ctx.gradients = resolve("timing_gradients", weight.device)  # a record is read by the backend that wrote it
         sample, neuron = record.sample, record.neuron.long()
         ctx.mark_non_differentiable(sample, neuron)
-        return record.when, potential, sample, neuron
+        return record.when.detach(), potential, sample, neuron  # the record must not hold what holds it
 
     @staticmethod
     @torch.autograd.function.once_differentiable
