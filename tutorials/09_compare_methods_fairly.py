@@ -180,6 +180,5 @@ plt.show()
 #         --methods none,wider,frozen,both,hetsyn,adaptive-neurons --rates 0.003,0.01,0.03 --seeds 5 --epochs 50
 #
 # If it is interrupted, the same command with `--resume` goes on and ends in the same file. What is equal can also be
-# the synaptic operations of a sample or the time of a training step (`--equal`). The how-to [Compare methods on a task
-# of yours](../docs/howto/compare_methods.md) has the rest, and [Open questions](../docs/explanation/open_questions.md)
-# six comparisons with answers.
+# the synaptic operations of a sample or the time of a training step (`--equal`). The how-to "Compare methods on a task
+# of yours" has the rest, and the page "Open questions on delays" six comparisons with answers.

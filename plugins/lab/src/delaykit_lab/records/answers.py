@@ -53,9 +53,11 @@ def _answer(record: dict[str, Any]) -> str:
         frozen = [found for (name, other), found in against.items() if name == row["name"] and other != "none"]
         rows.append([
             f"`{row['name']}`", ", ".join(map(str, row["sizes"])), row["runs"][0]["parameters"],
-            _percent(row, "test"), _percent(row, "test_whole") if delayed else "-", _points(plain), _points(frozen),
+            f"{row['rate']:g}", _percent(row, "test"), _percent(row, "test_whole") if delayed else "-", _points(plain),
+            _points(frozen),
         ])  # fmt: skip
-    head = ["row", "neurons", "numbers", "test, %", "whole delays, %", "against `none`", "learned against frozen"]
+    head = ["row", "neurons", "numbers", "rate", "test, %", "whole delays, %", "against `none`"]
+    head.append("learned against frozen")
     equal = "all at the model's own sizes" if setup["equal"] == "nothing" else f"equal {setup['equal']}"
     rates = ", ".join(f"{rate:g}" for rate in setup["rates"])
     made = (
