@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import delaykit
 
 sys.path.insert(0, str(Path(__file__).parent))
+import outside  # noqa: E402
 import pages  # noqa: E402
 
 pages.copy_tutorials()
@@ -22,25 +22,24 @@ version = release = delaykit.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "mathml",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
 ]
-if os.environ.get("DELAYKIT_DOCS_ONLINE"):  # a build needs no network unless it is asked to link other projects
-    extensions.append("sphinx.ext.intersphinx")
-    intersphinx_mapping = {
-        "python": ("https://docs.python.org/3", None),
-        "torch": ("https://docs.pytorch.org/docs/stable", None),
-        "snntorch": ("https://snntorch.readthedocs.io/en/latest", None),
-    }
+intersphinx_mapping = outside.mapping(Path(__file__).parent / "_build" / "inventories")
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 nb_execution_mode = "off"
 exclude_patterns = ["_build"]
 suppress_warnings = ["myst.header"]  # a README may begin below a heading of its own
 
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # torch's own have labels that are not here
 autodoc_default_options = {"members": True, "show-inheritance": True}
