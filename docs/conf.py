@@ -52,9 +52,10 @@ copybutton_prompt_is_regexp = True
 
 def show_tables_as_written(app, what, name, obj, options, lines):
     """Docstrings draw tables for the terminal, ``| a | b |``, which reStructuredText would take for something else."""
-    shown = []
+    shown, printed = [], False
     for line in lines:
-        if line.startswith("|"):
+        printed = line.startswith(">>>") or (printed and bool(line.strip()))  # what an example prints is shown as it is
+        if line.startswith("|") and not printed:
             if not (shown and shown[-1].startswith("   |")):
                 shown += ["::", ""]
             line = "   " + line

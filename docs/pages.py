@@ -19,12 +19,18 @@ CODE = re.compile(r"(```.*?```)", re.DOTALL)
 
 
 def copy_tutorials() -> None:
-    """Copy the notebooks, and write a gallery: a card each, with its last picture."""
+    """Copy the notebooks with their links turned, and write a gallery: a card each, with its last picture."""
     folder = fresh(DOCS / "tutorials")
+    pages = {path: f"../plugins/{name}" for path, name in readmes().items()}
     cards = []
     for notebook in sorted(ROOT.glob("tutorials/*.ipynb")):
-        shutil.copyfile(notebook, folder / notebook.name)
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        whole = json.loads(notebook.read_text(encoding="utf-8"))
+        cells = whole["cells"]
+        for cell in cells:
+            if cell["cell_type"] == "markdown":
+                text = turned("".join(cell["source"]), notebook.parent, folder, pages)
+                cell["source"] = text.splitlines(keepends=True)
+        (folder / notebook.name).write_text(json.dumps(whole), encoding="utf-8")
         title = "".join(cells[0]["source"]).splitlines()[0].lstrip("# ")
         card = [f":::{{grid-item-card}} {notebook.name[:2]} {title}", f":link: {notebook.stem}", ":link-type: doc"]
         pictures = [
@@ -43,12 +49,16 @@ def copy_tutorials() -> None:
     (folder / "index.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def copy_readmes() -> None:
-    """Copy the READMEs of plugins, benchmarks and results, and the changelog."""
-    folder = fresh(DOCS / "plugins")
+def readmes() -> dict[Path, str]:
+    """Return the READMEs of plugins, benchmarks and results, and the changelog, each with its page's name."""
     pages = {path: path.parent.name for path in sorted(ROOT.glob("plugins/*/README.md"))}
     pages |= {ROOT / "benchmarks" / "README.md": "benchmarks", ROOT / "results" / "README.md": "results"}
-    pages |= {ROOT / "CHANGELOG.md": "changelog"}
+    return pages | {ROOT / "CHANGELOG.md": "changelog"}
+
+
+def copy_readmes() -> None:
+    """Copy them, with their links turned."""
+    folder, pages = fresh(DOCS / "plugins"), readmes()
     for source, name in pages.items():
         parts = CODE.split(source.read_text(encoding="utf-8"))
         parts[::2] = [turned(text, source.parent, folder, pages) for text in parts[::2]]
