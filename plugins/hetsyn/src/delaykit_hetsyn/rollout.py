@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from delaykit.errors import ShapeError
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit_hetsyn import reference
 from delaykit_hetsyn.reset_currents import Jumps
 from delaykit_hetsyn.surrogates import Surrogate
 
@@ -79,6 +80,8 @@ def rollout(
         rows = weight.T
         # One a presynaptic neuron runs as one a synapse; expanding is differentiable, so its gradient is the sum.
         factors = decay.T.expand(1, post) if decay.shape[1] == 1 else decay.T.expand(post, post)
+    if wants_reference():
+        return reference.rollout(drive.to(work), weight, decay, jumps, surrogate, threshold, detach_reset)
     tensors = [t.to(work).contiguous() for t in (drive, rows, factors, jumps.decay, jumps.amplitude)]
     return _Rollout.apply(*tensors, jumps.wipes, surrogate, threshold, detach_reset)
 

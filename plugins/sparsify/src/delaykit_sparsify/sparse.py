@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError, TrainingError
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.reference import causal_convolution
 from delaykit.functional.taps import Taps
 
 LARGEST = 2**31 - 1
@@ -134,6 +135,9 @@ def sparse_filter(spikes: Tensor, arrivals: Arrivals, bias: Tensor | None = None
     if spikes.dim() != 3 or spikes.shape[2] != len(arrivals.first) - 1:
         expected = f"(time, batch, {len(arrivals.first) - 1})"
         raise ShapeError("sparse_filter", f"spikes {tuple(spikes.shape)}", expected, "check the layer before it")
+    if wants_reference():
+        out = causal_convolution(spikes.detach().to(arrivals.value), dense_response(arrivals))
+        return out if bias is None else out + bias.detach()
     out = resolve("sparsify_filter", spikes.device)(spikes.detach().to(arrivals.value.dtype), *arrivals)
     return out if bias is None else out + bias.detach()
 
