@@ -21,7 +21,7 @@
 # $$I' = -I/\tau_I + \sum_k w_k\,\delta(t - t_k - d_k), \qquad V' = -V/\tau_V + I, \qquad V \leftarrow 0
 # \text{ at } V = 1$$
 #
-# (Yamamoto, Sakemi, Aihara; delays are ours.) It runs in well under a minute on two CPU cores.
+# (Yamamoto, Sakemi, Aihara 2022, arXiv 2211.16113; delays are ours.) It runs in well under a minute on two CPU cores.
 
 # %%
 import matplotlib.pyplot as plt
@@ -216,14 +216,14 @@ def evaluate(net, part):
     return float((out.scores.argmax(1) == part.labels).double().mean()), out.hidden[0].spike_counts()
 
 
-def train(single_spike, epochs=25):
+def train(single_spike, rate, epochs=15):
     generator = torch.Generator().manual_seed(0)
     options = {"tau_synapse": 0.8, "single_spike": single_spike, "generator": generator}
     net = TimingNet((64, 120, 10), readout={"weight_std": 0.1}, **options)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=rate)
     accuracies = []
     for epoch in range(epochs):
-        optimizer.param_groups[0]["lr"] = 1e-2 * 0.9**epoch
+        optimizer.param_groups[0]["lr"] = rate * 0.85**epoch
         for index in torch.randperm(len(images.train), generator=generator).split(50):
             out = net(latency_encode(images.train.values[index]))
             loss = potential_cross_entropy(out.scores, images.train.labels[index])
@@ -237,10 +237,13 @@ def train(single_spike, epochs=25):
 
 nets, curves, histograms = {}, {}, {}
 for name, single in (("many spikes", False), ("at most one spike", True)):
-    nets[name], curves[name] = train(single)
-    counts = evaluate(nets[name], images.validation)[1]
+    trained = {rate: train(single, rate) for rate in (1e-2, 2e-2)}
+    best = max(trained, key=lambda rate: trained[rate][1][-1])
+    nets[name], curves[name] = trained[best]
+    accuracy, counts = evaluate(nets[name], images.test)  # once, after the validation images chose the rate
     histograms[name] = torch.bincount(counts.flatten()) / counts.numel()
-    print(f"{name}: validation {100 * curves[name][-1]:.1f} %, {counts.double().mean():.2f} spikes per hidden neuron")
+    print(f"{name}: learning rate {best:g}, test {100 * accuracy:.1f} %, {counts.double().mean():.2f} spikes a neuron")
+print(f"chance 10 %; {len(images.test)} test images; one seed")
 
 with plotting.style():
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
@@ -250,8 +253,9 @@ with plotting.style():
     plt.show()
 
 # %% [markdown]
-# Both learn the digits; on 143 validation images a difference of a per cent is one or two images, so this says nothing
-# about which is better. The comparison on MNIST is in the plugin's README.
+# Both have the same weights, optimizer, epochs and rates. Both learn the digits; on 359 test images a difference of a
+# per cent is three or four images, so this says nothing about which is better. The comparison on MNIST is in the
+# plugin's README.
 #
 # What the hidden neurons do with one image:
 
