@@ -67,7 +67,8 @@ def _answer(record: dict[str, Any]) -> str:
         f"minutes of one core (commit {str(record['commit'])[:7]})."
     )
     said = [line for line in results["findings"]["sentences"] if "fit their training" in line or "diverged" in line]
-    head_line = f"{asked['name']}. {asked['question']}" if asked["question"] else f"The same on {asked['name']}"
+    other = f"Methods compared on {results['title'].partition(':')[0]}"
+    head_line = f"{asked['name']}. {asked['question']}" if asked["question"] else other
     parts = [f"### {head_line}", made, markdown(head, rows), *said]
     return "\n\n".join(parts) + "\n"
 
