@@ -102,6 +102,23 @@ def _uncompiled_with_histories(*arguments: Any) -> Any:
     return with_histories(*arguments)
 
 
+def carry(state: Any, histories: Histories, owner: Any) -> Any:
+    """Return the state of a step with the histories of that step, and what is needed to see what becomes of it."""
+    if torch.compiler.is_compiling():
+        return _uncompiled_carry(state, histories, owner)
+    return with_histories(state, CarriedHistories(histories, state, owner))
+
+
+@torch.compiler.disable  # versions are looked at outside the compiler
+def _uncompiled_carry(*arguments: Any) -> Any:
+    return carry(*arguments)
+
+
+@torch.compiler.disable
+def _uncompiled_written(left: LeftState) -> bool:
+    return left.written()
+
+
 class KnowsStates(Protocol):
     """The part of an adapter that carried states ask."""
 
@@ -165,8 +182,8 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "begin each sequence with None"
         )
-    left = carried.left
-    if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
+    left, written = carried.left, _uncompiled_written if torch.compiler.is_compiling() else LeftState.written
+    if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or written(left):
         _follow_rows(where, state, carried)
     if carried.had_graph and not _has_graph(state):
         for history in histories.values():
@@ -176,12 +193,12 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
 
 def _follow_rows(where: str, state: Any, carried: CarriedHistories) -> None:
     left, after = carried.left, tensors_of(without_histories(state))
-    before, now = (next((leaf for leaf in some if leaf.dim() > 0), None) for some in (left.values, after))
+    before, now = (next((leaf for leaf in some if leaf.dim() > 0), None) for some in (left.tensors, after))
     if before is None or now is None:
         return
     rows: Any = "edit" if state._dk_rows is None else moved(state._dk_rows.ids, len(before))
     if rows == "edit" or rows == list(range(len(before))):  # a tree_map over tensors alone leaves the numbers out
-        rows = read_values(left.values, after)
+        rows = read_values(left, after)
     move_rows(where, carried.histories.values(), rows, len(before), len(now), now.device)
 
 

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.carried_states import (
-    CarriedHistories,
     CarriedRun,
     KnowsStates,
+    carry,
     take_histories,
-    with_histories,
     without_histories,
 )
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
@@ -148,7 +147,7 @@ class CarriedNeuron:
                 histories[LOOP].put_back(output)
         finally:
             carried.running = None
-        return output, with_histories(after, CarriedHistories(histories, after, carried))
+        return output, carry(after, histories, carried)
 
 
 def attach_slot_(

@@ -343,8 +343,10 @@ class NeuronWatch:
             self._left.clear()
             self._matched, self._unknown = False, 0
         self._recent.clear()
+        held = None if self.module is None else self.adapter.membrane(self.module)
         for left in self._left:
-            left.release()
+            if left.tensor is not held:  # else the neuron itself holds its graph
+                left.release()
         return wrong
 
     def __getstate__(self) -> dict[str, Any]:

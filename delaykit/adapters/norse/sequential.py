@@ -48,14 +48,13 @@ def follow_states_(container: nn.Module) -> list[Undo]:
 
 
 def _remember(state: list[Any]) -> None:
-    for index, entry in enumerate(state):
+    behind: tuple[int, LeftState] | None = None
+    for index in range(len(state) - 1, -1, -1):
+        entry = state[index]
         if isinstance(entry, Carried):
-            place = next((k for k in range(index + 1, len(state)) if _is_neuron(state[k])), None)
-            entry.drives = None if place is None else (place, LeftState(state[place], _leaves(state[place])))
-
-
-def _is_neuron(entry: Any) -> bool:
-    return entry is not None and not isinstance(entry, Carried)
+            entry.drives = behind
+        elif entry is not None:
+            behind = index, LeftState(entry, _leaves(entry))
 
 
 def _follow(container: Any, state: list[Any]) -> None:
@@ -91,7 +90,7 @@ def _moved(
         return entry
     if any(a.requires_grad for a in before) and not any(b.requires_grad for b in now):
         entry = entry.detach()
-    rows = read_values(left.values, now)
+    rows = read_values(left, now)
     if isinstance(entry, CarriedState):
         move_rows(where, [entry.history], rows, entry.batch, len(now[0]), now[0].device)
         entry.batch = len(now[0])

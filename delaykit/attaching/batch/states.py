@@ -1,7 +1,8 @@
 """What became of a state that the caller carries, read off its values as with a membrane.
 
 A state is a NamedTuple of tensors, maybe of further ones. What is written into them in place is seen by their version
-counters and told from before by copies, as the counters do not say what was there.
+counters, which do not say what was there: that is told by copies, made where no gradients are recorded. Where they are,
+a state that was written to is one of which nobody can tell.
 """
 
 from __future__ import annotations
@@ -25,41 +26,28 @@ class LeftState:
 
     def __init__(self, state: Any, tensors: list[Tensor]) -> None:
         self.state, self.tensors = state, tensors
-        if torch.compiler.is_compiling():
-            _uncompiled_keep(self)
+        self._copies: list[Tensor] | None = None
+        self._versions: list[int] | None = None
+        try:
+            self._versions = [tensor._version for tensor in tensors]
+        except RuntimeError:  # those of inference mode do not count
+            self._copies = [tensor.detach().clone() for tensor in tensors]
         else:
-            self.keep()
-
-    def keep(self) -> None:
-        """Remember the values as they are now."""
-        self.values = [tensor.detach().clone() for tensor in self.tensors]
-        self._versions = [_version(tensor) for tensor in self.tensors]
+            if not torch.is_grad_enabled():
+                self._copies = [tensor.detach().clone() for tensor in tensors]
 
     def written(self) -> bool:
         """Tell whether somebody wrote into it since; tensors of inference mode do not count, so their values tell."""
-        if torch.compiler.is_compiling():
-            return _uncompiled_written(self)
-        for tensor, version, values in zip(self.tensors, self._versions, self.values, strict=True):
-            if version is None:
-                if not torch.equal(tensor, values):
-                    return True
-            elif tensor._version != version:
-                return True
-        return False
+        if self._versions is not None:
+            return [tensor._version for tensor in self.tensors] != self._versions
+        assert self._copies is not None
+        return not all(torch.equal(a, b) for a, b in zip(self.tensors, self._copies, strict=True))
 
-
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
-
-
-@torch.compiler.disable
-def _uncompiled_keep(left: LeftState) -> None:
-    left.keep()
-
-
-@torch.compiler.disable
-def _uncompiled_written(left: LeftState) -> bool:
-    return left.written()
+    def values(self) -> list[Tensor] | None:
+        """Return what was in it; None where nobody knows any more."""
+        if self._copies is not None:
+            return self._copies
+        return None if self.written() else self.tensors
 
 
 def tensors_of(state: Any) -> list[Tensor]:
@@ -73,8 +61,11 @@ def tensors_of(state: Any) -> list[Tensor]:
     return leaves
 
 
-def read_values(before: list[Tensor], now: list[Tensor]) -> list[int | None] | None:
+def read_values(left: LeftState, now: list[Tensor]) -> list[int | None] | None:
     """Read off the values what became of the rows of a state; None where nobody can tell."""
+    before = left.values()
+    if before is None:
+        return None
     pairs = list(zip(before, now, strict=False))
     if any(a.dim() == 0 or b.dim() == 0 or a.shape[1:] != b.shape[1:] for a, b in pairs):
         return None

@@ -143,7 +143,8 @@ class _DendriticGradients(Gradients[DendriticOperator]):
         """Fill in steps that recorded no gradient: their products are constants, which no weight hears of."""
         before = self.oldest
         super().skip_to(row)
-        self.currents[:, row + 1 : before].zero_()
+        if row + 1 < before:
+            self.currents[:, row + 1 : before].zero_()
 
     def push(self, row: int, grad: Tensor | None) -> None:
         self.stream.push(row, grad)
