@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import pytest
 import torch
@@ -134,3 +135,88 @@ def test_two_optimizers_and_the_one_that_holds_the_weight():
     dk.advance_(net, 1.0)
     moments = one.state[net[0].weight]["exp_avg"]
     assert bool((moments[net[0].weight == 0] == 0).all()) and bool(moments.any())
+
+
+LIBRARIES = ("snntorch", "norse")
+SPLITS = ("one", "weights and delays", "three")
+
+
+def library_net(library, component, granularity):
+    """A net that fires, both its kinds of connections pruned."""
+    torch.manual_seed(1)
+    parts = [(dk.FreeDelay(granularity, max_delay=3, init=1.5), component)] * 2
+    if library == "snntorch":
+        snn = pytest.importorskip("snntorch", reason="trains a snntorch net")
+        neuron = snn.RLeaky(0.8, linear_features=12, init_hidden=True, output=True)
+        net, sites = nn.Sequential(nn.Linear(6, 12), neuron), ("0", "1.recurrent")
+    else:
+        norse = pytest.importorskip("norse.torch", reason="trains a norse net")
+        net, sites = norse.SequentialState(nn.Linear(6, 12), norse.LIFRecurrentCell(12, 12)), ("0", "1.recurrent")
+    example = (lambda: net(torch.zeros(2, 6))) if library == "snntorch" else (lambda: net(torch.zeros(2, 6), None))
+    rules = dict(zip(sites, parts, strict=True))
+    return dk.wrap_(net, rules, example=example, generator=torch.Generator().manual_seed(5))
+
+
+def optimizers(net, split, swapped):
+    weights, delays = dk.param_groups(net, lr=0.02)
+    first, rest = weights["params"][:1], weights["params"][1:]
+    made = {
+        "one": lambda: [torch.optim.Adam([weights, delays])],
+        "weights and delays": lambda: [torch.optim.Adam([weights]), torch.optim.SGD([delays], momentum=0.5)],
+        "three": lambda: [
+            torch.optim.Adam([{**weights, "params": first}]),
+            torch.optim.SGD([{**weights, "params": rest}], momentum=0.9),
+            torch.optim.SGD([delays], momentum=0.5),
+        ],
+    }[split]()
+    dk.attach(made[::-1] if swapped else made, net)
+    return made
+
+
+def one_step(net, made, seed):
+    for optimizer in made:
+        optimizer.zero_grad()
+    x, state, loss = 3 * (torch.rand(6, 4, 6, generator=torch.Generator().manual_seed(seed)) < 0.5).float(), None, 0.0
+    if isinstance(net, nn.Sequential) and hasattr(net[1], "reset_mem"):
+        net[1].reset_mem()
+    for step in x:
+        y, state = net(step) if hasattr(net[1], "reset_mem") else net(step, state)
+        loss = loss + (state if isinstance(state, torch.Tensor) else y).square().mean()
+    loss.backward()
+    for optimizer in made:
+        optimizer.step()
+
+
+def interrupted(seed, stop):
+    """Train; at step ``stop`` go on in a new model from state_dict and the optimizers' states."""
+    r = random.Random(seed)
+    regrow, library, split = r.choice(["free", "none", "random", "gradient"]), r.choice(LIBRARIES), r.choice(SPLITS)
+    component = DynamicSparsity(0.7, regrow=regrow, moments=r.choice(["keep", "reset"]))
+    granularity, swapped = r.choice(["axonal", "synaptic", "dendritic"]), r.random() < 0.5
+    net = library_net(library, component, granularity)
+    made = optimizers(net, split, swapped)
+    for n in range(6):
+        one_step(net, made, n)
+        if n == stop:
+            twin = library_net(library, component, granularity)
+            others = optimizers(twin, split, swapped)
+            twin.load_state_dict(copy.deepcopy(net.state_dict()))
+            for new, old in zip(others, made, strict=True):
+                new.load_state_dict(copy.deepcopy(old.state_dict()))
+            for new, old in zip(twin.parameters(), net.parameters(), strict=True):
+                new.grad = None if old.grad is None else old.grad.clone()
+            net, made = twin, others
+        if n % 2:
+            dk.advance_(net, (n + 1) / 6)
+    return net
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_run_resumed_anywhere_is_the_uninterrupted_one(seed):
+    """Both libraries, one to three optimizers in either order, stopped within an epoch or at its end."""
+    want = interrupted(seed, None).state_dict()
+    for stop in (1 + seed % 2, 4 - seed % 2):
+        got = interrupted(seed, stop).state_dict()
+        assert all(torch.equal(got[key], value) for key, value in want.items()), stop
+    weight = want["0.weight"]
+    assert float((weight != 0).float().mean()) < 0.35
