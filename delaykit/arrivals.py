@@ -25,10 +25,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit.functional.event_gradients.rule import whole_taps
 from delaykit.functional.second_differences import triangle_taps
-from delaykit.functional.taps import Taps, check_causal
+from delaykit.functional.taps import Taps, check_causal, check_matrix
 from delaykit.functional.tents import Tents
 
 NORMALIZE_EPSILON = 1e-7
@@ -69,7 +70,7 @@ class Kernel(ABC):
 
     def whole(self, delays: Tensor) -> Taps:
         """List one tap at ``round(d)``, whatever the shape: how a spike arrives under ``estimator="exact"``."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         return whole_taps(delays)
 
     def tents(self, delays: Tensor) -> Tents | None:
@@ -86,6 +87,12 @@ class Kernel(ABC):
     @abstractmethod
     def depth(self, max_delay: float) -> int:
         """Count the steps that hold the response, and its derivative, of every delay up to ``max_delay``."""
+
+
+def _check_response(kernel: Kernel, delays: Tensor, depth: int | None) -> None:
+    check_causal(type(kernel).__name__, delays)
+    if depth is not None:
+        checks.whole(f"{type(kernel).__name__}.response depth", depth, fix="leave depth out to fit the delays")
 
 
 def _largest(delays: Tensor) -> float:
@@ -160,17 +167,17 @@ class Linear(Kernel):
 
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
         """Write out the response; see :meth:`Kernel.response`."""
-        check_causal(type(self).__name__, delays)
+        _check_response(self, delays, depth)
         return _tent_response(delays, 1.0, depth, self.normalize)
 
     def taps(self, delays: Tensor) -> Taps:
         """List three taps, of which at most two are non-zero; the third carries a gradient at integer delays."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         return _tent_taps(delays, 1.0, self.normalize)
 
     def tents(self, delays: Tensor) -> Tents | None:
         """Describe it by its width; see :meth:`Kernel.tents`."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         return Tents(delays, 1.0, self, NORMALIZE_EPSILON if self.normalize else None)
 
     def depth(self, max_delay: float) -> int:
@@ -215,12 +222,12 @@ class Triangle(Kernel):
 
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
         """Write out the response; see :meth:`Kernel.response`."""
-        check_causal(type(self).__name__, delays)
+        _check_response(self, delays, depth)
         return _tent_response(delays, 1 + self.spread, depth, self.normalize)
 
     def taps(self, delays: Tensor) -> Taps:
         """List direct taps for a narrow triangle, else second differences; see the class for how many."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         if not isinstance(self.spread, Tensor):
             width = 1.0 + self.spread
             if math.floor(width + 0.5) <= MAX_DIRECT_RADIUS:
@@ -233,7 +240,7 @@ class Triangle(Kernel):
 
     def tents(self, delays: Tensor) -> Tents | None:
         """Describe it by its width where that is one number; see :meth:`Kernel.tents`."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         if isinstance(self.spread, Tensor):
             return None
         return Tents(delays, 1.0 + self.spread, self, NORMALIZE_EPSILON if self.normalize else None)
@@ -283,14 +290,14 @@ class Gaussian(Kernel):
 
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
         """Write out the response; see :meth:`Kernel.response`."""
-        check_causal(type(self).__name__, delays)
+        _check_response(self, delays, depth)
         tau = torch.arange(self.depth(_largest(delays)), device=delays.device, dtype=delays.dtype)
         height = self._height(tau - delays.unsqueeze(-1), _column(self.spread))
         return _fit(_scaled(height, -1) if self.normalize else height, depth)
 
     def taps(self, delays: Tensor) -> Taps:
         """List the steps of the window, or those that precision can tell from 0 where these are fewer."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         window = self.depth(_largest(delays)) if self.window is None else self.window
         center = delays.detach().round().clamp(0, window - 1)
         if isinstance(self.spread, Tensor):
@@ -332,19 +339,19 @@ class Hard(Kernel):
 
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
         """Write out the response; see :meth:`Kernel.response`."""
-        check_causal(type(self).__name__, delays)
+        _check_response(self, delays, depth)
         tau = torch.arange(self.depth(_largest(delays)) if depth is None else depth, device=delays.device)
         return (tau == delays.detach().round().unsqueeze(-1)).to(delays.dtype)
 
     def taps(self, delays: Tensor) -> Taps:
         """List one tap of value 1."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         center = delays.detach().round().unsqueeze(0)
         return _masked(center, torch.ones_like(center), center >= 0, center)
 
     def tents(self, delays: Tensor) -> Tents | None:
         """Describe it by the narrowest triangle at whole delays; see :meth:`Kernel.tents`."""
-        check_causal(type(self).__name__, delays)
+        check_matrix(type(self).__name__, delays)
         return Tents(delays.detach().round(), 1.0, self)
 
     def depth(self, max_delay: float) -> int:

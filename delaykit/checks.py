@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from delaykit.errors import ConfigError
+from delaykit.names import nearest
 
 
 def number(
@@ -96,6 +97,28 @@ def flag(where: str, value: Any) -> None:
         raise ConfigError(where, f"{value!r:.200}", "True or False", f"correct {_field(where)}")
 
 
+def known(where: str, named: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse arguments of other names, with the nearest name that there is.
+
+    Args:
+        where: what was called.
+        named: the names that it was called with.
+        names: those that it takes.
+
+    Raises:
+        ConfigError: one of them is another.
+
+    Example:
+        >>> known("At", {"rest": "auto"}, ("reset", "time_dim"))
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: At: found 'rest'; did you mean 'reset'?; expected a field among reset, ...
+    """
+    unknown = [name for name in named if name not in names]
+    if unknown:
+        found = f"{unknown[0]!r}{nearest(unknown[0], names)}"
+        raise ConfigError(where, found, f"a field among {', '.join(names)}", f"correct {unknown[0]}")
+
+
 def is_model(where: str, net: Any) -> None:
     """Refuse what is not a model, such as arguments in another order.
 
@@ -107,6 +130,9 @@ def is_model(where: str, net: Any) -> None:
         Traceback (most recent call last):
         delaykit.errors.ConfigError: status: found a NoneType; expected a torch.nn.Module. To go on: pass the model ...
     """
+    if isinstance(net, type):
+        fix = f"make one first, {net.__name__}(...)"
+        raise ConfigError(where, f"the class {net.__name__}", "a torch.nn.Module", fix)
     if not (hasattr(net, "named_modules") and hasattr(net, "state_dict")):
         raise ConfigError(where, f"a {type(net).__name__}", "a torch.nn.Module", "pass the model where it belongs")
 

@@ -18,13 +18,13 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.arrivals import Kernel
 from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
 from delaykit.functional.engine import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
-from delaykit.names import nearest
 from delaykit.plugins.records import API_VERSION as API_VERSION
 from delaykit.plugins.records import Component as Component
 
@@ -90,10 +90,8 @@ class ComponentConfig(ABC):
             found = f"{len(values)} values without a name"
             fix = f"name them, e.g. {cls.__name__}(..., {names[len(places)]}=...)" if len(names) > len(places) else ""
             raise ConfigError(cls.__name__, found, f"at most {places} without a name", fix or "leave the last out")
-        unknown = [name for name in named if name not in names]
-        if fields and unknown:
-            found = f"{unknown[0]!r}{nearest(unknown[0], names)}"
-            raise ConfigError(cls.__name__, found, f"a field among {', '.join(names)}", f"correct {unknown[0]}")
+        if fields:
+            checks.known(cls.__name__, named, names)
         return super().__new__(cls)
 
     @abstractmethod

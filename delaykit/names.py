@@ -42,7 +42,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
         "; did you mean 'axonal'?"
     """
     lowered = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1)
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1)
     return f"; did you mean {lowered[close[0]]!r}?" if close else ""
 
 
@@ -53,7 +53,7 @@ def official_plugin(name: str) -> str | None:
         >>> official_plugin("DelRec")
         'delrec'
     """
-    lowered = name.lower()
+    lowered = str(name).lower()
     for plugin, (components, public) in OFFICIAL.items():
         if lowered == plugin or lowered in components or lowered in (known.lower() for known in public):
             return plugin

@@ -45,9 +45,12 @@ def param_groups(
         [('model', 2, 0.001), ('delaykit', 1, 0.05)]
     """
     checks.is_model("param_groups", net)
-    for name, value in (("lr", lr), ("delay_lr", delay_lr)):
-        if value is not None:
-            checks.number(f"param_groups {name}", value, above=0, fix="pass e.g. lr=1e-3")
+    for name, value in (("lr", lr), ("delay_lr", lr if delay_lr is None else delay_lr)):
+        checks.number(f"param_groups {name}", value, above=0, fix="pass e.g. lr=1e-3")
+    checks.number("param_groups weight_decay", weight_decay, least=0, fix="pass e.g. weight_decay=1e-4")
+    if "params" in options or "name" in options:
+        found, expected = "an option params= or name=", "options of an optimizer's groups"
+        raise ConfigError("param_groups", found, expected, "leave it out: parameters come from the model")
     extra = _extra_parameters(net)
     own = [p for p in net.parameters() if p.requires_grad and id(p) not in {id(e) for e in extra}]
     return [
@@ -98,7 +101,8 @@ def attach(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], n
     """
     checks.is_model("attach, second argument", net)
     given = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else optimizer
-    optimizers = [_that_steps(one) for one in given] if isinstance(given, Sequence) else [_that_steps(given)]
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    optimizers = [_that_steps(one) for one in given] if several else [_that_steps(given)]
     roots = [root for m in net.modules() if (root := wrapping_of(m)) is not None]
     earlier = [one for root in roots for known in root.projections for one in known.optimizers()]
     parts, prunings = _parts(net), _prunings(net)
@@ -293,10 +297,13 @@ def _sites(net: nn.Module) -> list[Wrapped]:
         raise
 
 
-def _that_steps(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+def _that_steps(optimizer: Any) -> torch.optim.Optimizer:
     """Return the optimizer inside wrappers: hooks of a wrapper are never called, or not there at all."""
     while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
         optimizer = inner
+    if not hasattr(optimizer, "param_groups"):
+        fix = "pass e.g. torch.optim.AdamW(dk.param_groups(net, lr=1e-3)), then the model"
+        raise ConfigError("attach, first argument", f"a {type(optimizer).__name__}", "an optimizer, or several", fix)
     return optimizer
 
 

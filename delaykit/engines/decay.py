@@ -17,6 +17,7 @@ from delaykit.functional.filtered_linear.operator import filtered_linear
 from delaykit.functional.recurrence.connection.base import Fading
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
+from delaykit.functional.step_tape.segment import held
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import Delay, Heterogeneity, PointDelay
 
@@ -197,7 +198,7 @@ class DecayTape:
         if self.synapses is not None:
             output = self.synapses.step(spikes)
         elif p.decay.shape[1] == 1:  # one product, and its result lingers
-            output = nn.functional.linear(spikes, p.weight)
+            output = held(nn.functional.linear(spikes, p.weight))
             leak = None if p.leak is None else p.leak.reshape(-1)
             output = output + self._rest(output, p.decay.reshape(-1), leak)
             output = output if bias is None else output + bias
@@ -224,7 +225,8 @@ class DecayTape:
     def _remember(self, arrivals: Tensor, decay: Tensor) -> Tensor | None:
         """Return the sum of earlier arrivals, each as far as it has decayed; take these into it."""
         before = self.state
-        self.state = arrivals.clone() if before is None else decay * before + arrivals  # the caller may write over his
+        state = arrivals.clone() if before is None else decay * before + arrivals  # the caller may write over his
+        self.state = held(state)
         return before
 
 

@@ -125,7 +125,16 @@ def in_threads(work: Callable[[int, int], None], rows: int, multiply_adds: int) 
 
 def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
     """View tensors as contiguous arrays, without their graphs."""
-    return tuple(t.detach().contiguous().numpy() for t in tensors)
+    return tuple(array(t.detach().contiguous()) for t in tensors)
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """View a tensor as an array, and leave its storage as it was.
+
+    ``Tensor.numpy`` marks a storage as one that never changes its size, and ``fully_shard``, which lets parameters go
+    between two uses, fails on it.
+    """
+    return np.from_dlpack(tensor) if tensor.is_floating_point() else tensor.numpy()
 
 
 def least_normal(x: Tensor) -> Any:

@@ -87,9 +87,11 @@ class LIFDynamics:
 
     def __post_init__(self) -> None:
         if self.reset not in ("subtract", "zero", "none"):
-            raise ConfigError("LIFDynamics", f"reset={self.reset!r}", "'subtract', 'zero' or 'none'")
+            fix = "name one of the three"
+            raise ConfigError("LIFDynamics", f"reset={self.reset!r}", "'subtract', 'zero' or 'none'", fix)
         if self.reset_when not in ("next", "same", "both"):
-            raise ConfigError("LIFDynamics", f"reset_when={self.reset_when!r}", "'next', 'same' or 'both'")
+            fix = "name one of the three"
+            raise ConfigError("LIFDynamics", f"reset_when={self.reset_when!r}", "'next', 'same' or 'both'", fix)
         wipes = self.reset == "zero" and self.reset_when == "next" and not self.reset_spares_input
         if wipes and not self.detach_reset:
             raise ConfigError(
@@ -139,7 +141,8 @@ class LIFDynamics:
             tensor = torch.as_tensor(0.0 if value is None else value, dtype=like.dtype, device=like.device)
             if tensor.numel() not in (1, like.shape[-1]):
                 expected = f"one value or {like.shape[-1]} (one a neuron)"
-                raise ShapeError(f"LIFDynamics.{name}", f"shape {tuple(tensor.shape)}", expected)
+                fix = "give one number, or one a neuron"
+                raise ShapeError(f"LIFDynamics.{name}", f"shape {tuple(tensor.shape)}", expected, fix)
             out[name] = tensor.reshape(-1).expand(like.shape[-1])
         return out
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from delaykit.functional.compiled import array
+
 
 class Stepper(Protocol):
     """The remembered past of one stream in step mode, e.g. a :class:`~delaykit.functional.step_tape.Tape`."""
@@ -63,7 +65,7 @@ class Engine(ABC):
         """Compare the values; asked at every step, so what can be known of the copy is known beforehand."""
         if self._bits is None or weight is not self._weight or not _plain(weight):
             return same_values(weight, self._values)  # type: ignore[arg-type]
-        bits = weight.detach().numpy().view(self._bits.dtype)
+        bits = array(weight.detach()).view(self._bits.dtype)
         return bits.shape == self._bits.shape and bool((bits == self._bits).all())
 
     def _surely_untouched(self, weight: Tensor) -> bool:
@@ -135,11 +137,12 @@ def _bits(tensor: Tensor) -> Any:
     kind = BITS.get(tensor.element_size())
     if kind is None or tensor.device.type != "cpu" or not _plain(tensor):
         return None
-    return tensor.detach().numpy().view(kind)
+    return array(tensor.detach()).view(kind)
 
 
 def _plain(tensor: Tensor) -> bool:
     own = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
+    own = own and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # of torch.func, without numbers
     return own and tensor.is_contiguous() and tensor.dtype != torch.bfloat16  # which numpy does not have
 
 

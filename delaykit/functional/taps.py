@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from delaykit.errors import DelayRangeError
+from delaykit.errors import DelayRangeError, ShapeError
+from delaykit.functional.inputs import check_tensors
 
 
 class Taps(NamedTuple):
@@ -86,6 +87,24 @@ class Taps(NamedTuple):
         return self.index.shape[1], self.index.shape[2]
 
 
+def check_matrix(where: str, delays: Tensor) -> None:
+    """Do what :func:`check_causal` does, for delays that a connection has: pre and post cannot be taken for each other.
+
+    Args:
+        where: who asks, for the message.
+        delays: ``(A, B)``, steps.
+
+    Raises:
+        ShapeError: they have another number of dimensions.
+        DelayRangeError: a delay is NaN, infinite or negative.
+    """
+    check_causal(where, delays)
+    if delays.dim() != 2:
+        expected = "(1, 1), (1, pre), (post, 1) or (post, pre)"
+        fix = "write one a presynaptic neuron as delays.view(1, -1), one a postsynaptic neuron as delays.view(-1, 1)"
+        raise ShapeError(where, f"delays of shape {tuple(delays.shape)}", expected, fix)
+
+
 def check_causal(where: str, delays: Tensor) -> None:
     """Raise unless every delay is a finite number of steps >= 0: no spike arrives before it was sent, or never.
 
@@ -98,6 +117,7 @@ def check_causal(where: str, delays: Tensor) -> None:
     Raises:
         DelayRangeError: a delay is NaN, infinite or negative.
     """
+    check_tensors(where, delays=delays)
     if torch.compiler.is_compiling() or not delays.numel():
         return
     low, high = torch.stack(torch.aminmax(delays.detach())).tolist()

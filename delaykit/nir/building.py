@@ -169,7 +169,8 @@ def _shaping(part: Part) -> Any:
     assert isinstance(module, nn.AvgPool2d)
     size, stride, padding = (_pair(v) for v in (module.kernel_size, module.stride, module.padding))
     if module.ceil_mode or module.divisor_override or any(padding):
-        raise ConfigError(part.name, f"{module}", "AvgPool2d without padding, ceil_mode or divisor_override")
+        fix = "replace it by an AvgPool2d of that kind"
+        raise ConfigError(part.name, f"{module}", "AvgPool2d without padding, ceil_mode or divisor_override", fix)
     return nir.AvgPool2d(kernel_size=size, stride=stride, padding=padding)
 
 

@@ -30,12 +30,13 @@ def edges_of(graph: Any, where: str) -> list[tuple[str, str]]:
     edges: list[tuple[str, str]] = []
     for edge in _listed(graph.edges, where):
         if not isinstance(edge, (tuple, list)) or len(edge) != 2:
-            raise ConfigError(where, f"an edge {edge!r}", "a pair of names of nodes")
+            raise ConfigError(where, f"an edge {edge!r}", "a pair of names of nodes", "correct the graph's edges")
         one, two = (text(end) for end in edge)
         for end in (one, two):
             if end not in graph.nodes:
                 known = ", ".join(map(str, graph.nodes))
-                raise ConfigError(end, f"an edge ({one}, {two}) of a node that is not there", f"one of {known}")
+                fix = "correct the graph's edges"
+                raise ConfigError(end, f"an edge ({one}, {two}) of a node that is not there", f"one of {known}", fix)
         if (one, two) in edges:
             raise ConfigError(two, f"the edge ({one}, {two}) twice", "each edge once", "double a weight instead")
         edges.append((one, two))
@@ -44,7 +45,7 @@ def edges_of(graph: Any, where: str) -> list[tuple[str, str]]:
 
 def _listed(values: Any, where: str) -> list[Any]:
     if not isinstance(values, Iterable):
-        raise ConfigError(where, f"edges {values!r}", "a list of pairs of names")
+        raise ConfigError(where, f"edges {values!r}", "a list of pairs of names", "correct the graph's edges")
     return list(values)
 
 
@@ -61,7 +62,8 @@ def check_connected(names: Iterable[str], edges: Edges, ports: tuple[str, str]) 
     """
     for one, two in edges:
         if two == ports[0] or one == ports[1]:
-            raise ConfigError(two if two == ports[0] else one, f"an edge ({one}, {two})", "ports at the graph's ends")
+            expected, fix = "ports at the graph's ends", "correct the graph's edges"
+            raise ConfigError(two if two == ports[0] else one, f"an edge ({one}, {two})", expected, fix)
     heard = _reached(ports[0], edges)
     leads = _reached(ports[1], [(b, a) for a, b in edges])
     for name in names:
@@ -101,7 +103,7 @@ def check_shapes(net: NIRNetwork, nodes: Mapping[str, Any]) -> None:
         for other, another in heard.items():
             if another != shape:
                 found = f"features of shape {shape} from {source} and {another} from {other}"
-                raise ConfigError(name, found, "one shape: the edges of a node add up")
+                raise ConfigError(name, found, "one shape: the edges of a node add up", "give its sources one shape")
         given[name] = shape
         if name == net.ports[1]:
             _expect(name, shape, net.shapes[1])
@@ -126,11 +128,13 @@ def _shape_behind(name: str, module: nn.Module, shape: tuple[int, ...], declared
         return (module.out_features,)
     rank = 2 if isinstance(module, nn.Conv1d) else 3
     if not isinstance(module, nn.Flatten) and len(shape) != rank:
-        raise ConfigError(name, f"features of shape {shape}", f"{rank} dimensions, channels first")
+        fix = "correct the shapes of the nodes"
+        raise ConfigError(name, f"features of shape {shape}", f"{rank} dimensions, channels first", fix)
     if declared is not None:
         _expect(name, shape[1:], whole(f"{name}.input_shape", declared, 1, len(shape) - 1))
     try:  # the device "meta" computes shapes and nothing else
         behind = copy.deepcopy(module).to("meta")(torch.empty((1, *shape), dtype=torch.double, device="meta"))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise ConfigError(name, f"features of shape {shape}: {error}", "features that it takes") from None
+        fix = "correct the shapes of the nodes"
+        raise ConfigError(name, f"features of shape {shape}: {error}", "features that it takes", fix) from None
     return tuple(behind.shape[1:])

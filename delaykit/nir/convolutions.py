@@ -78,9 +78,10 @@ def _pairs(name: str, site: str, delay: PointDelay, module: Any, shape: Any, how
 def _known(site: str, module: nn.Module) -> Any:
     if not isinstance(module, (nn.Conv1d, nn.Conv2d)):
         found = f"{type(module).__name__}, a convolution NIR has no node for"
-        raise ConfigError(site, found, "Conv1d or Conv2d")
+        raise ConfigError(site, found, "Conv1d or Conv2d", "replace it by a Conv1d or Conv2d, or export the rest")
     if module.padding_mode != "zeros":
-        raise ConfigError(site, f"padding_mode={module.padding_mode!r}", "padding by zeros")
+        fix = "use padding_mode='zeros', or pad before the layer"
+        raise ConfigError(site, f"padding_mode={module.padding_mode!r}", "padding by zeros", fix)
     return module
 
 

@@ -62,7 +62,8 @@ class DelayLine(nn.Module):
     def forward(self, input: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Step once: ``(batch, *features)`` -> the same, and what is still under way, the newest first."""
         if tuple(input.shape[1:]) != self.shape:
-            raise ShapeError("Delay", f"input of shape {tuple(input.shape)}", f"(batch, {self.shape})")
+            fix = "give a channel for each delay"
+            raise ShapeError("Delay", f"input of shape {tuple(input.shape)}", f"(batch, {self.shape})", fix)
         flat = input.reshape(input.shape[0], -1)
         past = flat.new_zeros(self.depth, *flat.shape) if state is None else state
         line = torch.cat([flat.unsqueeze(0), past])

@@ -65,7 +65,7 @@ def shape_of(name: str, types: Any) -> tuple[int, ...]:
 def _linear(name: str, node: Any, affine: bool) -> nn.Linear:
     weight = real(f"{name}.weight", getattr(node, "weight", None))
     if weight.dim() != 2:
-        raise ConfigError(f"{name}.weight", f"shape {tuple(weight.shape)}", "(post, pre)")
+        raise ConfigError(f"{name}.weight", f"shape {tuple(weight.shape)}", "(post, pre)", "correct the node's weight")
     bias = real(f"{name}.bias", getattr(node, "bias", None)) if affine else None
     module = nn.Linear(weight.shape[1], weight.shape[0], bias=affine, device="meta")
     _fill_(name, module, weight, bias)
@@ -75,7 +75,8 @@ def _linear(name: str, node: Any, affine: bool) -> nn.Linear:
 def _convolution(name: str, node: Any, rank: int) -> nn.Module:
     weight = real(f"{name}.weight", getattr(node, "weight", None))
     if weight.dim() != rank + 2:
-        raise ConfigError(f"{name}.weight", f"shape {tuple(weight.shape)}", f"{rank + 2} dimensions")
+        fix = "correct the node's weight"
+        raise ConfigError(f"{name}.weight", f"shape {tuple(weight.shape)}", f"{rank + 2} dimensions", fix)
     (groups,) = whole(f"{name}.groups", getattr(node, "groups", None), 1, 1)
     options: dict[str, Any] = {"stride": 1, "dilation": 1, "padding": 0}
     for key, least in options.items():
@@ -87,7 +88,7 @@ def _convolution(name: str, node: Any, rank: int) -> nn.Module:
     try:
         module = make(*channels, tuple(weight.shape[2:]), groups=groups, device="meta", **options)
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(name, str(error), "a convolution as torch computes it") from None
+        raise ConfigError(name, str(error), "a convolution as torch computes it", "correct the node") from None
     _fill_(name, module, weight, real(f"{name}.bias", getattr(node, "bias", None)))
     return module
 
@@ -96,14 +97,16 @@ def _fill_(name: str, module: Any, weight: Tensor, bias: Tensor | None) -> None:
     module.weight = nn.Parameter(weight)
     if bias is not None:
         if tuple(bias.shape) != (weight.shape[0],):
-            raise ConfigError(f"{name}.bias", f"shape {tuple(bias.shape)}", f"({weight.shape[0]},)")
+            fix = "correct the node's bias"
+            raise ConfigError(f"{name}.bias", f"shape {tuple(bias.shape)}", f"({weight.shape[0]},)", fix)
         module.bias = nn.Parameter(bias)
 
 
 def _flatten(name: str, node: Any) -> nn.Flatten:
     ends = [real(f"{name}.{key}", getattr(node, key, None)) for key in ("start_dim", "end_dim")]
     if any(end.numel() != 1 or float(end) != round(float(end)) for end in ends):
-        raise ConfigError(name, f"start_dim and end_dim {[end.tolist() for end in ends]}", "two whole numbers")
+        fix = "correct the node"
+        raise ConfigError(name, f"start_dim and end_dim {[end.tolist() for end in ends]}", "two whole numbers", fix)
     start, stop = (int(end) for end in ends)
     return nn.Flatten(start + (start >= 0), stop + (stop >= 0))  # NIR counts without the batch
 

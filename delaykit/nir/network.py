@@ -57,9 +57,10 @@ class NIRNetwork(nn.Module):
         batched = spikes.dim() == rank + 2
         if tuple(spikes.shape[spikes.dim() - rank :]) != self.shapes[0] or spikes.dim() not in (rank + 1, rank + 2):
             expected = f"(time, batch, {', '.join(map(str, self.shapes[0]))})"
-            raise ShapeError("NIRNetwork", f"input of shape {tuple(spikes.shape)}", expected)
+            fix = "give the sequence time first"
+            raise ShapeError("NIRNetwork", f"input of shape {tuple(spikes.shape)}", expected, fix)
         if not len(spikes):
-            raise ShapeError("NIRNetwork", "a sequence of no step", "one step or more")
+            raise ShapeError("NIRNetwork", "a sequence of no step", "one step or more", "give one step or more")
         spikes = spikes.to(next(self.parameters(), spikes).dtype)
         sequence = spikes if batched else spikes.unsqueeze(1)
         states: dict[str, Any] = {}

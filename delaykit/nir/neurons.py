@@ -84,7 +84,8 @@ def node_of(where: str, dynamics: LIFDynamics, shape: tuple[int, ...], dt: float
         raise ConfigError(where, "neurons of which only some leak", "all or none", "give them decays below 1")
     rest = value["offset"] if integrates else value["offset"] / leak
     if np.abs(rest - value["rest"]).max() > 1e-6 * max(1.0, float(np.abs(rest).max())):
-        raise ConfigError(where, "a membrane that does not begin at rest", "v = v_leak at the beginning")
+        fix = "subtract v_leak from what the graph begins with, or start it at rest"
+        raise ConfigError(where, "a membrane that does not begin at rest", "v = v_leak at the beginning", fix)
     common: dict[str, Any] = {"metadata": {"module": where}}
     spikes = dynamics.spiking and dynamics.reset != "none"
     if spikes:
@@ -184,7 +185,8 @@ def read_neuron(where: str, node: Any, dt: float, subtract: bool) -> Neuron:
         options |= {"threshold": value["v_threshold"], "surrogate": Spike.apply}
         options |= {"reset": "subtract" if subtract else "zero", "reset_value": value["v_reset"]}
     if not all(bool(torch.as_tensor(options[key]).isfinite().all()) for key in ("gain", "offset") if key in options):
-        raise ConfigError(where, "constants whose product is too large for a number", "r, w_in, v_leak within reason")
+        found, fix = "constants whose product is too large for a number", "correct the node's constants"
+        raise ConfigError(where, found, "r, w_in, v_leak within reason", fix)
     return Neuron(LIFDynamics(**options), shape)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
@@ -15,6 +17,7 @@ from delaykit.nir.network import NIRNetwork
 from delaykit.nir.package import nir_package
 
 DEEPEST = 32
+SECONDS, BYTES_A_SECOND = 60.0, 2e6  # that reading a file may take
 
 
 def from_nir(graph: Any, dt_ms: float | None = None, *, reset: str | None = None) -> NIRNetwork:
@@ -44,12 +47,14 @@ def from_nir(graph: Any, dt_ms: float | None = None, *, reset: str | None = None
     if isinstance(graph, (str, Path)):
         graph = _read(Path(graph))
     if not isinstance(graph, nir.NIRGraph):
-        raise ConfigError("from_nir", f"a {type(graph).__name__}", "a nir.NIRGraph or the path of a .nir file")
+        fix = "pass what nir.read returns, or a path"
+        raise ConfigError("from_nir", f"a {type(graph).__name__}", "a nir.NIRGraph or the path of a .nir file", fix)
     metadata = graph.metadata if isinstance(graph.metadata, Mapping) else {}
     dt = _dt(metadata, dt_ms)
     how = reset or text(metadata.get("reset", "value"))
     if how not in ("value", "subtract"):
-        raise ConfigError("from_nir reset", repr(how), "'value' or 'subtract'")
+        fix = "leave reset out, or name one of the two"
+        raise ConfigError("from_nir reset", repr(how), "'value' or 'subtract'", fix)
     nodes, edges = _flat("", graph)
     ports = _ports(graph, "graph")
     check_connected(nodes, edges, ports)
@@ -62,11 +67,20 @@ def from_nir(graph: Any, dt_ms: float | None = None, *, reset: str | None = None
 
 
 def _read(path: Path) -> Any:
+    """Read a file, after a process of its own has: a damaged one can send the HDF5 library round a cycle, or end it."""
     try:
-        return nir_package().read(str(path))
+        allowed = SECONDS + path.stat().st_size / BYTES_A_SECOND
+        command = [sys.executable, "-c", "import nir, sys; nir.read(sys.argv[1])", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=allowed, check=False)
+        if not done.returncode:
+            return nir_package().read(str(path))
+        said = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
+    except subprocess.TimeoutExpired:
+        said = f"its reader did not come back within {allowed:.0f} s"
     except Exception as error:  # whatever a damaged file makes of h5py and nir
-        found = f"no NIR graph ({type(error).__name__}: {error})"
-        raise DataError(str(path), found, "a .nir file, as nir.write makes it") from error
+        said = f"{type(error).__name__}: {error}"
+    fix = "check the path, and write the graph with nir.write"
+    raise DataError(str(path), f"no NIR graph ({said:.300})", "a .nir file, as nir.write makes it", fix)
 
 
 def _dt(metadata: Mapping[str, Any], dt_ms: float | None) -> float:
@@ -81,7 +95,8 @@ def _dt(metadata: Mapping[str, Any], dt_ms: float | None) -> float:
         found = f"dt = {metadata['dt']!r} in the metadata"
         raise ConfigError("from_nir dt_ms", found, "seconds", "pass dt_ms=") from None
     if not (math.isfinite(dt) and dt > 0):
-        raise ConfigError("from_nir dt_ms", f"a step of {dt * 1000:g} ms", "a finite number > 0")
+        fix = "pass dt_ms=, the ms of a step"
+        raise ConfigError("from_nir dt_ms", f"a step of {dt * 1000:g} ms", "a finite number > 0", fix)
     return dt
 
 
@@ -101,9 +116,10 @@ def _flat(prefix: str, graph: Any) -> tuple[dict[str, Any], list[tuple[str, str]
     nir = nir_package()
     where = prefix.rstrip(".") or "graph"
     if prefix.count(".") > DEEPEST:
-        raise ConfigError(where, f"more than {DEEPEST} graphs one in another", "fewer")
+        raise ConfigError(where, f"more than {DEEPEST} graphs one in another", "fewer", "nest fewer graphs")
     if not isinstance(graph.nodes, Mapping) or not all(isinstance(name, str) and name for name in graph.nodes):
-        raise ConfigError(where, f"nodes {type(graph.nodes).__name__}", "a dictionary of nodes by name")
+        fix = "pass what nir.read returns"
+        raise ConfigError(where, f"nodes {type(graph.nodes).__name__}", "a dictionary of nodes by name", fix)
     nodes: dict[str, Any] = {}
     edges = []
     ends: dict[str, tuple[str, str]] = {}

@@ -54,5 +54,5 @@ def whole(where: str, value: Any, least: int, many: int) -> tuple[int, ...]:
     """
     given = real(where, value).flatten()
     if given.numel() not in (1, many) or bool(((given != given.round()) | (given < least) | (given > 2**31)).any()):
-        raise ConfigError(where, f"{given.tolist()}", f"one whole number >= {least}, or {many}")
+        raise ConfigError(where, f"{given.tolist()}", f"one whole number >= {least}, or {many}", "correct the node")
     return tuple(int(n) for n in given.expand(many))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 import delaykit
+from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit.nir.building import Building
 from delaykit.nir.connections import Fractions, Writing
@@ -64,10 +65,11 @@ def to_nir(
     Reference:
         Pedersen et al. 2024, Neuromorphic intermediate representation, Nature Communications 15, 8122.
     """
+    checks.is_model("to_nir", net)
     nir = nir_package()
     for name, value, choices in (("reset", reset, ("value", "subtract")), ("fractions", fractions, ("refuse", "taps"))):
         if value not in choices:
-            raise ConfigError(f"to_nir {name}", repr(value), f"one of {', '.join(choices)}")
+            raise ConfigError(f"to_nir {name}", repr(value), f"one of {', '.join(choices)}", "name one of them")
     seen = observe(net, example)
     dt = _step_length(seen, dt_ms)
     builder = Building(seen, Writing(dt, fractions), reset == "subtract")
@@ -89,7 +91,8 @@ def _step_length(seen: Observed, dt_ms: float | None) -> float:
             )
         dt_ms = next(iter(known.values()))
     if isinstance(dt_ms, bool) or not isinstance(dt_ms, Real) or not (math.isfinite(dt_ms) and dt_ms > 0):
-        raise ConfigError("to_nir dt_ms", f"{dt_ms}", "a finite number of milliseconds > 0")
+        fix = "pass how many ms a step is, e.g. dt_ms=1.0"
+        raise ConfigError("to_nir dt_ms", f"{dt_ms}", "a finite number of milliseconds > 0", fix)
     dt_ms = float(dt_ms)
     for name, own in known.items():
         if own is not None and not math.isclose(own, dt_ms, rel_tol=1e-9):

@@ -14,6 +14,7 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.attaching.clocks import POLICIES
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
+from delaykit.functional.inputs import check_tensors
 from delaykit.interfaces import ComponentConfig
 from delaykit.time_constants import TimeConstants
 
@@ -42,6 +43,11 @@ class At:
     components: tuple[ComponentConfig, ...]
     reset: str = "auto"
     time_dim: int | None = None
+
+    def __new__(cls, *components: Any, **named: Any) -> At:
+        """Refuse options that there are not, before Python does so in its own words."""
+        checks.known("At", named, ("reset", "time_dim"))
+        return super().__new__(cls)
 
     def __init__(self, *components: ComponentConfig, reset: str = "auto", time_dim: int | None = None) -> None:
         object.__setattr__(self, "components", _configs("At", components))
@@ -76,6 +82,11 @@ class Recurrent:
     bias: bool = False
     reset: str = "auto"
 
+    def __new__(cls, *components: Any, **named: Any) -> Recurrent:
+        """Refuse options that there are not, before Python does so in its own words."""
+        checks.known("Recurrent", named, ("weight", "bias", "reset"))
+        return super().__new__(cls)
+
     def __init__(
         self, *components: ComponentConfig, weight: str | Tensor = "orthogonal", bias: bool = False, reset: str = "auto"
     ) -> None:
@@ -84,18 +95,22 @@ class Recurrent:
         object.__setattr__(self, "bias", bias)
         object.__setattr__(self, "reset", reset)
         if isinstance(weight, str) and weight not in RECURRENT_WEIGHTS:
-            raise ConfigError("Recurrent.weight", repr(weight), f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor")
+            expected, fix = f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor", "name one of them, or pass the matrix"
+            raise ConfigError("Recurrent.weight", repr(weight), expected, fix)
         if not isinstance(weight, (str, Tensor)):
             expected = f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor"
             raise ConfigError("Recurrent.weight", type(weight).__name__, expected, "torch.as_tensor(weight)")
         if isinstance(weight, Tensor):
             if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
-                raise ConfigError("Recurrent.weight", f"shape {tuple(weight.shape)}", "a square matrix")
+                fix = "give one weight for each pair of neurons"
+                raise ConfigError("Recurrent.weight", f"shape {tuple(weight.shape)}", "a square matrix", fix)
+            check_tensors("Recurrent", weight=weight)
             if not bool(torch.isfinite(weight).all()):
-                raise ConfigError("Recurrent.weight", "NaN or infinite values", "finite values")
+                raise ConfigError("Recurrent.weight", "NaN or infinite values", "finite values", "correct the weights")
         checks.flag("Recurrent.bias", bias)
         if reset not in ("auto", *POLICIES):
-            raise ConfigError("Recurrent.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}")
+            fix = "leave reset out, and the plan decides"
+            raise ConfigError("Recurrent.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}", fix)
 
 
 ON_NEURONS = (Recurrent, TimeConstants)

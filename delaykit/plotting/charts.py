@@ -115,7 +115,8 @@ def delay_pairs(
     one = array(before, None, "before", "at least one delay")
     other = array(after, None, "after", "at least one delay")
     if one.shape != other.shape:
-        raise ShapeError("delay_pairs", f"shapes {one.shape} and {other.shape}", "the same delays, before and after")
+        found, fix = f"shapes {one.shape} and {other.shape}", "compare the delays of one connection"
+        raise ShapeError("delay_pairs", found, "the same delays, before and after", fix)
     ax = axes(ax, (4.2, 4.0))
     scale = dt_ms or 1.0
     end = scale * (max_delay or max(1.0, float(one.max()), float(other.max())))
@@ -238,7 +239,8 @@ def kernel(
     values = np.atleast_1d(array(response, None, "response", "(..., depth)"))
     values = values.reshape(-1, values.shape[-1])
     if labels and len(labels) != len(values):
-        raise ShapeError("kernel", f"{len(labels)} labels", f"one for each of the {len(values)} synapses")
+        fix = "give as many labels as synapses"
+        raise ShapeError("kernel", f"{len(labels)} labels", f"one for each of the {len(values)} synapses", fix)
     ax = axes(ax)
     scale, depth = dt_ms or 1.0, values.shape[1]
     when = np.arange(depth) * scale

@@ -113,7 +113,7 @@ def array(values: ArrayLike, dimensions: int | None, where: str, expected: str) 
     detach: Any = getattr(values, "detach", None)  # a tensor, without importing torch
     numbers = np.asarray(detach().cpu() if detach is not None else values, dtype=float)
     if not numbers.size or (dimensions is not None and numbers.ndim != dimensions):
-        raise ShapeError(where, f"shape {numbers.shape}", expected)
+        raise ShapeError(where, f"shape {numbers.shape}", expected, "reshape it")
     return numbers
 
 

@@ -131,7 +131,8 @@ def citation(component: Any, *, style: Literal["text", "bibtex"] = "text") -> st
         '@misc{free,'
     """
     if style not in ("text", "bibtex"):
-        raise ConfigError("citation", f"style={style!r}", "'text' or 'bibtex'")
+        fix = "leave style out, or name one of the two"
+        raise ConfigError("citation", f"style={style!r}", "'text' or 'bibtex'", fix)
     papers = _papers(component)
     if style == "text":
         return "\n".join(dict.fromkeys(paper for paper in papers.values() if paper))

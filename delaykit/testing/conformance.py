@@ -88,7 +88,8 @@ def _check_skips(cls: type, laws: list[str]) -> None:
     skips = cls.skip  # type: ignore[attr-defined]
     for name, reason in skips.items():
         if name not in laws:
-            raise ConfigError(f"{cls.__name__}.skip", f"unknown law {name!r}", f"one of {', '.join(sorted(laws))}")
+            fix = "correct the name in skip"
+            raise ConfigError(f"{cls.__name__}.skip", f"unknown law {name!r}", f"one of {', '.join(sorted(laws))}", fix)
         if len(reason.strip()) < SHORTEST_REASON:
             found = f"reason {reason!r} for {name!r}"
             raise ConfigError(

@@ -55,6 +55,9 @@ def wrap_(
         >>> sorted(k for k in net.state_dict() if ".dk." in k)
         ['0.dk.delay.delay', '0.dk.delay.spread']
     """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        fix = "pass generator=torch.Generator().manual_seed(0)"
+        raise ConfigError("wrap_ generator", f"a {type(generator).__name__}", "a torch.Generator or None", fix)
     todo = rules if isinstance(rules, Plan) else plan(net, rules, example)
     todo.check()
     _check_fits(net, todo)

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.attaching.root import check_shared, is_extra, wrapping_of
 from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
+from delaykit.sealed import commit
 from delaykit.synapse import MEMORY
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.bounded import bounded
-from delaykit.wrapping.container import FORMAT, WRITTEN, commit, pack, unpack
+from delaykit.wrapping.container import FORMAT, WRITTEN, pack, unpack
 from delaykit.wrapping.controls import neuron_decays, wrapped_sites
 from delaykit.wrapping.pairs import plan_of_pair, second_files
 from delaykit.wrapping.prunings import remembered, remind_, split
@@ -53,6 +55,7 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
         >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1.5), reset="manual")})
         >>> dk.save(net, path)
     """
+    checks.flag("dk.save with_model", with_model)
     base, where = _base(path, "dk.save"), "dk.save"
     model, writes = innermost(net)
     wrapping = _wrapping(model, where)

@@ -1,17 +1,8 @@
-"""One file for a checkpoint: tensors, one of which is the plan as JSON text, and in the header a digest of them all.
-
-It is written whole under a name that nobody else uses, and then renamed: a reader sees the earlier file or the new one,
-however many write at once and whenever they are stopped.
-"""
+"""One file for a checkpoint: tensors, one of which is the plan as JSON text, and in the header a digest of them all."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
-import uuid
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +12,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from delaykit.errors import CheckpointError
+from delaykit.sealed import DAMAGED, DIGEST, digest_of
 
 FORMAT = 2
-PLAN, DIGEST = "#plan", "sha256"  # a tensor, for a header holds at most 100 MB; a key of the header
+PLAN = "#plan"  # a tensor, for a header holds at most 100 MB
 WRITTEN = "a checkpoint written by dk.save"
 
 
@@ -59,15 +51,13 @@ def unpack(payload: bytes, where: str) -> tuple[dict[str, Any] | None, dict[str,
         size = int.from_bytes(payload[:8], "little")
         header = json.loads(payload[8 : 8 + size]).get("__metadata__") or {}
     except (SafetensorError, ValueError, RecursionError) as error:
-        fix = "use an earlier checkpoint, or copy the file again"
-        raise CheckpointError(where, f"damaged tensors ({error})", "a safetensors file", fix) from None
+        raise CheckpointError(where, f"damaged tensors ({error})", "a safetensors file", DAMAGED) from None
     if PLAN not in tensors:
         return None, tensors
     digest, plan = digest_of(tensors), tensors.pop(PLAN)
     meta = parse(bytes(plan.reshape(-1).view(torch.uint8).numpy().data), where)
     if digest != header.get(DIGEST):
-        fix = "use an earlier checkpoint, or copy the file again"
-        raise CheckpointError(where, "a changed file", "the content that its digest tells", fix)
+        raise CheckpointError(where, "a changed file", "the content that its digest tells", DAMAGED)
     return meta, tensors
 
 
@@ -87,35 +77,3 @@ def parse(text: str | bytes, where: str) -> dict[str, Any]:
     if version > FORMAT:
         raise CheckpointError(where, f"format {version}", f"format {FORMAT} or older", "install a newer delaykit")
     return meta
-
-
-def commit(path: Path, payload: bytes) -> None:
-    """Put ``payload`` under ``path``, all of it or nothing.
-
-    Raises:
-        CheckpointError: it cannot be written; what was there before still is.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        fix = "free some space or name another folder; an earlier checkpoint is as it was"
-        raise CheckpointError(str(path), f"no way to write there ({error})", "a folder with space", fix) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def digest_of(tensors: dict[str, Tensor]) -> str:
-    """Digest names, dtypes, shapes and values."""
-    kinds = [[key, str(tensors[key].dtype), tensors[key].shape] for key in sorted(tensors)]
-    digest = hashlib.sha256(json.dumps(kinds).encode())
-    for key in sorted(tensors):
-        if tensors[key].numel():
-            digest.update(tensors[key].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

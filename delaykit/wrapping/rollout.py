@@ -15,6 +15,7 @@ from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.inputs import check_tensors
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run
 from delaykit.functional.recurrence.state import RolloutState
@@ -52,13 +53,10 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     """
     checks.is_model("rollout, first argument", neuron)
     found = _find(neuron)
-    if not isinstance(currents, Tensor):
+    check_tensors("rollout", optional=("recurrent_mask",), currents=currents, recurrent_mask=recurrent_mask)
+    if currents.ndim < 3:
         fix = "torch.stack the steps"
-        raise ShapeError("rollout", f"currents of type {type(currents).__name__}", "floats (time, batch, post)", fix)
-    if currents.ndim < 3 or not currents.is_floating_point():
-        raise ShapeError(
-            "rollout", f"{currents.dtype} currents of shape {tuple(currents.shape)}", "floats (time, batch, post)"
-        )
+        raise ShapeError("rollout", f"currents of shape {tuple(currents.shape)}", "(time, batch, post)", fix)
     dynamics, parts = found.adapter.dynamics(neuron), None
     if dynamics is not None and currents.ndim == 3 and not _does_more(neuron):
         parts = found.adapter.fused_parts(neuron)
@@ -66,7 +64,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         return run_fused(dynamics, parts, currents, recurrent_mask)[:2]
     if recurrent_mask is not None:
         found_it, expected = "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
-        raise ConfigError("rollout", found_it, expected)
+        raise ConfigError("rollout", found_it, expected, "leave recurrent_mask out")
     return _step_by_step(found, currents)
 
 

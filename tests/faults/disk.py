@@ -6,7 +6,7 @@ import builtins
 import errno
 import os
 
-from delaykit.wrapping import container
+from delaykit import sealed
 
 
 class FailingDisk:
@@ -21,7 +21,7 @@ class FailingDisk:
     def __init__(self, monkeypatch, stop=None, error=None):
         self.before = lambda number: None  # called with the number of each call
         self.calls, self.stop, self.error = 0, stop, error or OSError(errno.ENOSPC, "No space left on device")
-        monkeypatch.setattr(container, "open", self._open, raising=False)
+        monkeypatch.setattr(sealed, "open", self._open, raising=False)
         for name in ("fsync", "replace"):
             monkeypatch.setattr(os, name, self._counted(getattr(os, name)))
 

@@ -21,6 +21,7 @@ from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
 from delaykit.attaching.neurons import attach_slot_, loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
+from delaykit.errors import ShapeError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.synapse import Product, Synapse
@@ -149,6 +150,9 @@ def _sequence(weight: Tensor, synapse: Synapse | None) -> Callable[[Tensor], Ten
     """Return what turns a sequence of input spikes into currents; None where it only runs step by step."""
 
     def product(spikes: Tensor) -> Tensor:
+        if spikes.shape[-1] != weight.shape[1]:
+            fix = "pass the cell's input spikes (time, batch, pre)"
+            raise ShapeError("rollout", f"currents of width {spikes.shape[-1]}", f"{weight.shape[1]}, its inputs", fix)
         return nn.functional.linear(spikes, weight)
 
     if synapse is None or (synapse.delay is None and synapse.heterogeneity is None):

@@ -13,6 +13,7 @@ from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exporters import refuse_recordings
 from delaykit.attaching.histories import History
 from delaykit.errors import ShapeError
+from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.synapse import Product, Synapse
 
 HALF = (torch.float16, torch.bfloat16)
@@ -28,6 +29,7 @@ def step_connection(
     if torch._C._get_tracing_state() is not None:
         refuse_recordings(attachment.where)
     spikes = _checked(synapse, attachment.where, product, input)
+    refuse_transforms(attachment.where, spikes, product.weight, remembers=True)
     if spikes.dtype in HALF and spikes.device.type == "cpu":
         fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"
         raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
@@ -67,6 +69,7 @@ def over_time(
     """
     refuse_recordings(where)
     spikes = _checked(synapse, where, product, input)
+    refuse_transforms(where, spikes, product.weight)
     found, rank = f"input of shape {tuple(input.shape)}", spikes.ndim - 1 - product.space
     if rank < 1:
         raise ShapeError(where, found, "a sequence (time, batch, channel)", "add the time dimension")
@@ -83,16 +86,10 @@ def over_time(
 
 def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> Tensor:
     channel_dim = -1 - product.space
-    if not isinstance(input, Tensor) or not input.is_floating_point():
-        found = (
-            f"input of dtype {input.dtype}" if isinstance(input, Tensor) else f"input of type {type(input).__name__}"
-        )
-        raise ShapeError(where, found, "a floating point tensor", "convert spikes with .float()")
+    check_tensors(where, input=input)
     if input.ndim < 1 + product.space or input.shape[channel_dim] != synapse.site.pre:
         wanted = "(..., channel" + ", space" * product.space + f") with {synapse.site.pre} channels"
         raise ShapeError(where, f"input of shape {tuple(input.shape)}", wanted, "check the layer before it")
-    if input.is_sparse:
-        raise ShapeError(where, "a sparse tensor", "a dense tensor", "call .to_dense() on the spikes")
     if torch.is_autocast_enabled(input.device.type):
         return input.to(torch.float32 if product.weight is None else product.weight.dtype)
     if product.weight is not None and input.dtype != product.weight.dtype:

@@ -17,6 +17,7 @@ from torch import Tensor
 from delaykit.errors import ShapeError
 from delaykit.functional.delay_line import reference
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
 
@@ -43,6 +44,7 @@ def delay_line(x: Tensor, taps: Taps) -> Tensor:
         >>> delay_line(x, Linear().taps(torch.tensor([[1.25]]))).flatten().tolist()
         [0.0, 0.75, 0.25]
     """
+    check_operands("delay_line", x=x, taps=taps.value)
     if x.dim() < 3:
         raise ShapeError(
             "delay_line", f"x {tuple(x.shape)}", "(time, batch, channel, ...)", "add the missing dimension"

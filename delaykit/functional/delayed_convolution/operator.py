@@ -19,6 +19,7 @@ from delaykit.functional.delay_line.operator import filter_channels
 from delaykit.functional.delayed_convolution import reference
 from delaykit.functional.delayed_convolution.spatial import Convolution
 from delaykit.functional.dispatch import wants_reference
+from delaykit.functional.inputs import check_operands
 from delaykit.functional.taps import Taps
 
 ALIVE = 2**22  # numbers of delayed copies at a time, unless those of one output channel are more
@@ -84,6 +85,7 @@ def at_a_time(copies: int) -> int:
 def check(spikes: Tensor, convolution: Convolution, taps: Taps) -> None:
     """Raise :class:`ShapeError` for taps that are not one set a pair, or spikes of other channels."""
     where, space = "delayed_convolution", convolution.weight.dim() - 2
+    check_operands(where, spikes=spikes, weight=convolution.weight, taps=taps.value)
     if spikes.dim() != 3 + space or spikes.shape[2] != convolution.pre:
         expected = f"(time, batch, {convolution.pre}" + ", space" * space + ")"
         raise ShapeError(where, f"spikes {tuple(spikes.shape)}", expected, "give them its channels")

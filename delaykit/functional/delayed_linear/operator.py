@@ -19,6 +19,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.delay_line.operator import correlate_channels, delay_line, filter_channels, working_dtype
 from delaykit.functional.delayed_linear import reference
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
 
@@ -59,6 +60,7 @@ def delayed_linear(spikes: Tensor, weight: Tensor, taps: Taps, bias: Tensor | No
 
 def _check(spikes: Tensor, weight: Tensor, taps: Taps, bias: Tensor | None) -> None:
     where = "delayed_linear"
+    check_operands(where, optional=("bias",), spikes=spikes, weight=weight, bias=bias, taps=taps.value)
     if spikes.dim() != 3 or weight.dim() != 2 or spikes.shape[2] != weight.shape[1]:
         found = f"spikes {tuple(spikes.shape)} and weight {tuple(weight.shape)}"
         raise ShapeError(where, found, "(time, batch, pre) and (post, pre)", "give both the same pre")

@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.errors import ShapeError
+from delaykit.functional.derivatives import refuse_second
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.filtered_linear import reference
+from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import running_sum
 
 
@@ -89,6 +91,7 @@ def _beyond_leak(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | N
 
 def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
     where = "filtered_linear"
+    check_operands(where, optional=("bias", "leak"), spikes=spikes, weight=weight, decay=decay, bias=bias, leak=leak)
     if spikes.dim() != 3 or weight.dim() != 2 or spikes.shape[2] != weight.shape[1]:
         found = f"spikes {tuple(spikes.shape)} and weight {tuple(weight.shape)}"
         raise ShapeError(where, found, "(time, batch, pre) and (post, pre)", "give both the same pre")
@@ -143,3 +146,4 @@ def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _filter.register_autograd(_filter_backward, setup_context=_keep_filter)
+refuse_second(_filter_gradient, "filtered_linear")

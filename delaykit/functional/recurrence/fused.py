@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from delaykit.functional.derivatives import first_only
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.recurrence.connection.base import (
     Connect,
@@ -152,7 +152,7 @@ class _Recurrence(torch.autograd.Function):
         return neuron.spikes, neuron.membrane, neuron.current[-1].clone()
 
     @staticmethod
-    @once_differentiable
+    @first_only("rollout")
     def backward(
         ctx: Any, grad_spikes: Tensor | None, grad_membrane: Tensor | None, grad_current: Tensor | None
     ) -> tuple[Any, ...]:

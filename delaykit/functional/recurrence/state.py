@@ -9,6 +9,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.inputs import check_operands
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
@@ -39,7 +40,8 @@ def _placed(tensor: Tensor, currents: Tensor) -> Tensor:
     try:
         return tensor.to(currents).expand(currents.shape[1:]).contiguous()
     except RuntimeError:
-        raise ShapeError("rollout(state)", f"shape {tuple(tensor.shape)}", f"{tuple(currents.shape[1:])}") from None
+        expected, fix = f"{tuple(currents.shape[1:])}", "pass the state of a rollout of this width and batch, or None"
+        raise ShapeError("rollout(state)", f"shape {tuple(tensor.shape)}", expected, fix) from None
 
 
 class Recurrence(NamedTuple):
@@ -59,9 +61,12 @@ class Recurrence(NamedTuple):
 def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | Fading | None,
           dynamics: LIFDynamics | None, mask: Tensor | None) -> None:  # fmt: skip
     """Raise for tensors that do not fit the currents, and for a recurrence without spikes."""
+    optional = ("bias", "recurrent_mask", "weight")
+    check_operands("rollout", optional=optional, currents=currents, weight=weight, bias=bias, recurrent_mask=mask)
     if currents.dim() != 3 or not currents.is_floating_point():
         found = f"{currents.dtype} of shape {tuple(currents.shape)}"
-        raise ShapeError("rollout(currents)", found, "floating point (time, batch, post)")
+        fix = "stack the steps, and convert with .float()"
+        raise ShapeError("rollout(currents)", found, "floating point (time, batch, post)", fix)
     _, batch, post = currents.shape
     expected = {"weight": (weight, (post, post)), "bias": (bias, (post,)), "recurrent_mask": (mask, (batch, post))}
     for name, (tensor, shape) in expected.items():
@@ -71,7 +76,8 @@ def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Ta
                 f"rollout({name})", found, f"{shape}", "one current for each neuron, behind time and batch"
             )
     if taps is not None and any(size not in (1, post) for size in taps.shape):
-        raise ShapeError("rollout(taps)", f"delays of shape {taps.shape}", f"1 or {post} in both places")
+        fix = "make the taps from delays of the recurrent connection"
+        raise ShapeError("rollout(taps)", f"delays of shape {taps.shape}", f"1 or {post} in both places", fix)
     if weight is not None and dynamics is not None and not dynamics.spiking:
         raise ConfigError(
             "rollout", "a recurrent weight for a neuron without surrogate", "a spiking neuron", "pass weight=None"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum import reference
 
 
@@ -39,6 +40,7 @@ def running_sum(x: Tensor, decay: Tensor, reverse: bool = False) -> Tensor:
         >>> running_sum(x, torch.tensor([0.5])).flatten().tolist()
         [1.0, 0.5, 1.25]
     """
+    check_operands("running_sum", x=x, decay=decay)
     if x.dim() != 3 or decay.dim() != 1 or len(decay) not in (1, x.shape[2]):
         found = f"x {tuple(x.shape)} and decay {tuple(decay.shape)}"
         raise ShapeError("running_sum", found, "(time, batch, channel) and (1,) or (channel,)", "give one a channel")

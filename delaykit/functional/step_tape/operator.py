@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
+from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
 from delaykit.functional.step_tape.operators import FilterOperator, Operator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
@@ -160,6 +161,8 @@ class Tape(ABC):
         self._bound = True
 
     def _open(self, x: Tensor) -> Segment:
+        check_tensors(type(self).__name__, x=x)
+        refuse_transforms(type(self).__name__, x, remembers=True)
         if not self._bound:
             raise HistoryError(
                 type(self).__name__, "a step after detach()", "parameters for the new segment", "call rebind(...)"

@@ -114,6 +114,25 @@ class Step(torch.autograd.Function):
         return None, grad_x, None, *parameters
 
 
+class _Held(torch.autograd.Function):
+    """Pass a state on, and its gradient back."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor) -> Tensor:
+        ctx.save_for_backward(torch.empty(0))  # gone when the graph has been freed
+        return state.view_as(state)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        check_not_freed(ctx)
+        return grad
+
+
+def held(state: Tensor) -> Tensor:
+    """Return a state that the next step reads; a backward pass that finds its graph gone says what was forgotten."""
+    return _Held.apply(state) if state.requires_grad else state
+
+
 def check_not_freed(ctx: Any) -> None:
     """Raise where a second backward pass reaches a step of an earlier segment: its line was not cut.
 

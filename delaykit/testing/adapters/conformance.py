@@ -49,7 +49,8 @@ class AdapterConformance(WrappingLaws, DelayLaws, NeuronLaws):
         laws = [name.removeprefix("test_") for name in dir(cls) if name.startswith("test_")]
         for law, reason in cls.skip.items():
             if law not in laws:
-                raise ConfigError(f"{cls.__name__}.skip", f"unknown law {law!r}", f"one of {', '.join(laws)}")
+                fix = "correct the name in skip"
+                raise ConfigError(f"{cls.__name__}.skip", f"unknown law {law!r}", f"one of {', '.join(laws)}", fix)
             if len(reason.strip()) < SHORTEST_REASON:
                 expected = "a reason that a reader can judge"
                 raise ConfigError(f"{cls.__name__}.skip", f"reason {reason!r} for {law!r}", expected, "say why")

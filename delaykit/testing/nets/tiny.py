@@ -154,7 +154,7 @@ def tiny_nets(library: str) -> tuple[TinyNet, ...]:
         ['norse-cell-loop', 'norse-sequential-state']
     """
     if library not in LIBRARIES + MORE_NETS:
-        raise ConfigError("tiny_nets", repr(library), f"one of {', '.join(LIBRARIES + MORE_NETS)}")
+        raise ConfigError("tiny_nets", repr(library), f"one of {', '.join(LIBRARIES + MORE_NETS)}", "name one of them")
     return _nets_of(library).NETS
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
+from delaykit import checks
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.planning.snapshot import Snapshot
 from delaykit.tables import text_table
@@ -62,10 +63,13 @@ def fused(
         0      Linear  ahead
         1      Leaky   ahead
     """
-    if check not in ("first", "always") and (isinstance(check, (str, bool)) or check < 1):
-        raise ConfigError("fused", f"check={check!r}", "'first', 'always', or a number of calls")
+    checks.is_model("fused", net)
+    if check not in ("first", "always") and (isinstance(check, bool) or not isinstance(check, int) or check < 1):
+        fix = "leave check out, or pass one of these"
+        raise ConfigError("fused", f"check={check!r}", "'first', 'always', or a number of calls", fix)
     if loop not in (None, "inside", "outside"):
-        raise ConfigError("fused", f"loop={loop!r}", "'inside', 'outside' or None")
+        fix = "leave loop out, or name where the time loop is"
+        raise ConfigError("fused", f"loop={loop!r}", "'inside', 'outside' or None", fix)
     made = FusedModel(net, check, loop)
     if example is not None:
         made.prove(*(example if isinstance(example, tuple) else (example,)))

@@ -35,7 +35,8 @@ def outer_loop(net: nn.Module, inputs: Any, state: Any = None) -> Any:
     """
     if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not len(inputs):
         found = f"input of shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise ShapeError("fused", found, "a sequence (time, ...) for a model that is called once a step")
+        fix = "pass the sequence, time first"
+        raise ShapeError("fused", found, "a sequence (time, ...) for a model that is called once a step", fix)
     carries = "state" in inspect.signature(net.forward).parameters
     begin_anew(net)
     state = tree_map(lambda x: x, state)  # SequentialState changes the list that it is given

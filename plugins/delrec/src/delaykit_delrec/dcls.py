@@ -86,7 +86,8 @@ class DCLS(ComponentConfig):
         if isinstance(self.init, Tensor):  # JSON holds nested lists
             object.__setattr__(self, "init", self.init.tolist())
         if isinstance(self.init, str) and self.init != "uniform":
-            raise ConfigError("DCLS.init", repr(self.init), "'uniform', a number or a nested list")
+            fix = "pass e.g. init='uniform'"
+            raise ConfigError("DCLS.init", repr(self.init), "'uniform', a number or a nested list", fix)
         self._free()
 
     def start_sigma(self) -> float:

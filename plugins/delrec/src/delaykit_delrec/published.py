@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from delaykit import CheckpointError, DelayRangeError
+from delaykit import CheckpointError, ConfigError, DelayRangeError
 from delaykit_delrec.dcls import DCLSDelay
 from delaykit_delrec.delay import DelRecDelay
 
@@ -85,8 +85,9 @@ def _state_dict(source: str | Path | Mapping[str, Any], where: str) -> dict[str,
         try:
             loaded = torch.load(source, map_location="cpu", weights_only=True)
         except Exception as error:  # torch and pickle raise what they like here
+            fix = "save the state_dict again with torch.save"
             raise CheckpointError(
-                where, f"{type(error).__name__}: {error}", "a file of tensors by torch.save"
+                where, f"{type(error).__name__}: {error}", "a file of tensors by torch.save", fix
             ) from error
     for key in ("model_state_dict", "state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
@@ -103,16 +104,18 @@ def _layer(
         if weight.dim() != 3 or weight.shape[-1] != 1 or delays.shape != (1, *weight.shape):
             found = f"weight {tuple(weight.shape)} and P {tuple(delays.shape)}"
             expected = "(post, pre, 1) and (1, post, pre, 1): one element for each synapse, no groups"
-            raise CheckpointError(where, found, expected)
+            raise CheckpointError(where, found, expected, "check that the file is one of the published ones")
         weight, delays = weight[..., 0], delays[0, ..., 0]
         spread = None if spread is None else spread.reshape(weight.shape)
     else:
         square = weight.dim() == 2 and weight.shape[0] == weight.shape[1]
         if not square or delays.shape not in (weight.shape, weight.shape[1:], torch.Size(())):
             found = f"weights {tuple(weight.shape)} and delays {tuple(delays.shape)}"
-            raise CheckpointError(where, found, "(neuron, neuron) and (neuron,) or (neuron, neuron)")
+            fix = "check that the file is one of the published ones"
+            raise CheckpointError(where, found, "(neuron, neuron) and (neuron,) or (neuron, neuron)", fix)
         if spread is not None and spread.numel() != weight.shape[1]:
-            raise CheckpointError(where, f"p_spread {tuple(spread.shape)}", f"({weight.shape[1]},)")
+            fix = "check that the file is one of the published ones"
+            raise CheckpointError(where, f"p_spread {tuple(spread.shape)}", f"({weight.shape[1]},)", fix)
         spread = None if spread is None else spread.flatten()
     if not all(bool(torch.isfinite(x).all()) for x in (weight, delays)):
         raise CheckpointError(where, "NaN or infinite weights or delays", "finite ones", "use another checkpoint")
@@ -132,6 +135,9 @@ def load_published_(connection: nn.Module, layer: Published, sigma: float | None
     Raises:
         CheckpointError: the connection is not of the layer's kind or size, or a delay is out of its bounds.
     """
+    if not isinstance(layer, Published):
+        fix = "pass one of the layers that read_published returns"
+        raise ConfigError("load_published_, second argument", f"a {type(layer).__name__}", "a Published layer", fix)
     where = f"load_published_ ({layer.layout})"
     delay: Any = getattr(getattr(connection, "dk", None), "delay", None)
     kind = {"delrec": DelRecDelay, "dcls": DCLSDelay}[layer.layout]
@@ -139,7 +145,8 @@ def load_published_(connection: nn.Module, layer: Published, sigma: float | None
         raise CheckpointError(where, type(delay).__name__, kind.__name__, f"wrap with {kind.__name__[:-5]}(...) first")
     weight: Any = connection.weight
     if weight.shape != layer.weight.shape:
-        raise CheckpointError(where, f"weight {tuple(layer.weight.shape)}", f"{tuple(weight.shape)}")
+        fix = "build the model with the sizes of the file"
+        raise CheckpointError(where, f"weight {tuple(layer.weight.shape)}", f"{tuple(weight.shape)}", fix)
     delays = layer.delays if layer.layout == "delrec" else delay.config.kernel_size // 2 - layer.delays
     if delays.numel() != delay.delay.numel() or getattr(delay, "offset", None) is not None:
         found = f"delays {tuple(delays.shape)}"
@@ -171,5 +178,6 @@ def _spread_of(layer: Published, delay: Any, where: str) -> float:
         return 0.0
     low, high = float(layer.spread.abs().min()), float(layer.spread.abs().max())
     if high - low > 1e-6 * high:
-        raise CheckpointError(where, f"spreads SIG of {low:g}..{high:g}", "one spread for all synapses")
+        fix = "set SIG to one number, or use another file"
+        raise CheckpointError(where, f"spreads SIG of {low:g}..{high:g}", "one spread for all synapses", fix)
     return high

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
+from delaykit import checks
 
 WARM_UP, LOWEST = 0.3, 1e-4  # one-cycle: share of the epochs that rise, and last rate over highest
 
@@ -109,4 +110,5 @@ def spike_penalty(spikes: Tensor, strength: float) -> Tensor:
         >>> float(spike_penalty(torch.tensor([1.0, 0.0]), 4.0))
         1.0
     """
+    checks.number("spike_penalty strength", strength, least=0)
     return strength * spikes.pow(2).mean() / 2

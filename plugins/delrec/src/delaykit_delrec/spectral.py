@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.derivatives import first_only
 from delaykit.functional.step_tape import LinearTape
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import PointDelay
@@ -58,7 +58,7 @@ class _Spectral(torch.autograd.Function):
         return torch.fft.irfft(spectrum @ kernel.transpose(1, 2), size, dim=0)[:time]
 
     @staticmethod
-    @once_differentiable
+    @first_only("spectral_convolution")
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         spectrum, kernel = ctx.saved_tensors
         time, depth, size = ctx.sizes

@@ -65,7 +65,8 @@ class HetSyn(ComponentConfig):
     initial: ClassVar[tuple[str, ...]] = ("tau",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "granularity", FORMER.get(self.granularity, self.granularity))
+        if isinstance(self.granularity, str):
+            object.__setattr__(self, "granularity", FORMER.get(self.granularity, self.granularity))
         checks.choice("HetSyn.granularity", self.granularity, GRANULARITIES)
         if isinstance(self.tau, list):
             object.__setattr__(self, "tau", tuple(self.tau))
@@ -76,7 +77,8 @@ class HetSyn(ComponentConfig):
                 check(self.tau)
             except (ConfigError, TypeError, ValueError) as error:
                 expected = "'neuron', a number of ms, or ('normal' | 'uniform' | 'lognormal', a, b) in ms"
-                raise ConfigError("HetSyn.tau", repr(self.tau), expected) from error
+                fix = 'pass e.g. tau=("uniform", 5.0, 50.0)'
+                raise ConfigError("HetSyn.tau", repr(self.tau), expected, fix) from error
         if self.dt_ms is not None:
             checks.number("HetSyn.dt_ms", self.dt_ms, above=0, what="number of ms", fix="in Norse leave dt_ms out")
         checks.flag("HetSyn.train", self.train)

@@ -58,8 +58,8 @@ class Connection(nn.Module):
     ) -> None:
         super().__init__()
         checks.number("Connection.dt_ms", dt_ms, above=0, what="number of ms")
-        if pre < 0 or post < 0:
-            raise ConfigError("Connection", f"{pre} inputs and {post} outputs", "numbers >= 0")
+        checks.whole("Connection.pre", pre, what="number of inputs")
+        checks.whole("Connection.post", post, what="number of neurons")
         config = HetSyn(granularity, tau=tau, dt_ms=dt_ms, train=learn, frozen=frozen if learn else 0.0)
         self.weight = nn.Parameter(torch.randn(post, pre, generator=generator) * (gain / math.sqrt(max(pre, 1))))
         self.heterogeneity = (
@@ -69,7 +69,8 @@ class Connection(nn.Module):
     def _shared(self, other: Connection) -> Decays:
         if other.decay.shape[1] != 1 or other.decay.shape[0] not in (1, self.weight.shape[0]):
             expected = "decays one a layer or a postsynaptic neuron"
-            raise ConfigError("Connection.share", f"decays {tuple(other.decay.shape)}", expected)
+            fix = "share between connections of one size"
+            raise ConfigError("Connection.share", f"decays {tuple(other.decay.shape)}", expected, fix)
         return other.heterogeneity
 
     @property

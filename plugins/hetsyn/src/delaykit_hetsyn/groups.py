@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.filtered_linear import filtered_linear
+from delaykit.functional.step_tape import held
 from delaykit.synapse import Engine
 
 LONGEST = 200.0  # steps, the time constant of the last shared decay before 1
@@ -107,7 +108,7 @@ class GroupTape:
 
     def step(self, x: Tensor) -> Tensor:
         """Run one step: (batch, pre) -> (batch, post)."""
-        e, past, earlier = self.engine, self.past, self.earlier
+        e, past, earlier, x = self.engine, self.past, self.earlier, held(x)
         current, shared = F.linear(x, e.weight, e.bias), e.shared.reshape(-1, 1, 1)
         if earlier is not None:
             beyond = shared if e.leak is None else shared - e.leak.reshape(1, 1, -1)

@@ -109,7 +109,8 @@ class HetSynNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(sizes) < 3:
-            raise ConfigError("HetSynNet.sizes", f"{tuple(sizes)}", "inputs, at least one hidden layer, outputs")
+            fix = "pass e.g. (4, 8, 2)"
+            raise ConfigError("HetSynNet.sizes", f"{tuple(sizes)}", "inputs, at least one hidden layer, outputs", fix)
         neurons = neurons or Neurons()
         hidden = zip(sizes[:-2], sizes[1:-1], strict=True)
         self.layers = nn.ModuleList(make_layer(model, pre, post, recurrent, neurons, generator) for pre, post in hidden)
@@ -167,4 +168,4 @@ def _decays(model: str, neurons: Neurons) -> dict[str, Any]:
     if model in ("HetNeuLIF", "HetSynLIF"):
         grain = "dendritic" if model == "HetNeuLIF" else "synaptic"
         return {**common, "granularity": grain, "learn": True, "frozen": neurons.frozen}
-    raise ConfigError("model", repr(model), f"one of {MODELS}")
+    raise ConfigError("model", repr(model), f"one of {MODELS}", "name one of them")

@@ -85,7 +85,8 @@ def membranes(
 
     values = array(membrane, 2, "membranes", "(time, neuron)")
     if labels and len(labels) != values.shape[1]:
-        raise ShapeError("membranes", f"{len(labels)} labels", f"one for each of the {values.shape[1]} neurons")
+        fix = "give as many labels as neurons"
+        raise ShapeError("membranes", f"{len(labels)} labels", f"one for each of the {values.shape[1]} neurons", fix)
     ax = axes(ax)
     _shade(ax, spans)
     when = np.arange(len(values)) * dt_ms
@@ -132,7 +133,8 @@ def answer(
 
     said, wanted = (array(x, 1, "answer", "(time,) for both") for x in (output, target))
     if said.shape != wanted.shape:
-        raise ShapeError("answer", f"shapes {said.shape} and {wanted.shape}", "(time,) for both")
+        fix = "give one output of one sequence"
+        raise ShapeError("answer", f"shapes {said.shape} and {wanted.shape}", "(time,) for both", fix)
     ax = axes(ax)
     _shade(ax, spans)
     when = np.arange(len(said)) * dt_ms

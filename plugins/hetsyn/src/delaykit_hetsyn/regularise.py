@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from delaykit import checks
+
 
 def rate_penalty(spikes: Tensor, dt_ms: float, target_hz: float = 10.0) -> Tensor:
     """Penalise firing rates that differ from a target.
@@ -26,5 +28,7 @@ def rate_penalty(spikes: Tensor, dt_ms: float, target_hz: float = 10.0) -> Tenso
     Reference:
         Deng et al., "HetSyn": the rate term of pattern generation and of delayed match to sample.
     """
+    checks.number("rate_penalty dt_ms", dt_ms, above=0, what="number of ms")
+    checks.number("rate_penalty target_hz", target_hz, above=0, what="rate in Hz")
     rate = spikes.mean((0, 1)) * (1000.0 / dt_ms)
     return (rate / target_hz - 1.0).pow(2).mean()

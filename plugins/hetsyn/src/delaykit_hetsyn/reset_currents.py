@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 
 
@@ -51,12 +52,16 @@ class SelfCurrent(nn.Module, ABC):
         super().__init__()
         if decay is None:
             if learn:
-                raise ConfigError(type(self).__name__, "learn=True without a decay", "a decay of its own")
+                fix = "give decay=, or leave learn out"
+                raise ConfigError(type(self).__name__, "learn=True without a decay", "a decay of its own", fix)
             self.kappa = None
             return
+        if not isinstance(decay, Tensor):
+            checks.number(f"{type(self).__name__}.decay", decay, least=0, most=1)
         value = torch.as_tensor(decay, dtype=torch.get_default_dtype()).detach().clone()
         if value.dim() > 1 or not bool(((value >= 0) & (value <= 1)).all()):
-            raise ConfigError(type(self).__name__, f"decay {decay}", "numbers in [0, 1], one or one a neuron")
+            fix = "correct decay"
+            raise ConfigError(type(self).__name__, f"decay {decay}", "numbers in [0, 1], one or one a neuron", fix)
         if learn:
             self.kappa = nn.Parameter(value)
         else:

@@ -22,10 +22,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from delaykit.errors import ShapeError
+from delaykit.functional.derivatives import first_only
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.inputs import check_operands
 from delaykit_hetsyn import reference
 from delaykit_hetsyn.reset_currents import Jumps
 from delaykit_hetsyn.surrogates import Surrogate
@@ -88,19 +89,24 @@ def rollout(
 
 def _check(drive: Tensor, weight: Tensor | None, decay: Tensor | None, jumps: Jumps) -> None:
     where = "rollout"
+    check_operands(where, optional=("weight", "decay"), drive=drive, weight=weight, decay=decay)
     if drive.dim() != 3:
-        raise ShapeError(where, f"drive {tuple(drive.shape)}", "(time, batch, post)")
+        fix = "give the whole sequence, time first"
+        raise ShapeError(where, f"drive {tuple(drive.shape)}", "(time, batch, post)", fix)
     post = drive.shape[2]
     if (weight is None) != (decay is None):
-        raise ShapeError(where, "one of weight and decay without the other", "both, or none")
+        fix = "give both, or leave both out"
+        raise ShapeError(where, "one of weight and decay without the other", "both, or none", fix)
     if weight is not None and weight.shape != (post, post):
-        raise ShapeError(where, f"weight {tuple(weight.shape)}", f"({post}, {post})")
+        fix = "give one weight for each pair of neurons"
+        raise ShapeError(where, f"weight {tuple(weight.shape)}", f"({post}, {post})", fix)
     if decay is not None and (decay.dim() != 2 or any(n not in (1, post) for n in decay.shape)):
-        raise ShapeError(where, f"decay {tuple(decay.shape)}", f"1 or {post} rows and columns")
+        fix = "give decays of such a shape"
+        raise ShapeError(where, f"decay {tuple(decay.shape)}", f"1 or {post} rows and columns", fix)
     count = len(jumps.wipes)
     if jumps.decay.shape != (count, post) or jumps.amplitude.shape != (count, post):
         found = f"reset currents {tuple(jumps.decay.shape)} and {tuple(jumps.amplitude.shape)}"
-        raise ShapeError(where, found, f"({count}, {post})")
+        raise ShapeError(where, found, f"({count}, {post})", "give one row for each reset current")
 
 
 class _Rollout(torch.autograd.Function):
@@ -117,7 +123,7 @@ class _Rollout(torch.autograd.Function):
         return spikes, membrane
 
     @staticmethod
-    @once_differentiable
+    @first_only("rollout")
     def backward(ctx: Any, grad_spikes: Tensor, grad_membrane: Tensor) -> tuple[Tensor | None, ...]:
         spikes, membrane, *given = ctx.saved_tensors
         surrogate, threshold, detach_reset = ctx.settings

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from delaykit import checks
-from delaykit.errors import ConfigError
 
 
 class Surrogate(ABC):
@@ -77,8 +76,8 @@ class MultiGaussian(Surrogate):
     widening: float = 6.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.sd) and self.sd > 0 and math.isfinite(self.widening) and self.widening > 0):
-            raise ConfigError("MultiGaussian", f"sd={self.sd}, widening={self.widening}", "finite numbers > 0")
+        checks.number("MultiGaussian.sd", self.sd, above=0)
+        checks.number("MultiGaussian.widening", self.widening, above=0)
 
     def slope(self, x: Tensor) -> Tensor:
         wide = self.widening * self.sd

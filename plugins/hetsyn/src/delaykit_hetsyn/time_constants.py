@@ -59,18 +59,19 @@ def draw(taus: Taus, shape: tuple[int, ...], generator: torch.Generator | None =
 def check(taus: Taus) -> tuple[str, float, float]:
     """Return a distribution as ``(kind, a, b)``, or say what is wrong with it."""
     if isinstance(taus, bool):
-        raise ConfigError("tau", f"{taus!r}", "a number or ('normal' | 'uniform' | 'lognormal', a, b), in ms")
+        fix = "pass e.g. ('uniform', 5.0, 50.0)"
+        raise ConfigError("tau", f"{taus!r}", "a number or ('normal' | 'uniform' | 'lognormal', a, b), in ms", fix)
     if isinstance(taus, (int, float)):
         values: tuple[str, float, float] = ("uniform", float(taus), float(taus))
     else:
         if len(taus) != 3 or taus[0] not in ("normal", "uniform", "lognormal"):
             expected = "a number or ('normal' | 'uniform' | 'lognormal', a, b), in ms"
-            raise ConfigError("tau", f"{taus!r}", expected)
+            raise ConfigError("tau", f"{taus!r}", expected, "correct the numbers")
         values = (str(taus[0]), float(taus[1]), float(taus[2]))
     kind, a, b = values
     good = a > 0 and (b >= a if kind == "uniform" else b >= 0) and (kind != "normal" or a >= SHORTEST_MS)
     if not (math.isfinite(a) and math.isfinite(b) and good):
-        raise ConfigError("tau", f"{taus!r}", "positive time constants in ms")
+        raise ConfigError("tau", f"{taus!r}", "positive time constants in ms", "correct the numbers")
     return values
 
 

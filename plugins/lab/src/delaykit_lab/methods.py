@@ -59,7 +59,7 @@ class Method:
         for field in fields:
             if field not in known:
                 found = f"field {field!r}{nearest(field, known)}"
-                raise dk.ConfigError(f"--with {name}", found, f"one of {', '.join(known)}")
+                raise dk.ConfigError(f"--with {name}", found, f"one of {', '.join(known)}", "correct the option")
         return cls(text, config(*(value_of(word) for word in first), **fields), pattern.strip() or None)
 
     def sites(self, net: nn.Module) -> list[str]:

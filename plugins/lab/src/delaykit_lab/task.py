@@ -33,7 +33,7 @@ class Frames:
             raise ShapeError(
                 "Frames",
                 f"spikes {tuple(self.spikes.shape)} and labels {tuple(self.labels.shape)}",
-                "(time, sample, channel) and (sample,)",
+                "(time, sample, channel) and (sample,)", "give one label a sample, time first",
             )
 
     def __len__(self) -> int:

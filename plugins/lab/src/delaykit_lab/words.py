@@ -51,6 +51,6 @@ def options_of(where: str, words: Iterable[str]) -> dict[str, Any]:
         if not equals or not name:
             raise ConfigError(where, repr(word), "name=value", "e.g. jitter=0.5")
         if name in found:
-            raise ConfigError(where, f"{name!r} twice", "each name once")
+            raise ConfigError(where, f"{name!r} twice", "each name once", "leave one of them out")
         found[name] = value_of(value.strip())
     return found

@@ -26,7 +26,7 @@ class MotifDelay(Delay):
         generator: source of random initial taps.
 
     Attributes:
-        taps: ``(post, pre, depth - 1)``, post neurons next to each other in memory, as the kernels read them.
+        taps: ``(post, pre, depth - 1)``, contiguous, as ``fully_shard`` wants it.
     """
 
     def __init__(self, config: Motif, site: Site, generator: torch.Generator | None = None) -> None:
@@ -35,7 +35,7 @@ class MotifDelay(Delay):
         taps = torch.zeros(site.pre, config.depth - 1, site.post)
         if config.scale:
             taps.normal_(0.0, config.scale, generator=generator)
-        self.taps = nn.Parameter(taps.permute(2, 0, 1), requires_grad=config.learn)
+        self.taps = nn.Parameter(taps.permute(2, 0, 1).contiguous(), requires_grad=config.learn)
 
     def impulse_response(self, weight: Tensor) -> Tensor:
         """Return all taps: weight ``(post, pre)`` -> ``(post, pre, depth)``."""

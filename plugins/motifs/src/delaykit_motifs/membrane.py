@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delaykit.functional.derivatives import DIFFERENCES, first_only
+
 
 def leaky_membrane(current: Tensor, keep: Tensor) -> Tensor:
     """Integrate ``u[t] = keep[t] u[t-1] + current[t]`` from ``u[-1] = 0``.
@@ -35,7 +37,7 @@ class _LeakyMembrane(torch.autograd.Function):
         return u
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_only("leaky_membrane", DIFFERENCES)
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (keep,) = ctx.saved_tensors
         into = grad.clone()

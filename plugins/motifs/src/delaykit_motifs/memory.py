@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import CheckpointError, ShapeError
+from delaykit.sealed import commit, seal, unseal
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.membrane import leaky_membrane
 from delaykit_motifs.network import Run, free_run
@@ -112,9 +113,7 @@ class MotifMemory(nn.Module):
         return leaky_membrane(current - self.dynamics.theta * before, torch.full_like(before, self.dynamics.beta))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the memory to one safetensors file; sparse memories list their taps in use. Nothing is pickled."""
-        from safetensors.torch import save_file
-
+        """Write the memory to one safetensors file, whole or not at all; sparse memories list their taps in use."""
         bank = self.taps.detach().permute(1, 2, 0).contiguous().cpu()
         used = bank.flatten().nonzero().squeeze(1)
         if len(used) < SPARSE * bank.numel():
@@ -122,29 +121,24 @@ class MotifMemory(nn.Module):
         else:
             tensors = {"bank": bank}
         about = {"format": FORMAT, "shape": list(bank.shape), "dynamics": dataclasses.asdict(self.dynamics)}
-        path = Path(path)
-        beside = path.with_name(path.name + ".part")  # a crash must not leave half a memory under the name
-        save_file(tensors, beside, {"about": json.dumps(about)})
-        beside.replace(path)
+        commit(Path(path), seal(tensors, {"about": json.dumps(about)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MotifMemory:
         """Read what :meth:`save` wrote.
 
         Raises:
-            CheckpointError: a file that is missing, truncated, foreign or newer.
+            CheckpointError: a file that is missing, truncated, changed, foreign or newer.
         """
-        from safetensors import SafetensorError, safe_open
-
         where, fix = str(path), "pass a file written by MotifMemory.save"
         try:
-            with safe_open(path, "pt") as file:
-                about = json.loads((file.metadata() or {}).get("about", "{}"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, SafetensorError, ValueError) as problem:
+            header, tensors = unseal(Path(path).read_bytes(), where, required=False)  # the first ones had no digest
+            about = json.loads(header.get("about", "{}"))
+        except (OSError, ValueError) as problem:
             raise CheckpointError(where, f"no readable memory ({problem})", "a safetensors file", fix) from None
+        about = about if isinstance(about, dict) else {}
         if about.get("format") != FORMAT:
-            raise CheckpointError(where, f"format {about.get('format')!r}", FORMAT, fix)
+            raise CheckpointError(where, f"format {about.get('format')!r:.80}", FORMAT, fix)
         pre, depth, post = about["shape"]
         bank = tensors.get("bank")
         if bank is None:

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.errors import ShapeError
+from delaykit.functional.derivatives import refuse_second
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.inputs import check_operands, check_tensors
 from delaykit.functional.reference import causal_convolution
 
 
@@ -74,6 +76,7 @@ def tapped_correlation(spikes: Tensor, current: Tensor, depth: int) -> Tensor:
         >>> tapped_correlation(spikes, spikes, 3).flatten().tolist()
         [2.0, 0.0, 1.0]
     """
+    check_tensors("tapped_correlation", spikes=spikes, current=current)
     if spikes.dim() != 3 or current.dim() != 3 or spikes.shape[:2] != current.shape[:2] or depth < 1:
         found = f"spikes {tuple(spikes.shape)}, current {tuple(current.shape)}, depth {depth}"
         expected = "(time, batch, pre), (time, batch, post), depth >= 1"
@@ -94,6 +97,7 @@ def is_bare(bank: Tensor) -> bool:
 
 def _check(spikes: Tensor, taps: Tensor, bias: Tensor | None) -> None:
     where = "tapped_linear"
+    check_operands(where, optional=("bias",), spikes=spikes, taps=taps, bias=bias)
     if spikes.dim() != 3 or taps.dim() != 3 or spikes.shape[2] != taps.shape[1] or not taps.shape[2]:
         found = f"spikes {tuple(spikes.shape)} and taps {tuple(taps.shape)}"
         raise ShapeError(where, found, "(time, batch, pre) and (post, pre, depth)", "give both the same pre")
@@ -161,3 +165,5 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _tapped.register_autograd(_backward, setup_context=_keep)
+refuse_second(_into_spikes, "tapped_linear")
+refuse_second(_correlation, "tapped_linear")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, Delay, Wrapped, wrapped_sites
+from delaykit import ConfigError, Delay, Wrapped, checks, wrapped_sites
 from delaykit.interfaces import PointDelay
 from delaykit_sparsify.compact_parts import CompactDelay, CompactLinear
 from delaykit_sparsify.sparse import Arrivals, arrivals_of_response, arrivals_of_taps
@@ -82,8 +82,8 @@ def compact_(net: nn.Module, density: float = 0.5) -> CompactReport:
         >>> compact_(net).memory < 0.25
         True
     """
-    if not 0 < density <= 1:
-        raise ConfigError("compact_", f"density={density}", "a number in (0, 1]", "pass e.g. 0.5")
+    checks.is_model("compact_", net)
+    checks.number("compact_ density", density, above=0, most=1, fix="pass e.g. 0.5")
     sites = _sites(net)
     done = [_compact_site_(site, density) for site in sites]
     wrapped = {id(m) for site in sites for m in (site.holder, *site.synapse.modules())}

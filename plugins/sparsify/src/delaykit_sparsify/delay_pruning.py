@@ -138,12 +138,14 @@ class PrunedDelays(Pruning):
         active, shape = state.get("active"), self._held().delays().shape
         if active is not None and (active.shape != shape or active.dtype != torch.bool):
             found = f"a mask of {tuple(active.shape)}, {active.dtype}"
-            raise CheckpointError(f"{self.site.name} (DelayPruning)", found, f"{tuple(shape)}, torch.bool")
+            fix = "load into the model it was saved from"
+            raise CheckpointError(f"{self.site.name} (DelayPruning)", found, f"{tuple(shape)}, torch.bool", fix)
         self.active = None if active is None else active.clone()
 
     def _held(self) -> PointDelay:
         if self._delay is None:
-            raise ConfigError(self.site.name, "DelayPruning before it was bound", "bind_(delay, heterogeneity)")
+            fix = "wrap a connection with it, by dk.wrap_"
+            raise ConfigError(self.site.name, "DelayPruning before it was bound", "bind_(delay, heterogeneity)", fix)
         return self._delay
 
 

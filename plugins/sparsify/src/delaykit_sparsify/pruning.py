@@ -144,7 +144,8 @@ class DynamicPruning(Pruning):
         numbers = [value for name, value in state.items() if name != "active"]
         shape = (self.site.post, self.site.pre)
         if kinds != fit or any(value.ndim for value in numbers) or not 0 <= float(state["progress"]) <= 1:
-            raise CheckpointError(self.site.name, "a damaged memory of pruning", "one written by dk.save")
+            fix = "use an earlier checkpoint"
+            raise CheckpointError(self.site.name, "a damaged memory of pruning", "one written by dk.save", fix)
         if self.site.has_matrix and tuple(state["active"].shape) != shape:
             found = f"synapses of shape {tuple(state['active'].shape)}"
             raise CheckpointError(self.site.name, found, f"shape {shape}", "load into the model it was saved from")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, ShapeError, Wrapped, wrapped_sites
+from delaykit import ConfigError, ShapeError, Wrapped, checks, wrapped_sites
 from delaykit.tables import text_table
 from delaykit_sparsify.pruning import DynamicPruning, no_autapses
 
@@ -122,6 +122,9 @@ def published_count(inputs: int, hidden: int, dimensions: int | None = None, kep
         >>> published_count(700, 300), published_count(700, 300, dimensions=3, kept=0.1)
         (599400, 32970)
     """
+    checks.whole("published_count inputs", inputs)
+    checks.whole("published_count hidden", hidden)
+    checks.number("published_count kept", kept, least=0, most=1)
     synapses = inputs * hidden + hidden * (hidden - 1)
     if dimensions is None:
         return round(2 * kept * synapses)
@@ -161,12 +164,14 @@ def turnover(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[
         Turnover(before=2, after=2, created=1, removed=1)
     """
     if before.keys() != after.keys():
-        raise ConfigError("turnover", f"masks of {list(before)} and {list(after)}", "masks of the same weights")
+        fix = "take both masks from one model"
+        raise ConfigError("turnover", f"masks of {list(before)} and {list(after)}", "masks of the same weights", fix)
     out = {}
     for name, then in before.items():
         now = after[name]
         if then.shape != now.shape:
-            raise ShapeError("turnover", f"{name} of {tuple(then.shape)} and {tuple(now.shape)}", "equal shapes")
+            fix = "take both masks from one model"
+            raise ShapeError("turnover", f"{name} of {tuple(then.shape)} and {tuple(now.shape)}", "equal shapes", fix)
         out[name] = Turnover(int(then.sum()), int(now.sum()), int((now & ~then).sum()), int((then & ~now).sum()))
     return out
 

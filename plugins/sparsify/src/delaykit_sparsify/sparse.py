@@ -17,6 +17,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError, TrainingError
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.inputs import check_tensors
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.taps import Taps
 
@@ -143,7 +144,8 @@ def sparse_filter(spikes: Tensor, arrivals: Arrivals, bias: Tensor | None = None
 
 
 def check_inference(where: str, spikes: Tensor) -> None:
-    """Raise :class:`TrainingError` rather than cut a gradient silently."""
+    """Raise :class:`TrainingError` rather than cut a gradient silently, :class:`ShapeError` for what is no spikes."""
+    check_tensors(where, spikes=spikes)
     if torch.is_grad_enabled() and spikes.requires_grad:
         fix = "run under torch.no_grad(); train the model that compact_ was called on a copy of"
         raise TrainingError(where, "an input that wants a gradient", "inference: compact synapses do not learn", fix)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, PruningReport, Site, UnknownNameError
+from delaykit import ConfigError, PruningReport, Site, UnknownNameError, checks
 from delaykit.synapse import Synapse
 from delaykit_sparsify.config import DynamicSparsity
 from delaykit_sparsify.pruning import DynamicPruning
@@ -54,6 +54,7 @@ class Sparsifier:
         optimizer: torch.optim.Optimizer | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        checks.is_model("Sparsifier", net)
         connections = connection_weights(net)
         named = dict(net.named_parameters())
         chosen = list(connections) if include is None else _matching(named, include, "include")

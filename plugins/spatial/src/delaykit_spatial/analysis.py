@@ -30,12 +30,12 @@ def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> 
     Reference: Landsmeer, Movahedin et al. 2025: the fraction is flat over bins of 30 ms.
     """
     if not width_ms > 0:
-        raise ConfigError("kept_by_delay width_ms", f"{width_ms}", "a number > 0")
+        raise ConfigError("kept_by_delay width_ms", f"{width_ms}", "a number > 0", "pass e.g. width_ms=1.0")
     if not kept.numel():
-        raise ShapeError("kept_by_delay", "no synapse", "at least one")
+        raise ShapeError("kept_by_delay", "no synapse", "at least one", "give the delays of a connection")
     _check_kept(kept, "kept_by_delay")
     if not bool(torch.isfinite(delays_ms).all()):
-        raise DelayRangeError("kept_by_delay", "NaN or infinite delays", "finite ones")
+        raise DelayRangeError("kept_by_delay", "NaN or infinite delays", "finite ones", "reload the last checkpoint")
     where = (delays_ms.detach().expand(kept.shape) / width_ms).floor().long().flatten()
     bins = int(where.max()) + 1
     total = torch.bincount(where, minlength=bins)
@@ -62,7 +62,8 @@ def _check_kept(kept: Tensor, where: str, dims: int | None = None) -> None:
     if kept.dtype != torch.bool:
         raise ShapeError(where, f"kept synapses as {kept.dtype}", "torch.bool", "pass weight != 0")
     if dims is not None and kept.ndim != dims:
-        raise ShapeError(where, f"kept synapses of shape {tuple(kept.shape)}", "(post, pre)")
+        fix = "give the mask of one connection"
+        raise ShapeError(where, f"kept synapses of shape {tuple(kept.shape)}", "(post, pre)", fix)
 
 
 def communities(weight: Tensor, seed: int = 0, resolution: float = 1.0) -> list[list[int]]:
@@ -82,7 +83,8 @@ def communities(weight: Tensor, seed: int = 0, resolution: float = 1.0) -> list[
         [[2, 3, 4], [0, 1]]
     """
     if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
-        raise ShapeError("communities", f"weights of shape {tuple(weight.shape)}", "a square matrix")
+        fix = "give the weights of a recurrent connection"
+        raise ShapeError("communities", f"weights of shape {tuple(weight.shape)}", "a square matrix", fix)
     try:
         import networkx  # type: ignore[import-untyped]
     except ImportError:
@@ -108,7 +110,8 @@ def channel_order(weight: Tensor) -> Tensor:
         [1, 0]
     """
     if weight.ndim != 2:
-        raise ShapeError("channel_order", f"weights of shape {tuple(weight.shape)}", "(post, channel)")
+        fix = "give the weights of one connection"
+        raise ShapeError("channel_order", f"weights of shape {tuple(weight.shape)}", "(post, channel)", fix)
     strength = weight.detach().abs()
     channel = torch.arange(weight.shape[1], device=weight.device).to(strength)
     center = (strength * channel).sum(1) / strength.sum(1).clamp(min=torch.finfo(strength.dtype).tiny)

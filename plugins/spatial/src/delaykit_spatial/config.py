@@ -109,12 +109,13 @@ class Spatial(ComponentConfig):
         for field in ("learn", "self_connections"):
             checks.flag(f"Spatial.{field}", getattr(self, field))
         if self.estimator not in ESTIMATORS:
-            raise ConfigError("Spatial.estimator", repr(self.estimator), f"one of {', '.join(ESTIMATORS)}")
+            fix = "name one of them"
+            raise ConfigError("Spatial.estimator", repr(self.estimator), f"one of {', '.join(ESTIMATORS)}", fix)
         for field in ("pre", "post"):
             name = getattr(self, field)
             if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
                 expected = "a name of letters, digits, _ . : / - and spaces that begins with a letter, digit or _"
-                raise ConfigError(f"Spatial.{field}", repr(name)[:120], expected)
+                raise ConfigError(f"Spatial.{field}", repr(name)[:120], expected, "correct the name")
         if self.tortuosity > 0 and not self.has_positions:
             found = f"{self.tortuosity:g} with dims={self.dims}"
             raise ConfigError("Spatial.tortuosity", found, "0", "a path can only be longer than a distance")
@@ -127,7 +128,8 @@ class Spatial(ComponentConfig):
             metric_named(self.metric)
         elif not callable(self.metric):
             expected = "a registered name or a function (r_post, r_pre) -> squared distance"
-            raise ConfigError("Spatial.metric", repr(self.metric), expected)
+            fix = "name one of them, or call register_metric first"
+            raise ConfigError("Spatial.metric", repr(self.metric), expected, fix)
 
     def _check_start(self, field: str) -> None:
         start = getattr(self, field)
@@ -139,15 +141,18 @@ class Spatial(ComponentConfig):
         where = f"Spatial.{field}"
         if isinstance(start, str):
             if start not in STARTS:
-                raise ConfigError(where, repr(start), f"one of {', '.join(STARTS)}, or a nested list of positions")
+                fix = "name one of them, or give positions"
+                raise ConfigError(where, repr(start), f"one of {', '.join(STARTS)}, or a nested list of positions", fix)
             if not self.has_positions or self.dims < LEAST_DIMS[start]:  # type: ignore[operator]
-                raise ConfigError(where, f"{start!r} with dims={self.dims}", f"dims >= {LEAST_DIMS[start]}")
+                fix = "raise dims, or choose another start"
+                raise ConfigError(where, f"{start!r} with dims={self.dims}", f"dims >= {LEAST_DIMS[start]}", fix)
             return
         table = as_table(start, where)
         fits = table.shape[1] == self.dims if self.has_positions else self.dims == math.inf and field == "init"
         if not fits:
             found = f"places of shape {tuple(table.shape)} with dims={self.dims}"
-            raise ConfigError(where, found, "one column for each dimension" if self.has_positions else "no places")
+            fix = "give positions that fit dims"
+            raise ConfigError(where, found, "one column for each dimension" if self.has_positions else "no places", fix)
         object.__setattr__(self, field, table.tolist() if not isinstance(start, list) else start)
 
     @property
@@ -181,5 +186,6 @@ def _dims(dims: Any) -> int | float:
         return math.inf
     whole = isinstance(dims, (int, float)) and not isinstance(dims, bool) and (dims == math.inf or dims % 1 == 0)
     if not whole or dims < 0:
-        raise ConfigError("Spatial.dims", repr(dims), "a whole number >= 0, or math.inf for a free delay each synapse")
+        expected, fix = "a whole number >= 0, or math.inf for a free delay each synapse", "pass e.g. dims=2"
+        raise ConfigError("Spatial.dims", repr(dims), expected, fix)
     return math.inf if dims == math.inf else int(dims)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from delaykit import Delay, Site
+from delaykit import Delay, Site, checks
 from delaykit_spatial.config import Spatial
 from delaykit_spatial.delay import SpatialDelay
 
@@ -44,6 +44,7 @@ def share_positions_(net: nn.Module) -> nn.Module:
     Raises:
         ConfigError: two connections disagree about a population.
     """
+    checks.is_model("share_positions_", net)
     earlier: list[Delay] = []
     for module in net.modules():
         if isinstance(module, SpatialDelay):

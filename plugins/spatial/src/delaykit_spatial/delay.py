@@ -131,7 +131,7 @@ class SpatialDelay(PointDelay):
             ConfigError: with dims 0 and inf there are no positions.
         """
         if self.post_positions is None or self.pre_positions is None:
-            raise ConfigError(self.site.name, f"dims={self.config.dims}", "0 < dims < inf")
+            raise ConfigError(self.site.name, f"dims={self.config.dims}", "0 < dims < inf", "wrap with Spatial(dims=2)")
         return safe_sqrt(self.config.floor + self._metric()(self.post_positions, self.pre_positions))
 
     def _metric(self) -> Metric:

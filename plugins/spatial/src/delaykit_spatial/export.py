@@ -59,16 +59,20 @@ def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "
     """
     path = Path(path)
     if path.suffix not in (".csv", ".json"):
-        raise ConfigError("export_positions", f"file name {path.name!r}", "one that ends in .csv or .json")
+        fix = "give the file such an ending"
+        raise ConfigError("export_positions", f"file name {path.name!r}", "one that ends in .csv or .json", fix)
     if not NAME.fullmatch(unit):
-        raise ConfigError("export_positions unit", repr(unit), "a plain name such as ms or um")
+        fix = "name the unit by letters and digits"
+        raise ConfigError("export_positions unit", repr(unit), "a plain name such as ms or um", fix)
     found = links(net)
     places = {name: values.detach().double().cpu() for name, values in populations(net).items()}
     if not places:
-        raise ConfigError("export_positions", "no positions", "connections with 0 < dims < inf")
+        fix = "wrap with Spatial(dims=2)"
+        raise ConfigError("export_positions", "no positions", "connections with 0 < dims < inf", fix)
     for name, values in places.items():
         if not bool(torch.isfinite(values).all()):
-            raise ConfigError(f"export_positions, population {name!r}", "NaN or infinite positions", "finite ones")
+            fix = "reload the last checkpoint"
+            raise ConfigError(f"export_positions, population {name!r}", "NaN or infinite positions", "finite ones", fix)
     text = _csv(places, found, unit) if path.suffix == ".csv" else _json(places, found, unit)
     part = path.with_name(path.name + ".part")
     try:
@@ -76,7 +80,8 @@ def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise DataError(str(path), f"no way to write it ({error})", "a file in a folder that exists") from None
+        fix = "make the folder, or free some space"
+        raise DataError(str(path), f"no way to write it ({error})", "a file in a folder that exists", fix) from None
 
 
 def read_positions(path: str | os.PathLike[str]) -> Placement:
@@ -89,7 +94,7 @@ def read_positions(path: str | os.PathLike[str]) -> Placement:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(str(path), f"no readable file ({error})", WRITTEN) from None
+        raise DataError(str(path), f"no readable file ({error})", WRITTEN, "check the path") from None
     return _read_json(path, text) if path.suffix == ".json" else _read_csv(path, text)
 
 
@@ -141,7 +146,9 @@ def _read_json(path: Path, text: str) -> Placement:
         velocity = {str(name): float(entry["velocity"][0]) for name, entry in table.items()}
         return Placement(positions, str(content["units"]["positions"]), velocity, dict(content["connections"]))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise DataError(str(path), f"a damaged or foreign file ({type(error).__name__}: {error})", WRITTEN) from None
+        fix = "name a file that export_positions wrote"
+        found = f"a damaged or foreign file ({type(error).__name__}: {error})"
+        raise DataError(str(path), found, WRITTEN, fix) from None
 
 
 def _read_csv(path: Path, text: str) -> Placement:
@@ -149,7 +156,8 @@ def _read_csv(path: Path, text: str) -> Placement:
     axes = [name for name in (rows[0] if rows else {}) if name in AXES or (name or "")[:1] == "x"]
     needed = {"population", "neuron", "unit", "velocity"}
     if not rows or not needed <= set(rows[0]) or not axes:
-        raise DataError(str(path), "no table with population, neuron, x, unit and velocity", WRITTEN)
+        fix = "name a file that export_positions wrote"
+        raise DataError(str(path), "no table with population, neuron, x, unit and velocity", WRITTEN, fix)
     places: dict[str, list[list[float]]] = {}
     velocity: dict[str, float] = {}
     for line, row in enumerate(rows, start=2):
@@ -158,7 +166,7 @@ def _read_csv(path: Path, text: str) -> Placement:
             place = [float(row[axis]) for axis in axes if row[axis] not in ("", None)]
             speed, neuron = float(row["velocity"]), int(row["neuron"])
         except (TypeError, ValueError) as error:
-            raise DataError(where, f"{error}", "numbers") from None
+            raise DataError(where, f"{error}", "numbers", "correct the file, or export anew") from None
         if neuron != len(known) or row["unit"] != rows[0]["unit"]:
             found = f"neuron {neuron} of {row['population']!r} in {row['unit']!r}"
             raise DataError(where, found, f"neuron {len(known)} in {rows[0]['unit']!r}", "keep the rows' order")
@@ -172,8 +180,10 @@ def _table(path: Path, name: Any, values: Any) -> Tensor:
     try:
         table = torch.tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path}, population {name!r}", f"{error}", "one row of numbers a neuron") from None
+        fix = "correct the file, or export anew"
+        raise DataError(f"{path}, population {name!r}", f"{error}", "one row of numbers a neuron", fix) from None
     if table.ndim != 2 or not table.numel() or not math.isfinite(float(table.abs().sum())):
         found = f"a table of shape {tuple(table.shape)}" if table.ndim != 2 else "no, NaN or infinite positions"
-        raise DataError(f"{path}, population {name!r}", found, "finite positions (neuron, dims)")
+        fix = "correct the file, or export anew"
+        raise DataError(f"{path}, population {name!r}", found, "finite positions (neuron, dims)", fix)
     return table

@@ -70,9 +70,10 @@ def register_metric(name: str, metric: Metric) -> Metric:
         10.0
     """
     if not isinstance(name, str) or not name:
-        raise ConfigError("register_metric", repr(name), "a name")
+        raise ConfigError("register_metric", repr(name), "a name", "pass a string")
     if METRICS.setdefault(name, metric) != metric:
-        raise ConfigError("register_metric", f"{name!r}, which is {METRICS[name]!r} already", "a new name")
+        fix = "choose another name"
+        raise ConfigError("register_metric", f"{name!r}, which is {METRICS[name]!r} already", "a new name", fix)
     return metric
 
 

@@ -42,7 +42,8 @@ class PositionHistory:
         """
         found = populations(net)
         if not found:
-            raise ConfigError("PositionHistory.record", "no positions", "connections with 0 < dims < inf")
+            fix = "wrap with Spatial(dims=2)"
+            raise ConfigError("PositionHistory.record", "no positions", "connections with 0 < dims < inf", fix)
         for name, values in found.items():
             self.positions.setdefault(name, []).append(values.detach().cpu().clone())
 

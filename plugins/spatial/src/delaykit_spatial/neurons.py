@@ -39,7 +39,8 @@ class SpatialLayer(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if estimator not in ESTIMATORS:
-            raise ConfigError(f"{name} estimator", repr(estimator), f"one of {', '.join(ESTIMATORS)}")
+            fix = "name one of them"
+            raise ConfigError(f"{name} estimator", repr(estimator), f"one of {', '.join(ESTIMATORS)}", fix)
         if estimator == "interp" and once:
             raise ConfigError(name, "once=True with 'interp'", "estimator='exact' or 'none'", "leave once out")
         self.neuron, self.estimator, self.once, self.rescale_every = neuron, estimator, once, rescale_every
@@ -70,7 +71,8 @@ class SpatialLayer(nn.Module):
         """
         if spikes.ndim != 3 or spikes.shape[-1] != self.input.delay.site.pre:
             expected = f"(time, batch, {self.input.delay.site.pre})"
-            raise ShapeError(self.input.delay.site.name, f"spikes of shape {tuple(spikes.shape)}", expected)
+            fix = "give the whole sequence, time first"
+            raise ShapeError(self.input.delay.site.name, f"spikes of shape {tuple(spikes.shape)}", expected, fix)
         for connection in (self.input, self.recurrent):
             if connection is not None:
                 connection.delay.check()

@@ -43,7 +43,8 @@ def position_map(
 
     places = {name: values.detach().double().cpu().numpy() for name, values in populations(net).items()}
     if not places:
-        raise ConfigError("position_map", "no positions", "connections with 0 < dims < inf")
+        fix = "wrap with Spatial(dims=2)"
+        raise ConfigError("position_map", "no positions", "connections with 0 < dims < inf", fix)
     dims = max(values.shape[1] for values in places.values())
     shown = axes or tuple(range(min(dims, 3)))
     flat = len(shown) == 1
@@ -91,7 +92,7 @@ def delay_against_distance(net: nn.Module, site: str, ax: Axes | None = None, *,
     found = links(net)
     if site not in found or not found[site].delay.positions():
         expected = f"one of {', '.join(name for name, link in found.items() if link.delay.positions())}"
-        raise ConfigError("delay_against_distance", f"connection {site!r}", expected)
+        raise ConfigError("delay_against_distance", f"connection {site!r}", expected, "name one of them")
     link = found[site]
     with torch.no_grad():
         straight = link.delay.distances()[link.synapses].cpu()

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, ShapeError, wrapped_sites
+from delaykit import ConfigError, ShapeError, checks, wrapped_sites
 from delaykit_spatial.connection import SpatialConnection
 from delaykit_spatial.delay import SpatialDelay
 
@@ -39,6 +39,7 @@ def links(net: nn.Module) -> dict[str, Link]:
     Raises:
         ConfigError: there are none.
     """
+    checks.is_model("spatial connections", net)
     found: dict[str, Link] = {}
     if any(isinstance(module, SpatialDelay) for module in net.modules()):
         own = [m for m in net.modules() if isinstance(m, SpatialConnection)]
@@ -216,7 +217,8 @@ def late_arrivals(delay: SpatialDelay, spikes: Tensor) -> LateArrivals:
     """
     if spikes.ndim != 3 or spikes.shape[-1] != delay.site.pre:
         found = f"spikes of shape {tuple(spikes.shape)}"
-        raise ShapeError("late_arrivals", found, f"(time, batch, {delay.site.pre})")
+        fix = "give the spikes that this connection hears"
+        raise ShapeError("late_arrivals", found, f"(time, batch, {delay.site.pre})", fix)
     steps, pre = len(spikes), spikes.shape[-1]
     shape = (delay.site.post, delay.site.pre)
     there = torch.ones(shape, dtype=torch.bool, device=spikes.device)

@@ -85,8 +85,8 @@ def as_table(values: Any, where: str) -> Tensor:
     try:
         out = torch.as_tensor(values, dtype=torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError):
-        raise ConfigError(where, repr(values)[:80], expected) from None
+        raise ConfigError(where, repr(values)[:80], expected, "give such positions, or name a start") from None
     if out.ndim != 2 or not bool(torch.isfinite(out).all()):
         found = f"a table of shape {tuple(out.shape)}" if out.ndim != 2 else "NaN or infinite places"
-        raise ConfigError(where, found, expected)
+        raise ConfigError(where, found, expected, "give such positions, or name a start")
     return out

@@ -84,7 +84,7 @@ def to_discrete(layer: MultiSpikeLIF, *, dt: float, library: str = "snntorch") -
         '0.9876 0.9753'
     """
     if library not in ("snntorch", "norse"):
-        raise ConfigError("to_discrete", f"library {library!r}", "'snntorch' or 'norse'")
+        raise ConfigError("to_discrete", f"library {library!r}", "'snntorch' or 'norse'", "name one of the two")
     d = layer.dynamics
     if layer.delay is not None or d.max_spikes is not None:
         raise ConfigError("to_discrete", "delays or a limit of spikes", "neither", "wrap the discrete layer instead")
@@ -180,7 +180,7 @@ def compare(
 
 def _one_step(dynamics: Dynamics, dt: float) -> float:
     if not (dt > 0 and math.isfinite(dt)):
-        raise ConfigError("discrete", f"dt={dt}", "a finite length > 0")
+        raise ConfigError("discrete", f"dt={dt}", "a finite length > 0", "pass e.g. dt=1.0")
     return float(membrane_response(torch.tensor(dt, dtype=torch.float64), dynamics))
 
 
@@ -199,7 +199,8 @@ def _constants(neuron: Any) -> tuple[float, float, float, float]:
         gain = neuron.dt * _scalar("tau_mem_inv", p.tau_mem_inv)
         return 1 - neuron.dt * _scalar("tau_syn_inv", p.tau_syn_inv), 1 - gain, gain, _scalar("v_th", p.v_th)
     found = f"a {type(neuron).__module__.split('.')[0]} {type(neuron).__name__}"
-    raise ConfigError("to_events", found, "snnTorch Synaptic or Norse LIFCell: neurons with a synaptic current")
+    fix = "pass a layer of one of these"
+    raise ConfigError("to_events", found, "snnTorch Synaptic or Norse LIFCell: neurons with a synaptic current", fix)
 
 
 def _scalar(name: str, value: Any) -> float:
@@ -208,7 +209,8 @@ def _scalar(name: str, value: Any) -> float:
         raise ConfigError("to_events", f"{name} of several values", "one value a layer", "use one a layer")
     number = float(values.flatten()[0])
     if name in ("alpha", "beta") and not 0 < number < 1:
-        raise ConfigError("to_events", f"{name} = {number:g}", "a decay between 0 and 1")
+        fix = "correct the neuron's time constants"
+        raise ConfigError("to_events", f"{name} = {number:g}", "a decay between 0 and 1", fix)
     return number
 
 

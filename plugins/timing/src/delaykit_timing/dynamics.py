@@ -20,7 +20,7 @@ import math
 import torch
 from torch import Tensor
 
-from delaykit.errors import ConfigError
+from delaykit import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Dynamics:
     slope_floor: float = 1e-6
 
     def __post_init__(self) -> None:
+        checks.number("Dynamics.tau_synapse", self.tau_synapse, above=0, fix="give times in one unit")
         if self.tau_membrane is None:
             object.__setattr__(self, "tau_membrane", self.tau_synapse / 2)
-        for name in ("tau_synapse", "tau_membrane", "end", "slope_floor", "threshold"):
-            value = getattr(self, name)
-            if not (value > 0 and (math.isfinite(value) or name == "threshold")):
-                raise ConfigError(f"Dynamics.{name}", f"{value}", "a finite number > 0", "give times in one unit")
-        if self.max_spikes is not None and self.max_spikes < 1:
-            raise ConfigError("Dynamics.max_spikes", f"{self.max_spikes}", "a number >= 1, or None", "use None")
+        for name in ("tau_membrane", "end", "slope_floor", "threshold"):
+            if name != "threshold" or self.threshold != math.inf:
+                checks.number(f"Dynamics.{name}", getattr(self, name), above=0, fix="give times in one unit")
+        if self.max_spikes is not None:
+            checks.whole("Dynamics.max_spikes", self.max_spikes, least=1, fix="use None for no limit")
 
     @property
     def tau_v(self) -> float:

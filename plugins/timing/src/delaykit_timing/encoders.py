@@ -60,7 +60,7 @@ def first_spike_encode(values: Tensor, start: float = 0.1, span: float = 4.0) ->
     """
     _check("first_spike_encode", values, span)
     if not (start >= 0 and math.isfinite(start)):
-        raise ConfigError("first_spike_encode", f"start={start}", "a finite time >= 0")
+        raise ConfigError("first_spike_encode", f"start={start}", "a finite time >= 0", "correct start")
     return _encode(start + span * values.double(), torch.ones_like(values, dtype=torch.bool))
 
 
@@ -77,4 +77,4 @@ def _check(where: str, values: Tensor, length: float) -> None:
     if values.numel() and not bool(((values >= 0) & (values <= 1)).all()):
         raise ShapeError(where, f"values {float(values.min()):g}..{float(values.max()):g}", "values in [0, 1]", "scale")
     if not (length > 0 and math.isfinite(length)):
-        raise ConfigError(where, f"a window of {length}", "a finite length > 0")
+        raise ConfigError(where, f"a window of {length}", "a finite length > 0", "correct the window")

@@ -52,7 +52,8 @@ class Events:
             found = f"times {tuple(self.times.shape)} and neurons {tuple(self.neurons.shape)}, {self.neurons.dtype}"
             raise ShapeError("Events", found, "(sample, slot) twice, neurons int64", "use Events.of or from_raster")
         if bool(self.times.detach().isnan().any()):
-            raise ShapeError("Events", "a time that is NaN", "finite times, infinity in empty slots")
+            fix = "write infinity where there is no spike"
+            raise ShapeError("Events", "a time that is NaN", "finite times, infinity in empty slots", fix)
         if self.neurons.numel() and not 0 <= int(self.neurons.min()) <= int(self.neurons.max()) < self.size:
             found = f"neurons {int(self.neurons.min())}..{int(self.neurons.max())}"
             raise ShapeError("Events", found, f"0..{self.size - 1}", "check size=")
@@ -67,7 +68,8 @@ class Events:
     ) -> Events:
         """Make events from one list of times and one of neurons a sample, in any order."""
         if len(times) != len(neurons) or any(len(t) != len(n) for t, n in zip(times, neurons, strict=True)):
-            raise ShapeError("Events.of", "lists of different lengths", "as many neurons as times in every sample")
+            fix = "give each time its neuron"
+            raise ShapeError("Events.of", "lists of different lengths", "as many neurons as times in every sample", fix)
         lengths = torch.tensor([len(t) for t in times], dtype=torch.int64)
         sample = torch.repeat_interleave(torch.arange(len(times)), lengths)
         flat = torch.tensor([t for row in times for t in row], dtype=dtype)
@@ -146,10 +148,12 @@ def from_raster(raster: Tensor, dt: float) -> Events:
         tensor([[0.0000, 0.5000, 1.0000]], dtype=torch.float64)
     """
     if raster.dim() != 3:
-        raise ShapeError("from_raster", f"shape {tuple(raster.shape)}", "(time, sample, neuron)")
+        fix = "reshape the raster, time first"
+        raise ShapeError("from_raster", f"shape {tuple(raster.shape)}", "(time, sample, neuron)", fix)
     _check_dt("from_raster", dt)
     if bool((raster < 0).any()) or bool((raster != raster.round()).any()):
-        raise ShapeError("from_raster", "values that are no counts", "whole numbers >= 0")
+        fix = "count the spikes of each step"
+        raise ShapeError("from_raster", "values that are no counts", "whole numbers >= 0", fix)
     step, sample, neuron = raster.nonzero(as_tuple=True)
     repeats = raster[step, sample, neuron].long()
     step, sample, neuron = (torch.repeat_interleave(x, repeats) for x in (step, sample, neuron))
@@ -213,10 +217,11 @@ def from_tonic(recordings: Sequence[Any], sensor_size: tuple[int, int, int], uni
         raise ShapeError("from_tonic", f"sensor_size {sensor_size!r}", "(width, height, polarities)", fix) from None
     times, neurons = [], []
     for sample, recording in enumerate(recordings):
-        fields = recording.dtype.names or ()
+        fields = getattr(getattr(recording, "dtype", None), "names", None) or ()
         missing = sorted({"t", "x"} - set(fields))
         if missing:
-            raise ShapeError("from_tonic", f"fields {fields}", "a structured array with t and x (and y, p)")
+            fix = "pass the events of a tonic data set"
+            raise ShapeError("from_tonic", f"fields {fields}", "a structured array with t and x (and y, p)", fix)
         place = {name: recording[name].astype(np.int64) for name in ("x", "y", "p") if name in fields}
         if "p" in place:
             place["p"] = _polarity(place["p"], polarities, sample)

@@ -87,7 +87,8 @@ class MultiSpikeLIF(nn.Module):
     def spikes(self, events: Events) -> SpikeTimes:
         """Run one window and return loose spikes."""
         if events.size != self.pre:
-            raise ShapeError(type(self).__name__, f"events of {events.size} neurons", f"{self.pre} neurons")
+            fix = "give the layer pre= that many, or other events"
+            raise ShapeError(type(self).__name__, f"events of {events.size} neurons", f"{self.pre} neurons", fix)
         return spike_times(events.times, events.neurons, self.weight, self.dynamics, self.delays())
 
     def delays(self) -> Tensor | None:
@@ -97,8 +98,8 @@ class MultiSpikeLIF(nn.Module):
         self.delay.check()
         kernel, delays = self.delay.kernel(), self.delay.delays()
         delays = delays.detach() if self.delay.estimator == "none" else delays
-        spread = getattr(kernel, "spread", 0.0)
-        if float(torch.as_tensor(spread).detach().abs().max()) > 0:
+        spread = float(torch.as_tensor(getattr(kernel, "spread", 0.0)).detach().abs().max())
+        if spread > 0:
             raise DelayRangeError(
                 type(self).__name__,
                 f"an arrival spread over {spread:g} steps",

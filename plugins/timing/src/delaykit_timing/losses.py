@@ -132,7 +132,8 @@ def spike_count_penalty(
         '0.75'
     """
     if events.potential is None:
-        raise ShapeError("spike_count_penalty", "events without potentials", "the output of a MultiSpikeLIF")
+        fix = "pass what the layer returned"
+        raise ShapeError("spike_count_penalty", "events without potentials", "the output of a MultiSpikeLIF", fix)
     if direction is None:
         direction = wanted_direction(events.spike_counts())
     wanted = direction.detach().to(events.potential.dtype)

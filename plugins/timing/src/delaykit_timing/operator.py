@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ConfigError, ShapeError
+from delaykit.functional.derivatives import first_only
 from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.inputs import check_operands, check_tensors
 from delaykit_timing import reference
 from delaykit_timing.arrivals import Arrivals
 from delaykit_timing.dynamics import Dynamics
@@ -102,7 +104,7 @@ class _Spikes(torch.autograd.Function):
         return record.when.detach(), potential, sample, neuron  # the record must not hold what holds it
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_only("spike_times")
     def backward(ctx: Any, grad_when: Tensor, grad_potential: Tensor, *_: Any):  # type: ignore[no-untyped-def]
         times, weight, delays, neurons, counts = ctx.saved_tensors
         arrivals = Arrivals(times, neurons, counts, delays)
@@ -112,15 +114,19 @@ class _Spikes(torch.autograd.Function):
 
 
 def _check(times: Tensor, neurons: Tensor, weight: Tensor, delays: Tensor | None) -> None:
+    check_operands("spike_times", optional=("delays",), times=times, weight=weight, delays=delays)
+    check_tensors("spike_times", floating=False, neurons=neurons)
     if times.dim() != 2 or neurons.shape != times.shape or neurons.dtype != torch.int64:
         found = f"times {tuple(times.shape)} and neurons {tuple(neurons.shape)} of {neurons.dtype}"
         raise ShapeError("spike_times", found, "(sample, slot) twice, neurons int64", "make them with Events")
     if weight.dim() != 2:
-        raise ShapeError("spike_times", f"weight {tuple(weight.shape)}", "(post, pre)")
+        fix = "give one weight for each pair of neurons"
+        raise ShapeError("spike_times", f"weight {tuple(weight.shape)}", "(post, pre)", fix)
     post, pre = weight.shape
     if neurons.numel() and not (0 <= int(neurons.min()) and int(neurons.max()) < pre):
         found = f"neurons {int(neurons.min())}..{int(neurons.max())}"
-        raise ShapeError("spike_times", found, f"0..{pre - 1}, as weight {tuple(weight.shape)} has them")
+        fix = "give the events of these neurons, or another weight"
+        raise ShapeError("spike_times", found, f"0..{pre - 1}, as weight {tuple(weight.shape)} has them", fix)
     if delays is not None and delays.shape not in {(1, 1), (1, pre), (post, 1), (post, pre)}:
         expected = f"(1, 1), (1, {pre}), ({post}, 1) or ({post}, {pre})"
-        raise ShapeError("spike_times", f"delays {tuple(delays.shape)}", expected)
+        raise ShapeError("spike_times", f"delays {tuple(delays.shape)}", expected, "give delays of such a shape")

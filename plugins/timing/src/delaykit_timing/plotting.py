@@ -38,7 +38,8 @@ def membrane(
         The axes.
     """
     if not 1 <= len(neurons) <= len(CATEGORIES):
-        raise ShapeError("membrane", f"{len(neurons)} neurons", f"1 to {len(CATEGORIES)}")
+        fix = "draw a few neurons at a time"
+        raise ShapeError("membrane", f"{len(neurons)} neurons", f"1 to {len(CATEGORIES)}", fix)
     ax = axes(ax)
     end, threshold = layer.dynamics.end, layer.dynamics.threshold
     for color, neuron in zip(CATEGORIES, neurons, strict=False):

@@ -62,21 +62,23 @@ class Comparison:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.equal not in EQUALS:
             found = f"{self.equal!r}{nearest(self.equal, EQUALS)}"
-            raise dk.ConfigError("equal", found, f"one of {', '.join(EQUALS)}")
+            raise dk.ConfigError("equal", found, f"one of {', '.join(EQUALS)}", "name one of them")
         if self.seeds < 2:
             raise dk.ConfigError("seeds", f"{self.seeds}", "at least 2: one run has no interval", "use --seeds 3")
         if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise dk.ConfigError("methods", f"{', '.join(self.methods) or 'none at all'}", "each method once")
+            fix = "list the methods, each once"
+            raise dk.ConfigError("methods", f"{', '.join(self.methods) or 'none at all'}", "each method once", fix)
         if not self.rates or not all(math.isfinite(rate) and rate > 0 for rate in self.rates):
             raise dk.ConfigError("rates", f"{self.rates}", "positive learning rates", "e.g. --rates 0.003,0.01")
         for name in ("delay_rate", "budget", "max_delay"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise dk.ConfigError(name, f"{value}", "a finite number > 0")
+                raise dk.ConfigError(name, f"{value}", "a finite number > 0", "correct its value")
         known = {field.name for field in dataclasses.fields(Job)} - OWN
         for name in self.options:
             if name not in known:
-                raise dk.ConfigError("options", f"{name!r}{nearest(name, known)}", f"one of {', '.join(sorted(known))}")
+                expected, fix = f"one of {', '.join(sorted(known))}", "correct the name"
+                raise dk.ConfigError("options", f"{name!r}{nearest(name, known)}", expected, fix)
         self.rows()
         self.job(self.rows()[0], (1,) * max(1, len(self.base_sizes())), self.rates[0], 0)
 

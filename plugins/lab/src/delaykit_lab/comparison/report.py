@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 from typing import Any
 
+from delaykit.sealed import commit
 from delaykit_lab.comparison.findings import STATES
 from delaykit_lab.comparison.pictures import draw_comparison
 from delaykit_lab.comparison.rows import ROWS
@@ -36,9 +36,7 @@ def write_report(results: dict[str, Any], timing: dict[str, Any], folder: Path) 
         table=table_rows(results, timing), factorial=cells if len(cells) > 1 else {}, states=STATES,
     )  # fmt: skip
     path = folder / "report.html"
-    temporary = path.with_name("report.html.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    commit(path, text.encode())
     return path
 
 

@@ -91,7 +91,8 @@ class Row:
         if spec.kind not in ("rsnn", "norse") and name in ("frozen", "both"):
             methods, recurrent = methods[1:], "none"
         if neuron and spec.kind not in ("rsnn", "snn"):
-            raise dk.ConfigError(f"method {name}", f"a model {spec.kind}", "rsnn or snn")
+            fix = "name a model of one of these kinds"
+            raise dk.ConfigError(f"method {name}", f"a model {spec.kind}", "rsnn or snn", fix)
         numbers = {"D": max_delay, "K": max_delay + 1 - max_delay % 2, "M": min(MOTIF_DEPTH, max_delay)}
         return cls(name, tuple(word.format(**numbers) for word in methods), neuron, recurrent, forward)
 
@@ -111,7 +112,7 @@ def _named(word: str, max_delay: int) -> Named:
     except dk.UnknownNameError as problem:
         if close := nearest(kind, ROWS):
             expected = f"one of {', '.join(ROWS)}, or words of --with"
-            raise dk.ConfigError("--methods", f"no method {word!r}{close}", expected) from problem
+            raise dk.ConfigError("--methods", f"no method {word!r}{close}", expected, "correct the name") from problem
         raise
     delays = config.kind == "delay"
     state = "frozen" if "frozen" in word or "learn=false" in word else "learned"

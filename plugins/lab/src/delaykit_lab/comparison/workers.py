@@ -73,7 +73,7 @@ def run_all(
     todo = list({unit_path(folder, unit): unit for unit in asked}.values())  # rows may come to the same network
     done: Done = on_done or (lambda record: None)
     if backend not in BACKENDS:
-        raise dk.ConfigError("backend", repr(backend), f"one of {', '.join(BACKENDS)}")
+        raise dk.ConfigError("backend", repr(backend), f"one of {', '.join(BACKENDS)}", "name one of them")
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     if backend == "submitit":
         records = _submitted(todo, folder, cluster, done)

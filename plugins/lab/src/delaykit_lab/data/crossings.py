@@ -27,7 +27,8 @@ def even_thresholds(count: int, low: float = 0.0, high: float = 1.0) -> NDArray[
         [0.25, 0.5, 0.75]
     """
     if count < 1 or not low < high:
-        raise ConfigError("even_thresholds", f"{count} between {low:g} and {high:g}", "at least 1, low < high")
+        fix = "pass e.g. count=4, low=-1.0, high=1.0"
+        raise ConfigError("even_thresholds", f"{count} between {low:g} and {high:g}", "at least 1, low < high", fix)
     return np.linspace(low, high, count + 2)[1:-1]
 
 
@@ -52,11 +53,13 @@ def threshold_crossings(signal: NDArray[np.float64], thresholds: Sequence[float]
     """
     theta = np.asarray(thresholds, dtype=np.float64)
     if theta.ndim != 1 or not len(theta) or not (np.diff(theta) > 0).all():
-        raise ConfigError("threshold_crossings thresholds", f"{list(thresholds)}", "at least one, each above the last")
+        expected, fix = "at least one, each above the last", "sort the thresholds"
+        raise ConfigError("threshold_crossings thresholds", f"{list(thresholds)}", expected, fix)
     values = np.asarray(signal, dtype=np.float64)
     if values.ndim < 2 or not values.size or np.isnan(values).any():
         found = f"shape {values.shape}" + (", NaN in it" if np.isnan(values).any() else "")
-        raise ShapeError("threshold_crossings signal", found, "(time, ..., channel) of numbers")
+        fix = "give the signal time first"
+        raise ShapeError("threshold_crossings signal", found, "(time, ..., channel) of numbers", fix)
     above = values[..., None] >= theta
     before = np.concatenate([np.zeros_like(above[:1]), above[:-1]])
     fibres = [(above & ~before), (before & ~above)]

@@ -56,7 +56,8 @@ def delta_modulate(
     spikes = np.zeros((steps, len(series), 2 * channels), dtype=np.uint8)
     for sample, signal in enumerate(series):
         if signal.ndim != 2 or signal.shape[1] != channels or len(signal) > steps:
-            raise ShapeError(f"series[{sample}]", f"shape {signal.shape}", f"(at most {steps}, {channels})")
+            fix = "give every signal (time, channel), as long as steps at most"
+            raise ShapeError(f"series[{sample}]", f"shape {signal.shape}", f"(at most {steps}, {channels})", fix)
         tracker = start.copy()
         for step, value in enumerate(signal):
             up, down = value - tracker >= threshold, tracker - value >= threshold

@@ -122,7 +122,7 @@ def _number_of_bins(events: EventSet, dt_ms: float, duration_ms: float | None, i
     if not (math.isfinite(dt_ms) and dt_ms > 0):
         raise ConfigError("dt_ms", f"{dt_ms}", "a positive number of milliseconds", "e.g. dt_ms=10.0")
     if incomplete not in ("keep", "drop"):
-        raise ConfigError("incomplete", repr(incomplete), "'keep' or 'drop'")
+        raise ConfigError("incomplete", repr(incomplete), "'keep' or 'drop'", "name one of the two")
     if duration_ms is None:
         last = math.floor(events.duration() * 1e3 / dt_ms)  # the bin of the latest spike
         if last >= LONGEST:

@@ -1,7 +1,7 @@
 """Frames of a split in one file, read back as fast as its bytes.
 
 tonic's ``DiskCachedDataset`` keeps one HDF5 file a sample, which suits transforms that are drawn anew; frames that are
-always the same are read an order of magnitude faster from one file that is mapped into memory.
+always the same are read an order of magnitude faster from one file.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-
+from delaykit import CheckpointError
+from delaykit.sealed import commit, seal, unseal
 from delaykit_lab.task import Frames
 
 FORMAT = "delaykit-frames-1"
@@ -49,15 +47,9 @@ def cached_frames(folder: Path | None, identity: Mapping[str, Any], make: Callab
     if path.is_file() and (kept := _read(path, text)) is not None:
         return kept
     frames = make()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"spikes": frames.spikes.contiguous(), "labels": frames.labels.contiguous()}
-        save_file(tensors, temporary, {"format": FORMAT, "identity": text})
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as problem:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        commit(path, seal({"spikes": frames.spikes, "labels": frames.labels}, {"format": FORMAT, "identity": text}))
+    except CheckpointError as problem:
         warnings.warn(f"{folder}: frames could not be kept ({problem}); they are made again each time", stacklevel=2)
     return frames
 
@@ -91,11 +83,9 @@ def checked_once(folder: Path | None, identity: Mapping[str, Any], check: Callab
 
 def _read(path: Path, text: str) -> Frames | None:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+        header, tensors = unseal(path.read_bytes(), str(path))
         if header.get("format") != FORMAT or header.get("identity") != text:
             return None
-        tensors = load_file(path)
         return Frames(tensors["spikes"], tensors["labels"])
-    except (SafetensorError, OSError, KeyError):
+    except (CheckpointError, OSError, KeyError):
         return None

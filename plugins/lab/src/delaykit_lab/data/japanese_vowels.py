@@ -71,7 +71,7 @@ def read_utterances(split: str, folder: str | Path | None = None) -> Utterances:
         (270, (20, 12))
     """
     if split not in UTTERANCES:
-        raise DataError("JapaneseVowels", f"split {split!r}", "'train' or 'test'")
+        raise DataError("JapaneseVowels", f"split {split!r}", "'train' or 'test'", "name one of the two")
     path = Path(folder or installed_folder()) / f"JapaneseVowels_{split.upper()}.ts"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -41,7 +41,7 @@ def mackey_glass(
     """
     if length < 1 or transient < 0 or not (math.isfinite(tau) and tau >= 1):
         found = f"length={length}, tau={tau}, transient={transient}"
-        raise ConfigError("mackey_glass", found, "length >= 1, tau >= 1 and transient >= 0")
+        raise ConfigError("mackey_glass", found, "length >= 1, tau >= 1 and transient >= 0", "correct these numbers")
     step = 1.0 / STEPS_A_UNIT
     lag = math.ceil(tau * STEPS_A_UNIT)
     past = 1.2 + 0.2 * (torch.rand(lag + 1, generator=generator, dtype=torch.float64) - 0.5)

@@ -32,7 +32,7 @@ def delete_spikes(spikes: Tensor, probability: float, generator: torch.Generator
         [0.0, 0.0]
     """
     if not 0.0 <= probability <= 1.0:
-        raise ConfigError("delete_spikes probability", f"{probability}", "a number in [0, 1]")
+        raise ConfigError("delete_spikes probability", f"{probability}", "a number in [0, 1]", "pass e.g. 0.1")
     left = torch.zeros_like(spikes)
     for count in range(int(spikes.max()) if spikes.numel() else 0):
         kept = torch.rand(spikes.shape, generator=generator) >= probability

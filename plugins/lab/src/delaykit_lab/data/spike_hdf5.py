@@ -184,18 +184,21 @@ def _check_values(
     if len(set(counts.values())) > 1:
         raise DataError(where, f"different numbers of samples {counts}", "as many of each", "fetch the file again")
     if not len(labels):
-        raise DataError(where, "no samples", "at least one")
+        raise DataError(where, "no samples", "at least one", "check that it is the right file")
     most = len(keys) if keys else CLASSES
     if labels.min() < 0 or labels.max() >= most:
         expected = f"0 .. {most - 1}{', one a key' if keys else ''}"
         raise DataError(where, f"labels {labels.min()} .. {labels.max()}", expected, "the file is damaged")
     for sample, (when, which) in enumerate(zip(times, units, strict=True)):
         if len(when) != len(which):
-            raise DataError(where, f"{len(when)} times but {len(which)} units in sample {sample}", "as many of each")
+            fix = "take the file from its source again"
+            found = f"{len(when)} times but {len(which)} units in sample {sample}"
+            raise DataError(where, found, "as many of each", fix)
         if len(which) and not 0 <= int(which.min()) <= int(which.max()) < n_units:
             found = f"units {which.min()} .. {which.max()} in sample {sample}"
             raise DataError(where, found, f"0 .. {n_units - 1}", "pass n_units=, or fetch the file again")
         if not np.isfinite(when).all() or (len(when) and when[0] < 0) or (np.diff(when) < 0).any():
+            fix = "take the file from its source again"
             raise DataError(
-                where, f"times of sample {sample} that are not finite, sorted and >= 0", "seconds, ascending"
+                where, f"times of sample {sample} that are not finite, sorted and >= 0", "seconds, ascending", fix
             )

@@ -55,11 +55,11 @@ class Part(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", tuple(self.rates))
         if not self.rates:
-            raise dk.ConfigError("demo.rates", "none", "at least one learning rate")
+            raise dk.ConfigError("demo.rates", "none", "at least one learning rate", "list the rates to try")
         whole = {name: getattr(self, name) for name in ("seeds", "epochs", "hidden", "max_delay")}
         for name, value in [*whole.items(), ("delay_lr", self.delay_lr), *(("rates", rate) for rate in self.rates)]:
             if not 0 < value < math.inf:
-                raise dk.ConfigError(f"demo.{name}", f"{value}", "a positive number")
+                raise dk.ConfigError(f"demo.{name}", f"{value}", "a positive number", "correct its value")
 
     @abstractmethod
     def task(self) -> Task:

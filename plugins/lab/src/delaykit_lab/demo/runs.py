@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import delaykit as dk
 from delaykit_lab.comparison.counts import count_accuracy
 from delaykit_lab.demo.parts import Part
 from delaykit_lab.demo.variants import VARIANTS, Variant, count_numbers, delays_of, make_optimizer
+from delaykit_lab.records.files import write_json
 from delaykit_lab.records.statistics import chance_levels, conclusions, percent, table, training_failures
 from delaykit_lab.task import Splits
 from delaykit_lab.training.runner import Epoch, FitConfig, accuracy, choose_device, fit, predict
@@ -138,10 +137,7 @@ def run_demo(config: Part, output: str | Path, *, resume: bool = False, watch: W
     sizes = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
     chance, most_frequent = chance_levels(splits.test.labels, task.classes)
     result = DemoResult(config, task.title(), sizes, chance, most_frequent, count_accuracy(splits), runs)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "results.json.new"
-    temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "results.json")
+    write_json(folder / "results.json", result.to_json())
     return result
 
 

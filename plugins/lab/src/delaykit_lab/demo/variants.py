@@ -71,7 +71,7 @@ def builder(library: str, task: Task, seed: int) -> Callable[[int], nn.Module]:
         ConfigError: the library is unknown or not installed.
     """
     if library not in LIBRARIES:
-        raise dk.ConfigError("library", repr(library), f"one of {', '.join(LIBRARIES)}")
+        raise dk.ConfigError("library", repr(library), f"one of {', '.join(LIBRARIES)}", "name one of them")
     if importlib.util.find_spec(library) is None:
         raise dk.ConfigError("library", f"{library} not installed", "an installed library", f"pip install {library}")
     module, name, _ = LIBRARIES[library]

@@ -51,17 +51,18 @@ class ModelSpec:
     def __post_init__(self) -> None:
         where = "model"
         if self.kind not in KINDS:
-            raise dk.ConfigError(where, f"{self.kind!r}{nearest(self.kind, KINDS)}", f"one of {', '.join(KINDS)}")
+            fix = "name one of them"
+            raise dk.ConfigError(where, f"{self.kind!r}{nearest(self.kind, KINDS)}", f"one of {', '.join(KINDS)}", fix)
         if self.kind != "detectors" and (not self.sizes or any(size < 1 for size in self.sizes)):
             example = f"e.g. {self.kind}:64 or {self.kind}:64,32"
             raise dk.ConfigError(where, f"sizes {self.sizes}", "a size >= 1 for each layer", example)
         if self.neuron not in NEURONS:
             found = f"neuron {self.neuron!r}{nearest(self.neuron, NEURONS)}"
-            raise dk.ConfigError(where, found, f"one of {', '.join(NEURONS)}")
+            raise dk.ConfigError(where, found, f"one of {', '.join(NEURONS)}", "name one of them")
         if self.kind in ("norse", "conv", "detectors") and self.neuron != "leaky":
             raise dk.ConfigError(f"model {self.kind}", f"neuron={self.neuron}", "leaky neurons", "use rsnn: or snn:")
         if not 0 <= self.beta < 1:
-            raise dk.ConfigError(where, f"beta={self.beta}", "a decay in [0, 1)")
+            raise dk.ConfigError(where, f"beta={self.beta}", "a decay in [0, 1)", "pass e.g. beta=0.9")
 
     @classmethod
     def parse(cls, text: str) -> ModelSpec:
@@ -75,11 +76,12 @@ class ModelSpec:
             read = readers.get(name if is_option else "")
             if read is None:
                 found = f"option {name!r}{nearest(name, ('beta', 'neuron'))}"
-                raise dk.ConfigError(f"model {text!r}", found, "beta= or neuron=")
+                raise dk.ConfigError(f"model {text!r}", found, "beta= or neuron=", "correct the option")
             try:
                 number = read(value if is_option else word)
             except ValueError:
-                raise dk.ConfigError(f"model {text!r}", repr(word), "a whole number, or option=value") from None
+                fix = "write e.g. 'rsnn 128 beta=0.9'"
+                raise dk.ConfigError(f"model {text!r}", repr(word), "a whole number, or option=value", fix) from None
             if is_option:
                 options[name] = number
             else:
@@ -108,7 +110,8 @@ class ModelSpec:
                 image = getattr(task, "image", None)
                 if image is None:
                     expected = "an event camera's, e.g. nmnist"
-                    raise dk.ConfigError("model conv", f"the task {task.name}, which has no images", expected)
+                    fix = "choose another model, or a task with images"
+                    raise dk.ConfigError("model conv", f"the task {task.name}, which has no images", expected, fix)
                 return ConvNet(image, self.sizes, task.classes, self.beta)
             if self.kind == "norse":
                 from delaykit_lab.models.norse_layers import NorseLayers

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import delaykit as dk
+from delaykit.sealed import commit
 
 
 def prepare_folder(folder: Path, resume: bool) -> None:
@@ -27,9 +27,7 @@ def prepare_folder(folder: Path, resume: bool) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Write JSON; an interruption leaves the earlier file whole."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    commit(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
 @contextlib.contextmanager
@@ -43,8 +41,11 @@ def writing(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, SafetensorError) as problem:
-        if isinstance(problem, OSError) and problem.errno is None and "safetensors" not in str(problem).lower():
+    except (OSError, SafetensorError, dk.CheckpointError) as problem:
+        machine = problem.__cause__ if isinstance(problem, dk.CheckpointError) else problem
+        if not isinstance(machine, (OSError, SafetensorError)):
+            raise
+        if isinstance(machine, OSError) and machine.errno is None and "safetensors" not in str(machine).lower():
             raise
         fix = "free some space or pass another --out; what is finished is kept: pass --resume then"
         found = f"a place that cannot be written ({problem})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from delaykit import CheckpointError
+from delaykit.sealed import DIGEST, commit
 from delaykit_lab.records.provenance import provenance
 
 
@@ -59,7 +59,7 @@ def remembered(
         >>> remembered(path, {"seed": 0}, lambda: {"test": 0.1})
         {'test': 0.9}
         >>> sorted(json.loads(path.read_text()))
-        ['commit', 'cpu_s', 'data', 'result', 'settings', 'versions']
+        ['commit', 'cpu_s', 'data', 'result', 'settings', 'sha256', 'versions']
     """
     plain = _plain(settings)
     if path.exists():
@@ -71,12 +71,14 @@ def remembered(
     start = time.process_time()
     result = json.loads(json.dumps(run()))  # the same values, now or read from the file
     spent = round(result.get("cpu_s", time.process_time() - start), 2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
     record = {"settings": plain, "result": result, "cpu_s": spent, **provenance(data)}
-    temporary.write_text(_written(record))
-    os.replace(temporary, path)
+    commit(path, _written(record | {DIGEST: _digest(record)}).encode())
     return result
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Digest the values of a record, whatever the spaces between them."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _written(record: dict[str, Any]) -> str:
@@ -95,6 +97,8 @@ def _read(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
         if not {"settings", "result"} <= set(record):
             raise ValueError("no settings and result in it")
+        if record.pop(DIGEST, None) not in (None, _digest(record)):  # the first ones had none
+            raise ValueError("values that its digest does not tell")
     except (OSError, ValueError, TypeError) as problem:
         found = f"a file that is no record ({problem})"
         raise CheckpointError(str(path), found, "the record of a finished run", "delete it") from problem

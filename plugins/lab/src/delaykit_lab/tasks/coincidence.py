@@ -41,9 +41,10 @@ class Coincidence(VolleyTask):
         super().__post_init__()
         for field, least in (("channels", 2), ("classes", 2)):
             if getattr(self, field) < least:
-                raise ConfigError(f"Coincidence.{field}", f"{getattr(self, field)}", f"a number >= {least}")
+                fix = "correct its value"
+                raise ConfigError(f"Coincidence.{field}", f"{getattr(self, field)}", f"a number >= {least}", fix)
         if not 0 < self.span < float("inf"):
-            raise ConfigError("Coincidence.span", f"{self.span}", "a finite number of steps > 0")
+            raise ConfigError("Coincidence.span", f"{self.span}", "a finite number of steps > 0", "pass e.g. span=10")
 
     def lags(self) -> Tensor:
         generator = torch.Generator().manual_seed(self.drawn)

@@ -44,11 +44,12 @@ class IntervalDiscrimination(VolleyTask):
         super().__post_init__()
         if self.intervals < 2 or self.fibres < 2:
             found = f"{self.intervals} intervals, {self.fibres} fibres"
-            raise ConfigError("IntervalDiscrimination", found, "at least two of each")
+            raise ConfigError("IntervalDiscrimination", found, "at least two of each", "ask for more of them")
         for field in ("shortest", "spacing"):
             if not 0 < getattr(self, field) < float("inf"):
                 found = f"{getattr(self, field)}"
-                raise ConfigError(f"IntervalDiscrimination.{field}", found, "a finite number of steps > 0")
+                fix = "correct its value"
+                raise ConfigError(f"IntervalDiscrimination.{field}", found, "a finite number of steps > 0", fix)
 
     @property
     def channels(self) -> int:  # type: ignore[override]

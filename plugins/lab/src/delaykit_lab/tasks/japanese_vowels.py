@@ -55,10 +55,10 @@ class JapaneseVowels(Task):
 
     def __post_init__(self) -> None:
         if self.start not in ("first", "mean"):
-            raise ConfigError("JapaneseVowels.start", repr(self.start), "'first' or 'mean'")
+            raise ConfigError("JapaneseVowels.start", repr(self.start), "'first' or 'mean'", "name one of the two")
         if not self.threshold > 0:
             found, expected = f"{self.threshold}", "a positive number of standard deviations"
-            raise ConfigError("JapaneseVowels.threshold", found, expected)
+            raise ConfigError("JapaneseVowels.threshold", found, expected, "correct threshold")
 
     def title(self) -> str:
         """One line for tables and pictures."""

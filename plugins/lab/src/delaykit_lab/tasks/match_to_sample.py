@@ -78,8 +78,9 @@ class MatchToSample(Task):
             checks.number(f"MatchToSample.{name}", getattr(self, name), above=0)
         largest = max(self.cue_hz, self.background_hz) + self.noise_hz
         if largest * self.dt_ms > 1000.0:
+            fix = "lower the rate, or make dt_ms smaller"
             raise ConfigError(
-                "MatchToSample", f"{largest:g} Hz in steps of {self.dt_ms:g} ms", "a spike a step at most"
+                "MatchToSample", f"{largest:g} Hz in steps of {self.dt_ms:g} ms", "a spike a step at most", fix
             )
 
     @property

@@ -40,7 +40,8 @@ class Images:
     def __post_init__(self) -> None:
         if self.values.dim() != 2 or self.labels.shape != self.values.shape[:1]:
             found = f"values {tuple(self.values.shape)} and labels {tuple(self.labels.shape)}"
-            raise ShapeError("Images", found, "(sample, pixel) and (sample,)")
+            fix = "give a row of pixels and a label for each sample"
+            raise ShapeError("Images", found, "(sample, pixel) and (sample,)", fix)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -94,7 +95,7 @@ class MNIST(Task):
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ConfigError("MNIST.steps", f"{self.steps}", "a number >= 1")
+            raise ConfigError("MNIST.steps", f"{self.steps}", "a number >= 1", "pass e.g. steps=25")
         if self.limit is not None and self.limit < 1:
             raise ConfigError("MNIST.limit", f"{self.limit}", "a positive number of samples", "or None for all")
 

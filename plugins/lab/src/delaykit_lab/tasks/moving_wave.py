@@ -41,10 +41,11 @@ class MovingWave(VolleyTask):
         super().__post_init__()
         if self.sensors < 3 or self.directions < 2:
             found = f"{self.sensors} sensors, {self.directions} directions"
-            raise ConfigError("MovingWave", found, "at least 3 sensors and 2 directions")
+            raise ConfigError("MovingWave", found, "at least 3 sensors and 2 directions", "ask for more of them")
         for field in ("sweep", "dt_ms"):
             if not 0 < getattr(self, field) < float("inf"):
-                raise ConfigError(f"MovingWave.{field}", f"{getattr(self, field)}", "a finite number > 0")
+                fix = "correct its value"
+                raise ConfigError(f"MovingWave.{field}", f"{getattr(self, field)}", "a finite number > 0", fix)
 
     @property
     def channels(self) -> int:  # type: ignore[override]

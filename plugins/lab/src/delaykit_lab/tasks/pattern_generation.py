@@ -70,13 +70,16 @@ class PatternGeneration:
 
     def __post_init__(self) -> None:
         if self.outputs < 1 or self.channels < 1 or self.cosines < 1:
-            raise ConfigError("PatternGeneration", "no output, channel or cosine", "at least one of each")
+            fix = "ask for at least one"
+            raise ConfigError("PatternGeneration", "no output, channel or cosine", "at least one of each", fix)
         if not all(math.isfinite(v) and v >= 0 for v in (self.noise_hz, self.rate_hz)):
-            raise ConfigError("PatternGeneration", f"rates {self.noise_hz}, {self.rate_hz} Hz", "finite numbers >= 0")
+            found, fix = f"rates {self.noise_hz}, {self.rate_hz} Hz", "correct the rates"
+            raise ConfigError("PatternGeneration", found, "finite numbers >= 0", fix)
         ends = [at + self.segment_ms for at in self.onsets_ms]
         later = [*self.onsets_ms[1:], self.duration_ms]
         if any(end > start for end, start in zip(ends, later, strict=True)):
-            raise ConfigError("PatternGeneration.onsets_ms", f"{self.onsets_ms}", "segments one after the other")
+            fix = "sort the onsets"
+            raise ConfigError("PatternGeneration.onsets_ms", f"{self.onsets_ms}", "segments one after the other", fix)
 
     @property
     def steps(self) -> int:
@@ -133,5 +136,6 @@ def distance(answer: Tensor, target: Tensor, first: slice, second: slice) -> Ten
         One number an output.
     """
     if answer.shape != target.shape:
-        raise ShapeError("distance", f"an answer {tuple(answer.shape)}", f"{tuple(target.shape)}, as the target")
+        fix = "give the answer as many steps and outputs as the target"
+        raise ShapeError("distance", f"an answer {tuple(answer.shape)}", f"{tuple(target.shape)}, as the target", fix)
     return (answer[second] - answer[first]).pow(2).sum(0) / (target[second] - target[first]).pow(2).sum(0)

@@ -58,12 +58,13 @@ class SoundLocalisation(VolleyTask):
         super().__post_init__()
         if self.directions < 2 or self.clicks < 1:
             found = f"{self.directions} directions, {self.clicks} clicks"
-            raise ConfigError("SoundLocalisation", found, "at least 2 directions and 1 click")
+            raise ConfigError("SoundLocalisation", found, "at least 2 directions and 1 click", "ask for more of them")
         if not 0 < self.widest <= 90:
-            raise ConfigError("SoundLocalisation.widest", f"{self.widest}", "degrees in (0, 90]")
+            raise ConfigError("SoundLocalisation.widest", f"{self.widest}", "degrees in (0, 90]", "pass e.g. widest=90")
         for field in ("radius_mm", "dt_ms"):
             if not (math.isfinite(getattr(self, field)) and getattr(self, field) > 0):
-                raise ConfigError(f"SoundLocalisation.{field}", f"{getattr(self, field)}", "a finite number > 0")
+                fix = "correct its value"
+                raise ConfigError(f"SoundLocalisation.{field}", f"{getattr(self, field)}", "a finite number > 0", fix)
 
     @property
     def classes(self) -> int:  # type: ignore[override]

@@ -84,7 +84,8 @@ class SpikeFiles(Task):
         train, test = (_bin(*_stamp(path), self.dt_ms, self.channels, self.duration_ms) for path in paths)
         unseen = set(test.labels.tolist()) - set(train.labels.tolist())
         if unseen:
-            raise DataError(str(paths[1]), f"labels {sorted(unseen)} that no training sample has", "the same classes")
+            found, fix = f"labels {sorted(unseen)} that no training sample has", "take both files from one data set"
+            raise DataError(str(paths[1]), found, "the same classes", fix)
         return train, test
 
 

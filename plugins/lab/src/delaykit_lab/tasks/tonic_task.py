@@ -55,9 +55,10 @@ class TonicTask(Task):
         for field in ("dt_ms", "duration_ms"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name}.{field}", f"{value}", "a finite number of ms > 0")
+                raise ConfigError(f"{name}.{field}", f"{value}", "a finite number of ms > 0", "correct its value")
         if not 0 < self.validation < 1:
-            raise ConfigError(f"{name}.validation", f"{self.validation}", "a share in (0, 1)")
+            fix = "pass e.g. validation=0.1"
+            raise ConfigError(f"{name}.validation", f"{self.validation}", "a share in (0, 1)", fix)
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"{name}.limit", f"{self.limit}", "a positive number of samples", "or None for all")
 

@@ -68,11 +68,13 @@ class VolleyTask(Task):
         name = type(self).__name__
         for field in ("samples", "held"):
             if getattr(self, field) < 1:
-                raise ConfigError(f"{name}.{field}", f"{getattr(self, field)}", "a number >= 1")
+                raise ConfigError(f"{name}.{field}", f"{getattr(self, field)}", "a number >= 1", "correct its value")
         if not (math.isfinite(self.jitter) and self.jitter >= 0):
-            raise ConfigError(f"{name}.jitter", f"{self.jitter}", "a finite number of steps >= 0")
+            fix = "pass e.g. jitter=1.0"
+            raise ConfigError(f"{name}.jitter", f"{self.jitter}", "a finite number of steps >= 0", fix)
         if not 0 <= self.background < 1:
-            raise ConfigError(f"{name}.background", f"{self.background}", "a probability in [0, 1)")
+            fix = "pass e.g. background=0.01"
+            raise ConfigError(f"{name}.background", f"{self.background}", "a probability in [0, 1)", fix)
 
     @abstractmethod
     def lags(self) -> Tensor:

@@ -60,7 +60,8 @@ class Points:
     def __post_init__(self) -> None:
         if self.places.shape != (*self.labels.shape, 2) or self.labels.dim() != 1:
             found = f"places {tuple(self.places.shape)} and labels {tuple(self.labels.shape)}"
-            raise ShapeError("Points", found, "(sample, 2) and (sample,)")
+            fix = "give a row of coordinates and a label for each sample"
+            raise ShapeError("Points", found, "(sample, 2) and (sample,)", fix)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -139,10 +140,12 @@ class YinYang(Task):
     def __post_init__(self) -> None:
         for name, least in (("samples", 3), ("held", 3)):
             if getattr(self, name) < least:
-                raise ConfigError(f"YinYang.{name}", f"{getattr(self, name)}", f"a number >= {least}")
+                fix = "correct its value"
+                raise ConfigError(f"YinYang.{name}", f"{getattr(self, name)}", f"a number >= {least}", fix)
         for name in ("dt_ms", "duration_ms"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"YinYang.{name}", f"{getattr(self, name)}", "a positive number of ms")
+                fix = "correct its value"
+                raise ConfigError(f"YinYang.{name}", f"{getattr(self, name)}", "a positive number of ms", fix)
 
     def title(self) -> str:
         """One line for tables and pictures."""
@@ -194,7 +197,8 @@ def first_spike_loss(
         Landsmeer et al. 2025 (SpSNN), the hinge loss of the Yin-Yang task; the paper gives neither beta nor m.
     """
     if not sharpness > 0:
-        raise ConfigError("first_spike_loss(sharpness)", f"{sharpness}", "a positive number per ms")
+        fix = "pass e.g. sharpness=1.0"
+        raise ConfigError("first_spike_loss(sharpness)", f"{sharpness}", "a positive number per ms", fix)
     right = times.gather(1, labels.unsqueeze(1))
     behind = torch.nn.functional.softplus(sharpness * (right - times + margin))
     if silent is not None:

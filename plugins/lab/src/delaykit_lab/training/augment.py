@@ -32,10 +32,11 @@ class Augment:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.shift, int) and self.shift >= 0):
-            raise ConfigError("augment.shift", f"{self.shift}", "a whole number of channels >= 0")
+            raise ConfigError("augment.shift", f"{self.shift}", "a whole number of channels >= 0", "pass e.g. shift=2")
         for name in ("drop", "noise"):
             if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"augment.{name}", f"{getattr(self, name)}", "a probability in [0, 1)")
+                fix = "pass e.g. 0.1"
+                raise ConfigError(f"augment.{name}", f"{getattr(self, name)}", "a probability in [0, 1)", fix)
 
     @classmethod
     def parse(cls, text: str) -> Augment:
@@ -44,7 +45,8 @@ class Augment:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in options:
             if name not in known:
-                raise ConfigError("--augment", f"{name!r}{nearest(name, known)}", f"one of {', '.join(known)}")
+                fix = "correct the name"
+                raise ConfigError("--augment", f"{name!r}{nearest(name, known)}", f"one of {', '.join(known)}", fix)
         return cls(**options)
 
     def __call__(self, spikes: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,17 +6,15 @@ torch's own generator is kept, too, for dropout and the like.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit import CheckpointError
+from delaykit.sealed import commit, seal, unseal
 
 FORMAT = "delaykit-lab-run-1"
 
@@ -38,6 +36,9 @@ def save_run(
         order: generator of the sample order.
         config: JSON values that must be equal when the run goes on.
         history: JSON records, one an epoch.
+
+    Raises:
+        CheckpointError: the file cannot be written; the earlier one is as it was.
     """
     tensors = {f"net.{name}": value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
     for index, state in optimizer.state_dict()["state"].items():
@@ -47,11 +48,7 @@ def save_run(
     if torch.cuda.is_available():
         tensors |= {f"cuda_rng.{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())}
     header = {"format": FORMAT, "config": json.dumps(config, sort_keys=True), "history": json.dumps(history)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    # clones: safetensors refuses tensors that share memory, as tied weights do
-    save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, temporary, header)
-    os.replace(temporary, path)
+    commit(path, seal(tensors, header))
 
 
 def load_run(
@@ -119,10 +116,8 @@ def load_pruning_(net: nn.Module, states: dict[str, Tensor]) -> None:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as problem:
+        header, tensors = unseal(path.read_bytes(), str(path), required=False)  # the first ones had no digest
+    except OSError as problem:
         raise CheckpointError(
             str(path), f"a file that cannot be read ({problem})", "a saved run", "delete it"
         ) from problem

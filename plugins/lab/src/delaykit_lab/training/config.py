@@ -80,18 +80,19 @@ class Job:
         object.__setattr__(self, "methods", tuple(self.methods))
         for name in ("epochs", "batch_size"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise dk.ConfigError(name, repr(getattr(self, name)), "a whole number >= 1")
+                raise dk.ConfigError(name, repr(getattr(self, name)), "a whole number >= 1", "correct its value")
         for name, least in (("lr", None), ("delay_lr", None), ("clip", None), ("weight_decay", 0.0)):
             value = getattr(self, name)
             if value is None and name in ("delay_lr", "clip"):
                 continue
             fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if not fits or (value < 0 if least is not None else value <= 0):
-                raise dk.ConfigError(name, repr(value), f"a finite number {'>= 0' if least is not None else '> 0'}")
+                expected, fix = f"a finite number {'>= 0' if least is not None else '> 0'}", "correct its value"
+                raise dk.ConfigError(name, repr(value), expected, fix)
         for name, choices in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 found = f"{getattr(self, name)!r}{nearest(str(getattr(self, name)), choices)}"
-                raise dk.ConfigError(name, found, f"one of {', '.join(choices)}")
+                raise dk.ConfigError(name, found, f"one of {', '.join(choices)}", "name one of them")
         self.spec()
         self.parsed()
         Augment.parse(self.augment)
@@ -161,7 +162,8 @@ def from_values(cls: type[Config], values: Mapping[str, Any], needed: Sequence[s
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            raise dk.ConfigError("config", f"key {name!r}{nearest(name, known)}", f"one of {', '.join(known)}")
+            fix = "correct the key, or leave it out"
+            raise dk.ConfigError("config", f"key {name!r}{nearest(name, known)}", f"one of {', '.join(known)}", fix)
     for name in needed:
         if name not in values:
             raise dk.ConfigError("config", f"no {name}", f"a value for {name}", f"give --{name}")
@@ -196,4 +198,5 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise dk.ConfigError(str(path), f"a file that cannot be read ({problem})", "a TOML file") from None
+        fix = "correct the file"
+        raise dk.ConfigError(str(path), f"a file that cannot be read ({problem})", "a TOML file", fix) from None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delaykit.sealed import commit
 from delaykit_lab.records.files import prepare_folder, write_json, writing
 from delaykit_lab.records.finished import record_path, remembered
 from delaykit_lab.records.provenance import provenance
@@ -106,6 +107,7 @@ class Log:
     def __init__(self, folder: Path, active: bool) -> None:
         self.path, self.active, self.board = folder / "log.jsonl", active, None
         if active:
+            _drop_torn_line(self.path)
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -128,3 +130,10 @@ class Log:
             for name, value in record.items():
                 if name != "epoch":
                     self.board.add_scalar(f"seed{seed}/{name}", value, record["epoch"])
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off what a run that was stopped while writing left of its last line."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        commit(path, content[: content.rfind(b"\n") + 1])

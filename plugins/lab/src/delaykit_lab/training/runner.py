@@ -47,7 +47,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "clip"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"FitConfig.{name}", f"{getattr(self, name)}", "a positive number")
+                fix = "correct its value"
+                raise ConfigError(f"FitConfig.{name}", f"{getattr(self, name)}", "a positive number", fix)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -259,4 +259,4 @@ def _check(neuron: Neuron, *positive: str) -> None:
     for name in positive:
         value = getattr(neuron, name)
         if not value > 0 or (math.isinf(value) and name != "threshold"):
-            raise ConfigError(f"{type(neuron).__name__}({name})", repr(value), "a number > 0")
+            raise ConfigError(f"{type(neuron).__name__}({name})", repr(value), "a number > 0", "correct its value")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import in_threads
+from delaykit.functional.derivatives import refuse_second
 from delaykit.functional.event_gradients import warn_of_explosion
 from delaykit_spatial.exact import arrival_kernels as kernels
 from delaykit_spatial.exact import neuron_kernels
@@ -314,3 +315,5 @@ def _backward_of_rollout(ctx: Any, *into: Tensor | None) -> tuple[Tensor | None,
 
 _arrivals.register_autograd(_backward_of_arrivals, setup_context=_keep_arrivals)
 _rollout.register_autograd(_backward_of_rollout, setup_context=_keep_rollout)
+refuse_second(_arrivals_backward, "exact_arrivals")
+refuse_second(_rollout_backward, "exact_rollout")

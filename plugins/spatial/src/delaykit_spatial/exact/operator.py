@@ -25,6 +25,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.functional.dispatch import resolve
+from delaykit.functional.inputs import check_operands
 from delaykit_spatial.exact import numba
 from delaykit_spatial.exact import torch as plain
 from delaykit_spatial.exact.neuron import Neuron
@@ -276,7 +277,7 @@ def _working(x: Tensor) -> torch.dtype:
 
 def _same(where: str, tensor: Tensor | None, like: Tensor) -> None:
     if tensor is not None and tensor.shape != like.shape:
-        raise ShapeError(where, f"shape {tuple(tensor.shape)}", f"{tuple(like.shape)}")
+        raise ShapeError(where, f"shape {tuple(tensor.shape)}", f"{tuple(like.shape)}", "give both the same shape")
 
 
 def _check_estimator(where: str, estimator: str) -> None:
@@ -286,6 +287,7 @@ def _check_estimator(where: str, estimator: str) -> None:
 
 
 def _check_arrivals(spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor) -> None:
+    check_operands("exact_arrivals", optional=("clock",), spikes=spikes, clock=clock, weight=weight, delay=delay)
     if spikes.dim() != 3 or weight.dim() != 2 or spikes.shape[2] != weight.shape[1]:
         found = f"spikes {tuple(spikes.shape)} and weight {tuple(weight.shape)}"
         raise ShapeError("exact_arrivals", found, "(time, batch, pre) and (post, pre)", "give both the same pre")
@@ -300,13 +302,17 @@ def _check_arrivals(spikes: Tensor, clock: Tensor | None, weight: Tensor, delay:
 def _check_rollout(
     i_jump: Tensor, v_jump: Tensor | None, weight: Tensor | None, rescale_every: int, min_slope: float
 ) -> None:
+    optional = ("v_jump", "recurrent_weight")
+    check_operands("exact_rollout", optional=optional, i_jump=i_jump, v_jump=v_jump, recurrent_weight=weight)
     if i_jump.dim() != 3 or not i_jump.is_floating_point() or 0 in i_jump.shape[:1]:
         found = f"{i_jump.dtype} of shape {tuple(i_jump.shape)}"
-        raise ShapeError("exact_rollout(i_jump)", found, "floating point (time >= 1, batch, post)")
+        fix = "give the whole sequence, time first"
+        raise ShapeError("exact_rollout(i_jump)", found, "floating point (time >= 1, batch, post)", fix)
     _same("exact_rollout(v_jump)", v_jump, i_jump)
     post = i_jump.shape[2]
     if weight is not None and weight.shape != (post, post):
-        raise ShapeError("exact_rollout(recurrent_weight)", f"shape {tuple(weight.shape)}", f"{(post, post)}")
+        fix = "give one weight for each pair of neurons"
+        raise ShapeError("exact_rollout(recurrent_weight)", f"shape {tuple(weight.shape)}", f"{(post, post)}", fix)
     if not min_slope > 0 or rescale_every < 0:
         found = f"min_slope={min_slope}, rescale_every={rescale_every}"
-        raise ConfigError("exact_rollout", found, "min_slope > 0 and rescale_every >= 0")
+        raise ConfigError("exact_rollout", found, "min_slope > 0 and rescale_every >= 0", "correct these numbers")

@@ -1,0 +1,101 @@
+"""What every operator asks of its tensors: dense ones that hold numbers, and a graph that it can be part of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from delaykit.errors import HistoryError, ShapeError
+from delaykit.functional.dispatch import wants_reference
+
+FORWARD = "forward-mode differentiation"
+FUNCTORCH = {"Vmap": "torch.func.vmap", "Grad": "torch.func.grad", "Jvp": FORWARD}
+
+
+def check_tensors(
+    where: str, *, floating: bool = True, optional: Sequence[str] = (), **tensors: Tensor | None
+) -> None:
+    """Refuse what an operator cannot read: no tensors, nested or sparse ones, and those without numbers.
+
+    Args:
+        where: the operator or the connection.
+        floating: whether they have to be floating point.
+        optional: names of those that may be None.
+        **tensors: by the name that the caller knows them by.
+
+    Raises:
+        ShapeError: one of them is nothing to compute with.
+
+    Example:
+        >>> check_tensors("delay_line", x=[1.0])
+        Traceback (most recent call last):
+        delaykit.errors.ShapeError: delay_line: found x of type list; expected a tensor. To go on: ...
+    """
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor):
+            if tensor.is_nested or tensor.is_meta or tensor.layout is not torch.strided:
+                _refuse(where, name, tensor)
+            if floating and not tensor.is_floating_point():
+                fix = f"convert it with {name}.float()"
+                raise ShapeError(where, f"{name} of dtype {tensor.dtype}", "a floating point tensor", fix)
+        elif tensor is not None or name not in optional:
+            found, fix = f"{name} of type {type(tensor).__name__}", f"pass torch.as_tensor({name})"
+            raise ShapeError(where, found, "a tensor", fix)
+
+
+def _refuse(where: str, name: str, tensor: Tensor) -> NoReturn:
+    if tensor.is_nested:
+        fix = "pad the sequences, e.g. with torch.nn.utils.rnn.pad_sequence"
+        raise ShapeError(where, f"{name}, a nested tensor", "a dense tensor", fix)
+    if tensor.is_meta:
+        fix = "make it on a device; a model built on meta first needs to_empty(device=...) and its checkpoint"
+        raise ShapeError(where, f"{name} on the meta device, which holds no numbers", "a tensor with numbers", fix)
+    raise ShapeError(where, f"{name}, a sparse tensor", "a dense tensor", f"call {name}.to_dense()")
+
+
+def refuse_transforms(where: str, *tensors: Tensor | None, remembers: bool = False) -> None:
+    """Refuse ``torch.func`` around what differentiates by hand, or remembers: torch itself says so in other words.
+
+    Operators under the reference backend are plain torch and take part in everything; ``vmap`` maps any operator.
+
+    Args:
+        where: the operator or the connection.
+        *tensors: what it was called with.
+        remembers: whether a call is one time step, whose spikes are written down.
+
+    Raises:
+        HistoryError: a transform is under way that cannot pass through here.
+    """
+    if torch.compiler.is_compiling() or (not remembers and wants_reference()):
+        return
+    found = ""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        kinds = [level.key().name for level in torch._C._functorch.get_interpreter_stack() or ()]
+        found = next((FUNCTORCH[kind] for kind in kinds if kind in FUNCTORCH and (remembers or kind != "Vmap")), "")
+    elif forward_ad._current_level >= 0 and any(t is not None and _is_dual(t) for t in tensors):
+        found = FORWARD
+    if found and remembers:
+        fix = "take gradients with torch.autograd.grad, and give vmap's dimension to the batch"
+        raise HistoryError(where, f"a time step under {found}", "plain calls: a delay line remembers its input", fix)
+    if found:
+        fix = "take gradients with torch.autograd.grad, or run it under dk.backend('reference')"
+        raise HistoryError(where, found, "plain autograd: its adjoint is written by hand", fix)
+
+
+def _is_dual(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def check_operands(where: str, *, optional: Sequence[str] = (), **tensors: Tensor | None) -> None:
+    """Check the tensors of an operator with an adjoint of its own: what they are, and who differentiates.
+
+    Raises:
+        ShapeError: see :func:`check_tensors`.
+        HistoryError: see :func:`refuse_transforms`.
+    """
+    check_tensors(where, floating=True, optional=optional, **tensors)
+    refuse_transforms(where, *tensors.values())

@@ -1,0 +1,14 @@
+"""A net with Motif on two processes, or sent to another: one file, whole tensors, and back to the bit."""
+
+from __future__ import annotations
+
+import pytest
+
+from delaykit.testing.faults.round_trips import KINDS, check_round_trip
+from delaykit_motifs import Motif
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_processes_save_what_one_process_learns(tmp_path, kind):
+    check_round_trip(Motif(3), tmp_path, kind)
