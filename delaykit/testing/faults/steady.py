@@ -31,9 +31,9 @@ def living() -> int:
     gc.collect()
     found = {}
     for one in gc.get_objects():
-        if issubclass(type(one), Tensor) and one.layout is torch.strided and not one.is_meta:
+        if type(one) in (Tensor, torch.nn.Parameter) and one.layout is torch.strided:  # a compiler's have no numbers
             storage = one.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
+            found[storage._cdata] = storage.nbytes()
     return sum(found.values())
 
 
