@@ -35,6 +35,12 @@ TORCH = {
     "torch.nn.Parameter": "generated/torch.nn.parameter.Parameter.html#torch.nn.parameter.Parameter",
     "torch.optim.Optimizer": "optim.html#torch.optim.Optimizer",
 }
+TORCH |= {  # where classes are defined, as autodoc names them
+    "torch._C.Generator": TORCH["torch.Generator"],
+    "torch.nn.modules.module.Module": TORCH["torch.nn.Module"],
+    "torch.nn.parameter.Parameter": TORCH["torch.nn.Parameter"],
+    "torch.optim.optimizer.Optimizer": TORCH["torch.optim.Optimizer"],
+}
 SITES = {"python": "https://docs.python.org/3", "torch": "https://docs.pytorch.org/docs/stable"}
 
 
