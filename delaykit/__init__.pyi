@@ -38,8 +38,6 @@ from .plugins.registry import resolve as resolve
 from .time_constants import TimeConstants as TimeConstants
 from .training import advance_ as advance_
 from .training import attach as attach
-from .training import discretized as discretized
-from .training import finalize_ as finalize_
 from .training import param_groups as param_groups
 from .wrapping.apply import unwrap_ as unwrap_
 from .wrapping.apply import wrap as wrap
@@ -52,6 +50,8 @@ from .wrapping.controls import disabled as disabled
 from .wrapping.controls import reset as reset
 from .wrapping.controls import status as status
 from .wrapping.controls import wrapped_sites as wrapped_sites
+from .wrapping.discretizing import discretized as discretized
+from .wrapping.discretizing import finalize_ as finalize_
 from .wrapping.fused.model import fused as fused
 from .wrapping.rollout import rollout as rollout
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,10 @@ from delaykit import checks
 from delaykit.attaching.root import wrapping_of
 from delaykit.errors import ConfigError, TrainingError
 from delaykit.interfaces import PointDelay, Pruning, PruningReport
-from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
+from delaykit.wrapping.controls import Wrapped, wrapped_sites
+from delaykit.wrapping.discretizing import discretized as discretized
+from delaykit.wrapping.discretizing import finalize_ as finalize_
+from delaykit.wrapping.discretizing import grid as grid
 from delaykit.wrapping.projection import Projection
 
 
@@ -179,107 +181,6 @@ def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
                 with torch.no_grad():
                     reports[site.name] = pruning.step_(site.weight, progress)
     return reports
-
-
-@contextlib.contextmanager
-def discretized(
-    net: nn.Module, step: int = 1, max_delay: int | None = None, bits: int | None = None
-) -> Iterator[None]:
-    """Evaluate with integer delays and spread 0, as hardware runs them; the real delays come back afterwards.
-
-    What was learned with real delays may suffer. Delays that shall be whole in the end are better trained whole, with
-    ``rounding="straight-through"`` of :class:`~delaykit.FreeDelay` or ``DelRec``: then nothing changes here.
-
-    Args:
-        net: a wrapped model.
-        step: delays become multiples of this many steps, a whole number >= 1.
-        max_delay: larger delays become this; None: no cap.
-        bits: of a stored delay, which then is at most ``(2^bits - 1) step``; None: as many as it needs.
-
-    Raises:
-        ConfigError: a connection was given other parts inside, which have no real delays to go back to.
-
-    Example:
-        >>> import torch, delaykit as dk
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
-        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=2.3), reset="manual")})
-        >>> with dk.discretized(net):
-        ...     dk.status(net).delays["0"].tolist()
-        [[2.0, 2.0]]
-        >>> dk.status(net).delays["0"]
-        tensor([[2.3000, 2.3000]])
-    """
-    sites = wrapped_sites(net)
-    before = [{k: v.detach().clone() for k, v in site.synapse.state_dict().items()} for site in sites]
-    reset(net)
-    try:
-        finalize_(net)
-        spacing, largest = grid(step, max_delay, bits)
-        for site in sites:
-            if site.synapse.delay is not None and (spacing > 1 or largest is not None):
-                with torch.no_grad():
-                    site.synapse.delay.fit_(spacing, largest)
-        yield
-    finally:
-        changed = []
-        for site, values in zip(sites, before, strict=True):
-            now = site.synapse.state_dict(keep_vars=True)
-            if now.keys() != values.keys():
-                changed.append(site.name)
-                continue
-            with torch.no_grad():
-                for key, value in now.items():
-                    value.copy_(values[key])
-        reset(net)
-        if changed:
-            fix = "call dk.finalize_(net), which rounds for good, and then change them"
-            raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
-
-
-def grid(step: int, max_delay: int | None, bits: int | None) -> tuple[int, int | None]:
-    """Return the spacing of the delays that a budget allows, and the largest of them.
-
-    Args:
-        step: spacing in steps, a whole number >= 1.
-        max_delay: cap in steps, or None.
-        bits: of a stored delay, or None.
-
-    Returns:
-        ``(step, largest)``; largest is a multiple of step, or None without cap and bits.
-
-    Example:
-        >>> grid(2, 62, 5), grid(1, 62, 5), grid(1, None, None)
-        ((2, 62), (1, 31), (1, None))
-    """
-    checks.whole("step", step, least=1)
-    caps = []
-    if max_delay is not None:
-        checks.whole("max_delay", max_delay)
-        caps.append(max_delay // step * step)
-    if bits is not None:
-        checks.whole("bits", bits, least=1)
-        caps.append((2**bits - 1) * step)
-    return step, min(caps) if caps else None
-
-
-def finalize_(net: nn.Module) -> None:
-    """Round all delays to integers and set all spreads to 0, for good.
-
-    Args:
-        net: a wrapped model.
-
-    Example:
-        >>> import torch, delaykit as dk
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2))
-        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=2.3), reset="manual")})
-        >>> dk.finalize_(net)
-        >>> dk.status(net).delays["0"].tolist()
-        [[2.0, 2.0]]
-    """
-    for site in wrapped_sites(net):
-        if site.synapse.delay is not None:
-            site.synapse.delay.discretize_()
-    reset(net)
 
 
 def _parts(net: nn.Module) -> list[Any]:

@@ -12,8 +12,8 @@ from delaykit.errors import ConfigError, DelaykitError
 from delaykit.hardware.targets import TARGETS, Target
 from delaykit.interfaces import PointDelay
 from delaykit.tables import text_table
-from delaykit.training import finalize_, grid
 from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
+from delaykit.wrapping.discretizing import finalize_, grid, round_weights_
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ def fit_hardware_(
                 if site.synapse.delay is not None:
                     site.synapse.delay.fit_(spacing, largest)
                 if goal.weight_bits is not None and site.weight is not None:
-                    _round_weights_(site.weight, goal.weight_bits)
+                    round_weights_(site.weight, goal.weight_bits)
     except DelaykitError:
         with torch.no_grad():
             for value, old in kept:
@@ -146,12 +146,6 @@ def _held(site: Wrapped) -> list[Tensor]:
 def _delays(site: Wrapped) -> Tensor | None:
     delay = site.synapse.delay
     return delay.delays().detach().clone() if isinstance(delay, PointDelay) else None
-
-
-def _round_weights_(weight: Tensor, bits: int) -> None:
-    unit = weight.abs().max() / (2 ** (bits - 1) - 1)
-    if float(unit) > 0:
-        weight.copy_((weight / unit).round() * unit)
 
 
 def _longest_a_source(delays: Tensor, pre: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from delaykit import checks
-from delaykit.training import grid
+from delaykit.wrapping.discretizing import grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +38,11 @@ TARGETS = {
     target.name: target
     for target in (
         Target("loihi", 62, weight_bits=8, source="lava-dl, lava.lib.dl.slayer.block: Delay(max_delay=62) and weights "
-               "2 k, k = -128 .. 127, 8 bits where signs are mixed; of the chip: Davies et al. 2018, IEEE Micro 38(1)"),
+               "2 k, k = -128 .. 127, 8 bits where signs are mixed (as lava-dl states them; the chip: Davies et al. "
+               "2018, IEEE Micro 38(1), 82)"),
         Target("spinnaker", 15, weight_bits=16, source="sPyNNaker, utilities/constants.py: MAX_SUPPORTED_DELAY_TICS = "
-               "16, counted from 1; a weight's 16 bits of the synaptic word: Rhodes et al. 2018, Front. Neurosci. 12, "
-               "816"),
+               "16, counted from 1, and SYNAPSE_WEIGHT_BITS = 16 of its synapse_row.h; the software: Rhodes et al. "
+               "2018, Front. Neurosci. 12, 816"),
         Target("spinnaker-extended", 143, weight_bits=16, source="sPyNNaker, utilities/constants.py: 16 native ticks "
                "and MAX_DELAY_BLOCKS = 8 of 16 ticks, counted from 1; branches differ: look at yours"),
     )

@@ -10,31 +10,56 @@ pytest.importorskip("nir", reason="writes and reads NIR graphs")
 
 import delaykit as dk  # noqa: E402
 from delaykit.nir.neurons import Neuron  # noqa: E402
+from delaykit.planning.survey import survey  # noqa: E402
 from delaykit.testing import ComponentConformance  # noqa: E402
 from delaykit.testing.nets import input_spikes, missing, tiny_nets  # noqa: E402
 
+WHOLE = {"max_delay": 9, "init": "integers"}
 REASONS = "reset_delay=False|dk.discretized|time constant a neuron|several|outputs|spread"
+CONFIGS = {  # id: component, package, class, options
+    "free-axonal-whole": ("free", "delaykit", "FreeDelay", {"granularity": "axonal", "max_delay": 9, "init": 2}),
+    "free-dendritic-whole": ("free", "delaykit", "FreeDelay", {"granularity": "dendritic", **WHOLE}),
+    "free-synaptic-whole": ("free", "delaykit", "FreeDelay", {"granularity": "synaptic", **WHOLE}),
+    "free-layer-between": ("free", "delaykit", "FreeDelay", {"granularity": "layer", "max_delay": 9, "init": 2.5}),
+    "DelRec": ("delrec", "delaykit_delrec", "DelRec", {"max_delay": 9, "sigma": 2.0}),
+    "DCLS": ("dcls", "delaykit_delrec", "DCLS", {"kernel_size": 9}),
+    "HetSyn": ("hetsyn", "delaykit_hetsyn", "HetSyn", {}),
+    "Motif": ("motif", "delaykit_motifs", "Motif", {"depth": 6, "scale": 0.1}),
+    "Spatial": ("spatial", "delaykit_spatial", "Spatial", {"dims": 2}),
+    "DynamicSparsity": ("dynamic_sparsity", "delaykit_sparsify", "DynamicSparsity", {"sparsity": 0.5}),
+    "DelayPruning": ("delay_pruning", "delaykit_sparsify", "DelayPruning", {"kept": 0.4}),
+    "TimeConstants": ("time_constants", "delaykit", "TimeConstants", {"init": 0.6}),
+}
+
+
+def wrap_(config, tiny, net):
+    """Put a component where it goes: on connections, on neurons, or beside the delays that it prunes."""
+    kit = type("Kit", (ComponentConformance,), {"config": config})()
+    rules = kit.rules(tiny, config)
+    if config.name == "time_constants":
+        rules = dict.fromkeys(survey(net)[1], config)
+    if config.name == "delay_pruning":
+        rules = {site: (dk.FreeDelay("synaptic", **WHOLE), config) for site in rules}
+    dk.wrap_(net, rules, example=kit.example(tiny, net), generator=torch.Generator().manual_seed(17))
+    if config.kind == "pruning":
+        dk.advance_(net, 1.0)
 
 
 def configs():
-    yield pytest.param(lambda: dk.FreeDelay("axonal", max_delay=9, init=2), id="free-axonal-whole")
-    yield pytest.param(lambda: dk.FreeDelay("dendritic", max_delay=9, init="integers"), id="free-dendritic-whole")
-    yield pytest.param(lambda: dk.FreeDelay("synaptic", max_delay=9, init="integers"), id="free-synaptic-whole")
-    yield pytest.param(lambda: dk.FreeDelay("layer", max_delay=9, init=2.5), id="free-layer-between")
-    for package, name, options in (
-        ("delaykit_delrec", "DelRec", {"max_delay": 9, "sigma": 2.0}),
-        ("delaykit_delrec", "DCLS", {"kernel_size": 9}),
-        ("delaykit_hetsyn", "HetSyn", {}),
-        ("delaykit_motifs", "Motif", {"depth": 6, "scale": 0.1}),
-        ("delaykit_spatial", "Spatial", {"dims": 2}),
-        ("delaykit_sparsify", "DynamicSparsity", {"sparsity": 0.5}),
-    ):
-        yield pytest.param(lambda p=package, n=name, o=options: _plugin(p, n, o), id=name)
+    for name, (_, package, kind, options) in CONFIGS.items():
+        yield pytest.param(lambda p=package, n=kind, o=options: _made(p, n, o), id=name)
 
 
-def _plugin(package, name, options):
+def _made(package, name, options):
     module = pytest.importorskip(package, reason="a component of a plugin")
     return getattr(module, name)(**options)
+
+
+def test_every_official_component_is_here():
+    pytest.importorskip("delaykit_lab", reason="all plugins of this repository are installed")
+    kinds = ("delay", "heterogeneity", "pruning")
+    official = {c.name for c in dk.components() if c.kind in kinds and c.config.startswith("delaykit")}
+    assert official == {component for component, *_ in CONFIGS.values()}
 
 
 def nets():
@@ -62,9 +87,8 @@ def test_exactly_or_not_at_all(make, tiny, zero):
     net = tiny.build()
     if zero and not without_delayed_reset_(net):
         pytest.skip("its neurons are reset at once anyway, or cannot be")
-    kit = type("Kit", (ComponentConformance,), {"config": config})()
     try:
-        kit.wrap_(tiny, net)
+        wrap_(config, tiny, net)
     except dk.WrapError as error:
         pytest.skip(f"this component does not go here: {error.problems[0]}"[:120])
     compare(tiny, net)

@@ -77,13 +77,18 @@ def test_axonal_recurrent_delays_in_sc_neurocore(reset, tmp_path):
     assert torch.equal(found, wanted)
 
 
-def test_synaptic_delays_in_brian2(tmp_path):
+@pytest.mark.parametrize("kind", ["linear", "conv", "groups", "depthwise"])
+def test_synaptic_delays_in_brian2(kind, tmp_path):
     torch.manual_seed(3)
     lif = snn.Leaky(0.8, 0.7, surrogate_spike, reset_mechanism="zero", reset_delay=False, init_hidden=True)
-    net = nn.Sequential(nn.Linear(PRE, N, bias=False), lif).double()
+    groups = {"conv": 1, "groups": 2, "depthwise": 4}.get(kind)
+    shape, first = (PRE,), nn.Linear(PRE, N, bias=False)
+    if groups is not None:
+        shape, first = (4, 5), nn.Conv1d(4, 4, 3, padding=1, groups=groups, bias=False)
+    net = nn.Sequential(first, lif).double()
     with torch.no_grad():
-        net[0].weight.mul_(1.5)
-    dk.wrap_(net, {"0": whole("synaptic")}, example=spikes(1, PRE), generator=torch.Generator().manual_seed(0))
+        net[0].weight.mul_(1.5 if kind == "linear" else 2.0)
+    dk.wrap_(net, {"0": whole("synaptic")}, example=spikes(1, *shape), generator=torch.Generator().manual_seed(0))
 
     def run(x):
         from snntorch import utils
@@ -91,14 +96,14 @@ def test_synaptic_delays_in_brian2(tmp_path):
         utils.reset(net)
         return torch.stack([net(step) for step in x])
 
-    graph = dk.to_nir(net, lambda: run(spikes(40, 1, PRE, seed=1)), dt_ms=1.0, path=tmp_path / "net.nir")
-    assert sum(isinstance(node, nir.Delay) for node in graph.nodes.values()) > 5
-    x = spikes(200, 1, PRE, seed=2)
-    np.save(tmp_path / "x.npy", x.squeeze(1).numpy())
+    graph = dk.to_nir(net, lambda: run(spikes(40, 1, *shape, seed=1)), dt_ms=1.0, path=tmp_path / "net.nir")
+    assert sum(isinstance(node, nir.Delay) for node in graph.nodes.values()) > (5 if kind == "linear" else 2)
+    x = spikes(200, 1, *shape, seed=2)
+    np.save(tmp_path / "x.npy", x.flatten(1).numpy())
     run_elsewhere("brian2_run.py", "brian2", tmp_path / "net.nir", tmp_path / "x.npy", tmp_path / "y.npy", 0.001)
     with torch.no_grad():
         wanted = run(x).squeeze(1)
-    found = torch.as_tensor(np.load(tmp_path / "y.npy"))
+    found = torch.as_tensor(np.load(tmp_path / "y.npy")).reshape(wanted.shape)
     assert torch.equal(dk.from_nir(tmp_path / "net.nir")(x).squeeze(1), wanted)
     assert wanted.sum() > 200
     print(f"{int((found != wanted).sum())} of {int(wanted.sum())} spikes differ")

@@ -33,12 +33,49 @@ def test_a_grid_under_a_cap_while_the_block_lasts():
     assert dk.status(net).delays["0"].flatten().tolist() == pytest.approx([0.9, 33.2, 80.0])
 
 
-@pytest.mark.parametrize("options", [{"step": 0}, {"step": 1.5}, {"max_delay": -1}, {"bits": 0}])
+@pytest.mark.parametrize("options", [{"step": 0}, {"step": 1.5}, {"max_delay": -1}, {"bits": 0}, {"weight_bits": 1}])
 def test_budgets_that_are_none(options):
     net = net_of([0.9, 3.2, 8.0])
     with pytest.raises(dk.ConfigError, match=next(iter(options))), dk.discretized(net, **options):
         pass
     assert dk.status(net).delays["0"].flatten().tolist() == pytest.approx([0.9, 3.2, 8.0])
+
+
+def test_weights_of_few_bits_while_the_block_lasts():
+    net = net_of([0.9, 3.2, 8.0], [1.0, 2.0, 3.0])
+    real = [p.detach().clone() for p in net.parameters()]
+    unit = net[0].weight.detach().abs().max() / 7
+    with dk.discretized(net, weight_bits=4):
+        inside = net[0].weight.detach().clone()
+        assert torch.equal(net[0].bias, real[[n for n, _ in net.named_parameters()].index("0.bias")])
+    torch.testing.assert_close(inside / unit, (inside / unit).round(), rtol=0, atol=1e-5)
+    assert 4 < len(inside.unique()) <= 9 and float((inside - real[0]).abs().max()) <= float(unit) / 2 * 1.001
+    assert all(torch.equal(now, before) for now, before in zip(net.parameters(), real, strict=True))
+
+
+def test_a_whole_budget_is_trained_straight_through():
+    """Forward and backward inside, the step behind: what fitting does for good then changes nothing any more."""
+    torch.manual_seed(0)
+    net = net_of([0.9, 3.2, 8.4])
+    optimizer = torch.optim.SGD(dk.param_groups(net, lr=0.3, delay_lr=3.0))
+    dk.attach(optimizer, net)
+    x, budget = (torch.rand(25, 4, 3) < 0.4).float(), {"max_delay": 6, "weight_bits": 4}
+    wanted = x[4:]
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        before = [p.detach().clone() for p in net.parameters()]
+        with dk.discretized(net, **budget):
+            loss = (torch.stack([net(step) for step in x])[4:] - wanted).square().mean()
+            loss.backward()
+        assert all(torch.equal(now, old) for now, old in zip(net.parameters(), before, strict=True))
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0] and float(net[0].dk.delay.delay.grad.abs().sum()) > 0
+    with torch.no_grad(), dk.discretized(net, **budget):
+        inside = torch.stack([net(step) for step in x])
+    dk.fit_hardware_(net, dk.hardware.Target("mine", max_delay=6, weight_bits=4))
+    assert torch.equal(torch.stack([net(step) for step in x]), inside)
 
 
 def test_a_report_says_what_was_clipped_and_rounded():

@@ -22,6 +22,8 @@ from delaykit import (
     checks,
 )
 
+TOGETHER = {"delay": None, "pre": 0, "post": 1}  # the dimension of (post, pre) that falls together
+
 
 @dataclasses.dataclass(frozen=True)
 class DelayPruning(ComponentConfig):
@@ -34,6 +36,8 @@ class DelayPruning(ComponentConfig):
         kept: fraction of the delays that stay, in [0, 1).
         by: ``use``, or ``random``: the control.
         ramp: progress at which ``kept`` is reached, in (0, 1].
+        per: what falls together: each ``delay``, or of synaptic delays all those of a ``pre`` or a ``post`` neuron,
+            which then needs no line at all.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.
@@ -50,11 +54,13 @@ class DelayPruning(ComponentConfig):
     _: dataclasses.KW_ONLY
     by: str = "use"
     ramp: float = 0.5
+    per: str = "delay"
 
     def __post_init__(self) -> None:
         checks.number("DelayPruning.kept", self.kept, least=0, below=1)
         checks.choice("DelayPruning.by", self.by, ("use", "random"))
         checks.number("DelayPruning.ramp", self.ramp, above=0, most=1)
+        checks.choice("DelayPruning.per", self.per, tuple(TOGETHER))
 
     def at(self, progress: float) -> float:
         """Return the fraction of the delays that is left at ``progress`` in [0, 1]."""
@@ -86,6 +92,10 @@ class PrunedDelays(Pruning):
         where, fix = self.site.name, "use FreeDelay('axonal'), FreeDelay('dendritic') or FreeDelay('synaptic')"
         if not isinstance(delay, PointDelay) or delay.delays().numel() < 2:
             raise ConfigError(where, "DelayPruning without several delays", "a delay a neuron or synapse", fix)
+        shape, dim = delay.delays().shape, TOGETHER[self.config.per]
+        if dim is not None and (min(shape) < 2 or (dim == 0 and shape[1] != self.site.pre)):
+            found = f"per={self.config.per!r} with delays of shape {tuple(shape)}"
+            raise ConfigError(where, found, f"a delay a synapse, ({self.site.post}, {self.site.pre})", "per='delay'")
         self._delay = delay
         if _numbers(delay) is None:
             self._delay = None
@@ -95,12 +105,14 @@ class PrunedDelays(Pruning):
         """Set the delays of the weakest use to 0; ``weight`` is read only. The report counts delays."""
         delays = self._held().delays().detach()
         before = torch.ones_like(delays, dtype=torch.bool) if self.active is None else self.active.to(delays.device)
-        keep = math.ceil(self.config.at(progress) * delays.numel() - 1e-9)
-        score = self._score(weight.detach(), delays).masked_fill(~before, -1.0).flatten()
-        order = torch.argsort(score, descending=True, stable=True)[: min(keep, int(before.sum()))]
-        active = torch.zeros_like(before).flatten()
-        active[order] = True
-        self.active = active.reshape(before.shape)
+        score, left, dim = self._score(weight.detach(), delays), before, TOGETHER[self.config.per]
+        if dim is not None:
+            score, left = (score * before).sum(dim, keepdim=True), before.any(dim, keepdim=True)
+        keep = math.ceil(self.config.at(progress) * left.numel() - 1e-9)
+        order = torch.argsort(score.masked_fill(~left, -1.0).flatten(), descending=True, stable=True)
+        active = torch.zeros_like(left).flatten()
+        active[order[: min(keep, int(left.sum()))]] = True
+        self.active = active.reshape(left.shape) & before
         self.project_(weight)
         return PruningReport(delays.numel(), int(self.active.sum()), int((before & ~self.active).sum()), 0)
 
