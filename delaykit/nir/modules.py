@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
@@ -58,8 +58,10 @@ def shape_of(name: str, types: Any) -> tuple[int, ...]:
     value = next(iter(types.values()), None) if isinstance(types, dict) else None
     if value is None:
         raise ConfigError(name, "a port without a shape", "the shape of its features", "give the port an input_type")
-    given = real(f"{name}.shape", value).flatten() if len(value) else torch.empty(0)
-    return whole(f"{name}.shape", given, 1, len(given)) if len(given) else ()
+    if (isinstance(value, np.ndarray) and not value.size) or (isinstance(value, (list, tuple)) and not value):
+        return ()
+    given = real(f"{name}.shape", value).flatten()
+    return whole(f"{name}.shape", given, 1, len(given))
 
 
 def _linear(name: str, node: Any, affine: bool) -> nn.Linear:
