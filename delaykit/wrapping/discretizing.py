@@ -120,8 +120,8 @@ def round_weights_(weight: Tensor, bits: int | None) -> None:
     Example:
         >>> weight = torch.tensor([0.1, -0.5, 0.9])
         >>> round_weights_(weight, 2)
-        >>> weight
-        tensor([0.0000, -0.9000, 0.9000])
+        >>> [round(w, 1) for w in weight.tolist()]
+        [0.0, -0.9, 0.9]
     """
     checks.whole("weight_bits", bits, least=2)
     assert bits is not None
