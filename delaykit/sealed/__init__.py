@@ -45,13 +45,13 @@ def seal(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
     return save_tensors(own, {**about, DIGEST: digest_of(own, about)})
 
 
-def unseal(payload: bytes, where: str, *, required: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+def unseal(payload: bytes, where: str, *, former: str | None = None) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read what :func:`seal` made.
 
     Args:
         payload: the file's bytes.
         where: its name, for messages.
-        required: refuse a file without a digest, which earlier versions wrote.
+        former: ``about["format"]`` of files that earlier versions wrote without a digest, "" where they had none.
 
     Returns:
         The words of the header, and the tensors.
@@ -66,7 +66,8 @@ def unseal(payload: bytes, where: str, *, required: bool = True) -> tuple[dict[s
     except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(where, f"damaged tensors ({error})", "a safetensors file", DAMAGED) from None
     digest = about.pop(DIGEST, None)
-    if (required and digest is None) or (digest is not None and digest != digest_of(tensors, about)):
+    unsealed = digest is None and about.get("format", "") == former
+    if not unsealed and digest != digest_of(tensors, about):
         raise CheckpointError(where, "a changed file", "the content that its digest tells", DAMAGED)
     return about, tensors
 

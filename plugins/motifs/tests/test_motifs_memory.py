@@ -10,6 +10,7 @@ import torch
 
 import delaykit_motifs as motifs
 from delaykit import CheckpointError, ConfigError, ShapeError, backend
+from delaykit.testing.faults import flipped
 from delaykit_motifs import Dynamics, MotifMemory
 from delaykit_motifs.hebb import context_sizes
 from delaykit_motifs.network import free_run
@@ -229,6 +230,22 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     save_file({"bank": torch.zeros(1)}, path, {"about": json.dumps({"format": "other/2"})})
     with pytest.raises(CheckpointError, match="other/2"):
         MotifMemory.load(path)
+
+
+@pytest.mark.parametrize("flips", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_changed_byte_of_a_memory_is_refused_or_changes_nothing(tmp_path: Path, flips: int) -> None:
+    path, memory = tmp_path / "memory", MotifMemory(torch.randn(4, 4, 2))
+    memory.save(path)
+    refused = 0
+    for place, content in flipped(path.read_bytes(), flips):
+        path.write_bytes(content)
+        try:
+            again = MotifMemory.load(path)
+        except CheckpointError:
+            refused += 1
+        else:  # a space of the header
+            assert torch.equal(again.taps, memory.taps) and again.dynamics == memory.dynamics, place
+    assert refused > 0.9 * flips
 
 
 def test_evidence_keeps_the_rate_and_the_refractory_period() -> None:

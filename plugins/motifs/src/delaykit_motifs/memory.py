@@ -121,7 +121,7 @@ class MotifMemory(nn.Module):
         else:
             tensors = {"bank": bank}
         about = {"format": FORMAT, "shape": list(bank.shape), "dynamics": dataclasses.asdict(self.dynamics)}
-        commit(Path(path), seal(tensors, {"about": json.dumps(about)}))
+        commit(Path(path), seal(tensors, {"format": FORMAT, "about": json.dumps(about)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MotifMemory:
@@ -132,7 +132,7 @@ class MotifMemory(nn.Module):
         """
         where, fix = str(path), "pass a file written by MotifMemory.save"
         try:
-            header, tensors = unseal(Path(path).read_bytes(), where, required=False)  # the first ones had no digest
+            header, tensors = unseal(Path(path).read_bytes(), where, former="")  # the first ones had no digest
             about = json.loads(header.get("about", "{}"))
         except (OSError, ValueError) as problem:
             raise CheckpointError(where, f"no readable memory ({problem})", "a safetensors file", fix) from None

@@ -16,7 +16,7 @@ import delaykit as dk
 from delaykit import CheckpointError
 from delaykit.sealed import commit, seal, unseal
 
-FORMAT = "delaykit-lab-run-1"
+FORMAT, FORMER = "delaykit-lab-run-2", "delaykit-lab-run-1"  # the former had no digest
 
 
 def save_run(
@@ -116,11 +116,11 @@ def load_pruning_(net: nn.Module, states: dict[str, Tensor]) -> None:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        header, tensors = unseal(path.read_bytes(), str(path), required=False)  # the first ones had no digest
+        header, tensors = unseal(path.read_bytes(), str(path), former=FORMER)
     except OSError as problem:
         raise CheckpointError(
             str(path), f"a file that cannot be read ({problem})", "a saved run", "delete it"
         ) from problem
-    if header.get("format") != FORMAT or not {"config", "history"} <= set(header):
+    if header.get("format") not in (FORMAT, FORMER) or not {"config", "history"} <= set(header):
         raise CheckpointError(str(path), f"format {header.get('format')!r}", repr(FORMAT), "use another output folder")
     return header, tensors
