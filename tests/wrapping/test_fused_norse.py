@@ -120,6 +120,9 @@ def test_a_sequential_state_takes_whole_sequences(granularity: str) -> None:
         dk.wrap_(net, rule, example=lambda: by_hand(spikes()), generator=torch.Generator().manual_seed(2))
     fast = assert_fused(net, spikes(), loop="outside")
     assert_equal_runs(net, fast, by_hand, spikes(TIME + 2, 2))
+    with torch.no_grad():
+        torch.testing.assert_close(fast(spikes())[0], by_hand(spikes())[0], rtol=0, atol=1e-6)
+    assert set(fast.report().values()) == {"ahead"}, str(fast)
 
 
 def test_a_delayed_state_of_a_fused_run_cannot_go_on() -> None:

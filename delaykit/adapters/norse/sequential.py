@@ -104,5 +104,5 @@ def _moved(
 
 def _leaves(state: Any) -> list[Tensor]:
     if isinstance(state, tuple):
-        return [leaf for leaf in tensors_of(without_histories(state)) if leaf.dim()]
-    return [leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, Tensor) and leaf.dim()]
+        return [leaf for leaf in tensors_of(without_histories(state)) if leaf.ndim]
+    return [leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, Tensor) and leaf.ndim]

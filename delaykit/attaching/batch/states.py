@@ -31,23 +31,28 @@ class LeftState:
         try:
             self._versions = [tensor._version for tensor in tensors]
         except RuntimeError:  # those of inference mode do not count
-            self._copies = [tensor.detach().clone() for tensor in tensors]
+            self._copies = _copies(tensors)
         else:
             if not torch.is_grad_enabled():
-                self._copies = [tensor.detach().clone() for tensor in tensors]
+                self._copies = _copies(tensors)
 
     def written(self) -> bool:
         """Tell whether somebody wrote into it since; tensors of inference mode do not count, so their values tell."""
         if self._versions is not None:
             return [tensor._version for tensor in self.tensors] != self._versions
         assert self._copies is not None
-        return not all(torch.equal(a, b) for a, b in zip(self.tensors, self._copies, strict=True))
+        return not all(a is b or torch.equal(a, b) for a, b in zip(self.tensors, self._copies, strict=True))
 
     def values(self) -> list[Tensor] | None:
         """Return what was in it; None where nobody knows any more."""
         if self._copies is not None:
             return self._copies
         return None if self.written() else self.tensors
+
+
+def _copies(tensors: list[Tensor]) -> list[Tensor]:
+    # A stand-in for a current that nobody is to read (of a fused run) says itself when somebody writes to it.
+    return [tensor if getattr(tensor, "stands_in", False) else tensor.detach().clone() for tensor in tensors]
 
 
 def tensors_of(state: Any) -> list[Tensor]:

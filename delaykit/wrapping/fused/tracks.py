@@ -65,6 +65,7 @@ class Unread(Tensor):
     """Stands for a synaptic current that a model only passes on; whoever reads it stops the run ahead."""
 
     unit: str
+    stands_in = True
 
     @staticmethod
     def of(unit: str, like: Tensor) -> Unread:
