@@ -115,6 +115,8 @@ class History:
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
         late = any(stream is not None and not stream.silent(before_last) for stream in self.streams)
+        if not late and self.last_output is not None and not before_last:
+            late = bool(self.last_output.any())  # on its way back to the neuron that put it out
         return late or any(piece is not None and piece.under_way() for piece in self.pieces)
 
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:

@@ -165,8 +165,12 @@ def change_membrane(neuron: Any, change: Change, way: str) -> None:
         setattr(neuron, name, changed(change, getattr(neuron, name)))
 
 
+def listed(state: Any) -> list[Any]:
+    return state if isinstance(state, list) else [state]
+
+
 def change_state(state: Any, change: Change, way: str) -> Any:
-    parts = state if isinstance(state, list) else [state]
+    parts = listed(state)
     if change.name == "zero" and way == "in place":
         write_zeros(change, [v for s in parts if hasattr(s, "_fields") for v in s])
         return state
@@ -179,6 +183,20 @@ def change_state(state: Any, change: Change, way: str) -> Any:
         ]
         return new if isinstance(state, list) else new[0]
     return tree_map(lambda v: changed(change, v), state)
+
+
+class Unseen(Exception):
+    """A row is moved or begun anew whose values stay what they were: by the rule, equal values continue."""
+
+
+def refuse_unseen(change: Change, values: list[torch.Tensor]) -> None:
+    """Leave out a change of which the values of one neuron, ``(batch, neuron)`` each, do not tell."""
+    old = torch.cat([value.detach() for value in values], 1)
+    new, moved = changed(change, old), change.argument
+    if change.name == "select":
+        moved = [k != place for k, place in enumerate(change.argument)]
+    if any(gone and torch.equal(new[k], old[k]) for k, gone in enumerate(moved)):
+        raise Unseen
 
 
 def run(net: nn.Module, x: torch.Tensor, changes: list[Change], way: str, begin: int = 0) -> list[torch.Tensor]:
@@ -194,6 +212,10 @@ def run(net: nn.Module, x: torch.Tensor, changes: list[Change], way: str, begin:
         elif change is not None and change.name == "forget":
             dk.reset(net, rows=torch.tensor(change.argument))
         elif change is not None:
+            if change.name in ("select", "zero") and (hidden or way != "tree"):  # a tree takes the histories along
+                kept = [[net[1].mem]] if hidden else [s for s in listed(state) if hasattr(s, "_fields")]
+                for values in kept:
+                    refuse_unseen(change, list(values))
             if change.name in ("select", "drop"):
                 rows = [rows[k] for k in places(change)]
             if hidden:
@@ -267,7 +289,7 @@ def verdict(seed: int, model: str, component: str, way: str, gradients: bool) ->
     with torch.set_grad_enabled(gradients):
         try:
             got = run(build(model, component), x, changes, way)
-        except dk.HistoryError:
+        except (dk.HistoryError, Unseen):
             return "refused"
         except dk.ConfigError as error:  # rows= of a history that rides in the state
             return "refused" if any(c.name == "forget" for c in changes) else str(error)
