@@ -212,7 +212,7 @@ def test_a_run_that_was_killed_ends_in_the_same_record(common, tmp_path, monkeyp
         script.main()
         (path,) = (tmp_path / folder).glob("*.json")
         record = json.loads(path.read_text())
-        del record["cpu_s"], record["result"]["cpu_s"]
+        del record["cpu_s"], record["result"]["cpu_s"], record["sha256"]
         return {path.name: record}
 
     def killed(self, count, title=None):
