@@ -132,11 +132,9 @@ def array(tensor: Tensor) -> np.ndarray:
     """View a tensor as an array, and leave its storage as it was.
 
     ``Tensor.numpy`` marks a storage as one that never changes its size, and ``fully_shard``, which lets parameters go
-    between two uses, fails on it. Inside ``torch.compile`` nothing but that is known.
+    between two uses, fails on it.
     """
-    if torch.compiler.is_compiling() or not tensor.is_floating_point():
-        return tensor.numpy()
-    return np.from_dlpack(tensor)
+    return np.from_dlpack(tensor) if tensor.is_floating_point() else tensor.numpy()
 
 
 def least_normal(x: Tensor) -> Any:
