@@ -68,3 +68,9 @@ def test_the_listed_names_of_other_projects_are_an_inventory(tmp_path: Path) -> 
             found[known] = f"{site}/{page}"
     assert found["torch.Tensor"] == found["Tensor"] == "https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor"
     assert found["Path"] == found["pathlib.Path"]
+
+
+def test_notebooks_show_no_paths_of_the_machine_that_ran_them() -> None:
+    notebooks = sorted((ROOT / "tutorials").glob("*.ipynb"))
+    assert len(notebooks) > 10
+    assert [path.name for path in notebooks if "site-packages" in path.read_text()] == []

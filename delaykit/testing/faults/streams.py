@@ -1,0 +1,69 @@
+"""A component in a stream without end: what a step or a piece costs stays the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+import delaykit as dk
+from delaykit.testing.faults.steady import check_steady
+
+
+def _spikes() -> torch.Tensor:
+    return (torch.rand(4, 2, 6, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+
+
+def check_stream(component: Any, count: int) -> None:
+    """Step a layer without a reset under ``no_grad``, after one step that recorded a gradient.
+
+    Args:
+        component: of a ``Linear``, or a tuple of several.
+        count: how many steps; more than 100.
+
+    Raises:
+        AssertionError: memory or work have grown.
+
+    Example:
+        >>> import delaykit as dk
+        >>> check_stream(dk.FreeDelay("axonal", max_delay=7), 200)
+    """
+    x = _spikes()
+    net = dk.wrap_(nn.Sequential(nn.Linear(6, 3)), {"0": dk.At(component, reset="manual")}, example=x[0])
+    net(x[0]).sum().backward()
+    with torch.no_grad():
+        check_steady(lambda: net(x[1]), count)
+
+
+def check_pieces(component: Any, count: int) -> None:
+    """Feed a ``SequentialState`` of Norse a sequence without end, two steps at a time.
+
+    Args:
+        component: of a ``Linear``, or a tuple of several.
+        count: how many pieces; more than 100.
+
+    Raises:
+        AssertionError: memory or work have grown.
+
+    Example:
+        >>> import delaykit as dk
+        >>> check_pieces(dk.FreeDelay("axonal", max_delay=7), 200)
+    """
+    import norse.torch as norse
+
+    x, state = _spikes(), None
+    net = norse.SequentialState(nn.Linear(6, 3), norse.LIFCell())
+
+    def fed(steps: torch.Tensor, state: Any) -> Any:
+        for step in steps:
+            _, state = net(step, state)
+        return state
+
+    def piece() -> None:
+        nonlocal state
+        state = fed(x[:2], state)
+
+    dk.wrap_(net, {"0": component}, example=lambda: fed(x, None))
+    with torch.no_grad():
+        check_steady(piece, count)
