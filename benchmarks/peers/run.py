@@ -52,8 +52,9 @@ def environment(peer: str, root: Path) -> Path:
         site = subprocess.check_output(
             [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
         ).strip()
-        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, *packages(peer)]
-        subprocess.run(install, check=True)
+        if wanted := packages(peer):
+            install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, *wanted]
+            subprocess.run(install, check=True)
         Path(site, "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
         (home / "ready").touch()
     return python
@@ -114,6 +115,19 @@ def page(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def keep(runs: list[dict[str, Any]], rounds: int, made: dict[str, Any]) -> None:
+    """Write the record."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    settings = {
+        "rounds": rounds, "unit": "process CPU ms",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "packages": sorted({package for peer in PEERS for package in packages(peer)}),
+    }  # fmt: skip
+    record = {"settings": settings, "result": {"runs": runs}, "cpu_s": spent.ru_utime + spent.ru_stime, **made}
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", nargs="+", default=PEERS, choices=PEERS)
@@ -137,16 +151,7 @@ def main() -> None:
                 run = measure(peer, work, file, environment(peer, given.environments), given.rounds)
                 kept[peer, work] = {"peer": peer, "work": work} | run
                 sys.stdout.write(f"{peer}, {work}: {run.get('failed') or [row.get('ms') for row in run['rows']]}\n")
-        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-        settings = {
-            "rounds": given.rounds, "unit": "process CPU ms",
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "packages": sorted({package for peer in PEERS for package in packages(peer)}),
-        }  # fmt: skip
-        result = {"runs": list(kept.values())}
-        record = {"settings": settings, "result": result, "cpu_s": spent.ru_utime + spent.ru_stime, **made}
-        RECORD.parent.mkdir(parents=True, exist_ok=True)
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+            keep(list(kept.values()), given.rounds, made)  # what was measured stays if the next is interrupted
     PAGE.write_text(page(json.loads(RECORD.read_text())))
 
 
