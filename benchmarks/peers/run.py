@@ -22,7 +22,7 @@ import sysconfig
 import tempfile
 import venv
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from work import WORKS, write
 
@@ -31,6 +31,7 @@ from delaykit_lab.records.provenance import provenance
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]
 RECORD, PAGE = TOP / "results" / "benchmarks" / "peers.json", TOP / "docs" / "reference" / "benchmarks.md"
+PICTURE = TOP / "docs" / "images" / "peers.png"
 PEERS = sorted(path.stem.removeprefix("peer_") for path in HERE.glob("peer_*.py"))
 
 
@@ -84,8 +85,10 @@ def page(record: dict[str, Any]) -> str:
         "compared with the neuron's equations in float64 (at most 1 of 1000 may differ by rounding), and networks with "
         "delays with their own step loop. snnTorch resets one step later than Norse and SpikingJelly, so these are "
         "judged by equations of their own. *First call* contains what is compiled or read from a cache, "
-        "and the peak is that of the whole process. The machine was not quiet: read the "
-        "ratios, and these with a tolerance of a tenth or two.",
+        "and the peak is that of the whole process. Read ratios, and these with a tolerance of a tenth. What differs by more "
+        "(a chaotic net does by the order of a sum) is not timed.",
+        "",
+        "![Times as multiples of snnTorch's loop without delays](../images/peers.png)",
         "",
         f"{settings['machine']}; torch {record['versions']['torch']}; " + ", ".join(settings["packages"]) + ".",
     ]
@@ -113,6 +116,26 @@ def page(record: dict[str, Any]) -> str:
         lines += ["", "## Not run", ""]
         lines += [f"- {run['peer']}, {run['work']}: `{' '.join(run['failed'])}`" for run in failed]
     return "\n".join(lines) + "\n"
+
+
+def picture(record: dict[str, Any]) -> None:
+    """Draw every way of the works without sweeps as a multiple of snnTorch's loop, fastest first."""
+    from delaykit.plotting import axes, colours
+
+    works = ("net", "recurrent", "depth 64")
+    panels = cast("Any", axes(size=(12.0, 3.4), ncols=len(works), layout="constrained"))
+    for panel, work in zip(panels, works, strict=True):
+        rows = [row for run in record["result"]["runs"] for row in run["rows"] if row["work"] == work and "ms" in row]
+        base = next((row["ms"] for row in rows if row["peer"] == "peer_snntorch"), None)
+        if base is None:
+            continue
+        rows.sort(key=lambda row: -row["ms"])
+        names = [f"{row['peer'].removeprefix('peer_')}: {row['way']}" for row in rows]
+        ours = [row["peer"] == "peer_delaykit" for row in rows]
+        panel.barh(names, [row["ms"] / base for row in rows], color=[colours(2)[not own] for own in ours])
+        panel.axvline(1.0, color="black", linewidth=0.8)
+        panel.set(title=work, xlabel="x snnTorch's loop")
+    panels[0].figure.savefig(PICTURE)
 
 
 def keep(runs: list[dict[str, Any]], rounds: int, made: dict[str, Any]) -> None:
@@ -152,7 +175,9 @@ def main() -> None:
                 kept[peer, work] = {"peer": peer, "work": work} | run
                 sys.stdout.write(f"{peer}, {work}: {run.get('failed') or [row.get('ms') for row in run['rows']]}\n")
             keep(list(kept.values()), given.rounds, made)  # what was measured stays if the next is interrupted
-    PAGE.write_text(page(json.loads(RECORD.read_text())))
+    record = json.loads(RECORD.read_text())
+    PAGE.write_text(page(record))
+    picture(record)
 
 
 if __name__ == "__main__":
