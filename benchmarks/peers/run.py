@@ -85,8 +85,8 @@ def page(record: dict[str, Any]) -> str:
         "compared with the neuron's equations in float64 (at most 1 of 1000 may differ by rounding), and networks with "
         "delays with their own step loop. snnTorch resets one step later than Norse and SpikingJelly, so these are "
         "judged by equations of their own. *First call* contains what is compiled or read from a cache, "
-        "and the peak is that of the whole process. Read ratios, and these with a tolerance of a tenth. What differs by more "
-        "(a chaotic net does by the order of a sum) is not timed.",
+        "and the peak is that of the whole process. Read ratios, and these with a tolerance of a tenth. "
+        "What differs by more (a chaotic net does by the order of a sum) is not timed.",
         "",
         "![Times as multiples of snnTorch's loop without delays](../images/peers.png)",
         "",
@@ -135,7 +135,7 @@ def picture(record: dict[str, Any]) -> None:
         panel.barh(names, [row["ms"] / base for row in rows], color=[colours(2)[not own] for own in ours])
         panel.axvline(1.0, color="black", linewidth=0.8)
         panel.set(title=work, xlabel="x snnTorch's loop")
-    panels[0].figure.savefig(PICTURE)
+    panels[0].get_figure().savefig(PICTURE)
 
 
 def keep(runs: list[dict[str, Any]], rounds: int, made: dict[str, Any]) -> None:
