@@ -18,6 +18,19 @@ from delaykit.nir.package import nir_package
 
 DEEPEST = 32
 SECONDS, BYTES_A_SECOND = 60.0, 2e6  # that reading a file may take
+MEMORY, PACKED = 4 * 2**30, 1032  # bytes that any file may take, and the most that deflate makes of one
+READ_APART = """
+import sys
+try:
+    import resource
+    most, hardest = resource.getrlimit(resource.RLIMIT_DATA)
+    if most < 0 or most > int(sys.argv[2]):  # -1 is no limit
+        resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[2]), hardest))
+except (ImportError, OSError, ValueError):  # there is no such limit everywhere
+    pass
+import nir
+nir.read(sys.argv[1])
+"""
 
 
 def from_nir(graph: Any, dt_ms: float | None = None, *, reset: str | None = None) -> NIRNetwork:
@@ -69,8 +82,9 @@ def from_nir(graph: Any, dt_ms: float | None = None, *, reset: str | None = None
 def _read(path: Path) -> Any:
     """Read a file, after a process of its own has: a damaged one can send the HDF5 library round a cycle, or end it."""
     try:
-        allowed = SECONDS + path.stat().st_size / BYTES_A_SECOND
-        command = [sys.executable, "-c", "import nir, sys; nir.read(sys.argv[1])", str(path)]
+        size = path.stat().st_size
+        allowed = SECONDS + size / BYTES_A_SECOND
+        command = [sys.executable, "-c", READ_APART, str(path), str(MEMORY + PACKED * size)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=allowed, check=False)
         if not done.returncode:
             return nir_package().read(str(path))

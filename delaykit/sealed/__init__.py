@@ -89,7 +89,7 @@ def commit(path: Path, payload: bytes) -> None:
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('{}', 1)
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name[:32]}.{os.getpid()}-{uuid.uuid4().hex}.part")  # a name has at most 255 bytes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "xb") as file:

@@ -30,12 +30,17 @@ def check_told(call: Callable[[], Any]) -> DelaykitError:
     try:
         result = call()
     except DelaykitError as error:
-        for one in error.problems if isinstance(error, WrapError) else [error]:
-            parts = {"where": one.where, "found": one.found, "expected": one.expected, "how to go on": one.fix}
-            missing = [name for name, text in parts.items() if not str(text).strip()]
-            assert not missing, f"no word of {', '.join(missing)} in: {one}"
-            assert len(str(one)) <= LONGEST, f"a message of {len(str(one))} characters: {str(one)[:200]} ..."
+        check_full(error)
         return error
     except Exception as error:
         raise AssertionError(f"a raw {type(error).__name__}: {error}") from error
     raise AssertionError(f"no error, but {result!r:.200}")
+
+
+def check_full(error: DelaykitError) -> None:
+    """Raise an AssertionError where an error, or one of those it gathers, leaves out a part or goes on for ever."""
+    for one in error.problems if isinstance(error, WrapError) else [error]:
+        parts = {"where": one.where, "found": one.found, "expected": one.expected, "how to go on": one.fix}
+        missing = [name for name, text in parts.items() if not str(text).strip()]
+        assert not missing, f"no word of {', '.join(missing)} in: {one}"
+        assert len(str(one)) <= LONGEST, f"a message of {len(str(one))} characters: {str(one)[:200]} ..."

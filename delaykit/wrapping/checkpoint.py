@@ -20,6 +20,7 @@ from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.bounded import bounded
 from delaykit.wrapping.container import FORMAT, WRITTEN, pack, unpack
 from delaykit.wrapping.controls import neuron_decays, wrapped_sites
+from delaykit.wrapping.extra_states import check_tensors, extra_states, handed_over, tensors_of
 from delaykit.wrapping.pairs import plan_of_pair, second_files
 from delaykit.wrapping.prunings import remembered, remind_, split
 from delaykit.wrapping.record import check_records, check_same, plan_from, to_json
@@ -42,11 +43,13 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
     Args:
         net: a wrapped model.
         path: file name without ending; folders are made.
-        with_model: write the model's own weights and buffers, too. Without, save them as you always did.
+        with_model: write the model's own weights, buffers and extra states (tensors), too. Without, save them as you
+            always did.
 
     Raises:
         CheckpointError: ``net`` is not a wrapped model, or :func:`load` would refuse the file: a layer was replaced
-            after wrapping, a part was wrapped apart, a delay is NaN. Or the file cannot be written.
+            after wrapping, a part was wrapped apart, a delay is NaN. Or it cannot be written: no space, or an extra
+            state that is no tensor.
 
     Example:
         >>> import tempfile, torch, delaykit as dk
@@ -61,6 +64,7 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
     wrapping = _wrapping(model, where)
     state = model.state_dict(keep_vars=True)
     chosen = {k: v for k, v in state.items() if (with_model or is_extra(k)) and MEMORY not in k.split(".")}
+    check_tensors(chosen, where)
     aliases, tensors = _without_aliases(chosen)
     tensors = {key: whole(value) for key, value in tensors.items()}  # all ranks take part in what is spread over them
     check_loadable(model, wrapping, {k: v for k, v in tensors.items() if is_extra(k)})
@@ -134,7 +138,7 @@ def _base(path: Any, where: str) -> Path:
         base = Path(path)
     except TypeError:
         base = Path()
-    if base.name in ("", ".."):
+    if base.name in ("", "..") or "\0" in str(base):
         raise CheckpointError(where, f"{path!r} for a file", "a file name without ending", "pass e.g. 'run/delays'")
     return base
 
@@ -177,7 +181,7 @@ def _read(base: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _wrap_as_saved_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], where: str) -> None:
     unused = torch.Generator().manual_seed(0)  # initial values are overwritten: leave the global one alone
-    there = sum(value.numel() for value in [*tensors.values(), *model.state_dict().values()])
+    there = sum(value.numel() for value in [*tensors.values(), *tensors_of(model).values()])
     plan = plan_from(model, meta["sites"], tensors, where)
     plan = dataclasses.replace(plan, constants=constants_from(plan.neurons, meta["neurons"], where))
     with bounded(there, where):
@@ -189,18 +193,25 @@ def _take_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], p
     before = remembered(model)
     remind_(model, prunings, where)
     try:
-        state = {k: v for k, v in model.state_dict(keep_vars=True).items() if MEMORY not in k.split(".")}
-        _fill_(model, {k: v for k, v in state.items() if meta.get("model") or is_extra(k)}, tensors, where)
+        state = {k: v for k, v in tensors_of(model).items() if MEMORY not in k.split(".")}
+        own = {k: v for k, v in state.items() if meta.get("model") or is_extra(k)}
+        apart = extra_states(model) if meta.get("model") else {}
+        _check_names({*own, *apart}, tensors, where)
+        with handed_over(model, {k: v for k, v in tensors.items() if k in apart}, where):
+            _fill_(model, own, tensors, where)
     except DelaykitError:
         remind_(model, before, where)
         raise
 
 
-def _fill_(model: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> None:
-    missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+def _check_names(own: set[str], tensors: dict[str, Tensor], where: str) -> None:
+    missing, unknown = sorted(own - set(tensors)), sorted(set(tensors) - own)
     if missing or unknown:
         found, fix = f"missing {missing[:3]} and unknown {unknown[:3]}", "load into the model that it was saved from"
         raise CheckpointError(where, found, "the same sites and components", fix)
+
+
+def _fill_(model: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor], where: str) -> None:
     for key, value in own.items():
         given, fix = tensors[key], "load into the model that it was saved from"
         if value.shape != given.shape:

@@ -9,9 +9,9 @@ from torch import nn
 import delaykit as dk
 from delaykit.testing.faults import how_many
 from delaykit.testing.faults.steady import check_steady
+from delaykit.testing.faults.streams import check_sequences, check_stream
 
-snn = pytest.importorskip("snntorch", reason="streams snnTorch neurons")
-utils = pytest.importorskip("snntorch.utils", reason="streams snnTorch neurons")
+pytest.importorskip("snntorch", reason="streams snnTorch neurons")
 norse = pytest.importorskip("norse.torch", reason="streams Norse cells")
 
 MANY = how_many(400, 5000)
@@ -25,28 +25,9 @@ def late(granularity):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("granularity", GRAINS)
-def test_a_stream_without_end_after_a_step_with_a_gradient(granularity):
-    net = dk.wrap_(nn.Sequential(nn.Linear(6, 3)), {"0": dk.At(late(granularity), reset="manual")})
-    net(X[0]).sum().backward()
-    with torch.no_grad():
-        check_steady(lambda: net(X[1]), MANY)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("granularity", GRAINS)
-def test_sequences_trained_one_after_the_other(granularity):
-    net = nn.Sequential(nn.Linear(6, 3), snn.Leaky(beta=0.9, init_hidden=True, output=True))
-    dk.wrap_(net, {"0": late(granularity)}, example=X[0])
-    optimizer = torch.optim.SGD(dk.param_groups(net, lr=1e-3))
-    dk.attach(optimizer, net)
-
-    def sequence():
-        utils.reset(net)
-        optimizer.zero_grad()
-        sum(net(x)[1].sum() for x in X).backward()
-        optimizer.step()
-
-    check_steady(sequence, MANY)
+@pytest.mark.parametrize("check", [check_stream, check_sequences])
+def test_a_stream_without_end_and_sequence_after_sequence(granularity, check):
+    check(late(granularity), MANY)
 
 
 @pytest.mark.slow
@@ -82,3 +63,6 @@ def test_what_grows_is_found():
 
     with pytest.raises(AssertionError, match="numbers at first"):
         check_steady(recompute, 400)
+    things = []
+    with pytest.raises(AssertionError, match="objects more lived"):
+        check_steady(lambda: things.append([]), 400)

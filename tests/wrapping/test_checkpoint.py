@@ -84,11 +84,20 @@ def test_saving_a_bare_model_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", [".", "", "..", "/", None, 3])
+@pytest.mark.parametrize("path", [".", "", "..", "/", None, 3, "a\0b", "a\0/b"])
 @pytest.mark.parametrize("act", [dk.save, dk.load])
 def test_what_names_no_file_is_refused(act, path):
     with pytest.raises(dk.CheckpointError, match="file name"):
         act(delayed(), path)
+
+
+def test_a_name_may_be_as_long_as_the_file_system_has_it(tmp_path):
+    for name in ("n" * 243, "ñ" * 121):  # 255 bytes with the ending
+        dk.save(delayed(), tmp_path / name)
+        dk.load(delayed(), tmp_path / name)
+    with pytest.raises(dk.CheckpointError, match="too long"):
+        dk.save(delayed(), tmp_path / ("n" * 244))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_part_of_a_wrapped_model_says_which_is_wrapped(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from torch import Tensor, nn
 import delaykit as dk
 
 INPUT = torch.rand(3, 2, 6, generator=torch.Generator().manual_seed(0))
-KINDS = ("ddp", "fully_shard", "spawn")
+ALONE = {"spawn", "accelerate"}
+KINDS: tuple[str, ...] = ("ddp", "fully_shard", "spawn")
+if importlib.util.find_spec("accelerate") is not None:
+    KINDS += ("accelerate", "accelerate on two")
 
 
 class Loop(nn.Module):
@@ -53,7 +58,8 @@ def check_round_trip(config: Any, folder: Path, kind: str) -> None:
     Args:
         config: what is put on the net's first connection.
         folder: an empty one.
-        kind: ``ddp``, ``fully_shard``, or ``spawn``: one process, to which the wrapped net itself is sent.
+        kind: one of :data:`KINDS`: ``ddp``, ``fully_shard``, ``accelerate on two``; or a single process: ``spawn``, to
+            which the wrapped net itself is sent, and ``accelerate``.
 
     Raises:
         AssertionError: something came back other than it was.
@@ -62,7 +68,7 @@ def check_round_trip(config: Any, folder: Path, kind: str) -> None:
     if kind == "spawn":
         mp.spawn(_sent, (wrapped(config), str(folder)), nprocs=1)
     else:
-        mp.spawn(_on_a_rank, (config, str(folder), kind), nprocs=2)
+        mp.spawn(_on_a_rank, (config, str(folder), kind), nprocs=1 if kind in ALONE else 2)
     trained(one, one)
     assert [path.name for path in folder.glob("*.safetensors")] == ["shared.safetensors"]
     both = dk.load(build(1), folder / "shared")
@@ -78,9 +84,13 @@ def _sent(rank: int, net: nn.Module, folder: str) -> None:
 
 def _on_a_rank(rank: int, config: Any, folder: str, kind: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    if kind not in ALONE:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         net = wrapped(config)
+        if kind.startswith("accelerate"):
+            _accelerated(net, folder)
+            return
         if kind == "ddp":
             model: Any = nn.parallel.DistributedDataParallel(net)
         else:
@@ -91,7 +101,33 @@ def _on_a_rank(rank: int, config: Any, folder: str, kind: str) -> None:
         trained(net, model)
         _saved_and_loaded(model, f"{folder}/shared")
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _accelerated(net: nn.Module, folder: str) -> None:
+    """Do the same with accelerate; and save and load its own state, which holds model and optimizer."""
+    if dist.is_initialized():
+        rank = str(dist.get_rank())  # as a launcher tells it
+        os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    assert accelerator.num_processes == (2 if dist.is_initialized() else 1)
+    optimizer: Any = torch.optim.SGD(dk.param_groups(net, lr=0.1, delay_lr=0.1))
+    model, optimizer = accelerator.prepare(net, optimizer)
+    dk.attach(optimizer, net)
+    accelerator.backward(model(INPUT).square().sum())
+    optimizer.step()
+    _saved_and_loaded(model, f"{folder}/shared")
+    accelerator.save_state(f"{folder}/state")
+    accelerator.wait_for_everyone()
+    with torch.no_grad():
+        before = model(INPUT)
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+        accelerator.load_state(f"{folder}/state")
+        assert torch.equal(model(INPUT), before)
 
 
 @torch.no_grad()

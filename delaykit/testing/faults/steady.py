@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 WARM, ALLOWED = 100, 2.0  # a recording grows in chunks: up to twice as much lives as is needed
+MARGIN = 100  # objects that a first time leaves behind: caches, compiled code
 
 
 class _Work(TorchDispatchMode):
@@ -45,7 +46,7 @@ def check_steady(act: Callable[[], Any], count: int) -> None:
         count: how often; more than 100.
 
     Raises:
-        AssertionError: memory that lives, or the numbers that one act reads, have grown.
+        AssertionError: memory that lives, the objects that Python knows, or the numbers that one act reads, have grown.
 
     Example:
         >>> check_steady(lambda: torch.ones(3).sum(), 200)
@@ -56,7 +57,9 @@ def check_steady(act: Callable[[], Any], count: int) -> None:
             act()
         with _Work() as work:
             act()
-        costs.append((work.numbers, living()))
-    (work_then, bytes_then), (work_now, bytes_now) = costs
+        costs.append((work.numbers, living(), len(gc.get_objects())))
+    (work_then, bytes_then, objects_then), (work_now, bytes_now, objects_now) = costs
     assert work_now <= ALLOWED * work_then, f"an act read {work_then} numbers at first, and {work_now} after {count}"
     assert bytes_now <= ALLOWED * bytes_then, f"{bytes_then} bytes lived at first, and {bytes_now} after {count}"
+    grown = objects_now - objects_then
+    assert grown < max(MARGIN, (count - WARM) / 2), f"{grown} objects more lived after {count}"

@@ -67,3 +67,35 @@ def check_pieces(component: Any, count: int) -> None:
     dk.wrap_(net, {"0": component}, example=lambda: fed(x, None))
     with torch.no_grad():
         check_steady(piece, count)
+
+
+def check_sequences(component: Any, count: int) -> None:
+    """Train a layer before a ``Leaky`` of snnTorch on one short sequence after the other.
+
+    Args:
+        component: of a ``Linear``, or a tuple of several.
+        count: how many sequences; more than 100.
+
+    Raises:
+        AssertionError: memory or work have grown.
+
+    Example:
+        >>> import delaykit as dk
+        >>> check_sequences(dk.FreeDelay("axonal", max_delay=7), 120)
+    """
+    import snntorch
+    from snntorch import utils
+
+    x = _spikes()
+    net = nn.Sequential(nn.Linear(6, 3), snntorch.Leaky(beta=0.9, init_hidden=True, output=True))
+    dk.wrap_(net, {"0": component}, example=x[0])
+    optimizer = torch.optim.SGD(dk.param_groups(net, lr=1e-3))
+    dk.attach(optimizer, net)
+
+    def sequence() -> None:
+        utils.reset(net)
+        optimizer.zero_grad()
+        torch.stack([net(step)[1] for step in x]).sum().backward()
+        optimizer.step()
+
+    check_steady(sequence, count)

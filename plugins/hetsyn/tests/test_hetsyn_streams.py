@@ -1,4 +1,4 @@
-"""HetSyn in streams of thousands of steps or pieces, at constant memory and work; and on several processes."""
+"""HetSyn in streams of thousands of steps, pieces or sequences at constant memory and work; on several processes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import pytest
 
 from delaykit.testing.faults import how_many
 from delaykit.testing.faults.round_trips import KINDS, check_round_trip
-from delaykit.testing.faults.streams import check_pieces, check_stream
+from delaykit.testing.faults.streams import check_pieces, check_sequences, check_stream
 from delaykit_hetsyn import HetSyn
 
 pytest.importorskip("norse.torch", reason="streams Norse cells")
+pytest.importorskip("snntorch", reason="streams snnTorch neurons")
 
 MANY = how_many(300, 5000)
 CONFIGS = {"synaptic": HetSyn(), "pre": HetSyn("pre"), "post": HetSyn("post"), "groups": HetSyn(groups=4)}
@@ -17,7 +18,7 @@ CONFIGS = {"synaptic": HetSyn(), "pre": HetSyn("pre"), "post": HetSyn("post"), "
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("check", [check_stream, check_pieces])
+@pytest.mark.parametrize("check", [check_stream, check_pieces, check_sequences])
 def test_a_stream_without_end_costs_the_same_at_its_end(config, check):
     check(CONFIGS[config], MANY)
 

@@ -15,6 +15,8 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.interfaces import Site
+from delaykit.testing.faults import how_many
+from delaykit.testing.faults.damage import check_changed_bytes
 from delaykit_spatial import (
     LIF,
     PositionHistory,
@@ -129,6 +131,37 @@ def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path) ->
     with pytest.raises(dk.ConfigError, match="population 'out'"):
         export_positions(net, tmp_path / "p.json")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flips", [100, pytest.param(how_many(400, 2000), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_changed_byte_is_refused_or_gives_sound_places(tmp_path: Path, suffix: str, flips: int) -> None:
+    path = tmp_path / f"p.{suffix}"
+    export_positions(make(2), path)
+
+    def read(content: bytes):
+        path.write_bytes(content)
+        return read_positions(path)
+
+    def judge(found) -> None:
+        assert all(table.ndim == 2 and bool(table.isfinite().all()) for table in found.positions.values())
+        assert all(0 < speed < math.inf for speed in found.velocity.values())
+
+    assert 0 < check_changed_bytes(path.read_bytes(), read, judge, flips) < flips
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf", "0.0", "-1.0", "fast"])
+def test_a_velocity_that_is_none_is_refused(tmp_path: Path, speed: str) -> None:
+    export_positions(make(2), tmp_path / "p.csv")
+    (tmp_path / "p.csv").write_text((tmp_path / "p.csv").read_text().replace(",1.0,", f",{speed},"))
+    with pytest.raises(dk.DataError, match="line 2"):
+        read_positions(tmp_path / "p.csv")
+
+
+def test_a_cell_that_never_ends_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text('population,neuron,x,unit,velocity\n"' + "a" * 200_000)
+    with pytest.raises(dk.DataError, match=r"cannot be read"):
+        read_positions(tmp_path / "p.csv")
 
 
 def test_damaged_files_are_refused_by_line(tmp_path: Path) -> None:

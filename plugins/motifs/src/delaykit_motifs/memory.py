@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delaykit.errors import CheckpointError, ShapeError
+from delaykit.errors import CheckpointError, ConfigError, ShapeError
 from delaykit.sealed import commit, seal, unseal
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.membrane import leaky_membrane
@@ -20,6 +22,7 @@ from delaykit_motifs.operators import tapped_linear
 FORMAT = "delaykit-motifs/1"
 RUNAWAY = 0.08  # spikes a neuron and step after which a recall is given up; memories fire at 0.001
 SPARSE = 0.4  # of taps in use, below which a file lists them one by one
+MOST = 1e9  # taps that a file which lists only those in use may ask for: a number in it must not take all memory
 
 
 class MotifMemory(nn.Module):
@@ -139,14 +142,36 @@ class MotifMemory(nn.Module):
         about = about if isinstance(about, dict) else {}
         if about.get("format") != FORMAT:
             raise CheckpointError(where, f"format {about.get('format')!r:.80}", FORMAT, fix)
-        pre, depth, post = about["shape"]
-        bank = tensors.get("bank")
-        if bank is None:
-            bank = tensors["value"].new_zeros(pre * depth * post)
-            bank[tensors["index"]] = tensors["value"]
-        return cls(bank.view(pre, depth, post).permute(2, 0, 1), Dynamics(**about["dynamics"]))
+        try:
+            bank, dynamics = _bank(about["shape"], tensors), Dynamics(**about["dynamics"])
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError, ConfigError) as problem:
+            found = f"a memory that does not hold together ({type(problem).__name__}: {problem!s:.300})"
+            raise CheckpointError(where, found, "what MotifMemory.save writes", fix) from None
+        return cls(bank.permute(2, 0, 1), dynamics)
 
     def extra_repr(self) -> str:
         used = int(torch.count_nonzero(self.taps.detach()))
         share = used / max(1, self.taps.numel())
         return f"{self.neurons} neurons, {self.depth} delays, {share:.1%} of taps in use, {self.dynamics}"
+
+
+def _bank(shape: Any, tensors: dict[str, Tensor]) -> Tensor:
+    """Return all taps ``(pre, depth, post)`` of a file, after its sizes were checked against what is in it."""
+    if not (isinstance(shape, list) and len(shape) == 3 and all(type(size) is int and size > 0 for size in shape)):
+        raise ValueError(f"shape {shape!r:.80}")
+    if shape[0] != shape[2]:
+        raise ValueError(f"taps between {shape[0]} and {shape[2]} neurons")
+    bank = tensors.get("bank")
+    if bank is None:
+        index, value = tensors["index"], tensors["value"]
+        if math.prod(shape) > MOST:
+            raise ValueError(f"shape {shape!r:.80}, more than {MOST:.0e} taps")
+        if index.dtype != torch.int64 or index.shape != value.shape or index.dim() != 1:
+            raise ValueError(f"places {tuple(index.shape)}, {index.dtype}, of values {tuple(value.shape)}")
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < math.prod(shape):
+            raise ValueError(f"places {int(index.min())} .. {int(index.max())} of shape {shape}")
+        bank = value.new_zeros(math.prod(shape))
+        bank[index] = value
+    if not bank.is_floating_point() or not bool(torch.isfinite(bank).all()):
+        raise ValueError(f"taps of {bank.dtype}, or not finite")
+    return bank.view(shape)

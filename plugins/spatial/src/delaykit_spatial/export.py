@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, DataError
+from delaykit import CheckpointError, ConfigError, DataError
+from delaykit.sealed import commit
 from delaykit_spatial.config import NAME
 from delaykit_spatial.geometry import name_of
 from delaykit_spatial.report import Link, links, populations
@@ -74,14 +75,12 @@ def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "
             fix = "reload the last checkpoint"
             raise ConfigError(f"export_positions, population {name!r}", "NaN or infinite positions", "finite ones", fix)
     text = _csv(places, found, unit) if path.suffix == ".csv" else _json(places, found, unit)
-    part = path.with_name(path.name + ".part")
+    if not path.parent.is_dir():
+        raise DataError(str(path), "no such folder", "a file in a folder that exists", "make the folder")
     try:
-        part.write_text(text, encoding="utf-8", newline="")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        fix = "make the folder, or free some space"
-        raise DataError(str(path), f"no way to write it ({error})", "a file in a folder that exists", fix) from None
+        commit(path, text.encode())
+    except CheckpointError as error:
+        raise DataError(str(path), error.found, "a file in a folder with space", error.fix) from None
 
 
 def read_positions(path: str | os.PathLike[str]) -> Placement:
@@ -143,7 +142,7 @@ def _read_json(path: Path, text: str) -> Placement:
             raise ValueError(f"format {content['format']!r}")
         table = content["populations"]
         positions = {str(name): _table(path, name, entry["positions"]) for name, entry in table.items()}
-        velocity = {str(name): float(entry["velocity"][0]) for name, entry in table.items()}
+        velocity = {str(name): _speed(entry["velocity"][0]) for name, entry in table.items()}
         return Placement(positions, str(content["units"]["positions"]), velocity, dict(content["connections"]))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         fix = "name a file that export_positions wrote"
@@ -152,7 +151,11 @@ def _read_json(path: Path, text: str) -> Placement:
 
 
 def _read_csv(path: Path, text: str) -> Placement:
-    rows = list(csv.DictReader(io.StringIO(text)))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    except csv.Error as error:
+        fix = "name a file that export_positions wrote"
+        raise DataError(str(path), f"a table that cannot be read ({error})", WRITTEN, fix) from None
     axes = [name for name in (rows[0] if rows else {}) if name in AXES or (name or "")[:1] == "x"]
     needed = {"population", "neuron", "unit", "velocity"}
     if not rows or not needed <= set(rows[0]) or not axes:
@@ -164,7 +167,7 @@ def _read_csv(path: Path, text: str) -> Placement:
         where, known = f"{path}, line {line}", places.setdefault(row["population"], [])
         try:
             place = [float(row[axis]) for axis in axes if row[axis] not in ("", None)]
-            speed, neuron = float(row["velocity"]), int(row["neuron"])
+            speed, neuron = _speed(row["velocity"]), int(row["neuron"])
         except (TypeError, ValueError) as error:
             raise DataError(where, f"{error}", "numbers", "correct the file, or export anew") from None
         if neuron != len(known) or row["unit"] != rows[0]["unit"]:
@@ -174,6 +177,13 @@ def _read_csv(path: Path, text: str) -> Placement:
         velocity[row["population"]] = speed
     tables = {name: _table(path, name, values) for name, values in places.items()}
     return Placement(tables, rows[0]["unit"], velocity)
+
+
+def _speed(value: Any) -> float:
+    speed = float(value)
+    if not (math.isfinite(speed) and speed > 0):
+        raise ValueError(f"velocity {speed}, which is no finite number > 0")
+    return speed
 
 
 def _table(path: Path, name: Any, values: Any) -> Tensor:

@@ -15,6 +15,7 @@ from delaykit_lab.comparison.config import Comparison
 from delaykit_lab.comparison.findings import findings
 from delaykit_lab.comparison.workers import STATES, run_all
 from delaykit_lab.records.files import prepare_folder, write_json, writing
+from delaykit_lab.records.finished import read_record, remembered
 from delaykit_lab.training.config import make_task
 
 KEPT = ("validation", "train", "test", "test_whole", "parameters", "spikes", "synaptic_operations", "failed")
@@ -85,20 +86,17 @@ def _planned(path: Path, comparison: Comparison, search: Callable[[], Any]) -> d
     """Return the widths that were found before, or find them now; times differ from search to search."""
     wanted = json.loads(json.dumps(comparison.to_json()))
     if path.exists():
-        try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
-            known = plan["comparison"]
-        except (ValueError, KeyError, TypeError) as problem:
-            raise dk.CheckpointError(str(path), f"a file that is no plan ({problem})", "one", "delete it") from problem
+        known = read_record(path)["settings"]
         if known != wanted:
             differ = ", ".join(f"{k} {known.get(k)!r}" for k in wanted if known.get(k) != wanted[k])
             found = f"another comparison ({differ})"
             raise dk.CheckpointError(str(path), found, "the same settings", "use the same words, or another --out")
-        return plan
-    sizes, budget = search()
-    plan = {"comparison": wanted, "sizes": {name: list(found) for name, found in sizes.items()}, "budget": budget}
-    write_json(path, plan)
-    return plan
+
+    def plan() -> dict[str, Any]:
+        sizes, budget = search()
+        return {"sizes": {name: list(found) for name, found in sizes.items()}, "budget": budget}
+
+    return remembered(path, wanted, plan)
 
 
 def _results(

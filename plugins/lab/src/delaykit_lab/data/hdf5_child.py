@@ -8,7 +8,9 @@ Whether the values make sense is judged by the parent.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,22 @@ from typing import Any
 import h5py
 import numpy as np
 
+MEMORY, PACKED = 4 * 2**30, 1032  # bytes that any file may take, and the most that deflate makes of one
+
 
 class Layout(Exception):
     """Another layout: what was found, what was expected."""
+
+
+def limit_memory(path: str) -> None:
+    """Take no more memory than the file can fill: a changed size in it must not take that of the whole machine."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # there is no such limit everywhere
+        import resource
+
+        most, hardest = resource.getrlimit(resource.RLIMIT_DATA)
+        allowed = MEMORY + PACKED * os.path.getsize(path)
+        if most == resource.RLIM_INFINITY or most > allowed:
+            resource.setrlimit(resource.RLIMIT_DATA, (allowed, hardest))
 
 
 def copy(path: str, out: Path | None) -> None:
@@ -72,6 +87,7 @@ def _integers(file: h5py.File, name: str) -> Any:
 
 def main(path: str, folder: str | None = None) -> None:
     """Copy, or write the complaint."""
+    limit_memory(path)
     out = None if folder is None else Path(folder)
     try:
         copy(path, out)

@@ -27,7 +27,7 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
         The array, in the machine's byte order.
 
     Raises:
-        DataError: the file is missing, truncated, too long, or no idx file.
+        DataError: the file is missing, truncated, too long, no idx file, or holds NaN.
 
     Example:
         >>> read_idx("mnist/t10k-labels-idx1-ubyte.gz").shape  # doctest: +SKIP
@@ -58,6 +58,9 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
         raise DataError(str(path), f"{len(content)} bytes", f"{expected} for shape {shape}", "copy the file again")
     values = np.frombuffer(content, dtype, offset=4 + 4 * rank)
     try:
-        return values.reshape(shape).astype(dtype.newbyteorder("="))
+        found = values.reshape(shape).astype(dtype.newbyteorder("="))
     except ValueError as problem:  # sizes of which one is 0 and the others are too large for numpy
         raise DataError(str(path), f"shape {shape} ({problem})", "an array", "copy the file again") from problem
+    if not np.isfinite(found).all():
+        raise DataError(str(path), "NaN or infinite numbers", "finite ones", "the file is damaged: copy it again")
+    return found

@@ -95,6 +95,8 @@ def _parse(line: str, path: Path, number: int) -> tuple[NDArray[np.float64], int
     try:
         values = [[float(value) for value in channel.split(",")] for channel in channels]
         speaker = int(label)
+        if not np.isfinite(sum(map(sum, values))):
+            raise ValueError("NaN or an infinite one")
     except ValueError as problem:
         raise DataError(
             where, f"a value that is no number ({problem})", "12 series and a label", "pip install -U sktime"

@@ -63,7 +63,7 @@ def remembered(
     """
     plain = _plain(settings)
     if path.exists():
-        record = _read(path)
+        record = read_record(path)
         if record["settings"] != plain:
             found, expected = f"a run with {record['settings']}", f"{plain}"
             raise CheckpointError(str(path), found, expected, "use another output folder")
@@ -92,14 +92,21 @@ def _plain(settings: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dict(values)))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what :func:`remembered` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged or foreign.
+    """
     try:
         record = json.loads(path.read_text())
         if not {"settings", "result"} <= set(record):
             raise ValueError("no settings and result in it")
         if record.pop(DIGEST, None) not in (None, _digest(record)):  # the first ones had none
             raise ValueError("values that its digest does not tell")
-    except (OSError, ValueError, TypeError) as problem:
+        if not isinstance(record["settings"], dict) or not isinstance(record["result"], dict):
+            raise ValueError("settings or a result that are no table")
+    except (OSError, ValueError, TypeError, RecursionError) as problem:
         found = f"a file that is no record ({problem})"
         raise CheckpointError(str(path), found, "the record of a finished run", "delete it") from problem
     return record

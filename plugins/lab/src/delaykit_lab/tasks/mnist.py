@@ -148,6 +148,9 @@ def _part(folder: Path, part: str) -> Images:
     if values.shape != (samples, 28, 28) or classes.shape != (samples,):
         found = f"images {values.shape} and labels {classes.shape}"
         raise DataError(str(folder), found, f"({samples}, 28, 28) and ({samples},)", "use MNIST's published files")
+    if values.dtype != np.uint8 or classes.dtype != np.uint8 or classes.max() > 9:
+        found = f"images of {values.dtype}, labels of {classes.dtype}, {classes.min()} .. {classes.max()}"
+        raise DataError(str(folder), found, "bytes, and labels 0 .. 9", "a file is damaged: fetch it again")
     flat = torch.from_numpy(values.reshape(samples, -1).astype(np.float32) / 255.0)
     return Images(flat, torch.from_numpy(classes.astype(np.int64)))
 

@@ -38,17 +38,32 @@ def save_run(
         history: JSON records, one an epoch.
 
     Raises:
-        CheckpointError: the file cannot be written; the earlier one is as it was.
+        CheckpointError: the file cannot be written, or could not be resumed from, since net or optimizer keep
+            something else than tensors and numbers; the earlier one is as it was.
     """
-    tensors = {f"net.{name}": value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
+    parts = {f"net.{name}": value for name, value in net.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
+        parts |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    tensors, numbers = _apart(parts, str(path))
     tensors |= {f"pruning.{key}": value for key, value in pruning_states(net).items()}
     tensors |= {"order": order.get_state(), "torch_rng": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors |= {f"cuda_rng.{k}": state for k, state in enumerate(torch.cuda.get_rng_state_all())}
     header = {"format": FORMAT, "config": json.dumps(config, sort_keys=True), "history": json.dumps(history)}
+    header |= {"numbers": json.dumps(numbers)} if numbers else {}
     commit(path, seal(tensors, header))
+
+
+def _apart(parts: dict[str, Any], where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tell tensors from plain numbers; refuse what is neither, for it would be missing from the file."""
+    tensors = {name: value for name, value in parts.items() if isinstance(value, Tensor)}
+    rest = {name: value for name, value in parts.items() if name not in tensors}
+    for name, value in rest.items():
+        if name.startswith("net.") or not (value is None or type(value) in (bool, int, float)):
+            found = f"{name}, a {type(value).__name__}"
+            fix = "use an optimizer such as Adam or SGD, and return tensors from get_extra_state"
+            raise CheckpointError(where, found, "a state of tensors, and of numbers in the optimizer", fix)
+    return tensors, rest
 
 
 def load_run(
@@ -67,8 +82,8 @@ def load_run(
         found, expected = f"a run with {header['config']}", json.dumps(config, sort_keys=True)
         raise CheckpointError(str(path), found, expected, "use the same settings, or another output folder")
     weights = {name.removeprefix("net."): value for name, value in tensors.items() if name.startswith("net.")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in [*tensors.items(), *json.loads(header.get("numbers", "{}")).items()]:
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delaykit.sealed import commit
 from delaykit_lab.records.files import prepare_folder, write_json, writing
 from delaykit_lab.records.finished import record_path, remembered
 from delaykit_lab.records.provenance import provenance
 from delaykit_lab.training.config import Job
+from delaykit_lab.training.log import Log
 from delaykit_lab.training.trainer import Trained, make_accelerator, train_job
 
 if TYPE_CHECKING:
@@ -83,6 +81,8 @@ def _one(job: Job, folder: Path, accelerator: Accelerator, log: Log, on_epoch: O
 
     def run() -> dict[str, Any]:
         trained: Trained = train_job(job, state=state, watch=watch, accelerator=accelerator)
+        for record in trained.record["history"]:
+            log.write(job.seed, record)  # what a run that was stopped between its state and its line left out
         if accelerator.is_main_process:
             from delaykit_lab.training.callbacks import save_model_
 
@@ -93,47 +93,4 @@ def _one(job: Job, folder: Path, accelerator: Accelerator, log: Log, on_epoch: O
         record = remembered(path, job.to_json(), run)
         state.unlink(missing_ok=True)
         return record
-    return run() if not path.exists() else json.loads(path.read_text())["result"]
-
-
-class Log:
-    """``log.jsonl``, and TensorBoard where it is installed.
-
-    Args:
-        folder: where to write.
-        active: False on all processes but the main one.
-    """
-
-    def __init__(self, folder: Path, active: bool) -> None:
-        self.path, self.active, self.board = folder / "log.jsonl", active, None
-        if active:
-            _drop_torn_line(self.path)
-            with contextlib.suppress(ImportError):
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.board = SummaryWriter(str(folder / "tensorboard"))
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.board is not None:
-            self.board.close()
-
-    def write(self, seed: int, record: dict[str, Any]) -> None:
-        """Add one epoch's record."""
-        if not self.active:
-            return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"seed": seed} | record) + "\n")
-        if self.board is not None:
-            for name, value in record.items():
-                if name != "epoch":
-                    self.board.add_scalar(f"seed{seed}/{name}", value, record["epoch"])
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off what a run that was stopped while writing left of its last line."""
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        commit(path, content[: content.rfind(b"\n") + 1])
+    return remembered(path, job.to_json(), run) if path.exists() else run()

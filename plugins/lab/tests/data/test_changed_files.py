@@ -1,0 +1,147 @@
+"""A data file with a changed byte, which has no checksum: refused, or values within the ranges that are declared."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import subprocess
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from delaykit import DataError
+from delaykit.testing.faults import how_many
+from delaykit.testing.faults.damage import check_changed_bytes, run_in_a_copy
+from delaykit_lab import Frames, bin_events, read_events
+from delaykit_lab.data import bounded, japanese_vowels
+from delaykit_lab.data.frame_cache import cached_frames
+from delaykit_lab.data.idx import TYPES, read_idx
+from delaykit_lab.data.japanese_vowels import read_utterances
+from delaykit_lab.tasks import mnist
+from delaykit_lab.tasks.mnist import MNIST
+
+MANY = pytest.param(how_many(400, 2000), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("flips", [10, MANY])
+def test_spike_trains(tmp_path, writer, monkeypatch, flips):
+    stand_in = types.SimpleNamespace(run=run_in_a_copy, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(bounded, "subprocess", stand_in)  # two thousand new processes would take half an hour
+    writer(tmp_path / "a.h5", samples=6)
+
+    def read(content):
+        (tmp_path / "b.h5").write_bytes(content)
+        return read_events(tmp_path / "b.h5")
+
+    def judge(events):
+        assert len(events) and len(events.labels) == len(events.times) == len(events.units)
+        assert 0 <= events.labels.min() and (not events.keys or events.labels.max() < len(events.keys))
+        for when, which in zip(events.times, events.units, strict=True):
+            assert len(when) == len(which) and np.isfinite(when).all() and (np.diff(when) >= 0).all()
+            assert not len(which) or (0 <= when[0] and 0 <= which.min() and which.max() < 700)
+        binned = bin_events(events, 10.0, 700, 1000.0)
+        assert int(binned.frames.sum()) + binned.dropped == sum(map(len, events.times))
+
+    judge(read((tmp_path / "a.h5").read_bytes()))
+    assert 0 < check_changed_bytes((tmp_path / "a.h5").read_bytes(), read, judge, flips) < flips
+
+
+@pytest.mark.slow
+def test_spike_trains_that_ask_for_all_memory(tmp_path, writer):
+    """A size in the file says 60 GB of labels, which are filled with zeros."""
+    import h5py
+
+    writer(tmp_path / "a.h5", samples=6)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["labels"]
+        file.create_dataset("labels", shape=(30 * 2**30,), chunks=(2**20,), dtype="u2")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_events(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("flips", [100, MANY])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("code", TYPES)
+def test_idx(tmp_path, code, packed, flips):
+    array = np.arange(24, dtype=TYPES[code]).reshape(2, 3, 4)
+    content = struct.pack(">4B3I", 0, 0, code, 3, 2, 3, 4) + array.tobytes()
+
+    def read(content):
+        (tmp_path / "a.idx").write_bytes(content)
+        return read_idx(tmp_path / "a.idx")
+
+    def judge(found):
+        assert found.size == 24 and found.dtype.kind in "uif" and np.isfinite(found).all()
+
+    content = gzip.compress(content, mtime=0) if packed else content
+    np.testing.assert_array_equal(read(content), array)
+    refused = check_changed_bytes(content, read, judge, flips)
+    assert refused > (0.8 if packed else 0.05) * flips
+
+
+@pytest.mark.parametrize("flips", [100, MANY])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_mnist(tmp_path, monkeypatch, name, flips):
+    monkeypatch.setattr(mnist, "SAMPLES", {"train": 4, "t10k": 1})
+    for part, samples in mnist.SAMPLES.items():
+        images, labels = bytes(range(0, 196)) * 4 * samples, bytes(range(samples))
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, samples, 28, 28) + images)
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, samples) + labels)
+
+    def read(content):
+        (tmp_path / name).write_bytes(content)
+        return MNIST(str(tmp_path)).published()
+
+    def judge(found):
+        for part, samples in zip(found, (4, 1), strict=True):
+            assert part.values.shape == (samples, 784) and 0 <= part.values.min() and part.values.max() <= 1
+            assert 0 <= part.labels.min() and part.labels.max() <= 9
+
+    sound = (tmp_path / name).read_bytes()
+    judge(read(sound))
+    check_changed_bytes(sound[:60], lambda head: read(head + sound[60:]), judge, flips)  # where all but pixels are
+
+
+@pytest.mark.parametrize("flips", [100, MANY])
+def test_utterances(tmp_path, monkeypatch, flips):
+    monkeypatch.setattr(japanese_vowels, "UTTERANCES", {"train": 2})
+    lines = [":".join([*(["0.5,-1.25e-1,3"] * 12), str(speaker)]) for speaker in (1, 9)]
+    path = tmp_path / "JapaneseVowels_TRAIN.ts"
+
+    def read(content):
+        path.write_bytes(content)
+        return read_utterances("train", tmp_path)
+
+    def judge(found):
+        assert len(found.series) == 2 and all(np.isfinite(one).all() and one.shape[1] == 12 for one in found.series)
+        assert 0 <= found.labels.min() and found.labels.max() < 9
+
+    assert 0 < check_changed_bytes("\n".join(["@data", *lines, ""]).encode(), read, judge, flips) < flips
+
+
+@pytest.mark.parametrize("flips", [100, MANY])
+def test_frames_that_were_kept_are_made_again(tmp_path, flips):
+    frames = Frames(torch.arange(24, dtype=torch.uint8).reshape(4, 3, 2), torch.tensor([0, 1, 0]))
+    made = []
+
+    def get():
+        return cached_frames(tmp_path, {"dt": 1.0}, lambda: made.append(1) or frames)
+
+    def read(content):
+        file.write_bytes(content)
+        return get()
+
+    def judge(found):
+        assert torch.equal(found.spikes, frames.spikes) and torch.equal(found.labels, frames.labels)
+
+    get()
+    [file] = tmp_path.iterdir()
+    assert check_changed_bytes(file.read_bytes(), read, judge, flips) == 0 and len(made) > 0.9 * flips
+
+
+def test_a_number_that_is_not_finite_is_named(tmp_path):
+    (tmp_path / "a.idx").write_bytes(struct.pack(">4BI", 0, 0, 0x0D, 1, 2) + np.array([1, np.nan], ">f4").tobytes())
+    with pytest.raises(DataError, match="NaN or infinite"):
+        read_idx(tmp_path / "a.idx")
