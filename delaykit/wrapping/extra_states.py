@@ -1,4 +1,4 @@
-"""What modules keep in a state dict beside parameters and buffers: torch's ``get_extra_state``; and what is no tensor."""
+"""What modules keep in a state dict beside parameters and buffers: extra states, and what is no tensor."""
 
 from __future__ import annotations
 
