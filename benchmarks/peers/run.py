@@ -70,7 +70,13 @@ def measure(peer: str, work: str, file: Path, python: Path, rounds: int) -> dict
     if done.returncode:
         return {"rows": [], "peer": peer, "work": work, "failed": done.stderr.strip().splitlines()[-1:]}
     told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    told["rows"] = [{key: _short(value) for key, value in row.items()} for row in told["rows"]]
     return told
+
+
+def _short(value: Any) -> Any:
+    """Five digits of a number are more than a measurement has."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def page(record: dict[str, Any]) -> str:
@@ -148,7 +154,9 @@ def keep(runs: list[dict[str, Any]], rounds: int, made: dict[str, Any]) -> None:
     }  # fmt: skip
     record = {"settings": settings, "result": {"runs": runs}, "cpu_s": spent.ru_utime + spent.ru_stime, **made}
     RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    text = json.dumps(record | {"result": {"runs": []}}, indent=1)
+    lines = ",\n".join("   " + json.dumps(run) for run in runs)  # one measurement a line
+    RECORD.write_text(text.replace('"runs": []', f'"runs": [\n{lines}\n  ]') + "\n")
 
 
 def main() -> None:
