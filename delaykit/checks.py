@@ -10,12 +10,30 @@ from typing import Any
 from delaykit.errors import ConfigError
 from delaykit.names import nearest
 
+LONG, LARGE = 10_000, 2**30  # steps, and bytes, beyond which a line or a part tells of a slip
+LARGEST = 3e38  # what float32 holds
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message has it: short, a model by its kind.
+
+    Example:
+        >>> shown("axnal"), shown(range(3)), len(shown([0.0] * 1000))
+        ("'axnal'", 'range(0, 3)', 200)
+    """
+    if hasattr(value, "named_modules"):
+        return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    try:
+        return f"{value!r:.200}"
+    except Exception:  # a number of too many digits, a tensor without values, somebody else's __repr__
+        return f"a {type(value).__name__}"
+
 
 def number(
     where: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None,
     most: float | None = None, what: str = "number", fix: str = "",
 ) -> None:  # fmt: skip
-    """Refuse what is not a finite number in its range.
+    """Refuse what is not a finite number in its range, or too large for torch.
 
     Args:
         where: name of the field, e.g. ``FreeDelay.max_delay``.
@@ -35,7 +53,7 @@ def number(
         Traceback (most recent call last):
         delaykit.errors.ConfigError: FreeDelay.spread_decay: found 1.5; expected a number in (0, 1]. To go on: ...
     """
-    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, (int, float)) and not isinstance(value, bool) and _fits(value)
     low = (above is None or real and value > above) and (least is None or real and value >= least)
     high = (below is None or real and value < below) and (most is None or real and value <= most)
     if real and low and high:
@@ -44,10 +62,10 @@ def number(
     bottom, top = (next((x for x in pair if x is not None), None) for pair in ((above, least), (below, most)))
     if bottom is not None and top is not None:
         inside = f"{'[' if above is None else '('}{bottom:g}, {top:g}{']' if below is None else ')'}"
-        raise ConfigError(where, repr(value), f"a {what} in {inside}", fix)
+        raise ConfigError(where, shown(value), f"a {what} in {inside}", fix)
     side = "" if bottom is None else f" {'>=' if above is None else '>'} {bottom:g}"
     side += "" if top is None else f" {'<=' if below is None else '<'} {top:g}"
-    raise ConfigError(where, repr(value), f"a finite {what}{side}", fix)
+    raise ConfigError(where, shown(value), f"a finite {what}{side}", fix)
 
 
 def whole(where: str, value: Any, *, least: int = 0, what: str = "whole number", fix: str = "") -> None:
@@ -61,8 +79,64 @@ def whole(where: str, value: Any, *, least: int = 0, what: str = "whole number",
         Traceback (most recent call last):
         delaykit.errors.ConfigError: Motif.depth: found 0; expected a whole number >= 1. To go on: correct depth.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(where, f"{value!r:.200}", f"a {what} >= {least}", fix or f"correct {_field(where)}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or not _fits(value):
+        raise ConfigError(where, shown(value), f"a {what} >= {least}", fix or f"correct {_field(where)}")
+
+
+def affordable(where: str, count: int, each: int, what: str, fix: str) -> None:
+    """Refuse a count that would take more memory than anybody meant, such as samples taken for steps.
+
+    Args:
+        where: name of the field.
+        count: how many.
+        each: values that one of them takes.
+        what: what they are, e.g. ``delays``.
+        fix: how to go on.
+
+    Raises:
+        ConfigError: they are many, and would take more than a gibibyte.
+
+    Example:
+        >>> affordable("fc1 (motif)", 1_000_000, 4096, "delays", "lower depth=")
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: fc1 (motif): found 1000000 delays, which would take 15.3 GiB; ...
+    """
+    size = 4 * count * each
+    if count > LONG and size > LARGE:
+        found = f"{count} {what}, which would take {size / 2**30:.1f} GiB"
+        raise ConfigError(where, found, f"at most {LONG} {what}, or {LARGE / 2**30:g} GiB", fix)
+
+
+def numbers(where: str, value: Any, words: Sequence[str]) -> Any:
+    """Return initial values as JSON holds them: a word, a number, or nested lists of numbers.
+
+    Args:
+        where: name of the field.
+        value: one of these, or what numpy and torch make of one.
+        words: for the message; whether a word is one of them is not looked at.
+
+    Raises:
+        ConfigError: something else, or numbers without values, such as those of a meta tensor.
+
+    Example:
+        >>> import torch
+        >>> numbers("FreeDelay.init", torch.tensor([1.5, 2.0]), ("uniform",)), numbers("FreeDelay.init", range(2), ())
+        ([1.5, 2.0], [0.0, 1.0])
+    """
+    if isinstance(value, (str, float)) or (type(value) is int and _fits(value)):
+        return value
+    import torch  # here: this module is imported where nothing else needs it
+
+    try:
+        given = torch.as_tensor(value)
+        sound = given.layout is torch.strided and not (given.is_meta or given.is_nested or given.is_complex())
+        if not sound or given.dtype == torch.bool:
+            raise TypeError
+        exact = given if isinstance(value, torch.Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        return exact.detach().tolist()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        expected = f"one of {', '.join(words)}, a number or a nested list"
+        raise ConfigError(where, shown(value), expected, f"pass e.g. {_field(where)}={words[0]!r}") from None
 
 
 def choice(where: str, value: Any, choices: Sequence[str]) -> None:
@@ -76,10 +150,10 @@ def choice(where: str, value: Any, choices: Sequence[str]) -> None:
         Traceback (most recent call last):
         delaykit.errors.ConfigError: FreeDelay.kernel: found 'box'; expected one of linear, hard. To go on: ...
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
         fix = f"did you mean {near[0]!r}?" if near else f"correct {_field(where)}"
-        raise ConfigError(where, f"{value!r:.200}", f"one of {', '.join(choices)}", fix)
+        raise ConfigError(where, shown(value), f"one of {', '.join(choices)}", fix)
 
 
 def flag(where: str, value: Any) -> None:
@@ -94,7 +168,7 @@ def flag(where: str, value: Any) -> None:
         delaykit.errors.ConfigError: FreeDelay.learn: found 1; expected True or False. To go on: correct learn.
     """
     if not isinstance(value, bool):
-        raise ConfigError(where, f"{value!r:.200}", "True or False", f"correct {_field(where)}")
+        raise ConfigError(where, shown(value), "True or False", f"correct {_field(where)}")
 
 
 def known(where: str, named: Iterable[str], names: Sequence[str]) -> None:
@@ -135,6 +209,11 @@ def is_model(where: str, net: Any) -> None:
         raise ConfigError(where, f"the class {net.__name__}", "a torch.nn.Module", fix)
     if not (hasattr(net, "named_modules") and hasattr(net, "state_dict")):
         raise ConfigError(where, f"a {type(net).__name__}", "a torch.nn.Module", "pass the model where it belongs")
+
+
+def _fits(value: float) -> bool:
+    """Tell whether torch can hold a number: finite, and a whole one in 64 bits."""
+    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value) and abs(value) <= LARGEST
 
 
 def _field(where: str) -> str:

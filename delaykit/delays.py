@@ -110,8 +110,7 @@ class FreeDelay(ComponentConfig):
                 "a kernel with a gradient",
                 "use estimator='exact', kernel='linear' with rounding='straight-through', or learn=False",
             )
-        if isinstance(self.init, Tensor):  # JSON holds nested lists
-            object.__setattr__(self, "init", self.init.tolist())
+        object.__setattr__(self, "init", checks.numbers("FreeDelay.init", self.init, INITS))
         self._check_init()
 
     def _check_init(self) -> None:
@@ -123,14 +122,7 @@ class FreeDelay(ComponentConfig):
             if self.scale is not None:
                 checks.number("FreeDelay.scale", self.scale, above=0.0)
             return
-        try:
-            values = torch.as_tensor(self.init)
-            if values.dtype == torch.bool:
-                raise TypeError
-            values = values.double()
-        except (TypeError, ValueError, RuntimeError):
-            expected, fix = f"one of {', '.join(INITS)}, a number or a nested list", "pass e.g. init='uniform'"
-            raise ConfigError("FreeDelay.init", f"{self.init!r:.200}", expected, fix) from None
+        values = torch.as_tensor(self.init, dtype=torch.float64)
         check_delays("FreeDelay.init", values, self.max_delay, fix="give delays in [0, max_delay]")
 
     def build(self, site: Site, generator: torch.Generator | None = None) -> FreeDelayModule:

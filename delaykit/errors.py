@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LONGEST = 500  # characters of what was found
+
 
 class DelaykitError(Exception):
     """Base of all errors that delaykit raises for bad input or an unsupported model.
@@ -18,6 +20,8 @@ class DelaykitError(Exception):
     """
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
+        if len(found) > LONGEST:  # the text of a whole model that was passed in another place, say
+            found = f"{' '.join(found.split()):.{LONGEST - 4}} ..."
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
         message = f"{where}: found {found}"
         if expected:

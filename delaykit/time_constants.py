@@ -14,6 +14,7 @@ from delaykit.interfaces import ComponentConfig, Site
 from delaykit.precision import keep_single
 
 STATES = ("membrane", "synapse")
+INITS = ("own", "uniform")
 PER = ("layer", "channel", "neuron")
 
 
@@ -69,16 +70,11 @@ class TimeConstants(ComponentConfig):
         checks.number("TimeConstants.high", self.high, least=0.0, most=1.0)
         checks.number("TimeConstants.low", self.low, least=0.0, most=self.high)
         checks.flag("TimeConstants.learn", self.learn)
-        if isinstance(self.init, Tensor):  # JSON holds nested lists
-            object.__setattr__(self, "init", self.init.tolist())
+        object.__setattr__(self, "init", checks.numbers("TimeConstants.init", self.init, INITS))
         if isinstance(self.init, str):
-            checks.choice("TimeConstants.init", self.init, ("own", "uniform"))
+            checks.choice("TimeConstants.init", self.init, INITS)
             return
-        try:
-            values = torch.as_tensor(self.init, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            expected = "own, uniform, a number or a nested list"
-            raise ConfigError("TimeConstants.init", f"{self.init!r:.200}", expected, "pass e.g. init=0.9") from None
+        values = torch.as_tensor(self.init, dtype=torch.float64)
         _check_range("TimeConstants.init", values, self.low, self.high, "give decays a step, exp(-dt / tau)")
 
     def shape(self, where: str, features: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -167,6 +167,7 @@ def advance_(net: nn.Module, progress: float) -> dict[str, PruningReport]:
         >>> round(net[0].dk.delay.spread.item(), 3)
         0.024
     """
+    checks.is_model("advance_, first argument", net)
     checks.number("advance_ progress", progress, least=0, most=1, fix="pass (epoch + 1) / epochs")
     reports: dict[str, PruningReport] = {}
     pruned = _prunings(net)

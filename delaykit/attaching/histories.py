@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.attaching.batch.streams import Stream
 from delaykit.errors import DelayRangeError, HistoryError
 from delaykit.synapse import Engine, Product, Synapse
 
-LONG_LINE, LARGE_LINE = 10_000, 2**30  # steps; bytes
+LONG_LINE, LARGE_LINE = checks.LONG, checks.LARGE  # steps; bytes
 
 
 class Moment(NamedTuple):

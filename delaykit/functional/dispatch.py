@@ -183,5 +183,5 @@ def _runs_on(name: str, device: torch.device) -> bool:
 
 
 def _check_name(where: str, name: str) -> None:
-    if name not in BACKENDS:
-        raise UnknownNameError(where, f"backend {name!r}", f"one of {BACKENDS}", "spell one of these")
+    if not isinstance(name, str) or name not in BACKENDS:
+        raise UnknownNameError(where, f"backend {name!r:.200}", f"one of {BACKENDS}", "spell one of these")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import ConfigError, DelaykitError
 from delaykit.hardware.targets import TARGETS, Target
 from delaykit.interfaces import PointDelay
+from delaykit.names import nearest
 from delaykit.tables import text_table
 from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
 from delaykit.wrapping.discretizing import finalize_, grid, round_weights_
@@ -104,7 +107,7 @@ def fit_hardware_(
     """
     goal = _target(target)
     sites = wrapped_sites(net)
-    before = None if score is None else float(score(net))
+    before = _score(score, net)
     kept = [(v, v.detach().clone()) for s in sites for v in _held(s)]
     delays = [_delays(site) for site in sites]
     weights = [None if site.weight is None else site.weight.detach().clone() for site in sites]
@@ -124,17 +127,32 @@ def fit_hardware_(
         raise
     finally:
         reset(net)
-    after = None if score is None else float(score(net))
+    after = _score(score, net)
     fits = [_fit(*found, largest) for found in zip(sites, delays, weights, strict=True)]
     return FitReport(goal, tuple(fits), before, after)
+
+
+def _score(score: Any, net: nn.Module) -> float | None:
+    """Measure a model; None where nobody asked for it."""
+    if score is None:
+        return None
+    found = score(net) if callable(score) and not isinstance(score, (type, nn.Module)) else score
+    try:
+        if found is score:
+            raise TypeError
+        return float(found)
+    except (TypeError, ValueError, RuntimeError):
+        fix = "pass e.g. score=lambda net: accuracy(net, data)"
+        raise ConfigError("fit_hardware_ score", checks.shown(found), "a function net -> number", fix) from None
 
 
 def _target(target: str | Target) -> Target:
     if isinstance(target, Target):
         return target
-    if target not in TARGETS:
-        fix = "or describe yours: dk.fit_hardware_(net, delaykit.hardware.Target(name, max_delay=...))"
-        raise ConfigError("fit_hardware_ target", repr(target), f"one of {', '.join(TARGETS)}", fix)
+    if not isinstance(target, str) or target not in TARGETS:
+        found = f"{checks.shown(target)}{nearest(target, TARGETS) if isinstance(target, str) else ''}"
+        fix = "name one of them, or describe yours: delaykit.hardware.Target(name, max_delay=...)"
+        raise ConfigError("fit_hardware_ target", found, f"one of {', '.join(TARGETS)}", fix)
     return TARGETS[target]
 
 

@@ -167,7 +167,10 @@ def _connect(parts: dict[str, Part], calls: dict[str, list[Call]], owned: set[st
 
 def _fill(parts: dict[str, Part], seen: dict[str, list[tuple[Tensor, Tensor]]], wrapped: dict[str, Wrapped]) -> None:
     """Bring what was seen into the shape (time, batch, *features), whole sequences and single steps alike."""
-    steps = max(len(pairs) for pairs in seen.values())
+    steps = max((len(pairs) for pairs in seen.values()), default=0)
+    if not steps:
+        fix = "pass a batch, or a function that runs the model for one sequence"
+        raise ConfigError("to_nir example", "an example that runs nothing of the model", "one sequence", fix)
     for part in parts.values():
         pairs = seen[part.name]
         dim = _time_dim(part, pairs, steps, wrapped)
@@ -213,8 +216,8 @@ def _check_sum(part: Part, parts: dict[str, Part]) -> None:
         if lag:
             late[lag:] = given[:-lag]
         if late.shape != total.shape:
-            found = f"input of shape {tuple(total.shape[2:])}, and {name} returned {tuple(late.shape[2:])}"
-            fix = "use nn.Flatten between them, which NIR knows; other reshaping cannot be exported"
+            found = f"input of shape {tuple(total.shape)}, and {name} returned {tuple(late.shape)}, (time, batch, ...)"
+            fix = "use nn.Flatten between them (NIR knows no other reshaping), or give the example as the net takes it"
             raise ConfigError(part.name, found, "the output of the layer before as it is", fix)
         total = total + late.to(total)
     tolerance = TOLERANCE.get(part.inputs.dtype, 1e-2)

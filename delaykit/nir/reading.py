@@ -105,8 +105,8 @@ def _dt(metadata: Mapping[str, Any], dt_ms: float | None) -> float:
         raise ConfigError("from_nir dt_ms", repr(dt_ms), "a number of milliseconds", "pass e.g. dt_ms=1.0")
     try:
         dt = float(metadata["dt"]) if dt_ms is None else float(dt_ms) / 1000
-    except (TypeError, ValueError):
-        found = f"dt = {metadata['dt']!r} in the metadata"
+    except (TypeError, ValueError, OverflowError):
+        found = f"dt = {metadata.get('dt', dt_ms)!r:.80}"
         raise ConfigError("from_nir dt_ms", found, "seconds", "pass dt_ms=") from None
     if not (math.isfinite(dt) and dt > 0):
         fix = "pass dt_ms=, the ms of a step"

@@ -68,8 +68,7 @@ def to_nir(
     checks.is_model("to_nir", net)
     nir = nir_package()
     for name, value, choices in (("reset", reset, ("value", "subtract")), ("fractions", fractions, ("refuse", "taps"))):
-        if value not in choices:
-            raise ConfigError(f"to_nir {name}", repr(value), f"one of {', '.join(choices)}", "name one of them")
+        checks.choice(f"to_nir {name}", value, choices)
     seen = observe(net, example)
     dt = _step_length(seen, dt_ms)
     builder = Building(seen, Writing(dt, fractions), reset == "subtract")
@@ -90,9 +89,9 @@ def _step_length(seen: Observed, dt_ms: float | None) -> float:
                 "to_nir dt_ms", "None, and a library that counts steps", "milliseconds a step", "pass dt_ms="
             )
         dt_ms = next(iter(known.values()))
-    if isinstance(dt_ms, bool) or not isinstance(dt_ms, Real) or not (math.isfinite(dt_ms) and dt_ms > 0):
+    if isinstance(dt_ms, bool) or not isinstance(dt_ms, Real) or not 0 < dt_ms < checks.LARGEST:
         fix = "pass how many ms a step is, e.g. dt_ms=1.0"
-        raise ConfigError("to_nir dt_ms", f"{dt_ms}", "a finite number of milliseconds > 0", fix)
+        raise ConfigError("to_nir dt_ms", checks.shown(dt_ms), "a finite number of milliseconds > 0", fix)
     dt_ms = float(dt_ms)
     for name, own in known.items():
         if own is not None and not math.isclose(own, dt_ms, rel_tol=1e-9):

@@ -53,12 +53,12 @@ class At:
         object.__setattr__(self, "components", _configs("At", components))
         object.__setattr__(self, "reset", reset)
         object.__setattr__(self, "time_dim", time_dim)
-        if reset not in ("auto", *POLICIES):
+        if not isinstance(reset, str) or reset not in ("auto", *POLICIES):
             fix = "leave reset out, and the plan decides"
-            raise ConfigError("At.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}", fix)
+            raise ConfigError("At.reset", checks.shown(reset), f"one of auto, {', '.join(POLICIES)}", fix)
         if time_dim is not None and (not isinstance(time_dim, int) or isinstance(time_dim, bool)):
             fix = "pass 0 where the input is (time, batch, channel)"
-            raise ConfigError("At.time_dim", repr(time_dim), "an integer dimension or None", fix)
+            raise ConfigError("At.time_dim", checks.shown(time_dim), "an integer dimension or None", fix)
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -96,7 +96,7 @@ class Recurrent:
         object.__setattr__(self, "reset", reset)
         if isinstance(weight, str) and weight not in RECURRENT_WEIGHTS:
             expected, fix = f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor", "name one of them, or pass the matrix"
-            raise ConfigError("Recurrent.weight", repr(weight), expected, fix)
+            raise ConfigError("Recurrent.weight", checks.shown(weight), expected, fix)
         if not isinstance(weight, (str, Tensor)):
             expected = f"one of {', '.join(RECURRENT_WEIGHTS)} or a tensor"
             raise ConfigError("Recurrent.weight", type(weight).__name__, expected, "torch.as_tensor(weight)")
@@ -108,9 +108,9 @@ class Recurrent:
             if not bool(torch.isfinite(weight).all()):
                 raise ConfigError("Recurrent.weight", "NaN or infinite values", "finite values", "correct the weights")
         checks.flag("Recurrent.bias", bias)
-        if reset not in ("auto", *POLICIES):
+        if not isinstance(reset, str) or reset not in ("auto", *POLICIES):
             fix = "leave reset out, and the plan decides"
-            raise ConfigError("Recurrent.reset", repr(reset), f"one of auto, {', '.join(POLICIES)}", fix)
+            raise ConfigError("Recurrent.reset", checks.shown(reset), f"one of auto, {', '.join(POLICIES)}", fix)
 
 
 ON_NEURONS = (Recurrent, TimeConstants)
@@ -132,7 +132,7 @@ def select(
     problems: list[DelaykitError] = []
     if not isinstance(rules, Mapping) or not rules:
         problems.append(
-            ConfigError("rules", repr(rules), "a dict {site pattern: component}", "e.g. {'fc*': FreeDelay()}")
+            ConfigError("rules", checks.shown(rules), "a dict {site pattern: component}", "e.g. {'fc*': FreeDelay()}")
         )
         return chosen, constants, problems
     for pattern, value in rules.items():
@@ -158,9 +158,16 @@ def as_rules(pattern: str, value: Any) -> list[At | Recurrent | TimeConstants]:
     if not isinstance(pattern, str):
         raise ConfigError("rules", f"{pattern!r} for a name", "a string", f"write {str(pattern)!r}")
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if not values or (len(values) == 1 and isinstance(values[0], At) and not values[0].components):
+        fix = "leave the rule out, or pass e.g. FreeDelay('axonal')"
+        raise ConfigError(f"rule {pattern!r}", "no component", "one or several", fix)
     if len(values) == 1 and isinstance(values[0], At):
         return [values[0]]
     rules: list[At | Recurrent | TimeConstants] = [part for part in values if isinstance(part, ON_NEURONS)]
+    states = [part.state for part in rules if isinstance(part, TimeConstants)]
+    if len(set(states)) < len(states) or sum(isinstance(part, Recurrent) for part in rules) > 1:
+        fix = "leave one of them out"
+        raise ConfigError(f"rule {pattern!r}", "two of a kind for one neuron", "one for each of its states", fix)
     rest = _configs(f"rule {pattern!r}", [part for part in values if not isinstance(part, ON_NEURONS)])
     return [*rules, At(*rest)] if rest or not rules else rules
 
@@ -170,7 +177,7 @@ def _configs(where: str, components: Sequence[Any]) -> tuple[ComponentConfig, ..
         if not isinstance(component, ComponentConfig):
             raise ConfigError(
                 where,
-                repr(component),
+                checks.shown(component),
                 "component configs such as FreeDelay('axonal')",
                 "pass an instance of a component config",
             )

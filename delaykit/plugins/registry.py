@@ -53,10 +53,10 @@ def find(kind: str, name: str) -> Component:
         'delaykit.delays:FreeDelay'
     """
     _check_kind(kind)
-    record = loader().components.get((kind, name))
+    record = loader().components.get((kind, name)) if isinstance(name, str) else None
     if record is None:
         names = [c.name for c in components(kind)]
-        found = f"no {kind} named {name!r}{nearest(name, names)}"
+        found = f"no {kind} named {name!r:.200}{nearest(name, names)}"
         raise UnknownNameError("registry", found, f"one of {', '.join(names) or 'none'}", _how_to_get(name))
     return record
 
@@ -130,9 +130,9 @@ def citation(component: Any, *, style: Literal["text", "bibtex"] = "text") -> st
         >>> citation("free", style="bibtex").splitlines()[0]
         '@misc{free,'
     """
-    if style not in ("text", "bibtex"):
+    if not isinstance(style, str) or style not in ("text", "bibtex"):
         fix = "leave style out, or name one of the two"
-        raise ConfigError("citation", f"style={style!r}", "'text' or 'bibtex'", fix)
+        raise ConfigError("citation", f"style={style!r:.200}", "'text' or 'bibtex'", fix)
     papers = _papers(component)
     if style == "text":
         return "\n".join(dict.fromkeys(paper for paper in papers.values() if paper))
@@ -142,9 +142,9 @@ def citation(component: Any, *, style: Literal["text", "bibtex"] = "text") -> st
 
 def _papers(component: Any) -> dict[str, str]:
     """Return the papers asked for, by the name of their component."""
-    if component == "delaykit":
-        return {}
     if isinstance(component, str):
+        if component == "delaykit":
+            return {}
         for status in loader().statuses:
             if status.name == component and (status.components or component in PAPERS):
                 found = {record.name: record.paper for record in status.components}
@@ -166,7 +166,7 @@ def _paper(component: Any) -> str:
         raise UnknownNameError("citation", found, f"one of {', '.join(names)}", _how_to_get(component))
     kind, name = getattr(component, "kind", None), getattr(component, "name", None)
     if not isinstance(kind, str) or not isinstance(name, str):
-        found = f"{component!r}, which has no kind and name"
+        found = f"{component!r:.200}, which has no kind and name"
         raise UnknownNameError("citation", found, "a component, its config or its name", "pass dk.citation('free')")
     return find(kind, name).paper
 
@@ -188,8 +188,8 @@ def _imported(where: str, path: str) -> Any:
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        found = f"kind {kind!r}{nearest(kind, KINDS)}"
+    if not isinstance(kind, str) or kind not in KINDS:
+        found = f"kind {kind!r:.200}{nearest(kind, KINDS)}"
         raise UnknownNameError("registry", found, f"one of {', '.join(KINDS)}", "correct the kind")
 
 

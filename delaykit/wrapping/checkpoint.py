@@ -15,14 +15,13 @@ from delaykit.attaching.root import check_shared, is_extra, wrapping_of
 from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.sealed import commit
-from delaykit.synapse import MEMORY
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.bounded import bounded
 from delaykit.wrapping.container import FORMAT, WRITTEN, pack, unpack
 from delaykit.wrapping.controls import neuron_decays, wrapped_sites
 from delaykit.wrapping.extra_states import check_tensors, extra_states, handed_over, tensors_of
 from delaykit.wrapping.pairs import plan_of_pair, second_files
-from delaykit.wrapping.prunings import remembered, remind_, split
+from delaykit.wrapping.prunings import is_memory, remembered, remind_, split
 from delaykit.wrapping.record import check_records, check_same, plan_from, to_json
 from delaykit.wrapping.record_constants import (
     check_constants,
@@ -63,7 +62,7 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
     model, writes = innermost(net)
     wrapping = _wrapping(model, where)
     state = model.state_dict(keep_vars=True)
-    chosen = {k: v for k, v in state.items() if (with_model or is_extra(k)) and MEMORY not in k.split(".")}
+    chosen = {k: v for k, v in state.items() if (with_model or is_extra(k)) and not is_memory(k)}
     check_tensors(chosen, where)
     aliases, tensors = _without_aliases(chosen)
     tensors = {key: whole(value) for key, value in tensors.items()}  # all ranks take part in what is spread over them
@@ -139,7 +138,8 @@ def _base(path: Any, where: str) -> Path:
     except TypeError:
         base = Path()
     if base.name in ("", "..") or "\0" in str(base):
-        raise CheckpointError(where, f"{path!r} for a file", "a file name without ending", "pass e.g. 'run/delays'")
+        found, fix = f"{checks.shown(path)} for a file", "pass e.g. 'run/delays'"
+        raise CheckpointError(where, found, "a file name without ending", fix)
     return base
 
 
@@ -193,7 +193,7 @@ def _take_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], p
     before = remembered(model)
     remind_(model, prunings, where)
     try:
-        state = {k: v for k, v in tensors_of(model).items() if MEMORY not in k.split(".")}
+        state = {k: v for k, v in tensors_of(model).items() if not is_memory(k)}
         own = {k: v for k, v in state.items() if meta.get("model") or is_extra(k)}
         apart = extra_states(model) if meta.get("model") else {}
         _check_names({*own, *apart}, tensors, where)
@@ -219,6 +219,10 @@ def _fill_(model: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor],
             raise CheckpointError(where, found, f"shape {tuple(value.shape)}", fix)
         if given.is_floating_point() != value.is_floating_point():
             raise CheckpointError(where, f"{key} of {given.dtype}", f"{value.dtype}", fix)
+        once = _once(value)
+        if once is not None and not torch.equal(given, given[once].expand_as(given)):
+            found = f"{key} of different values"
+            raise CheckpointError(where, found, "one value: this model's tensor is expanded", fix)
         if is_extra(key) and not bool(torch.isfinite(given).all()):
             found = f"{key} with NaN or infinite values"
             raise CheckpointError(where, found, "finite values", "use an earlier checkpoint")
@@ -238,7 +242,19 @@ def _fill_(model: nn.Module, own: dict[str, Tensor], tensors: dict[str, Tensor],
 @torch.no_grad()
 def _copy_(targets: dict[str, Tensor], values: dict[str, Tensor]) -> None:
     for key, target in targets.items():
-        target.copy_(as_spread(values[key], target))
+        once = _once(target)
+        if once is None:
+            target.copy_(as_spread(values[key], target))
+        else:
+            target[once].copy_(values[key][once])
+
+
+def _once(value: Tensor) -> tuple[slice, ...] | None:
+    """Return where an expanded tensor has each of its numbers once; None for any other."""
+    if value.layout is not torch.strided:
+        return None
+    again = [stride == 0 and size > 1 for size, stride in zip(value.shape, value.stride(), strict=True)]
+    return tuple(slice(0, 1) if one else slice(None) for one in again) if any(again) else None
 
 
 def _without_aliases(tensors: dict[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:

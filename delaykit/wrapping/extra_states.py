@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from delaykit.errors import CheckpointError
 
-KEY = "_extra_state"  # torch's word
+KEY, MARK = "_extra_state", "#"  # torch's word; what no name of a parameter begins with, and what a file adds does
 
 
 def extra_states(model: nn.Module) -> dict[str, nn.Module]:
@@ -28,12 +28,15 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def check_tensors(state: Mapping[str, Any], where: str) -> None:
-    """Refuse to write a state dict of which a part is no tensor: it would be missing from the file.
+    """Refuse to write a state dict of which a part is no tensor, or has a name that a checkpoint keeps for itself.
 
     Raises:
-        CheckpointError: it names the module.
+        CheckpointError: it would be missing from the file; it names the module.
     """
     for key, value in state.items():
+        if any(part.startswith(MARK) for part in key.split(".")):
+            expected, fix = f"no name that begins with {MARK}: those are the file's own", f"name it without {MARK}"
+            raise CheckpointError(where, f"the name {key!r:.80}", expected, fix)
         if not isinstance(value, Tensor):
             found = f"a {type(value).__name__} that {key.rpartition('.')[0] or 'the model'} keeps as {key}"
             fix = "return a tensor from get_extra_state, or save the model's own state apart, without with_model"

@@ -12,6 +12,11 @@ from delaykit.wrapping.controls import wrapped_sites
 MARK = MEMORY  # no state_dict key begins so
 
 
+def is_memory(key: str) -> bool:
+    """Tell whether a key of a state dict is what a pruning remembers, which is written by :func:`remembered`."""
+    return f"dk.{MEMORY}." in key
+
+
 def remembered(net: nn.Module) -> dict[str, Tensor]:
     """Return what all prunings of a wrapped model remember, under keys ``#pruning/<number>/<name>/<site>``."""
     return {

@@ -89,3 +89,29 @@ def test_a_model_without_that_state_is_another_model(tmp_path):
     dk.save(wrapped(net()), tmp_path / "d", with_model=True)
     with pytest.raises(dk.CheckpointError, match=r"unknown \['1._extra_state'\]"):
         dk.load(net(nn.Linear), tmp_path / "d")
+
+
+def test_an_expanded_parameter_comes_back(tmp_path):
+    def net(value):
+        bare = nn.Sequential(nn.Linear(3, 3))
+        bare[0].bias = nn.Parameter(torch.full((1,), value).expand(3))
+        return bare
+
+    dk.save(wrapped(net(2.0)), tmp_path / "d", with_model=True)
+    other = net(5.0)
+    assert dk.load(other, tmp_path / "d")[0].bias.tolist() == [2.0] * 3 and other[0].bias.stride() == (0,)
+    dk.save(wrapped(nn.Sequential(nn.Linear(3, 3))), tmp_path / "each", with_model=True)
+    third = net(5.0)
+    error = check_told(lambda: dk.load(third, tmp_path / "each"))
+    assert "0.bias of different values" in error.found and third[0].bias.tolist() == [5.0] * 3
+
+
+@pytest.mark.parametrize("name", ["#plan", "#pruning", "#mine"])
+def test_a_name_that_the_file_keeps_for_itself_is_refused(tmp_path, name):
+    one = net(nn.Linear)
+    one[1].register_buffer(name, torch.ones(1))
+    wrapped(one)
+    error = check_told(lambda: dk.save(one, tmp_path / "d", with_model=True))
+    assert name in error.found and list(tmp_path.iterdir()) == []
+    dk.save(one, tmp_path / "d")
+    dk.load(net(nn.Linear), tmp_path / "d")

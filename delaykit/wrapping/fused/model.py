@@ -64,12 +64,15 @@ def fused(
         1      Leaky   ahead
     """
     checks.is_model("fused", net)
-    if check not in ("first", "always") and (isinstance(check, bool) or not isinstance(check, int) or check < 1):
+    often = check in ("first", "always") if isinstance(check, str) else type(check) is int and check >= 1
+    if not often:
         fix = "leave check out, or pass one of these"
-        raise ConfigError("fused", f"check={check!r}", "'first', 'always', or a number of calls", fix)
-    if loop not in (None, "inside", "outside"):
+        raise ConfigError("fused", f"check={checks.shown(check)}", "'first', 'always', or a number of calls", fix)
+    if loop is not None and not (isinstance(loop, str) and loop in ("inside", "outside")):
         fix = "leave loop out, or name where the time loop is"
-        raise ConfigError("fused", f"loop={loop!r}", "'inside', 'outside' or None", fix)
+        raise ConfigError("fused", f"loop={checks.shown(loop)}", "'inside', 'outside' or None", fix)
+    if isinstance(example, tuple) and not example:
+        raise ConfigError("fused", "example=()", "the arguments of one call", "pass a batch, or leave example out")
     made = FusedModel(net, check, loop)
     if example is not None:
         made.prove(*(example if isinstance(example, tuple) else (example,)))

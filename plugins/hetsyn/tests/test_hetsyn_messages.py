@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.testing.junk import check_fields
 from delaykit.testing.messages import check_told
 from delaykit_hetsyn import (
     AdaptationCurrent,
@@ -127,3 +128,9 @@ def test_second_derivatives_of_the_rollout_are_told_in_full(loss):
         torch.autograd.grad(loss(membrane), weight, create_graph=True)[0].sum().backward()
 
     check_told(twice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [HetSyn])
+def test_no_field_of_a_config_raises_a_raw_error(config):
+    assert check_fields(config) > 0

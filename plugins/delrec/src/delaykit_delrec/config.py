@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, Site, checks
+from delaykit.delays import INITS
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic", "hybrid")
 CONTROLS = ("learned", "frozen", "zero")
@@ -89,8 +90,7 @@ class DelRec(ComponentConfig):
         for field in ("learn_spread", "normalize"):
             checks.flag(f"DelRec.{field}", getattr(self, field))
         checks.number("DelRec.dropout", self.dropout, least=0, below=1, what="probability")
-        if isinstance(self.init, torch.Tensor):  # JSON holds nested lists
-            object.__setattr__(self, "init", self.init.tolist())
+        object.__setattr__(self, "init", checks.numbers("DelRec.init", self.init, INITS))
         self.start()
         if self.learn_spread and self.estimator == "exact":
             found = "learn_spread with estimator='exact', where a spike arrives whole"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -80,11 +79,11 @@ class DCLS(ComponentConfig):
         for field, allowed in choices.items():
             checks.choice(f"DCLS.{field}", getattr(self, field), allowed)
         spreads = (self.sigma_end,) if self.sigma is None else (self.sigma, self.sigma_end)
-        if not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in spreads):
-            raise ConfigError("DCLS.sigma", f"spreads {spreads}", "numbers of steps > 0", "version='v1' has no spread")
+        if not all(isinstance(s, (int, float)) and 0 < s < checks.LARGEST for s in spreads):
+            found = f"spreads {checks.shown(spreads)}"
+            raise ConfigError("DCLS.sigma", found, "numbers of steps > 0", "version='v1' has no spread")
         checks.number("DCLS.anneal", self.anneal, above=0, most=1, what="share of the epochs")
-        if isinstance(self.init, Tensor):  # JSON holds nested lists
-            object.__setattr__(self, "init", self.init.tolist())
+        object.__setattr__(self, "init", checks.numbers("DCLS.init", self.init, ("uniform",)))
         if isinstance(self.init, str) and self.init != "uniform":
             fix = "pass e.g. init='uniform'"
             raise ConfigError("DCLS.init", repr(self.init), "'uniform', a number or a nested list", fix)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit.interfaces import Delay, Heterogeneity, LeakyNeuron, Site
 from delaykit.precision import keep_single
@@ -47,6 +48,8 @@ class Decays(Heterogeneity):
             frozen[order[: round(config.frozen * self.r.numel())]] = True
         self.register_buffer("frozen", None if frozen is None else frozen.reshape(shape))
         self.register_buffer("held", None if frozen is None else self.r.detach().clone())
+        if config.groups is not None:
+            checks.affordable(self.where, config.groups, self.r.numel(), "groups", "lower groups=")
         self.register_buffer("shared", None if config.groups is None else grid(config.groups).float())
 
     def _first(self, shape: tuple[int, int], generator: torch.Generator | None) -> Tensor:

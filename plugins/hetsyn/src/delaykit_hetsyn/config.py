@@ -70,15 +70,15 @@ class HetSyn(ComponentConfig):
         checks.choice("HetSyn.granularity", self.granularity, GRANULARITIES)
         if isinstance(self.tau, list):
             object.__setattr__(self, "tau", tuple(self.tau))
-        if self.tau != "neuron":
+        if not isinstance(self.tau, str) or self.tau != "neuron":
             from delaykit_hetsyn.time_constants import check
 
             try:
                 check(self.tau)
-            except (ConfigError, TypeError, ValueError) as error:
+            except (ConfigError, TypeError, ValueError, OverflowError) as error:
                 expected = "'neuron', a number of ms, or ('normal' | 'uniform' | 'lognormal', a, b) in ms"
                 fix = 'pass e.g. tau=("uniform", 5.0, 50.0)'
-                raise ConfigError("HetSyn.tau", repr(self.tau), expected, fix) from error
+                raise ConfigError("HetSyn.tau", checks.shown(self.tau), expected, fix) from error
         if self.dt_ms is not None:
             checks.number("HetSyn.dt_ms", self.dt_ms, above=0, what="number of ms", fix="in Norse leave dt_ms out")
         checks.flag("HetSyn.train", self.train)

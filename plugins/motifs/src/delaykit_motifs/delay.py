@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import DelayRangeError, ShapeError
 from delaykit.functional.dispatch import wants_reference
 from delaykit.functional.step_tape import ResponseTape
@@ -32,6 +33,7 @@ class MotifDelay(Delay):
     def __init__(self, config: Motif, site: Site, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config, self._where = config, f"{site.name} (motif)"
+        checks.affordable(self._where, config.depth, site.pre * site.post, "delays", "lower depth=")
         taps = torch.zeros(site.pre, config.depth - 1, site.post)
         if config.scale:
             taps.normal_(0.0, config.scale, generator=generator)

@@ -108,9 +108,7 @@ class Spatial(ComponentConfig):
             checks.number("Spatial.scale", self.scale, least=0.0)
         for field in ("learn", "self_connections"):
             checks.flag(f"Spatial.{field}", getattr(self, field))
-        if self.estimator not in ESTIMATORS:
-            fix = "name one of them"
-            raise ConfigError("Spatial.estimator", repr(self.estimator), f"one of {', '.join(ESTIMATORS)}", fix)
+        checks.choice("Spatial.estimator", self.estimator, ESTIMATORS)
         for field in ("pre", "post"):
             name = getattr(self, field)
             if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
@@ -134,7 +132,7 @@ class Spatial(ComponentConfig):
     def _check_start(self, field: str) -> None:
         start = getattr(self, field)
         if isinstance(start, (torch.Tensor, np.ndarray)):  # JSON holds nested lists
-            start = start.tolist()
+            start = checks.numbers(f"Spatial.{field}", start, STARTS)
             object.__setattr__(self, field, start)
         if start is None or start == "normal":
             return
@@ -182,10 +180,10 @@ class Spatial(ComponentConfig):
 
 
 def _dims(dims: Any) -> int | float:
-    if dims == "inf":
+    if isinstance(dims, str) and dims == "inf":
         return math.inf
     whole = isinstance(dims, (int, float)) and not isinstance(dims, bool) and (dims == math.inf or dims % 1 == 0)
-    if not whole or dims < 0:
+    if not whole or dims < 0 or 2**31 < dims < math.inf:
         expected, fix = "a whole number >= 0, or math.inf for a free delay each synapse", "pass e.g. dims=2"
-        raise ConfigError("Spatial.dims", repr(dims), expected, fix)
+        raise ConfigError("Spatial.dims", checks.shown(dims), expected, fix)
     return math.inf if dims == math.inf else int(dims)

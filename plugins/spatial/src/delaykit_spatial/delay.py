@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, Delay, DelayRangeError, PointDelay, ShapeError, Site
+from delaykit import ConfigError, Delay, DelayRangeError, PointDelay, ShapeError, Site, checks
 from delaykit.arrivals import Kernel, Linear
 from delaykit.delays import describe_delays
 from delaykit.functional.taps import Taps
@@ -70,6 +70,7 @@ class SpatialDelay(PointDelay):
 
         def positions(name: str, start: Any, neurons: int) -> nn.Parameter:
             where = f"{site.name}, population {name!r}"
+            checks.affordable(where, int(config.dims), neurons, "dimensions", "lower dims=")
             values = place(start or "normal", neurons, int(config.dims), scale, generator, where)
             return nn.Parameter(values, requires_grad=config.learn)
 
@@ -141,7 +142,13 @@ class SpatialDelay(PointDelay):
     @torch.no_grad()
     def _check_metric(self) -> None:
         metric, shape = self._metric(), (self.site.post, self.site.pre)
-        check_squared(metric, metric(self.post_positions, self.pre_positions), shape, self.site.name)  # type: ignore[arg-type]
+        try:
+            squared = metric(self.post_positions, self.pre_positions)  # type: ignore[arg-type]
+        except Exception as error:  # whatever a function of somebody else raises
+            found = f"a metric that raises {type(error).__name__}: {error!s:.200}"
+            expected, fix = "a function (r_post, r_pre) -> squared distance", "correct it, or name a registered one"
+            raise ConfigError(self.site.name, found, expected, fix) from error
+        check_squared(metric, squared, shape, self.site.name)
 
     def lengths(self) -> Tensor:
         """Return the lengths of all paths in length units, (post, pre), or (1, 1) with dims = 0."""

@@ -84,7 +84,7 @@ def as_table(values: Any, where: str) -> Tensor:
     expected = f"one of {', '.join(STARTS)}, or a nested list of finite numbers, one row a neuron"
     try:
         out = torch.as_tensor(values, dtype=torch.get_default_dtype())
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ConfigError(where, repr(values)[:80], expected, "give such positions, or name a start") from None
     if out.ndim != 2 or not bool(torch.isfinite(out).all()):
         found = f"a table of shape {tuple(out.shape)}" if out.ndim != 2 else "NaN or infinite places"
