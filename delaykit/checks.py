@@ -107,38 +107,6 @@ def affordable(where: str, count: int, each: int, what: str, fix: str) -> None:
         raise ConfigError(where, found, f"at most {LONG} {what}, or {LARGE / 2**30:g} GiB", fix)
 
 
-def numbers(where: str, value: Any, words: Sequence[str]) -> Any:
-    """Return initial values as JSON holds them: a word, a number, or nested lists of numbers.
-
-    Args:
-        where: name of the field.
-        value: one of these, or what numpy and torch make of one.
-        words: for the message; whether a word is one of them is not looked at.
-
-    Raises:
-        ConfigError: something else, or numbers without values, such as those of a meta tensor.
-
-    Example:
-        >>> import torch
-        >>> numbers("FreeDelay.init", torch.tensor([1.5, 2.0]), ("uniform",)), numbers("FreeDelay.init", range(2), ())
-        ([1.5, 2.0], [0.0, 1.0])
-    """
-    if isinstance(value, (str, float)) or (type(value) is int and _fits(value)):
-        return value
-    import torch  # here: this module is imported where nothing else needs it
-
-    try:
-        given = torch.as_tensor(value)
-        sound = given.layout is torch.strided and not (given.is_meta or given.is_nested or given.is_complex())
-        if not sound or given.dtype == torch.bool:
-            raise TypeError
-        exact = given if isinstance(value, torch.Tensor) else torch.as_tensor(value, dtype=torch.float64)
-        return exact.detach().tolist()
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        expected = f"one of {', '.join(words)}, a number or a nested list"
-        raise ConfigError(where, shown(value), expected, f"pass e.g. {_field(where)}={words[0]!r}") from None
-
-
 def choice(where: str, value: Any, choices: Sequence[str]) -> None:
     """Refuse a word that is none of ``choices``.
 

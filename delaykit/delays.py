@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from delaykit import checks
 from delaykit.arrivals import Gaussian, Hard, Kernel, Linear, Triangle
 from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
+from delaykit.functional.inputs import initial_values
 from delaykit.interfaces import (
     ESTIMATORS,
     GRANULARITIES,
@@ -110,7 +111,7 @@ class FreeDelay(ComponentConfig):
                 "a kernel with a gradient",
                 "use estimator='exact', kernel='linear' with rounding='straight-through', or learn=False",
             )
-        object.__setattr__(self, "init", checks.numbers("FreeDelay.init", self.init, INITS))
+        object.__setattr__(self, "init", initial_values("FreeDelay.init", self.init, INITS))
         self._check_init()
 
     def _check_init(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
+from delaykit.functional.inputs import initial_values
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.precision import keep_single
 
@@ -70,7 +71,7 @@ class TimeConstants(ComponentConfig):
         checks.number("TimeConstants.high", self.high, least=0.0, most=1.0)
         checks.number("TimeConstants.low", self.low, least=0.0, most=self.high)
         checks.flag("TimeConstants.learn", self.learn)
-        object.__setattr__(self, "init", checks.numbers("TimeConstants.init", self.init, INITS))
+        object.__setattr__(self, "init", initial_values("TimeConstants.init", self.init, INITS))
         if isinstance(self.init, str):
             checks.choice("TimeConstants.init", self.init, INITS)
             return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from delaykit.errors import HistoryError, ShapeError
+from delaykit import checks
+from delaykit.errors import ConfigError, HistoryError, ShapeError
 from delaykit.functional.dispatch import wants_reference
 
 FORWARD = "forward-mode differentiation"
@@ -99,3 +100,32 @@ def check_operands(where: str, *, optional: Sequence[str] = (), **tensors: Tenso
     """
     check_tensors(where, floating=True, optional=optional, **tensors)
     refuse_transforms(where, *tensors.values())
+
+
+def initial_values(where: str, value: Any, words: Sequence[str]) -> Any:
+    """Return initial values as JSON holds them: a word, a number, or nested lists of numbers.
+
+    Args:
+        where: name of the field.
+        value: one of these, or what numpy and torch make of one.
+        words: for the message; whether a word is one of them is not looked at.
+
+    Raises:
+        ConfigError: something else, or numbers without values, such as those of a meta tensor.
+
+    Example:
+        >>> initial_values("FreeDelay.init", torch.tensor([1.5, 2.0]), ("uniform",))
+        [1.5, 2.0]
+    """
+    if isinstance(value, (str, float)) or (type(value) is int and abs(value) < 2**63):
+        return value
+    try:
+        given = torch.as_tensor(value)
+        sound = given.layout is torch.strided and not (given.is_meta or given.is_nested or given.is_complex())
+        if not sound or given.dtype == torch.bool:
+            raise TypeError
+        exact = given if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        return exact.detach().tolist()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        expected = f"one of {', '.join(words)}, a number or a nested list"
+        raise ConfigError(where, checks.shown(value), expected, f"pass e.g. {words[0]!r}") from None

@@ -10,6 +10,7 @@ import torch
 
 from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, Site, checks
 from delaykit.delays import INITS
+from delaykit.functional.inputs import initial_values
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic", "hybrid")
 CONTROLS = ("learned", "frozen", "zero")
@@ -90,7 +91,7 @@ class DelRec(ComponentConfig):
         for field in ("learn_spread", "normalize"):
             checks.flag(f"DelRec.{field}", getattr(self, field))
         checks.number("DelRec.dropout", self.dropout, least=0, below=1, what="probability")
-        object.__setattr__(self, "init", checks.numbers("DelRec.init", self.init, INITS))
+        object.__setattr__(self, "init", initial_values("DelRec.init", self.init, INITS))
         self.start()
         if self.learn_spread and self.estimator == "exact":
             found = "learn_spread with estimator='exact', where a spike arrives whole"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, PointDelay, Site, checks
 from delaykit.arrivals import Gaussian, Kernel
 from delaykit.delays import check_delays, describe_delays
+from delaykit.functional.inputs import initial_values
 from delaykit.synapse import Engine
 from delaykit_delrec.precision import keep_exact
 from delaykit_delrec.spectral import spectral_engine
@@ -83,7 +84,7 @@ class DCLS(ComponentConfig):
             found = f"spreads {checks.shown(spreads)}"
             raise ConfigError("DCLS.sigma", found, "numbers of steps > 0", "version='v1' has no spread")
         checks.number("DCLS.anneal", self.anneal, above=0, most=1, what="share of the epochs")
-        object.__setattr__(self, "init", checks.numbers("DCLS.init", self.init, ("uniform",)))
+        object.__setattr__(self, "init", initial_values("DCLS.init", self.init, ("uniform",)))
         if isinstance(self.init, str) and self.init != "uniform":
             fix = "pass e.g. init='uniform'"
             raise ConfigError("DCLS.init", repr(self.init), "'uniform', a number or a nested list", fix)

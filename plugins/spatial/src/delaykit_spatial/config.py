@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from delaykit import ComponentConfig, ConfigError, Site, checks
+from delaykit.functional.inputs import initial_values
 from delaykit.interfaces import ESTIMATORS, Estimator
 from delaykit_spatial.geometry import Metric, metric_named, name_of
 from delaykit_spatial.starts import LEAST_DIMS, STARTS, as_table
@@ -132,7 +133,7 @@ class Spatial(ComponentConfig):
     def _check_start(self, field: str) -> None:
         start = getattr(self, field)
         if isinstance(start, (torch.Tensor, np.ndarray)):  # JSON holds nested lists
-            start = checks.numbers(f"Spatial.{field}", start, STARTS)
+            start = initial_values(f"Spatial.{field}", start, STARTS)
             object.__setattr__(self, field, start)
         if start is None or start == "normal":
             return
