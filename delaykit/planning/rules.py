@@ -158,7 +158,7 @@ def as_rules(pattern: str, value: Any) -> list[At | Recurrent | TimeConstants]:
     if not isinstance(pattern, str):
         raise ConfigError("rules", f"{pattern!r} for a name", "a string", f"write {str(pattern)!r}")
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    if not values or (len(values) == 1 and isinstance(values[0], At) and not values[0].components):
+    if not values:
         fix = "leave the rule out, or pass e.g. FreeDelay('axonal')"
         raise ConfigError(f"rule {pattern!r}", "no component", "one or several", fix)
     if len(values) == 1 and isinstance(values[0], At):

@@ -186,7 +186,7 @@ OTHERS = {
     ),
     "max_delay": (dk.FreeDelay("axonal", max_delay=25), dk.FreeDelay("axonal", max_delay=30)),
     "estimator": (dk.FreeDelay("axonal"), dk.FreeDelay("axonal", estimator="none")),
-    "nothing": (dk.FreeDelay("layer"), ()),
+    "nothing": (dk.FreeDelay("layer"), dk.At()),
 }
 
 
