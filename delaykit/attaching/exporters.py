@@ -16,24 +16,32 @@ FIX = (
 )
 
 
-def refuse_exporters(where: str, *arguments: Any, within: int = 0) -> None:
+def refuse_exporters(where: str, *arguments: Any) -> None:
     """Raise while nirtorch watches the calls of modules, or traces by placeholders: its graph would lack the delays.
 
     Args:
         where: the connection, neuron or model that is being called.
         *arguments: what it is called with; a tracer hands over placeholders in place of tensors.
-        within: how deep inside calls of a wrapped model; above 0 the model itself refuses when it is done, since
-            nirtorch hides an error that leaves it with an empty graph.
 
     Raises:
         ConfigError: an exporter is at work.
     """
-    if within or "nirtorch" not in sys.modules:
+    if "nirtorch" not in sys.modules:
         return
     if getattr(nn.Module.__call__, "__module__", "").startswith("nirtorch"):
+        _give_up(nn.Module.__call__)
         found = "an exporter to NIR that drops delays (snnTorch's, Norse's and others go through nirtorch)"
         raise ConfigError(where, found, "delaykit's own", FIX)
     refuse_placeholders(where, *arguments)
+
+
+def _give_up(watching: Any) -> None:
+    """Let nirtorch leave its half-made graph as it is: pruning it on the way out fails, and hides why it was left."""
+    for cell in getattr(watching, "__closure__", None) or ():
+        graph = cell.cell_contents
+        if hasattr(graph, "ignore_tensors") and hasattr(graph, "_discover_inputs"):
+            graph.ignore_tensors = lambda graph=graph: graph
+            graph._discover_inputs = lambda edges: None
 
 
 def refuse_placeholders(where: str, *arguments: Any) -> None:

@@ -54,7 +54,8 @@ class FollowedNeuron:
             watch.leave(adapter.membrane(module))
 
     def _dk_looped(self, attachment: Attachment, base: Callable[..., Any], input_: Any, args: Any, kwargs: Any) -> Any:
-        refuse_exporters(attachment.where, input_, within=attachment.scope.depth)
+        if not attachment.scope.depth:
+            refuse_exporters(attachment.where, input_)
         history, loop = attachment.history, self._modules["dk"]  # type: ignore[attr-defined]
         history.enter(attachment.clock.moment())
         output = base(loop.add_to(input_, history, attachment), *args, **kwargs)
@@ -136,7 +137,8 @@ class CarriedNeuron:
             return base(input_, without_histories(state), **others)
         first = next(iter(sites.values()))
         where = first.where
-        refuse_exporters(where, input_, within=first.scope.depth)
+        if not first.scope.depth:
+            refuse_exporters(where, input_)
         carried.running = histories = take_histories(where, state, list(sites), carried)
         try:
             drive = input_

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.utils import parametrize
 
+from delaykit.attaching.exporters import refuse_placeholders
 from delaykit.errors import ConfigError
 
 
@@ -22,16 +24,24 @@ def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
     """Make the subclass of ``base`` with ``mixins`` in front, the latest mixin first."""
     name = getattr(mixins[0], "prefix", "") + base.__name__
     members = {"_dk_recipe": Recipe(base, mixins), "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
-    cls = type(name, (*_anchor(base), *reversed(mixins), base), members)
+    cls: Any = type(name, (*_anchor(base), *reversed(mixins), base), members)
+
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # A tracer that takes the module for a leaf, since its base class is one, never gets to forward.
+        if "nirtorch" in sys.modules:
+            refuse_placeholders(name, *args, *kwargs.values())
+        return super(cls, self).__call__(*args, **kwargs)
+
+    cls.__call__ = call
     if any(getattr(mixin, "keeps_signature", False) for mixin in mixins):
-        inherited = cls.forward  # type: ignore[attr-defined]
+        inherited = cls.forward
 
         # Norse and others ask inspect.signature(module.forward) whether a module takes a state.
         @functools.wraps(base.forward)  # type: ignore[attr-defined]
         def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             return inherited(self, *args, **kwargs)
 
-        cls.forward = forward  # type: ignore[attr-defined]
+        cls.forward = forward
     return cls
 
 

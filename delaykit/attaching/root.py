@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.exporters import refuse_exporters, refuse_placeholders, refuse_recordings
+from delaykit.attaching.exporters import refuse_exporters, refuse_recordings
 from delaykit.attaching.neuron.constants import CONSTANTS
 from delaykit.attaching.neuron.driven import DrivenNeuron
 from delaykit.attaching.wiring import Wiring, Wrapping, wiring_of
@@ -34,12 +34,11 @@ class WrappedRoot:
         assert root is not None
         if torch.compiler.is_compiling():
             refuse_recordings(type(self).__name__)
-        refuse_placeholders("model", *args, *kwargs.values())
+        refuse_exporters("model", *args, *kwargs.values())
         scope, failed = root.scope, True
         scope.enter()
         try:
             output = call(*args, **kwargs)
-            refuse_exporters("model")
             failed = False
             return output
         finally:

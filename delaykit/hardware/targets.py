@@ -37,9 +37,9 @@ class Target:
 TARGETS = {
     target.name: target
     for target in (
-        Target("loihi", 62, weight_bits=8, source="lava-dl, lava.lib.dl.slayer.block: Delay(max_delay=62) and weights "
-               "2 k, k = -128 .. 127, 8 bits where signs are mixed (as lava-dl states them; the chip: Davies et al. "
-               "2018, IEEE Micro 38(1), 82)"),
+        Target("loihi", 62, weight_bits=8, source="lava-dl: slayer/block/cuba.py has Delay(max_delay=62), and "
+               "quantize_8bit of slayer/neuron/base.py weights 2 k / w_scale, k = -128 .. 127, 8 bits where signs are "
+               "mixed; the chip: Davies et al. 2018, IEEE Micro 38(1), 82"),
         Target("spinnaker", 15, weight_bits=16, source="sPyNNaker, utilities/constants.py: MAX_SUPPORTED_DELAY_TICS = "
                "16, counted from 1, and SYNAPSE_WEIGHT_BITS = 16 of its synapse_row.h; the software: Rhodes et al. "
                "2018, Front. Neurosci. 12, 816"),

@@ -57,7 +57,12 @@ class Building:
                 raise ConfigError(part.name, found, "one input of the network", "export each part by itself")
         if len(last) != 1:
             found = f"{len(last)} outputs: {', '.join(part.name for part in last)}"
-            raise ConfigError("model", found, "one: a layer that no other hears", "export each part by itself")
+            expected = "one: a layer that no other hears, or whose spikes alone the model returns"
+            raise ConfigError("model", found, expected, "return the spikes of one layer, or export each part by itself")
+        if self.seen.returns(last[0]) is False:
+            found = f"other values than {last[0].name} gives, such as its membranes"
+            fix = "return its spikes, or read membranes out of a neuron without threshold (Norse's LI), which NIR knows"
+            raise ConfigError("model", f"a model that returns {found}", "what the graph would return", fix)
 
     def _check_circles(self) -> None:
         """Raise where a step is lost that no circle accounts for: in NIR only an edge that closes one costs a step."""

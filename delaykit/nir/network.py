@@ -41,7 +41,7 @@ class NIRNetwork(nn.Module):
             self._keys[name], self.nodes[key] = key, module
         self.stateful, self.ports, self.shapes = frozenset(stateful), ports, shapes
         self.order, self.back = _ordered([ports[0], *modules, ports[1]], edges)
-        self.sources = {name: [a for a, b in edges if b == name] for name in self.order}
+        self.sources = {name: sorted(a for a, b in edges if b == name) for name in self.order}  # as sums are rounded
 
     def module(self, name: str) -> nn.Module:
         """Return the module of a node."""
@@ -96,7 +96,9 @@ class NIRNetwork(nn.Module):
 def _ordered(names: list[str], edges: Sequence[tuple[str, str]]) -> tuple[list[str], set[tuple[str, str]]]:
     """Order nodes so that each comes after those it hears, but for the edges that close a circle, which are returned.
 
-    An edge closes a circle where a search from the input, depth first, meets a node whose followers it is still among.
+    An edge a -> b closes a circle where every way from the input to a leads through b. So it does not matter in which
+    order nodes and edges are listed: a search from the input, depth first, meets each such edge where b is a node whose
+    followers it is still among, and meets no other edge there unless a circle has two entries, which is refused.
     """
     after = {name: [b for a, b in edges if a == name] for name in names}
     closed: list[str] = []
@@ -117,7 +119,30 @@ def _ordered(names: list[str], edges: Sequence[tuple[str, str]]) -> tuple[list[s
                 state[following] = "open"
                 todo.append((following, iter(after[following])))
             elif state[following] == "open":
+                opened = [name for name, _ in todo]
+                _check_entries(opened[opened.index(following) :], names[0], after)
                 back.add((name, following))
     order = closed[::-1]
     order.remove(names[0])
     return [names[0], *order], back
+
+
+def _check_entries(circle: list[str], start: str, after: Mapping[str, list[str]]) -> None:
+    """Raise where spikes get into a circle elsewhere than at its first node: which edge closes it would be a guess."""
+    entry, todo, seen = circle[0], [start], {start}
+    if start == entry:
+        return
+    while todo:
+        fresh = [name for name in after[todo.pop()] if name not in seen and name != entry]
+        seen.update(fresh)
+        todo += fresh
+    if circle[-1] not in seen:
+        return
+    outside = [name for name in seen if name not in circle]
+    others = sorted(name for name in circle[1:] if any(name in after[a] for a in outside))
+    found = f"a circle {' -> '.join([*circle, entry])} that spikes enter at {' and at '.join([entry, *others])}"
+    expected = "one entry: the edge back to it is the one that brings the output of the step before"
+    fix = (
+        "let the input reach the circle at one of its nodes alone; NIR does not say which edge of this one costs a step"
+    )
+    raise ConfigError(entry, found, expected, fix)

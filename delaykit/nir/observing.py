@@ -59,16 +59,28 @@ class Observed:
         parts: what was called, in the order of the first call.
         wrapped: the wrapped connections by site name, those inside neurons included.
         spots: all connections by site name.
+        returned: what the model returned, of all steps together.
     """
 
     parts: dict[str, Part]
     wrapped: dict[str, Wrapped]
     spots: dict[str, Spot]
+    returned: list[Tensor] = dataclasses.field(default_factory=list)
 
     def ends(self) -> list[Part]:
-        """Return the parts that no other part hears."""
+        """Return the parts that no other part hears; where each is heard, those whose outputs the model returned."""
         heard = {name for part in self.parts.values() for name in part.sources}
-        return [part for part in self.parts.values() if part.name not in heard]
+        last = [part for part in self.parts.values() if part.name not in heard]
+        return last or [part for part in self.parts.values() if self.returns(part)]
+
+    def returns(self, part: Part) -> bool | None:
+        """Tell whether the model returned what the part did; None: it returned nothing of that size (a sum, say)."""
+        own = part.outputs
+        sizes = own.shape, own.transpose(0, 1).shape, own.squeeze(1).shape
+        alike = [value for value in self.returned if value.shape in sizes]
+        if not alike:
+            return None
+        return any(torch.equal(v.to(own), o) for v in alike for o in (own, own.transpose(0, 1), own.squeeze(1)))
 
 
 class _Witness:
@@ -80,6 +92,26 @@ class _Witness:
     def __call__(self, path: str, arguments: Any, output: Any) -> None:
         pair = [next(x for x in tree_leaves(values) if isinstance(x, Tensor)) for values in (arguments, output)]
         self.seen.setdefault(path, []).append((pair[0].detach().clone(), pair[1].detach().clone()))
+
+
+class _Returned:
+    """Keeps what each call of the model, and an example that is called, returned."""
+
+    def __init__(self, net: nn.Module, example: Any) -> None:
+        self.calls: list[list[Tensor]] = []
+        self.whole: list[Tensor] = []
+        self.hook = net.register_forward_hook(lambda module, args, output: self.calls.append(_tensors(output)))
+        runs = callable(example) and not isinstance(example, Tensor)
+        self.example = (lambda: self.whole.extend(_tensors(example()))) if runs else example
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that were returned, and those of one call a step stacked."""
+        stacked = [torch.stack(v) for v in zip(*self.calls, strict=False) if len({x.shape for x in v}) == 1]
+        return [*self.whole, *stacked, *(self.calls[0] if len(self.calls) == 1 else ())]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    return [leaf.detach().clone() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def observe(net: nn.Module, example: Any) -> Observed:
@@ -98,17 +130,18 @@ def observe(net: nn.Module, example: Any) -> Observed:
         wrapped = {}
     spots, neurons = survey(net)
     shaping = [Spot(path, "", m, 0, 0) for path, m in net.named_modules() if isinstance(m, SHAPING)]
-    witness = _Witness()
+    witness, returned = _Witness(), _Returned(net, example)
     if wrapped:
         reset(net)
     try:
-        trace = run_example(net, example, [*spots, *shaping], list(neurons.values()), witness)
+        trace = run_example(net, returned.example, [*spots, *shaping], list(neurons.values()), witness)
     except DelaykitError:
         raise
     except Exception as error:  # the user's model may raise anything
         found = f"{type(error).__name__}: {error}"
         raise ShapeError("to_nir example", found, "an example that the model runs", "pass one sequence") from error
     finally:
+        returned.hook.remove()
         if wrapped:
             reset(net)
     owned = {spot.name for spot in spots if spot.owner is not None}
@@ -120,7 +153,7 @@ def observe(net: nn.Module, example: Any) -> Observed:
     _fill(parts, witness.seen, wrapped)
     for part in parts.values():
         _check_sum(part, parts)
-    return Observed(parts, wrapped, {spot.name: spot for spot in spots})
+    return Observed(parts, wrapped, {spot.name: spot for spot in spots}, returned.tensors())
 
 
 def _parts(spots: list[Spot], neurons: dict[str, Neuron], shaping: list[Spot], seen: set[str]) -> dict[str, Part]:

@@ -5,11 +5,40 @@ becomes a synapse of Brian2 with the delay of its tap (a kernel's at each of its
 through Brian2's own generators and monitors.
 """
 
+import importlib.machinery
+import importlib.util
 import sys
 
-import brian2 as b
-import nir
 import numpy as np
+
+NOT_HERE = 77  # what this process returns where a package is missing
+UNITS = "brian2.units.fundamentalunits"
+
+
+class Mended(importlib.machinery.SourceFileLoader):
+    """Brian2 2.9, the last one for Python 3.11, asks for the method ``ptp``, which numpy 2.4 has as a function only."""
+
+    def get_code(self, fullname):
+        return compile(self.get_source(fullname).replace("np.ndarray.ptp", "np.ptp"), self.path, "exec")
+
+
+class Mending(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        if fullname != UNITS:
+            return None
+        found = super().find_spec(fullname, path, target)
+        return importlib.util.spec_from_file_location(fullname, found.origin, loader=Mended(fullname, found.origin))
+
+
+if not hasattr(np.ndarray, "ptp"):
+    sys.meta_path.insert(0, Mending)
+try:
+    import brian2 as b
+    import nir
+except ModuleNotFoundError as error:
+    print(error, file=sys.stderr)
+    sys.exit(NOT_HERE)
 
 
 def matrix(node):

@@ -19,7 +19,7 @@ def sound(draw):
         weight = rng.normal(size=(post, size))
         nodes[f"fc{k}"] = nir.Linear(weight) if draw.random() < 0.5 else nir.Affine(weight, rng.normal(size=post))
         nodes[f"line{k}"] = nir.Delay(rng.integers(0, 4, post) * 0.001)
-        nodes[f"lif{k}"] = _lif(rng, post)
+        nodes[f"lif{k}"] = neurons(rng, post)
         edges += [(last, f"fc{k}"), (f"fc{k}", f"line{k}"), (f"line{k}", f"lif{k}")]
         if draw.random() < 0.5:
             nodes[f"rec{k}"] = nir.Linear(rng.normal(size=(post, post)))
@@ -29,7 +29,7 @@ def sound(draw):
     return nir.NIRGraph(nodes, [*edges, (last, "output")])
 
 
-def _lif(rng, n):
+def neurons(rng, n):
     tau = 0.001 * rng.uniform(1.5, 8.0, n)
     rest, back = rng.normal(size=(2, n)) * 0.1
     return nir.LIF(tau, rng.uniform(1, 4, n), rest, rng.uniform(0.3, 1, n), back)
@@ -51,7 +51,7 @@ def damage(graph, draw):
     elif kind == 3:
         graph.nodes.pop(draw.choice(names), None)
     elif kind == 4:
-        graph.nodes[draw.choice(inner)] = _lif(rng, draw.randint(2, 4))
+        graph.nodes[draw.choice(inner)] = neurons(rng, draw.randint(2, 4))
     else:
         node = graph.nodes[draw.choice(inner)]
         held = [key for key, value in vars(node).items() if isinstance(value, np.ndarray)]

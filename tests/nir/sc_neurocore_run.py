@@ -3,7 +3,12 @@
 import sys
 
 import numpy as np
-from sc_neurocore.nir_bridge import from_nir
+
+try:
+    from sc_neurocore.nir_bridge import from_nir
+except ModuleNotFoundError as error:
+    print(error, file=sys.stderr)
+    sys.exit(77)  # a package is missing
 
 graph, given, out, dt, reset = sys.argv[1:]
 network = from_nir(graph, dt=float(dt), reset_mode=reset)

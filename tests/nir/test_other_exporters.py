@@ -29,14 +29,52 @@ def test_nirtorch_by_calls():
         follow(delayed(), torch.ones(1, 2))
 
 
+def part():
+    return delayed()[0]
+
+
+def model(place):
+    """A bare model with a wrapped connection in it: alone, behind others, before others, or as a whole model."""
+    bare = [nn.Linear(2, 2) for _ in range(3)]
+    return {
+        "itself": part, "alone": lambda: nn.Sequential(part()), "first": lambda: nn.Sequential(part(), *bare),
+        "second": lambda: nn.Sequential(bare[0], part()), "last": lambda: nn.Sequential(*bare, part()),
+        "root": lambda: nn.Sequential(bare[0], bare[1], delayed()),
+    }[place]()  # fmt: skip
+
+
+PLACES = ["itself", "alone", "first", "second", "last", "root"]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_nirtorch_by_calls_of_a_part():
-    with pytest.raises(Exception) as caught:
-        follow(nn.Sequential(delayed()[0]), torch.ones(1, 2))
-    error, said = caught.value, ""
-    while error is not None:  # nirtorch fails on the way out, too
-        said, error = said + str(error), error.__cause__ or error.__context__
-    assert SAYS in said
+@pytest.mark.parametrize("way", ["calls", "placeholders", "snntorch", "norse"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_part_of_a_bare_model(place, way):
+    net = model(place)
+    with pytest.raises(dk.DelaykitError, match=SAYS):
+        if way == "calls":
+            follow(net, torch.ones(1, 2))
+        elif way == "placeholders":
+            nirtorch.torch_to_nir(net, {})
+        elif way == "snntorch":
+            pytest.importorskip("snntorch.export_nir", reason="an exporter of NIR").export_to_nir(net, torch.ones(2))
+        else:
+            norse = pytest.importorskip("norse.torch.utils.export_nir", reason="an exporter of NIR")
+            norse.to_nir(net, torch.ones(1, 2))
+    assert nn.Module.__call__.__module__.startswith("torch.")  # the tracer has left
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_recurrent_neuron_of_a_bare_model():
+    snn = pytest.importorskip("snntorch", reason="wraps snnTorch models")
+    lif = snn.Leaky(beta=torch.full((2,), 0.9), init_hidden=True)
+    net = nn.Sequential(nn.Linear(2, 2), lif)
+    dk.wrap_(net, {"1": dk.Recurrent(dk.FreeDelay("axonal", init=2))}, example=torch.ones(1, 2))
+    bare = nn.Sequential(nn.Linear(2, 2), net[1])
+    with pytest.raises(dk.DelaykitError, match=SAYS):
+        follow(bare, torch.ones(1, 2))
+    with pytest.raises(dk.DelaykitError, match=SAYS):
+        nirtorch.torch_to_nir(bare, {snn.Leaky: lambda m: nir.Linear(m.recurrent.weight)})
 
 
 class Loop(nn.Module):
