@@ -15,7 +15,7 @@ from delaykit.names import nearest, official_plugin
 from delaykit.plugins.loader import PluginLoader
 
 # Commands of official plugins, so that `delaykit demo` without the plugin says what to install.
-COMMANDS_OF_PLUGINS = {"demo": "lab", "reproduce": "lab"}
+COMMANDS_OF_PLUGINS = dict.fromkeys(("compare", "demo", "question", "reproduce", "train"), "lab")
 COLOURS = {"ok": "green", "disabled": "yellow", "missing": "yellow", "broken": "red"}
 
 

@@ -51,6 +51,8 @@ class Method:
         body, _, pattern = text.partition("@")
         name, _, rest = body.partition(":")
         name = name.strip()
+        if not name:
+            raise dk.ConfigError("--with", repr(text), "the name of a method", "e.g. free:axonal,max_delay=40")
         config = _config_class(ALIASES.get(name, name), name)
         words = [word.strip() for word in rest.split(",") if word.strip()]
         first = words[:1] if words and "=" not in words[0] else []

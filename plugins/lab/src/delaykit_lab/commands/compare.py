@@ -90,10 +90,11 @@ def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = read_toml(config) if config is not None else {}
     for name, words in (("set", given.pop("set_", ())), ("options", given.pop("options", ()))):
         if words:
-            values[name] = {**values.get(name, {}), **options_of(f"--{name}", words)}
+            known = values.get(name, {})
+            values[name] = {**known, **options_of(f"--{name}", words)} if isinstance(known, dict) else known
     if methods := given.pop("methods", None):
         values["methods"] = split_methods(methods)
-    if rates := given.pop("rates", None):
+    if (rates := given.pop("rates", None)) is not None:
         try:
             values["rates"] = [float(rate) for rate in rates.split(",")]
         except ValueError:

@@ -49,13 +49,18 @@ def train(config: Path | None, resume: bool, **given: Any) -> None:
     Several processes and machines: `accelerate launch -m delaykit train ...` or torchrun.
     """
     with sentences():
+        from delaykit import ConfigError, checks
         from delaykit_lab.training.config import Job
         from delaykit_lab.training.experiment import train as run
 
         values = gather(config, given)
-        seeds, out = values.pop("seeds", 1), Path(values.pop("out", None) or f"runs/{values.get('task')}")
+        seeds, out = values.pop("seeds", 1), values.pop("out", None) or f"runs/{values.get('task')}"
         device = values.pop("device", "auto")
-        job = Job.from_json(values)
+        checks.whole("seeds", seeds, least=1)
+        for name, value in (("out", out), ("device", device)):
+            if not isinstance(value, (str, Path)):
+                raise ConfigError(name, repr(value), "a word", "correct its value")
+        job, out = Job.from_json(values), Path(out)
         job.make_task()  # before anything is made
         with progress(seeds * job.epochs) as step:
             records = run(job, out, seeds=seeds, device=device, resume=resume, on_epoch=step)
@@ -64,15 +69,19 @@ def train(config: Path | None, resume: bool, **given: Any) -> None:
 
 def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the TOML file, and those of the command line over them."""
+    from delaykit import ConfigError
     from delaykit_lab.training.config import read_toml
     from delaykit_lab.words import options_of
 
     values: dict[str, Any] = read_toml(config) if config is not None else {}
     if "with" in values:
+        if "methods" in values:
+            raise ConfigError(str(config), "both with and methods", "one of them", "they are the same: keep one")
         values["methods"] = values.pop("with")
     tasks = options_of("--set", given.pop("set_", ()))
     if tasks:
-        values["set"] = {**values.get("set", {}), **tasks}
+        known = values.get("set", {})
+        values["set"] = {**known, **tasks} if isinstance(known, dict) else known
     if methods := given.pop("with_", ()):
         values["methods"] = list(methods)
     if scheduler := given.pop("scheduler", None):
@@ -91,6 +100,11 @@ def sentences() -> Iterator[None]:
         yield
     except DelaykitError as problem:
         raise click.ClickException(str(problem)) from problem
+    except (MemoryError, RuntimeError) as problem:
+        if "alloc" not in str(problem) and not isinstance(problem, MemoryError):
+            raise
+        text = f"more memory than there is ({problem}); take a smaller --model, fewer samples or fewer steps"
+        raise click.ClickException(text) from None
     except KeyboardInterrupt:
         raise click.ClickException("interrupted; what is finished is kept: add --resume to go on") from None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import delaykit as dk
 from delaykit_lab.comparison.rows import Row
+from delaykit_lab.declared import check_declared
 from delaykit_lab.training.config import Job, from_values
 from delaykit_lab.words import nearest
 
@@ -58,6 +59,9 @@ class Comparison:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.methods, str):
+            raise dk.ConfigError("methods", repr(self.methods), "a list of words", f"write [{self.methods!r}]")
+        check_declared(Comparison, vars(self))
         for name in ("methods", "rates"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.equal not in EQUALS:
@@ -70,6 +74,8 @@ class Comparison:
             raise dk.ConfigError("methods", f"{', '.join(self.methods) or 'none at all'}", "each method once", fix)
         if not self.rates or not all(math.isfinite(rate) and rate > 0 for rate in self.rates):
             raise dk.ConfigError("rates", f"{self.rates}", "positive learning rates", "e.g. --rates 0.003,0.01")
+        if len(set(self.rates)) < len(self.rates):
+            raise dk.ConfigError("rates", f"{self.rates}", "each rate once", "leave one of them out")
         for name in ("delay_rate", "budget", "max_delay"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

@@ -84,6 +84,9 @@ class Row:
         neuron, recurrent, forward = None, "none", "none"
         for word in name.split("+"):
             known = _named(word, max_delay)
+            if neuron and known.neuron:
+                fix = "make two rows of it"
+                raise dk.ConfigError(f"method {name}", f"{neuron} and {known.neuron} neurons", "one kind", fix)
             methods += known.methods
             neuron = known.neuron or neuron
             recurrent = known.recurrent if known.recurrent != "none" else recurrent

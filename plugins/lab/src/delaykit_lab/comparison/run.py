@@ -46,6 +46,9 @@ def compare(
         CheckpointError: ``out`` holds another comparison.
         TrainingError: a worker died.
     """
+    if not isinstance(comparison, Comparison) or not isinstance(out, (str, Path)):
+        found = f"a {type(comparison).__name__} and a {type(out).__name__}"
+        raise dk.ConfigError("compare", found, "a Comparison and the folder for its results", "pass them in this order")
     folder, say = Path(out), tell or (lambda line: None)
     task = make_task(comparison.task, comparison.set)
     splits = task.splits(0)

@@ -120,7 +120,10 @@ def _submitted(todo: list[Unit], folder: Path, cluster: str | None, done: Done) 
     except ImportError:
         found, fix = "submitit not installed", "pip install delaykit-lab[cluster]"
         raise dk.ConfigError("backend", found, "it, for --backend submitit", fix) from None
-    executor = submitit.AutoExecutor(folder=folder / "submitit", cluster=cluster)
+    try:
+        executor = submitit.AutoExecutor(folder=folder / "submitit", cluster=cluster)
+    except ValueError as problem:
+        raise dk.ConfigError("cluster", f"{cluster!r} ({problem})", "slurm or local", "name one of them") from None
     executor.update_parameters(timeout_min=24 * 60, name="delaykit", cpus_per_task=1)
     jobs = [executor.submit(run_unit, unit, str(folder)) for unit in todo]
     records = []

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from delaykit import ConfigError
+from delaykit_lab.declared import check_declared
 from delaykit_lab.words import nearest, options_of
 
 
@@ -31,6 +32,7 @@ class Augment:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
+        check_declared(Augment, vars(self))
         if not (isinstance(self.shift, int) and self.shift >= 0):
             raise ConfigError("augment.shift", f"{self.shift}", "a whole number of channels >= 0", "pass e.g. shift=2")
         for name in ("drop", "noise"):

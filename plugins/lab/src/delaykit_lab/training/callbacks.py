@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +16,15 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
+from delaykit import checks
+from delaykit.sealed import commit, seal, unseal
 from delaykit_lab.methods import is_wrapped
 
 if TYPE_CHECKING:
     from delaykit import PruningReport
+
+
+BARE = "delaykit-lab-model-1"  # format of a bare model's file
 
 
 class DelayTraining:
@@ -23,9 +32,11 @@ class DelayTraining:
 
     Args:
         net: the model, wrapped or not; the model itself, not accelerate's or DDP's wrapper of it.
-        optimizer: that trains it, accelerate's prepared one or torch's own. Delays are projected after each step.
+        optimizer: that trains it, accelerate's prepared one or torch's own; several in a list. Delays are projected
+            after each step.
 
     Raises:
+        ConfigError: no model, or no optimizer.
         TrainingError: a trainable delay is in no group of the optimizer.
 
     Example:
@@ -38,7 +49,12 @@ class DelayTraining:
         {'delay/0': 2.0, 'delay/0/spread_of_delays': 0.0}
     """
 
-    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer]) -> None:
+        checks.is_model("DelayTraining", net)
+        several = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+        if not several or not all(hasattr(one, "step") and hasattr(one, "param_groups") for one in several):
+            found, fix = f"a {type(optimizer).__name__}", "pass the model, then the optimizer that trains it"
+            raise dk.ConfigError("DelayTraining optimizer", found, "an optimizer, or a list of them", fix)
         self.net, self.wrapped = net, is_wrapped(net)
         self.handle = dk.attach(optimizer, net) if self.wrapped else None
 
@@ -73,34 +89,49 @@ class DelayTraining:
 
 
 def save_model_(net: nn.Module, path: str | Path) -> None:
-    """Write a model: a wrapped one by ``dk.save`` with its base weights, a bare one to ``PATH.model.safetensors``."""
-    from safetensors.torch import save_model
+    """Write a model: a wrapped one by ``dk.save`` with its base weights, a bare one to ``PATH.model.safetensors``.
 
+    Raises:
+        CheckpointError: the file cannot be written; an earlier one is as it was.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     if is_wrapped(net):
         dk.save(net, target, with_model=True)
-    else:
-        save_model(net, str(target.with_name(target.name + ".model.safetensors")))
+        return
+    state, first = net.state_dict(), dict[tuple[Any, ...], str]()
+    kept = {name: first.setdefault(_place(value), name) for name, value in state.items()}
+    shared = {name: other for name, other in kept.items() if name != other}
+    about = {"format": BARE, "shared": json.dumps(shared)}
+    commit(_bare(target), seal({name: state[name] for name, other in kept.items() if name == other}, about))
+
+
+def _place(value: Tensor) -> tuple[Any, ...]:
+    """Say where a tensor lies: names of one tensor are written once."""
+    return value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, value.numel() or id(value)
+
+
+def _bare(target: Path) -> Path:
+    return target.with_name(target.name + ".model.safetensors")
 
 
 def load_model_(net: nn.Module, path: str | Path) -> None:
     """Read what :func:`save_model_` wrote into a model that is built alike.
 
     Raises:
-        CheckpointError: a file is missing or of another model.
+        CheckpointError: a file is missing, damaged or of another model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
     target = Path(path)
-    weights = target.with_name(target.name + ".model.safetensors")
     if is_wrapped(net):
         dk.load(net, target)
         return
+    weights = _bare(target)
     try:
-        load_model(net, str(weights))
-    except (OSError, RuntimeError, SafetensorError) as problem:
+        about, tensors = unseal(weights.read_bytes(), str(weights), former="")  # the first ones had no digest
+        shared = json.loads(about.get("shared", "{}"))
+        if about.get("format") != BARE:  # written by safetensors' save_model: names of one tensor are in the header
+            shared = {name: other for name, other in about.items() if other in tensors}
+        net.load_state_dict(tensors | {name: tensors[other] for name, other in shared.items()})
+    except (OSError, RuntimeError, ValueError, KeyError) as problem:
         expected, fix = "the weights of this model", "load into a model that is built and wrapped alike"
         raise dk.CheckpointError(str(weights), f"{problem}", expected, fix) from problem
 
@@ -108,39 +139,38 @@ def load_model_(net: nn.Module, path: str | Path) -> None:
 def lightning_callback() -> Any:
     """Return the class :class:`DelayCallback`, a callback of Lightning.
 
-    It attaches every optimizer of the module when training starts, advances schedules after each epoch, logs the
-    delays, and adds to Lightning's checkpoints what pruning remembers.
+    It attaches all optimizers of the module when training starts, advances schedules after each epoch, logs the
+    delays, and adds to Lightning's checkpoints what pruning remembers. Schedules need an end: ``max_epochs`` or
+    ``max_steps`` of the trainer; without either they stay as they are, and a warning says so.
 
     Raises:
-        ConfigError: Lightning is not installed.
+        ConfigError: Lightning is not installed, or cannot be imported.
 
     Example:
         >>> trainer = Trainer(max_epochs=10, callbacks=[lightning_callback()()])  # doctest: +SKIP
     """
-    try:
-        from lightning.pytorch import Callback
-    except ImportError:
-        try:
-            from pytorch_lightning import Callback
-        except ImportError:
-            raise dk.ConfigError("lightning_callback", "no Lightning", "it", "pip install lightning") from None
+    Callback = _lightning().Callback
 
     class DelayCallback(Callback):
         """Delays in Lightning's loop; see :func:`lightning_callback`."""
 
         def on_train_start(self, trainer: Any, module: Any) -> None:
             """Project delays after each step of every optimizer that holds some."""
-            self.training = [DelayTraining(module, optimizer) for optimizer in trainer.optimizers]
+            self.training = DelayTraining(module, trainer.optimizers)
+            if progress_of(trainer) is None:
+                text = "delaykit: schedules of delays and pruning need max_epochs or max_steps: they stay as they are"
+                warnings.warn(text, stacklevel=2)
 
         def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
             """Advance schedules and log the delays."""
-            self.training[0].advance((trainer.current_epoch + 1) / trainer.max_epochs)
-            module.log_dict(self.training[0].log())
+            progress = progress_of(trainer)
+            if progress is not None:
+                self.training.advance(progress)
+            module.log_dict(self.training.log())
 
         def on_train_end(self, trainer: Any, module: Any) -> None:
             """Stop projecting."""
-            for training in self.training:
-                training.remove()
+            self.training.remove()
 
         def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
             """Keep what pruning remembers."""
@@ -155,3 +185,36 @@ def lightning_callback() -> Any:
             load_pruning_(module, checkpoint.get("delaykit_pruning", {}))
 
     return DelayCallback
+
+
+def progress_of(trainer: Any) -> float | None:
+    """Return the share of a Lightning training that is done when an epoch ends; None where it has no end.
+
+    Args:
+        trainer: with ``max_epochs`` and ``max_steps``, -1 or None where there is no such limit: the nearer one counts.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> progress_of(SimpleNamespace(max_epochs=4, current_epoch=0, max_steps=-1, global_step=9))
+        0.25
+    """
+    shares = [(trainer.current_epoch + 1, trainer.max_epochs), (trainer.global_step, trainer.max_steps)]
+    known = [done / whole for done, whole in shares if whole is not None and whole > 0]
+    return min(1.0, max(known)) if known else None
+
+
+def _lightning() -> Any:
+    """Import Lightning under either of its names."""
+    wrong: list[str] = []
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as problem:
+            if problem.name is None or problem.name.split(".")[0] != name.split(".")[0]:
+                wrong.append(f"{name}: {problem}")
+        except Exception as problem:  # whatever its own imports raise, such as a torchvision of another torch
+            wrong.append(f"{name}: {type(problem).__name__}: {problem}")
+    if wrong:
+        found, fix = f"a Lightning that cannot be imported ({'; '.join(wrong)})", "mend what its import says"
+        raise dk.ConfigError("lightning_callback", found, "one that can", fix)
+    raise dk.ConfigError("lightning_callback", "no Lightning", "it", "pip install lightning")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 import delaykit as dk
+from delaykit_lab.declared import check_declared
 from delaykit_lab.methods import Method, with_estimator
 from delaykit_lab.models.networks import ModelSpec
 from delaykit_lab.task import Task
@@ -77,16 +78,18 @@ class Job:
     def __post_init__(self) -> None:
         if isinstance(self.methods, str):
             raise dk.ConfigError("methods", repr(self.methods), "a list of words", f"write [{self.methods!r}]")
+        check_declared(Job, vars(self))
+        if not -(2**63) <= self.seed < 2**63:
+            raise dk.ConfigError("seed", f"{self.seed}", "a whole number of 64 bits", "take a smaller one")
         object.__setattr__(self, "methods", tuple(self.methods))
         for name in ("epochs", "batch_size"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+            if getattr(self, name) < 1:
                 raise dk.ConfigError(name, repr(getattr(self, name)), "a whole number >= 1", "correct its value")
         for name, least in (("lr", None), ("delay_lr", None), ("clip", None), ("weight_decay", 0.0)):
             value = getattr(self, name)
             if value is None and name in ("delay_lr", "clip"):
                 continue
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not fits or (value < 0 if least is not None else value <= 0):
+            if not math.isfinite(value) or (value < 0 if least is not None else value <= 0):
                 expected, fix = f"a finite number {'>= 0' if least is not None else '> 0'}", "correct its value"
                 raise dk.ConfigError(name, repr(value), expected, fix)
         for name, choices in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("precision", PRECISIONS)):
@@ -118,7 +121,7 @@ class Job:
         """Make the scheduler, one step an epoch.
 
         Raises:
-            ConfigError: the class does not take these options.
+            ConfigError: the class does not take these options, or makes rates of them that are none.
         """
         options = dict(self.scheduler_options)
         if self.scheduler == "CosineAnnealingLR":
@@ -128,9 +131,11 @@ class Job:
             options = {"total_steps": self.epochs + 1, "max_lr": rates} | options
         elif self.scheduler == "ConstantLR":
             options = {"factor": 1.0} | options
+        make = getattr(torch.optim.lr_scheduler, self.scheduler)
         try:
-            return getattr(torch.optim.lr_scheduler, self.scheduler)(optimizer, **options)
-        except (TypeError, ValueError) as problem:
+            _try(lambda trial: make(trial, **options), optimizer, self.epochs)
+            return make(optimizer, **options)
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as problem:
             fix = "see torch.optim.lr_scheduler; e.g. --scheduler StepLR,step_size=10"
             raise dk.ConfigError(f"scheduler {self.scheduler}", f"{options} ({problem})", "its options", fix) from None
 
@@ -148,6 +153,19 @@ class Job:
         return from_values(cls, values, ("task", "model"))
 
 
+def _try(make: Any, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+    """Go through all epochs of a schedule on an optimizer of nothing: some options fail at a later step only."""
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": group["lr"]} for group in optimizer.param_groups]
+    trial = torch.optim.SGD(groups, momentum=0.5)
+    scheduler = make(trial)
+    for _ in range(epochs):
+        rates = [float(group["lr"]) for group in trial.param_groups]
+        if not all(math.isfinite(rate) and 0 <= rate < torch.finfo(torch.float32).max for rate in rates):
+            raise ValueError(f"learning rates {rates}")
+        trial.step()
+        scheduler.step()
+
+
 def from_values(cls: type[Config], values: Mapping[str, Any], needed: Sequence[str]) -> Config:
     """Make a config of plain values, as JSON and TOML files hold them.
 
@@ -157,7 +175,7 @@ def from_values(cls: type[Config], values: Mapping[str, Any], needed: Sequence[s
         needed: fields that must be there.
 
     Raises:
-        ConfigError: an unknown key, the nearest one is named; or a needed one that is missing.
+        ConfigError: an unknown key, the nearest one is named; a needed one that is missing; a value of another type.
     """
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
@@ -178,6 +196,7 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
         if option not in known:
             found = f"option {option!r}{nearest(option, known)}"
             raise dk.ConfigError(f"task {name}", found, f"one of {', '.join(known)}", "use --set NAME=VALUE")
+    check_declared(kind, options)
     try:
         return kind(**options)
     except TypeError as problem:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import delaykit as dk
+from delaykit import checks
 from delaykit_lab.records.files import prepare_folder, write_json, writing
 from delaykit_lab.records.finished import record_path, remembered
 from delaykit_lab.records.provenance import provenance
@@ -51,6 +53,10 @@ def train(
         >>> sorted(record)[:4]
         ['chance', 'delays', 'history', 'job']
     """
+    if not isinstance(job, Job) or not isinstance(out, (str, Path)):
+        found = f"a {type(job).__name__} and a {type(out).__name__}"
+        raise dk.ConfigError("train", found, "a Job and the folder for its results", "pass them in this order")
+    checks.whole("train seeds", seeds, least=1)
     folder = Path(out)
     accelerator = make_accelerator(device)
     with writing(folder):

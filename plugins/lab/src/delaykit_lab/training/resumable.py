@@ -46,12 +46,13 @@ class Resumable:
     """
 
     def __init__(
-        self, path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator,
+        self, path: str | Path, net: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator,
         config: dict[str, Any], best: str | None = None,
     ) -> None:  # fmt: skip
-        self.path, self.net, self.optimizer, self.order, self.config = path, net, optimizer, order, config
+        self.path, self.net, self.optimizer, self.order, self.config = Path(path), net, optimizer, order, config
         self.best = best
-        self.history: list[dict[str, Any]] = load_run(path, net, optimizer, order, config) if path.exists() else []
+        there = self.path.exists()
+        self.history: list[dict[str, Any]] = load_run(self.path, net, optimizer, order, config) if there else []
 
     def epochs(self, count: int, title: str | None = None) -> Iterator[int]:
         """Yield the number of each epoch that is missing, from 0, and save after each.
