@@ -200,10 +200,25 @@ def test_runs_in_other_processes_are_the_same(tmp_path, go):
     ({"equal": "parmeters"}, "did you mean 'parameters'"), ({"seeds": 1}, "no interval"),
     ({"rates": (0.0,)}, "positive learning rates"), ({"options": {"batchsize": 3}}, "did you mean 'batch_size'"),
     ({"options": {"epochs": 3}}, "'epochs'"), ({"max_delay": -1}, "max_delay"), ({"model": "snn"}, "a size"),
+    ({"rates": (0.01, 0.003, 0.01)}, "each rate once"), ({"methods": "none"}, r"write \['none'\]"),
+    ({"methods": ["adaptive-neurons+heterogeneous-taus"]}, "adaptive and heterogeneous neurons; expected one kind"),
+    ({"seeds": "3"}, "seeds: found '3'"), ({"seeds": 2.5}, "a whole number"), ({"seeds": True}, "a whole number"),
+    ({"rates": 0.1}, "rates"), ({"rates": ("a",)}, "rates"), ({"budget": "x"}, "budget: found 'x'"),
+    ({"options": 3}, "options"), ({"methods": (None,)}, "methods"), ({"equal": 3}, "equal: found 3"),
+    ({"max_delay": 2.5}, "max_delay: found 2.5"), ({"set": "x"}, "set"),
 ])  # fmt: skip
 def test_wrong_comparisons(change, message):
     with pytest.raises(dk.DelaykitError, match=message):
         Comparison.from_json({"task": "moving-wave", "methods": ["none"], "model": "snn:8"} | change)
+
+
+def test_arguments_in_another_order(tmp_path):
+    comparison = Comparison("moving-wave", ("none",), model="snn:8")
+    for wrong in (("moving-wave", tmp_path), (tmp_path, comparison), (comparison, None)):
+        with pytest.raises(dk.ConfigError, match="in this order"):
+            compare(*wrong)
+    with pytest.raises(dk.ConfigError, match="cluster: found 'nowhere'"):
+        workers.run_all([], tmp_path, backend="submitit", cluster="nowhere")
 
 
 def test_the_command_says_what_is_wrong(tmp_path):
@@ -218,7 +233,7 @@ def test_the_command_says_what_is_wrong(tmp_path):
     for wrong, sentence in ((["--task", "moving-wav"], "did you mean 'moving-wave'"),
                             (["--set", "smples=3"], "did you mean 'samples'"),
                             (["--equal", "tim"], "did you mean 'time'"),
-                            (["--option", "batchsize=3"], "did you mean 'batch_size'"),
+                            (["--option", "batchsize=3"], "did you mean 'batch_size'"), (["--rates", ""], "numbers"),
                             (["--budget", "1e12"], "do not use up")):  # fmt: skip
         done = CliRunner().invoke(command, [*words, "--methods", "wider", *wrong])
         assert done.exit_code == 1 and sentence in done.output and "searching" not in done.output, wrong

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -179,6 +180,105 @@ def test_in_lightning_s_loop_delays_stay_in_bounds_and_pruning_is_kept(tmp_path,
     trainer.save_checkpoint(tmp_path / "l.ckpt")
     kept = torch.load(tmp_path / "l.ckpt", weights_only=True)["delaykit_pruning"]
     assert kept.keys() == pruning_states(module).keys() and kept
+
+
+def test_in_lightning_s_loop_steps_may_be_the_end_and_optimizers_several(tmp_path, no_torchvision):
+    lightning = pytest.importorskip("pytorch_lightning", reason="Lightning is not installed")
+    job = small((DELAYS, "sparsify:0.5"))
+    splits = job.make_task().splits(0)
+
+    class Module(lightning.LightningModule):
+        automatic_optimization = False
+
+        def __init__(self):
+            super().__init__()
+            self.net = build(job, job.make_task(), splits)
+
+        def training_step(self, index, _):
+            x, y = splits.train.batch(index[0])
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+            self.manual_backward(torch.nn.functional.cross_entropy(self.net(x), y))
+            for optimizer in self.optimizers():
+                optimizer.step()
+
+        def configure_optimizers(self):
+            groups = dk.param_groups(self, lr=0.1, delay_lr=500.0)
+            return [torch.optim.SGD([group]) for group in groups]
+
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.arange(96)), batch_size=32)
+    module, callback = Module(), lightning_callback()()
+    trainer = lightning.Trainer(max_steps=12, accelerator="cpu", logger=False, enable_progress_bar=False,
+                                enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
+                                callbacks=[callback])  # fmt: skip
+    trainer.fit(module, loader)
+    delays = dk.status(module.net).delays["fc1"]
+    assert float(delays.min()) >= 0 and float(delays.max()) <= 16
+    assert float((module.net.fc1.weight == 0).double().mean()) == 0.5  # the schedule went to its end
+    optimizers = module.optimizers()
+    endless = SimpleNamespace(max_epochs=-1, max_steps=-1, current_epoch=3, global_step=9, optimizers=optimizers)
+    with pytest.warns(UserWarning, match="max_epochs or max_steps"):
+        callback.on_train_start(endless, module)
+    callback.on_train_epoch_end(endless, SimpleNamespace(log_dict=lambda values: None))
+
+
+def test_a_lightning_that_cannot_be_imported_is_a_sentence(monkeypatch):
+    from delaykit_lab.training import callbacks
+
+    def fails(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(callbacks.importlib, "import_module", fails)
+    with pytest.raises(dk.ConfigError, match="cannot be imported.*torchvision::nms"):
+        lightning_callback()
+
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
+
+    monkeypatch.setattr(callbacks.importlib, "import_module", missing)
+    with pytest.raises(dk.ConfigError, match="pip install lightning"):
+        lightning_callback()
+
+
+def test_arguments_in_another_order(tmp_path):
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for wrong in ((optimizer, net), (None, None), (net, None), (net, 3), (net, [])):
+        with pytest.raises(dk.ConfigError, match="DelayTraining"):
+            DelayTraining(*wrong)
+    job = small(())
+    for wrong in (("moving-wave", tmp_path), (tmp_path, job), (job, None)):
+        with pytest.raises(dk.ConfigError, match="in this order"):
+            train(*wrong)
+    for seeds in (0, "2", 1.5):
+        with pytest.raises(dk.ConfigError, match="seeds"):
+            train(job, tmp_path, seeds=seeds)
+
+
+def test_a_bare_model_s_file_tells_a_changed_byte_and_former_ones_load(tmp_path):
+    from safetensors.torch import save_model
+
+    net, other = (torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 3)) for _ in range(2))
+    for one in (net, other):
+        one[1].weight = torch.nn.Parameter(torch.rand(3, 2))
+        one.also = one[0]  # one tensor under two names
+    training = DelayTraining(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    training.save(tmp_path / "net")
+    path = tmp_path / "net.model.safetensors"
+    load_model_(other, tmp_path / "net")
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
+    whole = bytearray(path.read_bytes())
+    whole[-2] ^= 4
+    path.write_bytes(bytes(whole))
+    with pytest.raises(dk.CheckpointError):
+        load_model_(other, tmp_path / "net")
+    save_model(net, str(path))
+    other[0].weight.data.zero_()
+    load_model_(other, tmp_path / "net")
+    assert torch.equal(other.also.weight, net[0].weight)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(dk.CheckpointError):
+        save_model_(net, tmp_path / "file" / "net")
 
 
 def test_a_model_is_saved_with_its_base_weights_in_one_call(tmp_path):

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import delaykit as dk
 from delaykit_lab import Job
 from delaykit_lab.commands.train import train
+from delaykit_lab.declared import check_declared
 from delaykit_lab.methods import Method
 from delaykit_lab.models.detectors import Detectors
 from delaykit_lab.models.networks import ModelSpec
@@ -35,6 +36,14 @@ from delaykit_lab.training.costs import costs, count_parameters
     ({"scheduler": "CosineAnealingLR"}, "did you mean 'CosineAnnealingLR'"), ({"precision": "fp8"}, "no, bf16"),
     ({"estimator": "exact"}, "a method that has it"), ({"augment": "shft=1"}, "did you mean 'shift'"),
     ({"augment": "drop=1.5"}, "a probability"), ({"augment": "drop"}, "name=value"),
+    ({"augment": "noise=nan"}, "noise: found 'nan'; expected a number"), ({"augment": {"shift": 3}}, "augment"),
+    ({"model": 3}, "model: found 3; expected a word"), ({"task": 3}, "task"), ({"set": 3}, "values by name"),
+    ({"methods": 3}, "a list of words"), ({"methods": [3]}, "a list of words"),
+    ({"methods": [""]}, "the name of a method"),
+    ({"scheduler_options": 3}, "values by name"), ({"seed": "a"}, "seed: found 'a'"), ({"seed": 1.5}, "a whole number"),
+    ({"seed": 10**20}, "64 bits"), ({"epochs": True}, "epochs: found True"), ({"batch_size": True}, "batch_size"),
+    ({"set": {"samples": 2.5}}, "samples: found 2.5; expected a whole number"), ({"set": {"sensors": "a"}}, "sensors"),
+    ({"set": {"sweep": True}}, "sweep: found True; expected a number"),
 ])  # fmt: skip
 def test_wrong_words(change, message):
     values = {"task": "moving-wave", "model": "snn:4"} | change
@@ -58,6 +67,24 @@ def test_scheduler_options_that_do_not_fit():
                           ("ConstantLR", {}), ("CosineAnnealingLR", {})):  # fmt: skip
         scheduler = Job("moving-wave", "snn:4", scheduler=name, scheduler_options=options).make_scheduler(optimizer)
         assert type(scheduler).__name__ == name
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("StepLR", {"step_size": 0}), ("StepLR", {"step_size": "abc"}), ("StepLR", {"step_size": [1]}),
+    ("ExponentialLR", {"gamma": "abc"}), ("ExponentialLR", {"gamma": float("inf")}),
+    ("ExponentialLR", {"gamma": 1e300}), ("ExponentialLR", {"gamma": -0.5}),
+    ("CosineAnnealingLR", {"T_max": 0}), ("OneCycleLR", {"total_steps": 2}),
+])  # fmt: skip
+def test_scheduler_options_that_fail_at_a_later_step(name, options):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    job = Job("moving-wave", "snn:4", epochs=4, scheduler=name, scheduler_options=options)
+    with pytest.raises(dk.ConfigError, match=f"scheduler {name}"):
+        job.make_scheduler(optimizer)
+
+
+def test_declared_types_of_every_task_can_be_read():
+    for component in dk.components("task"):
+        check_declared(dk.resolve("task", component.name), {})
 
 
 def test_estimator_and_rounding_reach_the_delays_that_leave_them_open():
