@@ -149,7 +149,7 @@ def lightning_callback() -> Any:
     Example:
         >>> trainer = Trainer(max_epochs=10, callbacks=[lightning_callback()()])  # doctest: +SKIP
     """
-    Callback = _lightning().Callback
+    Callback: Any = _lightning().Callback
 
     class DelayCallback(Callback):
         """Delays in Lightning's loop; see :func:`lightning_callback`."""
