@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -37,3 +42,38 @@ def seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Import scripts of a plugin's ``reproduce`` folder for one test; other plugins have modules of the same names."""
+    folder = request.path.parents[1] / "reproduce"
+    names = {path.stem for path in folder.iterdir()}
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] in names]:
+            del sys.modules[name]
+
+    monkeypatch.syspath_prepend(str(folder))
+    forget()
+    yield importlib.import_module
+    forget()
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a train and a test file in SHD's layout: two classes, low units or high ones."""
+    import numpy as np
+
+    h5py = pytest.importorskip("h5py")
+    folder, generator = tmp_path_factory.mktemp("recordings"), np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 8)):
+        with h5py.File(folder / f"tiny_{part}.h5", "w") as file:
+            labels = np.arange(count) % 2
+            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype("float16"))
+            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype("uint16"))
+            for k, label in enumerate(labels):
+                times[k] = np.sort(generator.random(200)).astype("float16")
+                units[k] = (generator.integers(0, 350, 200) + 350 * label).astype("uint16")
+            file["labels"] = labels.astype("uint16")
+    return folder

@@ -19,6 +19,7 @@ from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
 from delaykit.attaching.histories import History
 from delaykit.errors import HistoryError
+from delaykit.functional.eager import eager
 
 Histories = dict[str, History]
 COPY = "a copy of a state: what is under way stays with the original"
@@ -86,10 +87,9 @@ def _copied(state_class: type, values: tuple[Any, ...]) -> Any:
     return with_histories(state_class(*values), COPY)
 
 
+@eager  # dynamo would look through the cache and make a class, and a pytree node, at every step
 def with_histories(state: tuple[Any, ...], carried: CarriedHistories | str, rows: Rows | None = None) -> Any:
     """Return ``state`` with histories under its attribute ``_dk``, a name that no field of a NamedTuple can have."""
-    if torch.compiler.is_compiling():
-        return _uncompiled_with_histories(state, carried, rows)
     out = carrying_class(getattr(type(state), "_dk_plain", type(state)))(*state)
     out._dk = carried
     if rows is not None:
@@ -97,26 +97,10 @@ def with_histories(state: tuple[Any, ...], carried: CarriedHistories | str, rows
     return out
 
 
-@torch.compiler.disable  # dynamo would look through the cache and make a class, and a pytree node, at every step
-def _uncompiled_with_histories(*arguments: Any) -> Any:
-    return with_histories(*arguments)
-
-
+@eager  # versions are looked at
 def carry(state: Any, histories: Histories, owner: Any) -> Any:
     """Return the state of a step with the histories of that step, and what is needed to see what becomes of it."""
-    if torch.compiler.is_compiling():
-        return _uncompiled_carry(state, histories, owner)
     return with_histories(state, CarriedHistories(histories, state, owner))
-
-
-@torch.compiler.disable  # versions are looked at outside the compiler
-def _uncompiled_carry(*arguments: Any) -> Any:
-    return carry(*arguments)
-
-
-@torch.compiler.disable
-def _uncompiled_written(left: LeftState) -> bool:
-    return left.written()
 
 
 class KnowsStates(Protocol):
@@ -182,8 +166,8 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "begin each sequence with None"
         )
-    left, written = carried.left, _uncompiled_written if torch.compiler.is_compiling() else LeftState.written
-    if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or written(left):
+    left = carried.left
+    if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
         _follow_rows(where, state, carried)
     if carried.had_graph and not _has_graph(state):
         for history in histories.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
@@ -21,13 +20,8 @@ from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch, ReadsMembrane
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
+from delaykit.functional.eager import eager
 from delaykit.synapse import Synapse
-
-
-@torch._disable_dynamo
-def _uncompiled(neuron: Any, *args: Any, **kwargs: Any) -> Any:
-    """Step outside the compiler: identities and versions of tensors are looked at, and graphs break in its middle."""
-    return neuron.forward(*args, **kwargs)
 
 
 class FollowedNeuron:
@@ -36,10 +30,9 @@ class FollowedNeuron:
     keeps_signature = True
     _dk: Wiring
 
+    @eager  # identities and versions of membranes are looked at
     def forward(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
         """Step the neuron, and note which membrane it was given and which it left."""
-        if torch.compiler.is_compiling():
-            return _uncompiled(self, input_, *args, **kwargs)
         watch = self._dk.watch
         assert watch is not None
         adapter, module = watch.adapter, watch.neuron(self)
@@ -69,10 +62,9 @@ class HandedNeuron:
     keeps_signature = True
     _dk: Wiring
 
+    @eager
     def forward(self, input_: Any, state: Any = None, *more: Any, **others: Any) -> Any:
         """Step the neuron, and note which state it was given and which it returned."""
-        if torch.compiler.is_compiling():
-            return _uncompiled(self, input_, state, *more, **others)
         watch = self._dk.watch
         assert watch is not None
         membrane, module = watch.adapter.membrane, watch.neuron(self)

@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from delaykit.citations import bibtex
 from delaykit.errors import ConfigError, PluginError, UnknownNameError
 from delaykit.names import PAPERS, nearest, official_plugin
+from delaykit.plugins.citations import bibtex
 from delaykit.plugins.loader import PluginLoader, installed_sources
 from delaykit.plugins.records import KINDS, Component
 

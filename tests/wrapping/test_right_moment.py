@@ -7,6 +7,7 @@ import warnings
 import pytest
 import snntorch as snn
 import torch
+from snntorch import utils
 
 import delaykit as dk
 
@@ -58,3 +59,21 @@ def test_a_forgotten_reset_is_named():
         torch.stack([net(step) for step in x]).sum().backward()
     dk.reset(net)
     torch.stack([net(step) for step in x]).sum().backward()
+
+
+@pytest.mark.parametrize("site", ["0", "2"])
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
+@pytest.mark.parametrize("kind", ["Leaky", "Synaptic", "Alpha", "RLeaky"])
+def test_a_forgotten_reset_is_named_where_neurons_keep_their_graphs_too(kind, granularity, site):
+    """Torch would find a neuron's own graph freed, and say nothing of a reset."""
+    options = {"Synaptic": {"alpha": 0.8}, "Alpha": {"alpha": 0.95}, "RLeaky": {"linear_features": 5}}.get(kind, {})
+    neurons = getattr(snn, kind)(beta=0.9, init_hidden=True, **options), snn.Leaky(beta=0.5, init_hidden=True)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 5), neurons[0], torch.nn.Linear(5, 4), neurons[1])
+    x = torch.rand(5, 2, 6)
+    dk.wrap_(net, {site: dk.FreeDelay(granularity, max_delay=8, init=1.0)}, example=x[0])
+    torch.stack([net(step) for step in x]).sum().backward()
+    with pytest.raises(dk.HistoryError, match=r"utils\.reset\(net\)"):
+        torch.stack([net(step) for step in x]).sum().backward()
+    utils.reset(net)
+    torch.stack([net(step) for step in x]).sum().backward(retain_graph=True)
+    torch.stack([net(step) for step in x]).sum().backward()  # one graph over both sequences, which nobody freed

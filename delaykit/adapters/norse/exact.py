@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from delaykit.attaching.exact.neurons import ExactNeuron, Slopes
+from delaykit.functional.eager import eager
 from delaykit.functional.event_gradients.rule import Continued, Emission
 
 Step = Callable[..., Any]
@@ -48,7 +49,7 @@ class ExactNorseLIF:
         spikes, after = self._dk_advance(jump, state, p, dt)
         return spikes, type(state)(z=spikes, **after)
 
-    @torch.compiler.disable
+    @eager
     def _dk_advance(self, jump: Tensor, state: Any, p: Any, dt: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Go on by one step of Norse's equations, in Norse's order: the values are its own to the last bit."""
         from norse.torch.functional.threshold import threshold

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
@@ -19,6 +18,7 @@ from delaykit.attaching.connection.connections import CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.errors import HistoryError
+from delaykit.functional.eager import eager
 
 Carried = (CarriedState, CarriedTail)
 
@@ -30,11 +30,10 @@ class FollowedStates:
 
     def forward(self, input_tensor: Any, state: Any = None) -> Any:
         """Run one call; lines follow what became of the neurons' states since the last."""
-        compiles = torch.compiler.is_compiling()  # identities are looked at outside the compiler
         if isinstance(state, list):
-            (_uncompiled_follow if compiles else _follow)(self, state)
+            _follow(self, state)
         output, state = super().forward(input_tensor, state)  # type: ignore[misc]
-        (_uncompiled_remember if compiles else _remember)(state)
+        _remember(state)
         return output, state
 
 
@@ -47,6 +46,7 @@ def follow_states_(container: nn.Module) -> list[Undo]:
     return [Undo(give_class_, (container, before))]
 
 
+@eager  # identities are looked at
 def _remember(state: list[Any]) -> None:
     behind: tuple[int, LeftState] | None = None
     for index in range(len(state) - 1, -1, -1):
@@ -57,6 +57,7 @@ def _remember(state: list[Any]) -> None:
             behind = index, LeftState(entry, _leaves(entry))
 
 
+@eager
 def _follow(container: Any, state: list[Any]) -> None:
     for index, entry in enumerate(state):
         if not isinstance(entry, Carried) or entry.drives is None:
@@ -70,16 +71,6 @@ def _follow(container: Any, state: list[Any]) -> None:
         elif not (isinstance(entry, CarriedState) and entry.changed):
             where = f"{list(container._modules)[index]} of SequentialState"
             state[index] = _moved(where, entry, left, _leaves(now))
-
-
-@torch.compiler.disable
-def _uncompiled_remember(state: list[Any]) -> None:
-    _remember(state)
-
-
-@torch.compiler.disable
-def _uncompiled_follow(container: Any, state: list[Any]) -> None:
-    _follow(container, state)
 
 
 def _moved(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.exact.neurons import ExactNeuron, Slopes
+from delaykit.functional.eager import eager
 from delaykit.functional.event_gradients.rule import Continued, Emission, Replaced
 
 SUBTRACT, ZERO = 0, 1  # snnTorch's reset_mechanism_val
@@ -22,7 +23,7 @@ class ExactSynaptic:
 
     keeps_signature = True
 
-    @torch.compiler.disable
+    @eager
     def mem_reset(self, mem: Tensor) -> Tensor:
         """Begin a step: what the last spike left behind goes on with the gradient of a reset."""
         reset = super().mem_reset(mem)  # type: ignore[misc]
@@ -45,7 +46,7 @@ class ExactSynaptic:
             exact.restarted = mem
         return reset
 
-    @torch.compiler.disable
+    @eager
     def fire(self, mem: Tensor) -> Tensor:
         """End a step: spikes as the library makes them, whose times have a gradient."""
         own: Any = self

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from delaykit.attaching.batch.membranes import Change, compare
+from delaykit.functional.eager import eager
 
 
 class LeftState:
@@ -36,6 +37,7 @@ class LeftState:
             if not torch.is_grad_enabled():
                 self._copies = _copies(tensors)
 
+    @eager
     def written(self) -> bool:
         """Tell whether somebody wrote into it since; tensors of inference mode do not count, so their values tell."""
         if self._versions is not None:

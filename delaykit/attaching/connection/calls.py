@@ -13,6 +13,7 @@ from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exporters import refuse_recordings
 from delaykit.attaching.histories import History
 from delaykit.errors import ShapeError
+from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.synapse import Product, Synapse
 
@@ -23,11 +24,13 @@ def step_connection(
     synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
 ) -> Tensor:
     """Run one time step: ``(..., pre, *space) -> (..., post, *space)``."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         refuse_recordings(attachment.where)
-        return _uncompiled_step(synapse, attachment, product, input, history)
-    if torch._C._get_tracing_state() is not None:
-        refuse_recordings(attachment.where)
+    return _step(synapse, attachment, product, input, history)
+
+
+@eager  # a history is a side effect
+def _step(synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History) -> Tensor:
     spikes = _checked(synapse, attachment.where, product, input)
     refuse_transforms(attachment.where, spikes, product.weight, remembers=True)
     if spikes.dtype in HALF and spikes.device.type == "cpu":
@@ -41,12 +44,6 @@ def step_connection(
     else:
         output = history.step(synapse, product, batch, attachment.timing.streams)
     return output.reshape(*lead, *output.shape[1:])
-
-
-@torch.compiler.disable
-def _uncompiled_step(*arguments: Any) -> Tensor:
-    """Take the step outside the compiler: a history is a side effect, so a compiled loop breaks its graph here."""
-    return step_connection(*arguments)
 
 
 def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:

@@ -115,12 +115,8 @@ class ExactStep(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         if token is None:
             segment.start()
-        y = segment.forward(x)
-        ctx.segment, ctx.row, ctx.source = segment, segment.row, source
-        ctx.dtype = x.dtype if ctx.needs_input_grad[1] else None
-        token = torch.empty(0)
-        ctx.save_for_backward(token)  # gone when the graph has been freed
-        return y, token
+        ctx.source = source
+        return segment.forward(x), segment.note(ctx, x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
@@ -129,7 +125,7 @@ class ExactStep(torch.autograd.Function):
                 "tape backward", "create_graph=True", "first derivatives only", "exact gradients have no second ones"
             )
         check_not_freed(ctx)
-        grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype, ctx.source is not None)
+        grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype, "input" if ctx.source is None else "time")
         if ctx.source is not None and grad_x is not None:
             deliver(ctx.source, grad_x)
             grad_x = None

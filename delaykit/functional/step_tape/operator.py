@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
+from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
 from delaykit.functional.step_tape.operators import FilterOperator, Operator
@@ -71,6 +72,7 @@ class Tape(ABC):
     def _operator(self, x: Tensor) -> Operator:
         """Make the operator of a segment whose inputs look like ``x``."""
 
+    @eager  # a recording is a side effect
     def step(self, x: Tensor) -> Tensor:
         """Take the input of this time step, ``(batch, channel, *space)``, and give the output of this time step.
 
@@ -79,8 +81,6 @@ class Tape(ABC):
                 :meth:`detach`, or the step is taken inside a backward pass (activation checkpointing).
             ShapeError: the input does not fit the connection.
         """
-        if torch.compiler.is_compiling():
-            return _uncompiled_step(self, x)
         if inside_backward():
             raise HistoryError(
                 type(self).__name__,
@@ -199,12 +199,6 @@ class Tape(ABC):
             f"{self._expected} as in step 0",
             "start a new tape for a new sequence",
         )
-
-
-@torch._disable_dynamo
-def _uncompiled_step(tape: Tape, x: Tensor) -> Tensor:
-    """Take the step outside the compiler: a recording is a side effect, so a compiled loop breaks its graph here."""
-    return tape.step(x)
 
 
 def rows_dtype(x: Tensor, expected: torch.dtype, where: str) -> torch.dtype:

@@ -206,10 +206,6 @@ class Gradients(ABC, Generic[OperatorType]):
     def input(self, row: int) -> Tensor:
         """Give the completed gradient of the input of ``row``."""
 
-    def time(self, row: int) -> Tensor:
-        """Give the gradient of the times of the spikes in ``row``; only an exact tape knows it."""
-        raise NotImplementedError
-
     @abstractmethod
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         """Give the gradient of every parameter; ``first`` is the first row that recorded a gradient."""

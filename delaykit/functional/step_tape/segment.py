@@ -7,7 +7,7 @@ first. A segment never holds a node of its own graph, so dropping the outputs fr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,9 +34,11 @@ class Segment:
         self.trainable = any(p is not None and p.requires_grad for p in operator.parameters)
         self._versions: list[int | None] = []
         self.row = -1
+        self._passed = False  # whether a backward pass ended since the last step that was recorded
 
     def _end(self, task: int) -> None:
         self.passes.pop(task, None)
+        self._passed = True
 
     def start(self) -> None:
         """Note that the next row is the first to record a gradient."""
@@ -49,16 +51,25 @@ class Segment:
         self.recording.write(self.row, x, self.operator.store)
         return self.operator.forward(x, self.recording, self.row, keep)
 
+    def note(self, ctx: Any, x: Tensor) -> Tensor:
+        """Write into a step's node what its backward needs; return its token."""
+        ctx.segment, ctx.row, ctx.dtype = self, self.row, x.dtype if ctx.needs_input_grad[1] else None
+        ctx.goes_on, self._passed = self._passed, False
+        token = torch.empty(0)
+        ctx.save_for_backward(token)  # gone when the graph has been freed
+        return token
+
     def versions(self) -> list[int | None]:
         """Count in-place changes of every parameter, as autograd does for tensors it has saved."""
         return [None if p is None or p.is_inference() else p._version for p in self.operator.parameters]
 
     def backward(
-        self, row: int, grad: Tensor | None, dtype: torch.dtype | None, timed: bool = False
+        self, row: int, grad: Tensor | None, dtype: torch.dtype | None, of: Literal["input", "time"] = "input"
     ) -> tuple[Tensor | None, ...]:
         """Write one output gradient down; give the input's (if a dtype is named) and, in the first row, all others.
 
-        ``timed``: the gradient of the times of the input's spikes, instead of that of their values.
+        ``of``: a method of the pass's :class:`Gradients`; those of an exact tape also know ``"time"``, the gradient of
+        the times of the input's spikes instead of that of their values.
         """
         task = _graph_task()
         record = self.passes.get(task)
@@ -68,7 +79,7 @@ class Segment:
         record.push(row, grad)
         grad_x = None
         if dtype is not None:
-            grad_x = (record.time(row) if timed else record.input(row)).to(dtype)
+            grad_x = getattr(record, of)(row).to(dtype)
         return (grad_x, *record.finish(row)) if row == self.first else (grad_x,)
 
     def _begin(self, last: int, task: int) -> Gradients:
@@ -92,12 +103,7 @@ class Step(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         if token is None:
             segment.start()
-        y = segment.forward(x)
-        ctx.segment, ctx.row = segment, segment.row
-        ctx.dtype = x.dtype if ctx.needs_input_grad[1] else None
-        token = torch.empty(0)
-        ctx.save_for_backward(token)  # gone when the graph has been freed
-        return y, token
+        return segment.forward(x), segment.note(ctx, x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
@@ -134,13 +140,18 @@ def held(state: Tensor) -> Tensor:
 
 
 def check_not_freed(ctx: Any) -> None:
-    """Raise where a second backward pass reaches a step of an earlier segment: its line was not cut.
+    """Raise where a second backward pass reaches a step of an earlier sequence: its line was not cut.
+
+    The first step behind a pass looks at the step before it: the engine comes here before it finds a neuron's own
+    graph freed, of which torch says nothing that helps.
 
     Raises:
-        HistoryError: the graph of this step has been freed.
+        HistoryError: the graph of this step, or of the one before it, has been freed.
     """
     try:
         _ = ctx.saved_tensors
+        if getattr(ctx, "goes_on", False):
+            _ = [node.saved_tensors for node, _ in ctx.next_functions if type(node) is type(ctx)]
     except RuntimeError as error:
         raise HistoryError(
             "tape backward",

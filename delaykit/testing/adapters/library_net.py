@@ -84,8 +84,8 @@ def input_spikes(time: int = 18, batch: int = 3, seed: int = 0, dtype: torch.dty
 
 def late(past: list[Tensor], delay: Tensor) -> Tensor:
     """Interpolate linearly between the last steps, two-sided at whole numbers: ``sum_k (1 - |k - d|)+ x[t - k]``."""
-    weights = [(1 - (k - delay).abs()).clamp(min=0) for k in range(len(past))]
-    return torch.stack([weight * x for weight, x in zip(weights, reversed(past), strict=True)]).sum(0)
+    weights = (1 - (torch.arange(len(past)) - delay).abs()).clamp(min=0)
+    return torch.einsum("k,k...->...", weights.to(past[0]), torch.stack(past[::-1]))
 
 
 @contextlib.contextmanager

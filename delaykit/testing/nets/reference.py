@@ -1,7 +1,6 @@
 """The judge of whole networks: neurons as their equations say, connections as dense impulse responses, step by step.
 
-Nothing here is shared with the code under test except :func:`delaykit.functional.reference.causal_convolution`, which
-is itself a plain loop over the definition of a synapse.
+Nothing here is shared with the code under test.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from delaykit.functional.reference import causal_convolution
 
 
 class _SurrogateSpike(torch.autograd.Function):
@@ -183,13 +180,10 @@ class ReferenceRun:
         behind: Mapping[str, tuple[Tensor, Tensor]],
     ) -> Tensor:
         past = self.past.setdefault(site, [])
-        if site in behind:
-            weight, line = behind[site]
-            past.append(torch.nn.functional.linear(spikes, weight))
-            newest_first = torch.stack(past[: -line.shape[1] - 1 : -1])  # (tau, batch, post)
-            current = torch.einsum("tbj,jt->bj", newest_first, line[:, : len(newest_first)])
-        else:
-            past.append(spikes)
-            current = causal_convolution(torch.stack(past), responses[site])[-1]
+        weight, response = behind[site] if site in behind else (None, responses[site])
+        past.append(spikes if weight is None else torch.nn.functional.linear(spikes, weight))
+        newest_first = torch.stack(past[: -response.shape[-1] - 1 : -1])  # (tau, batch, pre), or post where behind
+        product = "tbi,jit->bj" if weight is None else "tbj,jt->bj"
+        current = torch.einsum(product, newest_first, response[..., : len(newest_first)].to(newest_first))
         bias = self.biases[site]
         return current if bias is None else current + bias

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from delaykit_delrec import RECIPES
 
-FOLDER = Path(__file__).parents[1] / "reproduce"
 pytest.importorskip("delaykit_lab")
 
 
-@pytest.fixture
-def common(monkeypatch):
-    """Import the folder's shared modules for one test; other plugins have folders of the same name."""
-    import importlib
-
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in [name for name in sys.modules if name == "common" or name.startswith("common.")]:
-        monkeypatch.delitem(sys.modules, name)
-    yield lambda name: importlib.import_module(name)
-    for name in [name for name in sys.modules if name == "common" or name.startswith("common.")]:
-        del sys.modules[name]
-    for name in ("equal_parameters", "regime"):
-        sys.modules.pop(name, None)
-
-
 @pytest.mark.parametrize("task", ["shd", "speech"])
-def test_shd_is_the_papers(common, task) -> None:
-    plan = common("common.plans").plan_of(task, full=True)
+def test_shd_is_the_papers(script, task) -> None:
+    plan = script("common.plans").plan_of(task, full=True)
     shape, delrec = plan.shape, plan.delrec
     assert (shape.widths, shape.recurrent, shape.tau, shape.hard) == ((256, 256), (False, True), 1.05, True)
     assert (shape.alpha, shape.normalize, shape.dropout, shape.readout) == (5.0, True, 0.4, "leaky")
@@ -45,8 +28,8 @@ def test_shd_is_the_papers(common, task) -> None:
     ("task", "widths", "dropout", "epochs", "batch"),
     [("ssc", (256, 256, 256), 0.3, 100, 128), ("psmnist", (64, 212, 212), 0.2, 200, 256)],
 )
-def test_ssc_and_psmnist_are_the_papers(common, task, widths, dropout, epochs, batch) -> None:
-    plan = common("common.plans").plan_of(task, full=True)
+def test_ssc_and_psmnist_are_the_papers(script, task, widths, dropout, epochs, batch) -> None:
+    plan = script("common.plans").plan_of(task, full=True)
     shape, delrec = plan.shape, plan.delrec
     assert (shape.widths, shape.recurrent) == (widths, (True,) * 3)
     assert (shape.tau, shape.hard, shape.alpha, shape.normalize) == (2.0, False, None, False)
@@ -55,8 +38,8 @@ def test_ssc_and_psmnist_are_the_papers(common, task, widths, dropout, epochs, b
     assert (plan.epochs, plan.batch_size, plan.tripled) == (epochs, batch, False)
 
 
-def test_the_linear_readout_sums_over_time(common) -> None:
-    networks = common("common.networks")
+def test_the_linear_readout_sums_over_time(script) -> None:
+    networks = script("common.networks")
     net = networks.Net(3, 2, networks.Shape((4,), (False,)))
     spikes = torch.rand(7, 5, 3)
     with torch.no_grad():
@@ -64,10 +47,10 @@ def test_the_linear_readout_sums_over_time(common) -> None:
         torch.testing.assert_close(net(spikes), current.sum(0))
 
 
-def test_the_training_set_is_tripled(common) -> None:
+def test_the_training_set_is_tripled(script) -> None:
     from delaykit_lab.task import Frames
 
-    augment = common("common.augment")
+    augment = script("common.augment")
     frames = Frames((torch.rand(6, 4, 140) < 0.3).to(torch.uint8), torch.tensor([0, 0, 1, 1]))
     samples = augment.Tripled(frames, torch.Generator().manual_seed(0))
     assert len(samples) == 12
@@ -82,12 +65,12 @@ def test_the_training_set_is_tripled(common) -> None:
             assert any(torch.equal(spikes[t, 8 + k], classmates[t, m]) for m in range(2))
 
 
-def test_every_variant_trains_and_leaves_a_record(common, tmp_path, monkeypatch, capsys) -> None:
-    script = common("equal_parameters")
+def test_every_variant_trains_and_leaves_a_record(script, tmp_path, monkeypatch, capsys) -> None:
+    rows = script("equal_parameters")
     words = ["equal_parameters.py", "--epochs", "1", "--seeds", "1", "--out", str(tmp_path)]
     chosen = ["--variants", "frozen random delays", "learned delays", "frozen feed-forward delays"]
     monkeypatch.setattr(sys, "argv", words + chosen)
-    script.main()
+    rows.main()
     assert "| learned delays | 2185 |" in capsys.readouterr().out
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
     assert [one["settings"]["variant"] for one in records] == [
@@ -99,16 +82,16 @@ def test_every_variant_trains_and_leaves_a_record(common, tmp_path, monkeypatch,
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_without_data_speech_is_not_run(common, tmp_path, monkeypatch) -> None:
-    script = common("equal_parameters")
+def test_without_data_speech_is_not_run(script, tmp_path, monkeypatch) -> None:
+    rows = script("equal_parameters")
     monkeypatch.setattr(sys, "argv", ["x", "--task", "speech", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match="not run: needs"):
-        script.main()
+        rows.main()
 
 
 @pytest.mark.parametrize("hard", [False, True])
-def test_adaptive_neurons_whose_threshold_never_rises_are_the_plain_ones(common, hard) -> None:
-    networks = common("common.networks")
+def test_adaptive_neurons_whose_threshold_never_rises_are_the_plain_ones(script, hard) -> None:
+    networks = script("common.networks")
     shape = networks.Shape((6,), (True,), hard=hard, alpha=5.0)
     torch.manual_seed(0)
     plain = networks.Net(3, 2, shape)
@@ -127,9 +110,9 @@ def test_adaptive_neurons_whose_threshold_never_rises_are_the_plain_ones(common,
     assert float(adaptive.hidden(spikes).detach().sum()) < float(wanted.detach().sum())
 
 
-def test_the_map_compares_pairs_of_one_seed_and_never_reads_the_test_set(common, tmp_path, monkeypatch, capsys) -> None:
-    regime = common("regime")
-    monkeypatch.setattr(common("equal_parameters"), "judge", None)
+def test_the_map_compares_pairs_of_one_seed_and_never_reads_the_test_set(script, tmp_path, monkeypatch, capsys) -> None:
+    regime = script("regime")
+    monkeypatch.setattr(script("equal_parameters"), "judge", None)
     words = ["x", "--epochs", "1", "--seeds", "1", "--cases", "16 neurons", "feed-forward", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", words)
     regime.main()
@@ -142,8 +125,8 @@ def test_the_map_compares_pairs_of_one_seed_and_never_reads_the_test_set(common,
         assert frozen == learned
 
 
-def test_cases_change_one_thing_of_the_plan(common) -> None:
-    regime, plan = common("regime"), common("common.plans").plan_of("speech", full=False)
+def test_cases_change_one_thing_of_the_plan(script) -> None:
+    regime, plan = script("regime"), script("common.plans").plan_of("speech", full=False)
     cases = {case.name: regime.planned(case, plan) for case in regime.CASES}
     assert cases["as it is"] == plan and cases["16 neurons"].shape.widths == (16,)
     assert cases["no spread"].delrec.sigma == 0.0 and cases["four times the delays' rate"].recipe.delay_lr == 0.2
@@ -154,9 +137,9 @@ def test_cases_change_one_thing_of_the_plan(common) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_cut_at_the_start_stays_cut_and_is_the_same_for_a_pair(common, tmp_path) -> None:
+def test_what_is_cut_at_the_start_stays_cut_and_is_the_same_for_a_pair(script, tmp_path) -> None:
     """Few synapses, few delays: the others are 0 through training, in the frozen and in the learned network."""
-    regime, script, plans = common("regime"), common("equal_parameters"), common("common.plans")
+    regime, rows, plans = script("regime"), script("equal_parameters"), script("common.plans")
     splits, plan = plans.data_of("vowels", None, False, 0), plans.plan_of("vowels", full=False)
     cases = {case.name: case for case in regime.CASES}
     case = regime.dataclasses.replace(cases["a delay at a tenth of the synapses"], synapses=0.2)
@@ -171,18 +154,18 @@ def test_what_is_cut_at_the_start_stays_cut_and_is_the_same_for_a_pair(common, t
         before = [one == 0 for one in values]
         assert [round(float((~one).double().mean()), 1) for one in before][:2] == [0.2, 0.2]
         assert 0.05 < float((~before[2]).double().mean()) <= 0.1  # a delay that is drawn as 0 is one, too
-        script.fit(net, splits, plan, 0, tmp_path / f"{variant.name}.safetensors", variant.name, after)
+        rows.fit(net, splits, plan, 0, tmp_path / f"{variant.name}.safetensors", variant.name, after)
         assert all(bool((one[was] == 0).all()) for one, was in zip(values[:2], before[:2], strict=True))
         assert float((values[2] != 0).double().mean()) <= 0.1
         zeros.append(before[:2])
     assert all(torch.equal(one, two) for one, two in zip(*zeros, strict=True))
 
 
-def test_with_rates_every_row_gets_the_same_trials_on_validation(common, tmp_path, monkeypatch) -> None:
-    script = common("equal_parameters")
+def test_with_rates_every_row_gets_the_same_trials_on_validation(script, tmp_path, monkeypatch) -> None:
+    rows = script("equal_parameters")
     words = ["x", "--epochs", "2", "--seeds", "1", "--rates", "0.5", "2", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [*words, "--variants", "frozen random delays", "learned delays"])
-    script.main()
+    rows.main()
     trials = [json.loads(path.read_text()) for path in (tmp_path / "tuning").glob("*.json")]
     rates = sorted((one["settings"]["variant"], one["settings"]["plan"]["recipe"]["lr"]) for one in trials)
     wanted = [(name, rate) for name in ("frozen random delays", "learned delays") for rate in (0.0025, 0.01)]
@@ -201,15 +184,15 @@ def test_with_rates_every_row_gets_the_same_trials_on_validation(common, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_ends_in_the_same_record(common, tmp_path, monkeypatch) -> None:
+def test_a_run_that_was_killed_ends_in_the_same_record(script, tmp_path, monkeypatch) -> None:
     """Delays, their annealed spread, dropout's draws and the schedule go on where they were."""
-    script = common("equal_parameters")
-    epochs = script.Resumable.epochs
+    rows = script("equal_parameters")
+    epochs = rows.Resumable.epochs
 
     def main(folder: str) -> dict:
         words = ["x", "--epochs", "3", "--seeds", "1", "--variants", "learned delays", "--out", str(tmp_path / folder)]
         monkeypatch.setattr(sys, "argv", words)
-        script.main()
+        rows.main()
         (path,) = (tmp_path / folder).glob("*.json")
         record = json.loads(path.read_text())
         del record["cpu_s"], record["result"]["cpu_s"], record["sha256"]
@@ -223,7 +206,7 @@ def test_a_run_that_was_killed_ends_in_the_same_record(common, tmp_path, monkeyp
 
     whole = main("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(script.Resumable, "epochs", killed)
+        patch.setattr(rows.Resumable, "epochs", killed)
         with pytest.raises(KeyboardInterrupt):
             main("killed")
     assert not list((tmp_path / "killed").glob("*.json"))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,23 +13,7 @@ import torch
 
 from delaykit_hetsyn import MODELS, HetSynNet
 
-FOLDER = Path(__file__).parents[1] / "reproduce"
-SCRIPTS = ("match_to_sample", "pattern_generation", "speech", "s_mnist")
 pytest.importorskip("delaykit_lab")
-
-
-def _forget() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("common", *SCRIPTS)]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Import a script of the folder for one test; other plugins have folders of the same name."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    _forget()
-    yield importlib.import_module
-    _forget()
 
 
 def test_appendix_b(script) -> None:
@@ -198,24 +180,6 @@ def test_digits_are_learned_from_and_leave_a_record(script, tmp_path, monkeypatc
     assert "scikit-learn's handwritten digits" in capsys.readouterr().out
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
     assert record["settings"]["data"].startswith("scikit-learn") and len(record["result"]["curve"]) == 1
-
-
-@pytest.fixture
-def recordings(tmp_path) -> Path:
-    """Write a train and a test file in SHD's layout: two classes, low units or high ones."""
-    h5py = pytest.importorskip("h5py")
-    folder, random = tmp_path / "recordings", np.random.default_rng(0)
-    folder.mkdir()
-    for part, count in (("train", 20), ("test", 8)):
-        with h5py.File(folder / f"tiny_{part}.h5", "w") as file:
-            labels = np.arange(count) % 2
-            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype("float16"))
-            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype("uint16"))
-            for k, label in enumerate(labels):
-                times[k] = np.sort(random.random(200)).astype("float16")
-                units[k] = (random.integers(0, 350, 200) + 350 * label).astype("uint16")
-            file["labels"] = labels.astype("uint16")
-    return folder
 
 
 @pytest.mark.slow

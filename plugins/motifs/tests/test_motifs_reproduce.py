@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,16 +15,9 @@ from delaykit_motifs.training import f1_loss
 
 
 @pytest.fixture
-def bptt() -> ModuleType:
+def bptt(script) -> ModuleType:
     pytest.importorskip("delaykit_lab")
-    path = Path(__file__).parents[1] / "reproduce" / "bptt.py"
-    spec = importlib.util.spec_from_file_location("delaykit_motifs_reproduce_bptt", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return script("bptt")
 
 
 def test_the_loss_is_pooled_or_the_mean_of_patterns() -> None:
@@ -68,13 +59,9 @@ def test_training_leaves_a_record_and_goes_on(bptt, tmp_path, monkeypatch, capsy
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.best"))
 
 
-def test_a_result_is_recorded_with_its_whole_setting(tmp_path) -> None:
+def test_a_result_is_recorded_with_its_whole_setting(script, tmp_path) -> None:
     pytest.importorskip("delaykit_lab")
-    path = Path(__file__).parents[1] / "reproduce" / "working_memory.py"
-    spec = importlib.util.spec_from_file_location("delaykit_motifs_reproduce_working_memory", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("working_memory")
     assert (module.HEADLINE.neurons, module.HEADLINE.time, module.HEADLINE.patterns, module.HEADLINE.depth) == (
         512, 1000, 16, 41,
     )  # fmt: skip
@@ -87,13 +74,9 @@ def test_a_result_is_recorded_with_its_whole_setting(tmp_path) -> None:
     assert settings["setting"]["neurons"] == 16 and settings["seed"] == 3 and settings["steps"] == 0
 
 
-def test_noise_and_capacity_are_measured_with_trained_taps_too(tmp_path, monkeypatch) -> None:
+def test_noise_and_capacity_are_measured_with_trained_taps_too(script, tmp_path, monkeypatch) -> None:
     pytest.importorskip("delaykit_lab")
-    path = Path(__file__).parents[1] / "reproduce" / "working_memory.py"
-    spec = importlib.util.spec_from_file_location("delaykit_motifs_reproduce_working_memory", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("working_memory")
     tiny = Setting(neurons=24, time=80, patterns=2, depth=11, rate=0.02)
     monkeypatch.setattr(module, "HEADLINE", tiny)
     monkeypatch.setattr(module, "SWEPT", tiny)

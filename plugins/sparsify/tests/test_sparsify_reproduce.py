@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 
 pytest.importorskip("delaykit_lab")
 
 
 @pytest.fixture
-def speech() -> ModuleType:
-    path = Path(__file__).parents[1] / "reproduce" / "speech.py"
-    spec = importlib.util.spec_from_file_location("delaykit_sparsify_reproduce_speech", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def recordings(tmp_path) -> Path:
-    """Write a train and a test file in SHD's layout: two classes, low units or high ones."""
-    h5py = pytest.importorskip("h5py")
-    folder, random = tmp_path / "recordings", np.random.default_rng(0)
-    folder.mkdir()
-    for part, count in (("train", 24), ("test", 8)):
-        with h5py.File(folder / f"tiny_{part}.h5", "w") as file:
-            labels = np.arange(count) % 2
-            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype("float16"))
-            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype("uint16"))
-            for k, label in enumerate(labels):
-                times[k] = np.sort(random.random(200)).astype("float16")
-                units[k] = (random.integers(0, 350, 200) + 350 * label).astype("uint16")
-            file["labels"] = labels.astype("uint16")
-    return folder
+def speech(script) -> ModuleType:
+    return script("speech")
 
 
 def test_the_papers_size(speech) -> None:

@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "reproduce"
-SCRIPTS = ("yin_yang", "speech", "sp2snn", "two_circles", "regime")
 pytest.importorskip("delaykit_lab")
 pytest.importorskip("numba")
-
-
-def _forget() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("common", *SCRIPTS)]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Import a script of the folder for one test; other plugins have folders of the same name."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    _forget()
-    yield importlib.import_module
-    _forget()
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory) -> Path:
-    """Write a train and a test file in SHD's layout: two classes, low units or high ones."""
-    h5py = pytest.importorskip("h5py")
-    folder, random = tmp_path_factory.mktemp("recordings"), np.random.default_rng(0)
-    for part, count in (("train", 20), ("test", 8)):
-        with h5py.File(folder / f"tiny_{part}.h5", "w") as file:
-            labels = np.arange(count) % 2
-            times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype("float16"))
-            units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype("uint16"))
-            for k, label in enumerate(labels):
-                times[k] = np.sort(random.random(300)).astype("float16")
-                units[k] = (random.integers(0, 350, 300) + 350 * label).astype("uint16")
-            file["labels"] = labels.astype("uint16")
-    return folder
 
 
 def test_table_1(script) -> None:

@@ -55,21 +55,22 @@ def solve(given, dynamics: Dynamics, name: str):
         return when.detach(), owner, out.potential.detach(), torch.autograd.grad(loss, leaves)
 
 
-@pytest.mark.parametrize("name", ["torch", "cpu"])
 @pytest.mark.parametrize("delay", DELAYS)
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_backends_equal_the_reference(ratio: float, delay: str, name: str) -> None:
+def test_backends_equal_the_reference(ratio: float, delay: str) -> None:
     given = problem(7, delay)
     for limit in (None, 2):
         dynamics = Dynamics(0.6, 0.6 / ratio, max_spikes=limit)
-        right, found = (solve(given, dynamics, which) for which in ("reference", name))
+        right = solve(given, dynamics, "reference")
         assert len(right[0]) > 5
-        assert torch.equal(right[1], found[1])
-        torch.testing.assert_close(found[0], right[0], rtol=0, atol=1e-12)
-        torch.testing.assert_close(found[2], right[2], rtol=0, atol=1e-11)
-        for mine, theirs in zip(found[3], right[3], strict=True):
-            assert float(theirs.abs().max()) > 0.01
-            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
+        assert all(float(theirs.abs().max()) > 0.01 for theirs in right[3])
+        for name in ("torch", "cpu"):
+            found = solve(given, dynamics, name)
+            assert torch.equal(right[1], found[1]), name
+            torch.testing.assert_close(found[0], right[0], rtol=0, atol=1e-12)
+            torch.testing.assert_close(found[2], right[2], rtol=0, atol=1e-11)
+            for mine, theirs in zip(found[3], right[3], strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
 
 
 def simulate(times: np.ndarray, weight: np.ndarray, dynamics: Dynamics, steps: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -17,13 +16,8 @@ SETTINGS = {"spikes": "many", "tau": 0.8, "delay": "none", "hidden": 400, "seed"
 
 
 @pytest.fixture
-def mnist() -> ModuleType:
-    path = Path(__file__).parents[1] / "reproduce" / "mnist.py"
-    spec = importlib.util.spec_from_file_location("delaykit_timing_reproduce_mnist", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def mnist(script) -> ModuleType:
+    return script("mnist")
 
 
 def test_section_iv(mnist, monkeypatch) -> None:
