@@ -14,15 +14,20 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[([^\[\]]*)\]\(([^)\s]+)\)")
+ROW = re.compile(r"^\| \[[^\]]*\]\(tutorials/([^)]+)\) \| (.*) \|$", re.MULTILINE)
 CODE = re.compile(r"(```.*?```)", re.DOTALL)
 
 
 def copy_tutorials() -> None:
-    """Copy the notebooks with their links turned, and write a gallery: a card each, with its last picture."""
+    """Copy the notebooks with their links turned, and write a gallery: a card each.
+
+    A card holds what the README says of the tutorial, and the last picture of its cell that is tagged ``thumbnail``,
+    or of the notebook.
+    """
     folder = fresh(DOCS / "tutorials")
     pages = {path: f"../plugins/{name}" for path, name in readmes().items()}
-    cards = []
+    about, cards = dict(ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))), []
     for notebook in sorted(ROOT.glob("tutorials/*.ipynb")):
         whole = json.loads(notebook.read_text(encoding="utf-8"))
         cells = whole["cells"]
@@ -33,16 +38,17 @@ def copy_tutorials() -> None:
         (folder / notebook.name).write_text(json.dumps(whole), encoding="utf-8")
         title = "".join(cells[0]["source"]).splitlines()[0].lstrip("# ")
         card = [f":::{{grid-item-card}} {notebook.name[:2]} {title}", f":link: {notebook.stem}", ":link-type: doc"]
+        tagged = [cell for cell in cells if "thumbnail" in cell["metadata"].get("tags", [])]
         pictures = [
             output["data"]["image/png"]
-            for cell in cells
+            for cell in tagged or cells
             for output in cell.get("outputs", [])
             if "image/png" in output.get("data", {})
         ]
         if pictures:
             (folder / f"{notebook.stem}.png").write_bytes(base64.b64decode("".join(pictures[-1])))
             card.append(f":img-bottom: {notebook.stem}.png")
-        cards += [*card, ":::", ""]
+        cards += [*card, "", about[notebook.name], ":::", ""]
     names = sorted(path.stem for path in folder.glob("*.ipynb"))
     lines = ["# Tutorials", "", "::::{grid} 1 2 2 3", ":gutter: 3", "", *cards, "::::", ""]
     lines += ["```{toctree}", ":hidden:", "", *names, "```", ""]
@@ -69,22 +75,22 @@ def turned(text: str, here: Path, folder: Path, pages: dict[Path, str]) -> str:
     """Let a page's relative links lead to pages of this site; what is no page here is named, not linked."""
 
     def target(match: re.Match[str]) -> str:
-        link, _, anchor = match[1].partition("#")
+        text, link = match[1], match[2].partition("#")[0]
         if "://" in link or not link:
             return match[0]
         path = (here / link).resolve()
         path = path / "README.md" if path.is_dir() else path
         if path in pages:
-            return f"]({pages[path]}.md)"
+            return f"[{text}]({pages[path]}.md)"
         if path.suffix in (".png", ".svg", ".gif"):
             name = "-".join(path.relative_to(ROOT).parts)
             shutil.copyfile(path, folder / name)
-            return f"]({name})"
+            return f"[{text}]({name})"
         if path.suffix == ".ipynb":
-            return f"](../tutorials/{path.name})"
+            return f"[{text}](../tutorials/{path.name})"
         if DOCS in path.parents and path.suffix == ".md":
-            return f"]({os.path.relpath(path, folder)})"
-        return "]"  # [text]: a file of the repository
+            return f"[{text}]({os.path.relpath(path, folder)})"
+        return text  # a file of the repository
 
     return LINK.sub(target, text)
 

@@ -130,7 +130,7 @@ def doctor(loader: PluginLoader) -> None:
     rows = [*health.required(), *health.optional(), *health.plugins(loader)]
     table = Table("what", "", "detail")
     for row in rows:
-        mark = "[green]ok[/]" if row.ok else "[red]broken[/]" if row.needed else "[yellow]absent[/]"
+        mark = "[green]ok[/]" if row.ok else "[red]broken[/]" if row.needed or row.broken else "[yellow]absent[/]"
         table.add_row(escape(row.what), mark, escape(row.detail))
     Console().print(table)
     if any(row.needed and not row.ok for row in rows):

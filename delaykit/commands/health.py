@@ -28,12 +28,13 @@ FAMILY = ("torchvision", "torchaudio")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table; ``needed`` tells a broken part from an absent extra."""
+    """One line of the table; what is ``needed``, or is there and ``broken``, is told from an absent extra."""
 
     what: str
     ok: bool
     detail: str
     needed: bool = False
+    broken: bool = False
 
 
 def required() -> Iterator[Row]:
@@ -70,7 +71,8 @@ def _tried(what: str, modules: Sequence[str], package: str) -> Row:
             importlib.import_module(module)
         except Exception as error:  # installed and broken: what needs it does without
             fix = f"pip install --force-reinstall {package}"
-            return Row(what, False, f"{module} cannot be imported ({type(error).__name__}: {error}); {fix}")
+            found = f"{module} cannot be imported ({type(error).__name__}: {error}); {fix}"
+            return Row(what, False, found, broken=True)
     return Row(what, True, ", ".join(f"{module} {_version(module)}" for module in modules))
 
 

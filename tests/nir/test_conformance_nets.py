@@ -62,13 +62,6 @@ def test_every_official_component_is_here():
     assert official == {component for component, *_ in CONFIGS.values()}
 
 
-def nets():
-    for library in ("snntorch", "norse", "snntorch-synaptic"):
-        if not missing(library):
-            marks = pytest.mark.slow if library == "snntorch-synaptic" else ()
-            yield from (pytest.param(net, id=net.name, marks=marks) for net in tiny_nets(library))
-
-
 def without_delayed_reset_(net: nn.Module) -> bool:
     changed = False
     for module in net.modules():
@@ -79,14 +72,24 @@ def without_delayed_reset_(net: nn.Module) -> bool:
     return changed
 
 
-@pytest.mark.parametrize("zero", [False, True], ids=["as-it-is", "reset-at-once"])
-@pytest.mark.parametrize("tiny", nets())
+def nets():
+    """Yield every net as it is, and, where its neurons can, with neurons that are reset at once."""
+    for library in ("snntorch", "norse", "snntorch-synaptic"):
+        if not missing(library):
+            marks = pytest.mark.slow if library == "snntorch-synaptic" else ()
+            for net in tiny_nets(library):
+                yield pytest.param(net, False, id=f"{net.name}-as-it-is", marks=marks)
+                if without_delayed_reset_(net.build()):
+                    yield pytest.param(net, True, id=f"{net.name}-reset-at-once", marks=marks)
+
+
+@pytest.mark.parametrize(("tiny", "at_once"), nets())
 @pytest.mark.parametrize("make", configs())
-def test_exactly_or_not_at_all(make, tiny, zero):
+def test_exactly_or_not_at_all(make, tiny, at_once):
     config = make()
     net = tiny.build()
-    if zero and not without_delayed_reset_(net):
-        pytest.skip("its neurons are reset at once anyway, or cannot be")
+    if at_once:
+        without_delayed_reset_(net)
     try:
         wrap_(config, tiny, net)
     except dk.WrapError as error:

@@ -2,7 +2,8 @@
 
 Usage: python tests/packaging/check_wheels.py DIST WORK [PYTHON ...]
 
-Each PYTHON is an interpreter, by default the one that runs this. What is not on the path is named and left out.
+Each PYTHON is an interpreter, by default the one that runs this. What is not on the path,
+or does not start, is named and left out.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class CleanEnvironment:
         self.run(self.bin / "pytest", "-p", "no:cacheprovider", *TESTS, DELAYKIT_EXPECT=plugins)
 
 
+def runs(python: str) -> bool:
+    """Tell whether an interpreter is there and starts: a version manager leaves names on the path that do not."""
+    return shutil.which(python) is not None and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+
+
 def version(python: str) -> tuple[int, int]:
     """Return major and minor version of an interpreter."""
     code = "import sys; print(*sys.version_info[:2])"
@@ -67,7 +73,7 @@ def check(dist: Path, work: Path, python: str) -> None:
 
 def main(dist: Path, work: Path, pythons: list[str]) -> None:
     """Test under every interpreter that is there."""
-    found = [python for python in pythons if shutil.which(python)]
+    found = [python for python in pythons if runs(python)]
     for python in found:
         check(dist, work, python)
     missing = [python for python in pythons if python not in found]

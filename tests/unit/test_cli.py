@@ -195,5 +195,5 @@ def test_doctor_tries_what_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     (row,) = [row for row in health.optional() if row.what.startswith("torchvision")]
-    assert not row.ok and "nms does not exist" in row.detail
+    assert row.broken and not row.ok and "nms does not exist" in row.detail
     sys.modules.pop("torchvision", None)

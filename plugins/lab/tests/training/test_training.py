@@ -46,9 +46,9 @@ def without_time(history):
 
 
 @pytest.mark.parametrize("methods", [
-    (DELAYS,), (DELAYS, "sparsify:0.5,regrow=random"),
+    pytest.param((DELAYS,), marks=pytest.mark.slow), (DELAYS, "sparsify:0.5,regrow=random"),
     ("delrec:axonal,dropout=0.3", "sparsify:0.6,scope=global,schedule=cubic"),
-    ("hetsyn:synaptic@fc*",), ("motif:6",),
+    pytest.param(("hetsyn:synaptic@fc*",), marks=pytest.mark.slow), ("motif:6",),
 ])  # fmt: skip
 def test_a_killed_training_goes_on_to_the_very_same_numbers(tmp_path, methods):
     job = small(methods, augment="shift=1,drop=0.1", delay_lr=0.2)

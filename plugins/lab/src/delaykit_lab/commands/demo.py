@@ -28,7 +28,9 @@ import click
     help="At most that many training samples of --data [default: 1000].",
 )
 @click.option(
+    "--out",
     "--output",
+    "output",
     type=click.Path(file_okay=False),
     default="runs/demo",
     show_default=True,
