@@ -159,7 +159,10 @@ class History:
             self._afford(spikes)
             return Stream(len(spikes), kind)
         if stream.kind != kind or not self.beats:
-            found = f"an input of {tuple(spikes.shape)} while spikes of a batch of {stream.batch} are under way"
+            now, then = (f"{dtype} on {device} " for _, dtype, device in (kind, stream.kind))
+            now, then = ("", "") if now == then else (now, then)
+            found = f"an input of {tuple(spikes.shape)} {now}while spikes of a batch of {stream.batch} {then}"
+            found += "are under way"
             raise HistoryError(self.where, found, "one batch a sequence", "reset the model before another sequence")
         self.resized = stream.batch if self.resized is None else self.resized
         stream.select(_first(stream.batch, len(spikes)), spikes.device)

@@ -37,7 +37,8 @@ def discretized(
             connection; None: they stay.
 
     Raises:
-        ConfigError: a connection was given other parts inside, which have no real delays to go back to.
+        ConfigError: a connection was given other parts inside, which have no real delays to go back to; or other
+            delays, which would be lost.
 
     Example:
         >>> import torch, delaykit as dk
@@ -53,6 +54,7 @@ def discretized(
     before = [{k: v.detach().clone() for k, v in site.synapse.state_dict().items()} for site in sites]
     weights = {id(site.weight): site.weight for site in sites if weight_bits is not None and site.weight is not None}
     real = {key: weight.detach().clone() for key, weight in weights.items()}
+    written: list[str] = []
     reset(net)
     try:
         finalize_(net)
@@ -63,7 +65,13 @@ def discretized(
             if site.synapse.delay is not None and (spacing > 1 or largest is not None):
                 with torch.no_grad():
                     site.synapse.delay.fit_(spacing, largest)
+        rounded = [[p.detach().clone() for p in site.synapse.parameters()] for site in sites]
         yield
+        for site, values in zip(sites, rounded, strict=True):
+            now = list(site.synapse.parameters())
+            same = len(now) == len(values) and all(map(torch.equal, now, values))
+            if not same:
+                written.append(site.name)
     finally:
         changed = []
         for site, values in zip(sites, before, strict=True):
@@ -81,6 +89,10 @@ def discretized(
         if changed:
             fix = "call dk.finalize_(net), which rounds for good, and then change them"
             raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
+        if written:
+            found = f"delays of {', '.join(written)} loaded or trained inside the block, which takes them back"
+            fix = "call dk.load or optimizer.step() behind the block; or dk.finalize_(net), which rounds for good"
+            raise ConfigError("discretized", found, "the rounded delays as they were", fix)
 
 
 def grid(step: int, max_delay: int | None, bits: int | None) -> tuple[int, int | None]:

@@ -9,8 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from delaykit.errors import CheckpointError
+from delaykit.synapse import MEMORY
+from delaykit.wrapping.container import PLAN
 
-KEY, MARK = "_extra_state", "#"  # torch's word; what no name of a parameter begins with, and what a file adds does
+KEY = "_extra_state"  # torch's word
 
 
 def extra_states(model: nn.Module) -> dict[str, nn.Module]:
@@ -34,9 +36,9 @@ def check_tensors(state: Mapping[str, Any], where: str) -> None:
         CheckpointError: it would be missing from the file; it names the module.
     """
     for key, value in state.items():
-        if any(part.startswith(MARK) for part in key.split(".")):
-            expected, fix = f"no name that begins with {MARK}: those are the file's own", f"name it without {MARK}"
-            raise CheckpointError(where, f"the name {key!r:.80}", expected, fix)
+        if key == PLAN or key.startswith(f"{MEMORY}/"):
+            found, fix = f"the name {key!r:.80}", "name it without #"
+            raise CheckpointError(where, found, "no name that the file keeps for itself", fix)
         if not isinstance(value, Tensor):
             found = f"a {type(value).__name__} that {key.rpartition('.')[0] or 'the model'} keeps as {key}"
             fix = "return a tensor from get_extra_state, or save the model's own state apart, without with_model"

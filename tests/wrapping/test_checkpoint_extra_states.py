@@ -107,9 +107,24 @@ def test_an_expanded_parameter_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["#plan", "#pruning", "#mine"])
+def test_names_that_look_like_the_file_s_own_are_kept(tmp_path, name):
+    def made(value):
+        one = nn.Sequential()
+        one.add_module(name, nn.Linear(3, 3))
+        one.add_module("last", nn.Linear(3, 3))
+        one.last.register_buffer(name, torch.full((1,), value))
+        return one
+
+    one = dk.wrap_(made(7.0), {name: dk.At(dk.FreeDelay("axonal"), reset="manual")})
+    dk.save(one, tmp_path / "d", with_model=True)
+    other = dk.load(made(1.0), tmp_path / "d").state_dict()
+    assert all(torch.equal(value, other[key]) for key, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["#plan", "#pruning/0/x/1"])
 def test_a_name_that_the_file_keeps_for_itself_is_refused(tmp_path, name):
     one = net(nn.Linear)
-    one[1].register_buffer(name, torch.ones(1))
+    one.register_buffer(name, torch.ones(1))
     wrapped(one)
     error = check_told(lambda: dk.save(one, tmp_path / "d", with_model=True))
     assert name in error.found and list(tmp_path.iterdir()) == []

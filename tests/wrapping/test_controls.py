@@ -188,6 +188,9 @@ def test_manual_reset_begins_a_sequence():
     linear(one)
     with pytest.raises(dk.HistoryError, match="a batch of 1"):
         linear(torch.zeros(3, 2))  # nobody said that this is another sequence
+    with pytest.raises(dk.HistoryError, match=r"\(1, 2\) torch.float64 on cpu .* a batch of 1 torch.float32 on cpu"):
+        linear.double()(zero.double())
+    linear.float()
     dk.reset(linear)
     assert linear(torch.zeros(3, 2)).sum() == 0
 
@@ -269,3 +272,17 @@ def test_two_processes_equal_one(tmp_path):
     after = torch.load(tmp_path / "after.pt")
     for key, value in net.state_dict().items():
         torch.testing.assert_close(after[key], value, rtol=1e-9, atol=1e-9)
+
+
+def test_delays_that_a_discretized_block_would_take_back_are_told(tmp_path):
+    net = dk.wrap_(nn.Sequential(nn.Linear(2, 2)), {"0": dk.At(dk.FreeDelay("axonal", init=3.3), reset="manual")})
+    dk.save(net, tmp_path / "d")
+    other = dk.wrap_(nn.Sequential(nn.Linear(2, 2)), {"0": dk.At(dk.FreeDelay("axonal", init=1.7), reset="manual")})
+    with pytest.raises(dk.ConfigError, match="delays of 0 loaded or trained inside"), dk.discretized(other):
+        dk.load(other, tmp_path / "d")
+    assert dk.status(other).delays["0"].tolist() == [[pytest.approx(1.7)] * 2]
+    with dk.discretized(other):
+        other(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(ZeroDivisionError), dk.discretized(other):  # what is raised inside comes through
+        dk.load(other, tmp_path / "d")
+        raise ZeroDivisionError

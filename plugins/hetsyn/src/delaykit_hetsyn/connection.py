@@ -60,6 +60,10 @@ class Connection(nn.Module):
         checks.number("Connection.dt_ms", dt_ms, above=0, what="number of ms")
         checks.whole("Connection.pre", pre, what="number of inputs")
         checks.whole("Connection.post", post, what="number of neurons")
+        checks.flag("Connection.learn", learn)
+        checks.number("Connection.gain", gain)
+        if share is not None and not isinstance(share, Connection):
+            raise ConfigError("Connection.share", f"a {type(share).__name__}", "a Connection", "pass such a one")
         config = HetSyn(granularity, tau=tau, dt_ms=dt_ms, train=learn, frozen=frozen if learn else 0.0)
         self.weight = nn.Parameter(torch.randn(post, pre, generator=generator) * (gain / math.sqrt(max(pre, 1))))
         self.heterogeneity = (

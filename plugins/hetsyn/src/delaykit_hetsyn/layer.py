@@ -97,6 +97,9 @@ class HetSynLIF(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        checks.number("HetSynLIF.threshold", threshold, above=0)
+        for flag, value in (("recurrent", recurrent), ("share_decay", share_decay), ("detach_reset", detach_reset)):
+            checks.flag(f"HetSynLIF.{flag}", value)
         options: dict[str, Any] = {"tau": tau, "dt_ms": dt_ms, "learn": learn, "frozen": frozen, "generator": generator}
         self.input = Connection(pre, post, granularity, gain=gain, **options)
         self.recurrent: Connection | None = None
@@ -107,11 +110,10 @@ class HetSynLIF(nn.Module):
             )  # fmt: skip
         if reset is None:
             reset = [ResetCurrent(math.exp(-dt_ms / RESET_MS), threshold)]
-        if isinstance(reset, str) or not all(isinstance(current, SelfCurrent) for current in reset):
+        if not isinstance(reset, (tuple, list)) or not all(isinstance(current, SelfCurrent) for current in reset):
             fix = "pass reset=[ResetCurrent(kappa, theta)], [] for no reset"
-            raise ConfigError("HetSynLIF.reset", repr(reset), "a list of reset currents", fix)
+            raise ConfigError("HetSynLIF.reset", checks.shown(reset), "a list of reset currents", fix)
         self.reset = nn.ModuleList(reset)
-        checks.number("HetSynLIF.threshold", threshold, above=0)
         self.threshold = float(threshold)
         self.surrogate = surrogate or Triangle(self.threshold)
         self.detach_reset = detach_reset

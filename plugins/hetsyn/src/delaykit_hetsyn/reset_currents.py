@@ -50,6 +50,7 @@ class SelfCurrent(nn.Module, ABC):
 
     def __init__(self, decay: float | Tensor | None, learn: bool = False) -> None:
         super().__init__()
+        checks.flag(f"{type(self).__name__}.learn", learn)
         if decay is None:
             if learn:
                 fix = "give decay=, or leave learn out"
@@ -107,6 +108,7 @@ class ResetCurrent(SelfCurrent):
 
     def __init__(self, decay: float | Tensor | None = None, theta: float = 1.0, learn: bool = False) -> None:
         super().__init__(decay, learn)
+        checks.number("ResetCurrent.theta", theta)
         self.theta = float(theta)
 
     def jump(self, like: Tensor) -> Tensor:

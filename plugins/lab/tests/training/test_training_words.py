@@ -8,7 +8,19 @@ import torch
 from click.testing import CliRunner
 
 import delaykit as dk
-from delaykit_lab import Job
+from delaykit.testing.junk import check_arguments
+from delaykit_lab import (
+    MNIST,
+    NMNIST,
+    SHD,
+    Coincidence,
+    FitConfig,
+    IntervalDiscrimination,
+    Job,
+    MovingWave,
+    SoundLocalisation,
+    YinYang,
+)
 from delaykit_lab.commands.train import train
 from delaykit_lab.declared import check_declared
 from delaykit_lab.methods import Method
@@ -203,3 +215,23 @@ def test_a_file_that_is_no_toml(tmp_path):
     (tmp_path / "a.toml").write_text("task = ")
     done = CliRunner().invoke(train, ["--config", str(tmp_path / "a.toml")])
     assert done.exit_code == 1 and "a TOML file" in done.output and isinstance(train, click.Command)
+
+
+TASKS = {
+    "MNIST": (MNIST, "steps", "limit"),
+    "MovingWave": (MovingWave, "sensors", "directions", "samples", "held", "jitter", "background", "sweep", "dt_ms"),
+    "YinYang": (YinYang, "samples", "held", "dt_ms", "duration_ms"),
+    "SoundLocalisation": (SoundLocalisation, "directions", "clicks", "widest", "radius_mm", "dt_ms"),
+    "Coincidence": (Coincidence, "channels", "classes", "span"),
+    "IntervalDiscrimination": (IntervalDiscrimination, "intervals", "fibres", "shortest", "spacing"),
+    "SHD": (SHD, "channels", "dt_ms", "duration_ms", "validation", "limit"),
+    "NMNIST": (NMNIST, "shrink"),
+    "FitConfig": (FitConfig, "epochs", "batch_size", "clip"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_no_field_of_a_task_raises_a_raw_error(name):
+    task, *fields = TASKS[name]
+    assert check_arguments(task, dict, *fields) > 0

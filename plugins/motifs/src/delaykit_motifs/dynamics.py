@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from delaykit.errors import ConfigError
+from delaykit import checks
 
 RESETS = ("hard", "subtractive")
 
@@ -33,9 +33,6 @@ class Dynamics:
     reset: Literal["hard", "subtractive"] = "hard"
 
     def __post_init__(self) -> None:
-        if not self.theta > 0:
-            raise ConfigError("Dynamics.theta", repr(self.theta), "a threshold > 0", "pass e.g. 0.95")
-        if not 0 <= self.beta <= 1:
-            raise ConfigError("Dynamics.beta", repr(self.beta), "a factor in [0, 1]", "pass e.g. 0.7")
-        if self.reset not in RESETS:
-            raise ConfigError("Dynamics.reset", repr(self.reset), f"one of {RESETS}", "spell one of these")
+        checks.number("Dynamics.theta", self.theta, above=0, what="threshold", fix="pass e.g. 0.95")
+        checks.number("Dynamics.beta", self.beta, least=0, most=1, what="factor", fix="pass e.g. 0.7")
+        checks.choice("Dynamics.reset", self.reset, RESETS)

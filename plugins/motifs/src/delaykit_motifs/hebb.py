@@ -11,7 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
+from delaykit.functional.inputs import check_tensors
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.operators import tapped_correlation, tapped_linear
 
@@ -59,8 +61,15 @@ def hebbian(
 
     Reference: arXiv 2604.14096; its normaliser is ``published``, which gives silence or overdrive depending on M.
     """
+    check_tensors("hebbian", floating=False, patterns=patterns)
+    checks.whole("hebbian depth", depth, least=1, what="number of delays")
+    if not (dynamics is None or isinstance(dynamics, Dynamics)) or not isinstance(dtype, torch.dtype):
+        found, fix = f"dynamics={dynamics!r:.80}, dtype={dtype!r:.80}", "pass e.g. Dynamics(0.95, 0.7)"
+        raise ConfigError("hebbian", found, "a Dynamics or None, and a torch.dtype", fix)
+    if deconvolve is not None:
+        checks.flag("hebbian deconvolve", deconvolve)
     wanted = _currents(patterns, depth, dynamics or Dynamics(), deconvolve, dtype)
-    if normalise not in NORMALISERS:
+    if not (normalise is None or isinstance(normalise, str)) or normalise not in NORMALISERS:
         raise ConfigError("hebbian.normalise", repr(normalise), f"one of {NORMALISERS}", "spell one of these")
     if normalise == "context":
         wanted /= context_sizes(patterns, depth).clamp(min=1).unsqueeze(-1).to(dtype)

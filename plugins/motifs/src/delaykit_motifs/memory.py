@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import CheckpointError, ConfigError, ShapeError
+from delaykit.functional.inputs import check_tensors
 from delaykit.sealed import commit, seal, unseal
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.membrane import leaky_membrane
@@ -46,9 +47,13 @@ class MotifMemory(nn.Module):
 
     def __init__(self, taps: Tensor, dynamics: Dynamics | None = None) -> None:
         super().__init__()
+        check_tensors("MotifMemory", taps=taps)
+        if dynamics is not None and not isinstance(dynamics, Dynamics):
+            fix = "pass e.g. Dynamics(0.95, 0.7)"
+            raise ConfigError("MotifMemory.dynamics", f"a {type(dynamics).__name__}", "a Dynamics or None", fix)
         if taps.dim() != 3 or taps.shape[0] != taps.shape[1]:
             raise ShapeError("MotifMemory", f"taps {tuple(taps.shape)}", "(neuron, neuron, depth)", "make them square")
-        self.dynamics = dynamics or Dynamics()
+        self.dynamics = Dynamics() if dynamics is None else dynamics
         bank = taps.detach().permute(1, 2, 0).contiguous()
         self.taps = nn.Parameter(bank.permute(2, 0, 1))
 

@@ -163,6 +163,10 @@ def turnover(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[
         >>> turnover({"fc": then}, {"fc": now})["fc"]
         Turnover(before=2, after=2, created=1, removed=1)
     """
+    for when, given in (("before", before), ("after", after)):
+        if not isinstance(given, Mapping) or not all(isinstance(mask, Tensor) for mask in given.values()):
+            fix = "pass what delaykit_sparsify.masks(net) returns"
+            raise ConfigError(f"turnover {when}", f"a {type(given).__name__}", "masks by the name of the weight", fix)
     if before.keys() != after.keys():
         fix = "take both masks from one model"
         raise ConfigError("turnover", f"masks of {list(before)} and {list(after)}", "masks of the same weights", fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from delaykit import Delay, Site, checks
+from delaykit import ConfigError, Delay, Site, checks
 from delaykit_spatial.config import Spatial
 from delaykit_spatial.delay import SpatialDelay
 
@@ -24,6 +24,10 @@ class SpatialConnection(nn.Module):
 
     def __init__(self, site: Site, config: Spatial, factor: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        checks.number(f"{site.name} factor", factor)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            fix = "pass generator=torch.Generator().manual_seed(0)"
+            raise ConfigError(site.name, f"a {type(generator).__name__}", "a torch.Generator or None", fix)
         drawn = torch.rand(site.post, site.pre, generator=generator) - 0.2
         self.weight = nn.Parameter(drawn.abs() * factor / (site.pre * site.post))
         self.delay: SpatialDelay = config.build(site, generator)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, ShapeError, Site
+from delaykit import ConfigError, ShapeError, Site, checks
 from delaykit.arrivals import Linear
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dynamics import LIFDynamics
@@ -38,9 +38,13 @@ class SpatialLayer(nn.Module):
         min_slope: float, factors: tuple[float | None, float], generator: torch.Generator | None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if estimator not in ESTIMATORS:
-            fix = "name one of them"
-            raise ConfigError(f"{name} estimator", repr(estimator), f"one of {', '.join(ESTIMATORS)}", fix)
+        checks.choice(f"{name} estimator", estimator, ESTIMATORS)
+        for field, size in (("pre", pre), ("neurons", neurons)):
+            checks.whole(f"{name} {field}", size, least=1, what="number of neurons")
+        for field, config in (("spatial", spatial), ("recurrent", recurrent)):
+            if not isinstance(config, Spatial) and (field == "spatial" or not isinstance(config, bool)):
+                fix = "pass e.g. Spatial(2)"
+                raise ConfigError(f"{name} {field}", checks.shown(config), "a Spatial", fix)
         if estimator == "interp" and once:
             raise ConfigError(name, "once=True with 'interp'", "estimator='exact' or 'none'", "leave once out")
         self.neuron, self.estimator, self.once, self.rescale_every = neuron, estimator, once, rescale_every

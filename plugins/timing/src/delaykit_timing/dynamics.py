@@ -59,7 +59,7 @@ class Dynamics:
         if self.tau_membrane is None:
             object.__setattr__(self, "tau_membrane", self.tau_synapse / 2)
         for name in ("tau_membrane", "end", "slope_floor", "threshold"):
-            if name != "threshold" or self.threshold != math.inf:
+            if name != "threshold" or not (isinstance(self.threshold, float) and self.threshold == math.inf):
                 checks.number(f"Dynamics.{name}", getattr(self, name), above=0, fix="give times in one unit")
         if self.max_spikes is not None:
             checks.whole("Dynamics.max_spikes", self.max_spikes, least=1, fix="use None for no limit")

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from delaykit.errors import ConfigError, ShapeError
+from delaykit import checks
+from delaykit.errors import ShapeError
+from delaykit.functional.inputs import check_tensors
 from delaykit_timing.events import Events
 
 
@@ -59,8 +61,7 @@ def first_spike_encode(values: Tensor, start: float = 0.1, span: float = 4.0) ->
         Yin-Yang as in Landsmeer, Movahedin et al. 2025: ``t = 0.1 + 4 x`` in ms.
     """
     _check("first_spike_encode", values, span)
-    if not (start >= 0 and math.isfinite(start)):
-        raise ConfigError("first_spike_encode", f"start={start}", "a finite time >= 0", "correct start")
+    checks.number("first_spike_encode start", start, least=0, what="time")
     return _encode(start + span * values.double(), torch.ones_like(values, dtype=torch.bool))
 
 
@@ -72,9 +73,9 @@ def _encode(times: Tensor, fires: Tensor) -> Events:
 
 
 def _check(where: str, values: Tensor, length: float) -> None:
+    check_tensors(where, values=values)
     if values.dim() != 2:
         raise ShapeError(where, f"shape {tuple(values.shape)}", "(sample, neuron)", "flatten images first")
     if values.numel() and not bool(((values >= 0) & (values <= 1)).all()):
         raise ShapeError(where, f"values {float(values.min()):g}..{float(values.max()):g}", "values in [0, 1]", "scale")
-    if not (length > 0 and math.isfinite(length)):
-        raise ConfigError(where, f"a window of {length}", "a finite length > 0", "correct the window")
+    checks.number(f"{where} window", length, above=0, what="length")

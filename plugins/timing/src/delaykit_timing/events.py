@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from delaykit.errors import ConfigError, ShapeError
+from delaykit import checks
+from delaykit.errors import ShapeError
+from delaykit.functional.inputs import check_tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +149,7 @@ def from_raster(raster: Tensor, dt: float) -> Events:
         >>> from_raster(torch.eye(3).unsqueeze(1), dt=0.5).times
         tensor([[0.0000, 0.5000, 1.0000]], dtype=torch.float64)
     """
+    check_tensors("from_raster", floating=False, raster=raster)
     if raster.dim() != 3:
         fix = "reshape the raster, time first"
         raise ShapeError("from_raster", f"shape {tuple(raster.shape)}", "(time, sample, neuron)", fix)
@@ -257,5 +260,4 @@ def _check_inside(name: str, values: NDArray[np.int64] | None, size: int, sample
 
 
 def _check_dt(where: str, dt: float) -> None:
-    if not (dt > 0 and math.isfinite(dt)):
-        raise ConfigError(where, f"dt={dt}", "a finite length > 0", "give a step in the unit of the times")
+    checks.number(f"{where} dt", dt, above=0, what="length", fix="give a step in the unit of the times")

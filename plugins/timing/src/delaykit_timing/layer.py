@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.arrivals import Hard
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import ComponentConfig, PointDelay, Site
@@ -72,6 +73,12 @@ class MultiSpikeLIF(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        where = type(self).__name__
+        for name, size in (("pre", pre), ("post", post)):
+            checks.whole(f"{where}.{name}", size, least=1, what="number of neurons")
+        checks.flag(f"{where}.single_spike", single_spike)
+        checks.number(f"{where}.weight_mean", weight_mean)
+        checks.number(f"{where}.weight_std", weight_std, least=0)
         limit = 1 if single_spike else max_spikes
         self.dynamics = Dynamics(tau_synapse, tau_membrane, threshold, end, limit, slope_floor)
         self.pre, self.post = pre, post

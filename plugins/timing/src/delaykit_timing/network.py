@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from delaykit import attach
+from delaykit import attach, checks
 from delaykit.errors import ConfigError
 from delaykit.interfaces import ComponentConfig, Delay
 from delaykit_timing.events import Events
@@ -56,8 +56,11 @@ class TimingNet(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if len(sizes) < 2:
-            raise ConfigError("TimingNet.sizes", f"{tuple(sizes)}", "an input and an output size", "(784, 400, 10)")
+        if not isinstance(sizes, (tuple, list)) or len(sizes) < 2:
+            raise ConfigError("TimingNet.sizes", checks.shown(sizes), "an input and an output size", "(784, 400, 10)")
+        if readout is not None and not isinstance(readout, dict):
+            fix = "pass e.g. readout={'tau_synapse': 2.0}"
+            raise ConfigError("TimingNet.readout", checks.shown(readout), "options of the readout by name", fix)
         pairs = list(zip(sizes, sizes[1:], strict=False))
         self.hidden = nn.ModuleList(MultiSpikeLIF(*pair, delay=delay, **options) for pair in pairs[:-1])
         fires = {"single_spike", "max_spikes", "threshold"}

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import checks
 from delaykit_lab.tasks.volleys import VolleyTask
 
 
@@ -40,11 +40,8 @@ class Coincidence(VolleyTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         for field, least in (("channels", 2), ("classes", 2)):
-            if getattr(self, field) < least:
-                fix = "correct its value"
-                raise ConfigError(f"Coincidence.{field}", f"{getattr(self, field)}", f"a number >= {least}", fix)
-        if not 0 < self.span < float("inf"):
-            raise ConfigError("Coincidence.span", f"{self.span}", "a finite number of steps > 0", "pass e.g. span=10")
+            checks.whole(f"Coincidence.{field}", getattr(self, field), least=least)
+        checks.number("Coincidence.span", self.span, above=0, what="number of steps", fix="pass e.g. span=10")
 
     def lags(self) -> Tensor:
         generator = torch.Generator().manual_seed(self.drawn)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from delaykit import ConfigError
+from delaykit import ConfigError, checks
 from delaykit_lab.data.tonic_cache import open_offline
 from delaykit_lab.tasks.sequential_mnist import TEST_DIGITS, TRAIN_DIGITS
 from delaykit_lab.tasks.tonic_task import TonicTask
@@ -27,6 +27,7 @@ class _Camera(TonicTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         width, height, _ = self.RECORDED
+        checks.whole(f"{type(self).__name__}.shrink", self.shrink)
         if self.shrink < 1 or width % self.shrink or height % self.shrink:
             expected = f"a divisor of {width} and {height}"
             raise ConfigError(f"{type(self).__name__}.shrink", f"{self.shrink}", expected, "e.g. 2")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from delaykit import ConfigError
+from delaykit import ConfigError, checks
 from delaykit_lab.data.tonic_cache import open_offline
 from delaykit_lab.tasks.tonic_task import TonicTask
 
@@ -26,6 +26,7 @@ class _Heidelberg(TonicTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checks.whole(f"{type(self).__name__}.channels", self.channels)
         if self.channels < 1 or 700 % self.channels:
             name = f"{type(self).__name__}.channels"
             raise ConfigError(name, f"{self.channels}", "a divisor of 700", "choose e.g. 140")

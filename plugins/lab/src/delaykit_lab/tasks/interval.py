@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import ConfigError, checks
 from delaykit_lab.tasks.volleys import VolleyTask
 
 
@@ -42,14 +42,13 @@ class IntervalDiscrimination(VolleyTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for field in ("intervals", "fibres"):
+            checks.whole(f"IntervalDiscrimination.{field}", getattr(self, field))
         if self.intervals < 2 or self.fibres < 2:
             found = f"{self.intervals} intervals, {self.fibres} fibres"
             raise ConfigError("IntervalDiscrimination", found, "at least two of each", "ask for more of them")
         for field in ("shortest", "spacing"):
-            if not 0 < getattr(self, field) < float("inf"):
-                found = f"{getattr(self, field)}"
-                fix = "correct its value"
-                raise ConfigError(f"IntervalDiscrimination.{field}", found, "a finite number of steps > 0", fix)
+            checks.number(f"IntervalDiscrimination.{field}", getattr(self, field), above=0, what="number of steps")
 
     @property
     def channels(self) -> int:  # type: ignore[override]

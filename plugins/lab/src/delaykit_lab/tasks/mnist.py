@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError, DataError, ShapeError
+from delaykit import DataError, ShapeError, checks
 from delaykit_lab.data.idx import read_idx
 from delaykit_lab.task import Frames, Splits, Task, hold_out
 
@@ -94,10 +94,9 @@ class MNIST(Task):
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError("MNIST.steps", f"{self.steps}", "a number >= 1", "pass e.g. steps=25")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError("MNIST.limit", f"{self.limit}", "a positive number of samples", "or None for all")
+        checks.whole("MNIST.steps", self.steps, least=1, what="number", fix="pass e.g. steps=25")
+        if self.limit is not None:
+            checks.whole("MNIST.limit", self.limit, least=1, what="number of samples", fix="or None for all")
 
     @property
     def channels(self) -> int:  # type: ignore[override]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import ConfigError, checks
 from delaykit_lab.tasks.volleys import VolleyTask
 
 
@@ -39,13 +39,13 @@ class MovingWave(VolleyTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for field in ("sensors", "directions"):
+            checks.whole(f"MovingWave.{field}", getattr(self, field))
         if self.sensors < 3 or self.directions < 2:
             found = f"{self.sensors} sensors, {self.directions} directions"
             raise ConfigError("MovingWave", found, "at least 3 sensors and 2 directions", "ask for more of them")
         for field in ("sweep", "dt_ms"):
-            if not 0 < getattr(self, field) < float("inf"):
-                fix = "correct its value"
-                raise ConfigError(f"MovingWave.{field}", f"{getattr(self, field)}", "a finite number > 0", fix)
+            checks.number(f"MovingWave.{field}", getattr(self, field), above=0)
 
     @property
     def channels(self) -> int:  # type: ignore[override]

@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import ConfigError, checks
 from delaykit_lab.tasks.volleys import VolleyTask
 
 
@@ -56,15 +56,14 @@ class SoundLocalisation(VolleyTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for field in ("directions", "clicks"):
+            checks.whole(f"SoundLocalisation.{field}", getattr(self, field))
         if self.directions < 2 or self.clicks < 1:
             found = f"{self.directions} directions, {self.clicks} clicks"
             raise ConfigError("SoundLocalisation", found, "at least 2 directions and 1 click", "ask for more of them")
-        if not 0 < self.widest <= 90:
-            raise ConfigError("SoundLocalisation.widest", f"{self.widest}", "degrees in (0, 90]", "pass e.g. widest=90")
+        checks.number("SoundLocalisation.widest", self.widest, above=0, most=90, what="number of degrees")
         for field in ("radius_mm", "dt_ms"):
-            if not (math.isfinite(getattr(self, field)) and getattr(self, field) > 0):
-                fix = "correct its value"
-                raise ConfigError(f"SoundLocalisation.{field}", f"{getattr(self, field)}", "a finite number > 0", fix)
+            checks.number(f"SoundLocalisation.{field}", getattr(self, field), above=0)
 
     @property
     def classes(self) -> int:  # type: ignore[override]

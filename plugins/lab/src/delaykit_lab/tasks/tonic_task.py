@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from delaykit import ConfigError, DataError
+from delaykit import DataError, checks
 from delaykit_lab.data.frame_cache import cached_frames, checked_once
 from delaykit_lab.data.tonic_cache import FRAMES
 from delaykit_lab.task import Frames, Splits, Task, hold_out
@@ -53,14 +53,10 @@ class TonicTask(Task):
     def __post_init__(self) -> None:
         name = type(self).__name__
         for field in ("dt_ms", "duration_ms"):
-            value = getattr(self, field)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name}.{field}", f"{value}", "a finite number of ms > 0", "correct its value")
-        if not 0 < self.validation < 1:
-            fix = "pass e.g. validation=0.1"
-            raise ConfigError(f"{name}.validation", f"{self.validation}", "a share in (0, 1)", fix)
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"{name}.limit", f"{self.limit}", "a positive number of samples", "or None for all")
+            checks.number(f"{name}.{field}", getattr(self, field), above=0, what="number of ms")
+        checks.number(f"{name}.validation", self.validation, above=0, below=1, what="share", fix="pass e.g. 0.1")
+        if self.limit is not None:
+            checks.whole(f"{name}.limit", self.limit, least=1, what="number of samples", fix="or None for all")
 
     @abstractmethod
     def open(self, split: str) -> Any:

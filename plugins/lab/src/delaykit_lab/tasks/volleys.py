@@ -9,14 +9,13 @@ arrives all at once at neuron c.
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError
+from delaykit import checks
 from delaykit_lab.task import Frames, Splits, Task
 
 TEST_SEED = 2025
@@ -67,14 +66,10 @@ class VolleyTask(Task):
     def __post_init__(self) -> None:
         name = type(self).__name__
         for field in ("samples", "held"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{name}.{field}", f"{getattr(self, field)}", "a number >= 1", "correct its value")
-        if not (math.isfinite(self.jitter) and self.jitter >= 0):
-            fix = "pass e.g. jitter=1.0"
-            raise ConfigError(f"{name}.jitter", f"{self.jitter}", "a finite number of steps >= 0", fix)
-        if not 0 <= self.background < 1:
-            fix = "pass e.g. background=0.01"
-            raise ConfigError(f"{name}.background", f"{self.background}", "a probability in [0, 1)", fix)
+            checks.whole(f"{name}.{field}", getattr(self, field), least=1)
+        checks.number(f"{name}.jitter", self.jitter, least=0, what="number of steps", fix="pass e.g. jitter=1.0")
+        background = self.background
+        checks.number(f"{name}.background", background, least=0, below=1, what="probability", fix="pass e.g. 0.01")
 
     @abstractmethod
     def lags(self) -> Tensor:

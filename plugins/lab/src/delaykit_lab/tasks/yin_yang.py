@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError, ShapeError
+from delaykit import ConfigError, ShapeError, checks
 from delaykit_lab.task import Frames, Splits, Task
 
 NAMES = ("yin", "yang", "dot")
@@ -139,13 +139,9 @@ class YinYang(Task):
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 3), ("held", 3)):
-            if getattr(self, name) < least:
-                fix = "correct its value"
-                raise ConfigError(f"YinYang.{name}", f"{getattr(self, name)}", f"a number >= {least}", fix)
+            checks.whole(f"YinYang.{name}", getattr(self, name), least=least)
         for name in ("dt_ms", "duration_ms"):
-            if not getattr(self, name) > 0:
-                fix = "correct its value"
-                raise ConfigError(f"YinYang.{name}", f"{getattr(self, name)}", "a positive number of ms", fix)
+            checks.number(f"YinYang.{name}", getattr(self, name), above=0, what="number of ms")
 
     def title(self) -> str:
         """One line for tables and pictures."""

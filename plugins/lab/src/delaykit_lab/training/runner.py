@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from delaykit import ConfigError, ShapeError, TrainingError
+from delaykit import ConfigError, ShapeError, TrainingError, checks
 from delaykit_lab.task import Frames, Splits
 from delaykit_lab.training.checkpoint import load_run, save_run
 
@@ -46,9 +46,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "clip"):
-            if not getattr(self, name) > 0:
-                fix = "correct its value"
-                raise ConfigError(f"FitConfig.{name}", f"{getattr(self, name)}", "a positive number", fix)
+            checks.number(f"FitConfig.{name}", getattr(self, name), above=0)
 
 
 @dataclasses.dataclass(frozen=True)

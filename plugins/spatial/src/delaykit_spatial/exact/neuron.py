@@ -27,6 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 
 
@@ -258,5 +259,5 @@ def _linear(neuron: Neuron) -> tuple[float, float, float]:
 def _check(neuron: Neuron, *positive: str) -> None:
     for name in positive:
         value = getattr(neuron, name)
-        if not value > 0 or (math.isinf(value) and name != "threshold"):
-            raise ConfigError(f"{type(neuron).__name__}({name})", repr(value), "a number > 0", "correct its value")
+        if name != "threshold" or not (isinstance(value, float) and value == math.inf):
+            checks.number(f"{type(neuron).__name__}({name})", value, above=0)
