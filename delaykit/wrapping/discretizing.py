@@ -67,10 +67,9 @@ def discretized(
                     site.synapse.delay.fit_(spacing, largest)
         rounded = [[p.detach().clone() for p in site.synapse.parameters()] for site in sites]
         yield
-        for site, values in zip(sites, rounded, strict=True):
-            now = list(site.synapse.parameters())
-            same = len(now) == len(values) and all(map(torch.equal, now, values))
-            if not same:
+        for site, whole in zip(sites, rounded, strict=True):
+            inside = list(site.synapse.parameters())
+            if len(inside) != len(whole) or not all(map(torch.equal, inside, whole)):
                 written.append(site.name)
     finally:
         changed = []
