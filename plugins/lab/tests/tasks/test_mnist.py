@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from delaykit import ConfigError, DataError, ShapeError
+from delaykit.testing.messages import check_told
 from delaykit_lab.data.idx import read_idx
 from delaykit_lab.tasks import mnist
 from delaykit_lab.tasks.mnist import MNIST, Images
@@ -110,6 +111,11 @@ def test_idx_headers_that_overflow_are_refused(tmp_path, rank, sizes, rest):
     (tmp_path / "a.idx").write_bytes(header + rest)
     with pytest.raises(DataError, match="dimensions|bytes"):
         read_idx(tmp_path / "a.idx")
+
+
+def test_sizes_that_no_file_fills_are_told_in_a_sentence(tmp_path):
+    (tmp_path / "a.idx").write_bytes(bytes([0, 0, 8, 60]) + b"\xff" * 240 + b"rest")
+    check_told(lambda: read_idx(tmp_path / "a.idx"))
 
 
 def test_an_idx_file_without_elements_that_numpy_cannot_shape_is_refused(tmp_path):

@@ -55,12 +55,13 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
     expected = 4 + 4 * rank + math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
     if len(content) != expected:
-        raise DataError(str(path), f"{len(content)} bytes", f"{expected} for shape {shape}", "copy the file again")
+        wanted = f"{expected} for shape {shape!s:.200}" if expected < 2**63 else f"far more for {rank} sizes"
+        raise DataError(str(path), f"{len(content)} bytes", wanted, "copy the file again")
     values = np.frombuffer(content, dtype, offset=4 + 4 * rank)
     try:
         found = values.reshape(shape).astype(dtype.newbyteorder("="))
     except ValueError as problem:  # sizes of which one is 0 and the others are too large for numpy
-        raise DataError(str(path), f"shape {shape} ({problem})", "an array", "copy the file again") from problem
+        raise DataError(str(path), f"shape {shape!s:.200} ({problem})", "an array", "copy the file again") from problem
     if not np.isfinite(found).all():
         raise DataError(str(path), "NaN or infinite numbers", "finite ones", "the file is damaged: copy it again")
     return found

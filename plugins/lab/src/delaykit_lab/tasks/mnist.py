@@ -145,7 +145,7 @@ def _part(folder: Path, part: str) -> Images:
     pixels, labels = (_find(folder, part, kind) for kind in ("images-idx3", "labels-idx1"))
     values, classes = read_idx(pixels), read_idx(labels)
     if values.shape != (samples, 28, 28) or classes.shape != (samples,):
-        found = f"images {values.shape} and labels {classes.shape}"
+        found = f"images {values.shape!s:.200} and labels {classes.shape!s:.200}"
         raise DataError(str(folder), found, f"({samples}, 28, 28) and ({samples},)", "use MNIST's published files")
     if values.dtype != np.uint8 or classes.dtype != np.uint8 or classes.max() > 9:
         found = f"images of {values.dtype}, labels of {classes.dtype}, {classes.min()} .. {classes.max()}"
