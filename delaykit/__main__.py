@@ -51,7 +51,7 @@ def _doctor() -> None:
     from delaykit.tables import text_table
 
     rows = [*health.required(), *health.optional(), *health.plugins(loader())]
-    marks = ["ok" if row.ok else "broken" if row.needed else "absent" for row in rows]
+    marks = ["ok" if row.ok else "broken" if row.needed or row.broken else "absent" for row in rows]
     lines = [(row.what, mark, row.detail) for row, mark in zip(rows, marks, strict=True)]
     print(text_table([("what", "", "detail"), *lines]))
     if any(row.needed and not row.ok for row in rows):
