@@ -160,8 +160,8 @@ class Building:
         if isinstance(module, nn.Linear):
             return synapse, module.weight, module.bias
         one_to_one = getattr(module, "V", None)
-        if isinstance(one_to_one, Tensor) and one_to_one.dim() == 1 and synapse is None:
-            return None, torch.diag(one_to_one), None
+        if isinstance(one_to_one, Tensor) and one_to_one.dim() == 1:
+            return synapse, torch.diag(one_to_one), None
         return None, None, None
 
 

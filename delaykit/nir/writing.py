@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +12,13 @@ from torch import nn
 
 import delaykit
 from delaykit import checks
-from delaykit.errors import ConfigError
+from delaykit.errors import CheckpointError, ConfigError
 from delaykit.nir.building import Building
 from delaykit.nir.connections import Fractions, Writing
 from delaykit.nir.observing import Observed, observe
 from delaykit.nir.package import nir_package
 from delaykit.nir.proving import prove_whole
+from delaykit.sealed import commit
 
 Reset = Literal["value", "subtract"]
 
@@ -44,13 +46,14 @@ def to_nir(
             (``reset_mode`` of sc-neurocore). snnTorch's differ where a membrane passes twice its threshold in a step.
         fractions: ``"refuse"`` delays between two steps, and spreads; ``"taps"`` writes each spike as it is shared
             between steps, exactly, with a weight a tap.
-        path: also write the graph to this ``.nir`` file.
+        path: also write the graph to this ``.nir`` file, whole or not at all; folders are made.
 
     Returns:
         A ``nir.NIRGraph``. Delays are in seconds; ``metadata["dt"]`` of the graph is a step.
 
     Raises:
         ConfigError: the graph could not hold the network exactly; the message says what and how to go on.
+        CheckpointError: the file cannot be written; what was there before still is.
 
     Example:
         >>> import torch, snntorch as snn, delaykit as dk
@@ -77,8 +80,21 @@ def to_nir(
     graph = nir.NIRGraph(nodes, edges, metadata=metadata)
     prove_whole(seen, graph)
     if path is not None:
-        nir.write(str(path), graph)
+        _write(graph, path)
     return graph
+
+
+def _write(graph: Any, path: str | Path) -> None:
+    """Write a file whole or not at all: HDF5 is written in pieces."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / "graph.nir"
+            nir_package().write(str(part), graph)
+            payload = part.read_bytes()
+    except OSError as problem:
+        found, fix = f"a temporary file that cannot be written ({problem})", "free some space, or set TMPDIR"
+        raise CheckpointError(str(path), found, "space for the file", fix) from problem
+    commit(Path(path), payload)
 
 
 def _step_length(seen: Observed, dt_ms: float | None) -> float:

@@ -82,3 +82,21 @@ def test_membranes_are_not_what_the_graph_returns():
     net = dk.wrap_(Readout().double(), {"fc": whole("axonal")}, example=spikes(4, 1, PRE))
     with pytest.raises(dk.ConfigError, match="membranes"):
         dk.to_nir(net, spikes(20, 2, PRE), dt_ms=1.0)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    net, example = pair(), spikes(20, 2, PRE)
+    path = tmp_path / "new" / "net.nir"
+    dk.to_nir(net, example, dt_ms=1.0, path=path)
+    before = path.read_bytes()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(dk.CheckpointError, match="net.nir"):
+        dk.to_nir(net, example, dt_ms=1.0, path=tmp_path / "file" / "net.nir")
+
+    def full(path, graph):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nir.write", full)
+    with pytest.raises(dk.CheckpointError, match="No space"):
+        dk.to_nir(net, example, dt_ms=1.0, path=path)
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1

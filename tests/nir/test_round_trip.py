@@ -6,13 +6,15 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 
 nir = pytest.importorskip("nir", reason="writes and reads NIR graphs")
-pytest.importorskip("snntorch", reason="wraps snnTorch models")
+snn = pytest.importorskip("snntorch", reason="wraps snnTorch models")
 
-from nir_nets import HIDDEN, PRE, cells, check, convolutional, recurrent, spikes  # noqa: E402
+from nir_nets import HIDDEN, PRE, cells, check, convolutional, louder_, recurrent, spikes, whole  # noqa: E402
 
 import delaykit as dk  # noqa: E402
+from delaykit.testing.nets.reference import surrogate_spike  # noqa: E402
 
 LINES = ("layer", "axonal", "dendritic", "synaptic")
 
@@ -52,6 +54,28 @@ def test_a_membrane_beyond_twice_its_threshold_is_seen_in_the_example():
     net = recurrent("axonal", "axonal", "axonal", reset="subtract")
     with pytest.raises(dk.ConfigError, match="twice the threshold"):
         dk.to_nir(net, spikes(60, 2, PRE, seed=1), 1.0, reset="subtract")
+
+
+class OneToOne(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        options = {"reset_mechanism": "zero", "reset_delay": False, "spike_grad": surrogate_spike}
+        self.fc = nn.Linear(PRE, 7)
+        self.lif = snn.RLeaky(beta=0.8, threshold=0.6, all_to_all=False, V=torch.rand(7) - 0.3, **options)
+
+    def forward(self, x):
+        (spk, mem), out = self.lif.init_rleaky(), []
+        for step in x:
+            spk, mem = self.lif(self.fc(step), spk, mem)
+            out.append(spk)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("line", ["layer", "axonal", "dendritic"])
+def test_delays_of_one_to_one_recurrence(line, tmp_path):
+    torch.manual_seed(1)
+    net = louder_(OneToOne().double(), 3.0)
+    check(dk.wrap_(net, {"lif.recurrent": whole(line)}, example=spikes(4, 1, PRE)), (PRE,), tmp_path)
 
 
 def test_recurrent_delays_are_written_as_d_in_seconds():
