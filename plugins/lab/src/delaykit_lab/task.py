@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from delaykit import DataError, ShapeError
+from delaykit_lab.declared import Declared
 
 
 @dataclasses.dataclass(frozen=True)
-class Frames:
+class Frames(Declared):
     """Binned spikes of many samples, kept in memory in one byte a bin.
 
     Args:
@@ -22,6 +23,7 @@ class Frames:
         labels: class of each sample, ``(sample,)``, int64.
 
     Raises:
+        ConfigError: one of them is no tensor.
         ShapeError: the two do not belong together.
     """
 
@@ -29,6 +31,7 @@ class Frames:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.spikes.dim() != 3 or self.labels.shape != self.spikes.shape[1:2]:
             raise ShapeError(
                 "Frames",
@@ -50,7 +53,7 @@ class Frames:
 
 
 @dataclasses.dataclass(frozen=True)
-class Splits:
+class Splits(Declared):
     """Train to fit, validation for every choice, test once at the end."""
 
     train: Frames
@@ -58,7 +61,7 @@ class Splits:
     test: Frames
 
 
-class Task(ABC):
+class Task(Declared, ABC):
     """A classification of spike trains. Subclasses are frozen dataclasses in ``delaykit_lab/tasks/<name>.py``."""
 
     name: ClassVar[str]

@@ -78,6 +78,39 @@ def test_no_bar_is_left_above_an_early_error(tmp_path):
     assert "searching widths" not in done.output
 
 
+def test_a_training_and_a_comparison_do_not_go_on_with_one_another(tmp_path):
+    for name in ("log.jsonl", "seed3.json"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / name).write_text("{}")
+        with pytest.raises(dk.ConfigError, match="found a training; expected a folder for a comparison.*another --out"):
+            compare(small(), tmp_path / name, resume=True)
+    (tmp_path / "plan.json").write_text("{}")
+    job = small().job(small().rows()[0], (6,), 0.01, 0)
+    with pytest.raises(dk.ConfigError, match="found a comparison; expected a folder for a training.*another --out"):
+        experiment.train(job, tmp_path, device="cpu", resume=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log.jsonl", "plan.json", "seed3.json"]
+
+
+def test_a_finished_run_without_its_network_is_told(tmp_path):
+    job = small().job(small().rows()[0], (6,), 0.01, 0)
+    workers.remembered(tmp_path / "seed0.json", job.to_json(), lambda: {"history": []})
+    with pytest.raises(dk.CheckpointError, match=r"seed0.json: found .*network is gone.*net0.safetensors"):
+        experiment.train(job, tmp_path, device="cpu", resume=True)
+
+
+def test_what_is_in_the_way_is_not_a_full_disk(tmp_path):
+    job = small().job(small().rows()[0], (6,), 0.01, 0)
+    (tmp_path / "a" / "log.jsonl").mkdir(parents=True)
+    (tmp_path / "b" / "seed0.json").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    for out, sentence in (("a", "log.jsonl.*To go on: move it out of the way or pass another --out"),
+                          ("file", "To go on: move it out of the way"), ("file/r", "To go on: move it out of the way"),
+                          ("b", "seed0.json: found a file that is no record.*delete it")):  # fmt: skip
+        (tmp_path / "b" / "net0.safetensors").write_text("")
+        with pytest.raises(dk.DelaykitError, match=sentence):
+            experiment.train(job, tmp_path / out, device="cpu", resume=True)
+
+
 KILLED = """
 import os, signal, sys
 from delaykit_lab import Comparison, compare

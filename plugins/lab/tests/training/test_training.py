@@ -17,7 +17,7 @@ import torch
 import delaykit as dk
 from delaykit_lab import DelayTraining, FitConfig, Job, Resumable, fit, lightning_callback, train, train_job
 from delaykit_lab.methods import apply_
-from delaykit_lab.training.callbacks import load_model_, save_model_
+from delaykit_lab.training.callbacks import load_model_, progress_of, save_model_
 from delaykit_lab.training.checkpoint import pruning_states
 from delaykit_lab.training.trainer import build, make_optimizer
 
@@ -217,9 +217,23 @@ def test_in_lightning_s_loop_steps_may_be_the_end_and_optimizers_several(tmp_pat
     assert float((module.net.fc1.weight == 0).double().mean()) == 0.5  # the schedule went to its end
     optimizers = module.optimizers()
     endless = SimpleNamespace(max_epochs=-1, max_steps=-1, current_epoch=3, global_step=9, optimizers=optimizers)
-    with pytest.warns(UserWarning, match="max_epochs or max_steps"):
+    with pytest.warns(UserWarning, match="max_epochs, max_steps or max_time"):
         callback.on_train_start(endless, module)
     callback.on_train_epoch_end(endless, SimpleNamespace(log_dict=lambda values: None))
+
+
+def test_the_nearest_limit_of_a_lightning_training_is_its_end():
+    timer = SimpleNamespace(time_elapsed=lambda: 30.0, time_remaining=lambda: 10.0)
+    endless = SimpleNamespace(time_elapsed=lambda: 30.0, time_remaining=lambda: None)
+    limits = {"max_epochs": -1, "max_steps": -1, "current_epoch": 3, "global_step": 9}
+    trainer = SimpleNamespace(callbacks=[endless, object()], **limits)
+    assert progress_of(trainer) is None
+    trainer.callbacks.append(timer)
+    assert progress_of(trainer) == 0.75
+    trainer.max_steps = 10
+    assert progress_of(trainer) == 0.9
+    trainer.max_epochs = 2
+    assert progress_of(trainer) == 1.0
 
 
 def test_a_lightning_that_cannot_be_imported_is_a_sentence(monkeypatch):

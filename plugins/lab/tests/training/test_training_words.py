@@ -27,6 +27,7 @@ from delaykit_lab.methods import Method
 from delaykit_lab.models.detectors import Detectors
 from delaykit_lab.models.networks import ModelSpec
 from delaykit_lab.training.augment import Augment
+from delaykit_lab.training.config import HIGHEST, OPTIMIZERS
 from delaykit_lab.training.costs import costs, count_parameters
 
 
@@ -53,6 +54,7 @@ from delaykit_lab.training.costs import costs, count_parameters
     ({"methods": 3}, "a list of words"), ({"methods": [3]}, "a list of words"),
     ({"methods": [""]}, "the name of a method"),
     ({"scheduler_options": 3}, "values by name"), ({"seed": "a"}, "seed: found 'a'"), ({"seed": 1.5}, "a whole number"),
+    ({"lr": 1e38}, "lr: found 1e[+]38; expected a finite number > 0, <= 1e[+]30"), ({"delay_lr": 1e31}, "<= 1e[+]30"),
     ({"seed": 10**20}, "64 bits"), ({"epochs": True}, "epochs: found True"), ({"batch_size": True}, "batch_size"),
     ({"set": {"samples": 2.5}}, "samples: found 2.5; expected a whole number"), ({"set": {"sensors": "a"}}, "sensors"),
     ({"set": {"sweep": True}}, "sweep: found True; expected a number"),
@@ -92,6 +94,21 @@ def test_scheduler_options_that_fail_at_a_later_step(name, options):
     job = Job("moving-wave", "snn:4", epochs=4, scheduler=name, scheduler_options=options)
     with pytest.raises(dk.ConfigError, match=f"scheduler {name}"):
         job.make_scheduler(optimizer)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_steps_at_the_highest_rate(name):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = getattr(torch.optim, name)([parameter], lr=1e4 * HIGHEST)
+    for _ in range(2):
+        parameter.grad = torch.ones(1)
+        optimizer.step()
+
+
+def test_a_shift_beyond_all_channels_is_refused():
+    with pytest.raises(dk.ConfigError, match="shift: found 4; expected fewer than the 4 channels"):
+        Augment(shift=4)(torch.ones(3, 2, 4), torch.Generator())
+    assert Augment(shift=3)(torch.ones(3, 2, 4), torch.Generator().manual_seed(0)).shape == (3, 2, 4)
 
 
 def test_declared_types_of_every_task_can_be_read():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,17 @@ from typing import Any
 import click
 
 from delaykit_lab.commands.train import sentences
+from delaykit_lab.declared import Declared, names_of, take
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Declared):
+    """What the command or its file says beside the comparison."""
+
+    out: str | Path | None = None
+    workers: int | None = None
+    backend: str = "processes"
+    cluster: str | None = None
 
 
 @click.command()
@@ -27,20 +39,21 @@ from delaykit_lab.commands.train import sentences
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file with the same names; options win.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for everything [default: runs/compare-TASK].")
 @click.option("--workers", type=click.IntRange(min=1), help="Runs side by side [default: one a core].")
-@click.option("--backend", default="processes", show_default=True, help="processes, or submitit for a cluster.")
+@click.option("--backend", help="processes, or submitit for a cluster [default: processes].")
 @click.option("--cluster", help="Of submitit: slurm or local.")
 @click.option("--resume", is_flag=True, help="Go on with what is in --out.")
-def compare(config: Path | None, out: Path | None, **given: Any) -> None:
+def compare(config: Path | None, resume: bool, **given: Any) -> None:
     """Compare methods on a task under one protocol, and write an HTML report."""
-    go = {name: given.pop(name) for name in ("workers", "backend", "cluster", "resume")}
     with sentences():
         from delaykit_lab.comparison.config import Comparison
         from delaykit_lab.records.answers import write_answer
-        from delaykit_lab.training.config import make_task
+        from delaykit_lab.training.config import from_values, make_task
 
-        comparison = Comparison.from_json(gather(config, given))
-        folder = out or Path(f"runs/compare-{comparison.task}")
-        results = run_and_show(comparison, folder, go)
+        values = gather(config, given)
+        run = take(Run, values)
+        comparison = from_values(Comparison, values, ("task", "methods"), names_of(Run))
+        folder = Path(run.out or f"runs/compare-{comparison.task}")
+        results = run_and_show(comparison, folder, run, resume)
         data = make_task(comparison.task, comparison.set).files()
         click.echo(f"Record: {write_answer('record', None, results, folder, data)}")
 
@@ -74,9 +87,8 @@ def question(name: str | None, out: Path | None, workers: int | None, resume: bo
         click.echo(f"{name.upper()}: {asked.text}")
         click.echo(f"About {asked.minutes} min of one core{' as preset; yours differs' if changed else ''}.")
         comparison = Comparison.from_json(asked.comparison.to_json() | changed)
-        go = {"workers": workers, "backend": "processes", "cluster": None, "resume": resume}
         folder = out or Path(f"runs/{name.upper()}")
-        results = run_and_show(comparison, folder, go)
+        results = run_and_show(comparison, folder, Run(workers=workers), resume)
         data = make_task(comparison.task, comparison.set).files()
         click.echo(f"Record: {write_answer(name.upper(), asked.text, results, folder, data)}")
 
@@ -119,7 +131,7 @@ def split_methods(text: str) -> list[str]:
     return found
 
 
-def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> dict[str, Any]:
+def run_and_show(comparison: Any, out: Path, how: Run, resume: bool) -> dict[str, Any]:
     """Run a comparison with a progress bar, print its table and what it supports, and return its results."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -128,7 +140,9 @@ def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> dict[str, An
     from delaykit_lab.comparison.report import table_rows
     from delaykit_lab.comparison.run import compare as run
 
-    go["workers"] = go["workers"] or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else go["workers"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    go: dict[str, Any] = {"backend": how.backend, "cluster": how.cluster, "resume": resume}
+    go["workers"] = cores if how.workers is None else how.workers
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     total = len(comparison.methods) * (len(comparison.rates) + 1) * comparison.seeds
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -138,7 +152,7 @@ def run_and_show(comparison: Any, out: Path, go: dict[str, Any]) -> dict[str, An
             bar.update(task, advance=0 if line.startswith("sizes") else 1, description=line[:60])
 
         try:
-            results = run(comparison, out, tell=tell, **{**go, "workers": go["workers"] or 1})
+            results = run(comparison, out, tell=tell, **go)
         except BaseException:  # nothing but the sentence is left of a comparison that fails
             bar.update(task, visible=False)
             raise

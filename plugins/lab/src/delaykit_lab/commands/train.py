@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import click
+
+from delaykit_lab.declared import Declared, names_of, take
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Declared):
+    """What the command or its file says beside the job."""
+
+    seeds: int = 1
+    out: str | Path | None = None
+    device: str = "auto"
 
 
 def job_options(command: Callable) -> Callable:
@@ -49,21 +63,17 @@ def train(config: Path | None, resume: bool, **given: Any) -> None:
     Several processes and machines: `accelerate launch -m delaykit train ...` or torchrun.
     """
     with sentences():
-        from delaykit import ConfigError, checks
-        from delaykit_lab.training.config import Job
+        from delaykit_lab.training.config import Job, from_values
         from delaykit_lab.training.experiment import train as run
 
         values = gather(config, given)
-        seeds, out = values.pop("seeds", 1), values.pop("out", None) or f"runs/{values.get('task')}"
-        device = values.pop("device", "auto")
-        checks.whole("seeds", seeds, least=1)
-        for name, value in (("out", out), ("device", device)):
-            if not isinstance(value, (str, Path)):
-                raise ConfigError(name, repr(value), "a word", "correct its value")
-        job, out = Job.from_json(values), Path(out)
+        options = take(Run, values)
+        job = from_values(Job, values, ("task", "model"), ("with", *names_of(Run)))
+        out = Path(options.out or f"runs/{job.task}")
         job.make_task()  # before anything is made
-        with progress(seeds * job.epochs) as step:
-            records = run(job, out, seeds=seeds, device=device, resume=resume, on_epoch=step)
+        go: dict[str, Any] = {"seeds": options.seeds, "device": options.device, "resume": resume}
+        with progress(options.seeds * job.epochs) as step:
+            records = run(job, out, on_epoch=step, **go)
     show(job, records, out)
 
 
@@ -93,11 +103,12 @@ def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Let a command end in a sentence: errors of delaykit, and Ctrl-C, after which ``--resume`` goes on."""
+    """Let a command end in a sentence: errors of delaykit, Ctrl-C and SIGTERM, after which ``--resume`` goes on."""
     from delaykit import DelaykitError
 
     try:
-        yield
+        with terminated_as_interrupted():
+            yield
     except DelaykitError as problem:
         raise click.ClickException(str(problem)) from problem
     except (MemoryError, RuntimeError) as problem:
@@ -107,6 +118,23 @@ def sentences() -> Iterator[None]:
         raise click.ClickException(text) from None
     except KeyboardInterrupt:
         raise click.ClickException("interrupted; what is finished is kept: add --resume to go on") from None
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, by which batch systems and containers end a process, do what Ctrl-C does."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or current_thread() is not main_thread():
+        yield  # another owns it
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

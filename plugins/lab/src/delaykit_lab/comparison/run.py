@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import delaykit as dk
+from delaykit import checks
 from delaykit_lab.comparison.budget import search_widths
 from delaykit_lab.comparison.config import Comparison
 from delaykit_lab.comparison.findings import findings
@@ -49,6 +50,7 @@ def compare(
     if not isinstance(comparison, Comparison) or not isinstance(out, (str, Path)):
         found = f"a {type(comparison).__name__} and a {type(out).__name__}"
         raise dk.ConfigError("compare", found, "a Comparison and the folder for its results", "pass them in this order")
+    checks.whole("compare workers", workers, least=1)
     folder, say = Path(out), tell or (lambda line: None)
     task = make_task(comparison.task, comparison.set)
     splits = task.splits(0)
@@ -56,7 +58,7 @@ def compare(
         steps = splits.train.spikes.shape[0]
         comparison = dataclasses.replace(comparison, max_delay=max(2, min(25, steps // 3)))
     with writing(folder):
-        prepare_folder(folder, resume)
+        prepare_folder(folder, resume, "comparison")
         plan = _planned(folder / "plan.json", comparison, lambda: search_widths(comparison, task, splits))
         sizes = {name: tuple(found) for name, found in plan["sizes"].items()}
         say(f"sizes: {', '.join(f'{name} {list(found)}' for name, found in sizes.items())}")

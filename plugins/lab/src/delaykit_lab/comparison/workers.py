@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -88,30 +87,24 @@ def run_all(
     return [found[unit_path(folder, unit)] for unit in asked]
 
 
-def _end_quietly() -> None:
-    """Let Ctrl-C end a worker without a traceback: the parent says what there is to say."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def _in_processes(todo: list[Unit], folder: Path, workers: int, done: Done) -> list[dict[str, Any]]:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import as_completed
     from concurrent.futures.process import BrokenProcessPool
 
+    from delaykit_lab.comparison.pool import worker_pool
+
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the children, who must not fight for cores
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_quietly)
     try:
-        futures = [pool.submit(run_unit, unit, str(folder)) for unit in todo]
-        for future in as_completed(futures):
-            done(future.result())
-        return [future.result() for future in futures]
+        with worker_pool(workers) as pool:
+            futures = [pool.submit(run_unit, unit, str(folder)) for unit in todo]
+            for future in as_completed(futures):
+                done(future.result())
+            return [future.result() for future in futures]
     except BrokenProcessPool:
         kept = sum(unit_path(folder, unit).exists() for unit in todo)
         found = f"a worker process that died (killed, or out of memory); {kept} of {len(todo)} runs are finished"
         fix = "pass --resume to go on; with fewer --workers if memory was short"
         raise dk.TrainingError("compare", found, "workers that live", fix) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _submitted(todo: list[Unit], folder: Path, cluster: str | None, done: Done) -> list[dict[str, Any]]:
@@ -127,13 +120,17 @@ def _submitted(todo: list[Unit], folder: Path, cluster: str | None, done: Done) 
     executor.update_parameters(timeout_min=24 * 60, name="delaykit", cpus_per_task=1)
     jobs = [executor.submit(run_unit, unit, str(folder)) for unit in todo]
     records = []
-    for job in jobs:
-        try:
+    try:
+        for job in jobs:
             records.append(job.result())
-        except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError) as problem:
-            last = str(problem).strip().splitlines()[-1]
-            found = f"a job that did not finish ({last})"
-            fix = "see the logs in submitit/, then pass --resume"
-            raise dk.TrainingError("compare", found, "finished jobs", fix) from None
-        done(records[-1])
+            done(records[-1])
+    except BaseException as problem:
+        for job in jobs:  # --resume submits them again, and not beside themselves
+            job.cancel(check=False)
+        if not isinstance(problem, (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError)):
+            raise
+        last = str(problem).strip().splitlines()[-1]
+        found = f"a job that did not finish ({last})"
+        fix = "see the logs in submitit/, then pass --resume"
+        raise dk.TrainingError("compare", found, "finished jobs", fix) from None
     return records

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delaykit import DataError
+from delaykit_lab.declared import path_of
 
 # The third byte of the magic number names the type; all numbers are big-endian.
 MOST_DIMENSIONS = 64  # of a numpy array
@@ -36,7 +37,7 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
     Reference:
         LeCun, Cortes, Burges, the MNIST database of handwritten digits.
     """
-    path = Path(path)
+    path = path_of("read_idx path", path)
     try:
         raw = path.read_bytes()
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw

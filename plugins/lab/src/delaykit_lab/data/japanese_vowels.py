@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delaykit import DataError
+from delaykit_lab.declared import path_of
 
 CHANNELS, CLASSES, MAX_FRAMES = 12, 9, 29
 UTTERANCES = {"train": 270, "test": 370}
@@ -72,7 +73,7 @@ def read_utterances(split: str, folder: str | Path | None = None) -> Utterances:
     """
     if split not in UTTERANCES:
         raise DataError("JapaneseVowels", f"split {split!r}", "'train' or 'test'", "name one of the two")
-    path = Path(folder or installed_folder()) / f"JapaneseVowels_{split.upper()}.ts"
+    path = path_of("read_utterances folder", folder or installed_folder()) / f"JapaneseVowels_{split.upper()}.ts"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:

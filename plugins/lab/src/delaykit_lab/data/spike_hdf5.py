@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from delaykit import DataError
 from delaykit_lab.data.bounded import run_bounded
 from delaykit_lab.data.events import EventSet
+from delaykit_lab.declared import path_of
 
 UNITS = 700
 CLASSES = 2**16  # the layout's labels are uint16
@@ -45,7 +46,7 @@ def read_events(path: str | Path, n_units: int = UNITS) -> EventSet:
         >>> len(events), events.n_units  # doctest: +SKIP
         (8156, 700)
     """
-    path = Path(path).expanduser()
+    path = path_of("read_events path", path).expanduser()
     _check_readable(path)
     with tempfile.TemporaryDirectory() as folder:
         run_bounded(CHILD, path, folder)
@@ -66,7 +67,7 @@ def locate(path: str | Path, split: str) -> Path:
     Raises:
         DataError: nothing or several files fit.
     """
-    path = Path(path).expanduser()
+    path = path_of("locate path", path).expanduser()
     if path.is_file():
         return _sibling(path, split)
     if not path.is_dir():
@@ -100,7 +101,7 @@ def mark_for_tonic(folder: str | Path) -> list[Path]:
     Raises:
         DataError: the folder holds no ``SHD/shd_*.h5``.
     """
-    files = sorted((Path(folder).expanduser() / "SHD").glob("shd_*.h5"))
+    files = sorted((path_of("mark_for_tonic folder", folder).expanduser() / "SHD").glob("shd_*.h5"))
     if not files:
         raise DataError(
             str(folder), "no SHD/shd_*.h5", "at least one such file", "put shd_train.h5 into its SHD folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,25 @@ from typing import Any
 import delaykit as dk
 from delaykit.sealed import commit
 
+MARKS = {"training": ("log.jsonl", "seed*.json"), "comparison": ("plan.json",)}  # what only such a folder holds
+WAYS = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EISDIR: "move it out of the way",
+        errno.ENOTDIR: "move it out of the way", errno.EEXIST: "move it out of the way"}  # fmt: skip
 
-def prepare_folder(folder: Path, resume: bool) -> None:
-    """Make the folder, or refuse one with an earlier training.
+
+def prepare_folder(folder: Path, resume: bool, kind: str = "training") -> None:
+    """Make the folder, or refuse one with an earlier run.
+
+    Args:
+        folder: of a run.
+        resume: go on with what is there.
+        kind: ``training`` or ``comparison``; one does not go on with the other.
 
     Raises:
-        ConfigError: there is one, and ``resume`` is False.
+        ConfigError: there is an earlier run and ``resume`` is False, or one of another kind.
     """
+    for other, marks in MARKS.items():
+        if other != kind and any(any(folder.glob(mark)) for mark in marks):
+            raise dk.ConfigError(str(folder), f"a {other}", f"a folder for a {kind}", "pass another --out")
     earlier = [path.name for path in folder.glob("*.json*")] + [path.name for path in folder.glob("state")]
     if earlier and not resume:
         fix = "pass --resume to go on with it, or another --out"
@@ -47,6 +60,7 @@ def writing(folder: Path) -> Iterator[None]:
             raise
         if isinstance(machine, OSError) and machine.errno is None and "safetensors" not in str(machine).lower():
             raise
-        fix = "free some space or pass another --out; what is finished is kept: pass --resume then"
+        way = WAYS.get(machine.errno or 0, "") if isinstance(machine, OSError) else "free some space"
+        fix = f"{way}{' or ' if way else ''}pass another --out; what is finished is kept: pass --resume then"
         found = f"a place that cannot be written ({problem})"
         raise dk.ConfigError(str(folder), found, "a writable one", fix) from problem

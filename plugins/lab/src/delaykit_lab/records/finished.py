@@ -108,5 +108,6 @@ def read_record(path: Path) -> dict[str, Any]:
             raise ValueError("settings or a result that are no table")
     except (OSError, ValueError, TypeError, RecursionError) as problem:
         found = f"a file that is no record ({problem})"
-        raise CheckpointError(str(path), found, "the record of a finished run", "delete it") from problem
+        fix = "delete it, and the run is made again"
+        raise CheckpointError(str(path), found, "the record of a finished run", fix) from None  # not of writing
     return record

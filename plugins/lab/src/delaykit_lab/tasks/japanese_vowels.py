@@ -13,6 +13,7 @@ speakers, and there is nothing left for timing to add.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -51,9 +52,10 @@ class JapaneseVowels(Task):
     start: str = "first"
     threshold: float = 0.3
     validation: float = 0.2
-    folder: str | None = None
+    folder: str | Path | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.start not in ("first", "mean"):
             raise ConfigError("JapaneseVowels.start", repr(self.start), "'first' or 'mean'", "name one of the two")
         if not self.threshold > 0:

@@ -70,6 +70,7 @@ class MatchToSample(Task):
     held: int = 1000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("group", "samples", "held"):
             checks.whole(f"MatchToSample.{name}", getattr(self, name), least=1)
         for name in ("delay_ms", "onset_ms", "noise_hz", "background_hz"):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from delaykit import DataError, ShapeError, checks
 from delaykit_lab.data.idx import read_idx
+from delaykit_lab.declared import Declared
 from delaykit_lab.task import Frames, Splits, Task, hold_out
 
 SAMPLES = {"train": 60000, "t10k": 10000}
@@ -23,7 +24,7 @@ DIGITS_TEST = 0.2  # share of scikit-learn's digits that is the test set, drawn 
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
+class Images(Declared):
     """Grey images, flattened.
 
     Args:
@@ -38,6 +39,7 @@ class Images:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.values.dim() != 2 or self.labels.shape != self.values.shape[:1]:
             found = f"values {tuple(self.values.shape)} and labels {tuple(self.labels.shape)}"
             fix = "give a row of pixels and a label for each sample"
@@ -61,7 +63,7 @@ class Images:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageSplits:
+class ImageSplits(Declared):
     """Train to fit, validation for every choice, test once at the end."""
 
     train: Images
@@ -94,6 +96,7 @@ class MNIST(Task):
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.whole("MNIST.steps", self.steps, least=1, what="number", fix="pass e.g. steps=25")
         if self.limit is not None:
             checks.whole("MNIST.limit", self.limit, least=1, what="number of samples", fix="or None for all")

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from delaykit import ConfigError, ShapeError
+from delaykit_lab.declared import Declared
 
 
 @dataclasses.dataclass(frozen=True)
-class Pattern:
+class Pattern(Declared):
     """One problem: what comes, and what is wanted.
 
     Args:
@@ -38,7 +39,7 @@ class Pattern:
 
 
 @dataclasses.dataclass(frozen=True)
-class PatternGeneration:
+class PatternGeneration(Declared):
     """The task; a generator draws a problem.
 
     Args:
@@ -69,6 +70,7 @@ class PatternGeneration:
     dt_ms: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.outputs < 1 or self.channels < 1 or self.cosines < 1:
             fix = "ask for at least one"
             raise ConfigError("PatternGeneration", "no output, channel or cosine", "at least one of each", fix)

@@ -45,6 +45,7 @@ class SpikeFiles(Task):
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.limit is not None and self.limit < 1:
             raise ConfigError("SpikeFiles.limit", f"{self.limit}", "a positive number of samples", "or None for all")
 

@@ -51,6 +51,7 @@ class TonicTask(Task):
     sensor: ClassVar[tuple[int, int, int]]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = type(self).__name__
         for field in ("dt_ms", "duration_ms"):
             checks.number(f"{name}.{field}", getattr(self, field), above=0, what="number of ms")

@@ -64,6 +64,7 @@ class VolleyTask(Task):
     background: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = type(self).__name__
         for field in ("samples", "held"):
             checks.whole(f"{name}.{field}", getattr(self, field), least=1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from delaykit import ConfigError, ShapeError, checks
+from delaykit_lab.declared import Declared
 from delaykit_lab.task import Frames, Splits, Task
 
 NAMES = ("yin", "yang", "dot")
@@ -43,7 +44,7 @@ def class_of(points: Tensor) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Points:
+class Points(Declared):
     """Points of the figure.
 
     Args:
@@ -58,6 +59,7 @@ class Points:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.places.shape != (*self.labels.shape, 2) or self.labels.dim() != 1:
             found = f"places {tuple(self.places.shape)} and labels {tuple(self.labels.shape)}"
             fix = "give a row of coordinates and a label for each sample"
@@ -101,7 +103,7 @@ def draw(count: int, generator: torch.Generator) -> Points:
 
 
 @dataclasses.dataclass(frozen=True)
-class PointSplits:
+class PointSplits(Declared):
     """Train to fit, validation for every choice, test once at the end."""
 
     train: Points
@@ -138,6 +140,7 @@ class YinYang(Task):
     duration_ms: float = 12.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("samples", 3), ("held", 3)):
             checks.whole(f"YinYang.{name}", getattr(self, name), least=least)
         for name in ("dt_ms", "duration_ms"):

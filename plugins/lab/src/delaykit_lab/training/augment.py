@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from delaykit import ConfigError
-from delaykit_lab.declared import check_declared
+from delaykit_lab.declared import Declared
 from delaykit_lab.words import nearest, options_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Augment:
+class Augment(Declared):
     """What is done to every training batch anew.
 
     Args:
         shift: each sample's channels are shifted by a whole number in [-shift, shift], as published for spoken digits
-            (Cramer et al. 2020: 20 of 700 units; 4 of 140 groups).
+            (Cramer et al. 2020: 20 of 700 units; 4 of 140 groups); less than there are channels.
         drop: probability with which a bin loses all its spikes, in [0, 1).
         noise: probability of an additional spike, a channel and a step, in [0, 1).
 
@@ -32,8 +32,8 @@ class Augment:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        check_declared(Augment, vars(self))
-        if not (isinstance(self.shift, int) and self.shift >= 0):
+        super().__post_init__()
+        if self.shift < 0:
             raise ConfigError("augment.shift", f"{self.shift}", "a whole number of channels >= 0", "pass e.g. shift=2")
         for name in ("drop", "noise"):
             if not 0 <= getattr(self, name) < 1:
@@ -54,6 +54,9 @@ class Augment:
     def __call__(self, spikes: Tensor, generator: torch.Generator) -> Tensor:
         """Return another ``(time, batch, channel)``; draws come from ``generator``, a CPU's."""
         if self.shift:
+            if self.shift >= spikes.shape[2]:
+                expected, fix = f"fewer than the {spikes.shape[2]} channels there are", "pass a smaller shift"
+                raise ConfigError("augment.shift", f"{self.shift}", expected, fix)
             by = torch.randint(-self.shift, self.shift + 1, (spikes.shape[1], 1), generator=generator)
             source = torch.arange(spikes.shape[2]) - by
             inside = (source >= 0) & (source < spikes.shape[2])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import delaykit as dk
 from delaykit import checks
 from delaykit.sealed import commit, seal, unseal
+from delaykit_lab.declared import path_of
 from delaykit_lab.methods import is_wrapped
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def save_model_(net: nn.Module, path: str | Path) -> None:
     Raises:
         CheckpointError: the file cannot be written; an earlier one is as it was.
     """
-    target = Path(path)
+    target = path_of("DelayTraining path", path)
     if is_wrapped(net):
         dk.save(net, target, with_model=True)
         return
@@ -120,7 +121,7 @@ def load_model_(net: nn.Module, path: str | Path) -> None:
     Raises:
         CheckpointError: a file is missing, damaged or of another model.
     """
-    target = Path(path)
+    target = path_of("DelayTraining path", path)
     if is_wrapped(net):
         dk.load(net, target)
         return
@@ -140,8 +141,8 @@ def lightning_callback() -> Any:
     """Return the class :class:`DelayCallback`, a callback of Lightning.
 
     It attaches all optimizers of the module when training starts, advances schedules after each epoch, logs the
-    delays, and adds to Lightning's checkpoints what pruning remembers. Schedules need an end: ``max_epochs`` or
-    ``max_steps`` of the trainer; without either they stay as they are, and a warning says so.
+    delays, and adds to Lightning's checkpoints what pruning remembers. Schedules need an end: ``max_epochs``,
+    ``max_steps`` or ``max_time`` of the trainer; without any they stay as they are, and a warning says so.
 
     Raises:
         ConfigError: Lightning is not installed, or cannot be imported.
@@ -158,7 +159,7 @@ def lightning_callback() -> Any:
             """Project delays after each step of every optimizer that holds some."""
             self.training = DelayTraining(module, trainer.optimizers)
             if progress_of(trainer) is None:
-                text = "delaykit: schedules of delays and pruning need max_epochs or max_steps: they stay as they are"
+                text = "delaykit: schedules of delays and pruning need max_epochs, max_steps or max_time: they stay"
                 warnings.warn(text, stacklevel=2)
 
         def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
@@ -191,7 +192,8 @@ def progress_of(trainer: Any) -> float | None:
     """Return the share of a Lightning training that is done when an epoch ends; None where it has no end.
 
     Args:
-        trainer: with ``max_epochs`` and ``max_steps``, -1 or None where there is no such limit: the nearer one counts.
+        trainer: with ``max_epochs`` and ``max_steps``, -1 or None where there is no such limit, and with the timer
+            among its callbacks that ``max_time`` puts there: the nearest limit counts.
 
     Example:
         >>> from types import SimpleNamespace
@@ -199,6 +201,10 @@ def progress_of(trainer: Any) -> float | None:
         0.25
     """
     shares = [(trainer.current_epoch + 1, trainer.max_epochs), (trainer.global_step, trainer.max_steps)]
+    for timer in getattr(trainer, "callbacks", ()):
+        if callable(getattr(timer, "time_remaining", None)) and (left := timer.time_remaining()) is not None:
+            spent = timer.time_elapsed()
+            shares.append((spent, spent + left))
     known = [done / whole for done, whole in shares if whole is not None and whole > 0]
     return min(1.0, max(known)) if known else None
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 import delaykit as dk
-from delaykit_lab.declared import check_declared
+from delaykit_lab.declared import check_declared, names_of
 from delaykit_lab.methods import Method, with_estimator
 from delaykit_lab.models.networks import ModelSpec
 from delaykit_lab.task import Task
@@ -21,6 +21,7 @@ from delaykit_lab.words import nearest
 SCHEDULERS = ("CosineAnnealingLR", "OneCycleLR", "StepLR", "ExponentialLR", "ConstantLR")
 OPTIMIZERS = ("Adam", "AdamW", "SGD", "RAdam", "NAdam", "RMSprop")
 PRECISIONS = ("no", "bf16")
+HIGHEST = 1e30  # of rates: what optimizers make of one, and schedules and delays of it, stays a number of float32
 Config = TypeVar("Config")
 
 
@@ -89,8 +90,10 @@ class Job:
             value = getattr(self, name)
             if value is None and name in ("delay_lr", "clip"):
                 continue
-            if not math.isfinite(value) or (value < 0 if least is not None else value <= 0):
-                expected, fix = f"a finite number {'>= 0' if least is not None else '> 0'}", "correct its value"
+            most = math.inf if name == "clip" else HIGHEST
+            if not math.isfinite(value) or value > most or (value < 0 if least is not None else value <= 0):
+                limit = f", <= {most:g}" if most < math.inf else ""
+                expected, fix = f"a finite number {'>= 0' if least is not None else '> 0'}{limit}", "correct its value"
                 raise dk.ConfigError(name, repr(value), expected, fix)
         for name, choices in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
@@ -160,28 +163,32 @@ def _try(make: Any, optimizer: torch.optim.Optimizer, epochs: int) -> None:
     scheduler = make(trial)
     for _ in range(epochs):
         rates = [float(group["lr"]) for group in trial.param_groups]
-        if not all(math.isfinite(rate) and 0 <= rate < torch.finfo(torch.float32).max for rate in rates):
+        if not all(math.isfinite(rate) and 0 <= rate <= 1e4 * HIGHEST for rate in rates):
             raise ValueError(f"learning rates {rates}")
         trial.step()
         scheduler.step()
 
 
-def from_values(cls: type[Config], values: Mapping[str, Any], needed: Sequence[str]) -> Config:
+def from_values(
+    cls: type[Config], values: Mapping[str, Any], needed: Sequence[str] = (), also: Sequence[str] = ()
+) -> Config:
     """Make a config of plain values, as JSON and TOML files hold them.
 
     Args:
         cls: a dataclass.
         values: its fields by name.
         needed: fields that must be there.
+        also: what else may stand in the same file, for messages.
 
     Raises:
         ConfigError: an unknown key, the nearest one is named; a needed one that is missing; a value of another type.
     """
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    known = names_of(cls)
     for name in values:
         if name not in known:
             fix = "correct the key, or leave it out"
-            raise dk.ConfigError("config", f"key {name!r}{nearest(name, known)}", f"one of {', '.join(known)}", fix)
+            there = [*known, *also]
+            raise dk.ConfigError("config", f"key {name!r}{nearest(name, there)}", f"one of {', '.join(there)}", fix)
     for name in needed:
         if name not in values:
             raise dk.ConfigError("config", f"no {name}", f"a value for {name}", f"give --{name}")
@@ -191,12 +198,11 @@ def from_values(cls: type[Config], values: Mapping[str, Any], needed: Sequence[s
 def make_task(name: str, options: Mapping[str, Any]) -> Task:
     """Make a registered task; unknown names and options are answered with the nearest ones."""
     kind: Any = dk.resolve("task", name)
-    known = [field.name for field in dataclasses.fields(kind)]
+    known = names_of(kind)
     for option in options:
         if option not in known:
             found = f"option {option!r}{nearest(option, known)}"
             raise dk.ConfigError(f"task {name}", found, f"one of {', '.join(known)}", "use --set NAME=VALUE")
-    check_declared(kind, options)
     try:
         return kind(**options)
     except TypeError as problem:

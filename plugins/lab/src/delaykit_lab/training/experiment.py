@@ -96,6 +96,10 @@ def _one(job: Job, folder: Path, accelerator: Accelerator, log: Log, on_epoch: O
         return trained.record
 
     if accelerator.is_main_process:
+        networks = [folder / f"net{job.seed}{ending}" for ending in (".safetensors", ".model.safetensors")]
+        if path.exists() and not any(file.exists() for file in networks):
+            found, fix = "a finished run whose network is gone", f"put it back, or delete {path.name} to train it again"
+            raise dk.CheckpointError(str(path), found, f"{networks[0].name} beside it", fix)
         record = remembered(path, job.to_json(), run)
         state.unlink(missing_ok=True)
         return record

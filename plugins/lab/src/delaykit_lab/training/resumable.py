@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from delaykit import TrainingError
+from delaykit_lab.declared import path_of
 from delaykit_lab.training.checkpoint import load_run, save_run
 
 
@@ -49,7 +50,8 @@ class Resumable:
         self, path: str | Path, net: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator,
         config: dict[str, Any], best: str | None = None,
     ) -> None:  # fmt: skip
-        self.path, self.net, self.optimizer, self.order, self.config = Path(path), net, optimizer, order, config
+        self.path = path_of("Resumable path", path)
+        self.net, self.optimizer, self.order, self.config = net, optimizer, order, config
         self.best = best
         there = self.path.exists()
         self.history: list[dict[str, Any]] = load_run(self.path, net, optimizer, order, config) if there else []

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delaykit import ConfigError, ShapeError, TrainingError, checks
+from delaykit_lab.declared import Declared, path_of
 from delaykit_lab.task import Frames, Splits
 from delaykit_lab.training.checkpoint import load_run, save_run
 
@@ -25,7 +26,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Declared):
     """How to train.
 
     Args:
@@ -45,6 +46,7 @@ class FitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "batch_size", "clip"):
             checks.number(f"FitConfig.{name}", getattr(self, name), above=0)
 
@@ -111,7 +113,7 @@ def fit(
     _check_scores(net, splits, device, forward)
     order = torch.Generator().manual_seed(config.seed)
     rates = [group["lr"] for group in optimizer.param_groups]
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else path_of("fit checkpoint", checkpoint)
     settings = {"fit": dataclasses.asdict(config), "identity": dict(identity or {})}
     with seeded(config.seed):
         history: list[Epoch] = []

@@ -1,0 +1,63 @@
+"""Workers end with their parent, whatever ends it, and in the middle of what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PARENT = """
+import sys, threading
+
+def hang(path):
+    with open(path, "w") as line:  # held as long as the worker lives
+        line.write("x")
+        line.flush()
+        threading.Event().wait()
+
+if __name__ == "__main__":
+    from delaykit_lab.commands.train import sentences
+    from delaykit_lab.comparison.pool import worker_pool
+
+    with sentences(), worker_pool(2) as pool:
+        list(pool.map(hang, [sys.argv[1]] * 3))
+"""
+SECONDS = 60  # after which a process that should end is taken as one that does not
+
+
+def read(line: int) -> bytes:
+    assert select.select([line], [], [], SECONDS)[0], "the workers are alive"
+    return os.read(line, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM", "SIGHUP"])
+def test_workers_end_with_their_parent(tmp_path, name):
+    (tmp_path / "parent.py").write_text(PARENT)
+    os.mkfifo(tmp_path / "line")
+    line = os.open(tmp_path / "line", os.O_RDONLY | os.O_NONBLOCK)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "line")]
+    parent = subprocess.Popen(words, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    os.set_blocking(line, True)
+    try:
+        while not select.select([line], [], [], 0.1)[0]:
+            assert parent.poll() is None, parent.communicate()
+        started = os.read(line, 1) + read(line)
+        assert started == b"xx"
+        parent.send_signal(getattr(signal, name))  # to it alone
+        assert read(line) == b""  # the end of the line: no worker holds it any more
+        said = parent.communicate(timeout=SECONDS)[1]
+    finally:
+        os.close(line)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+    if name in ("SIGINT", "SIGTERM"):
+        assert parent.returncode == 1 and "add --resume" in said
+    else:
+        assert parent.returncode == -getattr(signal, name)
