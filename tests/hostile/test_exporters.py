@@ -36,7 +36,8 @@ def test_torch_export(net, strict):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_onnx_export(dynamo, tmp_path):
-    pytest.importorskip("onnx" if not dynamo else "onnxscript", reason="needs an ONNX exporter")
+    if dynamo:  # the older exporter meets the refusal before it asks for its own package
+        pytest.importorskip("onnxscript", reason="needs an ONNX exporter")
     net = outer(2)
     with pytest.raises(Exception) as caught:
         torch.onnx.export(net, (spikes(1, 0, batch=2)[0],), str(tmp_path / "net.onnx"), dynamo=dynamo)

@@ -244,8 +244,6 @@ def _seed() -> None:
 def test_the_result_is_the_models_own(cls: Callable[[], nn.Module], wrapped: bool) -> None:
     net = loud(cls())
     if wrapped:
-        if cls in (SkippedSteps, TwoSequences, ResetInTheMiddle):
-            pytest.skip("wrapping refuses it")
         dk.wrap_(net, {"fc*": dk.FreeDelay("axonal", max_delay=4)}, example=spikes())
     fast = dk.fused(net, example=spikes())
     for x in (spikes(), spikes(TIME + 2, 2), spikes()):
@@ -257,7 +255,8 @@ def test_the_result_is_the_models_own(cls: Callable[[], nn.Module], wrapped: boo
         before.restore()
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
-    assert {p for p, how in fast.report().items() if how == "ahead"} == AHEAD[cls], str(fast)
+    emptied = wrapped and cls is ResetInTheMiddle  # the line in front of a neuron that is reset begins anew with it
+    assert {p for p, how in fast.report().items() if how == "ahead"} == (set() if emptied else AHEAD[cls]), str(fast)
 
 
 def test_a_silent_edit_of_the_data_is_found() -> None:
