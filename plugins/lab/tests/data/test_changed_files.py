@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import subprocess
+import sys
 import types
 
 import numpy as np
@@ -23,6 +25,17 @@ from delaykit_lab.tasks import mnist
 from delaykit_lab.tasks.mnist import MNIST
 
 MANY = pytest.param(how_many(400, 2000), marks=pytest.mark.slow)
+
+
+def test_the_reader_of_a_file_ends_without_its_parent(tmp_path):
+    resource = pytest.importorskip("resource", reason="limits of processes are POSIX")
+    (tmp_path / "a.h5").write_bytes(bytes(4_000_000))
+    text = "import sys, resource; from delaykit_lab.data.hdf5_child import limit_itself; limit_itself(sys.argv[1]); "
+    text += "print(*resource.getrlimit(resource.RLIMIT_CPU))"
+    words = [sys.executable, "-c", text, str(tmp_path / "a.h5")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["122", str(resource.getrlimit(resource.RLIMIT_CPU)[1])]
 
 
 @pytest.mark.parametrize("flips", [10, MANY])

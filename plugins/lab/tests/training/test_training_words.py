@@ -96,6 +96,13 @@ def test_scheduler_options_that_fail_at_a_later_step(name, options):
         job.make_scheduler(optimizer)
 
 
+def test_a_rate_after_the_only_epoch_is_looked_at_too():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    job = Job("moving-wave", "snn:4", epochs=1, scheduler="ExponentialLR", scheduler_options={"gamma": float("inf")})
+    with pytest.raises(dk.ConfigError, match="scheduler ExponentialLR"):
+        job.make_scheduler(optimizer)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_steps_at_the_highest_rate(name):
     parameter = torch.nn.Parameter(torch.zeros(1))

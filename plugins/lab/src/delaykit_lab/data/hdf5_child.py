@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from delaykit_lab.data.bounded import seconds_for
+
 MEMORY, PACKED = 4 * 2**30, 1032  # bytes that any file may take, and the most that deflate makes of one
 
 
@@ -25,8 +28,11 @@ class Layout(Exception):
     """Another layout: what was found, what was expected."""
 
 
-def limit_memory(path: str) -> None:
-    """Take no more memory than the file can fill: a changed size in it must not take that of the whole machine."""
+def limit_itself(path: str) -> None:
+    """Take no more memory than the file can fill, and no more time than the parent waits, which may be killed before.
+
+    A changed size must not take the memory of the whole machine; a changed address can send the reader round for ever.
+    """
     with contextlib.suppress(ImportError, OSError, ValueError):  # there is no such limit everywhere
         import resource
 
@@ -34,6 +40,8 @@ def limit_memory(path: str) -> None:
         allowed = MEMORY + PACKED * os.path.getsize(path)
         if most == resource.RLIM_INFINITY or most > allowed:
             resource.setrlimit(resource.RLIMIT_DATA, (allowed, hardest))
+        hardest = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds_for(Path(path))), hardest))
 
 
 def copy(path: str, out: Path | None) -> None:
@@ -87,7 +95,7 @@ def _integers(file: h5py.File, name: str) -> Any:
 
 def main(path: str, folder: str | None = None) -> None:
     """Copy, or write the complaint."""
-    limit_memory(path)
+    limit_itself(path)
     out = None if folder is None else Path(folder)
     try:
         copy(path, out)

@@ -161,12 +161,13 @@ def _try(make: Any, optimizer: torch.optim.Optimizer, epochs: int) -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": group["lr"]} for group in optimizer.param_groups]
     trial = torch.optim.SGD(groups, momentum=0.5)
     scheduler = make(trial)
-    for _ in range(epochs):
+    for epoch in range(epochs + 1):
         rates = [float(group["lr"]) for group in trial.param_groups]
         if not all(math.isfinite(rate) and 0 <= rate <= 1e4 * HIGHEST for rate in rates):
             raise ValueError(f"learning rates {rates}")
-        trial.step()
-        scheduler.step()
+        if epoch < epochs:
+            trial.step()
+            scheduler.step()
 
 
 def from_values(
