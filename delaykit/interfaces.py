@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from delaykit import checks
 from delaykit.arrivals import Kernel
 from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
+from delaykit.functional.draws import drawn
 from delaykit.functional.engine import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
@@ -152,6 +153,15 @@ class Delay(nn.Module, ABC):
     def rollout_connection(self) -> RecurrentConnection | None:
         """Do what :meth:`recurrence` does, for connections only: its former name, which still may be overridden."""
         return None
+
+    def draw(self, like: Tensor, name: str = "") -> Tensor:
+        """Return numbers in [0, 1), drawn once a sequence: for a delay that is random in training.
+
+        Args:
+            like: shape, dtype and device.
+            name: tells several draws of one delay apart.
+        """
+        return drawn(name, like)
 
     def project_(self) -> None:  # noqa: B027 - optional hook
         """Bring parameters back into their bounds; called after each optimizer step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from delaykit.engines.dropout import DropoutEngine
 from delaykit.engines.exact import Listener, exact_engine, refuse_exact
 from delaykit.engines.linear import ConvolutionEngine, LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
 from delaykit.errors import ConfigError, ShapeError
+from delaykit.functional.draws import Draws, drawing
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
@@ -86,14 +88,19 @@ class Synapse(nn.Module):
         """
         return lingering_response(self.heterogeneity, self.delay, weight, depth)
 
-    def engine(self, product: Product) -> Engine:
+    def engine(self, product: Product, draws: Draws | None = None) -> Engine:
         """Compute this segment's parameters once and pick the operator that runs them.
+
+        Args:
+            product: the module's own linear map.
+            draws: random numbers of the sequence that the segment belongs to; None: it is all of one.
 
         Raises:
             DelayRangeError: a delay is NaN, infinite, negative or too large.
         """
         self.check()
-        with torch.enable_grad():  # a segment may begin under no_grad and train later
+        own = contextlib.nullcontext() if draws is None else drawing(draws)
+        with torch.enable_grad(), own:  # a segment may begin under no_grad and train later
             engine = self._engine(product)
         engine.read_from(product.weight_of(engine), product.bias)
         if self.delay is None:

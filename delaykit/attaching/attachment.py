@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from delaykit.attaching.beginnings import Ends
 from delaykit.attaching.clocks import Timing, clock_of
 from delaykit.attaching.histories import Beat, History
 from delaykit.attaching.watches import NeuronWatch, RootScope
@@ -46,6 +47,8 @@ class Attachment:
         self.clock = clock_of(timing.policy, where, scope, watch, owned)
         self.history = History(where)
         self.history.asked = timing.asked
+        if timing.time_dim is not None and timing.policy == "manual" and not timing.asked:
+            self.history.ends = Ends()
         self.off = False
         if timing.policy == "root":
             scope.histories.append(self.history)

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from delaykit import checks
 from delaykit.attaching.batch.streams import Stream
+from delaykit.attaching.beginnings import Ends
 from delaykit.errors import DelayRangeError, HistoryError
+from delaykit.functional.draws import Draws
 from delaykit.synapse import Engine, Product, Synapse
 
 LONG_LINE, LARGE_LINE = checks.LONG, checks.LARGE  # steps; bytes
@@ -57,22 +59,30 @@ class History:
     Attributes:
         beats: the neurons behind it, against whose steps its calls are counted.
         lost: whether something was under way when the last root call ended, which nobody asked for.
+        ahead: whether a run ahead of this root call leaves something under way.
         asked: whether the user chose that delays begin anew with every call.
         torn: whether it is a copy that was made while something was under way, which stayed with the original.
+        ends: of a connection that holds a whole sequence a call: what calls left under way.
     """
 
     def __init__(self, where: str = "connection") -> None:
         self.where = where
         self.beats: list[Beat] = []
-        self.lost, self.asked = False, False
+        self.lost: bool | Tensor = False
+        self.asked = False
+        self.ends: Ends | None = None
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
+        if self.ends is not None:
+            self.ends.clear()
         self.engine: Engine | None = None
         self.streams: list[Stream | None] = []
         self.moment: Moment | None = None
         self.age, self.torn = 0, False
+        self.ahead: bool | Tensor = False
+        self.draws: Draws = {}  # outlives cuts
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
         self.resized: int | None = None  # the batch before, until the neuron confirms that its state was cut so
         self.last_output: Tensor | None = None  # of the neuron, where the loop is delaykit's own
@@ -89,9 +99,10 @@ class History:
             if stream is not None:
                 stream.detach()
 
-    def close(self) -> None:
-        """End of a root call: forget, but know whether something was under way."""
-        self.lost = not self.asked and self.under_way()
+    def close(self, failed: bool = False) -> None:
+        """End of a root call: forget, but know whether something was under way; one that failed may be tried again."""
+        late = not self.asked and (self.under_way() or self.ahead)
+        self.lost = late or (failed and self.lost)
         self.clear()
 
     def enter(self, moment: Moment) -> None:
@@ -138,7 +149,7 @@ class History:
 
     def _read(self, synapse: Synapse, product: Product) -> None:
         """Begin a segment: read the parameters, and go on with what is under way."""
-        changed, engine = self.engine is not None, synapse.engine(product)
+        changed, engine = self.engine is not None, synapse.engine(product, self.draws)
         if changed and torch.is_grad_enabled() and any(s is not None and s.graph_under_way() for s in self.streams):
             raise weight_changed(self.where)
         self.engine = engine
@@ -252,12 +263,12 @@ class History:
         twin = memo.get(id(self))
         if twin is None:
             twin = memo[id(self)] = History(self.where)
-            twin.beats = copy.deepcopy(self.beats, memo)
+            twin.beats, twin.ends = copy.deepcopy((self.beats, self.ends), memo)
             twin.__dict__ |= self._left_behind()
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return History, (self.where,), {"beats": self.beats, **self._left_behind()}
+        return History, (self.where,), {"beats": self.beats, "ends": self.ends, **self._left_behind()}
 
 
 def weight_changed(where: str) -> HistoryError:

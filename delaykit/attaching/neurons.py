@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.beginnings import Beginnings, Ends, KnowsMembranes
 from delaykit.attaching.carried_states import (
     CarriedRun,
     KnowsStates,
@@ -108,6 +111,53 @@ def _remove_loop_(module: nn.Module, attachment: Attachment) -> None:
     del module._modules["dk"], wire_(module).sites[LOOP]
     unwire_(module)
     attachment.history.clear()
+
+
+class BeginsAnew:
+    """Mixin for a neuron around connections that begin anew with every call: it looks at the first state after each."""
+
+    keeps_signature = True
+    _dk: Wiring
+
+    def forward(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
+        """Step the neuron, and see whether a sequence begins."""
+        beginnings = self._dk.beginnings
+        if beginnings is None or torch.compiler.is_compiling():
+            return super().forward(input_, *args, **kwargs)  # type: ignore[misc]
+        module: Any = self
+        beginnings.check(module, (input_, *args), kwargs)
+        output = super().forward(input_, *args, **kwargs)  # type: ignore[misc]
+        beginnings.leave(module, output)
+        return output
+
+
+def begin_anew_(
+    module: nn.Module, adapter: KnowsMembranes, keeps: bool, path: str, line: tuple[str, Ends, bool | None]
+) -> list[Undo]:
+    """Let a neuron look whether it begins where a connection does; return how to take it back.
+
+    Args:
+        module: the neuron.
+        adapter: who knows its states.
+        keeps: whether it keeps its state; else the caller carries it.
+        path: its name.
+        line: name of the connection, its calls, and whether they come after the neuron's (None: nobody knows).
+    """
+    if not keeps and len(inspect.signature(module.forward).parameters) < 2:
+        return []  # snnTorch's sequence neurons take no state
+    wiring, undo = wire_(module), []
+    if wiring.beginnings is None:
+        undo = [Undo(_forget_beginnings_, (module, module.__class__))]
+        retype_(module, BeginsAnew)
+        wiring.beginnings = Beginnings(adapter, keeps, path)
+    wiring.beginnings.add(*line)
+    return undo
+
+
+def _forget_beginnings_(module: nn.Module, before: type) -> None:
+    give_class_(module, before)
+    wire_(module).beginnings = None
+    unwire_(module)
 
 
 class CarriedNeuron:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.batch.membranes import Change, LeftMembrane
@@ -59,7 +60,7 @@ class RootScope:
         if self.depth == 1:
             problems = [error for watch in self.watches for error in watch.release()]
             for history in self.histories:
-                history.close()
+                history.close(failed)
         self.depth -= 1
         if self.histories:
             self._turn.release()
@@ -123,7 +124,8 @@ class NeuronWatch:
         """Know nothing of the steps before."""
         self.steps, self.resets, self.forgotten, self.cuts = 0, 0, 0, 0
         self.inside, self._handed = False, False
-        self._call = 0
+        self._call, self._to_begin = 0, 0
+        self._began: Tensor | None = None  # the membrane that the last call of the root began with
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
         self._recent: deque[weakref.ref[Tensor]] = deque(maxlen=RECENT + 2 * self.period)
         self._matched, self._unknown = False, 0
@@ -175,9 +177,13 @@ class NeuronWatch:
         membrane, self._handed = (given if passes else held), passes
         serial = 0 if self.scope is None or self.scope.depth == 0 else self.scope.serial
         first, self._call = self._call != serial, serial
+        self._to_begin = self.period if first else self._to_begin
+        if self._to_begin:
+            self._to_begin -= 1
+            self.check_begins(membrane)
         if self.period > 1:
             self._take_turns(membrane)
-        elif self._left:
+        elif self._left and (first or not self._left[0].untouched(membrane)):
             self._meet(membrane, passes and membrane is not held, first)
         for history in self.inputs:
             if history.resized is not None:
@@ -195,8 +201,6 @@ class NeuronWatch:
             if late:
                 raise self._other_streams(late[0])
         change = self._left[0].look(membrane)
-        if first:
-            self._check_going_on(change, membrane)
         if change.kind == "same" and not change.cut:
             return
         if not handed:
@@ -213,18 +217,39 @@ class NeuronWatch:
             if late:
                 raise self._two_readings(change, late[0])
 
-    def _check_going_on(self, change: Change, membrane: Tensor | None) -> None:
-        """Refuse a state of the last call that goes on where delays begin anew with every call."""
+    def check_begins(self, membrane: Tensor | None) -> None:
+        """Refuse a state that may go on from the last call of the root, at whose end spikes were lost.
+
+        One at rest begins a sequence, and so does what the last call began with.
+
+        Raises:
+            HistoryError: it is another one.
+        """
         late = [h.where for h in self.scope.histories if h.lost] if self.scope is not None else []
-        goes_on = change.kind == "same" and membrane is not None
-        if late and goes_on and (self._left[0].is_own(membrane) or bool(membrane.any())):  # type: ignore[union-attr]
-            raise HistoryError(
-                ", ".join(late), f"the state that neuron {self.path!r} left at the end of the last call, handed on to "
-                "this one, while delays begin anew with every call", "one call a sequence, as in the example",
-                "wrap with example=: a function that runs one sequence in two calls; or use dk.At(component, "
-                "reset='manual') and call dk.reset(net) before each sequence; or dk.At(component, reset='root') if "
-                "spikes under way shall be lost",
-            )  # fmt: skip
+        left = self._left[0] if len(self._left) == self.period == 1 else None
+        own = left is not None and left.is_own(membrane)
+        if not late or membrane is None or not membrane.numel() or (not own and self._is_beginning(membrane)):
+            self._began = None if membrane is None else membrane.detach()
+            return
+        found = f"the state that neuron {self.path!r} left at the end of the last call, handed on to this one"
+        if left is None or left.look(membrane).kind != "same":
+            found = f"neuron {self.path!r} on a state that is not at rest: that of the last call, edited, or one that "
+            found += "a sequence begins with"
+        raise HistoryError(
+            ", ".join(late), f"{found}, while delays begin anew with every call, and spikes were under way",
+            "one call a sequence, as in the example",
+            "wrap with example=: a function that runs one sequence in two calls; or use dk.At(component, "
+            "reset='manual') and call dk.reset(net) before each sequence; or dk.At(component, reset='root') if "
+            "spikes under way shall be lost, or states of your own begin sequences",
+        )  # fmt: skip
+
+    def _is_beginning(self, membrane: Tensor) -> bool:
+        """Tell whether it is at rest, or what the last call began with, be it of another batch."""
+        began = self._began
+        if began is None or began.shape[1:] != membrane.shape[1:] or not len(began):
+            return not bool(membrane.any())
+        alike = torch.equal(began, membrane) or bool((membrane == began[:1]).all())
+        return alike or not bool(membrane.any())
 
     def _tell(self, change: Change, histories: tuple[History, ...] | list[History]) -> None:
         """Pass a change on to histories that have not been stepped since."""
@@ -312,19 +337,17 @@ class NeuronWatch:
         )
 
     def _unknown_rows(self, history: History) -> HistoryError:
-        return HistoryError(
-            history.where,
-            f"a batch that was {history.resized} rows, while spikes are under way and the state of {self.path!r} was "
-            "not cut in the same way",
-            "rows dropped from the end of input and state, as packed sequences do it",
-            "drop rows from the end of the input and of the state, or reset the model first",
-        )
+        found = f"a batch that was {history.resized} rows, while spikes are under way and the state of {self.path!r} "
+        expected = "rows dropped from the end of input and state, as packed sequences do it"
+        fix = "drop rows from the end of the input and of the state, or reset the model first"
+        return HistoryError(history.where, found + "was not cut in the same way", expected, fix)
 
     def leave(self, membrane: Tensor | None) -> None:
         """End a step and remember the membrane it left."""
         self.inside = False
         if len(self._left) == self.period:
-            self._left.rotate(-1)
+            if self.period > 1:
+                self._left.rotate(-1)
             left = self._left[-1]
         else:
             left = LeftMembrane(self.watches_values())

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.beginnings import Beginnings
 from delaykit.attaching.carried_states import CarriedRun
 from delaykit.attaching.exact.neurons import ExactNeuron
 from delaykit.attaching.retyping import Undo
@@ -53,6 +54,7 @@ class Wiring:
         watch: of a neuron whose hidden membrane is followed.
         carried: of a neuron whose histories ride in its state.
         exact: of a neuron with exact gradients.
+        beginnings: of a neuron around connections that hold whole sequences.
         root: of the wrapped model itself.
     """
 
@@ -60,6 +62,7 @@ class Wiring:
     watch: NeuronWatch | None = None
     carried: CarriedRun | None = None
     exact: ExactNeuron | None = None
+    beginnings: Beginnings | None = None
     root: Wrapping | None = None
 
 

@@ -36,6 +36,8 @@ class Engine(ABC):
     _weight: Tensor | None = None
     _values: Tensor | None = None
     _bits: Any = None  # of these values, where they are compared bit by bit
+    _live: Any = None  # the bits of the weight itself, and where they are: to view it anew at every step takes longer
+    _place = 0
     _bias: Tensor | None = None
     _version: int | None = None
 
@@ -44,6 +46,8 @@ class Engine(ABC):
         self._weight, self._bias = weight, bias
         self._values = weight.detach().clone() if self.copies and weight is not None else weight
         self._bits = _bits(self._values) if self.copies and self._values is not None else None
+        self._live = None if self._bits is None or weight is None else _bits(weight)
+        self._place = 0 if self._live is None or weight is None else weight.data_ptr()
         self._version = None if weight is None else _version(weight)
 
     def stale(self, weight: Tensor | None, bias: Tensor | None) -> bool:
@@ -63,10 +67,10 @@ class Engine(ABC):
 
     def _unchanged(self, weight: Tensor) -> bool:
         """Compare the values; asked at every step, so what can be known of the copy is known beforehand."""
-        if self._bits is None or weight is not self._weight or not _plain(weight):
-            return same_values(weight, self._values)  # type: ignore[arg-type]
-        bits = array(weight.detach()).view(self._bits.dtype)
-        return bits.shape == self._bits.shape and bool((bits == self._bits).all())
+        place = self._live is not None and weight is self._weight and weight.data_ptr() == self._place
+        if place and weight.is_contiguous() and self._live.shape == weight.shape:
+            return bool((self._live == self._bits).all())
+        return same_values(weight, self._values)  # type: ignore[arg-type]
 
     def _surely_untouched(self, weight: Tensor) -> bool:
         return weight.device.type != "cpu" and self._version is not None and weight._version == self._version

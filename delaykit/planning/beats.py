@@ -42,6 +42,44 @@ def beats_of(spot: Spot, heard: list[Heard], trace: Trace, streams: int) -> dict
     return found
 
 
+def calls_a_step(spot: Spot, heard: list[Heard], trace: Trace) -> int:
+    """Count the calls of a connection within one run that one and the same step of a neuron hears: each has a line.
+
+    A neuron that steps less often than others sums up what comes over their steps: there a call is a step.
+
+    Args:
+        spot: the connection.
+        heard: for each of its calls in this run of the model, the neuron calls that heard it.
+        trace: what the example showed.
+
+    Raises:
+        HistoryError: some steps hear more of its calls than others.
+    """
+    steps = [frozenset((path, call.number) for path, call in some) for some in heard if some]
+    begins = [k for k, step in enumerate(steps) if k == 0 or step != steps[k - 1]]
+    if len(begins) == len(steps):
+        return 1
+    root = next(call.root for some in heard for _, call in some)
+    if max(_longest(calls, root) for calls in trace.neurons.values()) > len(begins):
+        return 1
+    sizes = {b - a for a, b in zip(begins, [*begins[1:], len(steps)], strict=True)}
+    if len(sizes) == 1:
+        return sizes.pop()
+    raise HistoryError(
+        spot.name, f"a connection that is called {min(sizes)} to {max(sizes)} times within a step of one neuron: its "
+        "delays could count its own calls or the neuron's steps", "as many calls in each step",
+        "call it as often in every step, with zeros where it has no input; or add its inputs up first",
+    )  # fmt: skip
+
+
+def _longest(calls: list[Call], root: int) -> int:
+    """Count the steps of the longest stream of a neuron within one run of the model."""
+    counts: dict[int, int] = {}
+    for chain, call in zip(chains_of(calls), calls, strict=True):
+        counts[chain] = counts.get(chain, 0) + (call.root == root)
+    return max(counts.values(), default=0)
+
+
 def is_reused(path: str, heard: list[Heard], trace: Trace) -> bool:
     """Tell whether a neuron also runs layers that do not hear this connection, each with a state of its own."""
     chains = chains_of(trace.neurons[path])

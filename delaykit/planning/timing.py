@@ -6,10 +6,11 @@ import dataclasses
 from typing import Any
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.clocks import Policy, Timing
+from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connection.connections import channel_space
 from delaykit.errors import ConfigError, HistoryError, ShapeError
-from delaykit.planning.beats import beats_of, is_reused
+from delaykit.planning.beats import beats_of, calls_a_step, is_reused
+from delaykit.planning.sequences import check_is_time, outside_the_loop, sequence_timing, time_dim_of, whole_policy
 from delaykit.planning.survey import primary
 from delaykit.planning.trace import Call, Trace, chains_of
 
@@ -63,7 +64,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     going = leader is not None and (neurons[leader].goes_on or _streamed(leader, trace, neurons, drives))
     said = time_dim is not None
     time_dim = spot.time_dim if time_dim is None else time_dim
-    streams = _streams(spot, calls, heard, trace, reset) if time_dim is None or going else 1
+    streams = _streams(spot, calls, heard, trace, neurons, reset) if time_dim is None or going else 1
     calls_a_root = len(calls) / max(1, trace.roots) / streams
     steps = max(len(found) for found in heard)
     if time_dim is None:
@@ -71,13 +72,13 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         if whole and calls_a_root <= 1:  # Norse's Lift calls it step by step, and the neuron once
             time_dim = 0
         elif steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
-            time_dim = _time_dim(spot, calls[0], heard[0], steps)
+            time_dim = time_dim_of(spot, calls[0], heard[0], steps)
     if time_dim is not None:
-        timing = _sequence(spot, calls[0], time_dim, len(heard[0]))
+        timing = sequence_timing(spot, calls[0], time_dim, len(heard[0]))
         if said:
-            _check_is_time(spot, calls, heard, time_dim, neurons)
+            check_is_time(spot, calls, heard, time_dim, neurons)
         if not going or spot.carried or reset not in ("auto", "follow"):
-            return Decision(timing, neuron)
+            return Decision(dataclasses.replace(timing, asked=reset in ("root", "manual")), neuron)
         return Decision(dataclasses.replace(timing, policy="follow", streams=streams), neuron, leader)
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"), neuron)
@@ -85,7 +86,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         raise _nobody_carries(spot)
     inside = trace.roots > 0 and not _goes_on(trace)
     if reset == "auto" and inside and calls_a_root <= 1 and _steps_less(trace, drives):
-        raise _outside_the_loop(spot)
+        raise outside_the_loop(spot)
     beats = tuple(beats_of(spot, heard, trace, streams).items())
     reused = neuron is not None and is_reused(neuron, heard, trace)
     if reset in ("manual", "root"):
@@ -195,7 +196,7 @@ def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
         if -1 - channel_space(spot.module) <= time_dim < 0:
             found = f"time_dim={time_dim}, which is the channel or behind it"
             raise ShapeError(spot.name, found, "a dimension before the channel", "time_dim=0, where time comes first")
-        return Decision(Timing(_whole(spot), time_dim))
+        return Decision(Timing(whole_policy(spot), time_dim, asked=reset in ("root", "manual")))
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"))
     if reset in ("root", "manual"):
@@ -222,15 +223,25 @@ def _followed(
         raise HistoryError(spot.name, found, "a state that the neuron keeps itself", ASK_MANUAL)
     others = [len(c) for c in trace.neurons.values()]
     if neuron is None and max(others) > steps:
-        raise _outside_the_loop(spot)
+        raise outside_the_loop(spot)
     return Decision(Timing("follow", None, streams), neuron, leader)
 
 
-def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]], trace: Trace, reset: str) -> int:
+def _streams(
+    spot: Spot,
+    calls: list[Call],
+    heard: list[list[tuple[str, Call]]],
+    trace: Trace,
+    neurons: dict[str, Neuron],
+    reset: str,
+) -> int:
     """Count the streams that take turns on this connection within a step; refuse what cannot be told apart."""
     chains = {path: chains_of(found) for path, found in trace.neurons.items()}
     keys = [frozenset((path, chains[path][call.number]) for path, call in found) for found in heard]
+    again = 1
     for root in sorted({c.root for c in calls}):
+        stepped = [[h for h in heard[c.number] if neurons[h[0]].style == "step"] for c in calls if c.root == root]
+        again = max(again, calls_a_step(spot, stepped, trace))
         mine = [keys[c.number] for c in calls if c.root == root and keys[c.number]]  # an unheard call tells nothing
         distinct = list(dict.fromkeys(mine))
         if len(distinct) > 1 and len(distinct) < len(mine):
@@ -244,7 +255,7 @@ def _streams(spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]],
         paths = {frozenset(path for path, _ in key) for key in mine}
         if len(distinct) > 1 and len(distinct) == len(mine) and len(paths) == len(mine):
             return len(distinct)  # a shared layer, called once for each of its neurons; the loop is outside
-    return 1
+    return again
 
 
 def _one_after_the_other(keys: list[frozenset[tuple[str, int]]]) -> bool:
@@ -269,83 +280,3 @@ def _no_rotation(spot: Spot) -> HistoryError:
         "one sequence a run, or streams that take turns at every step",
         "use dk.At(..., reset='manual') with dk.reset(net) between the sequences, or a copy of the layer",
     )  # fmt: skip
-
-
-def _time_dim(spot: Spot, call: Call, heard: list[tuple[str, Call]], steps: int) -> int:
-    """Find the one dimension of the input that is as long as the neuron's steps."""
-    if heard and heard[0][1].input_shape == call.output_shape:
-        raise _outside_the_loop(spot)
-    if len(heard) > 1 and heard[0][1].same_input(heard[1][1]):
-        raise _outside_the_loop(spot)
-    lead = call.input_shape[: len(call.input_shape) - 1 - channel_space(spot.module)]
-    out, one = call.output_shape, heard[0][1].input_shape if heard else ()
-    # A step of the neuron is one slice of the output; of time and batch in one dimension it would be a part of one.
-    hits = [dim for dim, size in enumerate(lead) if size == steps and (*out[:dim], *out[dim + 1 :]) == one]
-    if len(hits) == 1:
-        return hits[0]
-    count = "no dimension" if not hits else f"{len(hits)} dimensions"
-    raise ShapeError(
-        spot.name, f"one call for {steps} neuron steps, and {count} of that size in its input {call.input_shape}",
-        "exactly one time dimension", "say which it is: dk.At(component, time_dim=0); a layer called once outside the "
-        "time loop on a constant input cannot be delayed: move it into the loop",
-    )  # fmt: skip
-
-
-def _outside_the_loop(spot: Spot) -> HistoryError:
-    return HistoryError(
-        spot.name, "a layer called once, outside the time loop: its input has no time", "a layer called at every step",
-        "move the call into the time loop, or leave this layer out of the rules",
-    )  # fmt: skip
-
-
-def _sequence(spot: Spot, call: Call, time_dim: int, steps: int) -> Timing:
-    rank = len(call.input_shape) - 1 - channel_space(spot.module)
-    if not -len(call.input_shape) <= time_dim < len(call.input_shape) or time_dim % len(call.input_shape) >= rank:
-        expected = f"a dimension before the channel of an input of shape {call.input_shape}"
-        raise ShapeError(
-            spot.name, f"time_dim={time_dim}", expected, "time comes first in Norse and in snnTorch's sequence neurons"
-        )
-    length = call.input_shape[time_dim % len(call.input_shape)]
-    if steps > 1 and length != steps:
-        found = f"time_dim={time_dim}, {length} long, before a neuron that makes {steps} steps"
-        fix = "let time have a dimension of its own: do not flatten it together with the batch"
-        raise ShapeError(spot.name, found, "a dimension as long as the sequence", fix)
-    return Timing(_whole(spot), time_dim % len(call.input_shape))
-
-
-def _check_is_time(
-    spot: Spot, calls: list[Call], heard: list[list[tuple[str, Call]]], time_dim: int, neurons: dict[str, Neuron]
-) -> None:
-    """Raise where the neurons of the example did not hear slices along the dimension that the user named.
-
-    One step of a neuron is a slice of the output, be it pooled or flattened: it has a dimension less, and no batch that
-    the slice has not. A neuron that takes sequences takes all the calls' output, along the time of its own.
-    """
-    out, space = calls[0].output_shape, channel_space(spot.module)
-    dim = time_dim % max(1, len(out))
-    one = (*out[:dim], *out[dim + 1 :])
-    alone = ((1,), out[dim : dim + 1]) if len(heard[0]) == 1 else ((1,),)  # a batch of one, or a single step
-    for path, call in heard[0]:
-        found, given = f"time_dim={time_dim} of an output of shape {out}", call.input_shape
-        if neurons[path].style == "sequence":
-            again = [c.number for some in heard[1:] for p, c in some if p == path]
-            if call.number in again:
-                found, expected = "time_dim of a layer that is called at every step", "a call for the whole sequence"
-                raise HistoryError(spot.name, found, expected, "leave time_dim out: one call has one step")
-            if given == out and dim:
-                found = f"{found} before neuron {path!r}, whose time is dimension 0"
-                raise ShapeError(spot.name, found, "the dimension that is time for the neuron", "leave time_dim out")
-        elif len(given) >= len(out):
-            found = f"{found}, of which a step of neuron {path!r} takes {given}: not a slice of it"
-            fix = "leave time_dim out of a layer that is called at every step; where time and batch are flattened into "
-            fix += "one dimension, move the layer into the loop"
-            raise HistoryError(spot.name, found, "time in a dimension of its own", fix)
-        elif given != one and given[:1] in alone and len(given) > 1 and len(one) == 1 + space:
-            found = f"{found}, of which a step of neuron {path!r} takes {given}: its batch may be flattened with time"
-            fix = "pass an example of two samples or more, all of them as long; a layer that sees time and batch in "
-            fix += "one dimension cannot be delayed: move it into the loop"
-            raise HistoryError(spot.name, found, "time in a dimension of its own", fix)
-
-
-def _whole(spot: Spot) -> Policy:
-    return "carried" if spot.carried else "manual"  # SequentialState may feed one sequence in several pieces

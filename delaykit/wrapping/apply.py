@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.neuron.constants import attach_constants_
-from delaykit.attaching.retyping import retype_, untype_
+from delaykit.attaching.neurons import begin_anew_
+from delaykit.attaching.retyping import Undo, retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.watches import NeuronWatch, RootScope
 from delaykit.attaching.wiring import Wrapping, unwire_, wire_
@@ -202,7 +203,21 @@ def _attach(net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrappin
     if entry.timing.policy == "root":  # whose states may go on from call to call, while delays begin anew
         around = dict.fromkeys(path for path in (*entry.sources, entry.follows) if path is not None)
         wrapping.scope.watch([_watched(path, wrapping, todo) for path in around])
+    wrapping.undo += _begin_anew_(entry, attachment, todo)
     wrapping.undo += attach_exact_(synapse, attachment, entry.drives, entry.sources, todo.neurons)
+
+
+def _begin_anew_(entry: SitePlan, attachment: Attachment, todo: Plan) -> list[Undo]:
+    """Let the neurons before and behind a connection of whole sequences look at their states; all, if none is known."""
+    if attachment.history.ends is None:
+        return []
+    around: list[tuple[str, bool | None]] = [(path, False) for path in entry.drives]
+    around += [(path, True) for path in entry.sources if path not in entry.drives]
+    undo: list[Undo] = []
+    for path, later in around or [(path, None) for path in todo.neurons]:
+        neuron, line = todo.neurons[path], (entry.spot.name, attachment.history.ends, later)
+        undo += begin_anew_(neuron.module, type(neuron.adapter)(), neuron.follows, path, line)
+    return undo
 
 
 def _watched(path: str, wrapping: Wrapping, todo: Plan) -> NeuronWatch:

@@ -113,6 +113,7 @@ def reset(net: nn.Module, rows: Tensor | None = None) -> None:
     if rows is None:
         for site in sites:
             site.attachment.history.clear()
+            site.attachment.history.lost = False
         return
     if not isinstance(rows, Tensor) or rows.dtype != torch.bool or rows.ndim != 1:
         found = f"{rows.dtype} of shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else repr(rows)

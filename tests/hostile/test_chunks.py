@@ -329,3 +329,51 @@ def test_delays_of_a_neuron_without_parameters_have_the_dtype_of_the_given_weigh
     rule = dk.Recurrent(dk.FreeDelay("axonal", max_delay=3), weight=torch.zeros(2, 2, dtype=torch.float64))
     dk.wrap_(neuron, {"": rule}, example=torch.zeros(1, 2, dtype=torch.float64))
     assert {p.dtype for p in neuron.parameters()} == {torch.float64}
+
+
+EDITS = {
+    "as it is": lambda v: v,
+    "a clone": lambda v: v.detach().clone(),
+    "scaled": lambda v: v * 0.9,
+    "noised": lambda v: v + 0.01,
+    "rows swapped": lambda v: v.flip(0),
+    "a row begins anew": lambda v: v * torch.tensor([[1.0], [0.0]]),
+}
+
+
+class Handed(nn.Module):
+    """A loop inside that goes on from the membrane it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.lif = ones(), leaky(0.5)
+
+    def forward(self, x, mem=None):
+        mem = x.new_zeros(x.shape[1:]) if mem is None else mem
+        for step in x:
+            _, mem = self.lif(self.fc(step), mem)
+        return mem
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_state_that_goes_on_from_the_last_call(edit, fused):
+    """The example had one call a sequence, so delays begin anew; a spike of step 4, delay 3, would be lost."""
+    net, x = dk.wrap_(Handed(), {"fc": late(3)}, example=torch.zeros(6, 2, 1)), spikes(10, (0, 0), (4, 0), batch=2)
+    run = dk.fused(net, example=torch.zeros(6, 2, 1)) if fused else net
+    with torch.no_grad():
+        state = EDITS[edit](run(x[:6]))
+        for _ in (0, 1):  # also when it is tried again
+            with pytest.raises(dk.HistoryError, match="begin anew with every call"):
+                run(x[6:], state)
+        dk.reset(net)
+        run(x[6:], state)
+
+
+def test_states_of_their_own_that_sequences_begin_with():
+    """The same one every time, be it for a batch of another size; at rest; any where nothing was under way."""
+    net, x = dk.wrap_(Handed(), {"fc": late(3)}, example=torch.zeros(6, 2, 1)), spikes(6, (4, 0), batch=2)
+    for rows in (2, 2, 1):
+        net(x[:, :rows], torch.full((rows, 1), 0.3))
+    net(spikes(6, (0, 0), batch=2))
+    net(x, torch.rand(2, 1))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
-from delaykit.attaching.carried_states import move_rows, without_histories
+from delaykit.attaching.carried_states import move_rows
 from delaykit.attaching.connection.connections import CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
@@ -95,5 +95,5 @@ def _moved(
 
 def _leaves(state: Any) -> list[Tensor]:
     if isinstance(state, tuple):
-        return [leaf for leaf in tensors_of(without_histories(state)) if leaf.ndim]
+        return [leaf for leaf in tensors_of(state) if leaf.ndim]
     return [leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, Tensor) and leaf.ndim]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from torch import Tensor
+from torch.nn.modules.module import _global_buffer_registration_hooks
+
 from delaykit.attaching.neurons import FollowedNeuron
 
 RESETS = ("reset_mem", "reset_hidden")
@@ -18,11 +21,17 @@ class FollowedSnn(FollowedNeuron):
     not be told from an edit by its values.
     """
 
+    _buffers: dict[str, Tensor | None]
+
     def __setattr__(self, name: str, value: Any) -> None:
+        wiring = self.__dict__.get("_dk")
+        watch = None if wiring is None else wiring.watch
+        if watch is not None and watch.inside and type(value) is Tensor and not _global_buffer_registration_hooks:
+            if name in self._buffers:  # in its own step, several times: what torch does after a dozen questions
+                self._buffers[name] = value
+                return
         super().__setattr__(name, value)
-        if name == "mem":
-            watch = self._dk.watch
-            if watch is not None and not watch.inside:
-                code = sys._getframe(1)
-                if code.f_code.co_name in RESETS and code.f_globals.get("__name__", "").startswith("snntorch"):
-                    watch.forget()
+        if name == "mem" and watch is not None and not watch.inside:
+            code = sys._getframe(1)
+            if code.f_code.co_name in RESETS and code.f_globals.get("__name__", "").startswith("snntorch"):
+                watch.forget()

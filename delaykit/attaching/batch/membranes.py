@@ -75,6 +75,12 @@ class LeftMembrane:
             return membrane is left
         return membrane is left or (membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape)
 
+    def untouched(self, membrane: Tensor | None) -> bool:
+        """Tell at a glance whether it is this very membrane, and nothing was done to it: what most steps find."""
+        if membrane is None or membrane is not self.tensor or membrane.is_inference():
+            return False
+        return membrane._version == self._version and membrane.requires_grad == self._graph
+
     def is_own(self, membrane: Tensor | None) -> bool:
         """Tell whether it is this very membrane, or a view of it, and nobody wrote to it."""
         left = self.tensor

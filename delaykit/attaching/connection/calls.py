@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.beginnings import Ends
 from delaykit.attaching.exporters import refuse_recordings
 from delaykit.attaching.histories import History
 from delaykit.errors import ShapeError
@@ -37,18 +38,30 @@ def _step(synapse: Synapse, attachment: Attachment, product: Product, input: Ten
         fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"
         raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
     lead = spikes.shape[: spikes.ndim - 1 - product.space]
-    batch = spikes.reshape(lead.numel(), *spikes.shape[len(lead) :])  # -1 would not know where a dimension is 0
+    if len(lead) == 1:
+        batch = spikes
+    else:
+        batch = spikes.reshape(lead.numel(), *spikes.shape[len(lead) :])  # -1 would not know where a dimension is 0
     if torch.is_autocast_enabled(spikes.device.type):
         with _single(spikes):
             output = history.step(synapse, product, batch, attachment.timing.streams)
     else:
         output = history.step(synapse, product, batch, attachment.timing.streams)
-    return output.reshape(*lead, *output.shape[1:])
+    return output if batch is spikes else output.reshape(*lead, *output.shape[1:])
 
 
-def sequence_connection(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int) -> Tensor:
-    """Run a whole sequence whose time runs along ``time_dim``."""
-    return over_time(synapse, where, product, input, time_dim, lambda spikes: synapse.engine(product).sequence(spikes))
+def sequence_connection(
+    synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, ends: Ends | None = None
+) -> Tensor:
+    """Run a whole sequence whose time runs along ``time_dim``; tell ``ends`` of it."""
+
+    def run(spikes: Tensor) -> Tensor:
+        engine = synapse.engine(product)
+        if ends is not None and not torch.compiler.is_compiling():
+            ends.begin(spikes, engine.reach())
+        return engine.sequence(spikes)
+
+    return over_time(synapse, where, product, input, time_dim, run)
 
 
 def over_time(
@@ -83,7 +96,10 @@ def over_time(
 
 def _checked(synapse: Synapse, where: str, product: Product, input: Tensor) -> Tensor:
     channel_dim = -1 - product.space
-    check_tensors(where, input=input)
+    if type(input) is not Tensor or input.layout is not torch.strided or input.is_nested or input.is_meta:
+        check_tensors(where, input=input)
+    elif not input.is_floating_point():
+        check_tensors(where, input=input)
     if input.ndim < 1 + product.space or input.shape[channel_dim] != synapse.site.pre:
         wanted = "(..., channel" + ", space" * product.space + f") with {synapse.site.pre} channels"
         raise ShapeError(where, f"input of shape {tuple(input.shape)}", wanted, "check the layer before it")

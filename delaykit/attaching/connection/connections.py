@@ -60,7 +60,8 @@ class CarriedState(Rows):
     """
 
     def __init__(self, history: History, like: Tensor) -> None:
-        self.history, self.age, self._like, self.batch = history, history.age, like.detach(), len(like)
+        self.history, self.age, self.batch = history, history.age, like.shape[0]
+        self._kind = self.batch, like.ndim, like.dtype, like.device  # made at every step: no tensor is kept
         self._ids: Tensor | None = None
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
@@ -68,20 +69,24 @@ class CarriedState(Rows):
     def ids(self) -> Tensor:  # type: ignore[override]
         """The numbers of the rows, made when somebody asks."""
         if self._ids is None:
-            self._ids = number(self._like)
+            self._ids = self._numbered()
         return self._ids
+
+    def _numbered(self) -> Tensor:
+        rows, rank, dtype, device = self._kind
+        return number(torch.empty(rows, *[1] * (rank - 1), dtype=dtype, device=device))
 
     @property
     def changed(self) -> bool:
         """Whether anything was done to the rows, and not only asked."""
-        return self._ids is not None and not torch.equal(self._ids, number(self._like))
+        return self._ids is not None and not torch.equal(self._ids, self._numbered())
 
     def made(self, ids: Any) -> Any:
         """Keep the history with the rows."""
         if not isinstance(ids, Tensor):
             return ids
-        out = CarriedState(self.history, self._like)
-        out.age, out._ids = self.age, ids
+        out = CarriedState.__new__(CarriedState)
+        out.__dict__ |= self.__dict__ | {"_ids": ids, "drives": None, "batch": self._kind[0]}
         return out
 
     def detach(self) -> CarriedState:
@@ -154,7 +159,8 @@ def run_connection(module: Any, attachment: Attachment, product: Product, input:
     """Run one call of a wrapped connection, a step or a whole sequence."""
     timing = attachment.timing
     if timing.time_dim is not None and timing.policy != "follow":
-        return sequence_connection(module.dk, attachment.where, product, input, timing.time_dim)
+        ends = attachment.history.ends
+        return sequence_connection(module.dk, attachment.where, product, input, timing.time_dim, ends)
     history = attachment.history
     history.enter(attachment.clock.moment())
     if timing.time_dim is not None:

@@ -20,6 +20,7 @@ from delaykit.attaching.histories import History, weight_changed
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError
+from delaykit.functional.draws import Draws
 from delaykit.functional.engine import Engine, computes_with, frozen
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
@@ -37,6 +38,7 @@ class CarriedTail:
         cut: whether no gradient reaches back into it.
         history: what remembers the past from the second piece on.
         mask: the dropout of this sequence.
+        draws: random numbers of this sequence.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class CarriedTail:
         cut: bool = False,
         history: History | None = None,
         mask: Mask | None = None,
+        draws: Draws | None = None,
     ) -> None:
         self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
-        self.made_by, self.lingers, self.mask = made_by, lingers, mask
+        self.made_by, self.lingers, self.mask, self.draws = made_by, lingers, mask, draws
         self.history, self.age = history, 0 if history is None else history.age
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
@@ -123,12 +126,13 @@ class _Piece:
     ) -> None:
         self.synapse, self.where, self.product, self.time_dim, self.state = synapse, where, product, time_dim, state
         self.before, self.mask = (None, None) if state is None else (state.inputs, state.mask)
+        self.draws: Draws = {} if state is None or state.draws is None else state.draws
         delay, matrix = synapse.delay, product.weight is not None
         self.dendritic = isinstance(delay, PointDelay) and delay.granularity == "dendritic"
         self.makes = self.dendritic and not matrix and synapse.heterogeneity is None  # keeps what the product made
 
     def __call__(self, spikes: Tensor) -> Tensor:
-        self.engine = engine = self.synapse.engine(self.product)
+        self.engine = engine = self.synapse.engine(self.product, self.draws)
         if self.state is not None:
             _check_remembers(self.where, engine, self.state, self.along)
         if isinstance(engine, DropoutEngine):
@@ -152,12 +156,12 @@ class _Piece:
         longest = None if delay is None else delay.longest()
         if self.synapse.heterogeneity is not None or (reach is None and longest is None):
             made_by = frozen(engine)
-            return CarriedTail(kind, kept.clone(), made_by=made_by, lingers=True, cut=cut, mask=self.mask)
+            return CarriedTail(kind, kept.clone(), False, made_by, True, cut, mask=self.mask, draws=self.draws)
         keep = min(length, 2 * (reach or 0) if longest is None else longest)
         late = kept.narrow(self.along, length - keep, keep).clone()  # the caller may write over the input
         forgot = keep < length or (self.state is not None and self.state.forgot)
         made_by = frozen(engine) if self.dendritic and not self.makes else None
-        return CarriedTail(kind, late, forgot, made_by, cut=cut, mask=self.mask)
+        return CarriedTail(kind, late, forgot, made_by, cut=cut, mask=self.mask, draws=self.draws)
 
 
 def _check_remembers(where: str, engine: Engine, state: CarriedTail, along: int) -> None:
@@ -192,9 +196,10 @@ def _replayed(synapse: Synapse, where: str, product: Product, time_dim: int, sta
     """Take the first piece step by step, with what it was run with, so that the next can go on."""
     assert state.made_by is not None and state.inputs is not None
     history, before, traced = History(where), state.made_by, torch.is_grad_enabled() and not state.cut
+    history.draws = {} if state.draws is None else state.draws
 
     def run(spikes: Tensor) -> Tensor:
-        engine = synapse.engine(product) if traced else before
+        engine = synapse.engine(product, history.draws) if traced else before
         if traced and not _equal(engine, before):
             raise weight_changed(where)
         stream = Stream(spikes.shape[1], (spikes.shape[2:], spikes.dtype, spikes.device))

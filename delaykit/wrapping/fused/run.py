@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils._pytree import tree_leaves
 
+from delaykit.errors import HistoryError
 from delaykit.wrapping.fused.evaluate import Evaluation, Timed
 from delaykit.wrapping.fused.graph import (
     Argument,
@@ -184,6 +185,8 @@ class Run:
         except NotAhead as why:
             self._give_up(path, place, str(why))
             return None
+        except HistoryError:  # no fault of running ahead
+            raise
         except Exception as error:
             self._give_up(path, place, f"ahead of time it fails: {type(error).__name__}: {error}")
             return None

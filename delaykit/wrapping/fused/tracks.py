@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import DelaykitError
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
@@ -192,6 +193,9 @@ class Spiking(Track):
         start = adapter.state_of_call(module, args, kwargs)
         if dynamics is None or parts is None or start is None:
             raise NotAhead("as it is called here it runs step by step only")
+        wiring = wiring_of(module)
+        if wiring is not None and wiring.watch is not None:
+            wiring.watch.check_begins(start.membrane)
         self.last: Any = None
         spikes, membrane, after = _run(dynamics, parts, inputs, _from_rest(start, dynamics))
         current = None

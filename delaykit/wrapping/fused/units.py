@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.beginnings import Ends
 from delaykit.attaching.connection.connections import (
     CONVOLUTIONS,
     CarriedConnection,
@@ -104,7 +105,10 @@ class Connection(Unit):
         if attachment is not None:
             base = super(DelayedConnection, module).forward  # type: ignore[misc]
             product = (attachment.product or product_of)(module, base)
-            return sequence_connection(module.dk, attachment.where, product, inputs, 0)  # type: ignore[arg-type]
+            history, ends = attachment.history, Ends()
+            output = sequence_connection(module.dk, attachment.where, product, inputs, 0, ends)  # type: ignore[arg-type]
+            history.ahead = ends.last[0]
+            return output
         base, space = original_class(module).forward, channel_space(module)
         if not space or inputs.ndim == space + 2:
             return base(module, inputs)

@@ -83,3 +83,107 @@ def test_the_gap_scores_both_ways_in_evaluation_mode_and_leaves_the_net_as_it_wa
     gap = discretization_gap(net, score)
     assert gap == (0.9, 0.7) and gap.gap == pytest.approx(0.2) and "gap +0.2000" in str(gap)
     assert seen == [(False, False, 2.0), (False, False, 0.0)] and all(m.training for m in net.modules())
+
+
+TIME = 12
+
+
+def loop(net: nn.Module, cut: int = TIME, weights_move: bool = False) -> torch.Tensor:
+    """Step a followed net through one sequence of training; its graph is cut every ``cut`` steps."""
+    torch.manual_seed(3)
+    net.train()[1].reset_mem()
+    x, out = (torch.rand(TIME, 2, 3) < 0.4).float(), []
+    torch.manual_seed(5)
+    for t, step in enumerate(x):
+        if t and t % cut == 0:
+            net[1].mem = net[1].mem.detach()
+            if weights_move:
+                net[0].weight = nn.Parameter(net[0].weight.detach().clone())
+        out.append(net(step)[1])
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("granularity", ["layer", "axonal", "dendritic", "synaptic"])
+@pytest.mark.parametrize("weights_move", [False, True])
+def test_one_draw_a_sequence_over_all_cuts(granularity: str, weights_move: bool) -> None:
+    """Truncated backpropagation reads the delays anew at every cut: the draw stays, as that of the whole sequence."""
+    snn = pytest.importorskip("snntorch")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), snn.Leaky(0.5, threshold=1e9, init_hidden=True, output=True))
+    dk.wrap_(net, {"0": DelRec(granularity, max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")},
+             example=torch.zeros(2, 3))  # fmt: skip
+    whole = loop(net)
+    for cut in (1, 3, 5):
+        torch.testing.assert_close(loop(net, cut, weights_move), whole)
+
+
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
+@pytest.mark.parametrize("weight", ["linear", "convolution"])
+def test_one_draw_a_sequence_over_all_pieces(granularity: str, weight: str) -> None:
+    norse = pytest.importorskip("norse.torch")
+    if weight == "convolution" and granularity == "synaptic":
+        pytest.skip("one of each pair of channels: see the linear layer")
+    torch.manual_seed(0)
+    layer = nn.Linear(7, 5) if weight == "linear" else nn.Conv1d(1, 2, 3)
+    net = norse.SequentialState(layer, norse.LI())
+    x = (torch.rand(TIME, *((2, 7) if weight == "linear" else (1, 7))) < 0.4).float()
+    component = DelRec(granularity, max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")
+    rule = dk.At(component, time_dim=0)
+    dk.wrap_(net, {"0": rule}, example=x)
+    net.train()
+    torch.manual_seed(5)
+    whole, _ = net(x)
+    torch.manual_seed(5)
+    state, out = None, []
+    for piece in x.split(5):
+        y, state = net(piece, state)
+        out.append(y)
+    torch.testing.assert_close(torch.cat(out), whole)
+
+
+def test_one_draw_a_sequence_where_the_state_carries_it() -> None:
+    norse = pytest.importorskip("norse.torch")
+    torch.manual_seed(0)
+    cell = norse.LIFRecurrentCell(3, 4)
+    with torch.no_grad():
+        cell.input_weights.abs_().mul_(3)
+    component = DelRec("synaptic", max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")
+    dk.wrap_(cell, {"input": component, "recurrent": component}, example=torch.zeros(2, 3))
+    x, ends = (torch.rand(TIME, 2, 3) < 0.6).float(), []
+    for cut in (TIME, 2):
+        torch.manual_seed(5)
+        state = None
+        for t, step in enumerate(x):
+            if t and t % cut == 0:
+                state = torch.utils._pytree.tree_map(lambda v: v.detach(), state)
+            _, state = cell.train()(step, state)
+        ends.append(state.v.detach())
+    torch.testing.assert_close(*ends)
+
+
+def test_the_loop_and_the_rollout_draw_the_same_way() -> None:
+    snn = pytest.importorskip("snntorch")
+    torch.manual_seed(0)
+    neuron = snn.RLeaky(beta=0.8, linear_features=4, init_hidden=True)
+    component = DelRec("synaptic", max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")
+    dk.wrap_(neuron, {"recurrent": dk.At(component, reset="manual")})
+    currents = 2 * torch.rand(TIME, 2, 4)
+    torch.manual_seed(5)
+    spikes, _ = dk.rollout(neuron.train(), currents)
+    torch.manual_seed(5)
+    neuron.reset_mem(), dk.reset(neuron)
+    torch.testing.assert_close(torch.stack([neuron(current) for current in currents]), spikes)
+
+
+def test_the_next_sequence_draws_anew() -> None:
+    snn = pytest.importorskip("snntorch")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 64), snn.Leaky(0.5, threshold=1e9, init_hidden=True, output=True))
+    dk.wrap_(net, {"0": DelRec("synaptic", max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")},
+             example=torch.zeros(2, 3))  # fmt: skip
+    x = torch.ones(1, 2, 3)
+    outs = []
+    for _ in (0, 1):
+        net.train()[1].reset_mem()
+        outs.append(net(x[0])[1])
+    assert not torch.equal(*outs)

@@ -52,7 +52,7 @@ class DelRecDelay(PointDelay):
         """Return the delays in steps that this segment runs with, broadcastable to (post, pre)."""
         delay = self.exact()
         if self.config.rounding == "stochastic" and self.training:
-            return stochastic(delay, self.config.max_delay)
+            return stochastic(delay, self.config.max_delay, self.draw(delay))
         if self.config.rounding in ("stochastic", "straight-through"):
             return straight_through(delay, self.config.max_delay)
         return delay

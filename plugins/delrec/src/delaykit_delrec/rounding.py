@@ -23,15 +23,17 @@ def straight_through(delays: Tensor, max_delay: float) -> Tensor:
     return _passed_through(delays, delays.detach().round(), max_delay)
 
 
-def stochastic(delays: Tensor, max_delay: float) -> Tensor:
+def stochastic(delays: Tensor, max_delay: float, draw: Tensor | None = None) -> Tensor:
     """Round up with the probability of the fraction, drawn from torch's generator, so that the mean is the real delay.
 
     Args:
         delays: any shape, steps, in [0, max_delay].
         max_delay: as for :func:`straight_through`.
+        draw: numbers in [0, 1) of the same shape; None: drawn now.
     """
     exact = delays.detach()
-    return _passed_through(delays, (exact + torch.rand_like(exact)).floor(), max_delay)
+    draw = torch.rand_like(exact) if draw is None else draw
+    return _passed_through(delays, (exact + draw).floor(), max_delay)
 
 
 def _passed_through(delays: Tensor, whole: Tensor, max_delay: float) -> Tensor:
