@@ -8,8 +8,13 @@ import select
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
+
+import delaykit as dk
+from delaykit_lab.comparison import workers
 
 PARENT = """
 import sys, threading
@@ -61,3 +66,23 @@ def test_workers_end_with_their_parent(tmp_path, name):
         assert parent.returncode == 1 and "add --resume" in said
     else:
         assert parent.returncode == -getattr(signal, name)
+
+
+class Failed(Exception):
+    """Stands for submitit's."""
+
+
+@pytest.mark.parametrize(("problem", "told"), [
+    (KeyboardInterrupt(), KeyboardInterrupt), (Failed("memory"), dk.TrainingError), (ValueError("x"), ValueError),
+])  # fmt: skip
+def test_jobs_of_a_cluster_are_cancelled_with_the_comparison(tmp_path, monkeypatch, problem, told):
+    core = SimpleNamespace(utils=SimpleNamespace(UncompletedJobError=Failed, FailedJobError=Failed))
+    job, cancelled = MagicMock(), []
+    job.result.side_effect = problem
+    job.cancel.side_effect = lambda check: cancelled.append(check)
+    executor = MagicMock(**{"submit.return_value": job})
+    monkeypatch.setitem(sys.modules, "submitit", MagicMock(core=core, AutoExecutor=lambda **_: executor))
+    units = [({"seed": seed, "model": "snn:4"}, False) for seed in range(3)]
+    with pytest.raises(told):
+        workers.run_all(units, tmp_path, backend="submitit")
+    assert cancelled == [False] * 3  # --resume submits them again, and not beside themselves
