@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import delaykit as dk
-from delaykit.testing.faults.round_trips import KINDS, check_round_trip
+from delaykit.testing.faults.round_trips import ACCELERATE, KINDS, check_round_trip
 
 
 @pytest.mark.slow
@@ -13,3 +13,10 @@ from delaykit.testing.faults.round_trips import KINDS, check_round_trip
 @pytest.mark.parametrize("granularity", ["axonal", "synaptic"])
 def test_several_processes_save_what_one_process_learns(tmp_path, kind, granularity):
     check_round_trip(dk.FreeDelay(granularity, max_delay=3, init=1.5), tmp_path, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ACCELERATE)
+def test_accelerate_saves_what_one_process_learns(tmp_path, kind):
+    pytest.importorskip("accelerate", reason="trains with accelerate")
+    check_round_trip(dk.FreeDelay("axonal", max_delay=3, init=1.5), tmp_path, kind)

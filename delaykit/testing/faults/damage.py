@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import runpy
 import signal
@@ -84,6 +85,7 @@ def run_in_a_copy(command: Sequence[str], **options: Any) -> subprocess.Complete
     with tempfile.TemporaryFile() as told:
         child = os.fork()
         if not child:
+            faulthandler.disable()  # its report of a crash belongs to the parent's terminal
             os.dup2(told.fileno(), 2)
             signal.setitimer(signal.ITIMER_PROF, HANGS)  # ends the process wherever it is
             os._exit(_finished(command[1:]))

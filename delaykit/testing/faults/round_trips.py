@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ import delaykit as dk
 
 INPUT = torch.rand(3, 2, 6, generator=torch.Generator().manual_seed(0))
 ALONE = {"spawn", "accelerate"}
-KINDS: tuple[str, ...] = ("ddp", "fully_shard", "spawn")
-if importlib.util.find_spec("accelerate") is not None:
-    KINDS += ("accelerate", "accelerate on two")
+KINDS = ("ddp", "fully_shard", "spawn")
+ACCELERATE = ("accelerate", "accelerate on two")  # the library that launches them is there, or not
 
 
 class Loop(nn.Module):
@@ -58,8 +56,8 @@ def check_round_trip(config: Any, folder: Path, kind: str) -> None:
     Args:
         config: what is put on the net's first connection.
         folder: an empty one.
-        kind: one of :data:`KINDS`: ``ddp``, ``fully_shard``, ``accelerate on two``; or a single process: ``spawn``, to
-            which the wrapped net itself is sent, and ``accelerate``.
+        kind: one of :data:`KINDS` or :data:`ACCELERATE`. On two processes but for ``spawn``, to which the wrapped net
+            itself is sent, and ``accelerate``.
 
     Raises:
         AssertionError: something came back other than it was.
