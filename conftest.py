@@ -32,6 +32,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Let it have all again: libraries in C complain of what is never freed."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Keep xdist workers from fighting for cores, and sums in one order."""
