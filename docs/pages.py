@@ -22,8 +22,8 @@ CODE = re.compile(r"(```.*?```)", re.DOTALL)
 def copy_tutorials() -> None:
     """Copy the notebooks with their links turned, and write a gallery: a card each.
 
-    A card holds what the README says of the tutorial, and the last picture of its cell that is tagged ``thumbnail``,
-    or of the notebook.
+    A card holds what the README says of the tutorial, and the first picture of its cell that is tagged ``thumbnail``,
+    or the last one of the notebook.
     """
     folder = fresh(DOCS / "tutorials")
     pages = {path: f"../plugins/{name}" for path, name in readmes().items()}
@@ -46,7 +46,7 @@ def copy_tutorials() -> None:
             if "image/png" in output.get("data", {})
         ]
         if pictures:
-            (folder / f"{notebook.stem}.png").write_bytes(base64.b64decode("".join(pictures[-1])))
+            (folder / f"{notebook.stem}.png").write_bytes(base64.b64decode("".join(pictures[0 if tagged else -1])))
             card.append(f":img-bottom: {notebook.stem}.png")
         cards += [*card, "", about[notebook.name], ":::", ""]
     names = sorted(path.stem for path in folder.glob("*.ipynb"))
