@@ -42,6 +42,12 @@ def beats_of(spot: Spot, heard: list[Heard], trace: Trace, streams: int) -> dict
     return found
 
 
+def steps_of(heard: Heard) -> int:
+    """Count the steps for which one call of a connection is heard: those of one of the neurons that it drives."""
+    paths = [path for path, _ in heard]
+    return max(map(paths.count, set(paths)), default=0)
+
+
 def calls_a_step(spot: Spot, heard: list[Heard], trace: Trace) -> int:
     """Count the calls of a connection within one run that one and the same step of a neuron hears: each has a line.
 

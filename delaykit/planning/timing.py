@@ -9,7 +9,7 @@ from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connection.connections import channel_space
 from delaykit.errors import ConfigError, HistoryError, ShapeError
-from delaykit.planning.beats import beats_of, calls_a_step, is_reused
+from delaykit.planning.beats import beats_of, calls_a_step, is_reused, steps_of
 from delaykit.planning.sequences import check_is_time, outside_the_loop, sequence_timing, time_dim_of, whole_policy
 from delaykit.planning.survey import primary
 from delaykit.planning.trace import Call, Trace, chains_of
@@ -66,7 +66,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     time_dim = spot.time_dim if time_dim is None else time_dim
     streams = _streams(spot, calls, heard, trace, neurons, reset) if time_dim is None or going else 1
     calls_a_root = len(calls) / max(1, trace.roots) / streams
-    steps = max(len(found) for found in heard)
+    steps = max(map(steps_of, heard))
     if time_dim is None:
         whole = any(neurons[path].style == "sequence" for path in drives) or _reads_sequence(calls[0], trace, neurons)
         if whole and calls_a_root <= 1:  # Norse's Lift calls it step by step, and the neuron once
@@ -74,7 +74,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         elif steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
             time_dim = time_dim_of(spot, calls[0], heard[0], steps)
     if time_dim is not None:
-        timing = sequence_timing(spot, calls[0], time_dim, len(heard[0]))
+        timing = sequence_timing(spot, calls[0], time_dim, steps_of(heard[0]))
         if said:
             check_is_time(spot, calls, heard, time_dim, neurons)
         if not going or spot.carried or reset not in ("auto", "follow"):
@@ -92,9 +92,18 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     if reset in ("manual", "root"):
         return Decision(Timing(reset, None, streams, asked=True), neuron, None, beats, reused)
     if reset != "follow" and calls_a_root > 1 and inside and not going and not _kept(trace, drives):
+        _check_inside(spot, calls)
         return Decision(Timing("root", None, streams), neuron, None, beats, reused)
     decision = _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
     return dataclasses.replace(decision, beats=beats, reused=reused)
+
+
+def _check_inside(spot: Spot, calls: list[Call]) -> None:
+    """Raise where the loop goes on when the model's forward is over: nobody would see a sequence end."""
+    if any(call.outside for call in calls):
+        found = "a call outside net(...), as of a forward that returns a generator"
+        expected = "calls from inside the model's forward, where a sequence begins"
+        raise HistoryError(spot.name, found, expected, f"run the loop in forward, or {ASK_MANUAL}")
 
 
 def _leader(trace: Trace, neurons: dict[str, Neuron], neuron: str | None) -> str | None:

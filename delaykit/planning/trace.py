@@ -42,6 +42,7 @@ class Call:
     kept: bool = False  # neuron: it went on from a state that it had before this call of the model began
     given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
     handed: bool = True  # neuron: called as `output, state = neuron(input, state)`, as far as can be seen
+    outside: bool = False  # connection: after the model was called, and not inside such a call
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
 
     def same_input(self, other: Call) -> bool:
@@ -55,6 +56,7 @@ class Trace:
     """What the example run showed."""
 
     roots: int = 0
+    inside: int = 0  # how deep in calls of the model the run is
     sites: dict[str, list[Call]] = dataclasses.field(default_factory=dict)
     neurons: dict[str, list[Call]] = dataclasses.field(default_factory=dict)
     order: list[str] = dataclasses.field(default_factory=list)  # neuron paths, in the order of their first call
@@ -169,6 +171,7 @@ def _site_spy(
         calls = trace.sites.setdefault(name, [])
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of((args, kwargs)))
         calls.append(call)
+        call.outside = trace.roots > 0 and not trace.inside
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
         call.linear = not own or _is_product(module, output, args, kwargs)
@@ -264,18 +267,15 @@ def _ask(method: Callable[..., Any], module: nn.Module, *given: Any) -> Any:
 
 
 def _root_spy(trace: Trace, neurons: Sequence[Neuron]) -> Callable[..., Any]:
-    depth = 0
-
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal depth
-        if depth == 0:
+        if trace.inside == 0:
             trace.roots += 1
             trace.before = {n.path: _ask(n.adapter.membrane, n.module) for n in neurons if n.follows}
-        depth += 1
+        trace.inside += 1
         try:
             return base(*args, **kwargs)
         finally:
-            depth -= 1
+            trace.inside -= 1
 
     return spy
 

@@ -212,3 +212,52 @@ def test_a_shared_cell_with_two_states():
             for k in ((0, 1), (1, 0))[t % 2]:
                 _, states[k] = cell(step[k], states[k])
     torch.testing.assert_close([s.v for s in states], alone)
+
+
+class Parallel(nn.Module):
+    """One layer before two neurons, called once a step; the loop is outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = ones()
+        self.fast, self.slow = leaky(0.5, init_hidden=True, output=True), leaky(0.9, init_hidden=True, output=True)
+
+    def forward(self, x):
+        current = self.fc(x)
+        return self.fast(current)[1] + self.slow(current)[1]
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_one_layer_before_two_neurons_in_a_model_of_one_step(steps):
+    """It is called at every step, though its call is heard twice."""
+    net = Parallel()
+    dk.wrap_(net, {"fc": late(3)}, example=lambda: [net(x) for x in spikes(steps)])
+    for _ in (0, 1):
+        net.fast.reset_mem(), net.slow.reset_mem()
+        with currents(net.fc) as seen:
+            for x in spikes(8, 1):
+                net(x)
+        assert arrivals(seen) == {4: 1.0}
+
+
+class Lazy(Loop):
+    """A forward that returns a generator: its loop runs when the call is over."""
+
+    def forward(self, x):
+        def run():
+            mem = torch.zeros(x.shape[1], 1)
+            for step in x:
+                _, mem = self.lif(self.fc(step), mem)
+                yield mem
+
+        return run()
+
+
+def test_a_forward_that_returns_a_generator_is_refused_in_the_plan():
+    net = Lazy()
+    with pytest.raises(dk.WrapError, match="returns a generator"):
+        dk.wrap_(net, {"fc": late(3)}, example=lambda: list(net(spikes(6))))
+    dk.wrap_(net, {"fc": dk.At(late(3), reset="manual")}, example=lambda: list(net(spikes(6))))
+    with currents(net.fc) as seen:
+        list(net(spikes(8, 1)))
+    assert arrivals(seen) == {4: 1.0}
