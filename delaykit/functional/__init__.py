@@ -13,6 +13,7 @@ __all__ = [
     "derivatives",
     "dispatch",
     "dynamics",
+    "eager",
     "engine",
     "event_gradients",
     "exact",
