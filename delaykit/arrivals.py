@@ -241,9 +241,12 @@ class Triangle(Kernel):
     def tents(self, delays: Tensor) -> Tents | None:
         """Describe it by its width where that is one number; see :meth:`Kernel.tents`."""
         check_matrix(type(self).__name__, delays)
-        if isinstance(self.spread, Tensor):
-            return None
-        return Tents(delays, 1.0 + self.spread, self, NORMALIZE_EPSILON if self.normalize else None)
+        spread = self.spread
+        if isinstance(spread, Tensor):
+            if spread.requires_grad or spread.numel() != 1 or torch.compiler.is_compiling():
+                return None
+            spread = float(spread)
+        return Tents(delays, 1.0 + spread, self, NORMALIZE_EPSILON if self.normalize else None)
 
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`. Host sync where the spread is a tensor."""
@@ -261,7 +264,7 @@ class Gaussian(Kernel):
         window: the response lives in tau = 0 .. window - 1; None: ceil(largest delay + 5 std) + 1, which reads the
             delays back (host sync; give the window under ``torch.compile``).
 
-    A spread given as a Python number makes at most ``2 ceil(9 std + 1/2) + 1`` taps (6 std in float32), a tensor
+    A spread given as a Python number makes at most ``2 ceil(9 std) + 1`` taps (6 std in float32), a tensor
     ``window`` taps.
 
     Raises:
@@ -299,13 +302,13 @@ class Gaussian(Kernel):
         """List the steps of the window, or those that precision can tell from 0 where these are fewer."""
         check_matrix(type(self).__name__, delays)
         window = self.depth(_largest(delays)) if self.window is None else self.window
-        center = delays.detach().round().clamp(0, window - 1)
+        center = delays.detach().floor().clamp(0, window - 1)
         if isinstance(self.spread, Tensor):
             delays, center, _ = torch.broadcast_tensors(delays, center, self.spread)
             radius = window
         else:
             reach = GAUSSIAN_REACH if delays.dtype == torch.float64 else GAUSSIAN_REACH_FLOAT32
-            radius = math.ceil(reach * (abs(self.spread) + GAUSSIAN_FLOOR) + 0.5)
+            radius = math.ceil(reach * (abs(self.spread) + GAUSSIAN_FLOOR))
         if 2 * radius + 1 < window:
             tau = _around(center, radius)
         else:

@@ -14,6 +14,7 @@ from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
 from delaykit.engines.dropout import DropoutEngine
 from delaykit.engines.exact import Listener, exact_engine, refuse_exact
 from delaykit.engines.linear import ConvolutionEngine, LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
+from delaykit.engines.tents import tents_engine
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.draws import Draws, drawing
 from delaykit.functional.engine import Engine, Stepper
@@ -125,7 +126,7 @@ class Synapse(nn.Module):
         if own is not None:
             return own
         if isinstance(self.delay, PointDelay):
-            return MatrixEngine(self.delay.taps(), weight, bias)
+            return tents_engine(self.delay, weight, bias) or MatrixEngine(self.delay.taps(), weight, bias)
         response = self.delay.impulse_response(weight)
         if response.ndim != 3 or response.shape[:2] != weight.shape:
             where, found = f"{type(self.delay).__name__}.impulse_response()", f"shape {tuple(response.shape)}"

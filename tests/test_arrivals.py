@@ -137,7 +137,7 @@ def test_number_of_taps_depends_on_the_spread_only() -> None:
     assert [Triangle(s).taps(d).index.shape[0] for s in (0.0, 0.4, 1.0, 2.4, 2.5, 40.0)] == [3, 3, 5, 7, 9, 9]
     assert Triangle(torch.tensor(0.0)).taps(d).index.shape[0] == 9
     assert [Gaussian(s, window=50).taps(d).index.shape[0] for s in (0.0, 9.0)] == [
-        2 * math.ceil(9 * 0.27 + 0.5) + 1,
+        2 * math.ceil(6 * 0.27) + 1,
         50,
     ]
 

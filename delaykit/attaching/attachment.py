@@ -31,6 +31,7 @@ class Attachment:
     Attributes:
         parameter: name of the weight in the module that holds it.
         off: True inside ``dk.disabled``.
+        seen: what the last input was, after its checks: another of its kind needs none.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Attachment:
         if timing.time_dim is not None and timing.policy == "manual" and not timing.asked:
             self.history.ends = Ends()
         self.off = False
+        self.seen: tuple[Any, ...] | None = None
         if timing.policy == "root":
             scope.histories.append(self.history)
         if watch is not None and owned:

@@ -141,9 +141,12 @@ class History:
         turn = self.age % streams
         if turn == 0 and self.beats:
             self._count()
-        stream, kind = self.streams[turn], (spikes.shape[1:], spikes.dtype, spikes.device)
-        if stream is None or stream.kind != kind or stream.batch != len(spikes):
-            stream = self.streams[turn] = self._fitting(stream, spikes, kind)
+        stream, seen = self.streams[turn], (spikes.shape, spikes.dtype, spikes.device)
+        if stream is None or stream.seen != seen:
+            kind = (spikes.shape[1:], spikes.dtype, spikes.device)
+            if stream is None or stream.kind != kind or stream.batch != len(spikes):
+                stream = self.streams[turn] = self._fitting(stream, spikes, kind)
+            stream.seen = seen
         self.age += 1
         return stream.step(self.engine, spikes)
 

@@ -71,10 +71,15 @@ def refuse_transforms(where: str, *tensors: Tensor | None, remembers: bool = Fal
     Raises:
         HistoryError: a transform is under way that cannot pass through here.
     """
-    if torch.compiler.is_compiling() or (not remembers and wants_reference()):
+    if torch.compiler.is_compiling():
+        return
+    inside = torch._C._functorch.peek_interpreter_stack() is not None
+    if not inside and forward_ad._current_level < 0:  # the rule, asked at every step
+        return
+    if not remembers and wants_reference():
         return
     found = ""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if inside:
         kinds = [level.key().name for level in torch._C._functorch.get_interpreter_stack() or ()]
         found = next((FUNCTORCH[kind] for kind in kinds if kind in FUNCTORCH and (remembers or kind != "Vmap")), "")
     elif forward_ad._current_level >= 0 and any(t is not None and _is_dual(t) for t in tensors):

@@ -19,7 +19,10 @@ _ROOMS = {
     "running_sum": (("running_sum",), _EVERYWHERE),
     "filtered_linear": (("decay_filter", "decay_filter_gradient"), _WITHOUT_TRITON),
     "decay_tape": (("decay_step", "decay_step_back"), _WITHOUT_TRITON),
-    "step_tape": (("tape_store", "tape_lines", "tape_series", "tape_synapses", "tape_correlation"), _WITHOUT_TRITON),
+    "step_tape": (
+        ("tape_store", "tape_lines", "tape_series", "tape_synapses", "tape_correlation", "tape_tents", "tape_overlap"),
+        _WITHOUT_TRITON,
+    ),
     "recurrence": (("recurrence",), _WITHOUT_TRITON),
 }
 

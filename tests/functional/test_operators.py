@@ -127,6 +127,8 @@ CASES: dict[str, list[tuple]] = {
         for strength in (AHEAD[1], AHEAD[1] * (AHEAD[1] > 0.3))
     ],
     "tape_correlation": [(ROWS, ROWS.flip(1), DELAYS)],
+    "tape_tents": [(ROWS, 6, drawn(5, seed=10), ROWS.flip(1), 3)],
+    "tape_overlap": [(ROWS, 10, -AHEAD[0].int(), drawn(POST, 4, seed=11), torch.zeros(PRE, POST, TAPS).double())],
 }
 MARKS = {"torch": (), "cpu": (needs_numba,), "gpu": (needs_triton,)}
 

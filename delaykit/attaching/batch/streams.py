@@ -47,6 +47,7 @@ class Stream:
 
     def __init__(self, batch: int, kind: Any) -> None:
         self.batch, self.kind = batch, kind
+        self.seen: Any = None  # shape, dtype and device of the last input
         self.parts = [Part(batch, list(range(batch)))]
         self._plan: list[tuple[Tensor, Tensor]] | None = None
         self._back: Tensor | None = None
@@ -76,7 +77,7 @@ class Stream:
 
         A row may be named once: its past cannot go on in two places of one graph.
         """
-        self.batch = len(rows)
+        self.batch, self.seen = len(rows), None
         to = {row: k for k, row in enumerate(rows) if row is not None}
         for part in self.parts:
             part.move(to)

@@ -32,14 +32,18 @@ def step_connection(
 
 @eager  # a history is a side effect
 def _step(synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History) -> Tensor:
+    seen = _signature(input, product)
+    if seen is not None and seen == attachment.seen and not torch.is_autocast_enabled(input.device.type):
+        refuse_transforms(attachment.where, input, product.weight, remembers=True)
+        return history.step(synapse, product, input, attachment.timing.streams)
     spikes = _checked(synapse, attachment.where, product, input)
     refuse_transforms(attachment.where, spikes, product.weight, remembers=True)
     if spikes.dtype in HALF and spikes.device.type == "cpu":
         fix = "call net.float(), or run on a GPU; under autocast delays run in float32 by themselves"
         raise ShapeError(attachment.where, f"a step of {spikes.dtype} on the CPU", "float32 or float64", fix)
     lead = spikes.shape[: spikes.ndim - 1 - product.space]
-    if len(lead) == 1:
-        batch = spikes
+    if len(lead) == 1:  # a view would be a node of the graph, at every step
+        batch, attachment.seen = spikes, seen if spikes is input else None
     else:
         batch = spikes.reshape(lead.numel(), *spikes.shape[len(lead) :])  # -1 would not know where a dimension is 0
     if torch.is_autocast_enabled(spikes.device.type):
@@ -48,6 +52,13 @@ def _step(synapse: Synapse, attachment: Attachment, product: Product, input: Ten
     else:
         output = history.step(synapse, product, batch, attachment.timing.streams)
     return output if batch is spikes else output.reshape(*lead, *output.shape[1:])
+
+
+def _signature(input: Tensor, product: Product) -> tuple[Any, ...] | None:
+    """Say all that an input's checks ask of it; None where that is not said in a few words."""
+    if type(input) is not Tensor or input.is_nested or input.layout is not torch.strided:
+        return None
+    return input.shape, input.dtype, input.device, None if product.weight is None else product.weight.dtype
 
 
 def sequence_connection(

@@ -9,7 +9,7 @@ excepted.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class Filter(ABC):
     outputs: int
     reach: int
     order: int = 0
+    by_time: ClassVar[bool] = False  # whether the steps of what it reads come first in memory
     parameters: tuple[Tensor, ...]
 
     @abstractmethod
@@ -59,6 +60,8 @@ class ChannelFilter(Filter):
         dtype: of the rows; taps of order 2 keep their float64.
     """
 
+    by_time = True
+
     def __init__(self, taps: Taps, channels: int, dtype: torch.dtype) -> None:
         self.inputs = self.outputs = channels
         self.order = taps.order
@@ -69,16 +72,17 @@ class ChannelFilter(Filter):
         value = taps.value.detach().reshape(count, -1).expand(count, channels)
         self.value = (value if self.order == 2 else value.to(dtype)).contiguous()
         self._behind = -self.index
+        self._kept: tuple[dict[str, Any], dict[str, Any]] = {"reused": True}, {}
         self._lines = resolve("tape_lines", device)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
-        self._lines(rows, row, self._behind, self.value, out)
+        self._lines(rows, row, self._behind, self.value, out, self._kept[0])
 
     def read_all(self, rows: Tensor, start: int, out: Tensor) -> None:
         resolve("tape_series", rows.device)(rows, start, self._behind, self.value, out)
 
     def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
-        self._lines(rows, row, self.index, self.value, out)
+        self._lines(rows, row, self.index, self.value, out, self._kept[1])
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         (value,) = self.parameters
@@ -110,7 +114,7 @@ class SynapseFilter(Filter):
         self.index = taps.index
         self.reach = int(taps.index.max()) + 1
         value = taps.value.detach() if self.order == 2 else taps.value.detach().to(weight.dtype)
-        strength, index = _used(value * weight.detach(), taps.index)
+        strength, index = compact(value * weight.detach(), taps.index)
         # (from, to, m): the kernels take one source channel after the other
         self._behind = -index.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
         self._ahead = index.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
@@ -140,7 +144,7 @@ class SynapseFilter(Filter):
         return overlap
 
 
-def _used(strength: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def compact(strength: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """List as many taps as the busiest synapse uses, those in use first: three taps of linear arrivals become two.
 
     Taps of 0 that fill up the list stay where they are, at steps that their synapse uses.

@@ -12,30 +12,69 @@ from delaykit.functional.compiled import DOT_PRODUCTS, compiled
 
 BLOCK = 8  # inputs whose rows are read together
 SPARSE = 0.25  # share of taps that are not 0, below which they are looked for
+TILE = 16  # channels that are turned together, each of whose rows in memory is read or written once
+NOTHING = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
 NEAR = 60_000  # bytes of rows that a block of inputs may reach back to, and find in the cache in any order
 
 
 def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_store` does."""
+    x = x.detach()
     if x.dim() != 2:  # the chunks of maps are contiguous already
-        turned = x.detach().transpose(0, 1)
+        turned = x.transpose(0, 1)
         rows[:, row].view(turned.shape).copy_(turned)
         return
-    x = x.detach()
     if x.dtype is not rows.dtype:
         x = x.to(rows.dtype)
-    _store_channels(rows.numpy(), row, x.contiguous().numpy())
+    if _by_time(rows):
+        _store_step(rows.numpy().transpose(1, 0, 2), row, x.contiguous().numpy())
+    else:
+        _store_channels(rows.numpy(), row, x.contiguous().numpy())
 
 
-def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+def _by_time(rows: Tensor) -> bool:
+    """Tell whether the steps come first in memory."""
+    channel, time, _ = rows.stride()
+    return channel < time
+
+
+def tape_lines(
+    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: dict[str, Any] | None = None
+) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_lines` does."""
-    _lines(rows.numpy(), row, offset.numpy(), value.numpy(), out.numpy())
+    kept = {} if kept is None else kept
+    if "taps" not in kept:  # a view of a tensor takes as long as some hundred numbers
+        kept["taps"] = offset.numpy(), value.numpy()
+    if kept.get("rows") is rows:
+        read = kept["read"]
+    else:
+        read = rows.numpy().transpose(1, 0, 2)  # steps first
+        if kept.get("reused"):  # whoever says so holds rows and output as long as this
+            kept["rows"], kept["read"] = rows, read
+    taps, weight = kept["taps"]
+    if kept.get("out") is out:
+        _lines(read, row, taps, weight, kept["flat"], kept["none"])
+        return
+    array, none = out.numpy(), NOTHING[weight.dtype]
+    if out.is_contiguous():
+        flat = array.reshape(len(array), -1)
+        if kept.get("reused"):
+            kept["out"], kept["flat"], kept["none"] = out, flat, none
+        _lines(read, row, taps, weight, flat, none)
+        return
+    if kept.get("shape") != out.shape:
+        kept["shape"], kept["scratch"] = out.shape, np.empty((len(array), out[0].numel()), array.dtype)
+    turned = array[:, :, 0].T if out.shape[2] == 1 else none
+    if turned.size and turned.flags.c_contiguous:
+        _lines(read, row, taps, weight, kept["scratch"], turned)
+    else:
+        _lines(read, row, taps, weight, kept["scratch"], none)
+        out.copy_(torch.from_numpy(kept["scratch"]).view(out.shape))
 
 
 def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_series` does."""
-    out.zero_()
-    _series(rows.flatten(1).numpy(), rows.shape[2], start, offset.numpy(), value.numpy(), out.flatten(1).numpy())
+    _series(rows.numpy().transpose(1, 0, 2), start, offset.numpy(), value.numpy(), out.numpy())
 
 
 def tape_synapses(
@@ -104,8 +143,18 @@ def _places(offset: Tensor, rows: Tensor) -> Tensor:
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_correlation` does."""
     out = torch.zeros(index.shape, dtype=torch.float64)
-    _correlation(rows.numpy(), gradients.numpy(), index.numpy(), out.numpy())
+    _correlation(*(x.numpy().transpose(1, 0, 2) for x in (rows, gradients)), index.numpy(), out.numpy())
     return out.to(rows.dtype)
+
+
+def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_tents` does."""
+    _tents(rows.numpy(), row, height.numpy(), source.numpy(), at)
+
+
+def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_overlap` does."""
+    _overlap(rows.numpy(), row, offset.numpy(), x.numpy(), out.numpy())
 
 
 # The loops below index whole arrays by np.uintp: a slice of an array costs a reference count, and a signed index a test
@@ -115,19 +164,36 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
 @compiled()
 def _store_channels(rows, row, x):  # type: ignore[no-untyped-def]
     batch, channels = x.shape
-    at = np.uintp(row)
-    for c in range(channels):
+    at, whole = np.uintp(row), channels // TILE * TILE
+    for first in range(0, whole, TILE):
+        for b in range(batch):
+            for k in range(TILE):
+                rows[first + k, at, b] = x[b, first + k]
+    for c in range(whole, channels):
         for b in range(batch):
             rows[c, at, b] = x[b, c]
 
 
 @compiled()
-def _lines(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
-    """Collect the taps in use; one or two of them, the rule, need no intermediate sum."""
+def _store_step(rows, row, x):  # type: ignore[no-untyped-def]
+    """Do the same where steps come first."""
+    batch, channels = x.shape
+    at, whole = np.uintp(row), channels // TILE * TILE
+    for first in range(0, whole, TILE):
+        for b in range(batch):
+            for k in range(TILE):
+                rows[at, first + k, b] = x[b, first + k]
+    for c in range(whole, channels):
+        for b in range(batch):
+            rows[at, c, b] = x[b, c]
+
+
+@compiled()
+def _lines(rows, row, offset, value, out, turned):  # type: ignore[no-untyped-def]
+    """Read the taps in use into ``out (channel, chunk)``; ``turned (chunk, channel)``, if any, gets it last."""
     count, channels = offset.shape
-    _, batch, space = out.shape
+    batch = out.shape[1]
     where, weight = np.zeros(count + 2, np.uintp), np.zeros(count + 2, value.dtype)
-    total = np.zeros(batch * space, out.dtype)
     for c in range(channels):
         used = 0
         weight[0] = weight[1] = 0
@@ -137,34 +203,36 @@ def _lines(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
                 where[used], weight[used] = row + offset[m, c], value[m, c]
                 used += 1
         r0, r1, w0, w1 = where[0], where[1], weight[0], weight[1]
-        if used <= 2 and space == 1:
-            for b in range(batch):
-                out[c, b, 0] = w0 * rows[c, r0, b] + w1 * rows[c, r1, b]
-            continue
-        for n in range(batch * space):
-            total[n] = w0 * rows[c, r0, n] + w1 * rows[c, r1, n]
+        for b in range(batch):
+            out[c, b] = w0 * rows[r0, c, b] + w1 * rows[r1, c, b]
         for k in range(2, used):
             r0, w0 = where[k], weight[k]
-            for n in range(batch * space):
-                total[n] += w0 * rows[c, r0, n]
+            for b in range(batch):
+                out[c, b] += w0 * rows[r0, c, b]
+    whole = channels // TILE * TILE if turned.shape[0] > 0 else 0
+    for first in range(0, whole, TILE):
         for b in range(batch):
-            for s in range(space):
-                out[c, b, s] = total[b * space + s]
+            for k in range(TILE):
+                turned[b, first + k] = out[first + k, b]
+    for b in range(turned.shape[0]):
+        for c in range(whole, channels):
+            turned[b, c] = out[c, b]
 
 
 @compiled()
-def _series(rows, chunk, start, offset, value, out):  # type: ignore[no-untyped-def]
-    """One shifted multiply-add of whole series for every channel and tap."""
+def _series(rows, start, offset, value, out):  # type: ignore[no-untyped-def]
+    """Read every step's taps: what one step reads lies together."""
     count, channels = offset.shape
-    length = out.shape[1]
-    for c in range(channels):
-        target = out[c]
-        for m in range(count):
-            weight, begin = value[m, c], (start + offset[m, c]) * chunk
-            if weight != 0:
-                source = rows[c, begin : begin + length]
-                for n in range(length):
-                    target[n] += weight * source[n]
+    _, time, chunk = out.shape
+    for t in range(time):
+        for c in range(channels):
+            for n in range(chunk):
+                out[c, t, n] = 0
+            for m in range(count):
+                weight, at = value[m, c], np.uintp(start + t + offset[m, c])
+                if weight != 0:
+                    for n in range(chunk):
+                        out[c, t, n] += weight * rows[at, c, n]
 
 
 @compiled()
@@ -217,13 +285,37 @@ def _few_synapses(rows, row, offset, value, out):  # type: ignore[no-untyped-def
 @compiled(DOT_PRODUCTS)
 def _correlation(rows, gradients, index, out):  # type: ignore[no-untyped-def]
     """Sum a chunk in the rows' precision, with vector units, and the chunks in float64."""
-    time, chunk = gradients.shape[1:]
-    for c in range(rows.shape[0]):
-        for m in range(index.shape[0]):
-            k, overall = index[m, c], 0.0
-            for t in range(k, time):
-                at, total = np.uintp(t - k), rows.dtype.type(0)
+    time, channels, chunk = gradients.shape
+    for t in range(time):
+        for c in range(channels):
+            for m in range(index.shape[0]):
+                k, total = index[m, c], rows.dtype.type(0)
+                if t >= k:
+                    at = np.uintp(t - k)
+                    for n in range(chunk):
+                        total += rows[at, c, n] * gradients[t, c, n]
+                    out[m, c] += total
+
+
+@compiled()
+def _tents(rows, row, height, source, at):  # type: ignore[no-untyped-def]
+    channels, _, chunk = rows.shape
+    when = np.uintp(at)
+    for c in range(channels):
+        for k in range(len(height)):
+            h, to = height[k], np.uintp(row + k)
+            for n in range(chunk):
+                rows[c, to, n] += h * source[c, when, n]
+
+
+@compiled(DOT_PRODUCTS)
+def _overlap(rows, row, offset, x, out):  # type: ignore[no-untyped-def]
+    outputs, inputs, count = offset.shape
+    chunk = rows.shape[2]
+    for b in range(outputs):
+        for a in range(inputs):
+            for m in range(count):
+                at, total = np.uintp(row + offset[b, a, m]), rows.dtype.type(0)
                 for n in range(chunk):
-                    total += rows[c, at, n] * gradients[c, t, n]
-                overall += total
-            out[m, c] = overall
+                    total += rows[b, at, n] * x[a, n]
+                out[b, a, m] += total

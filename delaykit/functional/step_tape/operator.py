@@ -27,10 +27,12 @@ from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
-from delaykit.functional.step_tape.operators import FilterOperator, Operator
+from delaykit.functional.step_tape.operators import FilterOperator, LineOperator, Operator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
 from delaykit.functional.step_tape.segment import Segment, Step, inside_backward
+from delaykit.functional.step_tape.tents import TentFilter, TentOperator
 from delaykit.functional.taps import Taps
+from delaykit.functional.tents import Tents
 
 
 class Signature(NamedTuple):
@@ -237,7 +239,7 @@ class LineTape(Tape):
             raise ShapeError("LineTape", f"an input {tuple(x.shape)}", f"(batch, {channels}, ...)", "match the taps")
         dtype = rows_dtype(x, x.dtype if taps.order == 2 else taps.value.dtype, "LineTape")
         filter = ChannelFilter(taps, x.shape[1], dtype)
-        return FilterOperator(filter, taps.is_identity(), x.shape, dtype, x.device)
+        return LineOperator(filter, taps.is_identity(), x.shape, dtype, x.device)
 
 
 def _channels_of(taps: Taps) -> int:
@@ -256,8 +258,9 @@ class LinearTape(Tape):
     ones need a sweep over the synapses. Identity taps give what ``F.linear(x, weight, bias)`` gives, bit by bit.
 
     Args:
-        taps: ``(m, 1, 1)``, ``(m, 1, pre)``, ``(m, post, 1)`` or ``(m, post, pre)``.
-        weight: ``(post, pre)``.
+        taps: ``(m, 1, 1)``, ``(m, 1, pre)``, ``(m, post, 1)`` or ``(m, post, pre)``; or tents of every synapse for
+            which there is a grid (:func:`~delaykit.functional.step_tape.tents.grid_of`).
+        weight: ``(post, pre)``; for tents times what they are scaled by.
         bias: ``(post,)`` or None.
         remember: see :class:`Tape`.
 
@@ -268,11 +271,13 @@ class LinearTape(Tape):
         [0.0, 0.0, 3.0]
     """
 
-    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None = None, *, remember: int | None = None) -> None:
+    def __init__(
+        self, taps: Taps | Tents, weight: Tensor, bias: Tensor | None = None, *, remember: int | None = None
+    ) -> None:
         super().__init__(remember)
         self._parameters = (taps, weight, bias)
 
-    def rebind(self, taps: Taps, weight: Tensor, bias: Tensor | None = None) -> None:
+    def rebind(self, taps: Taps | Tents, weight: Tensor, bias: Tensor | None = None) -> None:
         """Start a new segment with these parameters."""
         self._rebind()
         self._parameters = (taps, weight, bias)
@@ -281,12 +286,14 @@ class LinearTape(Tape):
         taps, weight, bias = self._parameters
         post, pre = weight.shape
         _check_input("LinearTape", x, pre)
-        rows, columns = taps.index.shape[1:]
+        rows, columns = taps.shape
         if rows not in (1, post) or columns not in (1, pre):
             raise ShapeError(
                 "LinearTape", f"taps for {rows} x {columns}", f"1 or {post} x 1 or {pre}", "match taps and weight"
             )
         dtype = rows_dtype(x, weight.dtype, "LinearTape")
+        if isinstance(taps, Tents):
+            return TentOperator(TentFilter(taps, weight), False, x.shape, dtype, x.device, bias=bias)
         rest = (taps.is_identity(), x.shape, dtype, x.device)
         if rows > 1 and columns > 1:
             return FilterOperator(synapse_filter(taps, weight), *rest, weight=weight, bias=bias)

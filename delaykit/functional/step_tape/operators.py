@@ -15,7 +15,7 @@ from torch import Tensor
 
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.filters import Filter
-from delaykit.functional.step_tape.recording import Recording, empty_rows, spread
+from delaykit.functional.step_tape.recording import Recording, StepRecording, empty_rows, new_rows
 
 
 class RunningSums:
@@ -144,7 +144,9 @@ class FilterGradients:
         self.sums = operator.new_sums()
         dtype = operator.dtype if self.sums is None else torch.float64
         count = last + self.filter.reach
-        self.rows = empty_rows((self.filter.outputs, spread(count), operator.chunk), dtype, operator.device)
+        self.rows = new_rows(
+            self.filter.outputs, count, operator.chunk, dtype, operator.device, self.filter.by_time
+        )
         self.rows[:, last + 1 :].zero_()
 
     def push(self, row: int, grad: Tensor | None) -> None:
@@ -247,3 +249,9 @@ class FilterOnly(Gradients[FilterOperator]):
             for row in self.stream.past(first):
                 self.stream.push(row, None)
         return (*self.stream.parameters(self.stream.recording.rows, first), total)
+
+
+class LineOperator(FilterOperator):
+    """A filter of channels."""
+
+    recording = StepRecording

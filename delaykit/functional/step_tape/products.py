@@ -12,7 +12,9 @@ from torch import Tensor
 
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.operators import Gradients, Operator
-from delaykit.functional.step_tape.recording import Recording, empty_rows, spread
+from delaykit.functional.step_tape.recording import Recording, StepRecording, empty_rows, spread
+
+AT_ONCE = 16  # steps whose delayed inputs are made together: few enough to stay in the cache
 
 
 class ProductOperator(Operator):
@@ -39,12 +41,18 @@ class ProductOperator(Operator):
 class AxonalOperator(ProductOperator):
     """Delay every presynaptic channel, then one product: ``y = F.linear(z, W, b)``."""
 
+    recording = StepRecording
+    _late: Tensor | None = None  # z, which nobody keeps: written anew at each step
+    _late_turned: Tensor
+
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if self.identity:
             return F.linear(x, self.matrix, self.bias)
-        z = torch.empty(self.filter.inputs, self.batch, 1, dtype=self.dtype, device=self.device)
-        self.filtered(recording.rows, row, z, self._sums)
-        return F.linear(z.squeeze(2).t(), self.matrix, self.bias)
+        if self._late is None:
+            self._late = empty_rows((self.filter.inputs, self.batch, 1), self.dtype, self.device)
+            self._late_turned = self._late.squeeze(2).t()
+        self.filtered(recording.rows, row, self._late, self._sums)
+        return F.linear(self._late_turned, self.matrix, self.bias)
 
     def gradients(self, recording: Recording, last: int) -> Gradients:
         return _AxonalGradients(self, recording, last)
@@ -57,15 +65,16 @@ class _AxonalGradients(Gradients[AxonalOperator]):
         self.turned_matrix = self.matrix.t()
         shape = (last + 1, operator.batch, self.matrix.shape[0])
         self.currents = empty_rows(shape, operator.dtype, operator.device)
+        self._current, self._row = self.currents.unbind(0), self.stream.rows.unbind(1)
 
     def push(self, row: int, grad: Tensor | None) -> None:
         if grad is None:
             self.currents[row].zero_()
             self.stream.push(row, None)
             return
-        current = self.currents[row].copy_(grad)
+        current = self._current[row].copy_(grad)
         if self.stream.sums is None:
-            torch.mm(self.turned_matrix, current.t(), out=self.stream.rows[:, row])
+            torch.mm(self.turned_matrix, current.t(), out=self._row[row])
         else:
             self.stream.push(row, current @ self.matrix)
 
@@ -81,17 +90,30 @@ class _AxonalGradients(Gradients[AxonalOperator]):
         if self.stream.sums is not None:
             for row in self.stream.past(first):
                 self.stream.push(row, None)
-        grad_weight = (self._delayed(first) @ currents).t() if weight.requires_grad else None
+        grad_weight = self._weight_gradient(first) if weight.requires_grad else None
         return (*self.stream.parameters(self.stream.recording.rows, first), grad_weight, grad_bias)
 
+    def _weight_gradient(self, first: int) -> Tensor:
+        """Delay the recorded input once more, some steps at a time: cheaper than to have kept it."""
+        filter = self.operator.filter
+        if self.stream.sums is not None:
+            return self.currents[first : self.last + 1].flatten(0, 1).t() @ self._delayed(first).t()
+        total = torch.zeros_like(self.matrix, memory_format=torch.contiguous_format)
+        late = self.currents.new_empty(filter.inputs * AT_ONCE * self.operator.batch)
+        for start in range(first, self.last + 1, AT_ONCE):
+            stop = min(start + AT_ONCE, self.last + 1)
+            shape = (filter.inputs, stop - start, self.operator.batch)
+            z = late[: shape[0] * shape[1] * shape[2]].view(shape)
+            filter.read_all(self.stream.recording.rows, start, z)
+            total.addmm_(self.currents[start:stop].flatten(0, 1).t(), z.flatten(1).t())
+        return total
+
     def _delayed(self, first: int) -> Tensor:
-        """Delay the recorded input once more, ``(pre, time * batch)``: cheaper than to have kept it."""
+        """Delay the recorded input once more by running sums, ``(pre, time * batch)``."""
         operator, recording, sums = self.operator, self.stream.recording, self.operator.new_sums()
+        assert sums is not None
         shape = (operator.filter.inputs, self.last + 1 - first, operator.batch)
         z = torch.empty(*shape, dtype=operator.dtype, device=operator.device)
-        if sums is None:
-            operator.filter.read_all(recording.rows, first, z)
-            return z.flatten(1)
         for row in range(recording.pad, first):
             operator.filter.read(recording.rows, row, sums.incoming)
             sums.add(sums.incoming)
@@ -106,7 +128,7 @@ class DendriticOperator(ProductOperator):
     keeps_products = True
 
     def replay(self, recording: Recording, remains: Tensor | None = None) -> None:
-        self.currents = Recording(self.filter.outputs, self.chunk, recording.pad, self.dtype, self.device)
+        self.currents = StepRecording(self.filter.outputs, self.chunk, recording.pad, self.dtype, self.device)
         if recording.size > recording.pad:
             past = recording.rows[:, recording.pad : recording.size]
             self.currents.extend(_product(self.matrix, past) if remains is None else remains)

@@ -1,13 +1,16 @@
 """What a tape remembers: one row a time step, growing while a graph needs them, bounded while none does.
 
 Laid out ``(channel, time, chunk)`` with ``chunk = batch * space``: a delay belongs to a channel, so what a tap reads is
-one contiguous chunk, neighbouring taps are neighbours in memory, and a whole channel is one series. ``pad`` rows of
-zeros come first: a tap that reaches back before the first spike reads zeros there and needs no mask.
+one contiguous chunk, neighbouring taps are neighbours in memory, and a whole channel is one series. Where a channel has
+a few taps only, and none is shared by many synapses, the steps come first in memory: what is written at a step, and
+most of what is read, then lies together. ``pad`` rows of zeros come first: a tap that reaches back before the first
+spike reads zeros there and needs no mask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +29,15 @@ def spread(count: int) -> int:
     return count | 1
 
 
+def new_rows(
+    channel: int, count: int, chunk: int, dtype: torch.dtype, device: torch.device, by_time: bool
+) -> Tensor:
+    """Allocate ``(channel, at least count, chunk)``; ``by_time``: the steps come first in memory."""
+    if by_time:
+        return empty_rows((count, channel, chunk), dtype, device).transpose(0, 1)
+    return empty_rows((channel, spread(count), chunk), dtype, device)
+
+
 class Recording:
     """Remember a stream, one row ``(channel, chunk)`` a step.
 
@@ -42,10 +54,12 @@ class Recording:
         forgot: whether rows were dropped.
     """
 
+    by_time: ClassVar[bool] = False
+
     def __init__(self, channel: int, chunk: int, pad: int, dtype: torch.dtype, device: torch.device) -> None:
         self.pad = self.size = pad
         self.forgot = False
-        self.rows = empty_rows((channel, spread(pad + _SPARE), chunk), dtype, device)
+        self.rows = new_rows(channel, pad + _SPARE, chunk, dtype, device, self.by_time)
         self.rows[:, :pad].zero_()
 
     def reserve(self, keep: int | None = None) -> int:
@@ -80,7 +94,7 @@ class Recording:
 
     def _grow(self, capacity: int) -> None:
         channel, _, chunk = self.rows.shape
-        grown = empty_rows((channel, spread(capacity), chunk), self.rows.dtype, self.rows.device)
+        grown = new_rows(channel, capacity, chunk, self.rows.dtype, self.rows.device, self.by_time)
         grown[:, : self.size].copy_(self.rows[:, : self.size])
         self.rows = grown
 
@@ -89,6 +103,12 @@ class Recording:
         self.rows[:, self.pad : self.pad + keep].copy_(self.rows[:, self.size - keep : self.size])
         self.size = self.pad + keep
         self.forgot = True
+
+
+class StepRecording(Recording):
+    """Keep what belongs to a step together, for channels that have a few taps each."""
+
+    by_time = True
 
 
 class ByteRecording(Recording):

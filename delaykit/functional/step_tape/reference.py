@@ -12,7 +12,9 @@ def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
         rows[c, row] = x[:, c].flatten()
 
 
-def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+def tape_lines(
+    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: object = None
+) -> None:
     """Read the taps; see :func:`delaykit.functional.step_tape.torch.tape_lines`."""
     for c in range(len(rows)):
         taps = [value[m, c] * rows[c, row + int(offset[m, c])] for m in range(len(offset))]
@@ -44,3 +46,19 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
             for t in range(int(index[m, c]), rows.shape[1]):
                 out[m, c] += rows[c, t - int(index[m, c])] @ gradients[c, t]
     return out
+
+
+def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
+    """Write triangles; see :func:`delaykit.functional.step_tape.torch.tape_tents`."""
+    for c in range(len(rows)):
+        for k in range(len(height)):
+            rows[c, row + k] += height[k] * source[c, at]
+
+
+def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor) -> None:
+    """Multiply; see :func:`delaykit.functional.step_tape.torch.tape_overlap`."""
+    outputs, inputs, count = offset.shape
+    for b in range(outputs):
+        for a in range(inputs):
+            for m in range(count):
+                out[b, a, m] += rows[b, row + int(offset[b, a, m])] @ x[a]

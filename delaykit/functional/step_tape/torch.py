@@ -17,7 +17,9 @@ def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
     rows[:, row].view(turned.shape).copy_(turned)
 
 
-def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor) -> None:
+def tape_lines(
+    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: dict[str, Any] | None = None
+) -> None:
     """Read ``out[c] = sum_m value[m, c] rows[c, row + offset[m, c]]``.
 
     Args:
@@ -26,6 +28,7 @@ def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tenso
         offset: int64 ``(m, channel)``.
         value: ``(m, channel)``.
         out: ``(channel, batch, space)``, any strides.
+        kept: belongs to these offsets and values; a backend may keep there what it makes of them.
     """
     channel = torch.arange(rows.shape[0], device=rows.device)
     out.copy_((rows[channel, offset + row] * value.unsqueeze(-1)).sum(0).view(out.shape))
@@ -71,3 +74,31 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
         product = rows[channel, read.clamp(min=0)] * gradients
         shares.append(product.sum(2).mul_(read >= 0).sum(1))
     return torch.stack(shares)
+
+
+def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
+    """Add ``height[k] source[c, at]`` to ``rows[c, row + k]``.
+
+    Args:
+        rows: cells ``(channel, cell, chunk)``.
+        row: the first that is written to.
+        height: ``(k,)``.
+        source: ``(channel, time, chunk)``.
+        at: which of its steps.
+    """
+    rows[:, row : row + len(height)].addcmul_(source[:, at].unsqueeze(1).to(rows.dtype), height.view(-1, 1))
+
+
+def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor) -> None:
+    """Add ``sum_n rows[b, row + offset[b, a, m], n] x[a, n]`` to ``out[b, a, m]``, one input at a time.
+
+    Args:
+        rows: cells ``(channel, cell, chunk)``.
+        row: the first cell of the current step.
+        offset: int32 ``(channel, inputs, m)``.
+        x: ``(inputs, chunk)``.
+        out: ``(channel, inputs, m)``.
+    """
+    channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
+    for a in range(offset.shape[1]):
+        out[:, a] += rows[channel, row + offset[:, a]] @ x[a]

@@ -198,7 +198,7 @@ def test_what_a_grid_cannot_do_is_left_to_taps():
     assert grid_for(Tents(delays, 2.5 + 1e-5, Triangle(1.5 + 1e-5)), like) is None, "float32 slopes over 1e-5 steps"
     assert grid_for(Tents(delays, 200.0, Triangle(199.0)), like) is None, "a line longer than the synapses are many"
     assert Gaussian(1.0).tents(delays) is None
-    assert Triangle(torch.tensor(1.0)).tents(delays) is None
+    assert Triangle(torch.tensor(1.0, requires_grad=True)).tents(delays) is None
 
 
 def test_memory_is_what_the_taps_remember():

@@ -60,6 +60,26 @@ def grid_for(tents: Tents, currents: Tensor) -> Grid | None:
     return grid if widest <= max(2 * neurons, NARROW_LINE) and numbers <= LARGEST else None
 
 
+def ringed(
+    delays: Tensor, weight: Tensor, grid: Grid, steps: int, batch: int, correlate: Correlate
+) -> GridSynaptic | None:
+    """Return what connects any two populations, delivering under masks, None where it would take too much memory.
+
+    Args:
+        delays: ``(post, pre)``.
+        weight: ``(post, pre)``.
+        grid: of their triangles.
+        steps: of the sequence.
+        batch: rows.
+        correlate: see :func:`tents_connection`.
+    """
+    if _cells(grid, delays, steps) * batch * len(weight) > LARGEST:
+        return None
+    found = GridSynaptic(weight, delays, grid, steps, correlate)
+    found.masks = True
+    return found
+
+
 def _cells(grid: Grid, delays: Tensor, steps: int) -> int:
     """Number of cells in a window, a power of two: those that the line reaches and those of the longest delay."""
     longest = min(int(delays.max()), steps + grid.reach)
@@ -68,6 +88,8 @@ def _cells(grid: Grid, delays: Tensor, steps: int) -> int:
 
 class GridSynaptic(RecurrentConnection):
     """One delay for each synapse, triangles of one width."""
+
+    masks = False  # whether to go by windows of postsynaptic neurons also where spikes are few and phases one
 
     def __init__(self, weight: Tensor, delays: Tensor, grid: Grid, steps: int, correlate: Correlate) -> None:
         self.weight, self.correlate = weight, correlate
@@ -85,7 +107,7 @@ class GridSynaptic(RecurrentConnection):
         if self.grid.width == 1:
             self.forward: _Falling | _Rows | _Ring = _Falling(self, steps, batch)
         else:
-            self.forward = (_Rows if self.grid.phases == 1 else _Ring)(self, batch)
+            self.forward = (_Rows if self.grid.phases == 1 and not self.masks else _Ring)(self, batch)
 
     def current(self, t: int, x: Tensor) -> Tensor:
         return self.forward.deliver(t, x)
@@ -233,11 +255,11 @@ class _Ring:
         self.kernels = ring_kernels(4 * LANES if self.width % (4 * LANES) == 0 else LANES)
         # tensors, not arrays, because they are aligned
         window = of.weight.new_zeros(post * (of.mask + 1) * self.width).numpy()
-        self.rows, self.sums = (of.weight.new_zeros(pre * self.width).numpy() for _ in range(2))
+        self.rows, self.sums = (of.weight.new_zeros(max(post, pre) * self.width).numpy() for _ in range(2))
         self.bits = np.zeros(pre * self.width // 8, np.uint8)
         synapses = of.cell.numpy(), *(x.contiguous().numpy() for x in of.weights)
         self.arguments = window, *synapses, *of.line
-        self.out = of.weight.new_empty(batch, post)
+        self.out, self.back = (of.weight.new_empty(batch, size) for size in (post, pre))
 
     def _now(self, t: int, opening: int) -> tuple[int, ...]:
         """Place step ``t`` in the ring; the cells of the step ``opening`` begin anew."""
@@ -252,5 +274,5 @@ class _Ring:
     def pull(self, t: int, grad: Tensor, x: Tensor, grads: Tensor) -> Tensor:
         ring = self._now(t, t - self.grid.reach - 1)
         given = self.whole, grad.numpy(), x.numpy(), grads.numpy()
-        self.kernels[1](ring, *self.arguments, self.bits, self.sums, self.rows, *given, self.out.numpy())
-        return self.out
+        self.kernels[1](ring, *self.arguments, self.bits, self.sums, self.rows, *given, self.back.numpy())
+        return self.back
