@@ -12,6 +12,7 @@ __all__ = [
     "delayed_linear",
     "derivatives",
     "dispatch",
+    "draws",
     "dynamics",
     "eager",
     "engine",
