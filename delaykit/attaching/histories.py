@@ -62,6 +62,7 @@ class History:
         ahead: whether a run ahead of this root call leaves something under way.
         asked: whether the user chose that delays begin anew with every call.
         torn: whether it is a copy that was made while something was under way, which stayed with the original.
+        forsaken: the sequence whose spikes under way were dropped, and by what; None: none were.
         ends: of a connection that holds a whole sequence a call: what calls left under way.
     """
 
@@ -81,6 +82,7 @@ class History:
         self.streams: list[Stream | None] = []
         self.moment: Moment | None = None
         self.age, self.torn = 0, False
+        self.forsaken: tuple[Any, str] | None = None
         self.ahead: bool | Tensor = False
         self.draws: Draws = {}  # outlives cuts
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
@@ -98,6 +100,13 @@ class History:
         for stream in self.streams:
             if stream is not None:
                 stream.detach()
+
+    def forsake(self, by: str) -> None:
+        """Forget everything; a sequence that goes on nevertheless, while something was under way, is refused."""
+        moment, late = self.moment, self.under_way()
+        known = self.forsaken or (None if moment is None or not late else (moment.sequence, by))
+        self.clear()
+        self.forsaken = known
 
     def close(self, failed: bool = False) -> None:
         """End of a root call: forget, but know whether something was under way; one that failed may be tried again."""
@@ -117,6 +126,13 @@ class History:
                 "a sequence that goes on in a copy of the model, while its spikes under way stayed with the original",
                 "a copy that begins a sequence",
                 "reset the copy first (dk.reset(copy), or its neurons' own reset), or go on with the original",
+            )
+        if self.forsaken is not None and self.forsaken[0] == moment.sequence:
+            raise HistoryError(
+                self.where,
+                f"a sequence that goes on after {self.forsaken[1]}, which dropped its spikes under way",
+                f"{self.forsaken[1]} between two sequences",
+                "reset the model first: dk.reset(net), or its neurons' own reset",
             )
         if self.moment is None or self.moment.sequence != moment.sequence:
             self.clear()

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.batch.membranes import Change, LeftMembrane
+from delaykit.attaching.batch.refusals import two_readings, unknown_rows
 from delaykit.attaching.histories import History, Moment, out_of_step
 from delaykit.errors import HistoryError
 
 RECENT = 16  # membranes by which other streams than in the example are known
-MANUAL = "or use dk.At(component, reset='manual') and call dk.reset(net) where a sequence begins"
 
 
 class RootScope:
@@ -187,14 +187,15 @@ class NeuronWatch:
             self._meet(membrane, passes and membrane is not held, first)
         for history in self.inputs:
             if history.resized is not None:
-                raise self._unknown_rows(history)
+                raise unknown_rows(self.path, history.where, history.resized)
         self.steps += 1
         self.inside = True
 
     def _meet(self, membrane: Tensor | None, handed: bool, first: bool) -> None:
         """Compare the membrane of this step with the one that was left; the connections before it were stepped.
 
-        ``handed``: the caller passed it, so nobody saw it before; ``first``: this is the first step of a root call.
+        ``handed``: the caller passed it, so nobody saw it before; ``first``: this is the first step of a root call,
+        which other connections than those that follow a neuron began in.
         """
         if handed and membrane is not self._left[0].tensor and self._left_ago(membrane) > 1:
             late = [h.where for h in self.inputs if h.age > 1 and h.under_way(before_last=True)]
@@ -211,11 +212,17 @@ class NeuronWatch:
         if change.kind == "resized":
             for history in self.inputs:
                 history.resized = None
-        elif change.kind in ("reset", "rows", "unclear") and not first:
+        elif change.kind in ("reset", "rows", "unclear") and (handed or not first):
             stale = [h for h in self.inputs if h.age > 1 and (handed or h not in self.followers)]
+            stale = [h for h in stale if not first or self._goes_on(h)]
             late = [h.where for h in stale if h.under_way(before_last=True)]
             if late:
-                raise self._two_readings(change, late[0])
+                raise two_readings(self.path, change, late[0])
+
+    def _goes_on(self, history: History) -> bool:
+        """Tell whether a connection follows a neuron from one root call to the next."""
+        watches = () if self.scope is None else self.scope.watches
+        return any(history in watch.followers for watch in (self, *watches))
 
     def check_begins(self, membrane: Tensor | None) -> None:
         """Refuse a state that may go on from the last call of the root, at whose end spikes were lost.
@@ -266,7 +273,7 @@ class NeuronWatch:
         elif change.kind == "unclear":
             late = [h.where for h in histories if h.under_way()]
             if late:
-                raise self._two_readings(change, late[0])
+                raise two_readings(self.path, change, late[0])
 
     def _tell_owned(self, change: Change) -> None:
         """Pass a handed membrane's change on to the neuron's own connections, which see it in time."""
@@ -278,7 +285,7 @@ class NeuronWatch:
             elif change.kind == "resized" and self._left[0].tensor is not None:
                 history.resize(change.batch, self._left[0].tensor.device)
             elif change.kind == "unclear" and history.under_way():
-                raise self._two_readings(change, history.where)
+                raise two_readings(self.path, change, history.where)
 
     def _left_ago(self, membrane: Tensor | None) -> int:
         """Count how many steps ago the neuron left this very membrane, be it written to or a view; 0: nobody knows."""
@@ -320,28 +327,6 @@ class NeuronWatch:
             "place, so that each is known; do not hand an older membrane to the neuron",
         )  # fmt: skip
 
-    def _two_readings(self, change: Change, where: str) -> HistoryError:
-        if change.batch:
-            return HistoryError(
-                where, f"a membrane of {change.batch} rows in neuron {self.path!r}, while spikes of another batch are "
-                "under way: nobody can tell which rows went on", "the first rows of before, cut by a slice (mem[:n])",
-                f"sort by length and drop rows from the end, or call dk.reset(net) before this step; {MANUAL}",
-            )  # fmt: skip
-        reset = {"reset": "all rows", "rows": "some rows"}.get(change.kind, "some rows, or a change of places,")
-        return HistoryError(
-            where,
-            f"another membrane in neuron {self.path!r} while spikes are under way: it could be a reset of {reset} "
-            "or an edit",
-            "an edit that leaves no row at zero that was not, or a reset that delaykit can see",
-            f"call dk.reset(net), or dk.reset(net, rows=mask) for some rows, before this step; {MANUAL}",
-        )
-
-    def _unknown_rows(self, history: History) -> HistoryError:
-        found = f"a batch that was {history.resized} rows, while spikes are under way and the state of {self.path!r} "
-        expected = "rows dropped from the end of input and state, as packed sequences do it"
-        fix = "drop rows from the end of the input and of the state, or reset the model first"
-        return HistoryError(history.where, found + "was not cut in the same way", expected, fix)
-
     def leave(self, membrane: Tensor | None) -> None:
         """End a step and remember the membrane it left."""
         self.inside = False
@@ -365,7 +350,8 @@ class NeuronWatch:
                 wrong = [self._other_streams(h.where) for h in self.inputs if h.under_way()]
             self._left.clear()
             self._matched, self._unknown = False, 0
-        self._recent.clear()
+        if not self.followers:  # else the run goes on, and an older membrane may be handed to the next call
+            self._recent.clear()
         held = None if self.module is None else self.adapter.membrane(self.module)
         for left in self._left:
             if left.tensor is not held:  # else the neuron itself holds its graph

@@ -161,6 +161,7 @@ def disabled(net: nn.Module) -> Iterator[None]:
 
     Raises:
         ConfigError: a part of the synapse holds the weights: without it the connection has none.
+        HistoryError: a sequence goes on behind the block that had spikes under way before it (raised by its next step).
 
     Example:
         >>> import torch, delaykit as dk
@@ -180,7 +181,7 @@ def disabled(net: nn.Module) -> Iterator[None]:
         part.off = True
     for site in sites:
         site.attachment.off = True
-        site.attachment.history.clear()
+        site.attachment.history.forsake("a dk.disabled block")
     try:
         yield
     finally:
@@ -188,7 +189,7 @@ def disabled(net: nn.Module) -> Iterator[None]:
             part.off = off
         for site, off in zip(sites, before, strict=True):
             site.attachment.off = off
-            site.attachment.history.clear()
+            site.attachment.history.forsake("a dk.disabled block")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.errors import ConfigError
-from delaykit.wrapping.controls import reset, wrapped_sites
+from delaykit.wrapping.controls import detach, wrapped_sites
 
 
 @contextlib.contextmanager
@@ -26,7 +26,8 @@ def discretized(
     What was learned with real delays may suffer. Delays that shall be whole in the end are better trained whole, with
     ``rounding="straight-through"`` of :class:`~delaykit.FreeDelay` or ``DelRec``: then nothing changes here. A whole
     budget is trained straight-through by forward and backward inside and ``optimizer.step()`` behind the block:
-    gradients are those of the rounded network, and what moves are the real numbers.
+    gradients are those of the rounded network, and what moves are the real numbers. Spikes under way stay so where a
+    sequence goes on over the block's edge, cut from their graph.
 
     Args:
         net: a wrapped model.
@@ -55,7 +56,7 @@ def discretized(
     weights = {id(site.weight): site.weight for site in sites if weight_bits is not None and site.weight is not None}
     real = {key: weight.detach().clone() for key, weight in weights.items()}
     written: list[str] = []
-    reset(net)
+    detach(net)
     try:
         finalize_(net)
         spacing, largest = grid(step, max_delay, bits)
@@ -84,7 +85,7 @@ def discretized(
         with torch.no_grad():
             for number, weight in weights.items():
                 weight.copy_(real[number])
-        reset(net)
+        detach(net)
         if changed:
             fix = "call dk.finalize_(net), which rounds for good, and then change them"
             raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
@@ -142,7 +143,7 @@ def round_weights_(weight: Tensor, bits: int | None) -> None:
 
 
 def finalize_(net: nn.Module) -> None:
-    """Round all delays to integers and set all spreads to 0, for good.
+    """Round all delays to integers and set all spreads to 0, for good. Spikes under way stay so, cut from their graph.
 
     Args:
         net: a wrapped model.
@@ -158,4 +159,4 @@ def finalize_(net: nn.Module) -> None:
     for site in wrapped_sites(net):
         if site.synapse.delay is not None:
             site.synapse.delay.discretize_()
-    reset(net)
+    detach(net)

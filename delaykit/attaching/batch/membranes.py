@@ -3,7 +3,8 @@
 Values are compared only where the tensor is another one or was written to. Equal values continue, cut for gradients
 where their graph is gone. All zero where some value was not is a reset; some rows newly zero and all others unchanged
 are resets of these rows; fewer rows that are the first of before are what is left of a batch. No row newly zero is an
-edit, and spikes under way arrive. Of everything else nobody can tell.
+edit, and spikes under way arrive, unless all that changed are rows of before in other places. Of everything else nobody
+can tell.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) 
         return RESET
     gone = (rows_before != 0).any(1) & ~filled
     if not bool(gone.any()):
-        return Change("unclear") if _permuted(rows_before, rows) else Change("edit", cut)
+        return Change("unclear") if _moved(rows_before, rows) else Change("edit", cut)
     if torch.equal(rows[~gone], rows_before[~gone]):
         return Change("rows", cut, gone)
     return Change("unclear")
@@ -145,12 +146,16 @@ def _resized(before: Tensor, now: Tensor, cut: bool, view: bool) -> Change:
     return Change("resized", cut, batch=len(now))
 
 
-def _permuted(before: Tensor, now: Tensor) -> bool:
-    """Tell whether these are the same rows in other places, by one number a row."""
+def _moved(before: Tensor, now: Tensor) -> bool:
+    """Tell whether these are rows of before in other places, all or some of them, by one number a row."""
     mix = torch.linspace(1.0, 2.0, now.shape[1], dtype=torch.float64, device=now.device).sqrt()
     # Not a matrix product: what that gives for a row depends, in its last bit, on the row's place.
     one, two = ((rows.double().contiguous() * mix).sum(1) for rows in (before, now))
-    return not torch.equal(one, two) and torch.equal(one.sort().values, two.sort().values)
+    if torch.equal(one, two):
+        return False
+    if now.shape[1] == 1:  # of one value a row, an edit, as a clamp, may make two alike
+        return torch.equal(one.sort().values, two.sort().values)
+    return bool(torch.isin(two[one != two], one).all())
 
 
 def _version(tensor: Tensor) -> int:
