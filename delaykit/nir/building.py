@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from delaykit.nir.connections import Piece, Writing, piece_of
 from delaykit.nir.convolutions import convolution_piece
 from delaykit.nir.neurons import node_of, refusal
 from delaykit.nir.observing import Observed, Part, node_name
-from delaykit.nir.package import nir_package
 from delaykit.nir.proving import prove
+from delaykit.nir.values import nir_package
 
 
 class Building:
@@ -24,6 +25,7 @@ class Building:
         self.seen, self.how, self.subtract = seen, how, subtract
         self.pieces: dict[str, Piece] = {}
         self.biases: dict[str, Tensor] = {}  # of recurrent connections, by neuron
+        self.taken = {"input", "output"}  # names of nodes
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
 
@@ -50,11 +52,17 @@ class Building:
         self.edges += [(exit, "output") for exit in self.pieces[last[0].name].exits]
         return self.nodes, self.edges
 
+    def fired(self) -> dict[str, str]:
+        """Return the node that gives what a neuron gives, by the neuron's path."""
+        parts = self.seen.parts.values()
+        return {part.name: self.pieces[part.name].exits[0] for part in parts if part.kind == "neuron"}
+
     def _check_ports(self, first: list[Part], last: list[Part]) -> None:
         for part in first[1:]:
             if part.inputs.shape != first[0].inputs.shape or not torch.equal(part.inputs, first[0].inputs):
                 found = f"another input than that of {first[0].name}"
                 raise ConfigError(part.name, found, "one input of the network", "export each part by itself")
+        self.seen.calls.check_input(first[0].name, first[0].inputs)
         if len(last) != 1:
             found = f"{len(last)} outputs: {', '.join(part.name for part in last)}"
             expected = "one: a layer that no other hears, or whose spikes alone the model returns"
@@ -73,15 +81,21 @@ class Building:
                     found = f"spikes of {source} that come a step later, though nothing leads back to it"
                     raise ConfigError(part.name, found, "spikes of the same step", "use dk.FreeDelay(init=1) instead")
 
+    def _named(self, path: str, make: Callable[..., Piece], *parts: Any) -> Piece:
+        """Make the nodes of a path, ``make(name, *parts)``, with a number behind the name where others have theirs."""
+        name, count = node_name(path), 1
+        while not self.taken.isdisjoint((piece := make(name, *parts)).nodes):
+            count += 1
+            name = f"{node_name(path)}_{count}"
+        self.taken.update(piece.nodes)
+        return piece
+
     def _piece(self, part: Part) -> Piece:
-        name = node_name(part.name)
         if part.kind == "connection":
-            return self._connection(name, part)
+            return self._named(part.name, self._connection, part)
         if part.kind == "shaping":
-            piece = Piece()
-            piece.chain((name, _shaping(part)))
-            return piece
-        return self._neuron(name, part)
+            return self._named(part.name, _row, [_shaping(part)])
+        return self._neuron(part)
 
     def _connection(self, name: str, part: Part) -> Piece:
         module: Any = part.module
@@ -95,16 +109,16 @@ class Building:
         shapes = tuple(part.inputs.shape[2:]), tuple(part.outputs.shape[2:])
         return convolution_piece(name, part.name, synapse, module, shapes, self.how)
 
-    def _neuron(self, name: str, part: Part) -> Piece:
+    def _neuron(self, part: Part) -> Piece:
         """Write a neuron with the connections it holds: its input weight before it, its recurrent one behind it."""
         assert part.neuron is not None
         adapter, module = part.neuron.adapter, part.module
         dynamics = adapter.dynamics(module)
         refusal(part.name, module, dynamics, self.subtract)
         assert dynamics is not None
-        piece = Piece()
         nodes = node_of(part.name, dynamics, _features(part.outputs), self.how.dt)
-        piece.chain(*zip([name, f"{name}_spikes"], nodes, strict=False))
+        piece = self._named(part.name, _row, nodes)
+        (name,) = piece.entries
         inside = [s for s in self.seen.spots.values() if s.owner == part.name]
         loops = [
             w for w in self.seen.wrapped.values() if w.synapse.site.recurrent and w.synapse.site.neuron == part.name
@@ -119,7 +133,7 @@ class Building:
                 raise ConfigError(site, "a recurrent connection that is no matrix", "a matrix", fix)
             if recurrent and bias is not None:
                 self.biases[part.name] = bias.detach() + self.biases.get(part.name, 0.0)
-            own = piece_of(node_name(site), site, synapse, weight, None if recurrent else bias, self.how)
+            own = self._named(site, piece_of, site, synapse, weight, None if recurrent else bias, self.how)
             piece.nodes.update(own.nodes)
             piece.edges += own.edges
             piece.edges += [(exit, name) for exit in own.exits]
@@ -144,8 +158,9 @@ class Building:
                 before = getattr(node, "bias", np.zeros(len(bias)))
                 piece.nodes[exits[0]] = nir.Affine(node.weight, before + bias.cpu().numpy())
                 return
-        entry = f"{node_name(name)}_bias"
-        neuron.nodes[entry] = nir.Affine(np.eye(len(bias)), bias.cpu().numpy())
+        own = self._named(f"{name}.bias", _row, [nir.Affine(np.eye(len(bias)), bias.cpu().numpy())])
+        (entry,) = own.entries
+        neuron.nodes |= own.nodes
         neuron.edges += [(entry, target) for target in neuron.entries]
         neuron.entries = [entry]
 
@@ -163,6 +178,13 @@ class Building:
         if isinstance(one_to_one, Tensor) and one_to_one.dim() == 1:
             return synapse, torch.diag(one_to_one), None
         return None, None, None
+
+
+def _row(name: str, nodes: list[Any]) -> Piece:
+    """Put a node, or one and the threshold behind it, into a piece."""
+    piece = Piece()
+    piece.chain(*zip([name, f"{name}_spikes"], nodes, strict=False))
+    return piece
 
 
 def _shaping(part: Part) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError
 from delaykit.interfaces import Delay, PointDelay
-from delaykit.nir.package import nir_package
+from delaykit.nir.values import nir_package
 from delaykit.synapse import Synapse
 
 Fractions = Literal["refuse", "taps"]

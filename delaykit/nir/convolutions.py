@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from delaykit.errors import ConfigError
 from delaykit.interfaces import PointDelay
 from delaykit.nir.connections import Piece, Writing, array, delay_of, response_of, whole_delays
-from delaykit.nir.package import nir_package
+from delaykit.nir.values import nir_package
 from delaykit.synapse import Synapse
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError, ShapeError
-from delaykit.nir.package import nir_package
-from delaykit.nir.values import real
+from delaykit.nir.values import nir_package, real
 
 WHOLE = 1e-4  # steps; seconds divided by seconds are never quite whole
 CELLS = 2**27  # of a line: a gigabyte in float64 for each row of a batch

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.nir.package import nir_package
-from delaykit.nir.values import real
+from delaykit.nir.values import nir_package, real
 
 SUBTRACT = "subtract"
 CONSTANTS = {

@@ -18,6 +18,7 @@ from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.connection.connections import channel_space
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError, DelaykitError, ShapeError
+from delaykit.nir.calling import Calls
 from delaykit.planning.survey import survey
 from delaykit.planning.trace import Call, run_example
 from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
@@ -59,13 +60,13 @@ class Observed:
         parts: what was called, in the order of the first call.
         wrapped: the wrapped connections by site name, those inside neurons included.
         spots: all connections by site name.
-        returned: what the model returned, of all steps together.
+        calls: what the model was called with and returned.
     """
 
     parts: dict[str, Part]
     wrapped: dict[str, Wrapped]
     spots: dict[str, Spot]
-    returned: list[Tensor] = dataclasses.field(default_factory=list)
+    calls: Calls
 
     def ends(self) -> list[Part]:
         """Return the parts that no other part hears; where each is heard, those whose outputs the model returned."""
@@ -77,7 +78,7 @@ class Observed:
         """Tell whether the model returned what the part did; None: it returned nothing of that size (a sum, say)."""
         own = part.outputs
         sizes = own.shape, own.transpose(0, 1).shape, own.squeeze(1).shape
-        alike = [value for value in self.returned if value.shape in sizes]
+        alike = [value for value in self.calls.returned() if value.shape in sizes]
         if not alike:
             return None
         return any(torch.equal(v.to(own), o) for v in alike for o in (own, own.transpose(0, 1), own.squeeze(1)))
@@ -92,26 +93,6 @@ class _Witness:
     def __call__(self, path: str, arguments: Any, output: Any) -> None:
         pair = [next(x for x in tree_leaves(values) if isinstance(x, Tensor)) for values in (arguments, output)]
         self.seen.setdefault(path, []).append((pair[0].detach().clone(), pair[1].detach().clone()))
-
-
-class _Returned:
-    """Keeps what each call of the model, and an example that is called, returned."""
-
-    def __init__(self, net: nn.Module, example: Any) -> None:
-        self.calls: list[list[Tensor]] = []
-        self.whole: list[Tensor] = []
-        self.hook = net.register_forward_hook(lambda module, args, output: self.calls.append(_tensors(output)))
-        runs = callable(example) and not isinstance(example, Tensor)
-        self.example = (lambda: self.whole.extend(_tensors(example()))) if runs else example
-
-    def tensors(self) -> list[Tensor]:
-        """Return the tensors that were returned, and those of one call a step stacked."""
-        stacked = [torch.stack(v) for v in zip(*self.calls, strict=False) if len({x.shape for x in v}) == 1]
-        return [*self.whole, *stacked, *(self.calls[0] if len(self.calls) == 1 else ())]
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    return [leaf.detach().clone() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def observe(net: nn.Module, example: Any) -> Observed:
@@ -130,20 +111,22 @@ def observe(net: nn.Module, example: Any) -> Observed:
         wrapped = {}
     spots, neurons = survey(net)
     shaping = [Spot(path, "", m, 0, 0) for path, m in net.named_modules() if isinstance(m, SHAPING)]
-    witness, returned = _Witness(), _Returned(net, example)
+    witness = _Witness()
+    model = Calls(net, example, [s.module for s in (*spots, *shaping)] + [n.module for n in neurons.values()])
     if wrapped:
         reset(net)
     try:
-        trace = run_example(net, returned.example, [*spots, *shaping], list(neurons.values()), witness)
+        with model.watching(begun=lambda: bool(witness.seen)):
+            trace = run_example(net, model.example, [*spots, *shaping], list(neurons.values()), witness)
     except DelaykitError:
         raise
     except Exception as error:  # the user's model may raise anything
         found = f"{type(error).__name__}: {error}"
         raise ShapeError("to_nir example", found, "an example that the model runs", "pass one sequence") from error
     finally:
-        returned.hook.remove()
         if wrapped:
             reset(net)
+    model.check_modes()
     owned = {spot.name for spot in spots if spot.owner is not None}
     calls = {**{f"site {k}": v for k, v in trace.sites.items()}, **{f"state {k}": v for k, v in trace.neurons.items()}}
     for name in owned & set(witness.seen):  # inside a neuron, and maybe called twice a step
@@ -153,7 +136,7 @@ def observe(net: nn.Module, example: Any) -> Observed:
     _fill(parts, witness.seen, wrapped)
     for part in parts.values():
         _check_sum(part, parts)
-    return Observed(parts, wrapped, {spot.name: spot for spot in spots}, returned.tensors())
+    return Observed(parts, wrapped, {spot.name: spot for spot in spots}, model)
 
 
 def _parts(spots: list[Spot], neurons: dict[str, Neuron], shaping: list[Spot], seen: set[str]) -> dict[str, Part]:
@@ -262,6 +245,6 @@ def _check_sum(part: Part, parts: dict[str, Part]) -> None:
 
 
 def node_name(path: str) -> str:
-    """Return a name that file formats and importers take: no dots, no leading digit."""
-    name = path.replace(".", "_") or "neuron"
+    """Return a name that file formats and importers take: no dots, no slashes, no leading digit."""
+    name = path.replace(".", "_").replace("/", "_") or "neuron"
     return f"layer_{name}" if name[0].isdigit() else name

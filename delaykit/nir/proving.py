@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError
 from delaykit.nir.neurons import read_neuron
-from delaykit.nir.observing import Observed, Part, node_name
+from delaykit.nir.observing import Observed, Part
 from delaykit.nir.reading import from_nir
 
 FIRST_STEPS = 5
@@ -50,17 +51,25 @@ def _fires(twin: Any, drive: Tensor) -> Tensor:
     return twin.dynamics.step(drive[-1], state)[0]
 
 
-def prove_whole(seen: Observed, graph: Any) -> None:
-    """Run the graph on the example's input and compare every neuron's spikes, in float32 before rounding adds up."""
+def prove_whole(seen: Observed, graph: Any, fired: Mapping[str, str]) -> None:
+    """Run the graph on the example's input and compare every neuron's spikes, in float32 before rounding adds up.
+
+    Args:
+        seen: the network.
+        graph: what was written.
+        fired: the node whose output is a neuron's, by the neuron's path.
+
+    Raises:
+        ConfigError: other spikes.
+    """
     parts = seen.parts
     first = next(part for part in parts.values() if not part.sources)
     steps = len(first.inputs) if first.inputs.dtype == torch.float64 else FIRST_STEPS
     with torch.no_grad():
         found = from_nir(graph).run(first.inputs[:steps].double())
     for part in parts.values():
-        name = node_name(part.name)
-        values = found.get(f"{name}_spikes", found.get(name))
-        if part.kind != "neuron" or values is None or not bool(((values == 0) | (values == 1)).all()):
+        values = found[fired[part.name]] if part.name in fired else None
+        if values is None or not bool(((values == 0) | (values == 1)).all()):
             continue
         differ = values != part.outputs[:steps].double()
         if bool(differ.any()):

@@ -14,7 +14,7 @@ from delaykit.errors import ConfigError, DataError
 from delaykit.nir.checking import check_connected, check_shapes, edges_of
 from delaykit.nir.modules import STATEFUL, module_of, shape_of, text
 from delaykit.nir.network import NIRNetwork
-from delaykit.nir.package import nir_package
+from delaykit.nir.values import nir_package
 
 DEEPEST = 32
 SECONDS, BYTES_A_SECOND = 60.0, 2e6  # that reading a file may take

@@ -1,7 +1,8 @@
-"""The numbers that a node holds: real and finite, or an error that names the node and the number."""
+"""The package ``nir``, and the numbers that its nodes hold: there and finite, or an error that says what is missing."""
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,21 @@ from torch import Tensor
 from delaykit.errors import ConfigError
 
 FIX = "mend the graph: a node that holds it computes nothing, or nonsense"
+
+
+def nir_package() -> Any:
+    """Return the package ``nir``.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import nir
+    except ImportError as error:
+        fix = "pip install 'delaykit[nir]'"
+        raise ConfigError("delaykit.nir", f"no package nir ({error})", "nir 1.0.8 or newer", fix) from None
+    package: ModuleType = nir
+    return package
 
 
 def real(where: str, value: Any) -> Tensor:

@@ -16,8 +16,8 @@ from delaykit.errors import CheckpointError, ConfigError
 from delaykit.nir.building import Building
 from delaykit.nir.connections import Fractions, Writing
 from delaykit.nir.observing import Observed, observe
-from delaykit.nir.package import nir_package
 from delaykit.nir.proving import prove_whole
+from delaykit.nir.values import nir_package
 from delaykit.sealed import commit
 
 Reset = Literal["value", "subtract"]
@@ -34,8 +34,10 @@ def to_nir(
 ) -> Any:
     """Write a network, wrapped or bare, as a graph of the Neuromorphic Intermediate Representation.
 
-    The example is run once to see who hears whom, and what each layer was given is compared with the sum of what its
-    sources returned; each neuron's spikes in it are compared with those of the node that was written for it.
+    The example is run once to see who hears whom. What the first layer was given is compared with what the model was
+    called with, what each other layer was given with the sum of what its sources returned, each neuron's spikes with
+    those of the node that was written for it. Where a callable runs layers and never the model itself, nothing is known
+    of the model's input, and the graph begins at what the first layer was given.
 
     Args:
         net: a model of snnTorch, Norse or plain modules. Delay histories are empty afterwards.
@@ -78,7 +80,7 @@ def to_nir(
     nodes, edges = builder.build()
     metadata = {"dt": dt, "reset": reset, "writer": f"delaykit {delaykit.__version__}"}
     graph = nir.NIRGraph(nodes, edges, metadata=metadata)
-    prove_whole(seen, graph)
+    prove_whole(seen, graph, builder.fired())
     if path is not None:
         _write(graph, path)
     return graph

@@ -143,11 +143,11 @@ def run_example(
         net.eval()
         # Neurons first, then the connections inside them, then the root: mixins stack on the same module.
         for neuron in neurons:
-            stack.enter_context(_spied(neuron.module, _neuron_spy(trace, provenance, neuron, witness)))
+            stack.enter_context(spied(neuron.module, _neuron_spy(trace, provenance, neuron, witness)))
         for spot in {id(s.module): s for s in spots if not s.slot}.values():
             names = [s.name for s in spots if s.module is spot.module]
-            stack.enter_context(_spied(spot.module, _site_spy(trace, provenance, names[0], spot.module, witness)))
-        stack.enter_context(_spied(net, _root_spy(trace, neurons)))
+            stack.enter_context(spied(spot.module, _site_spy(trace, provenance, names[0], spot.module, witness)))
+        stack.enter_context(spied(net, _root_spy(trace, neurons)))
         with SeesDropout(provenance), provenance:
             _call(net, example)
     return trace
@@ -286,7 +286,7 @@ def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
+def spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
     """Send every call of a module, by ``()`` or ``.forward``, through ``spy``; the class is given back afterwards."""
     before = module.__class__
     busy = False
