@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import delaykit as dk
 from delaykit.arrivals import Gaussian
 from delaykit.functional.reference import causal_convolution
 from delaykit.interfaces import Site
@@ -128,4 +129,33 @@ def test_the_published_package_agrees(version: str, sigma: float) -> None:
     one = torch.autograd.grad(found.square().sum(), (spikes, weight, made.delay.delay))
     two = torch.autograd.grad(wanted.square().sum(), (spikes, theirs.weight, theirs.P))
     for a, b in zip(one, (two[0], two[1][..., 0], -two[2][0, ..., 0]), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("version", ["gauss", "max"])
+def test_the_published_package_agrees_on_delays_in_convolutions(version: str) -> None:
+    """Its Dcls3_1d: two dense dimensions, one of delays; here a delay a pair of channels, for the whole kernel."""
+    modules = pytest.importorskip("DCLS.construct.modules", reason="dcls lives in the benchmark environment")
+    size, time = 9, 12
+    generator = torch.Generator().manual_seed(8)
+    net = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3, bias=False))
+    config = DCLS(size, version=version, sigma=2.0)
+    dk.wrap_(net, {"0": dk.At(config, time_dim=0, reset="manual")}, generator=generator)
+    delay, weight = net[0].dk.delay.delay, net[0].weight
+    theirs = modules.Dcls3_1d(
+        2, 4, 1, dense_kernel_size=(3, 3), dilated_kernel_size=size, bias=False, version=version
+    )
+    with torch.no_grad():
+        delay.copy_(torch.rand(4, 2, generator=generator) * 6 + 1)
+        theirs.weight.copy_(weight[..., None])
+        theirs.P.copy_((size // 2 - delay)[None, :, :, None, None, None].expand_as(theirs.P))
+        theirs.SIG.fill_(2.0)
+    x = (torch.rand(time, 3, 2, 6, 6, generator=generator) < 0.3).float().requires_grad_()
+    padded = torch.nn.functional.pad(x.permute(1, 2, 3, 4, 0), (size - 1, 0))
+    wanted = theirs(padded).permute(4, 0, 1, 2, 3)
+    found = net[0](x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    one = torch.autograd.grad(found.square().sum(), (x, weight, delay))
+    two = torch.autograd.grad(wanted.square().sum(), (x, theirs.weight, theirs.P))
+    for a, b in zip(one, (two[0], two[1][..., 0], -two[2][0, ..., 0].sum((2, 3))), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * float(b.abs().max()))
