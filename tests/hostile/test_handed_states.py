@@ -94,7 +94,7 @@ def test_other_rows_are_refused(edit: str, kind: str, granularity: str, synaptic
 
 
 @pytest.mark.parametrize("kind", ["steps", "pieces"])
-@pytest.mark.parametrize("edit", [lambda v: v, lambda v: v.detach().clone(), lambda v: v * 0.5 + 0.1], ids=str)
+@pytest.mark.parametrize("edit", [lambda v: v, lambda v: v.detach().clone(), lambda v: v * 0.5 + 0.1], ids=["same", "clone", "edit"])
 def test_what_is_no_reset_goes_on(edit: Callable[[Tensor], Tensor], kind: str) -> None:
     net, each = wrapped(kind, "axonal")
     got = run(net, spikes(), edit, each)
