@@ -80,6 +80,12 @@ EDITS: dict[str, Callable[[Tensor], Tensor]] = {
     "other rows": lambda v: v[[0, 0]],
 }
 
+KEPT: dict[str, Callable[[Tensor], Tensor]] = {
+    "the same": lambda v: v,
+    "a clone": lambda v: v.detach().clone(),
+    "an edit": lambda v: v * 0.5 + 0.1,
+}
+
 
 @pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
 @pytest.mark.parametrize("kind", ["steps", "pieces"])
@@ -94,8 +100,9 @@ def test_other_rows_are_refused(edit: str, kind: str, granularity: str, synaptic
 
 
 @pytest.mark.parametrize("kind", ["steps", "pieces"])
-@pytest.mark.parametrize("edit", [lambda v: v, lambda v: v.detach().clone(), lambda v: v * 0.5 + 0.1], ids=["same", "clone", "edit"])
-def test_what_is_no_reset_goes_on(edit: Callable[[Tensor], Tensor], kind: str) -> None:
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_no_reset_goes_on(name: str, kind: str) -> None:
+    edit = KEPT[name]
     net, each = wrapped(kind, "axonal")
     got = run(net, spikes(), edit, each)
     state, line, want = torch.zeros(2, WIDTH), [torch.zeros(2, 1)] * DELAY, []
