@@ -136,8 +136,10 @@ def test_utterances(tmp_path, monkeypatch, flips):
 
 
 @pytest.mark.parametrize("flips", [100, MANY])
-def test_frames_that_were_kept_are_made_again(tmp_path, flips):
-    frames = Frames(torch.arange(24, dtype=torch.uint8).reshape(4, 3, 2), torch.tensor([0, 1, 0]))
+@pytest.mark.parametrize("steps", [4, 1501])  # less than a block, and two blocks and a rest
+def test_frames_that_were_kept_are_made_again(tmp_path, flips, steps):
+    spikes = torch.randint(0, 9, (6 * steps + 1,), dtype=torch.uint8)[1:].reshape(steps, 3, 2)  # at an odd address
+    frames = Frames(spikes, torch.tensor([0, 1, 0]))
     made = []
 
     def get():
