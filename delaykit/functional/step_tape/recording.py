@@ -32,10 +32,14 @@ def spread(count: int) -> int:
 def new_rows(
     channel: int, count: int, chunk: int, dtype: torch.dtype, device: torch.device, by_time: bool
 ) -> Tensor:
-    """Allocate ``(channel, at least count, chunk)``; ``by_time``: the steps come first in memory."""
+    """Allocate ``(channel, at least count, chunk)``; ``by_time``: the steps come first in memory.
+
+    Both have as many rows: recordings that are written together then forget together, and their rows stay the same.
+    """
+    count = spread(count)
     if by_time:
         return empty_rows((count, channel, chunk), dtype, device).transpose(0, 1)
-    return empty_rows((channel, spread(count), chunk), dtype, device)
+    return empty_rows((channel, count, chunk), dtype, device)
 
 
 class Recording:
