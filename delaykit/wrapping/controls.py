@@ -150,6 +150,25 @@ def detach(net: nn.Module) -> None:
         site.attachment.history.detach()
 
 
+def settle(net: nn.Module) -> None:
+    """Let changed parameters be read: sequences go on, cut from their graph; lines with ``reset='manual'`` are emptied.
+
+    Example:
+        >>> import torch, delaykit as dk
+        >>> net = torch.nn.Sequential(torch.nn.Linear(1, 1))
+        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1), reset="manual")})
+        >>> y = net(torch.ones(1, 1))
+        >>> settle(net)
+        >>> bool(net(torch.zeros(1, 1)) == net[0].bias)
+        True
+    """
+    for site in wrapped_sites(net):
+        if site.attachment.timing.policy == "manual":
+            site.attachment.history.clear()
+        else:
+            site.attachment.history.detach()
+
+
 @contextlib.contextmanager
 def disabled(net: nn.Module) -> Iterator[None]:
     """Run the model bare, without delays, time constants or histories; enabled again afterwards.

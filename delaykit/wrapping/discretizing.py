@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.errors import ConfigError
-from delaykit.wrapping.controls import detach, wrapped_sites
+from delaykit.wrapping.controls import settle, wrapped_sites
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def discretized(
     ``rounding="straight-through"`` of :class:`~delaykit.FreeDelay` or ``DelRec``: then nothing changes here. A whole
     budget is trained straight-through by forward and backward inside and ``optimizer.step()`` behind the block:
     gradients are those of the rounded network, and what moves are the real numbers. Spikes under way stay so where a
-    sequence goes on over the block's edge, cut from their graph.
+    sequence goes on over the block's edge, cut from their graph; lines with ``reset="manual"`` are emptied there.
 
     Args:
         net: a wrapped model.
@@ -56,7 +56,7 @@ def discretized(
     weights = {id(site.weight): site.weight for site in sites if weight_bits is not None and site.weight is not None}
     real = {key: weight.detach().clone() for key, weight in weights.items()}
     written: list[str] = []
-    detach(net)
+    settle(net)
     try:
         finalize_(net)
         spacing, largest = grid(step, max_delay, bits)
@@ -85,7 +85,7 @@ def discretized(
         with torch.no_grad():
             for number, weight in weights.items():
                 weight.copy_(real[number])
-        detach(net)
+        settle(net)
         if changed:
             fix = "call dk.finalize_(net), which rounds for good, and then change them"
             raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
@@ -143,7 +143,9 @@ def round_weights_(weight: Tensor, bits: int | None) -> None:
 
 
 def finalize_(net: nn.Module) -> None:
-    """Round all delays to integers and set all spreads to 0, for good. Spikes under way stay so, cut from their graph.
+    """Round all delays to integers and set all spreads to 0, for good.
+
+    Spikes under way stay so, cut from their graph; lines with ``reset="manual"`` are emptied.
 
     Args:
         net: a wrapped model.
@@ -159,4 +161,4 @@ def finalize_(net: nn.Module) -> None:
     for site in wrapped_sites(net):
         if site.synapse.delay is not None:
             site.synapse.delay.discretize_()
-    detach(net)
+    settle(net)

@@ -14,7 +14,8 @@ MARK = MEMORY  # no state_dict key begins so
 
 def is_memory(key: str) -> bool:
     """Tell whether a key of a state dict is what a pruning remembers, which is written by :func:`remembered`."""
-    return f"dk.{MEMORY}." in key
+    words = key.split(".")
+    return MEMORY in words and "dk" in words[: words.index(MEMORY)]  # a cell's connections are named below its ``dk``
 
 
 def remembered(net: nn.Module) -> dict[str, Tensor]:

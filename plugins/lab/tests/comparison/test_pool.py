@@ -17,7 +17,10 @@ import delaykit as dk
 from delaykit_lab.comparison import workers
 
 PARENT = """
-import sys, threading
+import signal, sys, threading
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background passes on that they are ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def hang(path):
     with open(path, "w") as line:  # held as long as the worker lives
