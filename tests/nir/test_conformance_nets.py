@@ -83,7 +83,7 @@ def nets():
                     yield pytest.param(net, True, id=f"{net.name}-reset-at-once", marks=marks)
 
 
-@pytest.mark.parametrize(("tiny", "at_once"), nets())
+@pytest.mark.parametrize(("tiny", "at_once"), list(nets()))
 @pytest.mark.parametrize("make", configs())
 def test_exactly_or_not_at_all(make, tiny, at_once):
     config = make()

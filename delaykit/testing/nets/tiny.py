@@ -124,7 +124,8 @@ class LoopInside(TinyNet):
         return net(spikes), None
 
     def cut(self, net: nn.Module, state: Any) -> Any:
-        raise NotImplementedError("one call is one sequence")
+        fix = "run it in one piece, or take a net whose time loop is outside"
+        raise ConfigError(f"tiny net {self.name}", "several pieces of a sequence", "one: its loop is inside", fix)
 
     def connection(self, net: nn.Module, site: str) -> tuple[Tensor, Tensor | None]:
         module: Any = net.get_submodule(site)

@@ -110,6 +110,7 @@ def test_every_optimizer_steps_at_the_highest_rate(name):
     for _ in range(2):
         parameter.grad = torch.ones(1)
         optimizer.step()
+    assert float(parameter.detach()) != 0  # and torch has not refused the number
 
 
 def test_a_shift_beyond_all_channels_is_refused():
