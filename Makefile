@@ -67,10 +67,12 @@ endif
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-# Wheels in a clean environment: the core with nothing else, then each plugin alone beside it.
+# Wheels in a clean environment: the core with nothing else, then each plugin alone beside it. HOME_PAGE=https://...
+# is the repository's address, to which links of the descriptions then lead.
 wheels: $(INSTALLED)
-	rm -rf dist build/wheels
-	for source in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$source"; done
+	rm -rf dist build/wheels build/sources
+	$(BIN)/python tests/packaging/release_sources.py build/sources $(HOME_PAGE)
+	for source in build/sources/*; do $(BIN)/python -m build --no-isolation --outdir dist "$$source"; done
 	$(BIN)/python tests/packaging/check_wheels.py dist build/wheels $(PYTHONS)
 
 # What a release has to pass: everything is built, its descriptions render, and each wheel works in a clean environment

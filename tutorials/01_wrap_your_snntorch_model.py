@@ -137,8 +137,8 @@ with plotting.style():
 # row with frozen delays starts from the very same random delays as the one that learns them: it separates *having*
 # delays from *learning* them. The row without delays has more neurons, so that it has about as many numbers.
 #
-# A comparison also has to be long enough. A recurrent network without delays learns this task late: after 120 instead
-# of the 384 training steps below it was at 19 % (chance is 12.5 %), and the difference looked much larger than it is.
+# A comparison also has to be long enough. A recurrent network without delays learns this task late, as the curves below
+# show: stopped after a third of the epochs, the difference would look much larger than it is.
 #
 # `dk.fused` runs the model's own loop layer by layer over whole sequences, after it has proven on an example that this
 # gives the same outputs and gradients (tutorial 13). It shares the model's parameters; here it only saves time.

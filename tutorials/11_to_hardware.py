@@ -98,7 +98,8 @@ def trained(delay):
 # ## Whole delays are trained whole
 #
 # Once with real delays, which are rounded at the end, and once with delays that are whole in every forward pass
-# (`rounding="straight-through"`), while their gradients are those of the real ones. Arrivals are wide triangles at
+# (`rounding="straight-through"`), while their gradients are those of the real ones. Start, optimizer, rates and epochs
+# are the same; nothing was tuned for either. Arrivals are wide triangles at
 # first, which lets gradients cross gaps, and narrow until they are single steps.
 
 # %%

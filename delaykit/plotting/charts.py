@@ -32,6 +32,8 @@ def raster(
     Raises:
         ShapeError: ``spikes`` has not two dimensions.
     """
+    from matplotlib.ticker import MaxNLocator
+
     counts = array(spikes, 2, "spikes", "(time, channel)")
     ax = axes(ax)
     step, unit = counts.nonzero()
@@ -40,6 +42,7 @@ def raster(
     ax.scatter(step * (dt_ms or 1.0), unit, s=size, c=color, alpha=0.35 + 0.65 * alpha, marker="|", linewidths=1.4)
     ax.set(xlim=(-0.5 * (dt_ms or 1.0), (counts.shape[0] - 0.5) * (dt_ms or 1.0)), ylim=(-0.7, counts.shape[1] - 0.3))
     ax.set(xlabel=_time_label("time", dt_ms), ylabel=channel)
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there is no channel 2.5
     ax.grid(False)
     return ax
 

@@ -53,7 +53,7 @@ def style() -> Iterator[None]:
             "axes.prop_cycle": cycler(color=CATEGORIES),
             "lines.linewidth": 1.8,
             "legend.frameon": True,
-            "legend.framealpha": 0.9,
+            "legend.framealpha": 0.5,  # a curve behind it stays visible
             "legend.edgecolor": "none",
             "image.aspect": "auto",
         }

@@ -84,7 +84,7 @@ def nets():
 
 
 @pytest.mark.parametrize(("tiny", "at_once"), list(nets()))
-@pytest.mark.parametrize("make", configs())
+@pytest.mark.parametrize("make", list(configs()))
 def test_exactly_or_not_at_all(make, tiny, at_once):
     config = make()
     net = tiny.build()

@@ -38,6 +38,12 @@ class CleanEnvironment:
         # No --find-links: a plugin that needs another plugin must not find it.
         self.pip("install", "--quiet", "-c", ROOT / "constraints.txt", *what)
 
+    def installed(self) -> set[str]:
+        """Return the names of all distributions that are there."""
+        code = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
+        command = [str(self.bin / "python"), "-c", code]
+        return set(subprocess.run(command, check=True, capture_output=True, text=True, cwd=self.folder).stdout.split())
+
     def test(self, plugins: str) -> None:
         """Run the packaging tests, which expect just these ``plugins``."""
         self.run(self.bin / "python", "-c", IS_INSTALLED)
@@ -62,13 +68,14 @@ def check(dist: Path, work: Path, python: str) -> None:
     clean = CleanEnvironment(work / "env", python)
     clean.install(core, "pytest")
     clean.test(plugins="")
+    alone = clean.installed()
     for wheel in sorted(dist.glob("delaykit_*.whl")):
         distribution = wheel.name.partition("-")[0].replace("_", "-")
         if distribution == "delaykit-spikingjelly" and version(python) < (3, 11):  # SpikingJelly 2.0 needs 3.11
             continue
         clean.install(wheel)
         clean.test(plugins=distribution.removeprefix("delaykit-").replace("-", "_"))
-        clean.pip("uninstall", "--quiet", "--yes", distribution)
+        clean.pip("uninstall", "--quiet", "--yes", *sorted(clean.installed() - alone))  # the next must bring its own
 
 
 def main(dist: Path, work: Path, pythons: list[str]) -> None:

@@ -21,6 +21,7 @@ def test_a_distribution_has_licence_keywords_and_classifiers(path: Path) -> None
     assert (path.parent / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     for field in ("license", "license-files", "keywords", "classifiers", "readme", "description"):
         assert re.search(rf"^{field} = ", text, flags=re.MULTILINE), field
+    assert re.search(r"^\[project\.urls\]\n(\S+|\"[^\"]+\") = \"https://", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", FILES[1:], ids=lambda path: path.parent.name)

@@ -57,6 +57,7 @@ def test_raster_marks_every_spike_at_its_time(ax):
     np.testing.assert_allclose(ax.collections[0].get_offsets(), [(0, 0), (2, 1), (4, 2), (6, 3)])
     assert ax.get_xlabel() == "time (ms)"
     assert ax.get_xlim() == (-1.0, 19.0)
+    assert all(tick == int(tick) for tick in ax.get_yticks())  # there is no channel 2.5
 
 
 def test_raster_counts_are_darker(ax):

@@ -92,7 +92,17 @@ def test_intervals_are_student_s_of_paired_differences():
 def row(name, recurrent="none", forward="none", accuracy=0.5, methods=(), neuron=None, failed=None):
     run = {"test": accuracy, "test_whole": accuracy, "train": 1.0, "failed": failed}
     return {"name": name, "recurrent": recurrent, "forward": forward, "methods": list(methods), "neuron": neuron,
-            "runs": [dict(run), dict(run, test=accuracy + 0.01)]}  # fmt: skip
+            "runs": [dict(run), dict(run, test=accuracy + 0.01)], "rate": 0.03,
+            "tried": {"0.01": 0.5, "0.03": 0.6, "0.1": 0.4}}  # fmt: skip
+
+
+def test_a_rate_at_the_edge_of_those_tried_is_told():
+    rows = [row("none"), row("wider") | {"rate": 0.1}, row("dcls", forward="learned") | {"rate": 0.01}]
+    told = [line for line in findings({"rows": rows, "samples": {"test": 100}})["sentences"] if "rate" in line]
+    assert len(told) == 1 and told[0].endswith(": wider (0.1), dcls (0.01).")
+    assert not any("rate" in line for line in findings({"rows": rows[:1], "samples": {"test": 100}})["sentences"])
+    single = [row("none") | {"rate": 0.03, "tried": {"0.03": 0.6}}]
+    assert "no row is tuned" in findings({"rows": single, "samples": {"test": 100}})["sentences"][-1]
 
 
 def test_learning_is_measured_against_the_same_delays_frozen():

@@ -11,7 +11,9 @@ from click.testing import CliRunner
 
 import delaykit as dk
 from delaykit_lab import JapaneseVowels, MovingWave
+from delaykit_lab.commands.compare import compare
 from delaykit_lab.commands.demo import demo
+from delaykit_lab.commands.train import train
 from delaykit_lab.demo import DemoConfig, WaveConfig, run_demo
 from delaykit_lab.demo.cost import measure
 from delaykit_lab.demo.detectors import learn_arrivals
@@ -243,6 +245,26 @@ def test_bad_data_is_one_clear_line(tmp_path):
     got = CliRunner().invoke(demo, ["--data", str(tmp_path / "none")])
     assert got.exit_code == 1
     assert "Error:" in got.output and "nothing there" in got.output and "Traceback" not in got.output
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "compare"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_early_error_of_data_leaves_no_new_folder(command, kept, tmp_path):
+    """A folder that was there stays."""
+    (tmp_path / "train.h5").write_text("no HDF5")
+    (tmp_path / "test.h5").write_text("no HDF5")
+    output = tmp_path / "runs" / "first"
+    if kept:
+        output.parent.mkdir()
+    task = ["--task", "spike-files", "--set", f"path={tmp_path}", "--out", str(output)]
+    words = {
+        "demo": ["--data", str(tmp_path), "--output", str(output)],
+        "train": [*task, "--model", "snn:4", "--device", "cpu"],
+        "compare": [*task, "--methods", "none,frozen"],
+    }[command]
+    got = CliRunner().invoke({"demo": demo, "train": train, "compare": compare}[command], words)
+    assert got.exit_code == 1 and "train.h5" in got.output
+    assert not output.exists() and output.parent.exists() == kept
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_work_begins(tmp_path, monkeypatch):

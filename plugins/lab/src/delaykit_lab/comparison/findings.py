@@ -64,7 +64,19 @@ def findings(results: dict[str, Any]) -> dict[str, Any]:
         said = ", ".join(f"{name} ({count} of {len(whole[name])})" for name, count in short.items() if count)
         below = f"below {100 * FITTED:.0f} %"
         lines.append(f"Runs that did not fit their training data ({below}), and tell of training: {said}.")
+    lines += _rates(rows)
     return {"differences": out, "factorial": factorial(results["rows"]), "sentences": lines}
+
+
+def _rates(rows: dict[str, Any]) -> list[str]:
+    """Say where the search for a rate ended at its edge, so that a row may have more in it than was found."""
+    tried = {name: sorted(float(rate) for rate in row["tried"]) for name, row in rows.items()}
+    if all(len(rates) == 1 for rates in tried.values()):
+        return ["A single learning rate was tried: no row is tuned."]
+    at_end = [name for name, row in rows.items() if row["rate"] in (tried[name][0], tried[name][-1])]
+    ends = [f"{name} ({rows[name]['rate']:g})" for name in at_end]
+    said = f"Chosen at the edge of the rates tried, so that rates beyond it may do better: {', '.join(ends)}."
+    return [said] if ends else []
 
 
 def factorial(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -37,11 +37,11 @@ def show(part: str | None, settings: dict[str, Any], output: str | Path, resume:
     with writing(Path(output)):
         Path(output).mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=output).close()
-    if part in ("all", "wave"):
-        _wave(WaveConfig(**{name: value for name, value in settings.items() if name in wave_has}), output, resume)
-    if part in ("all", "speech"):
-        _part(speech, output, resume)
-        click.echo(f"{measure(speech).text()}\n")
+        if part in ("all", "wave"):
+            _wave(WaveConfig(**{name: value for name, value in settings.items() if name in wave_has}), output, resume)
+        if part in ("all", "speech"):
+            _part(speech, output, resume)
+            click.echo(f"{measure(speech).text()}\n")
 
 
 def _wave(config: WaveConfig, output: str | Path, resume: bool) -> None:

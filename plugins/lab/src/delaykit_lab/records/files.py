@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,17 @@ def write_json(path: Path, values: Any) -> None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn what the machine does not let us write into a sentence.
+    """Turn what the machine does not let us write into a sentence; a new folder in which nothing was written goes.
 
     Raises:
         ConfigError: no permission, no space, or a file where a folder would be.
     """
     from safetensors import SafetensorError
 
+    new = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
-        yield
+        with _unmade_if_empty(new):
+            yield
     except (OSError, SafetensorError, dk.CheckpointError) as problem:
         machine = problem.__cause__ if isinstance(problem, dk.CheckpointError) else problem
         if not isinstance(machine, (OSError, SafetensorError)):
@@ -64,3 +67,15 @@ def writing(folder: Path) -> Iterator[None]:
         fix = f"{way}{' or ' if way else ''}pass another --out; what is finished is kept: pass --resume then"
         found = f"a place that cannot be written ({problem})"
         raise dk.ConfigError(str(folder), found, "a writable one", fix) from problem
+
+
+@contextlib.contextmanager
+def _unmade_if_empty(folders: list[Path]) -> Iterator[None]:
+    """Remove those of ``folders``, innermost first, that an error leaves empty."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            for folder in folders:
+                folder.rmdir()
+        raise

@@ -37,7 +37,7 @@ class Log:
     def __init__(self, folder: Path, active: bool) -> None:
         self.path, self.active = folder / "log.jsonl", active
         self.known = _written(self.path) if active else set()
-        self.board = Board(folder / "tensorboard") if active else None
+        self.board: Board | None = None  # made with the first line, so that an early error leaves an empty folder
 
     def __enter__(self) -> Log:
         return self
@@ -53,9 +53,9 @@ class Log:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"seed": seed} | record) + "\n")
         self.known.add((seed, record["epoch"]))
-        if self.board is not None:
-            values = {f"seed{seed}/{name}": value for name, value in record.items() if name != "epoch"}
-            self.board.write(values, record["epoch"])
+        self.board = self.board or Board(self.path.parent / "tensorboard")
+        values = {f"seed{seed}/{name}": value for name, value in record.items() if name != "epoch"}
+        self.board.write(values, record["epoch"])
 
 
 def _written(path: Path) -> set[tuple[int, int]]:
