@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,13 @@ pytest.importorskip("delaykit_spatial", reason="the pages show several plugins")
 pytest.importorskip("delaykit_delrec", reason="the pages show several plugins")
 
 
-@pytest.mark.filterwarnings("error::UserWarning:delaykit")  # nobody copies what warns
+@pytest.mark.filterwarnings("error::UserWarning")  # nobody copies what warns
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where a page writes a file
-    namespace = {"__name__": page.stem}
+    module = types.ModuleType(page.stem)  # dataclasses look for the module that they stand in
+    monkeypatch.setitem(sys.modules, page.stem, module)
+    namespace = vars(module)
     blocks = BLOCK.findall(page.read_text())
     for number, block in enumerate(blocks):
         exec(compile(block, f"{page.name} block {number}", "exec"), namespace)
