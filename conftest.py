@@ -6,24 +6,41 @@ import gc
 import importlib
 import random
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-# Laws that take ten seconds a net: one component shows them in the fast set, all others with `make slow`.
+# One component shows all laws on all nets in the fast set, but for those that take ten seconds a net. The others show
+# theirs on one net of each library, which one goes by turns. The rest is run by `make slow`.
 LONG_LAWS = ("test_compiled_equals_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` leaves out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark long laws of all components but one as slow."""
-    for item in items:
-        if isinstance(item, pytest.Function) and item.originalname in LONG_LAWS:
-            if item.cls is not None and item.cls.__name__ != SHOWN_BY:
-                item.add_marker(pytest.mark.slow)
+    """Mark as slow what another component, or another net, shows in the fast set."""
+    seen: dict[tuple[str, str], list[str]] = {}  # by class and library, its nets in order
+    laws = [item for item in items if isinstance(item, pytest.Function) and item.cls is not None]
+    on_nets = [(item, item.callspec.params["tiny"]) for item in laws if "tiny" in params_of(item)]
+    for item, net in on_nets:
+        nets = seen.setdefault((item.cls.__name__, net.library), [])
+        nets += [] if net.name in nets else [net.name]
+    for item, net in on_nets:
+        nets = seen[item.cls.__name__, net.library]
+        shown = nets[zlib.crc32(item.cls.__name__.encode()) % len(nets)]
+        if item.cls.__name__ != SHOWN_BY and net.name != shown:
+            item.add_marker(pytest.mark.slow)
+    for item in laws:
+        if item.originalname in LONG_LAWS and (item.cls.__name__ != SHOWN_BY or "loop" not in item.name):
+            item.add_marker(pytest.mark.slow)
+
+
+def params_of(item: pytest.Function) -> dict[str, object]:
+    """Return what a test is parametrised with."""
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 def pytest_collection_finish() -> None:

@@ -28,7 +28,7 @@ def create(name: str, directory: Path, taken: Collection[str] = ()) -> Path:
         The new folder.
 
     Raises:
-        ConfigError: if the name is not valid or taken, or if the folder exists.
+        ConfigError: if the name is not valid or taken, or if the folder exists or cannot be written.
 
     Example:
         >>> create("no good", Path("."))
@@ -53,11 +53,15 @@ def create(name: str, directory: Path, taken: Collection[str] = ()) -> Path:
         "next_minor": f"{major}.{int(minor) + 1}",
         "api": str(API_VERSION),
     }
-    for source in sorted(TEMPLATE.rglob(f"*{SUFFIX}")):
-        relative = source.relative_to(TEMPLATE).as_posix().removesuffix(SUFFIX)
-        target = folder / relative.replace("delaykit_NAME", words["package"])
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Template(source.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+    try:
+        for source in sorted(TEMPLATE.rglob(f"*{SUFFIX}")):
+            relative = source.relative_to(TEMPLATE).as_posix().removesuffix(SUFFIX)
+            target = folder / relative.replace("delaykit_NAME", words["package"])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(Template(source.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+    except OSError as problem:
+        found = f"a place that cannot be written ({problem})"
+        raise ConfigError("delaykit new", found, "a writable folder", "choose another --directory") from problem
     return folder
 
 

@@ -161,7 +161,7 @@ def test_memory_is_of_neurons_not_of_synapses(granularity: str) -> None:
 
 
 @pytest.mark.parametrize("granularity", SHAPES)
-@pytest.mark.parametrize("kernel", [Linear(), Triangle(5.0)], ids=str)
+@pytest.mark.parametrize("kernel", [Linear(), pytest.param(Triangle(5.0), marks=pytest.mark.slow)], ids=str)
 def test_compiles_without_a_graph_break(granularity: str, kernel: Kernel) -> None:
     inputs = (
         spikes_of(1.0),

@@ -25,6 +25,7 @@ KERNELS = [Linear(), Triangle(4.0)]
 ROOMS = ("operators", "running_sum")  # the others compare whole operators, as this file does; on cuda all of them run
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the other tests run here themselves")
 def test_these_files_in_the_interpreter() -> None:

@@ -91,7 +91,7 @@ def test_surrogate_gradients_do_not_agree(kind):
 
 
 @pytest.mark.parametrize("dt", CLOSE)
-@pytest.mark.parametrize("seed", [7, 9])
+@pytest.mark.parametrize("seed", [7, pytest.param(9, marks=pytest.mark.slow)])
 def test_gradients_cross_layers_by_the_times_of_spikes(seed, dt):
     random = np.random.default_rng(seed)
     weight, delay = np.zeros((5, 9)), np.full((5, 9), 1.0)

@@ -83,8 +83,15 @@ def nets():
                     yield pytest.param(net, True, id=f"{net.name}-reset-at-once", marks=marks)
 
 
-@pytest.mark.parametrize(("tiny", "at_once"), list(nets()))
-@pytest.mark.parametrize("make", list(configs()))
+def cases():
+    """Yield every component on every net; one net of three in turn is met at once, the others with the slow tests."""
+    for turn, config in enumerate(configs()):
+        for place, net in enumerate(nets()):
+            marks = [*net.marks, *([pytest.mark.slow] if (turn + place) % 3 else [])]
+            yield pytest.param(*config.values, *net.values, id=f"{config.id}-{net.id}", marks=marks)
+
+
+@pytest.mark.parametrize(("make", "tiny", "at_once"), list(cases()))
 def test_exactly_or_not_at_all(make, tiny, at_once):
     config = make()
     net = tiny.build()

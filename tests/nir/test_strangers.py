@@ -55,7 +55,7 @@ class Recurrent(nn.Module):
         return torch.stack(out)
 
 
-@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("reset", ["zero", pytest.param("subtract", marks=pytest.mark.slow)])
 def test_axonal_recurrent_delays_in_sc_neurocore(reset, tmp_path):
     torch.manual_seed(1)
     net = Recurrent(reset).double()

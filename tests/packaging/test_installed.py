@@ -56,9 +56,12 @@ def test_names_the_core_registers_are_those_of_the_builtin_plugin() -> None:
     assert registry.loader().status(CORE).state == "ok"
 
 
-def test_the_console_script_runs_or_names_its_extra() -> None:
+def test_the_console_script_tells_its_version_and_names_the_extra_that_the_rest_needs() -> None:
     run = subprocess.run([sys.executable, "-m", "delaykit", "--version"], capture_output=True, text=True, timeout=60)
-    if importlib.util.find_spec("click") and importlib.util.find_spec("rich"):
-        assert (run.returncode, run.stdout.split()[-1]) == (0, delaykit.__version__)
-    else:
-        assert run.returncode == 1 and "pip install 'delaykit[cli]'" in run.stderr and "Traceback" not in run.stderr
+    assert (run.returncode, run.stdout.splitlines()[0].split()[-1]) == (0, delaykit.__version__)
+    if not (importlib.util.find_spec("click") and importlib.util.find_spec("rich")):
+        assert "pip install 'delaykit[cli]'" in run.stdout
+        words = [sys.executable, "-m", "delaykit", "plugins"]
+        other = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert other.returncode == 1 and "Traceback" not in other.stderr
+        assert "pip install 'delaykit[cli]'" in other.stderr

@@ -94,6 +94,12 @@ def test_an_existing_folder_is_never_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["delaykit-mine", "thesis.txt"]
 
 
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written.*another --directory"):
+        create("mine", tmp_path / "file")
+
+
 def test_the_requirement_of_a_plugin_ends_at_the_next_minor_version(folder: Path) -> None:
     text = (folder / "pyproject.toml").read_text()
     major, minor = delaykit.__version__.split(".")[:2]

@@ -20,7 +20,8 @@ def is_entries(text: str) -> bool:
 
 @pytest.mark.parametrize("record", dk.components(), ids=lambda record: f"{record.kind}-{record.name}")
 def test_a_component_has_an_entry(record) -> None:
-    assert is_entries(dk.citation(record, style="bibtex"))
+    text = dk.citation(record, style="bibtex")
+    assert is_entries(text) and "\n  title = {{" in text
 
 
 @pytest.mark.parametrize("name", ["delaykit", *sorted(OFFICIAL)])

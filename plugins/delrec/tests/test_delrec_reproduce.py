@@ -65,6 +65,7 @@ def test_the_training_set_is_tripled(script) -> None:
             assert any(torch.equal(spikes[t, 8 + k], classmates[t, m]) for m in range(2))
 
 
+@pytest.mark.slow
 def test_every_variant_trains_and_leaves_a_record(script, tmp_path, monkeypatch, capsys) -> None:
     rows = script("equal_parameters")
     words = ["equal_parameters.py", "--epochs", "1", "--seeds", "1", "--out", str(tmp_path)]
@@ -110,6 +111,7 @@ def test_adaptive_neurons_whose_threshold_never_rises_are_the_plain_ones(script,
     assert float(adaptive.hidden(spikes).detach().sum()) < float(wanted.detach().sum())
 
 
+@pytest.mark.slow
 def test_the_map_compares_pairs_of_one_seed_and_never_reads_the_test_set(script, tmp_path, monkeypatch, capsys) -> None:
     regime = script("regime")
     monkeypatch.setattr(script("equal_parameters"), "judge", None)

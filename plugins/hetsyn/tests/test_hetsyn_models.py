@@ -309,6 +309,7 @@ def test_a_compiled_network_runs_as_the_eager_one() -> None:
     torch.testing.assert_close(compiled(z).readout, net(z).readout)
 
 
+@pytest.mark.slow
 def test_a_feed_forward_network_bridges_a_gap_that_its_neurons_forget() -> None:
     tasks = pytest.importorskip("delaykit_lab.tasks.match_to_sample")
     task, generator, right = tasks.MatchToSample(delay_ms=800.0), seeded(), {}

@@ -74,6 +74,7 @@ def test_a_result_is_recorded_with_its_whole_setting(script, tmp_path) -> None:
     assert settings["setting"]["neurons"] == 16 and settings["seed"] == 3 and settings["steps"] == 0
 
 
+@pytest.mark.slow
 def test_noise_and_capacity_are_measured_with_trained_taps_too(script, tmp_path, monkeypatch) -> None:
     pytest.importorskip("delaykit_lab")
     module = script("working_memory")

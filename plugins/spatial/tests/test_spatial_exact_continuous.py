@@ -211,6 +211,7 @@ MISPRINTS = {
     "eq 27": ("(kept * here)", "((2 * torch.exp((early - lack.detach()) * dt / tau_syn) * sent - kept) * here)"),
     "eq 9": ("neuron.slope(state, lead).clamp", "(neuron.slope(state, lead) + 1 / 10 - 10).abs().clamp"),
 }
+FIRST, *OTHERS = MISPRINTS
 
 
 def broken(old: str, new: str) -> types.ModuleType:
@@ -227,7 +228,7 @@ def put_back(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
         monkeypatch.setitem(dispatch._found, (f"spatial_exact_{name}", "torch"), getattr(module, name))
 
 
-@pytest.mark.parametrize("printed", MISPRINTS)
+@pytest.mark.parametrize("printed", [FIRST, *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)])
 def test_a_misprint_put_back_into_the_steps_turns_the_gradient(printed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net = lif_net(10.33)
     judge = net.at(READOUT @ run(net).state_tangent[:, 0]).parameters
@@ -260,6 +261,7 @@ def arrival_just_after_a_spike(dt: float = 0.01) -> tuple[float, float]:
     return float(leaves[1].grad[0, 1]), float(found)
 
 
+@pytest.mark.slow
 def test_an_arrival_of_a_spikes_own_step_is_not_reset_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, judge = arrival_just_after_a_spike()
     assert mine == pytest.approx(judge, rel=0.01)

@@ -55,6 +55,7 @@ def test_yin_yang_learned_and_frozen_leave_records(script, tmp_path, monkeypatch
     assert len(list((tmp_path / "tuning").glob("*.json"))) == 6
 
 
+@pytest.mark.slow
 def test_frozen_places_stay(script, tmp_path) -> None:
     yin_yang = script("yin_yang")
     data = script("delaykit_lab").YinYang(samples=60, held=30).points(0)
@@ -74,6 +75,7 @@ def test_speech_without_data_is_not_run(script, tmp_path, monkeypatch) -> None:
         script("speech").main()
 
 
+@pytest.mark.slow
 def test_sp2snn_prunes_after_every_epoch(script, recordings, tmp_path, monkeypatch, capsys) -> None:
     pytest.importorskip("delaykit_sparsify")
     sp2snn = script("sp2snn")
@@ -159,6 +161,7 @@ def test_sizes_of_the_speech_network_are_figures_3d_and_3e(script, recordings, t
     assert sorted((one["dims"], one["hidden"]) for one in records) == [("0", 4), ("0", 6), ("2", 4), ("2", 6)]
 
 
+@pytest.mark.slow
 def test_two_circles_leave_a_record_a_net(script, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path)])
     script("two_circles").main()

@@ -71,7 +71,7 @@ def test_there_and_back_is_the_same_layer(library: str) -> None:
     assert again.dynamics.tau_v == pytest.approx(6.0, rel=1e-9) and again.dynamics.threshold == 1.5
 
 
-@pytest.mark.parametrize("library", ["snntorch", "norse"])
+@pytest.mark.parametrize("library", ["snntorch", pytest.param("norse", marks=pytest.mark.slow)])
 def test_smaller_steps_come_closer_to_the_exact_times(library: str) -> None:
     torch.manual_seed(0)
     layer = MultiSpikeLIF(5, 4, tau_synapse=8.0, weight_mean=0.02, weight_std=0.01, end=30.0).double()

@@ -285,6 +285,7 @@ def test_positions_get_the_exact_gradient_of_their_delays() -> None:
                 assert abs((values[1] - values[0]) / 2e-4 - float(place.grad.view(-1)[k])) < 1e-7
 
 
+@pytest.mark.slow
 def test_copies_pickles_and_compiled_layers_are_the_same_layer() -> None:
     layer, events = layer_with("synaptic"), some_events()
     right = layer(events)

@@ -17,6 +17,11 @@ from delaykit_timing import Dynamics, spike_times
 
 DELAYS = {"none": None, "layer": (1, 1), "axonal": (1, 6), "dendritic": (4, 1), "synaptic": (4, 6)}
 RATIOS = (0.5, 1.0, 1.5, 2.0, 3.0)
+PAIRS = [  # every ratio and every delay is met at once; all pairs with the slow tests
+    pytest.param(ratio, delay, marks=() if k in (n, (n + 2) % 5) else pytest.mark.slow)
+    for k, ratio in enumerate(RATIOS)
+    for n, delay in enumerate(DELAYS)
+]
 
 
 def problem(seed: int, delay: str = "none", batch: int = 3, slots: int = 16, pre: int = 6, post: int = 4):
@@ -55,8 +60,7 @@ def solve(given, dynamics: Dynamics, name: str):
         return when.detach(), owner, out.potential.detach(), torch.autograd.grad(loss, leaves)
 
 
-@pytest.mark.parametrize("delay", DELAYS)
-@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize(("ratio", "delay"), PAIRS)
 def test_backends_equal_the_reference(ratio: float, delay: str) -> None:
     given = problem(7, delay)
     for limit in (None, 2):

@@ -21,7 +21,8 @@ def delaykit_components() -> Iterator[Component]:
         "japanese-vowels",
         "delaykit_lab.tasks.japanese_vowels:JapaneseVowels",
         "who speaks? recorded vowels of nine speakers, shipped inside sktime's wheel",
-        "Kudo, Toyama, Shimbo 1999, Pattern Recognition Letters 20, 1103-1111",
+        "Kudo, Toyama, Shimbo 1999, Multidimensional curve classification using passing-through regions, Pattern "
+        "Recognition Letters 20, 1103-1111",
     )
     yield Component(
         "task",
@@ -36,7 +37,8 @@ def delaykit_components() -> Iterator[Component]:
         "mnist",
         "delaykit_lab.tasks.mnist:MNIST",
         "which digit? a spike a pixel, bright ones early; scikit-learn's digits where no MNIST files are given",
-        "LeCun, Bottou, Bengio, Haffner 1998, Proceedings of the IEEE 86, 2278-2324",
+        "LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition, Proceedings of "
+        "the IEEE 86, 2278-2324",
     )
     yield Component(
         "task",
@@ -103,7 +105,8 @@ def _need_delays() -> Iterator[Component]:
         "sound-localisation",
         "delaykit_lab.tasks.sound_localisation:SoundLocalisation",
         "where does the sound come from? interaural delays; needs delays; made, nothing is read",
-        "Jeffress 1948, Journal of Comparative and Physiological Psychology 41, 35-39",
+        "Jeffress 1948, A place theory of sound localization, Journal of Comparative and Physiological Psychology 41, "
+        "35-39",
     )
 
 
@@ -113,14 +116,15 @@ def _read_by_tonic() -> Iterator[Component]:
         "dvsgesture",
         "delaykit_lab.tasks.event_cameras:DVSGesture",
         "eleven gestures before an event camera, read by tonic",
-        "Amir et al. 2017, CVPR",
+        "Amir et al. 2017, A low power fully event-based gesture recognition system, CVPR",
     )
     yield Component(
         "task",
         "nmnist",
         "delaykit_lab.tasks.event_cameras:NMNIST",
         "digits before a moving event camera, read by tonic",
-        "Orchard, Jayawant, Cohen, Thakor 2015, Frontiers in Neuroscience 9, 437",
+        "Orchard, Jayawant, Cohen, Thakor 2015, Converting static image datasets to spiking neuromorphic datasets "
+        "using saccades, Frontiers in Neuroscience 9, 437",
     )
     yield Component(
         "task",

@@ -60,7 +60,7 @@ def test_the_widest_network_within_the_budget():
         widest(lambda w: 1.0, 4, 4, "here")
 
 
-@pytest.mark.parametrize("equal", ["parameters", "synaptic-operations"])
+@pytest.mark.parametrize("equal", ["parameters", pytest.param("synaptic-operations", marks=pytest.mark.slow)])
 def test_rows_cost_the_same_to_the_neuron(equal):
     comparison = small(("none", "wider", "dcls", "both"), model="rsnn:8,4", equal=equal)
     task = make_task("moving-wave", SMALL)
@@ -126,6 +126,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_ends_in_the_same_file(tmp_path):
     whole = compare(small(), tmp_path / "whole")
     for stop in (3, 8, 15):
@@ -185,6 +186,7 @@ def test_a_training_that_diverges_is_told_and_stops_nothing(tmp_path, monkeypatc
     assert "diverged" in (tmp_path / "r" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_a_sentence_and_nothing_is_lost(tmp_path, monkeypatch):
     (tmp_path / "dying_worker.py").write_text("import os\n\ndef die(unit, folder):\n    os._exit(9)\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -195,6 +195,7 @@ def test_the_thread_count_is_restored(small):
     assert small[3] == 2
 
 
+@pytest.mark.slow
 def test_pictures_are_written(small, tmp_path):
     paths = draw(small[0], JapaneseVowels().splits(seed=0).train, 3.2, tmp_path)
     assert [path.name for path in paths] == ["input.png", "learning.png", "delays.png", "accuracy.png"]

@@ -73,6 +73,7 @@ def test_the_seed_draws_training_and_never_test(make):
     assert torch.equal(make(samples=8, held=8).splits(0).train.spikes, one.train.spikes)
 
 
+@pytest.mark.slow
 def test_learned_delays_equal_the_geometry():
     task = SoundLocalisation(directions=5, samples=512, held=256)
     lags = learn_directions(task, seed=0, epochs=20)

@@ -329,6 +329,7 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
         train(small(epochs=1), tmp_path / "file" / "r", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch):
     from delaykit_lab.training import trainer
 
@@ -349,6 +350,7 @@ def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch):
     assert [without_time(r["history"]) for r in records] == [without_time(r["history"]) for r in whole]
 
 
+@pytest.mark.slow
 def test_ten_lines_of_python_are_enough(tmp_path):
     job = Job(task="moving-wave", model="snn:24", methods=("free:synaptic,max_delay=16",), delay_lr=0.2, epochs=8)
     [learned] = train(job, tmp_path / "a", device="cpu")
