@@ -95,7 +95,7 @@ class WaveConfig(Part):
     _: dataclasses.KW_ONLY
     seeds: int = 5
     epochs: int = 20
-    rates: tuple[float, ...] = (1e-2, 3e-2)
+    rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
     delay_lr: float = 0.2
     max_delay: int = 16
     hidden: int = 8
