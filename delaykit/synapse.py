@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit.arrivals import Hard, Linear, Triangle
 from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
 from delaykit.engines.dropout import DropoutEngine
 from delaykit.engines.exact import Listener, exact_engine, refuse_exact
@@ -19,6 +20,7 @@ from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.draws import Draws, drawing
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
+from delaykit.functional.taps import checked
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]
@@ -108,6 +110,21 @@ class Synapse(nn.Module):
             return engine
         engine.remember = self.delay.longest()
         return DropoutEngine(engine, self.delay) if self.delay.dropout > 0 else engine
+
+    def traced_engine(self, product: Product) -> Engine | None:
+        """Do what :meth:`engine` does under ``torch.compile``; None where that cannot become part of a graph.
+
+        What is computed once a segment is then computed by the graph at every call, and the delays are looked at.
+        """
+        delay, weight = self.delay, product.weight
+        known = isinstance(delay, PointDelay) and type(delay).taps is PointDelay.taps
+        if weight is None or self.heterogeneity is not None or not known:
+            return None
+        assert isinstance(delay, PointDelay)
+        own = type(delay).engine is not Delay.engine or not isinstance(delay.kernel(), (Linear, Triangle, Hard))
+        if own or delay.estimator == "exact" or delay.dropout > 0:
+            return None
+        return MatrixEngine(delay.taps(), checked(weight, delay.delays().detach()), product.bias)
 
     def _engine(self, product: Product) -> Engine:
         if self.delay is not None and self.delay.estimator == "exact":

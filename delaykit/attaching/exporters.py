@@ -16,6 +16,10 @@ FIX = (
 )
 
 
+FORGETS = "a delayed connection of delaykit, of which a record would forget the spikes under way, in"
+BARE = "export the bare model: dk.unwrap_(net), or of a copy"
+
+
 def refuse_exporters(where: str, *arguments: Any) -> None:
     """Raise while nirtorch watches the calls of modules, or traces by placeholders: its graph would lack the delays.
 
@@ -72,6 +76,8 @@ def refuse_recordings(where: str) -> None:
     """
     if torch.compiler.is_compiling():
         if torch.compiler.is_dynamo_compiling():
+            if torch.compiler.is_exporting():  # it runs no constructor of an exception of ours
+                torch._dynamo.graph_break(msg=f"{where}: found {FORGETS} torch.export. To go on: {BARE}")
             return
         what = "torch.export"
     elif torch.jit.is_tracing():
@@ -79,6 +85,5 @@ def refuse_recordings(where: str) -> None:
     else:
         return
     raise ConfigError(
-        where, f"a delayed connection of delaykit under {what}, whose record would forget the spikes under way",
-        "a model that runs, or torch.compile", "export the bare model: dk.unwrap_(net), or of a copy",
-    )  # fmt: skip
+        where, f"{FORGETS} {what}", "a model that runs, or torch.compile", BARE
+    )

@@ -8,7 +8,7 @@ however long the delay is.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -125,3 +125,22 @@ def check_causal(where: str, delays: Tensor) -> None:
         found = f"a delay of {low:g} steps" if low < 0 else "NaN or infinite delays"
         fix = "project the delays before they are used; dk.attach(optimizer, net) does it after each step"
         raise DelayRangeError(where, found, "finite delays >= 0", fix)
+
+
+@torch.library.custom_op("delaykit::checked", mutates_args=(), schema="(Tensor x, Tensor delays) -> Tensor")
+def checked(x: Tensor, delays: Tensor) -> Tensor:
+    """Return a copy of ``x`` once :func:`check_causal` has looked at the delays: a check that a graph carries out."""
+    check_causal("delays in a compiled graph", delays)
+    return x.clone()
+
+
+@checked.register_fake
+def _(x: Tensor, delays: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _unchanged(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return grad, None
+
+
+checked.register_autograd(_unchanged)

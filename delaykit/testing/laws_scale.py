@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+import delaykit as dk
+from delaykit.errors import ConfigError
 from delaykit.testing.kit import (
     BATCH,
     GRADIENT_TOLERANCE,
@@ -19,7 +21,9 @@ from delaykit.testing.kit import (
     gradients,
     law,
     loss_of,
+    parts_of,
     require,
+    stir_,
 )
 from delaykit.testing.laws_config import PARTS
 from delaykit.testing.nets.tiny import TinyNet, input_spikes, missing, tiny_nets
@@ -61,6 +65,28 @@ class ScaleLaws(Kit):
             found = tiny.run(compiled, spikes)
             assert_equal(found, eager, VALUE_TOLERANCE, f"{which} compiled sequence")
             assert_equal(gradients(loss_of(found), trained), wanted, GRADIENT_TOLERANCE, "gradient of the compiled net")
+
+    @law(*PARTS)
+    def test_compiled_sequences_equal_eager(self, skip_law: Callable[[str], None]) -> None:
+        """``torch.compile`` of connections that are fed whole sequences changes neither values nor gradients."""
+        spikes = input_spikes(SHORT, BATCH)
+        net = nn.Sequential(nn.Linear(spikes.shape[2], 7), nn.Tanh(), nn.Linear(7, 5)).double()
+        rule = dk.At(self.config, time_dim=0, reset="manual")
+        try:
+            dk.wrap_(net, {"0": rule, "2": rule}, example=spikes, generator=torch.Generator().manual_seed(0))
+        except ConfigError as error:
+            skip_law(f"no part of a net without neurons that takes whole sequences: {error}")
+        stir_(parts_of(net))
+        torch.compiler.reset()
+        compiled: Any = torch.compile(net, backend="aot_eager")
+        trained, found = [p for p in net.parameters() if p.requires_grad], []
+        for run in (net, compiled, compiled):
+            given = spikes.clone().requires_grad_()
+            output = run(given)
+            found.append([output, *gradients(output.square().sum(), [given, *trained])])
+        for again in found[1:]:
+            assert_equal(again[:1], found[0][:1], VALUE_TOLERANCE, "the compiled sequence")
+            assert_equal(again[1:], found[0][1:], GRADIENT_TOLERANCE, "a gradient of the compiled sequence")
 
     @law(*PARTS)
     def test_two_processes_equal_one(self, tmp_path: Path, skip_law: Callable[[str], None]) -> None:

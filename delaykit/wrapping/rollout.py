@@ -15,6 +15,7 @@ from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run
@@ -22,6 +23,7 @@ from delaykit.functional.recurrence.state import RolloutState
 from delaykit.planning.survey import adapters
 
 
+@eager  # who knows the neuron is looked up
 def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Run a recurrent neuron, wrapped or bare, over a whole sequence that starts from rest.
 

@@ -64,15 +64,32 @@ def _signature(input: Tensor, product: Product) -> tuple[Any, ...] | None:
 def sequence_connection(
     synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, ends: Ends | None = None
 ) -> Tensor:
-    """Run a whole sequence whose time runs along ``time_dim``; tell ``ends`` of it."""
+    """Run a whole sequence whose time runs along ``time_dim``; tell ``ends`` of it.
 
+    ``torch.compile`` takes those into its graph whose engine is made of taps alone; others break it there.
+    """
+    if torch.compiler.is_compiling():
+        refuse_recordings(where)
+        traced = synapse.traced_engine(product)
+        if traced is None:
+            return _apart(synapse, where, product, input, time_dim, ends)
+        return over_time(synapse, where, product, input, time_dim, traced.sequence)
+    return _at_once(synapse, where, product, input, time_dim, ends)
+
+
+def _at_once(
+    synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, ends: Ends | None
+) -> Tensor:
     def run(spikes: Tensor) -> Tensor:
         engine = synapse.engine(product)
-        if ends is not None and not torch.compiler.is_compiling():
+        if ends is not None:
             ends.begin(spikes, engine.reach())
         return engine.sequence(spikes)
 
     return over_time(synapse, where, product, input, time_dim, run)
+
+
+_apart = eager(_at_once)  # its checks look at values
 
 
 def over_time(

@@ -19,6 +19,7 @@ from delaykit.attaching.retyping import Undo, give_class_, original_class, retyp
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.delayed_convolution import Convolution
+from delaykit.functional.eager import eager
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
 
@@ -113,7 +114,7 @@ class CarriedConnection(DelayedConnection):
             return base(input), state
         product = _product(self, attachment, base)
         if attachment.timing.time_dim is not None:
-            return carried_sequence(self.dk, attachment.where, product, input, attachment.timing.time_dim, state)
+            return eager(carried_sequence)(self.dk, attachment.where, product, input, attachment.timing.time_dim, state)
         history = carried_history(attachment.where, state)
         output = step_connection(self.dk, attachment, product, input, history)
         return output, CarriedState(history, input)
@@ -161,7 +162,12 @@ def run_connection(module: Any, attachment: Attachment, product: Product, input:
     if timing.time_dim is not None and timing.policy != "follow":
         ends = attachment.history.ends
         return sequence_connection(module.dk, attachment.where, product, input, timing.time_dim, ends)
-    history = attachment.history
+    return _run_remembering(module, attachment, product, input)
+
+
+@eager  # whether a sequence begins is read off identities and counts
+def _run_remembering(module: Any, attachment: Attachment, product: Product, input: Tensor) -> Tensor:
+    timing, history = attachment.timing, attachment.history
     history.enter(attachment.clock.moment())
     if timing.time_dim is not None:
         return followed_sequence(module.dk, history, timing.streams, product, input, timing.time_dim)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.eager import eager
 from delaykit.functional.recurrence import torch as plain
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.recurrence.state import Recurrence, RolloutState, check, check_state
@@ -23,6 +24,7 @@ from delaykit.functional.taps import Taps
 from delaykit.functional.tents import Tents
 
 
+@eager  # its adjoint works on memory, step by step
 def rollout(
     currents: Tensor,
     weight: Tensor | None,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 
 class Miss(BaseException):
@@ -91,28 +89,3 @@ def tensor_named(net: nn.Module, name: str) -> Tensor:
     path, _, key = name.rpartition(".")
     tensor: Tensor = getattr(net.get_submodule(path), key)
     return tensor
-
-
-def nodes_in(values: Any) -> list[Node]:
-    """List the nodes among arguments, those inside slices of an index included."""
-    found = []
-    for leaf in tree_leaves(values):
-        if isinstance(leaf, Node):
-            found.append(leaf)
-        elif isinstance(leaf, slice):
-            found += nodes_in([leaf.start, leaf.stop, leaf.step])
-    return found
-
-
-def outputs_behind(node: Node) -> Iterator[Output]:
-    """Yield the nearest unit outputs that a tensor was made of."""
-    todo, seen = [node], set()
-    while todo:
-        node = todo.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, Output):
-            yield node
-        elif isinstance(node, Result):
-            todo += nodes_in((node.operation.args, node.operation.kwargs))

@@ -7,19 +7,21 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from delaykit import checks
 from delaykit.errors import ConfigError, HistoryError
+from delaykit.functional.eager import eager
 from delaykit.planning.snapshot import Snapshot
 from delaykit.tables import text_table
 from delaykit.wrapping.fused.graph import Miss
 from delaykit.wrapping.fused.program import Program, outer_loop, own_loop
 from delaykit.wrapping.fused.proof import disprove, learn, uncompiled
 from delaykit.wrapping.fused.run import Layout, Run
-from delaykit.wrapping.fused.units import units_of
-from delaykit.wrapping.fused.watch import watch
+from delaykit.wrapping.fused.units import NeuronUnit, units_of
+from delaykit.wrapping.fused.watch import version, watch
 
+MOST_SIZES = 8  # proofs, as a bound where every batch has a size of its own
 Check = Literal["first", "always"] | int
 
 
@@ -64,6 +66,9 @@ def fused(
         1      Leaky   ahead
     """
     checks.is_model("fused", net)
+    if isinstance(net, torch.jit.ScriptModule) or hasattr(net, "_orig_mod"):
+        found = f"{type(net).__name__}, what torch.jit or torch.compile made of a model"
+        raise ConfigError("fused", found, "the model itself", "call dk.fused on the model, and compile nothing")
     often = check in ("first", "always") if isinstance(check, str) else type(check) is int and check >= 1
     if not often:
         fix = "leave check out, or pass one of these"
@@ -90,11 +95,14 @@ class FusedModel:
 
     def __init__(self, net: nn.Module, check: Check, loop: str | None) -> None:
         self.net, self.check, self.loop = net, check, loop
-        self.known: dict[Any, Layout] = {}
+        self.known: dict[Any, Layout] = {}  # by kind of the arguments, and their sizes where these matter
+        self.sizes: dict[Any, Any] = {}  # of the first proof of a kind
+        self.by_size: set[Any] = set()
         self.precision = ""
         self.last: Layout | None = None
         self.calls = 0
 
+    @eager  # it looks at identities
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model over a sequence."""
         layout = self.prove(*args, **kwargs)
@@ -103,20 +111,48 @@ class FusedModel:
             self._compare(layout, args, kwargs)
         if not layout.fused:
             return self._program(self.net, *args, **kwargs)
-        given = _copied_containers((args, kwargs))
-        before = Snapshot(self.net, weights=False)  # a model that changes them does not come here
+        reasons = dict(layout.reasons)
         try:
-            return self._ahead(layout, args, kwargs)
+            return self._run(layout, args, kwargs)
+        finally:
+            if layout.reasons != reasons:
+                self._tell_sizes_apart(layout, reasons, args, kwargs)
+
+    def _run(self, layout: Layout, args: Any, kwargs: Any) -> Any:
+        """Run ahead; where that fails, take it back and run step by step."""
+        given, marks, reasons = _copied_containers((args, kwargs)), _marks(self.net, args, kwargs), dict(layout.reasons)
+        before = Snapshot(self.net)
+        try:
+            output = self._ahead(layout, args, kwargs)
+            if not before.weights_changed():
+                return output
+            self._give_up(layout, "a weight of the model is changed within a run")
         except Miss as miss:
             self._disprove(layout, miss)
         except HistoryError:  # a call that the step loop refuses, too: the next may run ahead
             pass
         except Exception as error:  # also what the model raises by itself: step by step it will again
-            for unit in layout.fused:
-                layout.reasons[unit] = f"ahead of time the model fails: {type(error).__name__}: {error}"
+            self._give_up(layout, f"ahead of time the model fails: {type(error).__name__}: {error}")
         before.restore()
+        if marks != _marks(self.net, args, kwargs):
+            raise HistoryError(
+                "fused", "a run that has to be taken back, of a model that edits its arguments or takes gradients",
+                "a forward that can be run twice", "call it again with a fresh batch and fresh gradients: it now runs "
+                "step by step",
+            )  # fmt: skip
         args, kwargs = given
-        return self._program(self.net, *args, **kwargs)
+        try:
+            return self._program(self.net, *args, **kwargs)
+        except Exception:  # its own loop fails, too: nothing is known that was not known before
+            layout.reasons = reasons
+            raise
+
+    def _tell_sizes_apart(self, layout: Layout, reasons: dict[str, str], args: Any, kwargs: Any) -> None:
+        """Blame other sizes than those of the proof first: a model may write a batch size down."""
+        sizes, (key, proven) = _sizes(args, kwargs), next((k for k, one in self.known.items() if one is layout), (0, 0))
+        if proven is None and self.sizes.get(key) not in (None, sizes) and len(self.known) < MOST_SIZES:
+            layout.reasons = reasons
+            self.by_size.add(key)
 
     def step_by_step(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model over a sequence by its own loop."""
@@ -128,10 +164,13 @@ class FusedModel:
         """Prove the run ahead for arguments like these, if that was not done yet; return what is known."""
         if self.loop is None:
             self.loop = _find_loop(self.net, args, kwargs)
-        key = self._kind(args, kwargs)
+        kind, sizes = self._kind(args, kwargs), _sizes(args, kwargs)
+        apart = kind in self.by_size and sizes != self.sizes[kind] and (len(self.known) < MOST_SIZES)
+        key = (kind, sizes if apart or (kind, sizes) in self.known else None)
         if key not in self.known:
             given = _copied_containers((args, kwargs))
             self.known[key], self.precision = learn(self.net, self._program, *given)
+            self.sizes.setdefault(kind, sizes)
         self.last = self.known[key]
         return self.last
 
@@ -147,6 +186,9 @@ class FusedModel:
     def _ahead(self, layout: Layout, args: Any, kwargs: Any) -> Any:
         arguments = tree_flatten((args, kwargs))[0]
         return Run(self.net, layout, units_of(self.net), arguments)(lambda: self._program(self.net, *args, **kwargs))
+
+    def _give_up(self, layout: Layout, reason: str) -> None:
+        layout.reasons |= dict.fromkeys(layout.fused, reason)
 
     def _disprove(self, layout: Layout, miss: Miss) -> None:
         if miss.unit is not None:
@@ -191,6 +233,17 @@ def _copied_containers(values: Any) -> Any:
     return tree_map(lambda leaf: leaf, values)
 
 
+def _sizes(args: Any, kwargs: Any) -> Any:
+    return tuple(x.shape for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+
+
+def _marks(net: nn.Module, args: Any, kwargs: Any) -> list[Any]:
+    """Note what no run can take back: edits of its arguments, and gradients that it adds to."""
+    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    gradients = [p.grad for p in net.parameters() if p.grad is not None]
+    return [(id(x), version(x)) for x in (*tensors, *gradients)]
+
+
 def _find_loop(net: nn.Module, args: Any, kwargs: Any) -> str:
     """Tell where the time loop is: outside, where one call of the model calls every neuron at most once.
 
@@ -202,13 +255,23 @@ def _find_loop(net: nn.Module, args: Any, kwargs: Any) -> str:
         calls = _tried(net, lambda: watch(net, units, [], lambda: net(*args, **kwargs))[0].calls)
     except Exception:
         return "outside"
-    if any(len(found) > 1 for found in calls.values()):
+    neurons = [path for path, unit in units.items() if isinstance(unit, NeuronUnit)]  # a step may use a Linear twice
+    if any(len(calls[path]) > 1 for path in neurons or calls):
         return "inside"
+    one = args[:1] and (args[0][:1],)
+    if _runs(net, lambda: outer_loop(net, *one, *args[1:], **kwargs)):
+        return "outside"
+    if one and _runs(net, lambda: net(one[0][0], *args[1:], **kwargs)):  # a step, whose states nobody hands on
+        _tried(net, lambda: outer_loop(net, *one, *args[1:], **kwargs))
+    return "inside"
+
+
+def _runs(net: nn.Module, run: Callable[[], Any]) -> bool:
     try:
-        _tried(net, lambda: outer_loop(net, *(args[:1] and (args[0][:1],)), *args[1:], **kwargs))
+        _tried(net, run)
     except Exception:
-        return "inside"
-    return "outside"
+        return False
+    return True
 
 
 def _tried(net: nn.Module, run: Callable[[], Any]) -> Any:

@@ -15,12 +15,12 @@ from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dispatch import backend, chosen
 from delaykit.planning.snapshot import Snapshot
 from delaykit.wrapping.apply import copy_model
-from delaykit.wrapping.fused.graph import Miss, NotAhead
+from delaykit.wrapping.fused.graph import Miss, NotAhead, Output
 from delaykit.wrapping.fused.program import Program, own_loop
 from delaykit.wrapping.fused.recipe import Comparison, find_loop
 from delaykit.wrapping.fused.run import Layout, Run
 from delaykit.wrapping.fused.units import Connection, NeuronUnit, Unit, units_of
-from delaykit.wrapping.fused.watch import Seen, watch
+from delaykit.wrapping.fused.watch import Seen, version, watch
 
 Values = list[tuple[str, Tensor | None]]
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -70,12 +70,14 @@ def learn(net: nn.Module, program: Program, args: Any, kwargs: Any) -> tuple[Lay
     Returns:
         What is known, and in which precision it was proven.
     """
-    try:
-        trial = Trial(copy_model(net).double(), program, *_apart((args, kwargs), torch.float64))
-        with in_double():
-            return trial.learn(), "float64"
-    except Exception:  # a model that only runs as it is
+    for asks in (True, False):  # a model may write into its arguments, which those that ask for a gradient forbid
+        with contextlib.suppress(Exception):
+            trial = Trial(copy_model(net).double(), program, *_apart((args, kwargs), torch.float64, asks))
+            with in_double():
+                return trial.learn(), "float64"
+    with contextlib.suppress(Exception):  # a model that only runs as it is
         return Trial(net, program, *_apart((args, kwargs), None)).learn(), "its own precision"
+    return Trial(net, program, *_apart((args, kwargs), None, False)).learn(), "its own precision"
 
 
 def disprove(net: nn.Module, program: Program, layout: Layout, precision: str, args: Any, kwargs: Any) -> str:
@@ -106,11 +108,13 @@ class Trial:
 
     def watched(self) -> tuple[Seen, Values]:
         """Run the model's own loop."""
+        given = [x for x in self.arguments if isinstance(x, Tensor)]
+        versions = [version(x) for x in given]
         try:
             with torch.enable_grad():
                 seen, output = watch(self.net, self.units, self.arguments, self.run)
                 values = self.values(output)
-            if self.before.weights_changed():
+            if self.before.weights_changed() or versions != [version(x) for x in given]:
                 seen.edited |= set(self.units)
             return seen, values
         finally:
@@ -157,14 +161,16 @@ class Trial:
 def layout_of(units: dict[str, Unit], seen: Seen, program: Program) -> Layout:
     """Read off a watched run which units can be foreseen."""
     reasons = {path: unit.obstacle for path, unit in units.items() if unit.obstacle}
-    reasons |= dict.fromkeys(seen.edited, "its output, or a weight of the model, is changed in place")
+    reasons |= dict.fromkeys(seen.edited, "its output, an argument, or a weight of the model is changed in place")
+    outputs = (node.unit for node in seen.hooked if isinstance(node, Output))
+    reasons |= dict.fromkeys(outputs, "a hook looks at the gradient of its output")
     reasons |= {path: why for path, unit in units.items() if (why := _goes_on(unit, program))}
     found = find_loop(seen.calls)
     if found is None:
         return Layout(None, 0, [], {}, dict.fromkeys(units, "it is not called in a time loop; the model runs as it is"))
     loop, steps = found
     first, second = (1, steps - 1) if steps > 2 else (0, 1)
-    comparison, recipes = Comparison(loop, first, second), {}
+    comparison, recipes = Comparison(loop, first, second, seen.hooked), {}
     for path, calls in seen.calls.items():
         times = loop.times.get(path)
         if times is None:
@@ -234,12 +240,12 @@ def difference(expected: Values, found: Values) -> str:
     return ""
 
 
-def _apart(values: Any, dtype: torch.dtype | None) -> Any:
-    """Copy arguments, floating point ones as leaves that ask for a gradient."""
+def _apart(values: Any, dtype: torch.dtype | None, asks: bool = True) -> Any:
+    """Copy arguments, floating point ones as leaves that ask for a gradient, if ``asks``."""
 
     def one(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            return leaf.detach().clone().to(dtype or leaf.dtype).requires_grad_()
-        return leaf
+            return leaf.detach().clone().to(dtype or leaf.dtype).requires_grad_(asks)
+        return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
     return tree_map(one, values)

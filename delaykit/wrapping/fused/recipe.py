@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -76,10 +77,11 @@ class Comparison:
         loop: where the loop is.
         first: number of the one step.
         second: number of the other.
+        hooked: tensors whose gradients somebody looks at, which go through those very tensors.
     """
 
-    def __init__(self, loop: Loop, first: int, second: int) -> None:
-        self.loop, self.first, self.second = loop, first, second
+    def __init__(self, loop: Loop, first: int, second: int, hooked: Collection[Node] = ()) -> None:
+        self.loop, self.first, self.second, self.hooked = loop, first, second, hooked
         self._done: dict[tuple[int, int], Recipe] = {}
 
     def recipe(self, one: Node, two: Node) -> Recipe:
@@ -94,6 +96,8 @@ class Comparison:
         return self._done[key]
 
     def _compare(self, one: Node, two: Node) -> Recipe:
+        if one in self.hooked or two in self.hooked:
+            raise NotAhead("a hook looks at the gradient of its input")
         if isinstance(one, Output) and isinstance(two, Output) and one.unit in self.loop.times:
             return self._output(one, two)
         if one is two:

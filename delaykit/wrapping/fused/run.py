@@ -127,6 +127,7 @@ class Run:
                 self.before.leave()
         for track in self.tracks.values():
             track.check_made()
+            track.check_kept()
         kept = [list(unit.module._buffers.values()) for unit in self.units.values() if isinstance(unit, NeuronUnit)]
         for leaf in tree_leaves((output, kept)):
             if isinstance(leaf, Unread):
@@ -175,6 +176,9 @@ class Run:
             self._give_up(path, place, "")
             return None
         unit = self.units[path]
+        if bar := unit.bar:  # of now: hooks that the proof did not see
+            self._give_up(path, place, bar)
+            return None
         kind: Any = Spiking if isinstance(unit, NeuronUnit) else FeedForward
         try:
             timed = self.evaluation(recipe)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.fused import FusedParts
@@ -106,11 +108,18 @@ class Track(ABC):
         self.unit, self.foreseen, self.length = unit, foreseen, length
         self.grad = torch.is_grad_enabled()
         self.made: list[tuple[Tensor, int]] = []
+        self.handed: list[tuple[Tensor, ...]] = []
+        self.kept: list[tuple[Callable[[], dict[str, Any]], dict[str, Any], list[int]]] = []
 
     def keep(self, sequence: Tensor) -> tuple[Tensor, ...]:
         """Hand a sequence out step by step; it must not be changed in place."""
         self.made.append((sequence, version(sequence)))
-        return sequence.unbind(0)
+        self.handed.append(sequence.unbind(0))
+        return self.handed[-1]
+
+    def hold(self) -> None:
+        """Note what the sequence was made with."""
+        self.kept = [(own, now, _versions(now)) for own in _held(self.unit) for now in [own()]]
 
     def check(self, step: int, given: Any) -> None:
         """Raise :class:`Miss` where this call is not the one that was foreseen."""
@@ -126,6 +135,19 @@ class Track(ABC):
         for sequence, before in self.made:
             if version(sequence) != before:
                 raise Miss(self.unit.path, "its output is changed in place")
+
+    def check_kept(self) -> None:
+        """Raise :class:`Miss` where the run has changed what the sequence was made with, or asks steps for gradients.
+
+        The gradient of a step that was handed out lacks what reaches it through layers that ran ahead.
+        """
+        for own, before, versions in self.kept:
+            now = own()
+            same = now.keys() == before.keys() and all(now[name] is value for name, value in before.items())
+            if not same or _versions(now) != versions:
+                raise Miss(self.unit.path, "its weights or constants are changed within a run")
+        if self.grad and any(step._backward_hooks or step.retains_grad for steps in self.handed for step in steps):
+            raise Miss(self.unit.path, "a hook looks at the gradient of its output")
 
     @abstractmethod
     def leaf(self, number: int) -> Timed:
@@ -155,6 +177,7 @@ class FeedForward(Track):
             output = unit.sequence(inputs)
         self.output = Timed(output, self.keep(output))
         self.tokens: list[Any] = [None]
+        self.hold()
 
     def leaf(self, number: int) -> Timed:
         return self.output
@@ -207,6 +230,7 @@ class Spiking(Track):
         whole = adapter.answer(module, RolloutState(spikes, None if current is None else current[0], membrane))
         self.leaves = [x for x in tree_leaves(whole) if isinstance(x, Tensor)]
         self.timed = {id(spikes): Timed(spikes, handed[0]), id(membrane): Timed(membrane, handed[2])}
+        self.hold()
 
     def leaf(self, number: int) -> Timed:
         found = self.timed.get(id(self.leaves[number]))
@@ -236,6 +260,27 @@ class Spiking(Track):
         if kwargs or len(args) < 2 or type(last) is not tuple or len(args) != len(last):
             return False
         return all(a is b for a, b in zip(args[1:], last[1:], strict=True))
+
+
+def _held(unit: Unit) -> list[Callable[[], dict[str, Any]]]:
+    """List what gives a unit's parameters and constants, as they are when it is asked; a neuron's state is neither."""
+    modules = list(unit.module.modules())
+    state: set[int] = set()
+    if isinstance(unit, NeuronUnit):
+        names = {id(value) for value in unit.neuron.adapter.held_state(unit.module)}
+        state = {k for k, value in enumerate(unit.module._buffers.values()) if id(value) in names}
+
+    def own(module: nn.Module) -> dict[str, Any]:
+        buffers = list(module._buffers.items())
+        kept = [pair for k, pair in enumerate(buffers) if k not in state] if module is unit.module else buffers
+        plain = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "forward"}
+        return plain | dict(kept) | module._parameters
+
+    return [functools.partial(own, module) for module in modules]
+
+
+def _versions(values: dict[str, Any]) -> list[int]:
+    return [version(value) for value in values.values() if isinstance(value, Tensor)]
 
 
 def _is_or_none(given: Any, before: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.attachment import Attachment
@@ -52,21 +53,30 @@ class Unit:
     @property
     def obstacle(self) -> str:
         """Why it only runs step by step as it stands now, or ``""``."""
-        hooks = self.module._backward_hooks or self.module._backward_pre_hooks
-        return "it has backward hooks" if hooks else ""
+        return self.bar
+
+    @property
+    def bar(self) -> str:
+        """The part of :attr:`obstacle` that is asked at every run."""
+        module = self.module
+        if module._backward_hooks or module._backward_pre_hooks:
+            return "it has backward hooks"
+        if module.training and any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
+            return "spectral_norm changes its weight at every step"
+        return ""
 
 
 class Layer(Unit):
     """A layer without memory: pooling, flattening, normalisation in evaluation."""
 
     @property
-    def obstacle(self) -> str:
+    def bar(self) -> str:
         module: Any = self.module
         if isinstance(module, BATCH_NORMS) and (module.training or module.running_mean is None):
             return "it normalises every step by that step's own statistics"
         if isinstance(module, DROPOUTS) and module.training and module.p > 0:
             return "it draws a new mask at every step"
-        return super().obstacle
+        return super().bar
 
     def sequence(self, inputs: Tensor) -> Tensor:
         """Run all steps ``(time, ...)`` at once."""

@@ -19,13 +19,13 @@ from delaykit.wrapping.fused.graph import (
     Operation,
     Output,
     Result,
-    outputs_behind,
     tensors_of,
 )
 from delaykit.wrapping.fused.units import Unit
 
 Forward = Callable[..., Any]
 IN_PLACE = ("__setitem__", "__set__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__iand__", "__ior__")
+HOOKS = (Tensor.register_hook, Tensor.retain_grad)
 
 
 @dataclasses.dataclass
@@ -42,6 +42,7 @@ class Seen:
 
     calls: dict[str, list[UnitCall]] = dataclasses.field(default_factory=dict)
     edited: set[str] = dataclasses.field(default_factory=set)  # units whose outputs were changed in place
+    hooked: set[Node] = dataclasses.field(default_factory=set)  # whose gradients somebody looks at, or changes
     functions: list[Any] = dataclasses.field(default_factory=list)  # of the operations, in order
 
 
@@ -66,6 +67,11 @@ def in_place(function: Any, kwargs: Any) -> bool:
 def version(tensor: Tensor) -> int:
     """Count the changes in place of a tensor; inference tensors do not count them."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def _place(tensor: Tensor) -> int:
+    """Return where a tensor's memory begins, which its views share."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided and tensor.numel() else -1
 
 
 def _keeps_statistics(function: Any, args: Any, kwargs: Any) -> bool:
@@ -94,6 +100,7 @@ class Watch(TorchFunctionMode):
         self._origin: dict[int, Node] = {id(x): Constant(x, name) for name, x in held.items()}
         self._alive: list[Any] = list(arguments)  # a tensor's id is its own only while it lives
         self._inside = 0
+        self._lies_in: dict[int, set[str]] = {}  # units whose outputs lie in a piece of memory
         for index, leaf in enumerate(arguments):
             if isinstance(leaf, Tensor):
                 self._origin[id(leaf)] = Argument(index)
@@ -103,6 +110,8 @@ class Watch(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         versions = [version(tensor) for tensor in given]
+        if func in HOOKS:
+            self.seen.hooked.add(self.node(args[0]))
         self._inside += 1
         try:
             output = func(*args, **(kwargs or {}))
@@ -122,7 +131,7 @@ class Watch(TorchFunctionMode):
         if in_place(func, kwargs):
             changed = [x for x in (*args[:1], kwargs.get("out")) if isinstance(x, Tensor)]
             for tensor in changed:
-                self.seen.edited |= {output.unit for output in outputs_behind(self.node(tensor))}
+                self.seen.edited |= self._lies_in.get(_place(tensor), set())
         for tensor, node in zip(leaves, results, strict=True):
             self._keep(tensor, node)
 
@@ -164,6 +173,7 @@ class Watch(TorchFunctionMode):
             for leaf, tensor in enumerate(x for x in tree_leaves(output) if isinstance(x, Tensor)):
                 if id(tensor) not in kept:
                     self._keep(tensor, Output(path, number, leaf))
+                    self._lies_in.setdefault(_place(tensor), set()).add(path)
                 kept.add(id(tensor))
             return output
 
