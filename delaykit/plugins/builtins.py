@@ -12,19 +12,17 @@ DELAYKIT_API = API_VERSION
 _FILES = {"reference": "reference", "torch": "torch", "cpu": "numba", "gpu": "triton"}
 _EVERYWHERE = ("reference", "torch", "cpu", "gpu")
 _WITHOUT_TRITON = ("reference", "torch", "cpu")
-# room in delaykit.functional: (its operators, each a function of that name in every backend's file, its backends)
-_ROOMS = {
-    "delay_line": (("tap_filter", "tap_correlation"), _EVERYWHERE),
-    "delayed_linear": (("synapse_filter", "synapse_correlation"), _EVERYWHERE),
-    "running_sum": (("running_sum",), _EVERYWHERE),
-    "filtered_linear": (("decay_filter", "decay_filter_gradient"), _WITHOUT_TRITON),
-    "decay_tape": (("decay_step", "decay_step_back"), _WITHOUT_TRITON),
-    "step_tape": (
-        ("tape_store", "tape_lines", "tape_series", "tape_synapses", "tape_correlation", "tape_tents", "tape_overlap"),
-        _WITHOUT_TRITON,
-    ),
-    "recurrence": (("recurrence",), _WITHOUT_TRITON),
-}
+# room in delaykit.functional, its operators, each a function of that name in every backend's file, and its backends
+_ROOMS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("delay_line", ("tap_filter", "tap_correlation"), _EVERYWHERE),
+    ("delayed_linear", ("synapse_filter", "synapse_correlation"), _EVERYWHERE),
+    ("running_sum", ("running_sum",), _EVERYWHERE),
+    ("filtered_linear", ("decay_filter", "decay_filter_gradient"), _EVERYWHERE),
+    ("decay_tape", ("decay_step", "decay_step_back"), _EVERYWHERE),
+    ("step_tape", ("tape_lines", "tape_series", "tape_synapses", "tape_correlation"), _EVERYWHERE),
+    ("step_tape", ("tape_store", "tape_tents", "tape_overlap"), _WITHOUT_TRITON),  # one kernel of torch's, or CPU only
+    ("recurrence", ("recurrence",), _EVERYWHERE),
+)
 
 
 @hookimpl
@@ -54,7 +52,7 @@ def delaykit_components() -> Iterator[Component]:
 @hookimpl
 def delaykit_operators() -> Iterator[Operator]:
     """Yield the core's operators: the inner sums of ``delaykit.functional``."""
-    for room, (names, backends) in _ROOMS.items():
+    for room, names, backends in _ROOMS:
         for name in names:
             for backend in backends:
                 yield Operator(name, backend, f"delaykit.functional.{room}.{_FILES[backend]}:{name}")

@@ -22,16 +22,18 @@ from tests.functional.judging import HAS_TRITON, INTERPRETED
 from tests.functional.judging import needs_triton as runs
 
 KERNELS = [Linear(), Triangle(4.0)]
-ROOMS = ("operators", "running_sum")  # the others compare whole operators, as this file does; on cuda all of them run
+ROOMS = ("test_operators.py", "test_running_sum.py", "recurrence/test_recurrence_triton.py")  # and this one
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the other tests run here themselves")
-def test_these_files_in_the_interpreter() -> None:
-    rooms = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ROOMS]
-    judged = "test_triton or (judge and gpu)"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", judged, __file__, *rooms]
+@pytest.mark.parametrize("speed", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_these_files_in_the_interpreter(speed: str) -> None:
+    rooms = [str(Path(__file__).parent / name) for name in ROOMS]
+    judged = "test_triton or recurrence_triton or (judge and gpu)"
+    options = ["-q", "-p", "no:cacheprovider", "-m", speed, "-k", judged]
+    command = [sys.executable, "-m", "pytest", *options, __file__, *rooms]
     done = subprocess.run(
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
     )

@@ -126,10 +126,8 @@ class _Recurrence(torch.autograd.Function):
                 index: Tensor | None, value: Tensor | None, mask: Tensor | None, spikes: Tensor, synapse: Tensor,
                 membrane: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         p = pack(setup.dynamics, parameters)
-        steps, batch, neurons = drive.shape
+        steps, _, neurons = drive.shape
         connection = setup.connection(weight, index, value, steps)
-        if connection is not None:
-            connection.begin(steps, batch)
         needs = ctx.needs_input_grad
         neuron = setup.chip.forward(
             setup.dynamics, p, drive.detach().contiguous(), synapse.detach(), membrane.detach(),
@@ -139,9 +137,7 @@ class _Recurrence(torch.autograd.Function):
         if connection is None:
             neuron.run()
         else:
-            newest = spikes.detach()
-            for t in range(steps):
-                newest = neuron.step(t, connection.current(t, newest))
+            neuron.run_through(connection, spikes.detach())
         ctx.set_materialize_grads(False)  # the membrane's gradient is often absent, and large
         ctx.setup, ctx.posts = setup, setup.dynamics.immediate_reset
         ctx.save_for_backward(
@@ -169,8 +165,11 @@ class _Recurrence(torch.autograd.Function):
         x = Inputs(spikes0.detach(), spikes)
         if connection is not None:
             connection.inputs = x if needs[2] or needs[5] else None
-            connection.begin_backward(steps, spikes.shape[1])
-        grad_x = _retreat(neuron, connection, steps, grad_current)
+        grad_x = None
+        if connection is None and grad_current is None:
+            neuron.run(steps)
+        else:
+            grad_x = neuron.run_through(connection, steps, grad_current)
         neuron.finish()
         grad_weight = grad_bias = grad_value = None
         if connection is not None and any((needs[2], needs[3], needs[5])):
@@ -183,21 +182,6 @@ class _Recurrence(torch.autograd.Function):
             None if grad_x is None else grad_x.clone(), neuron.grad_i, neuron.grad_v,
             *neuron.parameter_gradients(current, needs[10:]),
         )  # fmt: skip
-
-
-def _retreat(neuron: BackwardNeuron, connection: RecurrentConnection | None, steps: int,
-             grad_current: Tensor | None) -> Tensor | None:  # fmt: skip
-    """Go back through all steps; return the gradient of the spikes before the first one."""
-    if connection is None and grad_current is None:
-        neuron.run(steps)
-        return None
-    grad_x = None
-    for t in range(steps - 1, -1, -1):
-        grad = neuron.step(t, grad_x)
-        if t == steps - 1 and grad_current is not None:
-            grad = neuron.add_to_current(t, grad_current)
-        grad_x = None if connection is None else connection.pull(t, grad)
-    return grad_x
 
 
 def _fitted(tensor: Tensor | None, currents: Tensor) -> Tensor | None:

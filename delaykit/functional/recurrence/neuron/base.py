@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.connection.base import RecurrentConnection
 
 DECAY, SYNAPSE_DECAY, GAIN, OFFSET, THRESHOLD, SUBTRACT_OLD, SUBTRACT_NOW, RESET_VALUE = range(8)
 
@@ -122,6 +123,12 @@ class ForwardNeuron(ABC):
         for t in range(len(self.drive)):
             self.step(t, None)
 
+    def run_through(self, connection: RecurrentConnection, newest: Tensor) -> None:
+        """Run all steps, each with what a connection makes of the spikes before it, ``newest`` before the first."""
+        connection.begin(len(self.drive), self.drive.shape[1])
+        for t in range(len(self.drive)):
+            newest = self.step(t, connection.current(t, newest))
+
     @property
     def spike_resets_next(self) -> bool:
         """Whether s_t is r_{t+1}."""
@@ -206,6 +213,26 @@ class BackwardNeuron(ABC):
             first = max(0, end - self.part)
             self.slope = slope(self.neuron, self.u[first:end], self.p[THRESHOLD])
             self._retreat(first, end, None)
+
+    def run_through(
+        self, connection: RecurrentConnection | None, steps: int, grad_current: Tensor | None
+    ) -> Tensor | None:
+        """Go back through all steps and a connection; return the gradient of the spikes before the first step.
+
+        Args:
+            connection: None where nothing but ``grad_current`` asks for single steps.
+            steps: how many.
+            grad_current: arrives at the last i_t from outside, ``(batch, post)``; or None.
+        """
+        grad_x = None
+        if connection is not None:
+            connection.begin_backward(steps, self.spikes.shape[1])
+        for t in range(steps - 1, -1, -1):
+            grad = self.step(t, grad_x)
+            if t == steps - 1 and grad_current is not None:
+                grad = self.add_to_current(t, grad_current)
+            grad_x = None if connection is None else connection.pull(t, grad)
+        return grad_x
 
     @abstractmethod
     def _retreat(self, first: int, last: int, grad_x: Tensor | None) -> None:

@@ -10,9 +10,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled_for
+from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.neuron import base
 from delaykit.functional.recurrence.neuron.rows import commit_row, integrate_row
 from delaykit.functional.surrogates import Slope
@@ -50,39 +52,49 @@ class ForwardNeuron(base.ForwardNeuron):
         a, w, neuron = self.arrays, self.switches, self.neuron
         advance = forward_steps(
             integrates, commits, neuron.delayed_reset, neuron.immediate_reset, w.zero_old, w.wipe, w.zero_now,
-            self.spike_resets_next, self.both,
+            self.spike_resets_next, self.both, recurrent is not None, self.mask is not None,
+            neuron.synapse_decay is not None, self.keep,
         )  # fmt: skip
         advance(
-            first, last, a["drive"], a["shifted"] if recurrent is None else recurrent.numpy(), recurrent is not None,
-            a["mask"], self.mask is not None, a["p"], a["bias"], neuron.synapse_decay is not None, a["r"], a["synapse"],
-            a["v"], a["u"], a["shifted"], a["current"], self.keep, a["shifted"] if spikes is None else spikes.numpy(),
-            a["membrane"], a["spikes"],
+            first, last, a["drive"], a["shifted"] if recurrent is None else recurrent.numpy(), a["mask"], a["p"],
+            a["bias"], a["r"], a["synapse"], a["v"], a["u"], a["shifted"], a["current"],
+            a["shifted"] if spikes is None else spikes.numpy(), a["membrane"], a["spikes"],
         )  # fmt: skip
 
 
 class BackwardNeuron(base.BackwardNeuron):
     """Runs the adjoint."""
 
+    recurs = False  # whether there is a connection, whose gradients come back step by step
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.retreat = backward_steps(*dataclasses.astuple(self.switches))
-        self.arrays = _arrays(vars(self))
         known = self.neuron.slope
+        form, synaptic = 0 if known is None else known.form, self.neuron.synapse_decay is not None
+        self.kinds = *dataclasses.astuple(self.switches), form, synaptic, min(self.record, 2)
+        self.arrays = _arrays(vars(self))
         self.slope_known = known is not None
         self.slope = self.u[:1]
-        self.form = (0, self.u.new_zeros(3).numpy()) if known is None else (known.form, self._numbers(known))
+        self.shape = self.u.new_zeros(3).numpy() if known is None else self._numbers(known)
 
     def _numbers(self, known: Slope) -> Any:
         return self.u.new_tensor([known.height, known.width, 1.0]).numpy()
 
+    def run_through(
+        self, connection: RecurrentConnection | None, steps: int, grad_current: Tensor | None
+    ) -> Tensor | None:
+        self.recurs = connection is not None
+        return super().run_through(connection, steps, grad_current)
+
     def _retreat(self, first: int, last: int, grad_x: Tensor | None) -> None:
         a = self.arrays
-        self.retreat(
-            first, last, a["grad_spikes"], a["grad_membrane"], self.slope.numpy(), *self.form, a["spikes"],
+        if self.recurs and grad_x is None:  # the last step: the same kernel as all others
+            grad_x = torch.zeros_like(self.start)
+        backward_steps(*self.kinds, self.recurs)(
+            first, last, a["grad_spikes"], a["grad_membrane"], self.slope.numpy(), self.shape, a["spikes"],
             a["later_resets"], a["first_reset"], a["u"], a["membrane"], a["start"], a["p"],
-            self.neuron.synapse_decay is not None, a["grad_v"] if grad_x is None else grad_x.numpy(),
-            grad_x is not None, a["grad_v"], a["grad_i"], a["grad_r"], a["grad_drive"], a["into_sum"],
-            a["into_membrane"], a["into_spike"], self.record,
+            a["grad_v"] if grad_x is None else grad_x.numpy(), a["grad_v"], a["grad_i"], a["grad_r"], a["grad_drive"],
+            a["into_sum"], a["into_membrane"], a["into_spike"],
         )  # fmt: skip
 
 
@@ -93,12 +105,13 @@ def _arrays(fields: dict[str, Any], **absent: Tensor) -> dict[str, Any]:
 
 
 @compiled_for(fastmath=(), parts=(integrate_row, commit_row))
-def forward_steps(integrates, commits, delayed, immediate, zero_old, wipe, zero_now, resets_next, both):
+def forward_steps(integrates, commits, delayed, immediate, zero_old, wipe, zero_now, resets_next, both, recurs, masked,
+                  synaptic, keep):  # fmt: skip
     """Write the steps of one kind of neuron, or one half of a step where somebody else fires."""
     fires = integrates and commits
 
-    def advance(first, last, drive, recurrent, recurs, mask, masked, p, bias, synaptic, r, synapse, v, u, shifted,
-                currents, keep, spike, membrane, spikes):  # fmt: skip
+    def advance(first, last, drive, recurrent, mask, p, bias, r, synapse, v, u, shifted, currents, spike, membrane,
+                spikes):  # fmt: skip
         """Run steps ``first`` to ``last`` of all rows of the batch."""
         threshold = p[4]
         for t in range(first, last):
@@ -121,12 +134,12 @@ def forward_steps(integrates, commits, delayed, immediate, zero_old, wipe, zero_
 
 
 @compiled_for(fastmath=())
-def backward_steps(zero_old, wipe, zero_now, through_now, through_old):
+def backward_steps(zero_old, wipe, zero_now, through_now, through_old, form, synaptic, record, recurs):
     """Write the adjoint of a neuron with these :class:`~delaykit.functional.recurrence.neuron.base.Switches`."""
 
-    def retreat(first, last, grad_spikes, grad_membrane, slope, form, shape, spikes, later_resets, first_reset, u,
-                membrane, start, p, synaptic, grad_x, recurs, grad_v, grad_i, grad_r, grad_drive, into_sum,
-                into_membrane, into_spike, record):  # fmt: skip
+    def retreat(first, last, grad_spikes, grad_membrane, slope, shape, spikes, later_resets, first_reset, u, membrane,
+                start, p, grad_x, grad_v, grad_i, grad_r, grad_drive, into_sum, into_membrane,
+                into_spike):  # fmt: skip
         """Run steps ``last - 1`` down to ``first`` of the adjoint.
 
         The surrogate's derivative at step t is ``slope[t - first]``, or in closed form: see
