@@ -32,6 +32,7 @@ from delaykit.errors import ConfigError, UnknownNameError
 from delaykit.plugins import registry
 from delaykit.plugins.records import BACKENDS
 
+FEW = 1 << 18  # multiply-adds for which nothing is compiled
 _NATIVE = {"cpu": "cpu", "cuda": "gpu"}
 _NEEDS = {"cpu": ("numba", "pip install 'delaykit[fast]'"), "gpu": ("triton", "pip install triton")}
 _found: dict[tuple[str, str], Callable[..., Any] | None] = {}
@@ -114,8 +115,14 @@ def wants_reference() -> bool:
     return not torch.compiler.is_compiling() and _chosen.get() == "reference"
 
 
-def resolve(operator: str, device: torch.device) -> Callable[..., Any]:
+def resolve(operator: str, device: torch.device, work: int | None = None) -> Callable[..., Any]:
     """Find the function that runs ``operator`` on ``device``.
+
+    Args:
+        operator: its name.
+        device: where its tensors are.
+        work: its multiply-adds, if known. Few of them run in plain torch on the CPU, which is as fast there, unless
+            somebody chose a backend: a small model then need not wait for kernels to be compiled.
 
     Raises:
         UnknownNameError: nobody registered such an operator.
@@ -125,6 +132,8 @@ def resolve(operator: str, device: torch.device) -> Callable[..., Any]:
     name, found = _chosen.get(), None
     if name is None:
         native = _NATIVE.get(device.type, device.type)
+        if native == "cpu" and work is not None and work < FEW:
+            native = "torch"
         if native == "torch" or works(native):
             found = _function(operator, native)
     elif _runs_on(name, device):

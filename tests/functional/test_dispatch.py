@@ -22,6 +22,7 @@ from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend, chosen, register, resolve
 from delaykit.plugins import registry
 from delaykit.plugins.loader import PluginLoader, PluginSource
+from tests.functional.judging import needs_numba
 
 CPU = torch.device("cpu")
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
@@ -51,6 +52,16 @@ def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not HAS_NUMBA, reason="Numba is not installed, so there is nothing to prefer on the cpu")
 def test_the_cpu_prefers_numba() -> None:
     assert resolve("tap_filter", CPU).__module__.endswith(".numba")
+
+
+@needs_numba
+def test_few_multiply_adds_wait_for_no_compiler() -> None:
+    cpu, few = torch.device("cpu"), dispatcher.FEW
+    for name in ("tap_filter", "tap_correlation", "synapse_filter", "synapse_correlation"):
+        by_size = [resolve(name, cpu, work).__module__.rpartition(".")[2] for work in (few - 1, few)]
+        assert by_size == ["torch", "numba"]
+        with backend("cpu"):
+            assert resolve(name, cpu, 1).__module__.endswith("numba")
 
 
 def test_without_numba_the_cpu_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,8 @@ def filter_channels(x: Tensor, index: Tensor, value: Tensor, order: int, causal:
     if Taps(index.unsqueeze(1), value.unsqueeze(1), order).is_identity():
         return x.clone(memory_format=torch.contiguous_format)
     work = working_dtype(x, order)
-    out = resolve("tap_filter", x.device)(_as_maps(x, index).to(work), index, value.to(work), causal)
+    run = resolve("tap_filter", x.device, x.numel() * len(index))
+    out = run(_as_maps(x, index).to(work), index, value.to(work), causal)
     return summed(out, order, not causal).view(x.shape).to(x.dtype)
 
 
@@ -79,7 +80,7 @@ def correlate_channels(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tenso
     """Give the gradient of each tap's value: what an input, ``index`` steps late, and an output gradient share."""
     work = working_dtype(x, order)
     y = summed(_as_maps(y, index).to(work), order, True)
-    return resolve("tap_correlation", x.device)(_as_maps(x, index).to(work), y, index)
+    return resolve("tap_correlation", x.device, x.numel() * len(index))(_as_maps(x, index).to(work), y, index)
 
 
 def working_dtype(x: Tensor, order: int) -> torch.dtype:

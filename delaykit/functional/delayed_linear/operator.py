@@ -95,7 +95,8 @@ def _delayed(spikes: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor,
 )
 def _filter_synapses(x: Tensor, value: Tensor, index: Tensor, order: int, causal: bool) -> Tensor:
     work = working_dtype(x, order)
-    out = resolve("synapse_filter", x.device)(x.to(work), index, value.to(work), causal)
+    run = resolve("synapse_filter", x.device, x.shape[0] * x.shape[1] * index.numel())
+    out = run(x.to(work), index, value.to(work), causal)
     return summed(out, order, not causal).to(x.dtype)
 
 
@@ -104,7 +105,8 @@ def _filter_synapses(x: Tensor, value: Tensor, index: Tensor, order: int, causal
 )
 def _correlate_synapses(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
     work = working_dtype(x, order)
-    return resolve("synapse_correlation", x.device)(x.to(work), summed(y.to(work), order, True), index)
+    run = resolve("synapse_correlation", x.device, x.shape[0] * x.shape[1] * index.numel())
+    return run(x.to(work), summed(y.to(work), order, True), index)
 
 
 @_delayed.register_fake
