@@ -32,7 +32,7 @@ from delaykit.errors import ConfigError, UnknownNameError
 from delaykit.plugins import registry
 from delaykit.plugins.records import BACKENDS
 
-FEW = 1 << 18  # multiply-adds for which nothing is compiled
+FEW = 1 << 17  # multiply-adds for which nothing is compiled
 _NATIVE = {"cpu": "cpu", "cuda": "gpu"}
 _NEEDS = {"cpu": ("numba", "pip install 'delaykit[fast]'"), "gpu": ("triton", "pip install triton")}
 _found: dict[tuple[str, str], Callable[..., Any] | None] = {}

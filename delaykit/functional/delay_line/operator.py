@@ -21,6 +21,8 @@ from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
 
+GATHERED = 8  # multiply-adds that plain torch could do while it gathers a number
+
 
 def delay_line(x: Tensor, taps: Taps) -> Tensor:
     """Delay every channel of a sequence.
@@ -68,7 +70,7 @@ def filter_channels(x: Tensor, index: Tensor, value: Tensor, order: int, causal:
     if Taps(index.unsqueeze(1), value.unsqueeze(1), order).is_identity():
         return x.clone(memory_format=torch.contiguous_format)
     work = working_dtype(x, order)
-    run = resolve("tap_filter", x.device, x.numel() * len(index))
+    run = resolve("tap_filter", x.device, GATHERED * x.numel() * len(index))
     out = run(_as_maps(x, index).to(work), index, value.to(work), causal)
     return summed(out, order, not causal).view(x.shape).to(x.dtype)
 
@@ -80,7 +82,8 @@ def correlate_channels(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tenso
     """Give the gradient of each tap's value: what an input, ``index`` steps late, and an output gradient share."""
     work = working_dtype(x, order)
     y = summed(_as_maps(y, index).to(work), order, True)
-    return resolve("tap_correlation", x.device, x.numel() * len(index))(_as_maps(x, index).to(work), y, index)
+    run = resolve("tap_correlation", x.device, GATHERED * x.numel() * len(index))
+    return run(_as_maps(x, index).to(work), y, index)
 
 
 def working_dtype(x: Tensor, order: int) -> torch.dtype:
