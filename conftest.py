@@ -15,7 +15,7 @@ import pytest
 
 # One component shows all laws on all nets in the fast set, but for those that take ten seconds a net. The others show
 # theirs on one net of each library, which one goes by turns. The rest is run by `make slow`.
-LONG_LAWS = ("test_compiled_equals_eager", "test_two_processes_equal_one")
+LONG_LAWS = ("test_compiled_equals_eager", "test_compiled_sequences_equal_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
 
 

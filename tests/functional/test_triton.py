@@ -28,11 +28,10 @@ ROOMS = ("test_operators.py", "test_running_sum.py", "recurrence/test_recurrence
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the other tests run here themselves")
-@pytest.mark.parametrize("speed", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_these_files_in_the_interpreter(speed: str) -> None:
+def test_these_files_in_the_interpreter() -> None:
     rooms = [str(Path(__file__).parent / name) for name in ROOMS]
     judged = "test_triton or recurrence_triton or (judge and gpu)"
-    options = ["-q", "-p", "no:cacheprovider", "-m", speed, "-k", judged]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "slow or not slow", "-k", judged]
     command = [sys.executable, "-m", "pytest", *options, __file__, *rooms]
     done = subprocess.run(
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
