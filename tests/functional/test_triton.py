@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from delaykit.arrivals import Kernel, Linear, Triangle
+from delaykit.functional.decay_tape.operator import SynapseTape
 from delaykit.functional.delay_line import delay_line
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
 from delaykit.functional.running_sum import torch as portable
+from delaykit.functional.step_tape.operator import LinearTape
 from tests.functional.judging import GPU as DEVICE
 from tests.functional.judging import HAS_TRITON, INTERPRETED
 from tests.functional.judging import needs_triton as runs
@@ -76,6 +78,26 @@ def test_delayed_linear(kernel: Kernel, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("shape", [(1, 5), (4, 1), (4, 5)])
 def test_filtered_linear(shape: tuple[int, int]) -> None:
     assert_backends_agree(filtered_linear, random(9, 3, 5), random(4, 5, seed=1), random(*shape, seed=2))
+
+
+@runs
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("shape", [(1, 5), (4, 1), (4, 5)])
+def test_a_time_loop(kernel: Kernel, shape: tuple[int, int]) -> None:
+    def loop(x: Tensor, weight: Tensor, delays: Tensor) -> Tensor:
+        tape = LinearTape(kernel.taps(delays), weight, None)
+        return torch.stack([tape.step(step) for step in x])
+
+    assert_backends_agree(loop, random(7, 3, 5), random(4, 5, seed=1), random(*shape, seed=2, scale=5.0))
+
+
+@runs
+def test_a_time_loop_of_synapses_that_decay() -> None:
+    def loop(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
+        tape = SynapseTape(decay, weight, None, None)
+        return torch.stack([tape.step(step) for step in x])
+
+    assert_backends_agree(loop, random(7, 3, 5), random(4, 5, seed=1), random(4, 5, seed=2))
 
 
 @runs
