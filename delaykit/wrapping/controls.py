@@ -20,7 +20,8 @@ from delaykit.synapse import Synapse
 from delaykit.tables import text_table
 from delaykit.time_constants import NeuronDecays
 
-FEW, NEARLY_ALL = 4, 0.9  # delays that are counted, and the share at a bound that is worth a note
+FEW, NEARLY_ALL = 2, 0.9  # delays that are counted, and the share at a bound that is worth a note
+NEAR = 0.01  # of the largest delay: as good as at the bound
 
 @dataclasses.dataclass(frozen=True)
 class Wrapped:
@@ -330,7 +331,8 @@ def _collapsed(site: Wrapped) -> str:
     for bound, told in ((0.0, "0"), (largest, f"the maximum, {largest} steps")):
         if bound is None or values.numel() < FEW:
             continue
-        share = float((values == bound).double().mean())
+        near = ((values - bound).abs() <= NEAR * largest) if largest else values == bound
+        share = float(near.double().mean())
         if share >= NEARLY_ALL:
             return f"{100 * share:.0f} % of its delays are at {told}: lower delay_lr, or let them start elsewhere"
     return ""

@@ -33,7 +33,10 @@ def test_a_rate_of_their_own_or_none_draws_no_warning(options):
         dk.attach(torch.optim.Adam(own if options else dk.param_groups(net, lr=1e-3, delay_lr=1e-3), lr=1e-3), net)
 
 
-@pytest.mark.parametrize(("value", "words"), [(0.0, "are at 0"), (8.0, "the maximum, 8 steps")])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0, "are at 0"), (8.0, "the maximum, 8 steps"), (0.05, "are at 0"), (7.95, "the maximum, 8 steps")],
+)
 def test_status_tells_delays_that_sit_at_a_bound(value, words):
     net = wrapped()
     with torch.no_grad():
@@ -43,6 +46,12 @@ def test_status_tells_delays_that_sit_at_a_bound(value, words):
     with torch.no_grad():
         net[0].dk.delay.delay[:2] = 4.0
     assert dk.status(net).sites[0].note == "" and "note" not in str(dk.status(net))
+
+
+def test_a_connection_of_few_delays_is_told_of_too():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("dendritic", max_delay=5, init=5.0), reset="manual")})
+    assert "100 % of its delays are at the maximum, 5 steps" in dk.status(net).sites[0].note
 
 
 def test_frozen_delays_may_sit_where_they_were_put():

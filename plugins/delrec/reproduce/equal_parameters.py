@@ -117,7 +117,7 @@ def judge(net: Net, splits: Splits, history: list[dict[str, float]]) -> dict[str
 def kind_of(plan: Plan, full: bool) -> str:
     """Say what is the paper's and what is not."""
     if not full:
-        return f"reduction: {plan.shape.widths} neurons, {plan.epochs} epochs"
+        return f"reduction: {' and '.join(map(str, plan.shape.widths))} neurons, {plan.epochs} epochs"
     less = [] if plan.epochs == plan.recipe.epochs else [f"{plan.epochs} of {plan.recipe.epochs} epochs"]
     return "paper's network and recipe" + "".join(f", {one}" for one in less)
 
