@@ -44,8 +44,22 @@ def delaykit_components() -> Iterator[Component]:
         "Perez-Nieves, Leung, Dragotti and Goodman 2021, Neural heterogeneity promotes robust learning, Nature "
         "Communications 12, 5791",
     )
-    yield Component("adapter", "snntorch", "delaykit.adapters.snntorch:SnnTorchAdapter", "snnTorch neurons and layers")
-    yield Component("adapter", "norse", "delaykit.adapters.norse:NorseAdapter", "Norse cells and SequentialState")
+    yield Component(
+        "adapter",
+        "snntorch",
+        "delaykit.adapters.snntorch:SnnTorchAdapter",
+        "snnTorch neurons and layers",
+        "Eshraghian et al. 2023, Training spiking neural networks using lessons from deep learning, Proceedings of the "
+        "IEEE 111, 1016-1054, arXiv 2109.12894",
+    )
+    yield Component(
+        "adapter",
+        "norse",
+        "delaykit.adapters.norse:NorseAdapter",
+        "Norse cells and SequentialState",
+        "Pehle and Pedersen 2021, Norse - a deep learning library for spiking neural networks, doi "
+        "10.5281/zenodo.4422025",
+    )
     yield Component("adapter", "torch", "delaykit.adapters.plain:TorchAdapter", "plain torch modules, own neurons")
 
 

@@ -31,6 +31,11 @@ def test_a_plugin_has_an_entry(name) -> None:
     assert is_entries(dk.citation(name, style="bibtex"))
 
 
+@pytest.mark.parametrize(("library", "author"), [("snntorch", "Eshraghian"), ("norse", "Pehle")])
+def test_an_adapter_cites_its_library(library, author) -> None:
+    assert author in dk.citation(library) and author in dk.citation(library, style="bibtex")
+
+
 def test_two_papers_of_a_plugin_are_two_entries() -> None:
     pytest.importorskip("delaykit_delrec")
     text = dk.citation("delrec", style="bibtex")
