@@ -95,9 +95,9 @@ with plotting.style():
     plt.show()
 
 # %% [markdown]
-# The last two sentences are warnings: a row that did not fit its training data tells of training, not of what such a
-# network could do, and one that took the last of the rates may do better beyond it. Ten epochs are few; this is a
-# tutorial.
+# Sentences at the end warn: a row that did not fit its training data tells of training, not of what such a network
+# could do, and one that took the last of the rates tried, as `wider` did here, may do better beyond it. Ten epochs are
+# few; this is a tutorial.
 #
 # ## Four ways to be wrong with the same runs
 #

@@ -24,7 +24,8 @@ from delaykit import plotting
 from delaykit_lab import command_line, read_options
 from delaykit_spatial import PositionHistory, Spatial, spatial_param_groups
 
-EPOCHS, LABEL, HOLD = 30, 2, 12  # the last picture stands for a while
+EPOCHS, LABEL = 30, 2
+FRAME_MS, LAST_MS = 160, 2500  # the last picture stands for a while
 
 
 def train() -> tuple[nn.Module, PositionHistory]:
@@ -64,7 +65,6 @@ def animate(net: Any, history: PositionHistory, path: Path) -> None:
     with plotting.style():
         figure = Figure(figsize=(7.2, 3.3), dpi=75)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
-        pictures = [*range(len(hidden))] + [len(hidden) - 1] * HOLD
 
         def _frame(left: Any, right: Any, k: int) -> None:
             left.clear()
@@ -75,17 +75,19 @@ def animate(net: Any, history: PositionHistory, path: Path) -> None:
             left.scatter(*hidden[k].T, s=30, c=votes, cmap="hsv", vmin=0, vmax=DIRECTIONS)
             left.scatter(*hidden[k, neuron], s=110, facecolors="none", edgecolors=plotting.INK)
             left.set(xlim=(-17, 17), ylim=(-17, 17), aspect="equal", xlabel="x (ms)", ylabel="y (ms)")
-            left.set_title(f"epoch {k}: neurons move between sensors")
+            left.set_title(f"epoch {k}: neurons (colours) move")
             arrive = lag + late[k]
             channels = np.arange(len(lag))
             right.hlines(channels, lag, arrive, color=plotting.GREY, linewidth=0.8, alpha=0.5)
-            right.scatter(lag, channels, s=50, marker="|", color=plotting.INK, linewidths=1.2)
-            right.scatter(arrive, channels, s=22, color=plotting.CATEGORIES[1])
+            right.scatter(lag, channels, s=50, marker="|", color=plotting.INK, linewidths=1.2, label="spike")
+            right.scatter(arrive, channels, s=22, color=plotting.CATEGORIES[1], label="arrival")
             right.set(xlim=(-1, 36), ylim=(-0.7, len(lag) - 0.3), xlabel="time (ms)", ylabel="sensor")
             right.set_yticks(range(0, len(lag), 5))
-            right.set_title(f"spikes of a wave arrive over ± {arrive.std():.1f} ms")
+            right.set_title(f"a wave arrives within ± {arrive.std():.1f} ms")
+            for ax in (left, right):
+                ax.legend(loc="lower right" if ax is left else "center right", fontsize=8)
 
-        frames = FuncAnimation(figure, lambda k: _frame(left, right, k), frames=pictures)
+        frames = FuncAnimation(figure, lambda k: _frame(left, right, k), frames=len(hidden))
         frames.save(path, PillowWriter(fps=6), dpi=100)
     _shrink(path)
 
@@ -101,7 +103,8 @@ def _shrink(path: Path) -> None:
             frames.append(animation.convert("RGB"))
     palette = frames[-1].quantize(48, dither=Image.Dither.NONE)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    small[0].save(path, save_all=True, append_images=small[1:], duration=160, loop=0, optimize=True)
+    stands = [FRAME_MS] * (len(small) - 1) + [LAST_MS]
+    small[0].save(path, save_all=True, append_images=small[1:], duration=stands, loop=0, optimize=True)
 
 
 def main() -> None:
