@@ -77,9 +77,10 @@ class RootClock(Clock):
         if self.scope.depth == 0:
             raise HistoryError(
                 self.where,
-                "a call outside net(...)",
+                "a call outside net(...), or of a copy of a wrapped layer, which belongs to no wrapped model",
                 "calls from inside the wrapped model's forward, where a sequence begins",
-                "call the wrapped model itself, or wrap with reset='manual' and dk.reset(net) before each sequence",
+                "call the wrapped model itself (copy all of it, or wrap after copying layers), or wrap with "
+                "reset='manual' and dk.reset(net) before each sequence",
             )
         if self.watch is None:
             return Moment(self.scope.serial)

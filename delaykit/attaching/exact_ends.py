@@ -29,13 +29,17 @@ class ListeningNeuron:
         """Return the neuron's time constants as they are now.
 
         Raises:
-            ConfigError: the connection came alone out of a pickle.
+            ConfigError: the connection came alone out of a pickle, or its neuron was changed to another kind.
         """
         if self.module is None:
             found = "an exact connection that was pickled without its neuron"
             raise ConfigError("estimator='exact'", found, "the net it belongs to", "pickle the net, or use dk.save")
         dynamics = self.adapter.dynamics(self.module)
-        assert dynamics is not None  # the plan saw one
+        if dynamics is None:  # the plan saw one
+            found = "a neuron that was changed after wrapping, to equations that exact gradients do not know"
+            expected = "the neuron as it was in the plan (reset, graded spikes, quantised states)"
+            fix = "change it back, or unwrap, change it and wrap again"
+            raise ConfigError("estimator='exact'", found, expected, fix)
         return constants_of(dynamics)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ListeningNeuron:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.connection.fast_paths import call_always_
 from delaykit.attaching.neuron.constants import attach_constants_
 from delaykit.attaching.neurons import begin_anew_
 from delaykit.attaching.retyping import Undo, retype_, untype_
@@ -191,6 +192,7 @@ def _attach(net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrappin
     if leader is not None and leader.follows:
         watch = _watched(leader.path, wrapping, todo)
     owned = spot.owner is not None
+    wrapping.undo += call_always_(net, spot.path)
     attachment = Attachment(spot.name, entry.timing, wrapping.scope, watch, owned, spot.product)
     if entry.recurrent is None:
         wrapping.undo += spot.adapter.attach_(spot, synapse, attachment)  # type: ignore[union-attr]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from delaykit import checks
@@ -86,7 +89,7 @@ def _wrapped(module: nn.Module, slot: str, attachment: Attachment) -> Wrapped:
     return Wrapped(attachment.where, synapse, attachment, weight, module, attachment.parameter)
 
 
-def reset(net: nn.Module, rows: Tensor | None = None) -> None:
+def reset(net: nn.Module, rows: Tensor | Sequence[bool] | NDArray[np.bool_] | None = None) -> None:
     """Clear every delay history, or some rows of it: the next step begins a new sequence.
 
     Needed before each sequence for sites with ``reset='manual'``; harmless for all others. Membranes are the neurons'
@@ -94,8 +97,9 @@ def reset(net: nn.Module, rows: Tensor | None = None) -> None:
 
     Args:
         net: a wrapped model.
-        rows: bool ``(batch,)``, true for the rows of the batch that begin anew, such as environments whose episode has
-            ended; None for all. Set the rows of a state that you carry to zero instead.
+        rows: bools ``(batch,)``, a tensor, a numpy array or a list, true for the rows of the batch that begin anew,
+            such as environments whose episode has ended; None for all. Set the rows of a state that you carry to zero
+            instead.
 
     Raises:
         ConfigError: ``rows`` is no such mask.
@@ -116,9 +120,7 @@ def reset(net: nn.Module, rows: Tensor | None = None) -> None:
             site.attachment.history.clear()
             site.attachment.history.lost = False
         return
-    if not isinstance(rows, Tensor) or rows.dtype != torch.bool or rows.ndim != 1:
-        found = f"{rows.dtype} of shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else repr(rows)
-        raise ConfigError("reset rows", found, "a bool tensor (batch,)", "e.g. rows=done.bool()")
+    rows = _mask(rows)
     carried = [site.name for site in sites if site.attachment.timing.policy == "carried"]
     if carried:
         fix = "torch.utils._pytree.tree_map(lambda v: v * ~rows.view(-1, *[1] * (v.dim() - 1)), state)"
@@ -128,6 +130,16 @@ def reset(net: nn.Module, rows: Tensor | None = None) -> None:
         site.attachment.history.fit_mask(rows)
     for site in sites:
         site.attachment.history.clear_rows(rows)
+
+
+def _mask(rows: Any) -> Tensor:
+    given = np.asarray(rows) if isinstance(rows, (list, tuple)) else rows
+    mask = torch.from_numpy(given) if isinstance(given, np.ndarray) and given.dtype == np.bool_ else given
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim == 1:
+        return mask
+    shaped = isinstance(given, (Tensor, np.ndarray))
+    found = f"{given.dtype} of shape {tuple(given.shape)}" if shaped else checks.shown(rows)
+    raise ConfigError("reset rows", found, "bools, (batch,)", "e.g. rows=done != 0")
 
 
 def detach(net: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from rigs import arrivals, currents, exact_or_refused, late, leaky, looped, ones, outer, snn, spikes, stepped
@@ -115,11 +116,12 @@ def test_rows_set_to_zero_are_reset(way):
     assert arrivals(seen) == {3: 1.0} and arrivals(seen, 1) == {3: 1.0, 5: 1.0}
 
 
-def test_rows_reset_by_name():
+@pytest.mark.parametrize("made", [torch.tensor, np.array, list])
+def test_rows_reset_by_name(made):
     """``dk.reset(net, rows=mask)`` empties the lines of some rows, whatever their membranes are."""
     x = spikes(8, (1, 0), (1, 1), batch=2)
     net = outer(3)
-    seen = stepped(net, x, lambda net, t: dk.reset(net, rows=torch.tensor([True, False])) if t == 3 else None)
+    seen = stepped(net, x, lambda net, t: dk.reset(net, rows=made([True, False])) if t == 3 else None)
     assert arrivals(seen) == {} and arrivals(seen, 1) == {4: 1.0}
 
 
@@ -140,7 +142,7 @@ def test_rows_reset_by_name_in_a_loop_inside():
 def test_a_mask_that_does_not_fit_is_refused():
     net = outer(3)
     stepped(net, X)
-    for rows in (torch.tensor([True]), torch.tensor([0, 1]), torch.ones(2, 1, dtype=torch.bool)):
+    for rows in (torch.tensor([True]), torch.tensor([0, 1]), torch.ones(2, 1, dtype=torch.bool), [1, 0], 3, np.ones(2)):
         with pytest.raises(dk.DelaykitError, match="rows"):
             dk.reset(net, rows=rows)
 

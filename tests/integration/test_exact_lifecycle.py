@@ -118,6 +118,17 @@ def test_constants_that_change_are_read_anew():
     assert float(constants_of(net.fc2.dk.listener.adapter.dynamics(net.lif2)).beta) == 0.5
 
 
+@pytest.mark.parametrize("change", [
+    lambda lif: lif.graded_spikes_factor.data.fill_(2.0), lambda lif: setattr(lif, "reset_mechanism", "zero"),
+])  # fmt: skip
+def test_a_neuron_that_was_changed_to_another_kind_is_refused(change):
+    net, x = wrapped_chain(), spikes_in()
+    slopes_of(net, x)
+    change(net.lif2)
+    with pytest.raises(dk.ConfigError, match="changed after wrapping.*To go on"):
+        slopes_of(net, x)
+
+
 def test_every_delay_component_has_the_switch():
     delrec = pytest.importorskip("delaykit_delrec")
     torch.manual_seed(1)

@@ -348,15 +348,17 @@ def test_train_and_eval_are_proven_apart() -> None:
 
 def test_a_check_on_a_real_batch_finds_what_the_example_did_not_show() -> None:
     class Scaled(Base):
-        factor = 1.0
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = [1.0]
 
         def between(self, t: int, spk: Tensor) -> Tensor:
-            return spk.detach() + self.factor * (spk - spk.detach())  # the values never tell
+            return spk.detach() + self.factor[0] * (spk - spk.detach())  # the values never tell
 
     net = loud(Scaled())
     fast = dk.fused(net, example=spikes(), check=2)
     fast(spikes())
-    net.factor = 2.0
+    net.factor[0] = 2.0
     with pytest.raises(dk.HistoryError, match="gradient"):
         fast(spikes())
 

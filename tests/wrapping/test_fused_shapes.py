@@ -576,3 +576,25 @@ def test_a_call_that_the_model_refuses_costs_nothing() -> None:
         fast(torch.zeros(TIME, BATCH, PRE + 1, dtype=torch.float64))
     assert_equal_runs(net, fast, net, spikes())
     assert ahead(fast) == EVERYWHERE
+
+
+def test_a_number_that_changes_gradients_and_no_values_is_proven_anew() -> None:
+    class Scaled(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = 1.0
+
+        def forward(self, x: Tensor) -> Any:
+            return self.run(x, lambda t, spk: spk.detach() + self.factor * (spk - spk.detach()))
+
+    net = loud(Scaled())
+    fast = dk.fused(net, example=spikes())
+    for factor in (1.0, 2.0, 0.5, 1.0):
+        net.factor = factor
+        assert_equal_runs(net, fast, net, spikes())
+        assert ahead(fast) == EVERYWHERE
+    proofs = len(fast.known)
+    for step in range(20):  # one that is another at every call costs no more than a few proofs
+        net.factor = 1.0 + step
+        fast(spikes())
+    assert proofs == 3 < len(fast.known) <= 8

@@ -37,8 +37,9 @@ def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
 
     Returns:
         The dynamics of an exact ``Leaky``, ``RLeaky``, ``Synaptic`` or ``RSynaptic`` (or of one that delaykit retyped);
-        None with ``state_quant``, ``inhibition``, graded spikes, a stochastic or custom surrogate, for an ``RSynaptic``
-        with ``reset_delay=False`` (which snnTorch computes but throws away), and for every other class.
+        None with ``state_quant``, ``inhibition``, graded spikes, a stochastic or custom surrogate, a
+        ``reset_mechanism`` that was set or loaded after construction (snnTorch goes on with the former), for an
+        ``RSynaptic`` with ``reset_delay=False`` (which snnTorch computes but throws away), and for every other class.
 
     Example:
         >>> dynamics_of(nn.ReLU()) is None
@@ -102,4 +103,10 @@ def _is_plain(neuron: Any, kind: str) -> bool:
     ungraded = not factor.requires_grad and bool((factor == 1).all())
     opaque = getattr(neuron.spike_grad, "__qualname__", "").startswith(_OPAQUE_SURROGATES)
     lost = kind == "RSynaptic" and not neuron.reset_delay
-    return ungraded and not (neuron.state_quant or neuron.inhibition or opaque or lost)
+    return ungraded and _keeps_reset(neuron) and not (neuron.state_quant or neuron.inhibition or opaque or lost)
+
+
+def _keeps_reset(neuron: Any) -> bool:
+    """Tell whether the reset that is named is the one that runs: snnTorch chooses its function at construction."""
+    name = getattr(neuron.state_function, "__name__", "")
+    return name == ("_base_sub", "_base_zero", "_base_int")[int(neuron.reset_mechanism_val)]

@@ -21,7 +21,7 @@ from delaykit.wrapping.fused.run import Layout, Run
 from delaykit.wrapping.fused.units import NeuronUnit, units_of
 from delaykit.wrapping.fused.watch import version, watch
 
-MOST_SIZES = 8  # proofs, as a bound where every batch has a size of its own
+MOST_PROOFS = 8  # a bound where every batch has a size of its own, or every call its own numbers
 Check = Literal["first", "always"] | int
 
 
@@ -150,7 +150,7 @@ class FusedModel:
     def _tell_sizes_apart(self, layout: Layout, reasons: dict[str, str], args: Any, kwargs: Any) -> None:
         """Blame other sizes than those of the proof first: a model may write a batch size down."""
         sizes, (key, proven) = _sizes(args, kwargs), next((k for k, one in self.known.items() if one is layout), (0, 0))
-        if proven is None and self.sizes.get(key) not in (None, sizes) and len(self.known) < MOST_SIZES:
+        if proven is None and self.sizes.get(key) not in (None, sizes) and len(self.known) < MOST_PROOFS:
             layout.reasons = reasons
             self.by_size.add(key)
 
@@ -165,7 +165,9 @@ class FusedModel:
         if self.loop is None:
             self.loop = _find_loop(self.net, args, kwargs)
         kind, sizes = self._kind(args, kwargs), _sizes(args, kwargs)
-        apart = kind in self.by_size and sizes != self.sizes[kind] and (len(self.known) < MOST_SIZES)
+        if (kind, None) not in self.known and len(self.known) >= MOST_PROOFS:
+            kind = next((k for k, _ in reversed(self.known) if k[:-1] == kind[:-1]), kind)  # but for these numbers
+        apart = kind in self.by_size and sizes != self.sizes[kind] and (len(self.known) < MOST_PROOFS)
         key = (kind, sizes if apart or (kind, sizes) in self.known else None)
         if key not in self.known:
             given = _copied_containers((args, kwargs))
@@ -181,7 +183,7 @@ class FusedModel:
     def _kind(self, args: Any, kwargs: Any) -> Any:
         leaves, spec = tree_flatten((args, kwargs))
         kinds = tuple((x.ndim, x.dtype, x.device.type) if isinstance(x, Tensor) else _plain(x) for x in leaves)
-        return kinds, str(spec), tuple(m.training for m in self.net.modules())
+        return kinds, str(spec), tuple(m.training for m in self.net.modules()), _numbers(self.net)
 
     def _ahead(self, layout: Layout, args: Any, kwargs: Any) -> Any:
         arguments = tree_flatten((args, kwargs))[0]
@@ -231,6 +233,15 @@ def _plain(value: Any) -> Any:
 def _copied_containers(values: Any) -> Any:
     """Rebuild lists and dicts, which a model may change; everything else is the same object."""
     return tree_map(lambda leaf: leaf, values)
+
+
+def _numbers(net: nn.Module) -> Any:
+    """Return the numbers and flags that a model's own modules hold: they may change gradients and no values."""
+    inside = tuple(f"{path}." for path in units_of(net))
+    return tuple(
+        (path, name, value) for path, module in net.named_modules() if not f"{path}.".startswith(inside)
+        for name, value in vars(module).items() if type(value) in (float, bool) and not name.startswith("_")
+    )  # fmt: skip
 
 
 def _sizes(args: Any, kwargs: Any) -> Any:

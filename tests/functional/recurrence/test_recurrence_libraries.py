@@ -144,6 +144,12 @@ def test_snntorch_neurons_that_are_not_representable():
     assert dynamics_of_snntorch(snn.Leaky(beta=0.9, spike_grad=snn.surrogate.LSO())) is None
     assert dynamics_of_snntorch(snn.Leaky(beta=0.9, spike_grad=snn.surrogate.custom_surrogate(lambda *x: x))) is None
     assert dynamics_of_snntorch(snn.RSynaptic(0.5, 0.9, linear_features=3, reset_delay=False)) is None
+    for make in (lambda: snn.Leaky(0.9), lambda: snn.Synaptic(0.5, 0.9), lambda: snn.RLeaky(0.9, linear_features=3)):
+        renamed, loaded, kept = make(), make(), make()
+        assert dynamics_of_snntorch(kept).reset == "subtract"
+        renamed.reset_mechanism = "zero"  # snnTorch goes on subtracting: its function was chosen at construction
+        loaded.load_state_dict(loaded.state_dict() | {"reset_mechanism_val": torch.tensor(1)})
+        assert dynamics_of_snntorch(renamed) is None and dynamics_of_snntorch(loaded) is None
     assert dynamics_of_snntorch(snn.Alpha(0.9, 0.8)) is None
     with pytest.warns(UserWarning, match="[Ii]nhibition"):
         assert dynamics_of_snntorch(snn.Leaky(beta=0.9, inhibition=True)) is None
