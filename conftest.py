@@ -17,6 +17,7 @@ import pytest
 # theirs on one net of each library, which one goes by turns. The rest is run by `make slow`.
 LONG_LAWS = ("test_compiled_equals_eager", "test_compiled_sequences_equal_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
+LONG_ADAPTER_LAW = "test_delays_are_shifts"  # seconds a net: every other net of an adapter shows it in the fast set
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` leaves out
@@ -34,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.cls.__name__ != SHOWN_BY and net.name != shown:
             item.add_marker(pytest.mark.slow)
     for item in laws:
+        if item.originalname == LONG_ADAPTER_LAW and item.cls.nets.index(params_of(item)["case"]) % 2:
+            item.add_marker(pytest.mark.slow)
         if item.originalname in LONG_LAWS and (item.cls.__name__ != SHOWN_BY or "loop" not in item.name):
             item.add_marker(pytest.mark.slow)
 

@@ -135,8 +135,15 @@ WRONG |= {f"{key} {value!r}": site(**{key: value}) for key in KEYS for value in 
           if not (key == "time_dim" and value == -1)}  # fmt: skip
 
 
-@pytest.mark.parametrize(("form", "wrapped"), [(1, False), (2, False), (2, True)], ids=["1", "2", "2-wrapped"])
-@pytest.mark.parametrize("wrong", WRONG)
+WAYS = {"1": (1, False), "2": (2, False), "2-wrapped": (2, True)}
+CASES = [  # every wrong plan is met at once in one of the three ways, by turns; in all with the slow tests
+    pytest.param(wrong, *way, id=f"{wrong}-{name}", marks=pytest.mark.slow if (turn + place) % 3 else ())
+    for turn, wrong in enumerate(WRONG)
+    for place, (name, way) in enumerate(WAYS.items())
+]
+
+
+@pytest.mark.parametrize(("wrong", "form", "wrapped"), CASES)
 def test_a_wrong_plan_is_refused_and_the_model_is_unchanged(path, wrong, form, wrapped):
     if wrapped and wrong in ("reset carried by nobody", "loop carried by nobody", "follows nobody"):
         pytest.skip("a wrapped model keeps its own timing")
