@@ -10,7 +10,7 @@ from delaykit import checks
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.exact.currents import CurrentWatch
 from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.watches import RootScope
+from delaykit.attaching.scope import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError

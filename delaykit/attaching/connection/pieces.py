@@ -56,6 +56,7 @@ class CarriedTail:
         self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
         self.made_by, self.lingers, self.mask, self.draws = made_by, lingers, mask, draws
         self.history, self.age = history, 0 if history is None else history.age
+        self.owner: Any = None  # the connection: no other one may go on from here
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
     def detach(self) -> CarriedTail:
