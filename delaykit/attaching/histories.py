@@ -16,6 +16,7 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.beginnings import Ends
+from delaykit.attaching.parameters import ReadParameters
 from delaykit.errors import DelayRangeError, HistoryError
 from delaykit.functional.draws import Draws
 from delaykit.synapse import Engine, Product, Synapse
@@ -82,6 +83,7 @@ class History:
         self.streams: list[Stream | None] = []
         self.moment: Moment | None = None
         self.age = self._cut_at = 0
+        self.parameters: Any = None  # what the engine has read of them
         self.gap: tuple[Any, str] | None = None
         self.ahead: bool | Tensor = False
         self.draws: Draws = {}  # outlives cuts
@@ -157,7 +159,8 @@ class History:
 
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
         """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""
-        if self.engine is None or self.engine.stale(product.weight_of(self.engine), product.bias):
+        engine = self.engine
+        if engine is None or engine.stale(product.weight_of(engine), product.bias) or self.parameters.changed():
             self._read(synapse, product)
         assert self.engine is not None
         if len(self.streams) != streams:
@@ -179,7 +182,7 @@ class History:
         changed, engine = self.engine is not None, synapse.engine(product, self.draws)
         if changed and torch.is_grad_enabled() and any(s is not None and s.graph_under_way() for s in self.streams):
             raise weight_changed(self.where)
-        self.engine = engine
+        self.engine, self.parameters = engine, ReadParameters(synapse, product.weight, product.bias)
         for stream in self.streams:
             if stream is not None:
                 stream.rebind(engine)
@@ -300,13 +303,13 @@ class History:
 
 
 def weight_changed(where: str) -> HistoryError:
-    """Say that a weight changed within a graph: what is under way cannot lead back to two of them."""
+    """Say that a weight, or a delay, changed within a graph: what is under way cannot lead back to two of them."""
     return HistoryError(
         where,
-        "a weight that changed while spikes are under way whose gradient is being recorded",
-        "one weight from a reset or detach to the next",
-        "cut the graph first (detach the membranes, or dk.detach(net)), or change weights under "
-        "torch.no_grad() runs only",
+        "a weight that changed, or a delay, or whether one learns, while spikes are under way whose gradient is being "
+        "recorded",
+        "one weight and delay from a reset or detach to the next",
+        "cut the graph first (detach the membranes, or dk.detach(net)), or change them under torch.no_grad() runs only",
     )
 
 

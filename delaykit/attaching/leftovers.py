@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from delaykit.attaching.wiring import wiring_of
 
-LEFT = "_dk_left"
 UNWRAPPED = "behind dk.unwrap_"
 
 
-class Leftover:
-    """Lies in the ``__dict__`` of a bare module, and in those of its copies; a pickle of the module has none.
+class Leftover(NamedTuple):
+    """What a bare module left behind.
 
     Args:
         lines: the slots of its connections that had something under way.
         neuron: what the watch of a neuron knew of its last step, by attribute.
     """
 
-    def __init__(self, lines: set[str], neuron: dict[str, Any]) -> None:
-        self.lines, self.neuron = lines, neuron
+    lines: set[str]
+    neuron: dict[str, Any]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Leftover:
-        return self  # nothing writes into it
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return bool, ()
+# Beside the modules and not in them: a bare model is what it was before, to the last attribute.
+_LEFT: WeakKeyDictionary[nn.Module, Leftover] = WeakKeyDictionary()
 
 
 def leave_lines_(net: nn.Module) -> None:
@@ -40,16 +38,23 @@ def leave_lines_(net: nn.Module) -> None:
     for module, wiring in wirings.items():
         neuron = {} if wiring.watch is None else wiring.watch.last_step()
         if late[module] or neuron:
-            module.__dict__[LEFT] = Leftover(late[module], neuron)
+            _LEFT[module] = Leftover(late[module], neuron)
 
 
 def take_up_lines_(net: nn.Module) -> None:
     """Let connections that were just wrapped know that something was under way when they were unwrapped."""
     for module in net.modules():
-        left, wiring = module.__dict__.pop(LEFT, None), wiring_of(module)
-        if wiring is None or not isinstance(left, Leftover):
+        left, wiring = _LEFT.pop(module, None), wiring_of(module)
+        if wiring is None or left is None:
             continue
         if wiring.watch is not None and left.neuron:
             wiring.watch.go_on_from(copy.copy(left.neuron["left"]), left.neuron["began"])
         for slot in left.lines & wiring.sites.keys():
             wiring.sites[slot].go_on_without(UNWRAPPED)
+
+
+def copy_lines_(net: nn.Module, twin: nn.Module) -> None:
+    """Let a copy of a bare model know what the model left behind."""
+    for old, new in zip(net.modules(), twin.modules(), strict=True):
+        if old in _LEFT:
+            _LEFT[new] = _LEFT[old]

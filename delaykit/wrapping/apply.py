@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.fast_paths import call_always_
-from delaykit.attaching.leftovers import leave_lines_, take_up_lines_
+from delaykit.attaching.leftovers import copy_lines_, leave_lines_, take_up_lines_
 from delaykit.attaching.neuron.constants import attach_constants_
 from delaykit.attaching.neurons import begin_anew_
 from delaykit.attaching.retyping import Undo, retype_, untype_
@@ -125,6 +125,7 @@ def copy_model(net: Net) -> Net:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     twin = copy.deepcopy(net, memo)
+    copy_lines_(net, twin)
     for adapter in survey.adapters():
         for module in twin.modules():
             adapter.after_copy(module)
@@ -134,8 +135,8 @@ def copy_model(net: Net) -> Net:
 def unwrap_(net: Net) -> Net:
     """Take everything back: the same modules and parameters, with their own classes; return ``net``.
 
-    Spikes under way are gone with their lines. A sequence that goes on when the model is wrapped again, be it a copy,
-    is refused at its next step.
+    Spikes under way are gone with their lines. A sequence that goes on when the model is wrapped again is refused at
+    its next step.
 
     Raises:
         ConfigError: ``net`` is not a wrapped model, or its weights were given away.

@@ -42,10 +42,7 @@ def test_a_sequence_does_not_go_on_behind_unwrap(steps, copied):
         net[1].reset_mem()
         for x in spikes(steps, 0, (steps - 1, 0, 0)):
             net(x)
-        dk.unwrap_(net)
-        if copied:
-            net = copy.deepcopy(net)
-        dk.wrap_(net, RULES, example=torch.zeros(1, 1))
+        net = (dk.wrap if copied else dk.wrap_)(dk.unwrap_(net), RULES, example=torch.zeros(1, 1))
         with pytest.raises(dk.HistoryError, match="unwrap_"):
             net(spikes(1)[0])
         net[1].reset_mem()

@@ -17,6 +17,7 @@ from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.carried_states import COPY
 from delaykit.attaching.connection.calls import over_time
 from delaykit.attaching.histories import History, weight_changed
+from delaykit.attaching.parameters import ReadParameters
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError
@@ -206,6 +207,7 @@ def _replayed(synapse: Synapse, where: str, product: Product, time_dim: int, sta
         stream = Stream(spikes.shape[1], (spikes.shape[2:], spikes.dtype, spikes.device))
         history.streams, history.age = [stream], len(spikes)
         history.engine = engine if traced else None
+        history.parameters = ReadParameters(synapse, product.weight, product.bias)
         tape = stream.parts[0].tape = engine.tape()
         if state.mask is not None and isinstance(tape, DropoutTape):
             tape.mask = state.mask
