@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from delaykit.attaching.beginnings import Ends
-from delaykit.attaching.clocks import Timing, clock_of
+from delaykit.attaching.clocks import ManualClock, Timing, clock_of
 from delaykit.attaching.histories import Beat, History
-from delaykit.attaching.watches import NeuronWatch, RootScope
+from delaykit.attaching.scope import RootScope
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.synapse import Product
 
 ProductOf = Callable[[Any, Callable[[Tensor], Tensor]], Product]
@@ -59,11 +60,19 @@ class Attachment:
         elif watch is not None and timing.policy == "follow":
             watch.followers.append(self.history)
 
+    def go_on_without(self, by: str) -> None:
+        """Begin in the middle of a sequence, without what is under way in it: it is refused if it goes on."""
+        history = self.history
+        history.gap = None if isinstance(self.clock, ManualClock) else 0, by
+        history.lost = self.timing.policy == "root" and not self.timing.asked
+        if history.ends is not None:
+            history.ends.miss()
+
     def lead_to(self, watch: NeuronWatch, path: str, each: int) -> None:
         """Count the calls of this connection against the steps of a neuron behind it, ``each`` (or 0) a call."""
         if each:
             self.history.beats.append(Beat(watch, path, each))
         watch.inputs.append(self.history)
-        watch.path, watch.period = path, max(watch.period, each)
-        watch.begin()
+        watch.path = path
+        watch.expect(each)  # and nothing else: another connection may be in the middle of a sequence
         self.scope.watch([watch])

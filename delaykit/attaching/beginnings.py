@@ -35,6 +35,11 @@ class Ends:
         self.last: tuple[Tensor | bool, Tensor | bool] = False, False
         self.ever: tuple[Tensor | bool, Tensor | bool] = False, False
 
+    def miss(self) -> None:
+        """Know that calls before these left something under way."""
+        self.calls += 1
+        self.last = self.ever = True, True
+
     def begin(self, spikes: Tensor, reach: int | None) -> None:
         """Note a call.
 

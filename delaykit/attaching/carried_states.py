@@ -160,7 +160,8 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
             raise HistoryError(where, found, "the state that the step before returned", KEEP)
         return {slot: History(where) for slot in slots}
     if carried.owner is not None and carried.owner is not run:
-        raise HistoryError(where, "the state of another cell", "the state that this cell returned", KEEP)
+        found = "the state of another cell, or of this one before it was unwrapped, or of which it is a copy"
+        raise HistoryError(where, found, "the state that this cell returned", KEEP)
     histories: Histories = carried.histories
     if any(histories[slot].age != age for slot, age in carried.ages.items()):
         raise HistoryError(

@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 from delaykit.attaching.histories import Moment
-from delaykit.attaching.watches import NeuronWatch, RootScope
+from delaykit.attaching.scope import RootScope
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError
 
 Policy = Literal["root", "follow", "carried", "manual"]

@@ -16,10 +16,12 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.beginnings import Ends
+from delaykit.attaching.parameters import ReadParameters
 from delaykit.errors import DelayRangeError, HistoryError
 from delaykit.functional.draws import Draws
 from delaykit.synapse import Engine, Product, Synapse
 
+IN_A_COPY = "in a copy of the model"
 LONG_LINE, LARGE_LINE = checks.LONG, checks.LARGE  # steps; bytes
 
 
@@ -61,8 +63,7 @@ class History:
         lost: whether something was under way when the last root call ended, which nobody asked for.
         ahead: whether a run ahead of this root call leaves something under way.
         asked: whether the user chose that delays begin anew with every call.
-        torn: whether it is a copy that was made while something was under way, which stayed with the original.
-        forsaken: the sequence whose spikes under way were dropped, and by what; None: none were.
+        gap: the sequence whose spikes under way went without a reset, and where; None: there is none.
         ends: of a connection that holds a whole sequence a call: what calls left under way.
     """
 
@@ -81,8 +82,9 @@ class History:
         self.engine: Engine | None = None
         self.streams: list[Stream | None] = []
         self.moment: Moment | None = None
-        self.age, self.torn = 0, False
-        self.forsaken: tuple[Any, str] | None = None
+        self.age = self._cut_at = 0
+        self.parameters: Any = None  # what the engine has read of them
+        self.gap: tuple[Any, str] | None = None
         self.ahead: bool | Tensor = False
         self.draws: Draws = {}  # outlives cuts
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
@@ -93,7 +95,7 @@ class History:
 
     def detach(self) -> None:
         """Keep the remembered spikes, forget their graph; parameters are read anew."""
-        self.engine = None
+        self.engine, self._cut_at = None, self.age
         if self.last_output is not None:
             self.last_output = self.last_output.detach()
         self.pieces = [None if piece is None else piece.detach() for piece in self.pieces]
@@ -103,10 +105,20 @@ class History:
 
     def forsake(self, by: str) -> None:
         """Forget everything; a sequence that goes on nevertheless, while something was under way, is refused."""
-        moment, late = self.moment, self.under_way()
-        known = self.forsaken or (None if moment is None or not late else (moment.sequence, by))
+        gap = self.gap_behind(by)
         self.clear()
-        self.forsaken = known
+        self.gap = gap
+
+    def gap_behind(self, by: str) -> tuple[Any, str] | None:
+        """Return what is missing where this sequence goes on without what is under way; None: nothing is."""
+        if self.gap is not None or self.moment is None or not self.under_way():
+            return self.gap
+        return self.moment.sequence, by
+
+    def ends_early(self) -> bool:
+        """Tell whether anything is under way that nobody hears of if this history ends now."""
+        whole = self.ends is not None and any(map(bool, self.ends.ever))
+        return self.gap is not None or whole or bool(self.lost) or self.under_way()
 
     def close(self, failed: bool = False) -> None:
         """End of a root call: forget, but know whether something was under way; one that failed may be tried again."""
@@ -118,21 +130,14 @@ class History:
         """Compare the moment of this call with the last one's.
 
         Raises:
-            HistoryError: a copy made in the middle of a sequence goes on with it.
+            HistoryError: a sequence goes on that has lost its spikes under way other than by a reset.
         """
-        if self.torn and not moment.sequence:
+        if self.gap is not None and self.gap[0] == moment.sequence:
             raise HistoryError(
                 self.where,
-                "a sequence that goes on in a copy of the model, while its spikes under way stayed with the original",
-                "a copy that begins a sequence",
-                "reset the copy first (dk.reset(copy), or its neurons' own reset), or go on with the original",
-            )
-        if self.forsaken is not None and self.forsaken[0] == moment.sequence:
-            raise HistoryError(
-                self.where,
-                f"a sequence that goes on after {self.forsaken[1]}, which dropped its spikes under way",
-                f"{self.forsaken[1]} between two sequences",
-                "reset the model first: dk.reset(net), or its neurons' own reset",
+                f"a sequence that goes on {self.gap[1]}, where its spikes under way did not come along",
+                "a sequence that begins there",
+                "reset the model first (dk.reset(net), or its neurons' own reset), or go on as before",
             )
         if self.moment is None or self.moment.sequence != moment.sequence:
             self.clear()
@@ -147,9 +152,15 @@ class History:
             late = bool(self.last_output.any())  # on its way back to the neuron that put it out
         return late or any(piece is not None and piece.under_way() for piece in self.pieces)
 
+    def reads_graph(self) -> bool:
+        """Tell whether the newest step has read inputs of earlier ones, and recorded it."""
+        recorded = torch.is_grad_enabled() and self.age - self._cut_at > 1
+        return recorded and any(stream is not None and stream.graph_under_way() for stream in self.streams)
+
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
         """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""
-        if self.engine is None or self.engine.stale(product.weight_of(self.engine), product.bias):
+        engine = self.engine
+        if engine is None or engine.stale(product.weight_of(engine), product.bias) or self.parameters.changed():
             self._read(synapse, product)
         assert self.engine is not None
         if len(self.streams) != streams:
@@ -171,7 +182,7 @@ class History:
         changed, engine = self.engine is not None, synapse.engine(product, self.draws)
         if changed and torch.is_grad_enabled() and any(s is not None and s.graph_under_way() for s in self.streams):
             raise weight_changed(self.where)
-        self.engine = engine
+        self.engine, self.parameters = engine, ReadParameters(synapse, product.weight, product.bias)
         for stream in self.streams:
             if stream is not None:
                 stream.rebind(engine)
@@ -273,31 +284,32 @@ class History:
             self._last_step = (neuron_step, run())
         return self._last_step[1]
 
-    def _left_behind(self) -> dict[str, Any]:
-        """Return what a copy knows: nothing of the past but that there was one."""
-        last = self.last_output is not None and bool(self.last_output.any())
-        return {"asked": self.asked, "torn": self.torn or last or self.under_way()}
-
     def __deepcopy__(self, memo: dict[int, Any]) -> History:
         twin = memo.get(id(self))
         if twin is None:
             twin = memo[id(self)] = History(self.where)
             twin.beats, twin.ends = copy.deepcopy((self.beats, self.ends), memo)
-            twin.__dict__ |= self._left_behind()
+            twin.__dict__ |= self._of_a_copy()
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return History, (self.where,), {"beats": self.beats, "ends": self.ends, **self._left_behind()}
+        return History, (self.where,), {"beats": self.beats, "ends": self.ends, **self._of_a_copy()}
+
+    def _of_a_copy(self) -> dict[str, Any]:
+        """Return what a copy knows: nothing of the past but that there was one. Neurons count their resets anew."""
+        gap = self.gap_behind(IN_A_COPY)
+        gap = None if gap is None else (None if gap[0] is None else 0, IN_A_COPY)
+        return {"asked": self.asked, "gap": gap}
 
 
 def weight_changed(where: str) -> HistoryError:
-    """Say that a weight changed within a graph: what is under way cannot lead back to two of them."""
+    """Say that a weight, or a delay, changed within a graph: what is under way cannot lead back to two of them."""
     return HistoryError(
         where,
-        "a weight that changed while spikes are under way whose gradient is being recorded",
-        "one weight from a reset or detach to the next",
-        "cut the graph first (detach the membranes, or dk.detach(net)), or change weights under "
-        "torch.no_grad() runs only",
+        "a weight that changed, or a delay, or whether one learns, while spikes are under way whose gradient is being "
+        "recorded",
+        "one weight and delay from a reset or detach to the next",
+        "cut the graph first (detach the membranes, or dk.detach(net)), or change them under torch.no_grad() runs only",
     )
 
 

@@ -40,6 +40,8 @@ class WrappedRoot:
         scope, failed = root.scope, True
         scope.enter()
         try:
+            if scope.depth == 1:
+                scope.foresee(args, kwargs)
             output = call(*args, **kwargs)
             failed = False
             return output

@@ -1,4 +1,4 @@
-"""Who watches the run: the calls of the root, and the steps and the membrane of a neuron.
+"""Who watches a neuron: its steps, and its membrane from one to the next.
 
 What a :class:`NeuronWatch` sees is told to the histories of its connections: resets and cuts are counted, and rows that
 begin anew or leave are taken out at once. What nobody can tell is refused while spikes are under way.
@@ -6,8 +6,6 @@ begin anew or leave are taken out at once. What nobody can tell is refused while
 
 from __future__ import annotations
 
-import copy
-import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -19,65 +17,10 @@ from torch import Tensor, nn
 from delaykit.attaching.batch.membranes import Change, LeftMembrane
 from delaykit.attaching.batch.refusals import two_readings, unknown_rows
 from delaykit.attaching.histories import History, Moment, out_of_step
+from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
 
 RECENT = 16  # membranes by which other streams than in the example are known
-
-
-class RootScope:
-    """Counts the calls of the wrapped root, the outermost ones only; one thread at a time."""
-
-    def __init__(self) -> None:
-        self.serial, self.depth = 0, 0
-        self.histories: list[History] = []
-        self.watches: list[NeuronWatch] = []
-        self._turn = threading.RLock()
-
-    def enter(self) -> None:
-        """Begin a call; only the outermost one counts.
-
-        Raises:
-            HistoryError: another thread is inside.
-        """
-        if self.histories and not self._turn.acquire(blocking=False):
-            raise HistoryError(
-                "net",
-                "a call while another thread is inside the same model, whose delays remember one run",
-                "one thread at a time",
-                "give each thread a copy (copy.deepcopy), or hold a threading.Lock around the call",
-            )
-        self.depth += 1
-        if self.depth == 1:
-            self.serial += 1
-
-    def watch(self, watches: list[NeuronWatch]) -> None:
-        """Let neurons be told when a call ends."""
-        self.watches += [watch for watch in watches if watch not in self.watches]
-
-    def leave(self, failed: bool) -> None:
-        """End a call; at the end of the outermost one the histories are let go."""
-        problems: list[HistoryError] = []
-        if self.depth == 1:
-            problems = [error for watch in self.watches for error in watch.release()]
-            for history in self.histories:
-                history.close(failed)
-        self.depth -= 1
-        if self.histories:
-            self._turn.release()
-        if problems and not failed:
-            raise problems[0]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RootScope:
-        twin = memo[id(self)] = RootScope()
-        twin.histories, twin.watches = copy.deepcopy(self.histories, memo), copy.deepcopy(self.watches, memo)
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"histories": self.histories, "watches": self.watches}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
-        self.__dict__ |= state
 
 
 class ReadsMembrane(Protocol):
@@ -129,6 +72,26 @@ class NeuronWatch:
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
         self._recent: deque[weakref.ref[Tensor]] = deque(maxlen=RECENT + 2 * self.period)
         self._matched, self._unknown = False, 0
+
+    def expect(self, streams: int) -> None:
+        """Let at least so many streams take turns on the neuron."""
+        if streams > self.period:
+            self.period = streams
+            self._left, self._recent = deque(maxlen=streams), deque(maxlen=RECENT + 2 * streams)
+
+    def last_step(self) -> dict[str, Any]:
+        """Return what is known of the membrane that was left, for a watch that goes on from here."""
+        if self.period > 1 or not self._left:
+            return {}
+        self._left[0].release()
+        return {"left": self._left[0], "began": self._began}
+
+    def go_on_from(self, left: LeftMembrane, began: Tensor | None) -> None:
+        """Know a membrane that another watch saw its neuron leave."""
+        if self.period == 1:
+            left.copies = self.watches_values()
+            self._left.append(left)
+            self._began = began
 
     def neuron(self, module: Any) -> nn.Module:
         """Return the neuron, which is ``module`` where it came out of a pickle."""
@@ -191,6 +154,29 @@ class NeuronWatch:
         self.steps += 1
         self.inside = True
 
+    def may_be_cut(self) -> bool:
+        """Tell whether it is the caller who holds the membrane, and connections follow it."""
+        return self._handed and bool(self.followers) and len(self._left) == self.period == 1
+
+    def foresee(self, given: list[Tensor]) -> None:
+        """Cut the connections that follow it where its membrane is given without the graph that it had."""
+        self.cuts += self._left[0].comes_cut(given)
+
+    def _cut_before(self) -> None:
+        """Refuse a graph that was cut here, at the neuron, where the connection before it has read what is older."""
+        for history in self.inputs:
+            if history not in self.followers:
+                continue
+            if history.reads_graph():
+                raise HistoryError(
+                    history.where,
+                    f"a membrane without its graph in neuron {self.path!r}, after this connection has read spikes "
+                    "under way with theirs",
+                    "both cut at the same step",
+                    "call dk.detach(net) where you detach the membrane; or give it to the model (net(x, mem.detach()))",
+                )
+            history.moment = Moment(self.resets, self.cuts)  # cut already, or nothing to cut
+
     def _meet(self, membrane: Tensor | None, handed: bool, first: bool) -> None:
         """Compare the membrane of this step with the one that was left; the connections before it were stepped.
 
@@ -207,7 +193,9 @@ class NeuronWatch:
         if not handed:
             self._tell(change, (*self.followers, *self.owned))
         else:
-            self.cuts += change.cut
+            if change.cut:
+                self.cuts += 1
+                self._cut_before()
             self._tell_owned(change)
         if change.kind == "resized":
             for history in self.inputs:

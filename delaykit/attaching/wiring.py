@@ -12,7 +12,8 @@ from delaykit.attaching.beginnings import Beginnings
 from delaykit.attaching.carried_states import CarriedRun
 from delaykit.attaching.exact.neurons import ExactNeuron
 from delaykit.attaching.retyping import Undo
-from delaykit.attaching.watches import NeuronWatch, RootScope
+from delaykit.attaching.scope import RootScope
+from delaykit.attaching.watches import NeuronWatch
 
 
 @dataclasses.dataclass

@@ -21,7 +21,7 @@ from delaykit.errors import ConfigError, DelaykitError, ShapeError
 from delaykit.nir.calling import Calls
 from delaykit.planning.survey import survey
 from delaykit.planning.trace import Call, run_example
-from delaykit.wrapping.controls import Wrapped, reset, wrapped_sites
+from delaykit.wrapping.controls import Wrapped, wrapped_sites
 
 SHAPING = (nn.Flatten, nn.AvgPool2d)
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -96,7 +96,7 @@ class _Witness:
 
 
 def observe(net: nn.Module, example: Any) -> Observed:
-    """Run the example once and return what was seen; delay histories are empty afterwards.
+    """Run the example once and return what was seen; spikes under way stay so.
 
     Args:
         net: the model, wrapped or bare.
@@ -113,8 +113,6 @@ def observe(net: nn.Module, example: Any) -> Observed:
     shaping = [Spot(path, "", m, 0, 0) for path, m in net.named_modules() if isinstance(m, SHAPING)]
     witness = _Witness()
     model = Calls(net, example, [s.module for s in (*spots, *shaping)] + [n.module for n in neurons.values()])
-    if wrapped:
-        reset(net)
     try:
         with model.watching(begun=lambda: bool(witness.seen)):
             trace = run_example(net, model.example, [*spots, *shaping], list(neurons.values()), witness)
@@ -123,9 +121,6 @@ def observe(net: nn.Module, example: Any) -> Observed:
     except Exception as error:  # the user's model may raise anything
         found = f"{type(error).__name__}: {error}"
         raise ShapeError("to_nir example", found, "an example that the model runs", "pass one sequence") from error
-    finally:
-        if wrapped:
-            reset(net)
     model.check_modes()
     owned = {spot.name for spot in spots if spot.owner is not None}
     calls = {**{f"site {k}": v for k, v in trace.sites.items()}, **{f"state {k}": v for k, v in trace.neurons.items()}}

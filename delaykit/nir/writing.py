@@ -40,7 +40,7 @@ def to_nir(
     of the model's input, and the graph begins at what the first layer was given.
 
     Args:
-        net: a model of snnTorch, Norse or plain modules. Delay histories are empty afterwards.
+        net: a model of snnTorch, Norse or plain modules. It is left as it was, spikes under way included.
         example: one sequence, in which neurons fire: a batch, a tuple of arguments, or a callable without arguments.
         dt_ms: length of a step in milliseconds, > 0; may be left out where the library says it (Norse).
         reset: ``"value"``: spikes set the membrane to a value, the only reset that NIR knows. ``"subtract"`` lets

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.asides import lines_aside
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
 from delaykit.errors import DelaykitError, PluginError
 from delaykit.planning.between import Alterations, SeesDropout
@@ -139,7 +140,7 @@ def run_example(
     """
     witness = witness or (lambda path, arguments, output: None)
     trace, provenance = Trace(), _Provenance()
-    with _restored(net), contextlib.ExitStack() as stack, torch.no_grad():
+    with lines_aside(net), _restored(net), contextlib.ExitStack() as stack, torch.no_grad():
         net.eval()
         # Neurons first, then the connections inside them, then the root: mixins stack on the same module.
         for neuron in neurons:

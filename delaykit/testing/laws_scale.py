@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.errors import ConfigError
+from delaykit.errors import DelaykitError
 from delaykit.testing.kit import (
     BATCH,
     GRADIENT_TOLERANCE,
@@ -74,7 +74,7 @@ class ScaleLaws(Kit):
         rule = dk.At(self.config, time_dim=0, reset="manual")
         try:
             dk.wrap_(net, {"0": rule, "2": rule}, example=spikes, generator=torch.Generator().manual_seed(0))
-        except ConfigError as error:
+        except DelaykitError as error:
             skip_law(f"no part of a net without neurons that takes whole sequences: {error}")
         stir_(parts_of(net))
         torch.compiler.reset()

@@ -15,11 +15,13 @@ from torch.utils._pytree import tree_leaves
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.fast_paths import call_always_
+from delaykit.attaching.leftovers import copy_lines_, leave_lines_, take_up_lines_
 from delaykit.attaching.neuron.constants import attach_constants_
 from delaykit.attaching.neurons import begin_anew_
 from delaykit.attaching.retyping import Undo, retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
-from delaykit.attaching.watches import NeuronWatch, RootScope
+from delaykit.attaching.scope import RootScope
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wrapping, unwire_, wire_
 from delaykit.errors import ConfigError
 from delaykit.planning import survey
@@ -89,6 +91,7 @@ def wrap_(
             undo.run()
         del wrapping.undo[done:], scope.histories[known_before[0] :], scope.watches[known_before[1] :]
         raise
+    take_up_lines_(net)
     wrapping.plans.append(merged)
     wrapping.constants += todo.constants
     return net
@@ -122,6 +125,7 @@ def copy_model(net: Net) -> Net:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     twin = copy.deepcopy(net, memo)
+    copy_lines_(net, twin)
     for adapter in survey.adapters():
         for module in twin.modules():
             adapter.after_copy(module)
@@ -130,6 +134,9 @@ def copy_model(net: Net) -> Net:
 
 def unwrap_(net: Net) -> Net:
     """Take everything back: the same modules and parameters, with their own classes; return ``net``.
+
+    Spikes under way are gone with their lines. A sequence that goes on when the model is wrapped again is refused at
+    its next step.
 
     Raises:
         ConfigError: ``net`` is not a wrapped model, or its weights were given away.
@@ -155,6 +162,7 @@ def unwrap_(net: Net) -> Net:
         raise ConfigError(
             "unwrap_", f"compact connections ({', '.join(gone)})", "modules with weights of their own", fix
         )
+    leave_lines_(net)
     for projection in wrapping.projections:
         weights = [site.weight for site in wrapped_sites(net) if site.weight is not None]
         projection.forget(list(net.modules()), weights)

@@ -213,7 +213,7 @@ def disabled(net: nn.Module) -> Iterator[None]:
         part.off = True
     for site in sites:
         site.attachment.off = True
-        site.attachment.history.forsake("a dk.disabled block")
+        site.attachment.history.forsake("behind a dk.disabled block")
     try:
         yield
     finally:
@@ -221,7 +221,7 @@ def disabled(net: nn.Module) -> Iterator[None]:
             part.off = off
         for site, off in zip(sites, before, strict=True):
             site.attachment.off = off
-            site.attachment.history.forsake("a dk.disabled block")
+            site.attachment.history.forsake("behind a dk.disabled block")
 
 
 @dataclasses.dataclass(frozen=True)

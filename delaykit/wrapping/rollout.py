@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.exact.currents import CurrentWatch
 from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.watches import RootScope
+from delaykit.attaching.scope import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, ShapeError
@@ -21,6 +24,11 @@ from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.planning.survey import adapters
+
+EVERYWHERE: tuple[Any, ...] = (  # hooks of all modules there are
+    torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks, torch_module._global_backward_pre_hooks,
+)  # fmt: skip
 
 
 @eager  # who knows the neuron is looked up
@@ -44,7 +52,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         path.
 
     Raises:
-        ConfigError: not a neuron that is called step by step.
+        ConfigError: not a neuron that is called step by step, or one with backward hooks of its own.
         ShapeError: ``currents`` is not (time, batch, ...).
 
     Example:
@@ -59,6 +67,9 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     if currents.ndim < 3:
         fix = "torch.stack the steps"
         raise ShapeError("rollout", f"currents of shape {tuple(currents.shape)}", "(time, batch, post)", fix)
+    if neuron._backward_hooks or neuron._backward_pre_hooks:
+        found_it, expected = "backward hooks on the neuron, which see what each call is given", "none"
+        raise ConfigError("rollout", found_it, expected, "hang them on its connection, or run your own loop")
     dynamics, parts = found.adapter.dynamics(neuron), None
     if dynamics is not None and currents.ndim == 3 and not _does_more(neuron):
         parts = found.adapter.fused_parts(neuron)
@@ -92,6 +103,8 @@ def _does_more(neuron: nn.Module) -> bool:
     """Tell whether a call does more than the neuron's equations: hooks and parametrizations compute weights anew."""
     modules = list(neuron.modules())
     hooks = (h for m in modules for h in (*m._forward_pre_hooks.values(), *m._forward_hooks.values()))
+    if any(m._backward_hooks or m._backward_pre_hooks for m in modules) or any(map(len, EVERYWHERE)):
+        return True
     return any(not isinstance(h, CurrentWatch) for h in hooks) or any(map(parametrize.is_parametrized, modules))
 
 

@@ -13,7 +13,8 @@ from torch import nn
 from delaykit.attaching.batch.membranes import LeftMembrane
 from delaykit.attaching.clocks import clock_of
 from delaykit.attaching.histories import History, Moment
-from delaykit.attaching.watches import NeuronWatch, RootScope
+from delaykit.attaching.scope import RootScope
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError
 
 

@@ -256,3 +256,40 @@ def test_a_linear_that_is_its_product_in_the_example_alone_is_refused(layer, exa
         dk.wrap_(net, {"0": late(2, "axonal")}, example=example)
     assert net[0].training and torch.equal(torch.get_rng_state(), state)
     dk.wrap_(nn.Sequential(Plain(4, 3), leaky(init_hidden=True)), {"0": late(2, "axonal")}, example=example)
+
+
+def test_rollout_refuses_hooks_that_see_what_each_call_is_given():
+    lif = snn.RLeaky(0.8, linear_features=4)
+    lif.register_full_backward_hook(lambda module, inputs, outputs: None)
+    with pytest.raises(dk.ConfigError, match="backward hooks"):
+        dk.rollout(lif, torch.zeros(3, 2, 4))
+
+
+@pytest.mark.parametrize("hook", ["its weight", "every module"])
+def test_rollout_hears_hooks_of_gradients_and_of_all_modules(hook):
+    torch.manual_seed(0)
+    lif, x = snn.RLeaky(0.8, threshold=0.5, linear_features=4), (torch.rand(9, 2, 4) < 0.4).float()
+    half = lambda module, *gradients: tuple(None if g is None else 0.5 * g for g in gradients[0])  # noqa: E731
+    everywhere = nn.modules.module.register_module_forward_hook
+    handle = {
+        "its weight": lambda: lif.recurrent.register_full_backward_pre_hook(half),
+        "every module": lambda: everywhere(lambda m, i, o: 0.5 * o if isinstance(m, nn.Linear) else None),
+    }[hook]()
+
+    def loop():
+        spk, mem = lif.reset_mem()
+        out = []
+        for step in x:
+            spk, mem = lif(step, spk, mem)
+            out.append(mem)
+        return torch.stack(out)
+
+    def gradient(membranes):
+        lif.zero_grad()
+        membranes.square().sum().backward()
+        return membranes.detach(), lif.recurrent.weight.grad.clone()
+
+    try:
+        torch.testing.assert_close(gradient(dk.rollout(lif, x)[1]), gradient(loop()))
+    finally:
+        handle.remove()

@@ -32,6 +32,7 @@ from tests.unit.conformance_mutants import (
 SLOW_LAWS = {
     "two_processes_equal_one": "shown for FreeDelay in tests/laws/test_conformance.py",
     "compiled_equals_eager": "shown for FreeDelay in tests/laws/test_conformance.py",
+    "compiled_sequences_equal_eager": "shown for FreeDelay in tests/laws/test_conformance.py",
 }
 
 
@@ -119,6 +120,7 @@ WRAPPING_MUTANTS = [
     ("shared_module_is_wrapped_once", mix_the_streams, "between two calls of this connection"),
     ("two_processes_equal_one", train_on_half_the_batch, "gradient of snntorch-loop"),
     ("compiled_equals_eager", compile_something_else, "compiled sequence"),
+    ("compiled_sequences_equal_eager", compile_something_else, "compiled sequence"),
 ]
 CONFIG_MUTANTS = [
     ("config_survives_json", NotJson, "not JSON serializable"),

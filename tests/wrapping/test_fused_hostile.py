@@ -380,3 +380,23 @@ def test_a_float32_model_of_the_librarys_own_surrogate_is_proven_in_float64() ->
     fast = dk.fused(net, example=x)
     assert fast.precision == "float64" and set(fast.report().values()) == {"ahead"}
     assert_equal_runs(net, fast, net, x, near=1e-5)
+
+
+@pytest.mark.parametrize("hook", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_backward_hooks_that_come_later_are_heard(hook: str) -> None:
+    net = loud(Base())
+    fast = dk.fused(net, example=spikes())
+    fast(spikes())
+    handle = getattr(net.fc2, hook)(lambda module, *gradients: (gradients[0][0] * 0.5,))
+    assert_equal_runs(net, fast, net, spikes())
+    assert "backward hooks" in str(fast)
+    handle.remove()
+    assert_equal_runs(net, fast, net, spikes())
+
+
+def test_a_reset_mechanism_that_is_set_later_runs_step_by_step() -> None:
+    net = loud(Base())
+    fast = dk.fused(net, example=spikes())
+    net.lif1.reset_mechanism = "zero"  # snnTorch's neuron goes on with the step that it chose when it was made
+    assert_equal_runs(net, fast, net, spikes())
+    assert fast.report()["lif1"] != "ahead"

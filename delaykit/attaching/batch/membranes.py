@@ -89,6 +89,21 @@ class LeftMembrane:
             return False
         return self.is_place(membrane)
 
+    def comes_cut(self, given: list[Tensor]) -> bool:
+        """Tell whether it is among these without its graph, which it is known to have lost from then on.
+
+        At rest it is known by its place in memory alone: other tensors may be zero, too.
+        """
+        left = self.tensor
+        if left is None or not self._graph or any(one is left for one in given):
+            return False
+        for one in given:
+            alike = not one.requires_grad and one.shape == left.shape and one.dtype == left.dtype
+            if alike and one.device == left.device and (self.is_place(one) or (one.any() and torch.equal(one, left))):
+                self._graph = False
+                return True
+        return False
+
     def look(self, membrane: Tensor | None) -> Change:
         """Say what became of it; a neuron that keeps nothing begins anew with every call."""
         left = self.tensor

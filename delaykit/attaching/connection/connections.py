@@ -12,7 +12,7 @@ from delaykit.attaching.attachment import Attachment, ProductOf
 from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.carried_states import COPY, move_rows
 from delaykit.attaching.connection.calls import sequence_connection, step_connection
-from delaykit.attaching.connection.pieces import carried_sequence, followed_sequence
+from delaykit.attaching.connection.pieces import CarriedTail, carried_sequence, followed_sequence
 from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
@@ -64,6 +64,7 @@ class CarriedState(Rows):
         self.history, self.age, self.batch = history, history.age, like.shape[0]
         self._kind = self.batch, like.ndim, like.dtype, like.device  # made at every step: no tensor is kept
         self._ids: Tensor | None = None
+        self.owner: Attachment | None = None  # no other connection may go on from here
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
     @property
@@ -112,12 +113,21 @@ class CarriedConnection(DelayedConnection):
             refuse_exporters(attachment.where, input)
         if attachment.off:
             return base(input), state
+        if getattr(state, "owner", attachment) is not attachment:
+            found = "the state of another connection, or of this one before it was unwrapped, or of which it is a copy"
+            raise HistoryError(attachment.where, found, "the state that this connection returned", "pass None first")
         product = _product(self, attachment, base)
+        after: CarriedState | CarriedTail
         if attachment.timing.time_dim is not None:
-            return eager(carried_sequence)(self.dk, attachment.where, product, input, attachment.timing.time_dim, state)
-        history = carried_history(attachment.where, state)
-        output = step_connection(self.dk, attachment, product, input, history)
-        return output, CarriedState(history, input)
+            time_dim = attachment.timing.time_dim
+            run = eager(carried_sequence)
+            output, after = run(self.dk, attachment.where, product, input, time_dim, state)
+        else:
+            history = carried_history(attachment.where, state)
+            output = step_connection(self.dk, attachment, product, input, history)
+            after = CarriedState(history, input)
+        after.owner = attachment
+        return output, after
 
 
 def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachment) -> list[Undo]:

@@ -17,6 +17,7 @@ from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.carried_states import COPY
 from delaykit.attaching.connection.calls import over_time
 from delaykit.attaching.histories import History, weight_changed
+from delaykit.attaching.parameters import ReadParameters
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError
@@ -56,6 +57,7 @@ class CarriedTail:
         self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
         self.made_by, self.lingers, self.mask, self.draws = made_by, lingers, mask, draws
         self.history, self.age = history, 0 if history is None else history.age
+        self.owner: Any = None  # the connection: no other one may go on from here
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
 
     def detach(self) -> CarriedTail:
@@ -205,6 +207,7 @@ def _replayed(synapse: Synapse, where: str, product: Product, time_dim: int, sta
         stream = Stream(spikes.shape[1], (spikes.shape[2:], spikes.dtype, spikes.device))
         history.streams, history.age = [stream], len(spikes)
         history.engine = engine if traced else None
+        history.parameters = ReadParameters(synapse, product.weight, product.bias)
         tape = stream.parts[0].tape = engine.tape()
         if state.mask is not None and isinstance(tape, DropoutTape):
             tape.mask = state.mask

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from delaykit import checks
+from delaykit.attaching.asides import lines_aside
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.eager import eager
 from delaykit.planning.snapshot import Snapshot
@@ -289,7 +290,7 @@ def _tried(net: nn.Module, run: Callable[[], Any]) -> Any:
     """Return what a run gives, and leave the model as it was."""
     before = Snapshot(net)
     try:
-        with torch.no_grad(), uncompiled():
+        with lines_aside(net), torch.no_grad(), uncompiled():
             return run()
     finally:
         before.restore()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from delaykit.attaching.asides import lines_aside
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dispatch import backend, chosen
 from delaykit.planning.snapshot import Snapshot
@@ -111,7 +112,7 @@ class Trial:
         given = [x for x in self.arguments if isinstance(x, Tensor)]
         versions = [version(x) for x in given]
         try:
-            with torch.enable_grad():
+            with lines_aside(self.net), torch.enable_grad():
                 seen, output = watch(self.net, self.units, self.arguments, self.run)
                 values = self.values(output)
             if self.before.weights_changed() or versions != [version(x) for x in given]:
@@ -123,7 +124,7 @@ class Trial:
     def ahead(self, layout: Layout) -> Values:
         """Run the model ahead."""
         try:
-            with torch.enable_grad():
+            with lines_aside(self.net), torch.enable_grad():
                 return self.values(Run(self.net, layout, self.units, self.arguments)(self.run))
         finally:
             self.before.restore()

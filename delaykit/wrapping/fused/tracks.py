@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.fused import FusedParts
@@ -109,7 +108,7 @@ class Track(ABC):
         self.grad = torch.is_grad_enabled()
         self.made: list[tuple[Tensor, int]] = []
         self.handed: list[tuple[Tensor, ...]] = []
-        self.kept: list[tuple[Callable[[], dict[str, Any]], dict[str, Any], list[int]]] = []
+        self.kept: list[tuple[dict[str, Any], str, Any, int]] = []
 
     def keep(self, sequence: Tensor) -> tuple[Tensor, ...]:
         """Hand a sequence out step by step; it must not be changed in place."""
@@ -119,7 +118,7 @@ class Track(ABC):
 
     def hold(self) -> None:
         """Note what the sequence was made with."""
-        self.kept = [(own, now, _versions(now)) for own in _held(self.unit) for now in [own()]]
+        self.kept = list(_held(self.unit))
 
     def check(self, step: int, given: Any) -> None:
         """Raise :class:`Miss` where this call is not the one that was foreseen."""
@@ -141,10 +140,8 @@ class Track(ABC):
 
         The gradient of a step that was handed out lacks what reaches it through layers that ran ahead.
         """
-        for own, before, versions in self.kept:
-            now = own()
-            same = now.keys() == before.keys() and all(now[name] is value for name, value in before.items())
-            if not same or _versions(now) != versions:
+        for place, name, value, before in self.kept:
+            if place.get(name) is not value or _version_of(value) != before:
                 raise Miss(self.unit.path, "its weights or constants are changed within a run")
         if self.grad and any(step._backward_hooks or step.retains_grad for steps in self.handed for step in steps):
             raise Miss(self.unit.path, "a hook looks at the gradient of its output")
@@ -262,25 +259,22 @@ class Spiking(Track):
         return all(a is b for a, b in zip(args[1:], last[1:], strict=True))
 
 
-def _held(unit: Unit) -> list[Callable[[], dict[str, Any]]]:
-    """List what gives a unit's parameters and constants, as they are when it is asked; a neuron's state is neither."""
-    modules = list(unit.module.modules())
-    state: set[int] = set()
-    if isinstance(unit, NeuronUnit):
-        names = {id(value) for value in unit.neuron.adapter.held_state(unit.module)}
-        state = {k for k, value in enumerate(unit.module._buffers.values()) if id(value) in names}
-
-    def own(module: nn.Module) -> dict[str, Any]:
-        buffers = list(module._buffers.items())
-        kept = [pair for k, pair in enumerate(buffers) if k not in state] if module is unit.module else buffers
-        plain = {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "forward"}
-        return plain | dict(kept) | module._parameters
-
-    return [functools.partial(own, module) for module in modules]
+def _held(unit: Unit) -> Iterator[tuple[dict[str, Any], str, Any, int]]:
+    """Yield where a unit keeps each parameter and constant, it, and its version; a neuron's state is neither."""
+    neuron = isinstance(unit, NeuronUnit)
+    state = {id(x) for x in unit.neuron.adapter.held_state(unit.module)} if isinstance(unit, NeuronUnit) else set()
+    for module in unit.module.modules():
+        own = vars(module) if neuron and module is unit.module else {}
+        plain = [name for name in own if not name.startswith("_") and name != "forward"]
+        parameters, buffers = module._parameters, module._buffers
+        for place, names in ((parameters, parameters), (buffers, buffers), (own, plain)):
+            for name in names:
+                if id(place[name]) not in state:
+                    yield place, name, place[name], _version_of(place[name])
 
 
-def _versions(values: dict[str, Any]) -> list[int]:
-    return [version(value) for value in values.values() if isinstance(value, Tensor)]
+def _version_of(value: Any) -> int:
+    return version(value) if isinstance(value, Tensor) else 0
 
 
 def _is_or_none(given: Any, before: Any) -> bool:

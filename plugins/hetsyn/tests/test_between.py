@@ -100,6 +100,32 @@ def test_an_input_buffer_that_is_used_again(granularity, groups, post):
     torch.testing.assert_close(run(net, (buffer.copy_(step) for step in x)), want)
 
 
+@pytest.mark.parametrize(("granularity", "groups"), KINDS)
+@pytest.mark.parametrize("what", ["the neuron's leak", "its own decays"])
+def test_a_leak_that_changes_between_steps(granularity, groups, what):
+    """V is the sum of the lingering currents, whatever the leak; decays count from the step of the change."""
+    net, x = decaying(granularity, 3, groups), torch.rand(8, 1, 2)
+    with torch.no_grad():
+        net[0].bias.zero_()  # which the neuron's leak alone acts upon
+    want = run(net, x)
+    part = net[0].dk.heterogeneity
+    learned = [p for p in part.parameters() if p.is_floating_point()]
+
+    def change(t):
+        if t == 4 and what == "the neuron's leak":
+            net[1].beta.mul_(0.8)
+        elif t == 4:
+            for p in learned:
+                p.mul_(0.5)
+
+    got = run(net, x, change)
+    if what == "the neuron's leak":
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+    elif learned and not groups:
+        torch.testing.assert_close(got[:4], want[:4])
+        assert not torch.allclose(got[4], want[4])
+
+
 @pytest.mark.parametrize("delayed", [None, "axonal", "dendritic", "synaptic"])
 @pytest.mark.parametrize("post", [1, 3])
 @pytest.mark.parametrize(("granularity", "groups"), KINDS)

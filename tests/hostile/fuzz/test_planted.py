@@ -14,7 +14,8 @@ from delaykit.attaching import carried_states  # noqa: E402
 from delaykit.attaching.batch import membranes, streams  # noqa: E402
 from delaykit.attaching.connection import connections  # noqa: E402
 from delaykit.attaching.histories import History  # noqa: E402
-from delaykit.attaching.watches import NeuronWatch, RootScope  # noqa: E402
+from delaykit.attaching.scope import RootScope  # noqa: E402
+from delaykit.attaching.watches import NeuronWatch  # noqa: E402
 from delaykit.functional.engine import Engine  # noqa: E402
 from delaykit.functional.step_tape.filters import ChannelFilter  # noqa: E402
 from delaykit.functional.step_tape.operator import Tape  # noqa: E402

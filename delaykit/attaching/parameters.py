@@ -1,0 +1,102 @@
+"""What a segment has read of its parameters: weight, delays, decays, positions, taps, as they were then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delaykit.functional.compiled import array
+
+FEW = 1 << 12  # numbers that are copied in less time than it takes to ask numpy whether they are equal
+MANY = 1 << 17  # numbers that are not looked at in every step: more than a weight has
+
+
+class ReadParameter:
+    """One of them, by where it lies: another one may be put there, or this one be written.
+
+    Args:
+        store: the parameters or buffers of a module.
+        name: its name there.
+        tensor: as it is now.
+    """
+
+    live: Any  # the numbers as they are, as an array
+    values: Any  # as they were
+
+    def __init__(self, store: dict[str, Any], name: str, tensor: Tensor) -> None:
+        self.store, self.name, self.tensor = store, name, tensor
+        self.shape, self.dtype = tensor.shape, tensor.dtype  # net.double() changes them in the same tensor
+        self.version = None if tensor.is_inference() else tensor._version
+        self.place, self.live, self.values = 0, None, None
+        if _plain(tensor) and tensor.numel() <= MANY:
+            self.place, self.live = tensor.data_ptr(), array(tensor.detach())
+            self.values = self.live.tobytes() if tensor.numel() <= FEW else self.live.copy()
+
+    def changed(self) -> bool:
+        """Tell whether it is another by now."""
+        now = self.store.get(self.name)
+        if now is None:
+            return True
+        if now is not self.tensor or (self.live is not None and now.data_ptr() != self.place):
+            return now.shape != self.shape or not torch.equal(now, self._was().to(now))
+        if isinstance(self.values, bytes):
+            return bool(self.live.tobytes() != self.values)
+        if self.live is not None:
+            return not bool((self.live == self.values).all())
+        return self.version is not None and now._version != self.version
+
+    def _was(self) -> Tensor:
+        if self.live is None or self.values is None:
+            return self.tensor
+        values = bytearray(self.values) if isinstance(self.values, bytes) else self.values
+        return torch.frombuffer(values, dtype=self.dtype).reshape(self.shape) if len(values) else self.tensor
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Tell whether numpy can look at its numbers."""
+    own = type(tensor) in (Tensor, nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    own = own and tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
+    return own and tensor.is_contiguous()
+
+
+class ReadParameters:
+    """Parameters and buffers of a synapse, the leak of its neuron, and which of them, and of weight and bias, learn.
+
+    On the CPU values tell, unless there are very many; else identities and versions, which what is written through
+    ``parameter.data`` does not move: it counts from the next reset or detach. The values of weight and bias are the
+    engine's business.
+
+    Args:
+        synapse: what was read; its heterogeneity, if any, may ask the neuron behind it for a leak.
+        others: weight and bias of the connection.
+    """
+
+    def __init__(self, synapse: nn.Module, *others: Tensor | None) -> None:
+        self._read: list[ReadParameter] = []
+        for module in synapse.modules():
+            for store in (module._parameters, module._buffers):
+                self._read += [ReadParameter(store, name, one) for name, one in store.items() if one is not None]
+        learns = [one for one in (*(entry.tensor for entry in self._read), *others) if isinstance(one, nn.Parameter)]
+        self._learns = [(one, one.requires_grad) for one in learns]
+        self._heterogeneity: Any = getattr(synapse, "heterogeneity", None)
+        self._leak = self._leak_now()
+
+    @torch.no_grad()
+    def _leak_now(self) -> Tensor | None:
+        leak: Tensor | None = None if self._heterogeneity is None else self._heterogeneity.leak()
+        return None if leak is None else leak.clone()
+
+    def changed(self) -> bool:
+        """Tell whether any of it is another by now."""
+        for entry in self._read:
+            if entry.changed():
+                return True
+        for one, learns in self._learns:
+            if one.requires_grad != learns:
+                return True
+        if self._leak is None:
+            return False
+        leak = self._leak_now()
+        return leak is None or leak.shape != self._leak.shape or not torch.equal(leak, self._leak)
