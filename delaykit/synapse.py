@@ -22,6 +22,7 @@ from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
 from delaykit.functional.taps import checked
 from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
+from delaykit.sizes import check_sizes, remember_sizes_
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]
 
@@ -183,6 +184,7 @@ class Synapse(nn.Module):
         """Validate the parameters of this segment; costs a host sync, so it is done once a segment."""
         for part in (self.delay, self.heterogeneity):
             if part is not None:
+                check_sizes(self.site.name, part)
                 part.check()
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -235,4 +237,6 @@ def _built(config: ComponentConfig, site: Site, generator: torch.Generator | Non
         found = f"{type(config).__name__}.build() of kind {config.kind!r} returned {type(part).__name__}"
         expected = f"a {wanted.__name__}" if wanted else f"a kind among {', '.join(INTERFACES)}"
         raise ConfigError(site.name, found, expected, "return the module that the config describes")
+    if isinstance(part, nn.Module):
+        remember_sizes_(part)
     return part

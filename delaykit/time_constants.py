@@ -13,6 +13,7 @@ from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
 from delaykit.functional.inputs import initial_values
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.precision import keep_single
+from delaykit.sizes import check_sizes, remember_sizes_
 
 STATES = ("membrane", "synapse")
 INITS = ("own", "uniform")
@@ -113,6 +114,8 @@ class TimeConstants(ComponentConfig):
 class NeuronDecays(nn.Module):
     """Hold the decays of one state of one neuron: ``decay``, in [low, high]."""
 
+    size: torch.Size | None = None  # of the decay; pickles of earlier versions know none
+
     def __init__(
         self,
         config: TimeConstants,
@@ -125,6 +128,8 @@ class NeuronDecays(nn.Module):
         self.config, self.where, self.off = config, where, False
         values = _initial(config, where, shape, own.detach(), generator)
         self.decay = nn.Parameter(values, requires_grad=config.learn)
+        self.size = values.shape
+        remember_sizes_(self)
 
     @torch.no_grad()
     def project_(self) -> None:
@@ -132,7 +137,8 @@ class NeuronDecays(nn.Module):
         self.decay.clamp_(self.config.low, self.config.high)
 
     def check(self) -> None:
-        """Raise :class:`DelayRangeError` for a decay that is NaN or out of its bounds."""
+        """Raise :class:`DelayRangeError` for a decay that is NaN or out of its bounds, or replaced by another size."""
+        check_sizes(self.where, self)
         _check_range(self.where, self.decay.detach(), self.config.low, self.config.high)
 
     def _apply(self, fn: Any, recurse: bool = True) -> NeuronDecays:

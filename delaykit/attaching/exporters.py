@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -14,10 +14,8 @@ FIX = (
     "call dk.to_nir(net, example, dt_ms=...), which writes delays as nir.Delay nodes, or export a bare model: "
     "dk.unwrap_(net)"
 )
-
-
 FORGETS = "a delayed connection of delaykit, of which a record would forget the spikes under way, in"
-BARE = "export the bare model: dk.unwrap_(net), or of a copy"
+RUNS, BARE = "a model that runs, or torch.compile", "export the bare model: dk.unwrap_(net), or of a copy"
 
 
 def refuse_exporters(where: str, *arguments: Any) -> None:
@@ -84,6 +82,14 @@ def refuse_recordings(where: str) -> None:
         what = "torch.jit.trace"
     else:
         return
-    raise ConfigError(
-        where, f"{FORGETS} {what}", "a model that runs, or torch.compile", BARE
-    )
+    raise ConfigError(where, f"{FORGETS} {what}", RUNS, BARE)
+
+
+def refuse_compiling(module: nn.Module) -> NoReturn:
+    """Raise where ``torch.jit.script`` asks a module how it wants to be compiled: it would read a class, and no state.
+
+    Raises:
+        ConfigError: always.
+    """
+    found = "a wrapped module under torch.jit.script, which knows nothing of the spikes under way"
+    raise ConfigError(type(module).__name__, found, RUNS, BARE)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.utils import parametrize
 
-from delaykit.attaching.exporters import refuse_placeholders
+from delaykit.attaching.exporters import refuse_compiling, refuse_placeholders
 from delaykit.errors import ConfigError
 
 
@@ -24,6 +24,7 @@ def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
     """Make the subclass of ``base`` with ``mixins`` in front, the latest mixin first."""
     name = getattr(mixins[0], "prefix", "") + base.__name__
     members = {"_dk_recipe": Recipe(base, mixins), "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
+    members["__prepare_scriptable__"] = refuse_compiling
     cls: Any = type(name, (*_anchor(base), *reversed(mixins), base), members)
 
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

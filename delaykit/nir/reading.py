@@ -23,9 +23,10 @@ READ_APART = """
 import sys
 try:
     import resource
-    most, hardest = resource.getrlimit(resource.RLIMIT_DATA)
-    if most < 0 or most > int(sys.argv[2]):  # -1 is no limit
-        resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[2]), hardest))
+    for kind, allowed in ((resource.RLIMIT_DATA, int(sys.argv[2])), (resource.RLIMIT_CPU, int(sys.argv[3]))):
+        most, hardest = resource.getrlimit(kind)
+        if most < 0 or most > allowed:  # -1 is no limit
+            resource.setrlimit(kind, (allowed, hardest))
 except (ImportError, OSError, ValueError):  # there is no such limit everywhere
     pass
 import nir
@@ -84,7 +85,8 @@ def _read(path: Path) -> Any:
     try:
         size = path.stat().st_size
         allowed = SECONDS + size / BYTES_A_SECOND
-        command = [sys.executable, "-c", READ_APART, str(path), str(MEMORY + PACKED * size)]
+        limits = str(MEMORY + PACKED * size), str(math.ceil(allowed))  # it keeps to them if this process is killed, too
+        command = [sys.executable, "-c", READ_APART, str(path), *limits]
         done = subprocess.run(command, capture_output=True, text=True, timeout=allowed, check=False)
         if not done.returncode:
             return nir_package().read(str(path))

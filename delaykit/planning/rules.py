@@ -53,6 +53,8 @@ class At:
         object.__setattr__(self, "components", _configs("At", components))
         object.__setattr__(self, "reset", reset)
         object.__setattr__(self, "time_dim", time_dim)
+        if not components:
+            raise ConfigError("At", "no component", "one or several", "pass e.g. At(FreeDelay('axonal'), ...)")
         if not isinstance(reset, str) or reset not in ("auto", *POLICIES):
             fix = "leave reset out, and the plan decides"
             raise ConfigError("At.reset", checks.shown(reset), f"one of auto, {', '.join(POLICIES)}", fix)

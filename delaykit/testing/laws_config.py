@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from delaykit.testing.kit import OPERATOR_SITE, TIME, Kit, Operator, gradients, law, require
+from delaykit.testing.messages import check_told
 
 EVERY_KIND = ("delay", "heterogeneity", "pruning")
 PARTS = ("delay", "heterogeneity")
@@ -45,6 +47,17 @@ class ConfigLaws(Kit):
                 require(bool(torch.isfinite(value).all()), f"{name} is not finite at progress {progress}")
             response = operator.synapse.impulse_response(operator.weight, TIME)
             require(bool(torch.isfinite(response).all()), f"the response is not finite at progress {progress}")
+
+    @law(*PARTS)
+    def test_replaced_parameters_are_told(self) -> None:
+        """A parameter that is taken out, or replaced by one of another size, is refused by its name and never runs."""
+        for name, parameter in Operator(self.config).synapse.named_parameters():
+            for other in (None, nn.Parameter(torch.zeros(*parameter.shape, 2))):
+                operator = Operator(self.config)
+                holder, _, last = name.rpartition(".")
+                setattr(operator.synapse.get_submodule(holder), last, other)
+                told = str(check_told(operator.synapse.check))
+                require(last in told and str(tuple(parameter.shape)) in told, f"{name} or its size is not in: {told}")
 
     @law(*PARTS)
     def test_projection_brings_illegal_values_back(self) -> None:

@@ -59,6 +59,7 @@ RULES = {
     "At class": lambda: dk.At(dk.FreeDelay),
     "At At": lambda: dk.At(dk.At(FREE)),
     "At None": lambda: dk.At(None),
+    "At nothing": lambda: dk.At(reset="manual"),
     "Recurrent option": lambda: dk.Recurrent(FREE, wieght="zeros"),
     "Recurrent bias word": lambda: dk.Recurrent(FREE, bias="yes"),
     "Recurrent bias tensor": lambda: dk.Recurrent(FREE, bias=torch.zeros(3)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rigs import looped, outer, spikes
+from rigs import late, leaky, looped, ones, outer, spikes
 
 import delaykit as dk
 
@@ -17,6 +17,19 @@ def test_jit_trace(net):
     x = spikes(4, 1, batch=2) if hasattr(net, "fc") else spikes(4, 1, batch=2)[0]
     with pytest.raises(dk.DelaykitError, match=WAYS):
         torch.jit.trace(net, (x,), check_trace=False)
+
+
+def test_jit_script():
+    """The model, a part of it, and a model around it; an unwrapped one is torch's own affair again."""
+    net = torch.nn.Sequential(ones(), leaky(init_hidden=True))
+    before = [type(module) for module in net.modules()]
+    dk.wrap_(net, {"0": late(2.0)}, example=torch.zeros(1, 1))
+    for module in (net, net[0], torch.nn.Sequential(net)):
+        with pytest.raises(dk.ConfigError, match=r"torch.jit.script.*unwrap_"):
+            torch.jit.script(module)
+    dk.unwrap_(net)
+    assert [type(module) for module in net.modules()] == before
+    torch.jit.script(net[0])
 
 
 @pytest.mark.parametrize("net", [looped, outer])

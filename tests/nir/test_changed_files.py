@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import types
 
 import numpy as np
@@ -49,6 +50,14 @@ def test_a_changed_byte_is_refused_or_gives_sound_numbers(file, tmp_path, flips)
     judge(read(file.read_bytes()))
     refused = check_changed_bytes(file.read_bytes(), read, judge, flips)
     assert flips < 100 or 0 < refused < flips  # a file holds times and addresses: few bytes may all be of one kind
+
+
+def test_the_reader_of_a_file_ends_without_its_parent(file):
+    """A process that is killed leaves its reader behind, which a damaged file may send round for ever."""
+    pytest.importorskip("resource", reason="limits of processes are POSIX")
+    text = reading.READ_APART + "print(*(resource.getrlimit(getattr(resource, k))[0] for k in sys.argv[4:]))"
+    command = [sys.executable, "-c", text, str(file), str(4 * 2**30), "61", "RLIMIT_CPU", "RLIMIT_DATA"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["61", str(4 * 2**30)]
 
 
 @pytest.mark.slow

@@ -178,6 +178,13 @@ def square(config):
     return dk.wrap_(Square(), {"fc": config}, example=torch.zeros(3, 1, 4))
 
 
+def nothing():
+    """A connection without any component, as earlier versions took it and files may hold it."""
+    rule = dk.At(dk.FreeDelay("layer"))
+    object.__setattr__(rule, "components", ())
+    return rule
+
+
 OTHERS = {
     "granularity": (dk.FreeDelay("axonal"), dk.FreeDelay("dendritic")),
     "kernel": (
@@ -186,7 +193,7 @@ OTHERS = {
     ),
     "max_delay": (dk.FreeDelay("axonal", max_delay=25), dk.FreeDelay("axonal", max_delay=30)),
     "estimator": (dk.FreeDelay("axonal"), dk.FreeDelay("axonal", estimator="none")),
-    "nothing": (dk.FreeDelay("layer"), dk.At()),
+    "nothing": (dk.FreeDelay("layer"), nothing()),
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from delaykit.attaching.retyping import Undo, give_class_, retype_
+from delaykit.sizes import check_sizes
 from delaykit.time_constants import NeuronDecays
 
 CONSTANTS = "dk_constants"  # the child of a neuron that holds them, by the name of the state
@@ -19,8 +22,13 @@ def constants_of(module: nn.Module) -> dict[str, NeuronDecays]:
 def learned(module: nn.Module, state: str) -> Tensor | None:
     """Return the decays in use for a state; None where there are none, or where they are switched off."""
     held = module._modules.get(CONSTANTS)
-    part = None if held is None else held._modules.get(state)
-    return None if part is None or part.off else part.decay  # type: ignore[return-value]
+    part: Any = None if held is None else held._modules.get(state)
+    if part is None or part.off:
+        return None
+    decay: Tensor | None = getattr(part, "decay", None)
+    if decay is None or decay.shape != part.size:  # asked at every step, where a decay of another size would broadcast
+        check_sizes(part.where, part)
+    return decay
 
 
 def attach_constants_(module: nn.Module, part: NeuronDecays, mixin: type) -> list[Undo]:

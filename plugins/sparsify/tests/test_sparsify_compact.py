@@ -211,7 +211,8 @@ def test_float32_is_exact_to_rounding():
 
 def test_what_cannot_be_compact_says_why():
     net = nn.Sequential(nn.Conv1d(2, 3, 1), nn.Linear(3, 3))
-    rules = {"0": dk.At(dk.FreeDelay("axonal"), DynamicSparsity(0.5), reset="manual"), "1": dk.At(reset="manual")}
+    rules = {"0": dk.At(dk.FreeDelay("axonal"), DynamicSparsity(0.5), reset="manual"),
+             "1": dk.At(dk.FreeDelay("layer"), reset="manual")}  # fmt: skip
     dk.wrap_(net, rules)
     dk.advance_(net, 1.0)
     reasons = {c.name: c.reason for c in compact_(net).connections}
