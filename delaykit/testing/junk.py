@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,28 @@ def check_fields(config: type, **base: Any) -> int:
     assert dataclasses.is_dataclass(config)
     names = [field.name for field in dataclasses.fields(config) if field.init and field.name not in base]
     return check_arguments(wrapped, lambda: dict(base), *names)
+
+
+def check_all_called(package: Any, calls: Iterable[str], *apart: str) -> None:
+    """Raise where a package has a public function or class that a table of calls leaves out.
+
+    Args:
+        package: with ``__all__``.
+        calls: names that are tried; of methods those with a dot, which do not count.
+        *apart: names that need not be tried: what calls return, and what nobody makes.
+
+    Raises:
+        AssertionError: a name is missing, or is none of the package's.
+
+    Example:
+        >>> import delaykit.plotting
+        >>> check_all_called(delaykit.plotting, [], *delaykit.plotting.__all__)
+    """
+    tried = {name for name in calls if "." not in name}
+    public = {name for name in package.__all__ if callable(getattr(package, name))}
+    assert not (public - tried - {*apart}), f"not tried: {', '.join(sorted(public - tried - {*apart}))}"
+    unknown = (tried | {*apart}) - {*package.__all__}
+    assert not unknown, f"no public name: {', '.join(sorted(unknown))}"
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit_delrec import DCLS, DelRec, load_published_, read_published
+from delaykit.testing.faults import how_many
+from delaykit.testing.faults.damage import check_changed_bytes
+from delaykit_delrec import DCLS, DelRec, Published, load_published_, read_published
 
 
 def delrec_state(prefix: str, size: int = 5, synaptic: bool = False) -> dict[str, torch.Tensor]:
@@ -51,6 +53,50 @@ def test_layers_are_found_by_their_keys(container: str, tmp_path: Path) -> None:
     assert {name: layer.layout for name, layer in layers.items()} == {"layers.1.rec": "delrec", "ff.0": "dcls"}
     assert torch.equal(layers["layers.1.rec"].weight, state["layers.1.rec.recurrent_weights"])
     assert layers["ff.0"].delays.shape == (3, 4) and layers["ff.0"].bias is not None
+
+
+class Fires:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
+        return Path.write_text, (self.path, "fired")
+
+
+@pytest.mark.parametrize("by", ["torch", "torch of old", "pickle"])
+def test_a_pickle_in_a_torch_file_is_never_loaded(tmp_path: Path, by: str) -> None:
+    state = delrec_state("") | {"more": Fires(tmp_path / "fired")}
+    if by == "pickle":
+        (tmp_path / "best.pt").write_bytes(pickle.dumps(state))
+    else:
+        torch.save(state, tmp_path / "best.pt", _use_new_zipfile_serialization=by == "torch")
+    with pytest.raises(dk.CheckpointError, match=r"best.pt"):
+        read_published(tmp_path / "best.pt")
+    assert not (tmp_path / "fired").exists()
+
+
+@pytest.mark.parametrize("flips", [40, pytest.param(how_many(300, 2000), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("new", [True, False])
+def test_a_changed_byte_of_a_torch_file_is_refused_or_gives_sound_layers(tmp_path: Path, new: bool, flips: int) -> None:
+    state = delrec_state("rec.") | dcls_state("ff.")
+    torch.save(state, tmp_path / "best.pt", _use_new_zipfile_serialization=new)
+
+    def read(content: bytes) -> dict[str, Published]:
+        (tmp_path / "b.pt").write_bytes(content)
+        return read_published(tmp_path / "b.pt")
+
+    def judge(layers: dict[str, Published]) -> None:
+        assert layers
+        for layer in layers.values():
+            assert layer.layout in ("delrec", "dcls")
+            for values in (layer.weight, layer.delays, layer.spread, layer.bias):
+                assert values is None or (values.is_floating_point() and bool(values.isfinite().all()))
+
+    judge(read((tmp_path / "best.pt").read_bytes()))
+    refused = check_changed_bytes((tmp_path / "best.pt").read_bytes(), read, judge, flips)
+    assert flips < 100 or refused > 0
 
 
 @pytest.mark.parametrize("synaptic", [False, True])

@@ -7,10 +7,8 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.junk import check_arguments, check_fields
 from delaykit.testing.messages import check_told
 from delaykit_motifs import (
-    Dynamics,
     Motif,
     MotifMemory,
     bernoulli_patterns,
@@ -75,15 +73,3 @@ def test_second_derivatives_are_told_in_full(wanted):
     loss = tapped_linear(given["spikes"], given["taps"]).square().sum()
     first = torch.autograd.grad(loss, given[wanted], create_graph=True)[0]
     check_told(lambda: first.square().sum().backward())
-
-
-@pytest.mark.slow
-def test_no_field_of_a_config_raises_a_raw_error():
-    assert check_fields(Motif, depth=3) > 0
-    assert check_arguments(Motif, lambda: {"depth": 3}) > 30
-
-
-@pytest.mark.slow
-def test_no_argument_of_a_memory_raises_a_raw_error():
-    assert check_arguments(MotifMemory, lambda: {"taps": torch.zeros(3, 3, 2)}, "dynamics") > 0
-    assert check_arguments(Dynamics, dict, "theta", "beta", "reset") > 0

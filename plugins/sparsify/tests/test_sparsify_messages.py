@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.junk import check_arguments, check_fields
 from delaykit.testing.messages import check_told
 from delaykit_sparsify import (
     DelayPruning,
@@ -64,17 +63,3 @@ CALLS |= {
 @pytest.mark.parametrize("case", CALLS)
 def test_a_wrong_call_is_told_in_full(case):
     check_told(CALLS[case])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("config", [DelayPruning, DynamicSparsity])
-def test_no_field_of_a_config_raises_a_raw_error(config):
-    assert check_fields(config) > 0
-
-
-@pytest.mark.slow
-def test_no_argument_of_turnover_raises_a_raw_error():
-    def kept():
-        return {"fc": torch.tensor([True, False])}
-
-    assert check_arguments(turnover, lambda: {"before": kept(), "after": kept()}) > 0

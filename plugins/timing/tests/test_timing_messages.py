@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import delaykit as dk
-from delaykit.testing.junk import check_arguments
 from delaykit.testing.messages import check_told
 from delaykit_timing import (
     Dynamics,
@@ -85,20 +84,3 @@ def test_second_derivatives_are_told_in_full():
     out = spike_times(TIMES, NEURONS, weight, Dynamics(0.8))
     first = torch.autograd.grad(out.when.sum(), weight, create_graph=True)[0]
     check_told(lambda: first.sum().backward())
-
-
-JUNK = {
-    "MultiSpikeLIF": (
-        MultiSpikeLIF, lambda: {"pre": 3, "post": 2}, "tau_synapse", "tau_membrane", "threshold", "end",
-        "single_spike", "max_spikes", "delay", "dt", "weight_mean", "weight_std", "slope_floor",
-    ),
-    "latency_encode": (latency_encode, lambda: {"values": torch.rand(2, 3)}, "end"),
-    "first_spike_encode": (first_spike_encode, lambda: {"values": torch.rand(2, 3)}, "start", "span"),
-    "from_raster": (from_raster, lambda: {"raster": torch.zeros(3, 2, 2), "dt": 0.1}),
-}  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", JUNK)
-def test_no_argument_raises_a_raw_error(name):
-    assert check_arguments(*JUNK[name]) > 0

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, PointDelay
+from delaykit import ConfigError, PointDelay, checks
 
 AT_BOUND = 0.01  # steps; closer than this to 0 or to the maximum is at the bound
 
 
+@checks.annotated
 @dataclasses.dataclass
 class DelayHistory:
     """Record the delays and spreads of every wrapped connection, once before training and once an epoch.
@@ -37,6 +38,7 @@ class DelayHistory:
     spreads: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     longest: dict[str, float] = dataclasses.field(default_factory=dict)
 
+    @checks.annotated
     @torch.no_grad()
     def record(self, net: nn.Module) -> None:
         """Take a snapshot of a wrapped net.
@@ -58,11 +60,13 @@ class DelayHistory:
             if longest > 0:
                 self.longest[site] = float(longest)
 
+    @checks.annotated
     def movement(self, site: str) -> list[float]:
         """Return the mean ``|d_e - d_(e-1)|`` of a connection in steps, one number an epoch."""
         snapshots = self.delays[site]
         return [float((b - a).abs().mean()) for a, b in zip(snapshots, snapshots[1:], strict=False)]
 
+    @checks.annotated
     def at_bounds(self, site: str) -> list[float]:
         """Return the fraction of delays at 0 or at the maximum, one number a snapshot."""
         longest = self.longest.get(site, float("inf"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from delaykit import checks
 from delaykit.plotting import COLOUR_MAPS, axes, colours
 from delaykit_delrec.history import DelayHistory
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@checks.annotated
 def delay_evolution(history: DelayHistory, site: str, ax: Axes | None = None, *, bins: int = 30) -> Axes:
     """Draw the histogram of one connection's delays, epoch by epoch, as a column of an image.
 
@@ -40,6 +42,7 @@ def delay_evolution(history: DelayHistory, site: str, ax: Axes | None = None, *,
     return ax
 
 
+@checks.annotated
 def spread_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
     """Draw the mean spread of every connection over the epochs, on a logarithmic axis.
 
@@ -57,6 +60,7 @@ def spread_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@checks.annotated
 def movement_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
     """Draw the mean distance that a delay moves in each epoch.
 
@@ -72,6 +76,7 @@ def movement_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@checks.annotated
 def bounds_curve(history: DelayHistory, ax: Axes | None = None) -> Axes:
     """Draw the share of delays that sit at 0 or at the maximum.
 

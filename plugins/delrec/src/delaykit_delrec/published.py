@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from delaykit import CheckpointError, ConfigError, DelayRangeError
+from delaykit import CheckpointError, ConfigError, DelayRangeError, checks
+from delaykit.sealed import read_file
 from delaykit_delrec.dcls import DCLSDelay
 from delaykit_delrec.delay import DelRecDelay
 
@@ -44,6 +46,7 @@ class Published(NamedTuple):
     bias: Tensor | None
 
 
+@checks.annotated
 def read_published(source: str | Path | Mapping[str, Any]) -> dict[str, Published]:
     """Find the delayed layers of a published checkpoint.
 
@@ -83,7 +86,7 @@ def _state_dict(source: str | Path | Mapping[str, Any], where: str) -> dict[str,
     loaded: Any = source
     if isinstance(source, (str, Path)):
         try:
-            loaded = torch.load(source, map_location="cpu", weights_only=True)
+            loaded = torch.load(io.BytesIO(read_file(source)), map_location="cpu", weights_only=True)
         except Exception as error:  # torch and pickle raise what they like here
             fix = "save the state_dict again with torch.save"
             raise CheckpointError(
@@ -122,6 +125,7 @@ def _layer(
     return Published(layout, weight, delays, spread, bias)
 
 
+@checks.annotated
 @torch.no_grad()
 def load_published_(connection: nn.Module, layer: Published, sigma: float | None = None) -> None:
     """Copy weights, delays and spreads of one published layer into one wrapped connection, in place.

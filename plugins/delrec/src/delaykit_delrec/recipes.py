@@ -15,6 +15,7 @@ from delaykit import checks
 WARM_UP, LOWEST = 0.3, 1e-4  # one-cycle: share of the epochs that rise, and last rate over highest
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """One paper's optimizer for a wrapped net: weights and delays in groups of their own.
@@ -42,11 +43,13 @@ class Recipe:
     epochs: int
     batch_size: int
 
+    @checks.annotated
     def groups(self, net: nn.Module) -> list[dict[str, Any]]:
         """Split a wrapped net's parameters: weights, and what delaykit added, without decay."""
         lr = self.lr if self.peak_lr is None else self.peak_lr
         return dk.param_groups(net, lr=lr, delay_lr=self.delay_lr, weight_decay=self.weight_decay)
 
+    @checks.annotated
     def make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """Make the optimizer; ``dk.attach`` keeps the delays within their bounds."""
         optimizer: torch.optim.Optimizer = getattr(torch.optim, self.optimizer)(self.groups(net))
@@ -54,6 +57,7 @@ class Recipe:
             dk.attach(optimizer, net)
         return optimizer
 
+    @checks.annotated
     def make_scheduler(self, optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LambdaLR:
         """Make the schedule of both groups; step it once an epoch.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import delaykit as dk
+from delaykit import checks
 
 
 def straight_through(delays: Tensor, max_delay: float) -> Tensor:
@@ -60,6 +61,7 @@ class Gap(NamedTuple):
         return f"continuous {self.continuous:.4f}, integer {self.integer:.4f}, gap {self.gap:+.4f}"
 
 
+@checks.annotated
 def discretization_gap(net: nn.Module, score: Callable[[nn.Module], float]) -> Gap:
     """Score a wrapped net as it is, and with whole delays and no spread; the real delays come back afterwards.
 

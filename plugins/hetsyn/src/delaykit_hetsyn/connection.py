@@ -23,6 +23,7 @@ from delaykit_hetsyn.time_constants import Taus
 FORMER = {"decay": "r", "frozen": "frozen", "drawn": "held"}  # names of what older files hold
 
 
+@checks.annotated
 class Connection(nn.Module):
     """Hold ``weight (post, pre)`` and the decays of :class:`~delaykit_hetsyn.HetSyn`, in ``heterogeneity``.
 

@@ -40,6 +40,7 @@ class State(NamedTuple):
     membrane: Tensor
 
 
+@checks.annotated
 class HetSynLIF(nn.Module):
     """A layer of neurons with synapse-specific time constants.
 
@@ -169,6 +170,7 @@ class HetSynLIF(nn.Module):
         return f"threshold={self.threshold:g}, {self.surrogate}" + (", detached reset" if self.detach_reset else "")
 
 
+@checks.annotated
 def project_(net: nn.Module) -> None:
     """Bring all decays of a model's HetSyn layers back into [0, 1], and frozen ones to where they were."""
     for module in net.modules():
@@ -176,11 +178,13 @@ def project_(net: nn.Module) -> None:
             module.project_()
 
 
+@checks.annotated
 def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> torch.utils.hooks.RemovableHandle:
     """Project the decays after every step of the optimizer: :func:`delaykit.attach`, which layers take part in, too."""
     return dk.attach(optimizer, net)
 
 
+@checks.annotated
 def param_groups(net: nn.Module, lr: float, decay_lr: float | None = None) -> list[dict[str, Any]]:
     """Split a model's parameters as :func:`delaykit.param_groups` does, with one rate for weights and decays.
 

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit_hetsyn.connection import Connection
 from delaykit_hetsyn.layer import HetSynLIF
@@ -31,6 +32,7 @@ from delaykit_hetsyn.time_constants import Taus, mean
 MODELS = ("HomNeuLIF", "HomNeuALIF", "HetNeuLIF", "HetSynLIF")
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Neurons:
     """What the neurons of a network have in common.
@@ -81,6 +83,7 @@ class Answer(NamedTuple):
     membranes: list[Tensor]
 
 
+@checks.annotated
 class HetSynNet(nn.Module):
     """Layers of one of the paper's models, and a readout that integrates and never spikes.
 
@@ -130,6 +133,7 @@ class HetSynNet(nn.Module):
         return Answer(self.readout(spikes), fired, membranes)
 
 
+@checks.annotated
 def make_layer(
     model: str, pre: int, post: int, recurrent: bool, neurons: Neurons, generator: torch.Generator | None = None
 ) -> HetSynLIF:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from delaykit import checks
 from delaykit.errors import ShapeError
 from delaykit.plotting import CATEGORIES, GREY, INK, array, axes, colours
 
@@ -20,6 +21,7 @@ BINS = 40
 SHORTEST_MS, LONGEST_MS = 0.1, 1e4  # ends of the axis: what lies outside is counted in the outermost bins
 
 
+@checks.annotated
 def tau_histogram(
     after: ArrayLike | Mapping[str, ArrayLike], ax: Axes | None = None, *, before: ArrayLike | None = None
 ) -> Axes:
@@ -60,6 +62,7 @@ def tau_histogram(
     return ax
 
 
+@checks.annotated
 def membranes(
     membrane: ArrayLike, ax: Axes | None = None, *, spikes: ArrayLike | None = None, dt_ms: float = 1.0,
     threshold: float = 1.0, labels: Sequence[str] = (), spans: Sequence[tuple[float, float]] = (),
@@ -108,6 +111,7 @@ def membranes(
     return ax
 
 
+@checks.annotated
 def answer(
     output: ArrayLike, target: ArrayLike, ax: Axes | None = None, *, dt_ms: float = 1.0, label: str = "output",
     color: str = CATEGORIES[0], spans: Sequence[tuple[float, float]] = (),

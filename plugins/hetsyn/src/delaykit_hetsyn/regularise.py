@@ -7,6 +7,7 @@ from torch import Tensor
 from delaykit import checks
 
 
+@checks.annotated
 def rate_penalty(spikes: Tensor, dt_ms: float, target_hz: float = 10.0) -> Tensor:
     """Penalise firing rates that differ from a target.
 

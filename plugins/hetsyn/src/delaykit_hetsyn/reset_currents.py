@@ -93,6 +93,7 @@ class SelfCurrent(nn.Module, ABC):
             self.kappa.clamp_(0.0, 1.0)
 
 
+@checks.annotated
 class ResetCurrent(SelfCurrent):
     """The reset: every spike takes theta, ``J[t] = kappa J[t - 1] + theta s[t - 1]``.
 
@@ -118,6 +119,7 @@ class ResetCurrent(SelfCurrent):
         return f"theta={self.theta:g}"
 
 
+@checks.annotated
 class AdaptationCurrent(SelfCurrent):
     """An adapting threshold: every spike adds a small, slow current, ``J[t] = rho J[t - 1] + a s[t - 1]``.
 

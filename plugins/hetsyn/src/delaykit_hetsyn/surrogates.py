@@ -29,6 +29,7 @@ class Surrogate(ABC):
         return _Spike.apply(x, self)
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Triangle(Surrogate):
     """``max(0, 1 - |x| / width)``.
@@ -50,6 +51,7 @@ class Triangle(Surrogate):
         return (1.0 - x.abs() / self.width).clamp(min=0.0)
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class MultiGaussian(Surrogate):
     """A narrow bump between two wide, shallow dips, ``gain [(1 + h) G(x; 0, s) - h G(x; s, w s) - h G(x; -s, w s)]``.

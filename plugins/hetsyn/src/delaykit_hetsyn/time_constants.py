@@ -20,12 +20,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 
 SHORTEST_MS = 1.0  # where a normal draw is truncated
 Taus = float | Sequence[str | float]
 
 
+@checks.annotated
 def draw(taus: Taus, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
     """Draw time constants.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit import FreeDelay
+from delaykit import FreeDelay, checks
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.interfaces import Delay
 
 
+@checks.annotated
 def strongest_taps(taps: Tensor, count: int) -> Tensor:
     """Keep the ``count`` strongest taps of each synapse and set the others to zero.
 
@@ -35,6 +36,7 @@ def strongest_taps(taps: Tensor, count: int) -> Tensor:
     return torch.zeros_like(taps).scatter(2, kept, taps.detach().gather(2, kept))
 
 
+@checks.annotated
 def to_delays(taps: Tensor) -> tuple[Tensor, Tensor]:
     """Read a motif tensor with at most one tap a synapse as weights and synaptic delays.
 
@@ -60,6 +62,7 @@ def to_delays(taps: Tensor) -> tuple[Tensor, Tensor]:
     return taps.detach().sum(2), (taps != 0).int().argmax(2)
 
 
+@checks.annotated
 def to_free_delay(taps: Tensor, learn: bool = True) -> tuple[Tensor, FreeDelay]:
     """Turn a motif tensor with at most one tap a synapse into a weight and a synaptic :class:`delaykit.FreeDelay`.
 
@@ -78,6 +81,7 @@ def to_free_delay(taps: Tensor, learn: bool = True) -> tuple[Tensor, FreeDelay]:
     return weight, FreeDelay("synaptic", max_delay=longest, init=delays.tolist(), learn=learn)
 
 
+@checks.annotated
 def from_delay(delay: Delay, weight: Tensor, depth: int | None = None) -> Tensor:
     """Write any delay component as a motif tensor: its impulse response.
 

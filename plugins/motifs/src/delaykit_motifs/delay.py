@@ -18,6 +18,7 @@ from delaykit_motifs.operators import tapped_linear
 from delaykit_motifs.tape import TappedTape
 
 
+@checks.annotated
 class MotifDelay(Delay):
     """Hold the taps at tau = 1 .. depth - 1 of one connection; tap 0 is the connection's weight.
 

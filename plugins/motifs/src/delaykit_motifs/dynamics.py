@@ -10,6 +10,7 @@ from delaykit import checks
 RESETS = ("hard", "subtractive")
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Dynamics:
     """Describe the neurons of a motif memory; one step is 1 ms.

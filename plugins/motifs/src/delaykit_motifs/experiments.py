@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.hebb import hebbian, ridge
@@ -21,6 +22,7 @@ from delaykit_motifs.patterns import bernoulli_patterns, evidence_of, evidence_p
 NOISES = ("flip", "truncate", "background", "silence")
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """Describe one memory experiment; plain numbers, so that results can be written next to it.
@@ -99,6 +101,7 @@ class Point:
         return dataclasses.asdict(self)
 
 
+@checks.annotated
 def sweep(
     base: Setting,
     field: str,
@@ -143,6 +146,7 @@ def _measure(setting: Setting, value: float, seed: int, prepare: Callable[[Motif
     return Point(value, seed, f1(spikes, patterns, setting.depth), worst, built - start, done - built)
 
 
+@checks.annotated
 def robustness(
     memory: MotifMemory, patterns: Tensor, noise: str, level: float, generator: torch.Generator | None = None
 ) -> float:

@@ -22,6 +22,7 @@ NORMALISERS = ("context", "mean", "published", None)
 AT_ONCE = 1 << 26  # numbers of a block of patterns
 
 
+@checks.annotated
 def hebbian(
     patterns: Tensor,
     depth: int,
@@ -88,6 +89,7 @@ def context_sizes(patterns: Tensor, depth: int) -> Tensor:
     return until[depth : depth + time] - until[:time]
 
 
+@checks.annotated
 def ridge(
     patterns: Tensor,
     depth: int,
@@ -139,6 +141,7 @@ def ridge(
     return _correlate(spikes, answer, depth)
 
 
+@checks.annotated
 def cross_correlogram(patterns: Tensor, depth: int) -> Tensor:
     """Count pairs of spikes by their lag: what spike-timing-dependent plasticity sees on average.
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import CheckpointError, ConfigError, ShapeError
 from delaykit.functional.inputs import check_tensors
-from delaykit.sealed import commit, seal, unseal
+from delaykit.sealed import commit, read_file, seal, unseal
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.membrane import leaky_membrane
 from delaykit_motifs.network import Run, free_run
@@ -26,6 +27,7 @@ SPARSE = 0.4  # of taps in use, below which a file lists them one by one
 MOST = 1e9  # taps that a file which lists only those in use may ask for: a number in it must not take all memory
 
 
+@checks.annotated
 class MotifMemory(nn.Module):
     """Remember spike patterns and complete them from their first ``depth`` steps.
 
@@ -67,6 +69,7 @@ class MotifMemory(nn.Module):
         """Number of neurons."""
         return self.taps.shape[0]
 
+    @checks.annotated
     def recall(
         self,
         cue: Tensor,
@@ -103,6 +106,7 @@ class MotifMemory(nn.Module):
             drive |= noise != 0
         return free_run(self.taps, drive, self.dynamics, 0 if join else len(cue), mute, runaway)
 
+    @checks.annotated
     def membrane(self, patterns: Tensor) -> Tensor:
         """Compute the membranes that would be if the network fired the patterns (teacher forcing); differentiable.
 
@@ -120,6 +124,7 @@ class MotifMemory(nn.Module):
             return leaky_membrane(current, self.dynamics.beta * (1 - before))
         return leaky_membrane(current - self.dynamics.theta * before, torch.full_like(before, self.dynamics.beta))
 
+    @checks.annotated
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the memory to one safetensors file, whole or not at all; sparse memories list their taps in use."""
         bank = self.taps.detach().permute(1, 2, 0).contiguous().cpu()
@@ -132,6 +137,7 @@ class MotifMemory(nn.Module):
         commit(Path(path), seal(tensors, {"format": FORMAT, "about": json.dumps(about)}))
 
     @classmethod
+    @checks.annotated
     def load(cls, path: str | os.PathLike[str]) -> MotifMemory:
         """Read what :meth:`save` wrote.
 
@@ -140,16 +146,16 @@ class MotifMemory(nn.Module):
         """
         where, fix = str(path), "pass a file written by MotifMemory.save"
         try:
-            header, tensors = unseal(Path(path).read_bytes(), where, former="")  # the first ones had no digest
+            header, tensors = unseal(read_file(path), where, former="")  # the first ones had no digest
             about = json.loads(header.get("about", "{}"))
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RecursionError) as problem:
             raise CheckpointError(where, f"no readable memory ({problem})", "a safetensors file", fix) from None
         about = about if isinstance(about, dict) else {}
         if about.get("format") != FORMAT:
             raise CheckpointError(where, f"format {about.get('format')!r:.80}", FORMAT, fix)
         try:
             bank, dynamics = _bank(about["shape"], tensors), Dynamics(**about["dynamics"])
-        except (ValueError, KeyError, TypeError, IndexError, RuntimeError, ConfigError) as problem:
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError, ConfigError) as problem:
             found = f"a memory that does not hold together ({type(problem).__name__}: {problem!s:.300})"
             raise CheckpointError(where, found, "what MotifMemory.save writes", fix) from None
         return cls(bank.permute(2, 0, 1), dynamics)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ShapeError
 
 
+@checks.annotated
 def f1(recalled: Tensor, target: Tensor, start: int = 0) -> float:
     """Pool all patterns, neurons and steps from ``start`` on: ``F1 = 2 TP / (recalled + target)``.
 
@@ -29,11 +31,13 @@ def f1(recalled: Tensor, target: Tensor, start: int = 0) -> float:
     return float(_score(*(counts.sum() for counts in _counts(recalled, target, start))))
 
 
+@checks.annotated
 def f1_per_pattern(recalled: Tensor, target: Tensor, start: int = 0) -> Tensor:
     """Return F1 of each pattern, float64 ``(pattern,)``; see :func:`f1`."""
     return _score(*(counts.sum(0) for counts in _counts(recalled, target, start)))
 
 
+@checks.annotated
 def f1_over_time(recalled: Tensor, target: Tensor, start: int = 0, width: int = 50) -> tuple[Tensor, Tensor]:
     """Return F1 in bins of ``width`` steps: recall emerges near the cue and moves forward.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ShapeError
 from delaykit.functional.compiled import compiled, in_threads
 from delaykit.functional.dispatch import resolve
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     stopped: Tensor
 
 
+@checks.annotated
 @torch.no_grad()
 def free_run(
     taps: Tensor,

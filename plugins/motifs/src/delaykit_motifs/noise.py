@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 
 
+@checks.annotated
 def flip_cue(cue: Tensor, fraction: float, generator: torch.Generator | None = None) -> Tensor:
     """Take each spike away with probability ``fraction`` and put as many elsewhere, so that the rate stays.
 
@@ -36,6 +38,7 @@ def flip_cue(cue: Tensor, fraction: float, generator: torch.Generator | None = N
     return flipped
 
 
+@checks.annotated
 def truncate_cue(cue: Tensor, keep: float) -> Tensor:
     """Silence the oldest part of a cue and keep the newest ``round(keep * time)`` steps.
 
@@ -56,6 +59,7 @@ def truncate_cue(cue: Tensor, keep: float) -> Tensor:
     return short
 
 
+@checks.annotated
 def silence(neurons: int, fraction: float, generator: torch.Generator | None = None) -> Tensor:
     """Choose ``round(fraction * neurons)`` neurons that never fire; bool ``(neuron,)``, True where silent.
 

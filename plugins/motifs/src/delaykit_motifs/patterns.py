@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError, ShapeError
 
 
+@checks.annotated
 def bernoulli_patterns(
     time: int, patterns: int, neurons: int, rate: float, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -38,6 +40,7 @@ def bernoulli_patterns(
     return torch.stack(drawn, 1) if drawn else torch.zeros(time, 0, neurons, dtype=torch.bool)
 
 
+@checks.annotated
 def evidence_patterns(evidence: Tensor, refractory: int, generator: torch.Generator | None = None) -> Tensor:
     """Fire with probability ``sigmoid(evidence[t])`` unless a spike came less than ``refractory`` steps ago.
 
@@ -72,6 +75,7 @@ def evidence_patterns(evidence: Tensor, refractory: int, generator: torch.Genera
     return spikes
 
 
+@checks.annotated
 def evidence_of(rate: float, refractory: int) -> float:
     """Return the constant evidence at which neurons with a refractory period fire at ``rate``.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK, axes, colours
 from delaykit_motifs.experiments import Point
 from delaykit_motifs.metrics import f1_over_time
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@checks.annotated
 def plot_motif(taps: Tensor, post: int, ax: Axes | None = None, *, most: int = 60, label: str = "weight") -> Axes:
     """Draw what one neuron listens for: its taps over delay and presynaptic neuron.
 
@@ -42,6 +44,7 @@ def plot_motif(taps: Tensor, post: int, ax: Axes | None = None, *, most: int = 6
     return ax
 
 
+@checks.annotated
 def plot_recall(
     recalled: Tensor, target: Tensor, depth: int, ax: Axes | None = None, *, neurons: int | None = None
 ) -> Axes:
@@ -71,6 +74,7 @@ def plot_recall(
     return ax
 
 
+@checks.annotated
 def plot_f1_over_time(
     runs: Mapping[str, tuple[Tensor, Tensor]], depth: int, ax: Axes | None = None, *, width: int = 50
 ) -> Axes:
@@ -92,6 +96,7 @@ def plot_f1_over_time(
     return ax
 
 
+@checks.annotated
 def plot_sweep(
     runs: Mapping[str, Sequence[Point]], ax: Axes | None = None, *, label: str, title: str = "", log: bool = False
 ) -> Axes:

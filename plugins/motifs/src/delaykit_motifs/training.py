@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit_motifs.memory import MotifMemory
 from delaykit_motifs.metrics import f1
@@ -84,6 +85,7 @@ def f1_loss(spikes: Tensor, target: Tensor, pooled: bool = True) -> Tensor:
     return (1 - 2 * (spikes * target).sum(over) / total).mean()
 
 
+@checks.annotated
 def train_teacher_forced(
     memory: MotifMemory,
     patterns: Tensor,
@@ -126,6 +128,7 @@ def train_teacher_forced(
     return _descend(optimizer, loss, steps, lambda value: value < tolerance, watch)
 
 
+@checks.annotated
 def train_free_running(
     memory: MotifMemory,
     patterns: Tensor,
@@ -179,6 +182,7 @@ def train_free_running(
     return report
 
 
+@checks.annotated
 def free_running_spikes(memory: MotifMemory, patterns: Tensor, slope: float = 15.0) -> Tensor:
     """Recall with a graph: spikes of the free network, with surrogate gradients through its own past.
 
@@ -207,6 +211,7 @@ def free_running_spikes(memory: MotifMemory, patterns: Tensor, slope: float = 15
     return torch.stack(out)
 
 
+@checks.annotated
 def recall_score(memory: MotifMemory, patterns: Tensor) -> float:
     """Recall all patterns from clean cues and return the pooled F1 behind them."""
     return f1(memory.recall(patterns[: memory.depth], len(patterns)).spikes, patterns, memory.depth)

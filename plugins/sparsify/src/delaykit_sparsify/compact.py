@@ -56,6 +56,7 @@ class CompactReport:
         return "\n".join(lines)
 
 
+@checks.annotated
 def compact_(net: nn.Module, density: float = 0.5) -> CompactReport:
     """Turn pruned connections into sparse ones, in place, for inference.
 

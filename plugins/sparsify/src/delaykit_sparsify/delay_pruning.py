@@ -72,6 +72,7 @@ class DelayPruning(ComponentConfig):
         return PrunedDelays(self, site, generator)
 
 
+@checks.annotated
 class PrunedDelays(Pruning):
     """Hold which delays of one connection are left.
 

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from delaykit import PointDelay, ShapeError, Wrapped, wrapped_sites
+from delaykit import PointDelay, ShapeError, Wrapped, checks, wrapped_sites
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Connectivity:
         return ", ".join(parts)
 
 
+@checks.annotated
 def connectivity(net: nn.Module, communities: bool = False, seed: int = 0) -> dict[str, Connectivity]:
     """Describe the kept synapses of every wrapped connection that has a matrix.
 
@@ -75,6 +76,7 @@ def connectivity(net: nn.Module, communities: bool = False, seed: int = 0) -> di
     return {site.name: _describe(site, communities, seed) for site in sites}
 
 
+@checks.annotated
 def kept_by_delay(delays: Tensor, kept: Tensor, bins: int = 10, largest: float | None = None) -> tuple[Tensor, Tensor]:
     """Return the fraction of synapses kept in each bin of delays.
 

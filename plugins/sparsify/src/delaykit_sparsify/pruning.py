@@ -20,10 +20,12 @@ from delaykit import (
     PruningReport,
     Site,
     TrainingError,
+    checks,
 )
 from delaykit_sparsify.config import DynamicSparsity
 
 
+@checks.annotated
 class DynamicPruning(Pruning):
     """Write zeros into one weight of any shape, its first dimension being the postsynaptic one.
 

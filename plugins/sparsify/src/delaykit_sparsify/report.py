@@ -79,6 +79,7 @@ class ParameterReport:
         return "\n".join([text_table(rows, right=True), f"{self.compression:.2f} times fewer parameters"])
 
 
+@checks.annotated
 def parameter_report(net: nn.Module, exclude: Sequence[str] = ()) -> ParameterReport:
     """Count the parameters of the wrapped connections of a model.
 
@@ -107,6 +108,7 @@ def parameter_report(net: nn.Module, exclude: Sequence[str] = ()) -> ParameterRe
     return ParameterReport(tuple(_count(site, seen) for site in sites if site.weight is not None))
 
 
+@checks.annotated
 def published_count(inputs: int, hidden: int, dimensions: int | None = None, kept: float = 1.0) -> int:
     """Count the parameters of the paper's network: inputs, one recurrent hidden layer, readout excluded.
 
@@ -141,12 +143,14 @@ class Turnover:
     removed: int
 
 
+@checks.annotated
 def masks(net: nn.Module) -> dict[str, Tensor]:
     """Return which synapses are not zero, by site name of a wrapped model."""
     sites = [s for s in wrapped_sites(net) if s.weight is not None and s.kept is not None]
     return {site.name: site.weight.detach() != 0 for site in sites if site.weight is not None}
 
 
+@checks.annotated
 def turnover(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Turnover]:
     """Count the connections that were created and removed between two moments, for each matrix.
 

@@ -18,6 +18,7 @@ READOUT = "readout"
 CELL_WEIGHTS = ("input_weights", "recurrent_weights")
 
 
+@checks.annotated
 class Sparsifier:
     """Prune parameters of a model by their names, once an epoch: no wrapping needed.
 
@@ -82,6 +83,7 @@ class Sparsifier:
         """The parameters that are pruned, by name."""
         return {name: self.net.get_parameter(name) for name in self._names}
 
+    @checks.annotated
     def step_(self, progress: float) -> dict[str, PruningReport]:
         """Prune all weights in place; call it at the end of each epoch, the last one included.
 
@@ -109,6 +111,7 @@ class Sparsifier:
             self.prunings[name].project_(weight)
 
 
+@checks.annotated
 def connection_weights(net: nn.Module) -> dict[str, bool]:
     """Name the weights of all connections in the order of the model, and tell which are recurrent.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, DelayRangeError, ShapeError
+from delaykit import ConfigError, DelayRangeError, ShapeError, checks
 from delaykit_spatial.report import links
 
 BIN_MS = 30.0
 
 
+@checks.annotated
 def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> tuple[Tensor, Tensor]:
     """Return the fraction of synapses kept in each bin of delay: does pruning prefer short or long ways?
 
@@ -43,6 +44,7 @@ def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> 
     return torch.arange(bins + 1) * float(width_ms), left / total
 
 
+@checks.annotated
 def degree_distribution(kept: Tensor) -> tuple[Tensor, Tensor]:
     """Return how many neurons have 0, 1, 2, ... kept inputs, and how many have so many kept outputs.
 
@@ -66,6 +68,7 @@ def _check_kept(kept: Tensor, where: str, dims: int | None = None) -> None:
         raise ShapeError(where, f"kept synapses of shape {tuple(kept.shape)}", "(post, pre)", fix)
 
 
+@checks.annotated
 def communities(weight: Tensor, seed: int = 0, resolution: float = 1.0) -> list[list[int]]:
     """Group the neurons of a recurrent connection by who talks to whom most (Louvain), the largest group first.
 
@@ -96,6 +99,7 @@ def communities(weight: Tensor, seed: int = 0, resolution: float = 1.0) -> list[
     return sorted((sorted(group) for group in groups), key=lambda group: (-len(group), group))
 
 
+@checks.annotated
 def channel_order(weight: Tensor) -> Tensor:
     """Return an order of the receiving neurons: by the channel that they listen to most, on average.
 
@@ -118,6 +122,7 @@ def channel_order(weight: Tensor) -> Tensor:
     return center.argsort(stable=True)
 
 
+@checks.annotated
 @torch.no_grad()
 def equal_weights_(net: nn.Module, value: float | None = None) -> None:
     """Set all weights of each spatial connection to one number, so that only places can tell synapses apart.

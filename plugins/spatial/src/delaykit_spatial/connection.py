@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ConfigError, Delay, Site, checks
+from delaykit.sizes import remember_sizes_
 from delaykit_spatial.config import Spatial
 from delaykit_spatial.delay import SpatialDelay
 
 INPUT, RECURRENT, READOUT = 400.0, 35.0, 1.0  # the paper's factors f
 
 
+@checks.annotated
 class SpatialConnection(nn.Module):
     """Hold ``weight`` (post, pre) and ``delay`` of one connection; the neuron that it drives runs it.
 
@@ -31,6 +33,7 @@ class SpatialConnection(nn.Module):
         drawn = torch.rand(site.post, site.pre, generator=generator) - 0.2
         self.weight = nn.Parameter(drawn.abs() * factor / (site.pre * site.post))
         self.delay: SpatialDelay = config.build(site, generator)
+        remember_sizes_(self.delay)
 
     @property
     def masked_weight(self) -> Tensor:
@@ -40,6 +43,7 @@ class SpatialConnection(nn.Module):
         return self.weight.masked_fill(torch.eye(len(self.weight), dtype=torch.bool, device=self.weight.device), 0.0)
 
 
+@checks.annotated
 def share_positions_(net: nn.Module) -> nn.Module:
     """Let all connections of a net share the positions of the populations that they name alike.
 

@@ -24,6 +24,7 @@ SCALE, SCALE_FREE = 20.0, 1.0  # length units: positions; one length for each sy
 LARGEST_BEND = 5.0  # |E|: tanh 5 = 0.9999, and there is still a gradient to come back by
 
 
+@checks.annotated
 class SpatialDelay(PointDelay):
     """Hold the positions of the two populations that one connection joins.
 

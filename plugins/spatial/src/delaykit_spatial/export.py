@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import CheckpointError, ConfigError, DataError
-from delaykit.sealed import commit
+from delaykit import CheckpointError, ConfigError, DataError, checks
+from delaykit.sealed import commit, read_file
 from delaykit_spatial.config import NAME
 from delaykit_spatial.geometry import name_of
 from delaykit_spatial.report import Link, links, populations
@@ -24,6 +24,7 @@ FORMAT, AXES = "delaykit-positions 1", ("x", "y", "z")
 WRITTEN = "a file written by export_positions"
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Placement:
     """Where the neurons of a net are.
@@ -42,6 +43,7 @@ class Placement:
     connections: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
+@checks.annotated
 def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "ms") -> None:
     """Write the position of every neuron to a ``.csv`` or ``.json`` file.
 
@@ -83,6 +85,7 @@ def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "
         raise DataError(str(path), error.found, "a file in a folder with space", error.fix) from None
 
 
+@checks.annotated
 def read_positions(path: str | os.PathLike[str]) -> Placement:
     """Read what :func:`export_positions` wrote, or a table like it.
 
@@ -91,7 +94,7 @@ def read_positions(path: str | os.PathLike[str]) -> Placement:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(str(path), f"no readable file ({error})", WRITTEN, "check the path") from None
     return _read_json(path, text) if path.suffix == ".json" else _read_csv(path, text)
@@ -143,32 +146,39 @@ def _read_json(path: Path, text: str) -> Placement:
         table = content["populations"]
         positions = {str(name): _table(path, name, entry["positions"]) for name, entry in table.items()}
         velocity = {str(name): _speed(entry["velocity"][0]) for name, entry in table.items()}
-        return Placement(positions, str(content["units"]["positions"]), velocity, dict(content["connections"]))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        connections = content["connections"]
+        if not isinstance(connections, dict) or not all(isinstance(one, dict) for one in connections.values()):
+            raise ValueError("connections that are no tables by name")
+        return Placement(positions, str(content["units"]["positions"]), velocity, connections)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         fix = "name a file that export_positions wrote"
         found = f"a damaged or foreign file ({type(error).__name__}: {error})"
         raise DataError(str(path), found, WRITTEN, fix) from None
 
 
 def _read_csv(path: Path, text: str) -> Placement:
+    fix = "name a file that export_positions wrote"
     try:
-        rows = list(csv.DictReader(io.StringIO(text)))
+        reader = csv.DictReader(io.StringIO(text))
+        rows, names = list(reader), list(reader.fieldnames or ())
     except csv.Error as error:
-        fix = "name a file that export_positions wrote"
         raise DataError(str(path), f"a table that cannot be read ({error})", WRITTEN, fix) from None
-    axes = [name for name in (rows[0] if rows else {}) if name in AXES or (name or "")[:1] == "x"]
-    needed = {"population", "neuron", "unit", "velocity"}
-    if not rows or not needed <= set(rows[0]) or not axes:
-        fix = "name a file that export_positions wrote"
+    axes = _axes(names)
+    if not rows or not {"population", "neuron", "unit", "velocity"} <= set(names) or not axes:
         raise DataError(str(path), "no table with population, neuron, x, unit and velocity", WRITTEN, fix)
+    if len(set(names)) < len(names):
+        raise DataError(str(path), "a column that is named twice", WRITTEN, fix)
     places: dict[str, list[list[float]]] = {}
     velocity: dict[str, float] = {}
     for line, row in enumerate(rows, start=2):
-        where, known = f"{path}, line {line}", places.setdefault(row["population"], [])
+        where = f"{path}, line {line}"
+        if None in row or None in row.values():
+            raise DataError(where, "more or fewer cells than columns", f"{len(names)} cells", "correct the file")
+        known = places.setdefault(row["population"], [])
         try:
             place = [float(row[axis]) for axis in axes if row[axis] not in ("", None)]
             speed, neuron = _speed(row["velocity"]), int(row["neuron"])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(where, f"{error}", "numbers", "correct the file, or export anew") from None
         if neuron != len(known) or row["unit"] != rows[0]["unit"]:
             found = f"neuron {neuron} of {row['population']!r} in {row['unit']!r}"
@@ -177,6 +187,15 @@ def _read_csv(path: Path, text: str) -> Placement:
         velocity[row["population"]] = speed
     tables = {name: _table(path, name, values) for name, values in places.items()}
     return Placement(tables, rows[0]["unit"], velocity)
+
+
+def _axes(names: list[str]) -> tuple[str, ...]:
+    """Return the columns of coordinates in their order, whatever theirs is in the file; none where one is missing."""
+    for axes in (AXES, tuple(f"x{k + 1}" for k in range(len(names)))):
+        there = tuple(axis for axis in axes if axis in names)
+        if there and there == axes[: len(there)]:
+            return there
+    return ()
 
 
 def _speed(value: Any) -> float:
@@ -189,7 +208,7 @@ def _speed(value: Any) -> float:
 def _table(path: Path, name: Any, values: Any) -> Tensor:
     try:
         table = torch.tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         fix = "correct the file, or export anew"
         raise DataError(f"{path}, population {name!r}", f"{error}", "one row of numbers a neuron", fix) from None
     if table.ndim != 2 or not table.numel() or not math.isfinite(float(table.abs().sum())):

@@ -55,6 +55,7 @@ class Torus:
 METRICS: dict[str, Metric] = {"euclidean": euclidean}
 
 
+@checks.annotated
 def register_metric(name: str, metric: Metric) -> Metric:
     """Give a metric a name, under which models that use it are saved and loaded.
 

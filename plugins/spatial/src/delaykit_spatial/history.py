@@ -7,10 +7,11 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, UnknownNameError
+from delaykit import ConfigError, UnknownNameError, checks
 from delaykit_spatial.report import populations
 
 
+@checks.annotated
 @dataclasses.dataclass
 class PositionHistory:
     """Record the positions of every population, once before training and once an epoch.
@@ -33,6 +34,7 @@ class PositionHistory:
 
     positions: dict[str, list[Tensor]] = dataclasses.field(default_factory=dict)
 
+    @checks.annotated
     @torch.no_grad()
     def record(self, net: nn.Module) -> None:
         """Take a snapshot.
@@ -47,6 +49,7 @@ class PositionHistory:
         for name, values in found.items():
             self.positions.setdefault(name, []).append(values.detach().cpu().clone())
 
+    @checks.annotated
     def trajectories(self, population: str) -> Tensor:
         """Return the snapshots of a population, ``(snapshot, neuron, dims)``.
 
@@ -58,6 +61,7 @@ class PositionHistory:
             raise UnknownNameError("PositionHistory", f"population {population!r}", known, "call record(net) first")
         return torch.stack(self.positions[population])
 
+    @checks.annotated
     def movement(self, population: str) -> list[float]:
         """Return how far a neuron of a population moved on average, one number an epoch, in length units."""
         steps = self.trajectories(population).diff(dim=0).norm(dim=-1)

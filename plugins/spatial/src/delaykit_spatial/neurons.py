@@ -23,6 +23,7 @@ from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import rollout, rollout_generic
 from delaykit.interfaces import ESTIMATORS, Estimator
+from delaykit.sizes import check_sizes
 from delaykit_spatial.config import Spatial
 from delaykit_spatial.connection import RECURRENT, SpatialConnection, input_factor
 from delaykit_spatial.exact import ExactRun, SuperSpike, exact_arrivals, exact_rollout
@@ -79,6 +80,7 @@ class SpatialLayer(nn.Module):
             raise ShapeError(self.input.delay.site.name, f"spikes of shape {tuple(spikes.shape)}", expected, fix)
         for connection in (self.input, self.recurrent):
             if connection is not None:
+                check_sizes(connection.delay.site.name, connection.delay)
                 connection.delay.check()
         if self.estimator == "interp":
             return self._interpolated(spikes)
@@ -123,6 +125,7 @@ class SpatialLayer(nn.Module):
         return f"{self.neuron}, estimator={self.estimator}"
 
 
+@checks.annotated
 class LIF(SpatialLayer):
     """Leaky integrate-and-fire neurons with a synaptic current, in space.
 
@@ -171,6 +174,7 @@ class LIF(SpatialLayer):
         )  # fmt: skip
 
 
+@checks.annotated
 class AdEx(SpatialLayer):
     """Adaptive exponential integrate-and-fire neurons, in space; arguments as for :class:`LIF`.
 

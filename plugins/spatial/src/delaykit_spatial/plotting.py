@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from delaykit import ConfigError, plotting
+from delaykit import ConfigError, checks, plotting
 from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK, colours
 from delaykit_spatial.analysis import BIN_MS, channel_order, kept_by_delay
 from delaykit_spatial.history import PositionHistory
@@ -21,6 +21,7 @@ MARKERS = "osD^v<>"
 RISE = 0.4  # of the way from row to row: one-dimensional trails climb, or they would hide behind each other
 
 
+@checks.annotated
 def position_map(
     net: nn.Module, ax: Axes | None = None, *, history: PositionHistory | None = None, connections: int = MOST_LINES,
     axes: tuple[int, ...] | None = None, unit: str = "ms",
@@ -72,6 +73,7 @@ def position_map(
     return plot
 
 
+@checks.annotated
 def delay_against_distance(net: nn.Module, site: str, ax: Axes | None = None, *, unit: str = "ms") -> Axes:
     """Mark every synapse at the distance of its neurons and its latency, in the colour of its weight.
 
@@ -109,6 +111,7 @@ def delay_against_distance(net: nn.Module, site: str, ax: Axes | None = None, *,
     return ax
 
 
+@checks.annotated
 def channel_matrix(weight: Tensor, ax: Axes | None = None, *, channel: str = "input channel") -> Axes:
     """Draw a weight matrix with channels in their order and neurons by the channel they listen to.
 
@@ -133,6 +136,7 @@ def channel_matrix(weight: Tensor, ax: Axes | None = None, *, channel: str = "in
     return ax
 
 
+@checks.annotated
 def kept_fraction(delays_ms: Tensor, kept: Tensor, ax: Axes | None = None, *, width_ms: float = BIN_MS) -> Axes:
     """Draw the share of synapses kept in each bin of delay, and over all as a line.
 

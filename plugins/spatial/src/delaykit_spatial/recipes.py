@@ -11,6 +11,7 @@ from delaykit import Delay, checks
 FACTOR = 10.0
 
 
+@checks.annotated
 def spatial_param_groups(
     net: nn.Module, lr: float, factor: float = FACTOR, weight_decay: float = 0.0, **options: Any
 ) -> list[dict[str, Any]]:

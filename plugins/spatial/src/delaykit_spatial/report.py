@@ -33,6 +33,7 @@ class Link:
         return there.fill_diagonal_(False) if self.delay.masked else there
 
 
+@checks.annotated
 def links(net: nn.Module) -> dict[str, Link]:
     """List the spatial connections of a wrapped net, or of one built from this plugin's neurons, by name.
 
@@ -54,6 +55,7 @@ def links(net: nn.Module) -> dict[str, Link]:
     return found
 
 
+@checks.annotated
 def populations(net: nn.Module) -> dict[str, Tensor]:
     """Return the positions of every population, ``(neuron, dims)`` in length units; the Parameters themselves.
 
@@ -101,6 +103,7 @@ class Accounting:
         return "\n".join([*lines, f"{total}: {self.saved:.1f} times fewer"])
 
 
+@checks.annotated
 def parameter_accounting(net: nn.Module) -> Accounting:
     """Count delay parameters: D N a population, against one a synapse.
 
@@ -151,6 +154,7 @@ class Report:
         return "\n".join(lines)
 
 
+@checks.annotated
 @torch.no_grad()
 def spatial_report(net: nn.Module, steps: int | None = None) -> Report:
     """Look at positions and latencies of a net.
@@ -200,6 +204,7 @@ class LateArrivals:
         return f"{self.late} of {self.total} arrivals ({share:.1f} %) after the end; {self.synapses} synapses too slow"
 
 
+@checks.annotated
 @torch.no_grad()
 def late_arrivals(delay: SpatialDelay, spikes: Tensor) -> LateArrivals:
     """Count the arrivals that fall beyond the end of a sequence. They are allowed, and lost.

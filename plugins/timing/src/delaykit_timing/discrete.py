@@ -20,12 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import ConfigError, ShapeError
 from delaykit_timing.dynamics import Dynamics, membrane_response
 from delaykit_timing.events import from_raster, to_raster
 from delaykit_timing.layer import MultiSpikeLIF
 
 
+@checks.annotated
 def to_events(linear: nn.Linear, neuron: nn.Module, *, dt: float, end: float) -> MultiSpikeLIF:
     """Make the event layer of a discrete connection and its neurons.
 
@@ -64,6 +66,7 @@ def to_events(linear: nn.Linear, neuron: nn.Module, *, dt: float, end: float) ->
     return layer
 
 
+@checks.annotated
 def to_discrete(layer: MultiSpikeLIF, *, dt: float, library: str = "snntorch") -> tuple[nn.Linear, nn.Module]:
     """Make a discrete connection and its neurons of an event layer; the inverse of :func:`to_events`.
 
@@ -128,6 +131,7 @@ class SpikeTimeReport:
         )
 
 
+@checks.annotated
 @torch.no_grad()
 def compare(
     linear: nn.Linear, neuron: nn.Module, layer: MultiSpikeLIF, raster: Tensor, *, dt: float

@@ -23,6 +23,7 @@ from torch import Tensor
 from delaykit import checks
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Dynamics:
     """Constants of a layer of spiking neurons; all times in one unit of your choice.

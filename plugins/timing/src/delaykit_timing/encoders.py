@@ -13,6 +13,7 @@ from delaykit.functional.inputs import check_tensors
 from delaykit_timing.events import Events
 
 
+@checks.annotated
 def latency_encode(values: Tensor, end: float = 1.0) -> Events:
     """Let large values fire early, ``t = (1 - x) end``; zeros do not fire.
 
@@ -39,6 +40,7 @@ def latency_encode(values: Tensor, end: float = 1.0) -> Events:
     return _encode((1 - values.double()) * end, values > 0)
 
 
+@checks.annotated
 def first_spike_encode(values: Tensor, start: float = 0.1, span: float = 4.0) -> Events:
     """Let small values fire early, ``t = start + span x``; every value fires once.
 

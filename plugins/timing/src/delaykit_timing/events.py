@@ -21,6 +21,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.inputs import check_tensors
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class Events:
     """Spikes of a population in continuous time, for every sample of a batch.
@@ -61,6 +62,7 @@ class Events:
             raise ShapeError("Events", found, f"0..{self.size - 1}", "check size=")
 
     @classmethod
+    @checks.annotated
     def of(
         cls,
         times: Sequence[Sequence[float]],
@@ -79,6 +81,7 @@ class Events:
         return cls.gather(flat, sample, which, len(times), size)
 
     @classmethod
+    @checks.annotated
     def gather(
         cls, when: Tensor, sample: Tensor, neuron: Tensor, batch: int, size: int, potential: Tensor | None = None
     ) -> Events:
@@ -121,6 +124,7 @@ class Events:
         counts = torch.zeros(len(self), self.size, dtype=torch.int64, device=self.times.device)
         return counts.scatter_add(1, self.neurons, self.mask.long())
 
+    @checks.annotated
     def first_times(self, silent: float = math.inf) -> Tensor:
         """Time of the first spike of each neuron, ``(sample, neuron)``, differentiable; ``silent`` for none."""
         samples, slots = self.times.shape
@@ -130,11 +134,13 @@ class Events:
         padded = torch.cat([torch.where(self.mask, self.times, silent), self.times.new_full((samples, 1), silent)], 1)
         return padded.gather(1, first)
 
+    @checks.annotated
     def of_neuron(self, sample: int, neuron: int) -> Tensor:
         """Spike times of one neuron in one sample, ascending."""
         return self.times[sample, self.mask[sample] & (self.neurons[sample] == neuron)]
 
 
+@checks.annotated
 def from_raster(raster: Tensor, dt: float) -> Events:
     """Turn binned spikes into events, ``t = step dt``; a count of n makes n events.
 
@@ -163,6 +169,7 @@ def from_raster(raster: Tensor, dt: float) -> Events:
     return Events.gather(step.double() * dt, sample, neuron, raster.shape[1], raster.shape[2])
 
 
+@checks.annotated
 def to_raster(events: Events, dt: float, steps: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Count events in bins, ``step = floor(t / dt)``; the inverse of :func:`from_raster` on its results.
 
@@ -190,6 +197,7 @@ def to_raster(events: Events, dt: float, steps: int, dtype: torch.dtype = torch.
     return raster.index_put(place, torch.ones((), dtype=dtype, device=raster.device), accumulate=True)
 
 
+@checks.annotated
 def from_tonic(recordings: Sequence[Any], sensor_size: tuple[int, int, int], unit: float = 1e-6) -> Events:
     """Turn tonic's structured event arrays into events; neuron = ``(p * height + y) * width + x``.
 

@@ -13,11 +13,13 @@ from delaykit import checks
 from delaykit.arrivals import Hard
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import ComponentConfig, PointDelay, Site
+from delaykit.sizes import check_sizes, remember_sizes_
 from delaykit_timing.dynamics import Dynamics
 from delaykit_timing.events import Events
 from delaykit_timing.operator import SpikeTimes, spike_times
 
 
+@checks.annotated
 class MultiSpikeLIF(nn.Module):
     """Neurons with exact spike times: events in, events out, gradients to weights, times and delays.
 
@@ -102,6 +104,7 @@ class MultiSpikeLIF(nn.Module):
         """Delays in the unit of the times, ``dt`` times the component's steps; None without a delay."""
         if self.delay is None or self.dt is None:
             return None
+        check_sizes(type(self).__name__, self.delay)
         self.delay.check()
         kernel, delays = self.delay.kernel(), self.delay.delays()
         delays = delays.detach() if self.delay.estimator == "none" else delays
@@ -121,6 +124,7 @@ class MultiSpikeLIF(nn.Module):
         return f"{self.pre} -> {self.post}, tau {d.tau_synapse:g} and {d.tau_v:g}, window {d.end:g}, {limit}"
 
 
+@checks.annotated
 class PotentialReadout(MultiSpikeLIF):
     """Output neurons that never fire; what they say is their potential at the end of the window.
 
@@ -163,6 +167,7 @@ def _built(
         found = f"{type(module).__name__}"
         raise ConfigError(site.name, found, "a delay with one arrival a spike (PointDelay)", "use FreeDelay")
     _refuse_loops(module, site)
+    remember_sizes_(module)
     return module
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from delaykit import checks
 from delaykit.errors import ShapeError
 from delaykit_timing.events import Events
 
@@ -76,6 +77,7 @@ def first_spike_hinge(first: Tensor, labels: Tensor, sharpness: float = 10.0, ma
     return torch.where(others, terms, 0.0).sum(1).mean()
 
 
+@checks.annotated
 def wanted_direction(counts: Tensor, low: float | Tensor = 0.0, high: float | Tensor | None = None,
                      alive: float = 0.1) -> Tensor:  # fmt: skip
     """Say which neurons should fire more (+1), less (-1), or as they do (0): ``P_j = c(M_j)``.
@@ -106,6 +108,7 @@ def wanted_direction(counts: Tensor, low: float | Tensor = 0.0, high: float | Te
     return torch.where(more, 1, torch.where(less, -1, 0))
 
 
+@checks.annotated
 def spike_count_penalty(
     events: Events, direction: Tensor | None = None, strength: float = 0.01, threshold: float = 1.0
 ) -> Tensor:

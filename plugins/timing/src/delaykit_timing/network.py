@@ -28,6 +28,7 @@ class TimingOutput(NamedTuple):
     hidden: tuple[Events, ...]
 
 
+@checks.annotated
 class TimingNet(nn.Module):
     """Hidden layers of :class:`MultiSpikeLIF` and one :class:`PotentialReadout`.
 
@@ -76,6 +77,7 @@ class TimingNet(nn.Module):
         return TimingOutput(self.readout(events), tuple(activity))
 
 
+@checks.annotated
 def project_after_steps(optimizer: torch.optim.Optimizer, net: nn.Module) -> RemovableHandle:
     """Project every delay of a network back into its bounds after each optimizer step; there may be none.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit_timing.dynamics import membrane_response
 from delaykit_timing.events import Events
 from delaykit_timing.layer import MultiSpikeLIF
 
 
+@checks.annotated
 @torch.no_grad()
 def membrane_trace(
     layer: MultiSpikeLIF, events: Events, sample: int, neuron: int, when: Tensor

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.junk import check_arguments, check_fields
 from delaykit.testing.messages import check_told
 from delaykit_spatial import (
     LIF,
@@ -80,15 +79,3 @@ def test_a_wrong_step_is_told_in_full():
     net = dk.wrap_(nn.Sequential(nn.Linear(2, 2)), {"0": dk.At(Spatial(2), reset="manual")})
     for x in (torch.ones(1, 3), torch.ones(1, 2).long(), torch.ones(1, 2, device="meta"), [1.0]):
         check_told(lambda x=x: net(x))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("config", [Spatial])
-def test_no_field_of_a_config_raises_a_raw_error(config):
-    assert check_fields(config) > 0
-
-
-@pytest.mark.slow
-def test_no_argument_of_a_layer_raises_a_raw_error():
-    more = ("recurrent", "tau_mem", "tau_syn", "dt_ms", "threshold", "estimator")
-    assert check_arguments(LIF, lambda: {"pre": 3, "neurons": 4, "spatial": Spatial(2)}, *more) > 0

@@ -1,4 +1,4 @@
-"""Checks that configs share: numbers in their range, one of a few words, True or False. Imports no torch."""
+"""Values in their range: numbers, one of a few words, True or False, a model. Imports no torch."""
 
 from __future__ import annotations
 

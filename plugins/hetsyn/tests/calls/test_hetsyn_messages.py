@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.junk import check_arguments, check_fields
 from delaykit.testing.messages import check_told
 from delaykit_hetsyn import (
     AdaptationCurrent,
@@ -128,16 +127,3 @@ def test_second_derivatives_of_the_rollout_are_told_in_full(loss):
         torch.autograd.grad(loss(membrane), weight, create_graph=True)[0].sum().backward()
 
     check_told(twice)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("config", [HetSyn])
-def test_no_field_of_a_config_raises_a_raw_error(config):
-    assert check_fields(config) > 0
-
-
-@pytest.mark.slow
-def test_no_argument_of_a_layer_raises_a_raw_error():
-    more = ("granularity", "recurrent", "tau", "dt_ms", "learn", "frozen", "reset", "threshold", "detach_reset", "gain")
-    assert check_arguments(HetSynLIF, lambda: {"pre": 3, "post": 2}, *more) > 0
-    assert check_arguments(Connection, lambda: {"pre": 3, "post": 2}, "share", "learn", "gain", "tau", "dt_ms") > 0
