@@ -7,9 +7,11 @@ however many write at once and whenever they are stopped. Its header holds a dig
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +65,7 @@ def unseal(payload: bytes, where: str, *, former: str | None = None) -> tuple[di
         tensors = load_tensors(payload)
         size = int.from_bytes(payload[:8], "little")
         about = dict(json.loads(payload[8 : 8 + size]).get("__metadata__") or {})
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except (SafetensorError, ValueError, RecursionError, KeyError) as error:  # a KeyError: a dtype that torch lacks
         raise CheckpointError(where, f"damaged tensors ({error})", "a safetensors file", DAMAGED) from None
     digest = about.pop(DIGEST, None)
     unsealed = digest is None and about.get("format", "") == former
@@ -76,7 +78,7 @@ def commit(path: Path, payload: bytes) -> None:
     """Put ``payload`` under ``path``, all of it or nothing.
 
     Args:
-        path: the file; folders are made.
+        path: the file; folders are made. Where it is a link, the file that it leads to.
         payload: its content.
 
     Raises:
@@ -89,7 +91,8 @@ def commit(path: Path, payload: bytes) -> None:
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('{}', 1)
     """
-    part = path.with_name(f".{path.name[:32]}.{os.getpid()}-{uuid.uuid4().hex}.part")  # a name has at most 255 bytes
+    path = _place(path)
+    part = _part(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "xb") as file:
@@ -98,11 +101,88 @@ def commit(path: Path, payload: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        fix = "free some space or name another folder; an earlier file is as it was"
-        raise CheckpointError(str(path), f"no way to write there ({error})", "a folder with space", fix) from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Read a file whole; whatever else stands under its name raises an OSError, as a missing one does.
+
+    A pipe that nobody writes to would be waited for, and a device without end fills the memory.
+
+    Args:
+        path: the file, or a link to it.
+
+    Raises:
+        OSError: missing, a folder, no plain file, larger than memory, or no name for a file.
+
+    Example:
+        >>> read_file("/dev/zero")
+        Traceback (most recent call last):
+        OSError: [Errno 22] not a plain file: '/dev/zero'
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", os.fspath(path))
+        with open(path, "rb") as file:
+            return file.read()
+    except MemoryError:
+        raise OSError(errno.ENOMEM, f"{status.st_size} bytes, more than memory holds", os.fspath(path)) from None
+    except ValueError as error:  # a name with a null byte, or half a character
+        raise OSError(errno.EINVAL, str(error)) from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise where a file could not be written later, before the work that it will hold is done.
+
+    Args:
+        path: the file, which is not touched; folders are made.
+
+    Raises:
+        CheckpointError: no file can be made there, or a folder is in its place.
+
+    Example:
+        >>> check_writable(Path("/dev/null/run"))
+        Traceback (most recent call last):
+        delaykit.errors.CheckpointError: /dev/null/run: found no way to write there ...
+    """
+    path = _place(path)
+    part = _part(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        os.close(os.open(path if path.exists() else part, os.O_WRONLY | (0 if path.exists() else os.O_CREAT)))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _place(path: Path) -> Path:
+    """Follow links: what they lead to is written, and they stay."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # a null byte, or half a character
+        raise _unwritable(path, OSError(errno.EINVAL, str(error))) from None
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name[:32]}.{os.getpid()}-{uuid.uuid4().hex}.part")  # a name has at most 255 bytes
+
+
+def _unwritable(path: Path, error: OSError) -> CheckpointError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    expected = "a folder with space" if full else "a name in a folder that takes files"
+    fix = "free some space or name another folder" if full else "name another file or folder"
+    found = f"no way to write there ({error.strerror or error})"
+    return CheckpointError(str(path), found, expected, f"{fix}; an earlier file is as it was")
 
 
 def digest_of(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> str:

@@ -14,13 +14,13 @@ from delaykit import checks
 from delaykit.attaching.root import check_shared, is_extra, wrapping_of
 from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
-from delaykit.sealed import commit
+from delaykit.sealed import commit, read_file
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.bounded import bounded
 from delaykit.wrapping.container import FORMAT, WRITTEN, pack, unpack
 from delaykit.wrapping.controls import neuron_decays, wrapped_sites
 from delaykit.wrapping.extra_states import check_tensors, extra_states, handed_over, tensors_of
-from delaykit.wrapping.pairs import plan_of_pair, second_files
+from delaykit.wrapping.pairs import former_plans, plan_of_pair
 from delaykit.wrapping.prunings import is_memory, remembered, remind_, split
 from delaykit.wrapping.record import check_records, check_same, plan_from, to_json
 from delaykit.wrapping.record_constants import (
@@ -73,9 +73,10 @@ def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = Fal
     neurons = [constants_to_json(entry) for entry in wrapping.constants]
     meta = {"format": FORMAT, "writer": "delaykit", "model": with_model, "sites": sites, "aliases": aliases}
     meta |= {"neurons": neurons} if neurons else {}
+    former = former_plans(base, _file(base))  # of format 1, whose tensors are overwritten
     commit(_file(base), pack(tensors | remembered(model), meta, where))
-    for former in second_files(base):  # of format 1, whose tensors are overwritten
-        former.unlink(missing_ok=True)
+    for plan in former:
+        plan.unlink(missing_ok=True)
 
 
 def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
@@ -137,10 +138,17 @@ def _base(path: Any, where: str) -> Path:
         base = Path(path)
     except TypeError:
         base = Path()
-    if base.name in ("", "..") or "\0" in str(base):
+    if base.name in ("", "..") or not _is_name(base):
         found, fix = f"{checks.shown(path)} for a file", "pass e.g. 'run/delays'"
         raise CheckpointError(where, found, "a file name without ending", fix)
     return base
+
+
+def _is_name(base: Path) -> bool:
+    try:
+        return b"\0" not in os.fsencode(base)
+    except UnicodeEncodeError:  # half a character
+        return False
 
 
 def _wrapping(model: Any, where: str) -> Wrapping:
@@ -162,7 +170,7 @@ def _read(base: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a checkpoint of any format and check its plan to the last value."""
     path = _file(base)
     try:
-        payload = path.read_bytes()
+        payload = read_file(path)
     except OSError as error:
         fix = "name a checkpoint without its ending"
         raise CheckpointError(str(path), f"no readable file ({error})", WRITTEN, fix) from None

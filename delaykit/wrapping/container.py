@@ -50,7 +50,7 @@ def unpack(payload: bytes, where: str) -> tuple[dict[str, Any] | None, dict[str,
         tensors = load_tensors(payload)
         size = int.from_bytes(payload[:8], "little")
         header = json.loads(payload[8 : 8 + size]).get("__metadata__") or {}
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except (SafetensorError, ValueError, RecursionError, KeyError) as error:  # a KeyError: a dtype that torch lacks
         raise CheckpointError(where, f"damaged tensors ({error})", "a safetensors file", DAMAGED) from None
     if PLAN not in tensors:
         return None, tensors

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from delaykit.errors import CheckpointError
+from delaykit.sealed import read_file
 from delaykit.wrapping.container import WRITTEN, parse
 
 
@@ -27,6 +28,23 @@ def plan_of_pair(base: Path, payload: bytes) -> dict[str, Any]:
     return meta
 
 
+def former_plans(base: Path, tensors: Path) -> list[Path]:
+    """List the plans that belong to the tensors of a checkpoint of format 1; a user's own files are none.
+
+    Args:
+        base: the checkpoint's name without ending.
+        tensors: its file of tensors as it is now.
+    """
+    found = []
+    for path in second_files(base):
+        try:
+            if _plan(path)["sha256"] == hashlib.sha256(read_file(tensors)).hexdigest():
+                found.append(path)
+        except (OSError, CheckpointError):  # no file, or none of ours
+            continue
+    return found
+
+
 def second_files(base: Path) -> tuple[Path, Path]:
     """Name the files that format 1 had besides the tensors."""
     return base.with_name(base.name + ".json"), base.with_name(base.name + ".json.part")
@@ -34,7 +52,7 @@ def second_files(base: Path) -> tuple[Path, Path]:
 
 def _plan(path: Path) -> dict[str, Any]:
     try:
-        meta = parse(path.read_bytes(), str(path))
+        meta = parse(read_file(path), str(path))
     except OSError as error:
         fix = "name a checkpoint without its ending; one of format 1 is a .safetensors and a .json"
         raise CheckpointError(str(path), f"no readable file ({error})", WRITTEN, fix) from None

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
-import types
 import typing
 from collections.abc import Mapping
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import delaykit as dk
+from delaykit import checks
 
 Kind = typing.TypeVar("Kind")
-WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", Path: "a path"}
 
 
 class Declared:
@@ -57,9 +56,45 @@ def path_of(where: str, value: Any) -> Path:
         Traceback (most recent call last):
         delaykit.errors.ConfigError: read_events path: found None; expected a path. To go on: pass its name.
     """
-    if not isinstance(value, (str, os.PathLike)):
-        raise dk.ConfigError(where, f"{value!r:.100}", "a path", "pass its name")
-    return Path(value)
+    try:
+        if isinstance(value, (str, os.PathLike)) and b"\0" not in os.fsencode(value):
+            return Path(value)
+    except UnicodeEncodeError:  # half a character
+        pass
+    raise dk.ConfigError(where, f"{value!r:.100}", "a path", "pass its name")
+
+
+def plain(where: str, value: Any) -> Any:
+    """Return a value as JSON holds it; numbers and arrays of numpy and torch become numbers and lists.
+
+    Args:
+        where: its name, for the error.
+        value: numbers, words, lists, and values by name.
+
+    Raises:
+        ConfigError: something else, and where in the value.
+
+    Example:
+        >>> import torch
+        >>> plain("record", {"accuracy": torch.tensor(0.5), "kept": (1, None)})
+        {'accuracy': 0.5, 'kept': [1, None]}
+    """
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, (str, int)) for name in value):
+            found = f"the names {', '.join(map(checks.shown, value)):.100}"
+            raise dk.ConfigError(where, found, "words for names", "turn them into words")
+        return {str(name): plain(f"{where} {name!r}", one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(f"{where} [{place}]", one) for place, one in enumerate(value)]
+    if hasattr(value, "tolist"):
+        with contextlib.suppress(Exception):  # one without values
+            return plain(where, value.tolist())
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    found, expected = checks.shown(value), "what JSON holds: numbers, words, lists, values by name"
+    raise dk.ConfigError(where, found, expected, "turn it into one of these")
 
 
 def check_declared(kind: type, values: Mapping[str, Any], where: str = "") -> None:
@@ -82,46 +117,12 @@ def check_declared(kind: type, values: Mapping[str, Any], where: str = "") -> No
     """
     hints = _hints(kind)
     for field in dataclasses.fields(kind):
-        if field.name in values and not _fits(values[field.name], hints[field.name]):
+        if field.name in values and not checks.fits(values[field.name], hints[field.name]):
             found = f"{values[field.name]!r:.100}"
             name = f"{where}.{field.name}" if where else field.name
-            raise dk.ConfigError(name, found, _words(hints[field.name]), "correct its value")
+            raise dk.ConfigError(name, found, checks.in_words(hints[field.name]), "correct its value")
 
 
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is typing.Literal:
-        return value in inner
-    if origin is tuple:
-        of = inner[0] if len(inner) == 2 and inner[1] is ... else Any
-        return isinstance(value, (tuple, list)) and all(_fits(one, of) for one in value)
-    if origin is not None:
-        mapping = issubclass(origin, Mapping)
-        return isinstance(value, origin) and (not mapping or all(isinstance(key, str) for key in value))
-    if isinstance(value, bool):
-        return hint is bool
-    if hint is float:
-        return isinstance(value, Real)
-    return isinstance(value, Integral if hint is int else hint)
-
-
-def _words(hint: Any) -> str:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_words(one) for one in inner)
-    if origin is typing.Literal:
-        return f"one of {', '.join(map(repr, inner))}"
-    if origin is tuple:
-        return f"a list of {_words(inner[0]).removeprefix('a ')}s"
-    if origin is not None:
-        return "values by name"
-    return "nothing" if hint is type(None) else WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")

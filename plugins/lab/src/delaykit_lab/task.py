@@ -39,6 +39,9 @@ class Frames(Declared):
                 "(time, sample, channel) and (sample,)", "give one label a sample, time first",
             )
 
+        if self.labels.is_floating_point() or self.labels.dtype == torch.bool:
+            raise ShapeError("Frames labels", f"{self.labels.dtype}", "whole numbers, int64", "labels.long()")
+
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.labels)

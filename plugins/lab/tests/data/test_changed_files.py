@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 from delaykit import DataError
 from delaykit.testing.faults import how_many
 from delaykit.testing.faults.damage import check_changed_bytes, run_in_a_copy
-from delaykit_lab import Frames, bin_events, read_events
+from delaykit_lab import NMNIST, DVSGesture, Frames, bin_events, read_events
 from delaykit_lab.data import bounded, japanese_vowels
 from delaykit_lab.data.frame_cache import cached_frames
 from delaykit_lab.data.idx import TYPES, read_idx
@@ -155,6 +157,78 @@ def test_frames_that_were_kept_are_made_again(tmp_path, flips, steps):
     get()
     [file] = tmp_path.iterdir()
     assert check_changed_bytes(file.read_bytes(), read, judge, flips) == 0 and len(made) > 0.9 * flips
+
+
+def camera(kind, folder, **options):
+    return kind(folder, subset=True, validation=0.5, keep_frames=False, **options)
+
+
+def saccades(count=60):
+    """N-MNIST's five bytes an event: x, y, then polarity and 23 bits of time; the last row: time overflowed."""
+    rng = np.random.default_rng(0)
+    when, x, y, p = np.sort(rng.integers(0, 300_000, count)), *(rng.integers(0, k, count) for k in (34, 34, 2))
+    y[-1] = 240
+    return np.stack([x, y, p << 7 | when >> 16, when >> 8 & 255, when & 255], 1).astype(np.uint8).tobytes()
+
+
+def gestures(count=60):
+    rows = np.random.default_rng(0).integers(0, [128, 128, 2, 2000], (count, 4))  # times in ms
+    rows[:, 3].sort()
+    written = io.BytesIO()
+    np.save(written, rows)
+    return written.getvalue()
+
+
+CAMERAS = {
+    "saccades": (NMNIST, saccades, "NMNIST/{}/0/0000{}.bin", ("Train", "Test"), {"shrink": 2}),
+    "gestures": (DVSGesture, gestures, "DVSGesture/ibmGesture{}/user01_led/{}.npy", ("Train", "Test"), {"shrink": 8}),
+}
+
+
+@pytest.mark.parametrize("flips", [20, pytest.param(how_many(200, 2000), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", CAMERAS)
+def test_events_of_cameras(tmp_path, name, flips):
+    kind, make, pattern, parts, options = CAMERAS[name]
+    sound, task = make(), camera(kind, tmp_path, **options)
+    for part in parts:
+        for k in range(4 if part == "Train" else 1):
+            path = tmp_path / pattern.format(part, k)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(make(50 + k))
+
+    def read(content):
+        path.write_bytes(content)
+        dataset = task.open("test")
+        return task._bin("test", dataset, task.targets(dataset), np.zeros(1, int))
+
+    def judge(frames):
+        assert frames.spikes.shape == (task.steps, 1, task.channels) and frames.spikes.dtype == torch.uint8
+        assert 0 <= int(frames.spikes.sum()) <= 60 and len(frames.labels) == 1
+
+    judge(read(sound))
+    assert int(read(sound).spikes.sum()) > 40
+    check_changed_bytes(sound, read, judge, flips)
+    for length in range(0, len(sound), 7):
+        check_changed_bytes(sound[:length] + b"\0", read, judge, 1)  # a copy that was cut
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), (2**31, 2)])
+def test_a_packed_file_is_unpacked_as_far_as_its_header_asks(tmp_path, sizes):
+    """A packed file of zeros is a thousandth of what it unpacks to."""
+    content = struct.pack(">4B2I", 0, 0, 8, 2, *sizes) + bytes(50_000_000)
+    (tmp_path / "a.idx").write_bytes(gzip.compress(content, mtime=0, compresslevel=1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="bytes; expected"):
+        read_idx(tmp_path / "a.idx")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < (20_000_000 if sizes[0] == 4 else 200_000_000)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.idx")
+    with pytest.raises(DataError, match="not a plain file"):
+        read_idx(tmp_path / "a.idx")
 
 
 def test_a_number_that_is_not_finite_is_named(tmp_path):

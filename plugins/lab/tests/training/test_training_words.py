@@ -50,7 +50,7 @@ from delaykit_lab.training.costs import costs, count_parameters
     ({"estimator": "exact"}, "a method that has it"), ({"augment": "shft=1"}, "did you mean 'shift'"),
     ({"augment": "drop=1.5"}, "a probability"), ({"augment": "drop"}, "name=value"),
     ({"augment": "noise=nan"}, "noise: found 'nan'; expected a number"), ({"augment": {"shift": 3}}, "augment"),
-    ({"model": 3}, "model: found 3; expected a word"), ({"task": 3}, "task"), ({"set": 3}, "values by name"),
+    ({"model": 3}, "model: found 3; expected a string"), ({"task": 3}, "task"), ({"set": 3}, "values by name"),
     ({"methods": 3}, "a list of words"), ({"methods": [3]}, "a list of words"),
     ({"methods": [""]}, "the name of a method"),
     ({"scheduler_options": 3}, "values by name"), ({"seed": "a"}, "seed: found 'a'"), ({"seed": 1.5}, "a whole number"),

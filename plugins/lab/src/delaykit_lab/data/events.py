@@ -14,11 +14,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from delaykit import ConfigError, DataError
+from delaykit import ConfigError, DataError, checks
 
 LONGEST = 10_000_000  # steps that a sample may have where its latest spike decides
 
 
+@checks.annotated
 @dataclasses.dataclass(frozen=True)
 class EventSet:
     """Labelled spike trains, as they were stored.
@@ -63,6 +64,7 @@ class BinnedEvents:
     dropped: int
 
 
+@checks.annotated
 def bin_events(
     events: EventSet,
     dt_ms: float,

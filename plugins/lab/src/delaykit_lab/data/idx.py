@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
@@ -10,14 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delaykit import DataError
+from delaykit import DataError, checks
+from delaykit.sealed import read_file
 from delaykit_lab.declared import path_of
 
 # The third byte of the magic number names the type; all numbers are big-endian.
 MOST_DIMENSIONS = 64  # of a numpy array
+PIECE = 2**20
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
+@checks.annotated
 def read_idx(path: str | Path) -> NDArray[np.generic]:
     """Read one idx file.
 
@@ -39,8 +43,8 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
     """
     path = path_of("read_idx path", path)
     try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        raw = read_file(path)
+        content = _unpacked(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as problem:
         raise DataError(
             str(path), f"a file that cannot be read ({problem})", "an idx file", "copy it again"
@@ -53,8 +57,7 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
     if rank > MOST_DIMENSIONS:
         most, fix = f"at most {MOST_DIMENSIONS}", "the file is damaged: copy it again"
         raise DataError(str(path), f"{rank} dimensions", most, fix)
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
-    expected = 4 + 4 * rank + math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
+    shape, expected = _shape(content), _length(content)
     if len(content) != expected:
         wanted = f"{expected} for shape {shape!s:.200}" if expected < 2**63 else f"far more for {rank} sizes"
         raise DataError(str(path), f"{len(content)} bytes", wanted, "copy the file again")
@@ -66,3 +69,25 @@ def read_idx(path: str | Path) -> NDArray[np.generic]:
     if not np.isfinite(found).all():
         raise DataError(str(path), "NaN or infinite numbers", "finite ones", "the file is damaged: copy it again")
     return found
+
+
+def _shape(content: bytes) -> tuple[int, ...]:
+    return tuple(int(size) for size in np.frombuffer(content, ">u4", content[3], 4))
+
+
+def _length(content: bytes) -> int:
+    """Return how many bytes the header asks for, in Python's integers, which cannot overflow."""
+    return 4 + 4 * content[3] + math.prod(_shape(content)) * np.dtype(TYPES[content[2]]).itemsize
+
+
+def _unpacked(raw: bytes) -> bytes:
+    """Unpack what the header asks for and a byte more, whatever a small file may blow up to."""
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+        head = stream.read(4 + 4 * MOST_DIMENSIONS)
+        if len(head) < 4 or head[2] not in TYPES or len(head) < 4 + 4 * head[3]:
+            return head
+        pieces, missing = [head], _length(head) + 1 - len(head)
+        while missing > 0 and (piece := stream.read(min(missing, PIECE))):  # a buffer is as large as what is asked for
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from delaykit import DataError
+from delaykit import DataError, checks
+from delaykit.sealed import read_file
 from delaykit_lab.declared import path_of
 
 CHANNELS, CLASSES, MAX_FRAMES = 12, 9, 29
@@ -53,6 +54,7 @@ def installed_folder() -> Path:
     return folder
 
 
+@checks.annotated
 def read_utterances(split: str, folder: str | Path | None = None) -> Utterances:
     """Read one of the two published parts.
 
@@ -75,7 +77,7 @@ def read_utterances(split: str, folder: str | Path | None = None) -> Utterances:
         raise DataError("JapaneseVowels", f"split {split!r}", "'train' or 'test'", "name one of the two")
     path = path_of("read_utterances folder", folder or installed_folder()) / f"JapaneseVowels_{split.upper()}.ts"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(
             str(path), f"a file that cannot be read ({problem})", "a .ts text file", "pip install -U sktime"

@@ -16,6 +16,7 @@ from delaykit_lab.data.events import EventSet
 DELETIONS = tuple(0.01 * 2**n for n in range(7))
 
 
+@checks.annotated
 def delete_spikes(spikes: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Lose every spike with the same probability, one independently of the other.
 
@@ -40,6 +41,7 @@ def delete_spikes(spikes: Tensor, probability: float, generator: torch.Generator
     return left
 
 
+@checks.annotated
 def warp_time(events: EventSet, factor: float) -> EventSet:
     """Stretch (factor > 1) or squeeze all spike times; bin the result over ``factor`` times the duration.
 
@@ -57,6 +59,7 @@ def warp_time(events: EventSet, factor: float) -> EventSet:
     return dataclasses.replace(events, times=[times.astype("float64") * factor for times in events.times])
 
 
+@checks.annotated
 def warp_factors(count: int, generator: torch.Generator, largest: float = 0.5) -> list[float]:
     """Draw factors whose base-2 logarithm is uniform in ``[-largest, largest]``."""
     return (2.0 ** (largest * (2 * torch.rand(count, generator=generator) - 1))).tolist()

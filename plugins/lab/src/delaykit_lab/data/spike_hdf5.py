@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delaykit import DataError
+from delaykit import DataError, checks
 from delaykit_lab.data.bounded import run_bounded
 from delaykit_lab.data.events import EventSet
 from delaykit_lab.declared import path_of
@@ -28,6 +28,7 @@ _PACKED = {b"\xfd7zXZ": ("xz", "xz -dk"), b"\x1f\x8b": ("gzip", "gunzip -k"), b"
 _FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 
 
+@checks.annotated
 def read_events(path: str | Path, n_units: int = UNITS) -> EventSet:
     """Read one file of spike trains.
 
@@ -53,6 +54,7 @@ def read_events(path: str | Path, n_units: int = UNITS) -> EventSet:
         return _assemble(path, Path(folder), n_units)
 
 
+@checks.annotated
 def locate(path: str | Path, split: str) -> Path:
     """Find the file of one split.
 
@@ -87,6 +89,7 @@ def locate(path: str | Path, split: str) -> Path:
     )
 
 
+@checks.annotated
 def mark_for_tonic(folder: str | Path) -> list[Path]:
     """Let tonic's own ``SHD`` read ``folder/SHD/shd_*.h5`` without going to the network.
 

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from delaykit import CheckpointError
-from delaykit.sealed import DIGEST, commit
+from delaykit import CheckpointError, ConfigError, checks
+from delaykit.sealed import DIGEST, check_writable, commit, read_file
+from delaykit_lab.declared import path_of, plain
 from delaykit_lab.records.provenance import provenance
 
 
-def record_path(folder: Path, settings: Any, name: str = "") -> Path:
+@checks.annotated
+def record_path(folder: str | Path, settings: Any, name: str = "") -> Path:
     """Return the file for the record of a run: settings that differ have files that differ.
 
     Args:
@@ -29,11 +31,12 @@ def record_path(folder: Path, settings: Any, name: str = "") -> Path:
         'learned_0-0eb6a6c63f184494.json'
     """
     digest = hashlib.sha256(json.dumps(_plain(settings), sort_keys=True).encode()).hexdigest()[:16]
-    return folder / f"{name}{'-' if name else ''}{digest}.json"
+    return Path(folder) / f"{name}{'-' if name else ''}{digest}.json"
 
 
+@checks.annotated
 def remembered(
-    path: Path, settings: Any, run: Callable[[], dict[str, Any]], data: Iterable[Path] = ()
+    path: str | Path, settings: Any, run: Callable[[], dict[str, Any]], data: Iterable[str | Path] = ()
 ) -> dict[str, Any]:
     """Return the result of a run that was finished with these settings, or run it and record it.
 
@@ -48,7 +51,9 @@ def remembered(
         What ``run`` returned, now or then.
 
     Raises:
-        CheckpointError: the file is damaged or foreign, or holds a run with other settings.
+        CheckpointError: the file is damaged or foreign, holds a run with other settings, or could not be written.
+        ConfigError: settings or a result that JSON does not hold; numbers of numpy and torch become plain ones.
+        DataError: a file of ``data`` is not there.
 
     Example:
         >>> import tempfile
@@ -61,17 +66,18 @@ def remembered(
         >>> sorted(json.loads(path.read_text()))
         ['commit', 'cpu_s', 'data', 'result', 'settings', 'sha256', 'versions']
     """
-    plain = _plain(settings)
+    path, wanted = path_of("remembered path", path), _plain(settings)
     if path.exists():
         record = read_record(path)
-        if record["settings"] != plain:
-            found, expected = f"a run with {record['settings']}", f"{plain}"
+        if record["settings"] != wanted:
+            found, expected = f"a run with {record['settings']}", f"{wanted}"
             raise CheckpointError(str(path), found, expected, "use another output folder")
         return record["result"]
-    start = time.process_time()
-    result = json.loads(json.dumps(run()))  # the same values, now or read from the file
+    check_writable(path)  # before the run, which would be lost
+    made_by, start = provenance([path_of("remembered data", file) for file in data]), time.process_time()
+    result = _as_result(run())
     spent = round(result.get("cpu_s", time.process_time() - start), 2)
-    record = {"settings": plain, "result": result, "cpu_s": spent, **provenance(data)}
+    record = {"settings": wanted, "result": result, "cpu_s": spent, **made_by}
     commit(path, _written(record | {DIGEST: _digest(record)}).encode())
     return result
 
@@ -88,8 +94,23 @@ def _written(record: dict[str, Any]) -> str:
 
 
 def _plain(settings: Any) -> dict[str, Any]:
-    values = settings if isinstance(settings, Mapping) else dataclasses.asdict(settings)
-    return json.loads(json.dumps(dict(values)))
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        settings = dataclasses.asdict(settings)
+    if not isinstance(settings, Mapping):
+        found, fix = checks.shown(settings), "pass e.g. {'seed': 0}"
+        raise ConfigError("settings of a run", found, "a dataclass, or values by name", fix)
+    values: dict[str, Any] = plain("settings of a run", settings)
+    return values
+
+
+def _as_result(value: Any) -> dict[str, Any]:
+    """Return the same values that are read from the file later."""
+    if not isinstance(value, Mapping):
+        raise ConfigError("result of a run", checks.shown(value), "values by name", "return e.g. {'accuracy': 0.9}")
+    result: dict[str, Any] = json.loads(json.dumps(plain("result of a run", value)))
+    if "cpu_s" in result:
+        checks.number("result of a run 'cpu_s'", result["cpu_s"], least=0, what="number of seconds")
+    return result
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -99,7 +120,9 @@ def read_record(path: Path) -> dict[str, Any]:
         CheckpointError: the file is damaged or foreign.
     """
     try:
-        record = json.loads(path.read_text())
+        if path.is_dir():
+            raise CheckpointError(str(path), "a folder", "the record of a finished run", "name a file")
+        record = json.loads(read_file(path))
         if not {"settings", "result"} <= set(record):
             raise ValueError("no settings and result in it")
         if record.pop(DIGEST, None) not in (None, _digest(record)):  # the first ones had none

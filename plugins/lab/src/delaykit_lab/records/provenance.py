@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from delaykit import DataError
+
 LIBRARIES = ("torch", "numpy", "numba", "snntorch", "norse", "tonic", "scikit-learn")
 
 
@@ -33,11 +35,19 @@ def provenance(data: Iterable[Path] = ()) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=32)
 def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits; a file is read once a process."""
+    """Return the SHA-256 of a file as hexadecimal digits; a file is read once a process.
+
+    Raises:
+        DataError: it is not there, or it is a folder.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        found = f"no readable file ({error})"
+        raise DataError(str(path), found, "a file that the run reads", "check the path") from None
     return digest.hexdigest()
 
 

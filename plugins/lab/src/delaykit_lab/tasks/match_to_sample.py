@@ -129,6 +129,7 @@ class MatchToSample(Task):
         return round(at_ms / self.dt_ms)
 
 
+@checks.annotated
 def iterations_to(accuracy: Sequence[float], level: float = 0.95, window: int = 10) -> int | None:
     """Count the iterations until the mean accuracy of the last ``window`` reaches ``level``; None: never.
 

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from delaykit import ConfigError, ShapeError
+from delaykit import ConfigError, ShapeError, checks
 from delaykit_lab.declared import Declared
 
 
@@ -122,6 +122,7 @@ class PatternGeneration(Declared):
         return 2 * (curve - low) / (high - low) - 1
 
 
+@checks.annotated
 def distance(answer: Tensor, target: Tensor, first: slice, second: slice) -> Tensor:
     """Say how differently a network answers the same input at two times.
 

@@ -161,7 +161,7 @@ class TonicTask(Task):
         out = np.zeros((self.steps, len(chosen), self.channels), dtype=np.uint8)
         for place, sample in enumerate(chosen):
             where = f"{type(self).__name__} {split}, sample {sample}"
-            events, _ = dataset[int(sample)]
+            events = _read(where, dataset, int(sample))
             self._check_events(where, events)
             for transform in first:
                 events = transform(events)
@@ -186,6 +186,14 @@ class TonicTask(Task):
     def _recorded(self) -> tuple[int, int, int]:
         """Size of the sensor that recorded, before any downsampling."""
         return self.sensor
+
+
+def _read(where: str, dataset: Any, sample: int) -> Any:
+    try:
+        return dataset[sample][0]
+    except Exception as error:  # whatever a damaged file makes of tonic and numpy
+        found = f"a file that tonic cannot read ({type(error).__name__}: {error!s:.200})"
+        raise DataError(where, found, f"a sample of tonic's {type(dataset).__name__}", "fetch it again") from error
 
 
 def check_apart(where: str, splits: Splits) -> None:

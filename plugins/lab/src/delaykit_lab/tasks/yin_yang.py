@@ -166,6 +166,7 @@ class YinYang(Task):
         return Splits(*(part.frames(self.dt_ms, steps) for part in (parts.train, parts.validation, parts.test)))
 
 
+@checks.annotated
 def first_spike_loss(
     times: Tensor, labels: Tensor, sharpness: float = 10.0, margin: float = 0.2, silent: float | None = None
 ) -> Tensor:
@@ -206,6 +207,7 @@ def first_spike_loss(
     return (behind * wrong).sum(1).mean()
 
 
+@checks.annotated
 def first_to_spike(times: Tensor) -> Tensor:
     """Return which output is first, ``(batch,)``; -1, which is never right, where two are first together or none is.
 

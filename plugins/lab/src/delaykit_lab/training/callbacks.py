@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit import checks
-from delaykit.sealed import commit, seal, unseal
+from delaykit.sealed import commit, read_file, seal, unseal
 from delaykit_lab.declared import path_of
 from delaykit_lab.methods import is_wrapped
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BARE = "delaykit-lab-model-1"  # format of a bare model's file
 
 
+@checks.annotated
 class DelayTraining:
     """Keep a wrapped model's delays in their bounds and on their schedules; for bare models it does nothing.
 
@@ -59,6 +60,7 @@ class DelayTraining:
         self.net, self.wrapped = net, is_wrapped(net)
         self.handle = dk.attach(optimizer, net) if self.wrapped else None
 
+    @checks.annotated
     def advance(self, progress: float) -> dict[str, PruningReport]:
         """Follow the schedules, once an epoch; ``progress`` is the share of the training that is done."""
         return dk.advance_(self.net, progress) if self.wrapped else {}
@@ -75,10 +77,12 @@ class DelayTraining:
             found[f"delay/{site}/spread_of_delays"] = float(delays.double().std(unbiased=False))
         return found
 
+    @checks.annotated
     def save(self, path: str | Path) -> None:
         """Write delays and base weights in one call, see :func:`save_model_`."""
         save_model_(self.net, path)
 
+    @checks.annotated
     def load(self, path: str | Path) -> None:
         """Read what :meth:`save` wrote, see :func:`load_model_`."""
         load_model_(self.net, path)
@@ -127,11 +131,14 @@ def load_model_(net: nn.Module, path: str | Path) -> None:
         return
     weights = _bare(target)
     try:
-        about, tensors = unseal(weights.read_bytes(), str(weights), former="")  # the first ones had no digest
+        about, tensors = unseal(read_file(weights), str(weights), former="")  # the first ones had no digest
         shared = json.loads(about.get("shared", "{}"))
         if about.get("format") != BARE:  # written by safetensors' save_model: names of one tensor are in the header
             shared = {name: other for name, other in about.items() if other in tensors}
-        net.load_state_dict(tensors | {name: tensors[other] for name, other in shared.items()})
+        given, own = tensors | {name: tensors[other] for name, other in shared.items()}, net.state_dict()
+        if own.keys() != given.keys() or any(own[k].shape != given[k].shape for k in own):  # before a copy
+            raise ValueError("tensors of other names or shapes")
+        net.load_state_dict(given)
     except (OSError, RuntimeError, ValueError, KeyError) as problem:
         expected, fix = "the weights of this model", "load into a model that is built and wrapped alike"
         raise dk.CheckpointError(str(weights), f"{problem}", expected, fix) from problem

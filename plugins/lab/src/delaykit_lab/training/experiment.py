@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OnEpoch = Callable[[int, dict[str, Any]], None]
 
 
+@checks.annotated
 def train(
     job: Job, out: str | Path, *, seeds: int = 1, device: str = "auto", resume: bool = False,
     on_epoch: OnEpoch | None = None,

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delaykit import ConfigError, ShapeError, TrainingError, checks
-from delaykit_lab.declared import Declared, path_of
+from delaykit.sealed import check_writable
+from delaykit_lab.declared import Declared, path_of, plain
 from delaykit_lab.task import Frames, Splits
 from delaykit_lab.training.checkpoint import load_run, save_run
 
@@ -32,7 +33,7 @@ class FitConfig(Declared):
     Args:
         epochs: passes over the training set, >= 1.
         batch_size: samples a step, >= 1.
-        clip: largest norm of the gradient, > 0.
+        clip: largest norm of the gradient, > 0; None: as it is.
         seed: draws the order of the samples, and whatever the net draws from torch's generator (dropout, delays that
             are rounded at random); that generator is put back afterwards.
 
@@ -42,13 +43,15 @@ class FitConfig(Declared):
 
     epochs: int = 40
     batch_size: int = 64
-    clip: float = 1.0
+    clip: float | None = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("epochs", "batch_size", "clip"):
-            checks.number(f"FitConfig.{name}", getattr(self, name), above=0)
+        for name in ("epochs", "batch_size"):
+            checks.whole(f"FitConfig.{name}", getattr(self, name), least=1)
+        if self.clip is not None:
+            checks.number("FitConfig.clip", self.clip, above=0, fix="pass None to leave gradients as they are")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Epoch:
     validation_accuracy: float
 
 
+@checks.annotated
 def fit(
     net: nn.Module,
     splits: Splits,
@@ -80,13 +84,13 @@ def fit(
     Args:
         net: maps spikes ``(time, batch, channel)`` to scores ``(batch, class)``.
         splits: data of the task.
-        optimizer: with its groups' initial learning rates.
+        optimizer: with its groups' initial learning rates, which it has again in the end.
         config: how to train.
         advance: called after each epoch with the progress in (0, 1], for schedules of delays.
         on_epoch: called with each new epoch's record, for progress bars.
         checkpoint: file to save to after each epoch, and to go on from where it exists; None: neither.
-        identity: JSON values that say what else makes this run (data, model, rates): a checkpoint that was saved with
-            others is refused.
+        identity: JSON values that say what else makes this run (data, model): a checkpoint that was saved with others
+            is refused, as is one of other components, another optimizer, other rates, or splits of another size.
         device: where to train.
         forward: what is called in the place of ``net``, for example ``dk.fused(net)``.
 
@@ -94,9 +98,10 @@ def fit(
         One record an epoch, those before an interruption included.
 
     Raises:
-        ShapeError: the net's scores do not fit the labels.
+        ShapeError: the net's scores do not fit the labels, or a split is empty.
+        ConfigError: no such device.
         TrainingError: the loss is not finite.
-        CheckpointError: the checkpoint is of another run.
+        CheckpointError: the checkpoint is of another run, or could not be written.
 
     Example:
         >>> class Counts(nn.Linear):  # a net that sees spike counts alone
@@ -108,17 +113,21 @@ def fit(
         >>> [record.epoch for record in fit(net, Splits(frames, frames, frames), optimizer, FitConfig(epochs=2))]
         [1, 2]
     """
-    net.to(device)
+    net.to(choose_device(str(device)))
     forward = forward or net
+    _check_splits(splits)
     _check_scores(net, splits, device, forward)
     order = torch.Generator().manual_seed(config.seed)
     rates = [group["lr"] for group in optimizer.param_groups]
     path = None if checkpoint is None else path_of("fit checkpoint", checkpoint)
-    settings = {"fit": dataclasses.asdict(config), "identity": dict(identity or {})}
-    with seeded(config.seed):
-        history: list[Epoch] = []
-        if path is not None and path.exists():
-            history = [Epoch(**record) for record in load_run(path, net, optimizer, order, settings)]
+    settings = {"fit": dataclasses.asdict(config), "identity": plain("fit identity", identity or {})}
+    more = plain("fit", {"learning rates": rates, "shapes of the splits": _shapes(splits)})
+    history: list[Epoch] = []
+    with seeded(config.seed), _rates_put_back(optimizer, rates):
+        if path is not None:
+            check_writable(path)
+            if path.exists():
+                history = [Epoch(**record) for record in load_run(path, net, optimizer, order, settings, more)]
         for epoch in range(len(history), config.epochs):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * epoch / config.epochs))
@@ -132,10 +141,37 @@ def fit(
             history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy(scores, splits.validation)))
             if path is not None:
                 records = [dataclasses.asdict(record) for record in history]
-                save_run(path, net, optimizer, order, settings, records)
+                save_run(path, net, optimizer, order, settings, records, more)
             if on_epoch is not None:
                 on_epoch(history[-1])
     return history
+
+
+@contextlib.contextmanager
+def _rates_put_back(optimizer: torch.optim.Optimizer, rates: list[Any]) -> Iterator[None]:
+    """Give the groups their learning rates back, also where a training is interrupted: it may be called again."""
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
+def _shapes(splits: Splits) -> dict[str, Any]:
+    return {name: tuple(getattr(splits, name).spikes.shape) for name in ("train", "validation", "test")}
+
+
+def _check_splits(splits: Splits) -> None:
+    for name, shape in _shapes(splits).items():
+        frames = getattr(splits, name)
+        if not (shape[0] and (shape[1] or name == "test")):
+            fix = "give every split samples of at least one step"
+            raise ShapeError(f"fit {name}", f"frames of shape {shape}", "(time, sample, channel), none of them 0", fix)
+        if len(frames.labels) and int(frames.labels.min()) < 0:
+            found, fix = f"a label of {int(frames.labels.min())}", "number the classes from 0"
+            raise ShapeError(f"fit {name}", found, "labels >= 0", fix)
+        if frames.spikes.is_floating_point() and not bool(frames.spikes.isfinite().all()):
+            raise ShapeError(f"fit {name}", "NaN or infinite spikes", "finite ones", "look at what made the frames")
 
 
 @contextlib.contextmanager
@@ -146,6 +182,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+@checks.annotated
 def predict(
     net: nn.Module,
     frames: Frames,
@@ -212,7 +249,8 @@ def _train_epoch(
             )
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+        if config.clip is not None:
+            nn.utils.clip_grad_norm_(net.parameters(), config.clip)
         optimizer.step()
         total += loss.item() * len(index)
         right += int((scores.argmax(dim=1) == labels).sum())
@@ -223,7 +261,8 @@ def _check_scores(net: nn.Module, splits: Splits, device: torch.device | str, fo
     """Fail before training, not after the first epoch."""
     first = splits.train.subset(torch.arange(min(2, len(splits.train))))
     scores = predict(net, first, device=device, forward=forward)
-    highest = max(int(frames.labels.max()) for frames in (splits.train, splits.validation, splits.test))
+    there = [frames for frames in (splits.train, splits.validation, splits.test) if len(frames)]
+    highest = max(int(frames.labels.max()) for frames in there)
     if scores.dim() != 2 or scores.shape[0] != len(first) or scores.shape[1] <= highest:
         expected = f"({len(first)}, more than {highest})"
         raise ShapeError("fit", f"scores of shape {tuple(scores.shape)}", expected, "return (batch, class) scores")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import delaykit as dk
+from delaykit import checks
 from delaykit_lab.methods import apply_, is_wrapped
 from delaykit_lab.task import Frames, Splits, Task
 from delaykit_lab.training.augment import Augment
@@ -79,6 +80,7 @@ def make_optimizer(net: nn.Module, job: Job) -> torch.optim.Optimizer:
     return kind(dk.param_groups(net, lr=job.lr, delay_lr=job.delay_lr, weight_decay=job.weight_decay))
 
 
+@checks.annotated
 def train_job(
     job: Job, *, state: Path | None = None, score_test: bool = True, watch: Watch | None = None,
     accelerator: Accelerator | None = None, splits: Splits | None = None,
