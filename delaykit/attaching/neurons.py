@@ -108,7 +108,8 @@ def add_loop_(module: nn.Module, loop: RecurrentLoop, attachment: Attachment) ->
 
 
 def _remove_loop_(module: nn.Module, attachment: Attachment) -> None:
-    del module._modules["dk"], wire_(module).sites[LOOP]
+    module._modules.pop("dk", None)
+    wire_(module).sites.pop(LOOP, None)
     unwire_(module)
     attachment.history.clear()
 
@@ -218,11 +219,13 @@ def attach_slot_(
 
 
 def _detach_slot_(module: nn.Module, slot: str, before: type) -> None:
-    wiring = wire_(module)
-    del wiring.sites[slot], module._modules["dk"][slot]  # type: ignore[index]
+    wiring, parts = wire_(module), module._modules.get("dk")
+    if isinstance(parts, nn.ModuleDict) and slot in parts:
+        del parts[slot]
+    wiring.sites.pop(slot, None)
     if not wiring.sites:
         give_class_(module, before)
-        del module._modules["dk"]
+        module._modules.pop("dk", None)
         wiring.carried = None
         unwire_(module)
 

@@ -146,7 +146,7 @@ class Undo:
     """One change to a module and how to take it back; data instead of a closure, so that copies stay independent.
 
     Args:
-        action: a function that can be found by its name.
+        action: a function that can be found by its name; it may be run again where it was interrupted.
         arguments: what it is called with.
     """
 

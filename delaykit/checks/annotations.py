@@ -64,7 +64,8 @@ def _held(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*values, **named)
 
     # In the namespace of the function's own module, where doctest looks for it; it refers to nothing in this one.
-    twin = types.FunctionType(checked.__code__, function.__globals__, function.__name__, None, checked.__closure__)
+    home = inspect.unwrap(function).__globals__
+    twin = types.FunctionType(checked.__code__, home, function.__name__, None, checked.__closure__)
     return functools.wraps(function)(twin)
 
 
@@ -77,7 +78,7 @@ def _refuse_others(
     except TypeError:  # too many, too few, or of another name, which the call itself says best
         return
     for name, value in given.items():
-        if name not in kinds or fits(value, kinds[name]):
+        if name not in kinds or (fits(value, kinds[name]) and _is_sound(value)):
             continue
         where = type(values[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
         error = ShapeError if kinds[name] is _torch("Tensor") else ConfigError
@@ -88,7 +89,7 @@ def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
     """Return what each argument may be; those that cannot be known at run time are left out."""
     torch = sys.modules.get("torch")
     names = {} if torch is None else {"torch": torch, "Tensor": torch.Tensor, "nn": torch.nn}
-    names |= function.__globals__
+    names |= inspect.unwrap(function).__globals__  # of torch.no_grad, say
     kinds = {}
     for name, parameter in inspect.signature(function).parameters.items():
         one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -130,10 +131,17 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def _is_number(value: Any, kind: type) -> bool:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral if kind is int else numbers.Real):
-        return False
+    return isinstance(value, numbers.Integral if kind is int else numbers.Real) and not isinstance(value, bool)
+
+
+def _is_sound(value: Any) -> bool:
+    """Tell whether torch can hold the numbers in a value: neither NaN nor too large."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_sound, value))
     if isinstance(value, numbers.Integral):
         return abs(int(value)) < 2**63
+    if not isinstance(value, numbers.Real):
+        return True
     try:
         real = float(value)
     except OverflowError:  # a fraction
@@ -168,7 +176,7 @@ def in_words(kind: Any) -> str:
 
     Example:
         >>> in_words(int | None), in_words(Sequence[float])
-        ('a whole number or None', 'a list, in it a number')
+        ('a whole number or None', 'a list of numbers')
     """
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if origin in UNIONS:
@@ -183,7 +191,10 @@ def in_words(kind: Any) -> str:
     if origin is tuple and Ellipsis not in inside:
         return f"({', '.join(map(in_words, inside))})"
     if (origin or kind) in LISTS:
-        return f"a list, in it {in_words(inside[0])}" if inside and inside[0] is not Any else "a list"
+        if not inside or inside[0] is Any:
+            return "a list"
+        one = in_words(inside[0])
+        return f"a list of {one.removeprefix('a ')}s" if inside[0] in PLAIN else f"a list, in it {one}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "values by name" if inside[1] is Any else f"values by name, each {in_words(inside[1])}"
     if kind is _torch("Tensor"):

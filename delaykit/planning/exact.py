@@ -75,6 +75,10 @@ def is_exact(synapse: Synapse) -> bool:
     return synapse.delay is not None and synapse.delay.estimator == "exact"
 
 
+def _forget_(attachments: list[Attachment], attachment: Attachment) -> None:
+    attachments[:] = [one for one in attachments if one is not attachment]
+
+
 def attach_exact_(
     synapse: Synapse,
     attachment: Attachment,
@@ -97,7 +101,7 @@ def attach_exact_(
             exact = wire_(neuron.module).exact
             assert exact is not None
             exact.attachments.append(attachment)
-            undo.append(Undo(exact.attachments.remove, (attachment,)))
+            undo.append(Undo(_forget_, (exact.attachments, attachment)))
     listener = neurons[drives[0]]
     masked = synapse.delay is not None and synapse.delay.dropout > 0
     watch_(listener.module, CurrentWatch(drives[0], masked))

@@ -111,7 +111,11 @@ def array(values: ArrayLike, dimensions: int | None, where: str, expected: str) 
     import numpy as np
 
     detach: Any = getattr(values, "detach", None)  # a tensor, without importing torch
-    numbers = np.asarray(detach().cpu() if detach is not None else values, dtype=float)
+    try:
+        numbers = np.asarray(detach().cpu() if detach is not None else values, dtype=float)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # words, or a tensor without values
+        found, fix = f"a {type(values).__name__} that holds no table of numbers", "pass numbers, or a tensor of them"
+        raise ShapeError(where, found, expected, fix) from None
     if not numbers.size or (dimensions is not None and numbers.ndim != dimensions):
         raise ShapeError(where, f"shape {numbers.shape}", expected, "reshape it")
     return numbers

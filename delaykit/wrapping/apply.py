@@ -166,8 +166,9 @@ def unwrap_(net: Net) -> Net:
     for projection in wrapping.projections:
         weights = [site.weight for site in wrapped_sites(net) if site.weight is not None]
         projection.forget(list(net.modules()), weights)
-    for undo in reversed(wrapping.undo):
-        undo.run()
+    while wrapping.undo:  # each can be run twice: what was interrupted goes on from there
+        wrapping.undo[-1].run()
+        wrapping.undo.pop()
     untype_(net)
     wire_(net).root = None
     unwire_(net)

@@ -108,6 +108,9 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """
     base = _base(path, "dk.load")
     where, (model, _) = str(base), innermost(net)
+    if not isinstance(model, nn.Module):
+        fix = "pass the model first, then the file name"
+        raise CheckpointError("dk.load", checks.shown(model), "a torch.nn.Module", fix)
     meta, tensors = _read(base)
     prunings, tensors = split(tensors)
     for alias, key in meta["aliases"].items():

@@ -125,6 +125,9 @@ MODELS = {
     "load missing": lambda: dk.load(bare(), "no/such/checkpoint"),
     "load swapped": lambda: dk.load("x", bare()),
     "load None": lambda: dk.load(bare(), None),
+    "load into None": lambda: dk.load(None, "x"),
+    "load into a list": lambda: dk.load([bare()], "x"),
+    "load into a class": lambda: dk.load(nn.Linear, "x"),
 }
 TRAINING = {
     "param_groups word": lambda: dk.param_groups(net(), lr="..."),

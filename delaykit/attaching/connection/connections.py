@@ -143,7 +143,8 @@ def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachme
 
 def _detach_connection_(module: nn.Module, before: type, attachment: Attachment) -> None:
     give_class_(module, before)
-    del module._modules["dk"], wire_(module).sites[""]
+    module._modules.pop("dk", None)
+    wire_(module).sites.pop("", None)
     unwire_(module)
     attachment.history.clear()
 

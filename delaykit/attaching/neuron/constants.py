@@ -48,8 +48,9 @@ def attach_constants_(module: nn.Module, part: NeuronDecays, mixin: type) -> lis
 
 
 def _detach_(module: nn.Module, state: str, before: type) -> None:
-    held = module._modules[CONSTANTS]
-    del held[state]  # type: ignore[operator, union-attr]
-    if not len(held):  # type: ignore[arg-type]
-        del module._modules[CONSTANTS]
+    held = module._modules.get(CONSTANTS)
+    if isinstance(held, nn.ModuleDict) and state in held:
+        del held[state]
+    if not held:
+        module._modules.pop(CONSTANTS, None)
         give_class_(module, before)

@@ -44,8 +44,8 @@ CALLS = {
     "turnover": (lambda: {"before": masks(), "after": masks()},),
     "sparse_filter": (lambda: {"spikes": torch.rand(4, 2, 3), "arrivals": arrivals()}, "bias"),
     "Sparsifier": (
-        lambda: {"net": nn.Sequential(nn.Linear(3, 4)), "config": DynamicSparsity()}, "include", "exclude",
-        "optimizer", "generator",
+        lambda: {"net": nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), "config": DynamicSparsity()}, "include",
+        "exclude", "optimizer", "generator",
     ),
     "Sparsifier.step_": (lambda: {"progress": 0.5},),
     "connection_weights": (lambda: {"net": net()},),
@@ -54,7 +54,7 @@ CALLS = {
 
 def call_of(name):
     if name == "Sparsifier.step_":
-        return Sparsifier(nn.Sequential(nn.Linear(3, 4)), DynamicSparsity()).step_
+        return Sparsifier(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), DynamicSparsity()).step_
     if name == "Sparsifier":  # what is made has to run, too
         return lambda **given: Sparsifier(**given).step_(0.5)
     return getattr(sparsify, name)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit import ConfigError, PointDelay, checks
+from delaykit import ConfigError, PointDelay, UnknownNameError, checks
 
 AT_BOUND = 0.01  # steps; closer than this to 0 or to the maximum is at the bound
 
@@ -63,14 +63,25 @@ class DelayHistory:
     @checks.annotated
     def movement(self, site: str) -> list[float]:
         """Return the mean ``|d_e - d_(e-1)|`` of a connection in steps, one number an epoch."""
-        snapshots = self.delays[site]
+        snapshots = self.of(site)
         return [float((b - a).abs().mean()) for a, b in zip(snapshots, snapshots[1:], strict=False)]
 
     @checks.annotated
     def at_bounds(self, site: str) -> list[float]:
         """Return the fraction of delays at 0 or at the maximum, one number a snapshot."""
         longest = self.longest.get(site, float("inf"))
-        return [float(((d < AT_BOUND) | (d > longest - AT_BOUND)).float().mean()) for d in self.delays[site]]
+        return [float(((d < AT_BOUND) | (d > longest - AT_BOUND)).float().mean()) for d in self.of(site)]
+
+    def of(self, site: str) -> list[Tensor]:
+        """Return the snapshots of one connection.
+
+        Raises:
+            UnknownNameError: there are none of that name.
+        """
+        if site not in self.delays:
+            known = f"one of {', '.join(self.delays)}" if self.delays else "a connection that was recorded"
+            raise UnknownNameError("DelayHistory", f"connection {site!r:.80}", known, "call record(net) first")
+        return self.delays[site]
 
 
 def _spread(module: Any) -> float:

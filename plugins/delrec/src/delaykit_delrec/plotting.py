@@ -28,8 +28,9 @@ def delay_evolution(history: DelayHistory, site: str, ax: Axes | None = None, *,
     """
     import torch
 
+    checks.whole("delay_evolution bins", bins, least=1)
     ax = axes(ax)
-    snapshots = history.delays[site]
+    snapshots = history.of(site)
     top = history.longest.get(site, max(float(d.max()) for d in snapshots)) or 1.0
     counts = torch.stack([torch.histc(d.float(), bins, 0.0, top) for d in snapshots], 1)
     image = ax.imshow(

@@ -90,7 +90,7 @@ def _state_dict(source: str | Path | Mapping[str, Any], where: str) -> dict[str,
         except Exception as error:  # torch and pickle raise what they like here
             fix = "save the state_dict again with torch.save"
             raise CheckpointError(
-                where, f"{type(error).__name__}: {error}", "a file of tensors by torch.save", fix
+                where or "read_published", f"{type(error).__name__}: {error}", "a file of tensors by torch.save", fix
             ) from error
     for key in ("model_state_dict", "state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):

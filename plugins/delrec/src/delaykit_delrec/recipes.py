@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit import checks
+from delaykit.functional.inputs import check_tensors
 
 WARM_UP, LOWEST = 0.3, 1e-4  # one-cycle: share of the epochs that rise, and last rate over highest
 
@@ -43,6 +44,17 @@ class Recipe:
     epochs: int
     batch_size: int
 
+    def __post_init__(self) -> None:
+        optimizers = [name for name, one in vars(torch.optim).items() if isinstance(one, type)]
+        checks.choice("Recipe.optimizer", self.optimizer, [name for name in optimizers if name != "Optimizer"])
+        checks.choice("Recipe.delay_schedule", self.delay_schedule, ("one-cycle", "cosine"))
+        for name in ("lr", "delay_lr", "peak_lr"):
+            if getattr(self, name) is not None:
+                checks.number(f"Recipe.{name}", getattr(self, name), above=0)
+        checks.number("Recipe.weight_decay", self.weight_decay, least=0)
+        for name in ("epochs", "batch_size"):
+            checks.whole(f"Recipe.{name}", getattr(self, name), least=1)
+
     @checks.annotated
     def groups(self, net: nn.Module) -> list[dict[str, Any]]:
         """Split a wrapped net's parameters: weights, and what delaykit added, without decay."""
@@ -73,6 +85,7 @@ class Recipe:
             >>> [round(group["lr"], 5) for group in optimizer.param_groups]
             [0.005, 0.05]
         """
+        checks.whole("Recipe.make_scheduler epochs", epochs, least=1)
         start = 1.0 if self.peak_lr is None else self.lr / self.peak_lr
 
         def weights(epoch: int) -> float:
@@ -114,5 +127,6 @@ def spike_penalty(spikes: Tensor, strength: float) -> Tensor:
         >>> float(spike_penalty(torch.tensor([1.0, 0.0]), 4.0))
         1.0
     """
+    check_tensors("spike_penalty", spikes=spikes)
     checks.number("spike_penalty strength", strength, least=0)
     return strength * spikes.pow(2).mean() / 2

@@ -68,6 +68,13 @@ class Neurons:
     frozen: float = 0.0
     tau_homogeneous: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("dt_ms", "tau_adaptation"):
+            checks.number(f"Neurons.{name}", getattr(self, name), above=0, what="number of ms")
+        for name in ("tau_reset", "tau_homogeneous"):
+            if getattr(self, name) is not None:
+                checks.number(f"Neurons.{name}", getattr(self, name), above=0, what="number of ms")
+
 
 class Answer(NamedTuple):
     """What a network did with a sequence.
@@ -115,6 +122,7 @@ class HetSynNet(nn.Module):
             fix = "pass e.g. (4, 8, 2)"
             raise ConfigError("HetSynNet.sizes", f"{tuple(sizes)}", "inputs, at least one hidden layer, outputs", fix)
         neurons = neurons or Neurons()
+        checks.number("HetSynNet.dropout", dropout, least=0, most=1, what="probability")
         hidden = zip(sizes[:-2], sizes[1:-1], strict=True)
         self.layers = nn.ModuleList(make_layer(model, pre, post, recurrent, neurons, generator) for pre, post in hidden)
         self.readout = Connection(

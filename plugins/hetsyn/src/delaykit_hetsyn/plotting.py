@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from delaykit import checks
-from delaykit.errors import ShapeError
+from delaykit.errors import ConfigError, ShapeError
 from delaykit.plotting import CATEGORIES, GREY, INK, array, axes, colours
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def tau_histogram(
 
     ax = axes(ax)
     groups = after if isinstance(after, Mapping) else {"after training": after}
+    if not groups:
+        raise ConfigError("tau_histogram", "no time constants", "at least one group", "pass those of a layer")
     values = {name: _taus(group) for name, group in groups.items()}
     earlier = None if before is None else _taus(before)
     everything = np.concatenate([*values.values(), *([] if earlier is None else [earlier])])
@@ -87,6 +89,8 @@ def membranes(
     import numpy as np
 
     values = array(membrane, 2, "membranes", "(time, neuron)")
+    checks.number("membranes dt_ms", dt_ms, above=0, what="number of ms")
+    labels = list(labels)
     if labels and len(labels) != values.shape[1]:
         fix = "give as many labels as neurons"
         raise ShapeError("membranes", f"{len(labels)} labels", f"one for each of the {values.shape[1]} neurons", fix)
@@ -95,6 +99,9 @@ def membranes(
     when = np.arange(len(values)) * dt_ms
     lane = 1.15 * max(float(values.max() - values.min()), threshold)
     fired = None if spikes is None else array(spikes, 2, "membranes(spikes)", "(time, neuron)")
+    if fired is not None and fired.shape != values.shape:
+        fix = "give the spikes of these membranes"
+        raise ShapeError("membranes", f"spikes {fired.shape} and membranes {values.shape}", "equal shapes", fix)
     for k, color in enumerate(colours(values.shape[1])):
         base = -k * lane
         ax.axhline(base, color=GREY, linewidth=0.5)
@@ -139,6 +146,7 @@ def answer(
     if said.shape != wanted.shape:
         fix = "give one output of one sequence"
         raise ShapeError("answer", f"shapes {said.shape} and {wanted.shape}", "(time,) for both", fix)
+    checks.number("answer dt_ms", dt_ms, above=0, what="number of ms")
     ax = axes(ax)
     _shade(ax, spans)
     when = np.arange(len(said)) * dt_ms

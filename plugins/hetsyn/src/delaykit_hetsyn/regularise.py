@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from delaykit import checks
+from delaykit import ShapeError, checks
+from delaykit.functional.inputs import check_tensors
 
 
 @checks.annotated
@@ -31,5 +32,9 @@ def rate_penalty(spikes: Tensor, dt_ms: float, target_hz: float = 10.0) -> Tenso
     """
     checks.number("rate_penalty dt_ms", dt_ms, above=0, what="number of ms")
     checks.number("rate_penalty target_hz", target_hz, above=0, what="rate in Hz")
+    check_tensors("rate_penalty", spikes=spikes)
+    if spikes.ndim != 3:
+        fix = "give the whole sequence, time first"
+        raise ShapeError("rate_penalty", f"spikes of shape {tuple(spikes.shape)}", "(time, batch, neuron)", fix)
     rate = spikes.mean((0, 1)) * (1000.0 / dt_ms)
     return (rate / target_hz - 1.0).pow(2).mean()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import checks
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, ShapeError
 
 
 class Jumps(NamedTuple):
@@ -168,6 +168,11 @@ def gather(currents: list[SelfCurrent], synapses: Tensor | None, like: Tensor, p
     if not currents:
         nothing = like.new_zeros(0, post)
         return Jumps(nothing, nothing, torch.zeros(0, dtype=torch.bool, device=like.device))
-    decay = torch.stack([c.decay(synapses).to(like).expand(post) for c in currents])
+    decays = [c.decay(synapses).to(like) for c in currents]
+    for one in decays:
+        if one.shape not in (torch.Size(()), torch.Size((1,)), torch.Size((post,))):
+            found, fix = f"a decay of shape {tuple(one.shape)}", "give one number, or one for each neuron"
+            raise ShapeError("reset current", found, f"() or ({post},)", fix)
+    decay = torch.stack([one.expand(post) for one in decays])
     amplitude = torch.stack([c.jump(like).expand(post) for c in currents])
     return Jumps(decay, amplitude, torch.tensor([c.wipes for c in currents], device=like.device))

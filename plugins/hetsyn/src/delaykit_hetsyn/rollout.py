@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.errors import ShapeError
+from delaykit import checks
+from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.derivatives import first_only
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.inputs import check_operands
@@ -71,7 +72,7 @@ def rollout(
     Reference:
         Deng et al., "HetSyn"; the adjoint is ours.
     """
-    _check(drive, weight, decay, jumps)
+    _check(drive, weight, decay, jumps, threshold)
     work = torch.promote_types(torch.promote_types(drive.dtype, torch.float32), jumps.decay.dtype)
     post = drive.shape[2]
     if weight is None or decay is None:
@@ -87,13 +88,16 @@ def rollout(
     return _Rollout.apply(*tensors, jumps.wipes, surrogate, threshold, detach_reset)
 
 
-def _check(drive: Tensor, weight: Tensor | None, decay: Tensor | None, jumps: Jumps) -> None:
+def _check(drive: Tensor, weight: Tensor | None, decay: Tensor | None, jumps: Jumps, threshold: float) -> None:
     where = "rollout"
     check_operands(where, optional=("weight", "decay"), drive=drive, weight=weight, decay=decay)
     if drive.dim() != 3:
         fix = "give the whole sequence, time first"
         raise ShapeError(where, f"drive {tuple(drive.shape)}", "(time, batch, post)", fix)
     post = drive.shape[2]
+    checks.number(f"{where} threshold", threshold)
+    if not isinstance(jumps, Jumps):
+        raise ConfigError(where, checks.shown(jumps), "reset currents", "pass layer.jumps(drive)")
     if (weight is None) != (decay is None):
         fix = "give both, or leave both out"
         raise ShapeError(where, "one of weight and decay without the other", "both, or none", fix)

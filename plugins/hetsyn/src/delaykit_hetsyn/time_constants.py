@@ -83,11 +83,15 @@ def mean(taus: Taus) -> float:
     return (a + b) / 2 if kind == "uniform" else a
 
 
+@checks.annotated
 def decay_of(tau_ms: Tensor, dt_ms: float) -> Tensor:
     """Return the factor a step, ``exp(-dt / tau)``."""
+    checks.number("decay_of dt_ms", dt_ms, above=0, what="number of ms")
     return torch.exp(-dt_ms / tau_ms)
 
 
+@checks.annotated
 def tau_of(decay: Tensor, dt_ms: float) -> Tensor:
     """Return time constants in ms; 0 for a decay of 0, infinite for a decay of 1."""
+    checks.number("tau_of dt_ms", dt_ms, above=0, what="number of ms")
     return dt_ms / torch.log(decay).abs()  # abs: the logarithm of 1 is a zero without a sign to divide by

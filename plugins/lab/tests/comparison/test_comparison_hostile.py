@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -98,6 +99,19 @@ def test_a_finished_run_without_its_network_is_told(tmp_path):
         experiment.train(job, tmp_path, device="cpu", resume=True)
 
 
+def test_a_finished_run_with_a_damaged_network_is_told_and_its_log_written_again(tmp_path):
+    job = dataclasses.replace(small().job(small().rows()[0], (6,), 0.01, 0), epochs=1)
+    experiment.train(job, tmp_path, device="cpu")
+    log = (tmp_path / "log.jsonl").read_bytes()
+    (tmp_path / "log.jsonl").write_bytes(log[:20])
+    experiment.train(job, tmp_path, device="cpu", resume=True)
+    assert (tmp_path / "log.jsonl").read_bytes() == log
+    [network] = tmp_path.glob("net0*.safetensors")
+    network.write_bytes(network.read_bytes()[:-1])
+    with pytest.raises(dk.CheckpointError, match=r"net0.*damaged"):
+        experiment.train(job, tmp_path, device="cpu", resume=True)
+
+
 def test_what_is_in_the_way_is_not_a_full_disk(tmp_path):
     job = small().job(small().rows()[0], (6,), 0.01, 0)
     (tmp_path / "a" / "log.jsonl").mkdir(parents=True)
@@ -105,7 +119,7 @@ def test_what_is_in_the_way_is_not_a_full_disk(tmp_path):
     (tmp_path / "file").write_text("")
     for out, sentence in (("a", "log.jsonl.*To go on: move it out of the way or pass another --out"),
                           ("file", "To go on: move it out of the way"), ("file/r", "To go on: move it out of the way"),
-                          ("b", "seed0.json: found a file that is no record.*delete it")):  # fmt: skip
+                          ("b", "seed0.json: found a folder.*move it out of the way")):  # fmt: skip
         (tmp_path / "b" / "net0.safetensors").write_text("")
         with pytest.raises(dk.DelaykitError, match=sentence):
             experiment.train(job, tmp_path / out, device="cpu", resume=True)

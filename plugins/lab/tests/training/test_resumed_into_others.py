@@ -139,6 +139,8 @@ WRONG = {
     "fit identity": lambda path: fit(net := Net(), SPLITS, adam(net), CONFIG, identity={"a": {1}}),
     "fit splits": lambda path: fit(net := Net(), (FRAMES, FRAMES, FRAMES), adam(net), CONFIG),
     "fit optimizer": lambda path: fit(Net(), SPLITS, None, CONFIG),
+    "bare without a name": lambda path: DelayTraining(net := Net(), adam(net)).save("."),
+    "bare nowhere": lambda path: DelayTraining(net := Net(), adam(net)).load(""),
     "float labels": lambda path: Frames(SPIKES, FRAMES.labels.float()),
 }  # fmt: skip
 

@@ -51,7 +51,7 @@ from delaykit_lab.training.costs import costs, count_parameters
     ({"augment": "drop=1.5"}, "a probability"), ({"augment": "drop"}, "name=value"),
     ({"augment": "noise=nan"}, "noise: found 'nan'; expected a number"), ({"augment": {"shift": 3}}, "augment"),
     ({"model": 3}, "model: found 3; expected a string"), ({"task": 3}, "task"), ({"set": 3}, "values by name"),
-    ({"methods": 3}, "a list of words"), ({"methods": [3]}, "a list of words"),
+    ({"methods": 3}, "a list of strings"), ({"methods": [3]}, "a list of strings"),
     ({"methods": [""]}, "the name of a method"),
     ({"scheduler_options": 3}, "values by name"), ({"seed": "a"}, "seed: found 'a'"), ({"seed": 1.5}, "a whole number"),
     ({"lr": 1e38}, "lr: found 1e[+]38; expected a finite number > 0, <= 1e[+]30"), ({"delay_lr": 1e31}, "<= 1e[+]30"),

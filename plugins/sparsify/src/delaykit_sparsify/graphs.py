@@ -97,6 +97,7 @@ def kept_by_delay(delays: Tensor, kept: Tensor, bins: int = 10, largest: float |
         >>> edges.tolist(), fraction.tolist()
         ([0.0, 1.5, 3.0], [0.5, 1.0])
     """
+    checks.whole("kept_by_delay bins", bins, least=1)
     try:
         values = delays.detach().expand(kept.shape).flatten().double()
     except RuntimeError:

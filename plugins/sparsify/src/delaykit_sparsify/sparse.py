@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ShapeError, TrainingError
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.inputs import check_tensors
@@ -133,6 +134,13 @@ def sparse_filter(spikes: Tensor, arrivals: Arrivals, bias: Tensor | None = None
         [[[2.0, 0.0]], [[0.0, 4.0]]]
     """
     check_inference("sparse_filter", spikes)
+    if not isinstance(arrivals, Arrivals):
+        found, fix = checks.shown(arrivals), "pass arrivals_of_taps(weight, taps)"
+        raise ShapeError("sparse_filter", found, "Arrivals", fix)
+    check_tensors("sparse_filter", optional=("bias",), bias=bias)
+    if bias is not None and bias.shape != (arrivals.outputs,):
+        fix = "give one number for each output"
+        raise ShapeError("sparse_filter", f"bias of shape {tuple(bias.shape)}", f"({arrivals.outputs},)", fix)
     if spikes.dim() != 3 or spikes.shape[2] != len(arrivals.first) - 1:
         expected = f"(time, batch, {len(arrivals.first) - 1})"
         raise ShapeError("sparse_filter", f"spikes {tuple(spikes.shape)}", expected, "check the layer before it")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit import ConfigError, DelayRangeError, ShapeError, checks
+from delaykit.functional.inputs import check_tensors
 from delaykit_spatial.report import links
 
 BIN_MS = 30.0
@@ -35,6 +36,9 @@ def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> 
     if not kept.numel():
         raise ShapeError("kept_by_delay", "no synapse", "at least one", "give the delays of a connection")
     _check_kept(kept, "kept_by_delay")
+    if not _broadcasts(delays_ms, kept):
+        found, fix = f"delays {tuple(delays_ms.shape)}, kept {tuple(kept.shape)}", "give both of one connection"
+        raise ShapeError("kept_by_delay", found, "delays that broadcast to kept", fix)
     if not bool(torch.isfinite(delays_ms).all()):
         raise DelayRangeError("kept_by_delay", "NaN or infinite delays", "finite ones", "reload the last checkpoint")
     where = (delays_ms.detach().expand(kept.shape) / width_ms).floor().long().flatten()
@@ -58,6 +62,11 @@ def degree_distribution(kept: Tensor) -> tuple[Tensor, Tensor]:
     """
     _check_kept(kept, "degree_distribution", dims=2)
     return torch.bincount(kept.sum(1)), torch.bincount(kept.sum(0))
+
+
+def _broadcasts(values: Tensor, to: Tensor) -> bool:
+    pairs = zip(values.shape[::-1], to.shape[::-1], strict=False)
+    return values.ndim <= to.ndim and all(one in (1, other) for one, other in pairs)
 
 
 def _check_kept(kept: Tensor, where: str, dims: int | None = None) -> None:
@@ -116,6 +125,7 @@ def channel_order(weight: Tensor) -> Tensor:
     if weight.ndim != 2:
         fix = "give the weights of one connection"
         raise ShapeError("channel_order", f"weights of shape {tuple(weight.shape)}", "(post, channel)", fix)
+    check_tensors("channel_order", weight=weight)
     strength = weight.detach().abs()
     channel = torch.arange(weight.shape[1], device=weight.device).to(strength)
     center = (strength * channel).sum(1) / strength.sum(1).clamp(min=torch.finfo(strength.dtype).tiny)

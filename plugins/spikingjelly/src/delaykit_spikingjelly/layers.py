@@ -173,7 +173,7 @@ def keep_mode_(module: nn.Module) -> list[Undo]:
 
 def _any_mode_(module: nn.Module, before: type) -> None:
     module.__class__ = before
-    del module.__dict__["_dk_mode"]
+    module.__dict__.pop("_dk_mode", None)
 
 
 def frame_(module: nn.Module, container: nn.Module) -> list[Undo]:
@@ -191,4 +191,4 @@ def frame_(module: nn.Module, container: nn.Module) -> list[Undo]:
 
 def _unframe_(module: nn.Module, before: type) -> None:
     module.__class__ = before
-    del module.__dict__["_dk_frame"]
+    module.__dict__.pop("_dk_frame", None)

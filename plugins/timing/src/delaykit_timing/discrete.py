@@ -159,6 +159,10 @@ def compare(
         >>> report.first
         0
     """
+    if raster.ndim != 3 or raster.shape[2] != linear.in_features:
+        expected, fix = f"(time, sample, {linear.in_features})", "give the raster that this connection hears"
+        raise ShapeError("compare", f"a raster of shape {tuple(raster.shape)}", expected, fix)
+    _constants(neuron)  # tells any other neuron
     steps, batch, _ = raster.shape
     if layer.dynamics.end < steps * dt * (1 - 1e-9):
         found = f"a window that ends at {layer.dynamics.end:g}"

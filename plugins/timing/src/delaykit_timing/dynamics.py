@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from delaykit import checks
+from delaykit.functional.inputs import check_tensors
 
 
 @checks.annotated
@@ -81,6 +82,7 @@ class Dynamics:
         return dataclasses.replace(self, threshold=math.inf)
 
 
+@checks.annotated
 def membrane_response(elapsed: Tensor, dynamics: Dynamics) -> Tensor:
     """Return ``kappa(s)``, the potential that one unit of current has caused after a time ``s``.
 
@@ -98,6 +100,7 @@ def membrane_response(elapsed: Tensor, dynamics: Dynamics) -> Tensor:
         >>> f"{membrane_response(torch.tensor(1.0), Dynamics(1.0, 1.0)):.4f}"
         '0.3679'
     """
+    check_tensors("membrane_response", elapsed=elapsed)
     difference = 1 / dynamics.tau_v - 1 / dynamics.tau_synapse
     slower = torch.exp(-elapsed / max(dynamics.tau_synapse, dynamics.tau_v))
     if difference == 0:

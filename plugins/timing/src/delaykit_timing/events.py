@@ -95,6 +95,14 @@ class Events:
             size: number of neurons.
             potential: kept with the events, ``(sample, neuron)``.
         """
+        checks.whole("Events.gather batch", batch)
+        for name, values in (("sample", sample), ("neuron", neuron)):
+            if when.ndim != 1 or values.shape != when.shape or values.dtype != torch.int64:
+                found = f"{name} of shape {tuple(values.shape)}, {values.dtype}, times of shape {tuple(when.shape)}"
+                raise ShapeError("Events.gather", found, "(spike,) for all, int64", "give each time both")
+        if len(sample) and not 0 <= int(sample.min()) <= int(sample.max()) < batch:
+            found = f"samples {int(sample.min())}..{int(sample.max())}"
+            raise ShapeError("Events.gather", found, f"0..{batch - 1}", "check batch=")
         order = torch.argsort(when.detach(), stable=True)
         order = order[torch.argsort(sample[order], stable=True)]
         counts = torch.bincount(sample, minlength=batch)
@@ -137,6 +145,8 @@ class Events:
     @checks.annotated
     def of_neuron(self, sample: int, neuron: int) -> Tensor:
         """Spike times of one neuron in one sample, ascending."""
+        if not -len(self) <= sample < len(self):
+            raise ShapeError("Events.of_neuron", f"sample {sample}", f"0..{len(self) - 1}", "correct sample=")
         return self.times[sample, self.mask[sample] & (self.neurons[sample] == neuron)]
 
 
@@ -190,6 +200,7 @@ def to_raster(events: Events, dt: float, steps: int, dtype: torch.dtype = torch.
                 [0., 1.]])
     """
     _check_dt("to_raster", dt)
+    checks.whole("to_raster steps", steps)
     step = torch.floor(events.times.detach() / dt + 1e-9)
     sample, slot = (events.mask & (step >= 0) & (step < steps)).nonzero(as_tuple=True)
     raster = torch.zeros(steps, len(events), events.size, dtype=dtype, device=events.times.device)

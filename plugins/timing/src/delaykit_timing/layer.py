@@ -95,6 +95,9 @@ class MultiSpikeLIF(nn.Module):
 
     def spikes(self, events: Events) -> SpikeTimes:
         """Run one window and return loose spikes."""
+        if not isinstance(events, Events):
+            found, fix = checks.shown(events), "make them by Events.of, an encoder or from_raster"
+            raise ShapeError(type(self).__name__, found, "Events", fix)
         if events.size != self.pre:
             fix = "give the layer pre= that many, or other events"
             raise ShapeError(type(self).__name__, f"events of {events.size} neurons", f"{self.pre} neurons", fix)

@@ -8,9 +8,11 @@ from torch.nn import functional as F
 
 from delaykit import checks
 from delaykit.errors import ShapeError
+from delaykit.functional.inputs import check_tensors
 from delaykit_timing.events import Events
 
 
+@checks.annotated
 def potential_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of a softmax over readout potentials, mean over the batch.
 
@@ -27,9 +29,11 @@ def potential_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
         >>> f"{potential_cross_entropy(torch.zeros(1, 10), torch.tensor([3])):.4f}"
         '2.3026'
     """
+    _check_labels("potential_cross_entropy", scores, labels)
     return F.cross_entropy(scores, labels)
 
 
+@checks.annotated
 def output_norm(scores: Tensor, strength: float = 1e-4) -> Tensor:
     """Keep readout potentials small, ``strength |v|^2 / classes``, mean over the batch.
 
@@ -44,9 +48,14 @@ def output_norm(scores: Tensor, strength: float = 1e-4) -> Tensor:
         >>> f"{output_norm(torch.ones(4, 10), strength=0.5):.2f}"
         '0.50'
     """
+    check_tensors("output_norm", scores=scores)
+    if scores.ndim != 2:
+        fix = "give what the readout returned"
+        raise ShapeError("output_norm", f"scores of shape {tuple(scores.shape)}", "(sample, class)", fix)
     return strength * scores.square().mean(1).mean()
 
 
+@checks.annotated
 def first_spike_hinge(first: Tensor, labels: Tensor, sharpness: float = 10.0, margin: float = 0.2) -> Tensor:
     """Let the neuron of the label fire first, ``sum_{k != c} softplus(sharpness (t_c - t_k + margin))``, batch mean.
 
@@ -69,6 +78,7 @@ def first_spike_hinge(first: Tensor, labels: Tensor, sharpness: float = 10.0, ma
     Reference:
         Landsmeer, Movahedin et al. 2025 (loss); sharpness and margin are ours.
     """
+    _check_labels("first_spike_hinge", first, labels)
     if not bool(torch.isfinite(first.detach()).all()):
         raise ShapeError("first_spike_hinge", "an infinite time", "finite times", "events.first_times(silent=end + dt)")
     right = first.gather(1, labels[:, None])
@@ -102,6 +112,13 @@ def wanted_direction(counts: Tensor, low: float | Tensor = 0.0, high: float | Te
     Reference:
         Yamamoto, Sakemi, Aihara have the dead-neuron case (+1, alive 0.1); the rest is ours.
     """
+    if counts.ndim != 2:
+        fix = "give events.spike_counts()"
+        raise ShapeError("wanted_direction", f"counts of shape {tuple(counts.shape)}", "(sample, neuron)", fix)
+    for name, bound in (("low", low), ("high", high)):
+        if isinstance(bound, Tensor) and bound.shape not in (torch.Size(()), counts.shape[1:]):
+            found = f"{name} of shape {tuple(bound.shape)}"
+            raise ShapeError("wanted_direction", found, f"a number or {tuple(counts.shape[1:])}", "one for each neuron")
     mean = counts.double().mean(0)
     more = ((counts > 0).double().mean(0) < alive) | (mean < low)
     less = torch.zeros_like(more) if high is None else mean > high
@@ -139,5 +156,20 @@ def spike_count_penalty(
         raise ShapeError("spike_count_penalty", "events without potentials", "the output of a MultiSpikeLIF", fix)
     if direction is None:
         direction = wanted_direction(events.spike_counts())
+    if direction.shape not in (events.potential.shape[1:], events.potential.shape):
+        found, size = f"direction of shape {tuple(direction.shape)}", tuple(events.potential.shape)
+        raise ShapeError("spike_count_penalty", found, f"{size[1:]} or {size}", "use wanted_direction")
     wanted = direction.detach().to(events.potential.dtype)
     return strength * (wanted * (threshold - events.potential)).mean(1).mean()
+
+
+def _check_labels(where: str, scores: Tensor, labels: Tensor) -> None:
+    check_tensors(where, scores=scores)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        found = f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}"
+        raise ShapeError(where, found, "(sample, class) and (sample,)", "give each sample its label")
+    if labels.dtype != torch.int64:
+        raise ShapeError(where, f"labels of {labels.dtype}", "torch.int64", "labels.long()")
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
+        found = f"labels {int(labels.min())}..{int(labels.max())}"
+        raise ShapeError(where, found, f"0..{scores.shape[1] - 1}", "number the classes from 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -62,6 +63,9 @@ class TimingNet(nn.Module):
         if readout is not None and not isinstance(readout, dict):
             fix = "pass e.g. readout={'tau_synapse': 2.0}"
             raise ConfigError("TimingNet.readout", checks.shown(readout), "options of the readout by name", fix)
+        layers = list(inspect.signature(MultiSpikeLIF.__init__).parameters)[3:]
+        for given in (options, readout or {}):
+            checks.known("TimingNet", map(str, given), [name for name in layers if name != "delay"])
         pairs = list(zip(sizes, sizes[1:], strict=False))
         self.hidden = nn.ModuleList(MultiSpikeLIF(*pair, delay=delay, **options) for pair in pairs[:-1])
         fires = {"single_spike", "max_spikes", "threshold"}

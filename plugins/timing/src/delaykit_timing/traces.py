@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from delaykit import checks
+from delaykit.errors import ShapeError
 from delaykit_timing.dynamics import membrane_response
 from delaykit_timing.events import Events
 from delaykit_timing.layer import MultiSpikeLIF
@@ -38,6 +39,11 @@ def membrane_trace(
         >>> bool((v <= 1).all()), len(spikes)
         (True, 2)
     """
+    for name, index, count in (("sample", sample, len(events)), ("neuron", neuron, layer.post)):
+        if not 0 <= index < count:
+            raise ShapeError("membrane_trace", f"{name} {index}", f"0..{count - 1}", f"correct {name}=")
+    if when.ndim != 1:
+        raise ShapeError("membrane_trace", f"times of shape {tuple(when.shape)}", "(time,)", "give them in one row")
     when = when.double()
     out = layer.spikes(Events(events.times[sample : sample + 1], events.neurons[sample : sample + 1], events.size))
     spikes = out.when[out.neuron == neuron].double().sort().values

@@ -23,7 +23,6 @@ KEPT = ("validation", "train", "test", "test_whole", "parameters", "spikes", "sy
 Tell = Callable[[str], None]
 
 
-@checks.annotated
 def compare(
     comparison: Comparison, out: str | Path, *, workers: int = 1, backend: str = "processes",
     cluster: str | None = None, resume: bool = False, tell: Tell | None = None,

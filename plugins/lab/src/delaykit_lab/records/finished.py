@@ -121,7 +121,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         if path.is_dir():
-            raise CheckpointError(str(path), "a folder", "the record of a finished run", "name a file")
+            raise CheckpointError(str(path), "a folder", "the record of a finished run", "move it out of the way")
         record = json.loads(read_file(path))
         if not {"settings", "result"} <= set(record):
             raise ValueError("no settings and result in it")

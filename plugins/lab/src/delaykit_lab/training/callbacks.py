@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 BARE = "delaykit-lab-model-1"  # format of a bare model's file
 
 
-@checks.annotated
 class DelayTraining:
     """Keep a wrapped model's delays in their bounds and on their schedules; for bare models it does nothing.
 
@@ -104,6 +103,10 @@ def save_model_(net: nn.Module, path: str | Path) -> None:
         dk.save(net, target, with_model=True)
         return
     state, first = net.state_dict(), dict[tuple[Any, ...], str]()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            found, fix = f"{name}, a {type(value).__name__}", "return a tensor from get_extra_state"
+            raise dk.CheckpointError(str(target), found, "a state of tensors", fix)
     kept = {name: first.setdefault(_place(value), name) for name, value in state.items()}
     shared = {name: other for name, other in kept.items() if name != other}
     about = {"format": BARE, "shared": json.dumps(shared)}
@@ -116,6 +119,9 @@ def _place(value: Tensor) -> tuple[Any, ...]:
 
 
 def _bare(target: Path) -> Path:
+    if target.name in ("", ".."):
+        fix = "pass e.g. 'run/net'"
+        raise dk.ConfigError("DelayTraining path", f"{str(target)!r}", "a file name without ending", fix)
     return target.with_name(target.name + ".model.safetensors")
 
 

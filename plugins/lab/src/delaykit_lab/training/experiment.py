@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import delaykit as dk
 from delaykit import checks
+from delaykit.sealed import read_file, unseal
 from delaykit_lab.records.files import prepare_folder, write_json, writing
 from delaykit_lab.records.finished import record_path, remembered
 from delaykit_lab.records.provenance import provenance
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 OnEpoch = Callable[[int, dict[str, Any]], None]
 
 
-@checks.annotated
 def train(
     job: Job, out: str | Path, *, seeds: int = 1, device: str = "auto", resume: bool = False,
     on_epoch: OnEpoch | None = None,
@@ -101,7 +101,12 @@ def _one(job: Job, folder: Path, accelerator: Accelerator, log: Log, on_epoch: O
         if path.exists() and not any(file.exists() for file in networks):
             found, fix = "a finished run whose network is gone", f"put it back, or delete {path.name} to train it again"
             raise dk.CheckpointError(str(path), found, f"{networks[0].name} beside it", fix)
+        for file in networks if path.is_file() else ():
+            if file.exists():
+                unseal(read_file(file), str(file), former="")  # a damaged one is told
         record = remembered(path, job.to_json(), run)
+        for one in record["history"]:
+            log.write(job.seed, one)  # where the log was damaged
         state.unlink(missing_ok=True)
         return record
     return remembered(path, job.to_json(), run) if path.exists() else run()
