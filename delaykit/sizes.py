@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from delaykit.errors import ShapeError
@@ -26,7 +27,6 @@ def check_sizes(where: str, part: nn.Module) -> None:
         ShapeError: with the parameter's name, its size, and the one that it was made with.
 
     Example:
-        >>> import torch
         >>> part = nn.Linear(2, 3)
         >>> remember_sizes_(part)
         >>> part.bias = nn.Parameter(torch.zeros(4))
@@ -34,6 +34,8 @@ def check_sizes(where: str, part: nn.Module) -> None:
         Traceback (most recent call last):
         delaykit.errors.ShapeError: fc1: found parameter bias of shape (4,), torch.float32; expected one of shape ...
     """
+    if torch.compiler.is_compiling():  # a graph is guarded by the sizes it was made for
+        return
     for name, (shape, floating) in part.__dict__.get(SIZES, {}).items():
         value = part
         for step in name.split("."):  # not by _parameters: a parametrized one is computed

@@ -65,6 +65,7 @@ class Fires:
         return Path.write_text, (self.path, "fired")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("by", ["torch", "torch of old", "pickle"])
 def test_a_pickle_in_a_torch_file_is_never_loaded(tmp_path: Path, by: str) -> None:
     state = delrec_state("") | {"more": Fires(tmp_path / "fired")}

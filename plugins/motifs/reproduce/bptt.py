@@ -86,7 +86,7 @@ def train(run: Run, state: Path) -> dict[str, Any]:
         training.history.append({"f1": score(memory, patterns), "over_time": shown})
     training.restore_best()
     state.unlink()
-    state.with_suffix(".best").unlink()
+    training.best_path.unlink()
     curve = [round(one["f1"], 4) for one in training.history]
     on_the_way = {str(k + 1): one["over_time"] for k, one in enumerate(training.history) if one["over_time"]}
     return {

@@ -47,7 +47,7 @@ def score(setting: Setting, data: PointSplits, folder: Path, case: str) -> float
     def run() -> dict[str, Any]:
         state = path.with_suffix(".safetensors")
         net, history = train(setting, data, state)
-        for left in (state, state.with_suffix(".best")):
+        for left in (state, state.with_name(f"{state.name}.best")):
             left.unlink(missing_ok=True)
         curve = [one["validation"] for one in history]
         spent = sum(one["cpu_s"] for one in history)

@@ -208,7 +208,6 @@ def to_raster(events: Events, dt: float, steps: int, dtype: torch.dtype = torch.
     return raster.index_put(place, torch.ones((), dtype=dtype, device=raster.device), accumulate=True)
 
 
-@checks.annotated
 def from_tonic(recordings: Sequence[Any], sensor_size: tuple[int, int, int], unit: float = 1e-6) -> Events:
     """Turn tonic's structured event arrays into events; neuron = ``(p * height + y) * width + x``.
 
@@ -232,6 +231,10 @@ def from_tonic(recordings: Sequence[Any], sensor_size: tuple[int, int, int], uni
         >>> events.times.tolist(), events.neurons.tolist(), events.size
         ([[2.0]], [[3]], 4)
     """
+    checks.number("from_tonic unit", unit, above=0)
+    if not checks.fits(recordings, Sequence[Any]):
+        fix = "pass [events] for one"
+        raise ShapeError("from_tonic", checks.shown(recordings), "a list of tonic's event arrays", fix)
     try:
         width, height, polarities = (operator.index(size) for size in sensor_size)
     except (TypeError, ValueError):

@@ -87,7 +87,7 @@ class Resumable:
                 record = self._checked(before)
                 record.setdefault("cpu_s", time.process_time() - start)
                 if self._is_best(record):
-                    self._save(self._best_path())  # first: an interruption in between repeats the epoch
+                    self._save(self.best_path)  # first: an interruption in between repeats the epoch
                 self._save(self.path)
                 if self.best is not None and self.best not in record:
                     found = f"no {self.best!r} in the record of epoch {before + 1}, which is saved"
@@ -103,7 +103,7 @@ class Resumable:
         Raises:
             CheckpointError: no epoch was the best yet, or its file is damaged.
         """
-        path = self._best_path()
+        path = self.best_path
         if not path.exists() and (former := self.path.with_suffix(".best")).exists():
             path = former  # of earlier versions, which may be that of another run
         if path.exists():
@@ -132,7 +132,9 @@ class Resumable:
         earlier = [one.get(self.best) for one in self.history[:-1]]
         return all(value > one for one in earlier if isinstance(one, (int, float)) and not math.isnan(one))
 
-    def _best_path(self) -> Path:
+    @property
+    def best_path(self) -> Path:
+        """The file of the state after the best epoch."""
         return self.path.with_name(f"{self.path.name}.best")
 
     def _save(self, path: Path) -> None:
