@@ -141,11 +141,14 @@ def answer(
         ShapeError: the two are no curves of the same length.
     """
     import numpy as np
+    from matplotlib.colors import is_color_like
 
     said, wanted = (array(x, 1, "answer", "(time,) for both") for x in (output, target))
     if said.shape != wanted.shape:
         fix = "give one output of one sequence"
         raise ShapeError("answer", f"shapes {said.shape} and {wanted.shape}", "(time,) for both", fix)
+    if not is_color_like(color):
+        raise ConfigError("answer color", checks.shown(color), "a color of matplotlib's", "pass e.g. 'black'")
     checks.number("answer dt_ms", dt_ms, above=0, what="number of ms")
     ax = axes(ax)
     _shade(ax, spans)

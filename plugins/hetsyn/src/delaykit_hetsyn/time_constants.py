@@ -47,6 +47,7 @@ def draw(taus: Taus, shape: tuple[int, ...], generator: torch.Generator | None =
         [5.0, 5.0]
     """
     kind, a, b = check(taus)
+    shape = tuple(shape)
     if kind == "uniform":
         return a + (b - a) * torch.rand(shape, generator=generator)
     normal = torch.randn(shape, generator=generator)
