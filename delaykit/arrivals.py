@@ -29,8 +29,9 @@ from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit.functional.event_gradients.rule import whole_taps
 from delaykit.functional.second_differences import triangle_taps
+from delaykit.functional.step_tape.cells.basis import Bells, basis_for
 from delaykit.functional.taps import Taps, check_causal, check_matrix
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 
 NORMALIZE_EPSILON = 1e-7
 GAUSSIAN_FLOOR = 0.27  # DCLS: a gaussian of spread 0 is one step wide
@@ -78,6 +79,17 @@ class Kernel(ABC):
 
         Args:
             delays: ``(A, B)``, steps, >= 0.
+
+        Returns:
+            None for any other response, and unless a kernel says otherwise.
+        """
+        return None
+
+    def own_tents(self, delays: Tensor) -> OwnTents | None:
+        """Describe the same response by a width for each presynaptic neuron, where it is such a triangle.
+
+        Args:
+            delays: ``(post, pre)``, steps, >= 0.
 
         Returns:
             None for any other response, and unless a kernel says otherwise.
@@ -248,6 +260,16 @@ class Triangle(Kernel):
             spread = float(spread)
         return Tents(delays, 1.0 + spread, self, NORMALIZE_EPSILON if self.normalize else None)
 
+    def own_tents(self, delays: Tensor) -> OwnTents | None:
+        """Describe it by the neurons' widths, where the spread is a tensor of them; see :meth:`Kernel.own_tents`."""
+        check_matrix(type(self).__name__, delays)
+        spread = self.spread
+        if not isinstance(spread, Tensor) or self.normalize or torch.compiler.is_compiling():
+            return None
+        if spread.numel() not in (1, delays.shape[1]) or spread.numel() != spread.shape[-1:].numel():
+            return None
+        return OwnTents(delays, 1.0 + spread.double().reshape(1, -1).expand(1, delays.shape[1]))
+
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`. Host sync where the spread is a tensor."""
         spread = self.spread.detach().max().item() if isinstance(self.spread, Tensor) else self.spread
@@ -360,3 +382,25 @@ class Hard(Kernel):
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`."""
         return round(max_delay) + 1
+
+
+def bells_of(kernel: Kernel, delays: Tensor, weight: Tensor) -> Bells | None:
+    """Describe arrivals by gaussians of one width, None for other kernels, and where taps serve as well or better.
+
+    Args:
+        kernel: the shape of an arrival.
+        delays: ``(post, pre)``, steps.
+        weight: of the connection, ``(post, pre)``.
+    """
+    if type(kernel) is not Gaussian or torch.compiler.is_compiling():
+        return None
+    if isinstance(kernel.spread, Tensor) and (kernel.spread.requires_grad or kernel.spread.numel() != 1):
+        return None
+    if delays.shape != weight.shape or not delays.numel() or weight.device.type != "cpu":
+        return None
+    check_causal("Gaussian", delays)
+    kernel = dataclasses.replace(kernel, spread=float(kernel.spread), window=kernel.depth(_largest(delays)))
+    window, std = kernel.depth(0.0), abs(float(kernel.spread)) + GAUSSIAN_FLOOR
+    basis = basis_for(std, window, delays, weight)
+    epsilon = NORMALIZE_EPSILON if kernel.normalize else None
+    return None if basis is None else Bells(delays, basis, window, kernel, epsilon)

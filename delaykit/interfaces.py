@@ -25,7 +25,7 @@ from delaykit.functional.draws import drawn
 from delaykit.functional.engine import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 from delaykit.plugins.records import API_VERSION as API_VERSION
 from delaykit.plugins.records import Component as Component
 
@@ -143,7 +143,7 @@ class Delay(nn.Module, ABC):
         """
         return None
 
-    def recurrence(self) -> Taps | Tents | RecurrentConnection | None:
+    def recurrence(self) -> Taps | Tents | OwnTents | RecurrentConnection | None:
         """Return how :func:`delaykit.rollout` runs this delay on a recurrent matrix; None: step by step.
 
         Taps or tents go with the connection's weight, a connection of your own holds its weights itself.
@@ -254,7 +254,7 @@ class PointDelay(Delay):
             return self.kernel().whole(delays)
         return self.kernel().taps(delays.detach() if self.estimator == "none" else delays)
 
-    def recurrence(self) -> Taps | Tents | RecurrentConnection | None:
+    def recurrence(self) -> Taps | Tents | OwnTents | RecurrentConnection | None:
         """Return the form that a rollout of synapses runs fastest on; None for exact gradients."""
         own = super().recurrence()
         if own is not None or self.estimator == "exact":
@@ -262,7 +262,7 @@ class PointDelay(Delay):
         if self.estimator == "none":
             return self.taps()
         kernel, delays = self.kernel(), self.delays()
-        return kernel.tents(delays) or kernel.taps(delays)
+        return kernel.tents(delays) or kernel.own_tents(delays) or kernel.taps(delays)
 
     def impulse_response(self, weight: Tensor) -> Tensor:
         if self.estimator == "interp":

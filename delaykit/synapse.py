@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.arrivals import Hard, Linear, Triangle
+from delaykit.engines.cells import cells_engine
 from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
 from delaykit.engines.dropout import DropoutEngine
 from delaykit.engines.exact import Listener, exact_engine, refuse_exact
@@ -144,7 +145,8 @@ class Synapse(nn.Module):
         if own is not None:
             return own
         if isinstance(self.delay, PointDelay):
-            return tents_engine(self.delay, weight, bias) or MatrixEngine(self.delay.taps(), weight, bias)
+            by_cells = tents_engine(self.delay, weight, bias) or cells_engine(self.delay, weight, bias)
+            return by_cells or MatrixEngine(self.delay.taps(), weight, bias)
         response = self.delay.impulse_response(weight)
         if response.ndim != 3 or response.shape[:2] != weight.shape:
             where, found = f"{type(self.delay).__name__}.impulse_response()", f"shape {tuple(response.shape)}"

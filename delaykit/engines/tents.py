@@ -9,8 +9,8 @@ from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.delayed_linear.tented import tented_linear
 from delaykit.functional.dispatch import chosen, works
 from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.step_tape.cells.tents import grid_of
 from delaykit.functional.step_tape.operator import LinearTape
-from delaykit.functional.step_tape.tents import grid_of
 from delaykit.functional.tents import Tents
 from delaykit.interfaces import PointDelay
 
@@ -49,13 +49,18 @@ class TentsEngine(Engine):
         return self.tents.memory()
 
 
+def may_read_cells(delay: PointDelay, weight: Tensor) -> bool:
+    """Tell whether a delay is one of every synapse on the CPU, whose kernel alone says how spikes arrive."""
+    if delay.granularity != "synaptic" or delay.estimator != "interp" or torch.compiler.is_compiling():
+        return False
+    if type(delay).taps is not PointDelay.taps or type(delay).impulse_response is not PointDelay.impulse_response:
+        return False  # it arrives in a way of its own
+    return chosen() in (None, "cpu") and works("cpu") and weight.device.type == "cpu"
+
+
 def tents_engine(delay: PointDelay, weight: Tensor, bias: Tensor | None) -> TentsEngine | None:
     """Return what runs a delay by two numbers a synapse, None where taps serve it as well or better."""
-    if delay.granularity != "synaptic" or delay.estimator != "interp" or torch.compiler.is_compiling():
-        return None
-    if type(delay).taps is not PointDelay.taps or type(delay).impulse_response is not PointDelay.impulse_response:
-        return None  # it arrives in a way of its own
-    if chosen() not in (None, "cpu") or not works("cpu") or weight.device.type != "cpu":
+    if not may_read_cells(delay, weight):
         return None
     tents = delay.kernel().tents(delay.delays())
     if tents is None or tents.factor is not None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from delaykit.functional.second_differences import triangle_taps
 from delaykit.functional.taps import Taps
 
 NARROWEST = {torch.float32: 1e-3, torch.float64: 1e-7}  # a slope over a smaller distance would lose half its digits
@@ -78,6 +79,68 @@ class Tents(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """Shape ``(A, B)`` of the delays."""
         return self.delays.shape[0], self.delays.shape[1]
+
+
+class OwnTents(NamedTuple):
+    """Hold delays, and a width of its own for the triangles of every presynaptic neuron, which may learn.
+
+    Args:
+        delays: ``(post, pre)``, steps, >= 0.
+        widths: ``(1, pre)``, half-widths s in steps, >= 1, of responses ``max(0, s - |tau - d|) / s^2``.
+
+    Example:
+        >>> tents = OwnTents(torch.tensor([[2.0, 0.0], [1.0, 4.0]]), torch.tensor([[2.0, 3.5]]))
+        >>> tents.memory(), [[round(x, 6) for x in row] for row in tents.nodes().tolist()]
+        (8, [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5]])
+    """
+
+    delays: Tensor
+    widths: Tensor
+
+    def taps(self) -> Taps:
+        """List the same response as taps."""
+        delays, widths = torch.broadcast_tensors(self.delays.double(), self.widths.double())
+        return triangle_taps(delays, widths, None)
+
+    def memory(self) -> int:
+        """Count the newest inputs a reader must remember: 1 + the largest tau with a response. Host sync."""
+        return math.ceil(float((self.delays.detach() + self.widths.detach()).max())) if self.delays.numel() else 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the delays."""
+        return self.delays.shape[0], self.delays.shape[1]
+
+    def nodes(self) -> Tensor:
+        """Return where within a step the triangles of each neuron bend, ``(pre, 3)``, float64, ascending from 0.
+
+        Where a width is whole, or whole but for a half, two of them are the same.
+        """
+        part = self.widths.detach().double().flatten()
+        part = part - part.floor()
+        return torch.stack([torch.zeros_like(part), torch.minimum(part, 1 - part), torch.maximum(part, 1 - part)], 1)
+
+    def place(self) -> tuple[Tensor, Tensor]:
+        """Find the cell below each delay, of three a step, int64, and how far the delay is on the way to the next."""
+        delays = self.delays.detach().double()
+        step, (_, second, third) = delays.floor(), self.nodes().unbind(1)
+        part = delays - step
+        phase = (part >= second).long() + (part >= third)
+        ends = torch.cat([self.nodes(), torch.ones(len(second), 1, dtype=torch.float64)], 1)
+        neuron = torch.arange(len(second)).expand_as(phase)
+        low, high = ends[neuron, phase], ends[neuron, phase + 1]
+        return 3 * step.long() + phase, (part - low) / (high - low)
+
+    def heights(self, cells: Tensor) -> Tensor:
+        """Return what an input is at a delay's cell, so many cells after the first of a step: ``(pre, cell)``, float64.
+
+        Args:
+            cells: whole numbers, three a step; the delays of cell -c lie c cells back.
+        """
+        width = self.widths.detach().double().view(-1, 1)
+        step = -((-cells) // 3)
+        away = (step - self.nodes()[:, 3 * step - cells]).abs()
+        return (width - away).clamp(min=0) / width**2
 
 
 class Grid(NamedTuple):

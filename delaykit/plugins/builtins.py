@@ -20,7 +20,8 @@ _ROOMS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("filtered_linear", ("decay_filter", "decay_filter_gradient"), _EVERYWHERE),
     ("decay_tape", ("decay_step", "decay_step_back"), _EVERYWHERE),
     ("step_tape", ("tape_lines", "tape_series", "tape_synapses", "tape_correlation"), _EVERYWHERE),
-    ("step_tape", ("tape_store", "tape_tents", "tape_overlap"), _WITHOUT_TRITON),  # one kernel of torch's, or CPU only
+    ("step_tape", ("tape_store",), _WITHOUT_TRITON),  # one kernel of torch's
+    ("step_tape", ("tape_polynomials", "tape_tents", "tape_heights", "tape_deliver", "tape_overlap"), _WITHOUT_TRITON),
     ("recurrence", ("recurrence",), _EVERYWHERE),
 )
 

@@ -19,7 +19,8 @@ from tests.functional.judging import DTYPES, assert_close, device_of, drawn, nee
 
 RECORDS = list(builtins.delaykit_operators())
 TABLE = {record.name: {r.backend: r for r in RECORDS if r.name == record.name} for record in RECORDS}
-IN_TORCH = {"tape_store", "tape_tents", "tape_overlap"}  # the first is one kernel anyway, the others are for the CPU
+CELLS = {"tape_polynomials", "tape_tents", "tape_heights", "tape_deliver", "tape_overlap"}  # lines of them: on the CPU
+IN_TORCH = {"tape_store", *CELLS}  # the first is one kernel anyway
 SUMS = [name for name in TABLE if name != "recurrence"]  # which has test_recurrence_reference.py
 WITHOUT_SUMS = {"delayed_convolution": "tap_filter"}  # room: by what it runs; judged in test_delayed_convolution.py
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "operators.md"
@@ -126,8 +127,15 @@ CASES: dict[str, list[tuple]] = {
         (ROWS, 10, -AHEAD[0], strength, torch.empty(POST, 2, 2).double())
         for strength in (AHEAD[1], AHEAD[1] * (AHEAD[1] > 0.3))
     ],
+    "tape_polynomials": [
+        (rows, 10, -AHEAD[0][..., 0].contiguous(), AHEAD[1][..., 1].contiguous(), AHEAD[1][..., 0].contiguous(), terms,
+         torch.empty(POST, 1, rows.shape[2]).double())
+        for terms in (2, 4) for rows in (ROWS, drawn(PRE, 20, 43, seed=13))
+    ],
     "tape_correlation": [(ROWS, ROWS.flip(1), DELAYS)],
-    "tape_tents": [(ROWS, 6, drawn(5, seed=10), ROWS.flip(1), 3)],
+    "tape_tents": [(ROWS, 6, drawn(own, 5, seed=10), ROWS.flip(1), 3) for own in (1, PRE)],
+    "tape_heights": [(ROWS, 6, drawn(PRE, 5, seed=10), torch.empty(PRE, 4).double())],
+    "tape_deliver": [(ROWS, 7, AHEAD[0][..., 0].int().contiguous(), AHEAD[1], drawn(POST, 5, 4, seed=12), 3)],
     "tape_overlap": [(ROWS, 10, -AHEAD[0].int(), drawn(POST, 4, seed=11), torch.zeros(PRE, POST, TAPS).double())],
 }
 MARKS = {"torch": (), "cpu": (needs_numba,), "gpu": (needs_triton,)}

@@ -13,7 +13,8 @@ from delaykit.functional.delayed_linear import delayed_linear, tented
 from delaykit.functional.delayed_linear.tented import tented_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.step_tape import LinearTape
-from delaykit.functional.step_tape.tents import SLACK, TentFilter, grid_of
+from delaykit.functional.step_tape.cells.lines import SLACK
+from delaykit.functional.step_tape.cells.tents import TentFilter, grid_of
 from delaykit.functional.tents import Tents
 from tests.functional.judging import assert_close, needs_numba
 

@@ -14,7 +14,7 @@ from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.recurrence.connection.base import Inputs
 from delaykit.functional.recurrence.connection.numba import synapse_correlation, vectors
 from delaykit.functional.second_differences import triangle_taps
-from delaykit.functional.step_tape.tents import Overlap, TentFilter
+from delaykit.functional.step_tape.cells.tents import Overlap, TentFilter
 from delaykit.functional.tents import Grid, Tents
 
 

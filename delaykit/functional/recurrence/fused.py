@@ -20,11 +20,12 @@ from delaykit.functional.recurrence.connection.base import (
     SparseTaps,
 )
 from delaykit.functional.recurrence.connection.decay import Lingering
+from delaykit.functional.recurrence.connection.spreads import packed
 from delaykit.functional.recurrence.connection.taps import connect
 from delaykit.functional.recurrence.neuron.base import BackwardNeuron, ForwardNeuron, pack
 from delaykit.functional.recurrence.state import Recurrence, RolloutState
 from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 
 
 class Chip(NamedTuple):
@@ -75,6 +76,11 @@ def _connect(
         if make is not None:
             scale = through.scale()
             return make, weight if scale is None else weight * scale.to(weight), None, through.delays
+        through = through.taps()
+    if isinstance(through, OwnTents):
+        make = chip.connection.tents(through, currents)
+        if make is not None:
+            return make, weight, None, packed(through)
         through = through.taps()
     if isinstance(through, Fading):
         factors = torch.stack([through.decay, through.beyond]).to(currents)

@@ -21,7 +21,7 @@ from delaykit.functional.recurrence import torch as plain
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.recurrence.state import Recurrence, RolloutState, check, check_state
 from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 
 
 @eager  # its adjoint works on memory, step by step
@@ -29,7 +29,7 @@ def rollout(
     currents: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    taps: Taps | Tents | Fading | None,
+    taps: Taps | Tents | OwnTents | Fading | None,
     dynamics: LIFDynamics,
     state: RolloutState | None = None,
     recurrent_mask: Tensor | None = None,
@@ -45,7 +45,8 @@ def rollout(
         bias: ``(post,)``, part of the recurrent current; None for none.
         taps: delays of the recurrent connection, ``(m, 1, 1)``, ``(m, 1, post)`` axonal, ``(m, post, 1)`` dendritic or
             ``(m, post, post)`` synaptic; None for none. A tap at 0 reads the spikes of the step before.
-            :class:`~delaykit.functional.tents.Tents` where the kernel has them, which are faster for synapses;
+            :class:`~delaykit.functional.tents.Tents` or :class:`~delaykit.functional.tents.OwnTents` where the kernel
+            has them, which are faster for synapses;
             :class:`~delaykit.functional.recurrence.connection.Fading` where currents linger instead.
         dynamics: the neuron.
         state: where to start; None for rest. Spikes before the last step are not part of it, so ``state.spikes`` is

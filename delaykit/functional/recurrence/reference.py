@@ -11,7 +11,7 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.recurrence.state import Recurrence, RolloutState, check
 from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 
 
 def rollout_generic(
@@ -19,7 +19,7 @@ def rollout_generic(
     currents: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    taps: Taps | Tents | None,
+    taps: Taps | Tents | OwnTents | None,
     recurrent_mask: Tensor | None = None,
 ) -> Tensor:
     """Run any neuron with a delayed recurrent connection over a sequence, step by step and by plain autograd.
@@ -73,7 +73,7 @@ def recurrence(
     return torch.stack(spikes[1:]), torch.stack(membranes), RolloutState(spikes[-1], last, membrane)
 
 
-def _response(weight: Tensor, through: Taps | Tents | Fading | None, currents: Tensor) -> Tensor:
+def _response(weight: Tensor, through: Taps | Tents | OwnTents | Fading | None, currents: Tensor) -> Tensor:
     """Write out ``K (post, pre, tau)``, as many steps as the sequence has."""
     weight, depth = weight.to(currents), len(currents)
     if through is None:
@@ -81,7 +81,7 @@ def _response(weight: Tensor, through: Taps | Tents | Fading | None, currents: T
     if isinstance(through, Fading):
         decay, beyond = through.decay.to(currents), through.beyond.to(currents)
         return torch.stack([weight, *(beyond * decay**tau for tau in range(depth - 1))], -1)
-    taps = through.taps() if isinstance(through, Tents) else through
+    taps = through.taps() if isinstance(through, (Tents, OwnTents)) else through
     depth = min(int(taps.index.max()) + 1, depth)
     return weight.unsqueeze(-1) * taps.response(depth).to(weight)
 

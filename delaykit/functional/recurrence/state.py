@@ -12,7 +12,7 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.inputs import check_operands
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 
 
 class RolloutState(NamedTuple):
@@ -55,10 +55,10 @@ class Recurrence(NamedTuple):
 
     weight: Tensor | None = None
     bias: Tensor | None = None
-    through: Taps | Tents | Fading | RecurrentConnection | None = None
+    through: Taps | Tents | OwnTents | Fading | RecurrentConnection | None = None
 
 
-def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | Fading | None,
+def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | OwnTents | Fading | None,
           dynamics: LIFDynamics | None, mask: Tensor | None) -> None:  # fmt: skip
     """Raise for tensors that do not fit the currents, and for a recurrence without spikes."""
     optional = ("bias", "recurrent_mask", "weight")
@@ -84,7 +84,7 @@ def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Ta
         )
 
 
-def check_state(state: RolloutState, weight: Tensor | None, taps: Taps | Tents | Fading | None) -> None:
+def check_state(state: RolloutState, weight: Tensor | None, taps: Taps | Tents | OwnTents | Fading | None) -> None:
     """Raise where a delayed connection is to continue from spikes that it does not remember."""
     if taps is not None and weight is not None and state.spikes is not None and taps.memory() > 1:
         raise HistoryError(

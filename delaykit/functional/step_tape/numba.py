@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, compiled
+from delaykit.functional.step_tape.cells.kernels import add_overlap, deliver_pairs, read_heights, write_heights
+from delaykit.functional.step_tape.cells.polynomials import read_polynomials
+from delaykit.functional.step_tape.packing import by_age, packed, places_in
 
 BLOCK = 8  # inputs whose rows are read together
 SPARSE = 0.25  # share of taps that are not 0, below which they are looked for
@@ -96,48 +100,40 @@ def tape_synapses(
     out.copy_(target.view(out.shape))
 
 
+def tape_polynomials(
+    rows: Tensor, row: int, place: Tensor, part: Tensor, strength: Tensor, terms: int, out: Tensor,
+    kept: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_polynomials` does."""
+    kept = {} if kept is None else kept
+    target = torch.zeros(strength.shape[1], rows.shape[2], dtype=strength.dtype)
+    if kept.get("shape") != rows.shape:
+        places = places_in(place.unsqueeze(2), rows)
+        kept["shape"] = rows.shape
+        kept["table"] = [packed(x, BLOCK) for x in (places, part.unsqueeze(2), strength.unsqueeze(2))]
+    read_polynomials()(rows.view(-1).numpy(), row * rows.shape[2], *kept["table"], terms, target.numpy())
+    out.copy_(target.view(out.shape))
+
+
 def _prepare(rows: Tensor, offset: Tensor, value: Tensor, kept: dict[str, Any]) -> None:
     """Write the tables of a kernel for these rows; its weights are there already where only the rows have grown."""
     if "weight" not in kept:
         kept["weight"] = kept["to"] = kept["order"] = None
         if float((value != 0).float().mean()) > SPARSE:
             reach = int(offset.abs().max()) + 1
-            far = BLOCK * reach * rows.shape[2] * rows.element_size() > NEAR
-            kept["order"] = _by_age(offset, reach) if far else None
-            kept["weight"] = value.flatten()[kept["order"]].numpy() if far else _packed(value)
+            block = min(BLOCK, NEAR // (reach * rows.shape[2] * rows.element_size()))
+            whole = BLOCK // math.gcd(BLOCK, offset.shape[2])  # inputs that fill passes of eight taps
+            kept["block"] = block // whole * whole or block
+            far = kept["block"] * offset.shape[2] < BLOCK  # too few taps for a pass over an output
+            kept["order"] = by_age(offset, reach) if far else None
+            kept["weight"] = value.flatten()[kept["order"]].numpy() if far else packed(value, kept["block"])
             if far:
                 output = torch.arange(offset.shape[1], dtype=torch.int32).view(1, -1, 1) * rows.shape[2]
                 kept["to"] = output.expand_as(offset).flatten()[kept["order"]].numpy()
     if kept["weight"] is not None:
-        places = _places(offset, rows)
-        kept["where"] = _packed(places) if kept["order"] is None else places.flatten()[kept["order"]].numpy()
-
-
-def _by_age(offset: Tensor, reach: int) -> Tensor:
-    """Order taps by the input they read, and then by the step: the way in which its rows lie in memory."""
-    channel = torch.arange(offset.shape[0]).view(-1, 1, 1)
-    return (channel * 2 * reach + offset).flatten().argsort()
-
-
-def _packed(each: Tensor) -> np.ndarray:
-    """Turn ``(from, to, m)`` into ``(block, to, BLOCK * m)``, what a block of inputs gives an output in a row.
-
-    What is filled in for inputs that are not there reads any place, with a weight of 0.
-    """
-    inputs, outputs, count = each.shape
-    whole = torch.nn.functional.pad(each, (0, 0, 0, 0, 0, -inputs % BLOCK))
-    turned = whole.view(-1, BLOCK, outputs, count).transpose(1, 2)
-    return turned.reshape(-1, outputs, BLOCK * count).contiguous().numpy()
-
-
-def _places(offset: Tensor, rows: Tensor) -> Tensor:
-    """Find the number in flat ``rows`` where each tap reads at row 0.
-
-    Half as many bytes where they do: places and weights are read from memory anew at each step.
-    """
-    channel = torch.arange(rows.shape[0]).view(-1, 1, 1)
-    places = (channel * rows.shape[1] + offset) * rows.shape[2]
-    return places.int() if rows.numel() < 2**31 else places
+        places = places_in(offset, rows)
+        order, block = kept["order"], kept["block"]
+        kept["where"] = packed(places, block) if order is None else places.flatten()[order].numpy()
 
 
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
@@ -149,12 +145,23 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
 
 def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_tents` does."""
-    _tents(rows.numpy(), row, height.numpy(), source.numpy(), at)
+    write_heights(rows.numpy(), row, height.numpy(), source.numpy(), at)
+
+
+def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_heights` does."""
+    read_heights(rows.numpy(), row, height.numpy(), out.numpy())
+
+
+def tape_deliver(rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_deliver` does."""
+    flat = rows.view(-1).numpy()
+    deliver_pairs(flat, row, rows.shape[1], place.numpy(), strength.numpy(), source.numpy(), at)
 
 
 def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_overlap` does."""
-    _overlap(rows.numpy(), row, offset.numpy(), x.numpy(), out.numpy())
+    add_overlap(rows.numpy(), row, offset.numpy(), x.numpy(), out.numpy())
 
 
 # The loops below index whole arrays by np.uintp: a slice of an array costs a reference count, and a signed index a test
@@ -295,27 +302,3 @@ def _correlation(rows, gradients, index, out):  # type: ignore[no-untyped-def]
                     for n in range(chunk):
                         total += rows[at, c, n] * gradients[t, c, n]
                     out[m, c] += total
-
-
-@compiled()
-def _tents(rows, row, height, source, at):  # type: ignore[no-untyped-def]
-    channels, _, chunk = rows.shape
-    when = np.uintp(at)
-    for c in range(channels):
-        for k in range(len(height)):
-            h, to = height[k], np.uintp(row + k)
-            for n in range(chunk):
-                rows[c, to, n] += h * source[c, when, n]
-
-
-@compiled(DOT_PRODUCTS)
-def _overlap(rows, row, offset, x, out):  # type: ignore[no-untyped-def]
-    outputs, inputs, count = offset.shape
-    chunk = rows.shape[2]
-    for b in range(outputs):
-        for a in range(inputs):
-            for m in range(count):
-                at, total = np.uintp(row + offset[b, a, m]), rows.dtype.type(0)
-                for n in range(chunk):
-                    total += rows[b, at, n] * x[a, n]
-                out[b, a, m] += total

@@ -26,13 +26,19 @@ from torch import Tensor
 from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
+from delaykit.functional.step_tape.cells.basis import Bells
+from delaykit.functional.step_tape.cells.bells import BellFilter
+from delaykit.functional.step_tape.cells.reading import CellFilter, CellOperator
+from delaykit.functional.step_tape.cells.spreads import SpreadFilter
+from delaykit.functional.step_tape.cells.tents import TentFilter
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
 from delaykit.functional.step_tape.operators import FilterOperator, LineOperator, Operator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
 from delaykit.functional.step_tape.segment import Segment, Step, inside_backward
-from delaykit.functional.step_tape.tents import TentFilter, TentOperator
 from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
+
+Arrivals = Taps | Tents | OwnTents | Bells
 
 
 class Signature(NamedTuple):
@@ -258,8 +264,9 @@ class LinearTape(Tape):
     ones need a sweep over the synapses. Identity taps give what ``F.linear(x, weight, bias)`` gives, bit by bit.
 
     Args:
-        taps: ``(m, 1, 1)``, ``(m, 1, pre)``, ``(m, post, 1)`` or ``(m, post, pre)``; or tents of every synapse for
-            which there is a grid (:func:`~delaykit.functional.step_tape.tents.grid_of`).
+        taps: ``(m, 1, 1)``, ``(m, 1, pre)``, ``(m, post, 1)`` or ``(m, post, pre)``; or, of every synapse, tents for
+            which there is a grid (:func:`~delaykit.functional.step_tape.cells.tents.grid_of`), tents of neurons' own
+            widths, or bells.
         weight: ``(post, pre)``; for tents times what they are scaled by.
         bias: ``(post,)`` or None.
         remember: see :class:`Tape`.
@@ -272,12 +279,12 @@ class LinearTape(Tape):
     """
 
     def __init__(
-        self, taps: Taps | Tents, weight: Tensor, bias: Tensor | None = None, *, remember: int | None = None
+        self, taps: Arrivals, weight: Tensor, bias: Tensor | None = None, *, remember: int | None = None
     ) -> None:
         super().__init__(remember)
         self._parameters = (taps, weight, bias)
 
-    def rebind(self, taps: Taps | Tents, weight: Tensor, bias: Tensor | None = None) -> None:
+    def rebind(self, taps: Arrivals, weight: Tensor, bias: Tensor | None = None) -> None:
         """Start a new segment with these parameters."""
         self._rebind()
         self._parameters = (taps, weight, bias)
@@ -292,14 +299,20 @@ class LinearTape(Tape):
                 "LinearTape", f"taps for {rows} x {columns}", f"1 or {post} x 1 or {pre}", "match taps and weight"
             )
         dtype = rows_dtype(x, weight.dtype, "LinearTape")
-        if isinstance(taps, Tents):
-            return TentOperator(TentFilter(taps, weight), False, x.shape, dtype, x.device, bias=bias)
+        if not isinstance(taps, Taps):
+            return CellOperator(_cell_filter(taps, weight), False, x.shape, dtype, x.device, bias=bias)
         rest = (taps.is_identity(), x.shape, dtype, x.device)
         if rows > 1 and columns > 1:
             return FilterOperator(synapse_filter(taps, weight), *rest, weight=weight, bias=bias)
         if rows > 1:
             return DendriticOperator(ChannelFilter(taps, post, dtype), *rest, weight, bias)
         return AxonalOperator(ChannelFilter(taps, pre, dtype), *rest, weight, bias)
+
+
+def _cell_filter(shape: Tents | OwnTents | Bells, weight: Tensor) -> CellFilter:
+    if isinstance(shape, Tents):
+        return TentFilter(shape, weight)
+    return SpreadFilter(shape, weight) if isinstance(shape, OwnTents) else BellFilter(shape, weight)
 
 
 class ResponseTape(Tape):

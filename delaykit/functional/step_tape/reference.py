@@ -37,6 +37,18 @@ def tape_synapses(
         out[a] = torch.stack(taps).sum(0).view(out[a].shape)
 
 
+def tape_polynomials(
+    rows: Tensor, row: int, place: Tensor, part: Tensor, strength: Tensor, terms: int, out: Tensor, kept: object = None
+) -> None:
+    """Read polynomials; see :func:`delaykit.functional.step_tape.torch.tape_polynomials`."""
+    for a in range(strength.shape[1]):
+        total = torch.zeros_like(rows[0, 0])
+        for b in range(len(rows)):
+            for m in range(terms):
+                total += strength[b, a] * part[b, a] ** m * rows[b, row + int(place[b, a]) + m]
+        out[a] = total.view(out[a].shape)
+
+
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
     """Correlate; see :func:`delaykit.functional.step_tape.torch.tape_correlation`."""
     out = torch.zeros_like(index, dtype=rows.dtype)
@@ -51,8 +63,24 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
 def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
     """Write triangles; see :func:`delaykit.functional.step_tape.torch.tape_tents`."""
     for c in range(len(rows)):
-        for k in range(len(height)):
-            rows[c, row + k] += height[k] * source[c, at]
+        own = height[0] if len(height) == 1 else height[c]
+        for k in range(len(own)):
+            rows[c, row + k] += own[k] * source[c, at]
+
+
+def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:
+    """Read triangles; see :func:`delaykit.functional.step_tape.torch.tape_heights`."""
+    for c in range(len(rows)):
+        out[c] = sum(height[c, k] * rows[c, row + k] for k in range(height.shape[1]))
+
+
+def tape_deliver(rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int) -> None:
+    """Deliver; see :func:`delaykit.functional.step_tape.torch.tape_deliver`."""
+    channels, sources = place.shape
+    for b in range(channels):
+        for a in range(sources):
+            for m in range(strength.shape[2]):
+                rows[b, row + int(place[b, a]) + m] += strength[b, a, m] * source[a, at]
 
 
 def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor) -> None:

@@ -64,6 +64,32 @@ def tape_synapses(
     out.copy_(target.view(out.shape))
 
 
+def tape_polynomials(
+    rows: Tensor, row: int, place: Tensor, part: Tensor, strength: Tensor, terms: int, out: Tensor,
+    kept: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Read ``out[a] = sum_{b, m} strength[b, a] part[b, a]^m rows[b, row + place[b, a] + m]``, m < terms.
+
+    Args:
+        rows: as for :func:`tape_synapses`.
+        row: the current step.
+        place: int64 ``(from, to)``.
+        part: ``(from, to)``.
+        strength: ``(from, to)``.
+        terms: number of rows that a synapse reads.
+        out: ``(to, batch, space)``, any strides.
+        kept: belongs to these tables; a backend may keep there what it makes of them.
+    """
+    target = torch.empty(strength.shape[1], rows.shape[2], dtype=strength.dtype, device=rows.device)
+    channel = torch.arange(rows.shape[0], device=rows.device)
+    for a in range(strength.shape[1]):
+        value = torch.zeros_like(target[0])
+        for m in range(terms - 1, -1, -1):
+            value = value * part[:, a].unsqueeze(1) + rows[channel, row + place[:, a] + m]
+        torch.mv(value.t(), strength[:, a], out=target[a])
+    out.copy_(target.view(out.shape))
+
+
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
     """Correlate ``c[m, c] = sum_t gradients[c, t] . rows[c, t - index[m, c]]``; none where that is before 0."""
     channel = torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
@@ -77,16 +103,40 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
 
 
 def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
-    """Add ``height[k] source[c, at]`` to ``rows[c, row + k]``.
+    """Add ``height[c, k] source[c, at]`` to ``rows[c, row + k]``.
 
     Args:
         rows: cells ``(channel, cell, chunk)``.
         row: the first that is written to.
-        height: ``(k,)``.
+        height: ``(channel, k)``, or ``(1, k)`` for all channels.
         source: ``(channel, time, chunk)``.
         at: which of its steps.
     """
-    rows[:, row : row + len(height)].addcmul_(source[:, at].unsqueeze(1).to(rows.dtype), height.view(-1, 1))
+    cells = rows[:, row : row + height.shape[1]]
+    cells.addcmul_(source[:, at].unsqueeze(1).to(rows.dtype), height.unsqueeze(2))
+
+
+def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:
+    """Read ``out[c] = sum_k height[c, k] rows[c, row + k]``, as :func:`tape_tents` writes; ``out (channel, chunk)``."""
+    torch.sum(rows[:, row : row + height.shape[1]] * height.unsqueeze(2), 1, out=out)
+
+
+def tape_deliver(rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int) -> None:
+    """Add ``strength[b, a, m] source[a, at]`` to ``rows[b, row + place[b, a] + m]``.
+
+    Args:
+        rows: cells ``(channel, cell, chunk)``.
+        row: the first cell of the current step.
+        place: int32 ``(channel, sources)``.
+        strength: ``(channel, sources, 2)``.
+        source: ``(sources, time, chunk)``.
+        at: which of its steps.
+    """
+    channel = torch.arange(rows.shape[0], device=rows.device)
+    for a in range(place.shape[1]):
+        for m in (0, 1):  # each adds to a cell of every channel, once
+            cell = row + m + place[:, a].long()
+            rows[channel, cell] += strength[:, a, m].unsqueeze(1) * source[a, at].to(rows.dtype)
 
 
 def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.taps import Taps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 
 
 class SparseTaps(NamedTuple):
@@ -122,7 +122,7 @@ class Parts(NamedTuple):
     weight_gradient: Callable[[Tensor, Tensor], Tensor]
     line_correlation: Callable[[Tensor, Tensor, SparseTaps, int], Tensor]
     synapse_correlation: Callable[[Tensor, Tensor, SparseTaps, int], Tensor]
-    tents: Callable[[Tents, Tensor], Any]
+    tents: Callable[[Tents | OwnTents, Tensor], Any]
 
 
 Connect = Callable[[Any, Any, Any, int], RecurrentConnection]

@@ -22,7 +22,8 @@ from delaykit.functional.recurrence.connection.kernels import (
     sparse_weight_gradient,
     transpose,
 )
-from delaykit.functional.tents import Tents
+from delaykit.functional.recurrence.connection.spreads import spread_connection
+from delaykit.functional.tents import OwnTents, Tents
 
 FEW = 0.1  # share of inputs that are not zero up to which a correlation for every synapse is faster by events
 
@@ -138,11 +139,13 @@ def synapse_correlation(x: Tensor, grad: Tensor, taps: SparseTaps, late: int = 0
     return _correlate(x, grad, taps, taps.index.permute(1, 2, 0), False, late).permute(2, 0, 1)
 
 
-def tents_connection(tents: Tents, currents: Tensor) -> Any:
+def tents_connection(tents: Tents | OwnTents, currents: Tensor) -> Any:
     """Return what connects through two cells a synapse, as :mod:`~delaykit.functional.recurrence.fused` takes it.
 
     None where there is nothing faster than the taps.
     """
+    if isinstance(tents, OwnTents):
+        return spread_connection(tents, currents) if currents.numel() else None
     found = vectors() if currents.numel() else None
     return None if found is None else found.tents_connection(tents, currents, synapse_correlation)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.recurrence.connection.base import Parts, SparseTaps
-from delaykit.functional.tents import Tents
+from delaykit.functional.tents import OwnTents, Tents
 
 
 class Product:
@@ -169,7 +169,7 @@ def synapse_correlation(x: Tensor, grad: Tensor, taps: SparseTaps, late: int = 0
     return out
 
 
-def tents_connection(tents: Tents, currents: Tensor) -> None:
+def tents_connection(tents: Tents | OwnTents, currents: Tensor) -> None:
     """Leave tents to their taps: nothing here is faster."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-LANES = 8
+from delaykit.functional.step_tape.cells.polynomials import LANES, repeated
 
 
 @functools.cache
@@ -73,7 +73,7 @@ def make_gather(numba: Any, width: int) -> Any:
                 e = builder.add(args[6], loop.index)
                 source = builder.add(args[3], builder.load(builder.gep(place_data, [e])))
                 scale = builder.load(builder.gep(weight_data, [e]))
-                scales = _repeated(builder, scale, total)
+                scales = repeated(builder, scale, total)
                 for k, kept in enumerate(sums):
                     at = builder.gep(flat_data, [builder.add(source, ir.Constant(source.type, k * LANES))])
                     values = builder.load(builder.bitcast(at, row.as_pointer()), align=4)
@@ -112,7 +112,7 @@ def make_add_rows(numba: Any, width: int, count: int) -> Any:
         def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
             row = ir.VectorType(context.get_value_type(kind), LANES)
             target_data, source_data = (make_array(sig.args[k])(context, builder, args[k]).data for k in (0, 2))
-            given = [_repeated(builder, builder.extract_value(args[4], n), row) for n in range(count)]
+            given = [repeated(builder, builder.extract_value(args[4], n), row) for n in range(count)]
 
             def place(data, start, k):  # type: ignore[no-untyped-def]
                 at = builder.add(start, ir.Constant(start.type, k * LANES))
@@ -163,7 +163,7 @@ def make_gather_bits(numba: Any, width: int) -> Any:
 
             def add(e, kept):  # type: ignore[no-untyped-def]
                 source = builder.add(args[3], builder.sext(builder.load(builder.gep(place_data, [e])), args[3].type))
-                scales = _repeated(builder, builder.load(builder.gep(weight_data, [e])), total)
+                scales = repeated(builder, builder.load(builder.gep(weight_data, [e])), total)
                 for mask, slot in zip(_masks(builder, bits_data, source, total, parts), kept, strict=True):
                     before = builder.load(slot)
                     builder.store(builder.select(mask, builder.fadd(before, scales), before), slot)
@@ -211,7 +211,7 @@ def make_add_bits(numba: Any, width: int, count: int) -> Any:
             masks = _masks(builder, bits_data, args[3], total, parts)
             for n in range(count):
                 scales, start = (builder.extract_value(args[k], n) for k in (4, 1))
-                added = _repeated(builder, scales, total)
+                added = repeated(builder, scales, total)
                 for k, mask in enumerate(masks):
                     at = builder.gep(target_data, [builder.add(start, ir.Constant(start.type, k * total.count))])
                     kept = builder.bitcast(at, total.as_pointer())
@@ -295,13 +295,3 @@ def _masks(builder: Any, bits_data: Any, at: Any, total: Any, parts: int) -> lis
         word = builder.load(builder.bitcast(place, ir.IntType(total.count).as_pointer()), align=1)
         masks.append(builder.bitcast(word, ir.VectorType(ir.IntType(1), total.count)))
     return masks
-
-
-def _repeated(builder: Any, scale: Any, row: Any) -> Any:
-    """Fill a vector with one number."""
-    from llvmlite import ir
-
-    first = builder.insert_element(ir.Constant(row, ir.Undefined), scale, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(
-        first, ir.Constant(row, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), row.count), None)
-    )

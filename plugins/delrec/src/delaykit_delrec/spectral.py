@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
+from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel, bells_of
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.derivatives import first_only
+from delaykit.functional.dispatch import chosen, works
 from delaykit.functional.step_tape import LinearTape
+from delaykit.functional.step_tape.cells.basis import Bells
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Engine, Stepper
@@ -101,6 +103,7 @@ class SpectralEngine(Engine):
     def __init__(self, delay: PointDelay, count: int, weight: Tensor, bias: Tensor | None) -> None:
         self.delay, self.count, self.weight, self.bias = delay, count, weight, bias
         self._taps: Taps | None = None
+        self._steps: Taps | Bells | None = None
 
     def sequence(self, spikes: Tensor) -> Tensor:
         time, dtype = spikes.shape[0], torch.result_type(spikes, self.weight)
@@ -121,11 +124,20 @@ class SpectralEngine(Engine):
                 self._taps = self.delay.kernel().taps(self.delay.delays())
         return self._taps
 
+    def steps(self) -> Taps | Bells:
+        """Describe what steps read, once a segment: a few numbers of a wide gaussian, else its taps."""
+        if chosen() not in (None, "cpu") or not works("cpu"):
+            return self.taps()
+        if self._steps is None:
+            with torch.enable_grad():
+                self._steps = bells_of(self.delay.kernel(), self.delay.delays(), self.weight) or self.taps()
+        return self._steps
+
     def tape(self) -> Stepper:
-        return LinearTape(self.taps(), self.weight, self.bias, remember=self.remember)
+        return LinearTape(self.steps(), self.weight, self.bias, remember=self.remember)
 
     def rebind(self, tape: Any) -> None:
-        tape.rebind(self.taps(), self.weight, self.bias)
+        tape.rebind(self.steps(), self.weight, self.bias)
 
 
 def early_response(kernel: Kernel, delays: Tensor, depth: int) -> Tensor:

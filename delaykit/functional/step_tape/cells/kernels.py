@@ -1,0 +1,69 @@
+"""The compiled loops of lines of cells: what writes into them, and what is read out of them for gradients.
+
+Whole arrays are indexed by np.uintp, see :mod:`delaykit.functional.step_tape.numba`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from delaykit.functional.compiled import DOT_PRODUCTS, compiled
+
+
+@compiled()
+def write_heights(rows, row, height, source, at):  # type: ignore[no-untyped-def]
+    """Add what an input is in each cell; one row of heights may be common to all channels."""
+    channels, _, chunk = rows.shape
+    when, common = np.uintp(at), height.shape[0] == 1
+    for c in range(channels):
+        own = np.uintp(0 if common else c)
+        for k in range(height.shape[1]):
+            h, to = height[own, k], np.uintp(row + k)
+            if h != 0:
+                for n in range(chunk):
+                    rows[c, to, n] += h * source[c, when, n]
+
+
+@compiled()
+def read_heights(rows, row, height, out):  # type: ignore[no-untyped-def]
+    """Sum the cells of each channel by its heights."""
+    channels, chunk = out.shape
+    for c in range(channels):
+        for n in range(chunk):
+            out[c, n] = 0
+        for k in range(height.shape[1]):
+            h, at = height[c, k], np.uintp(row + k)
+            if h != 0:
+                for n in range(chunk):
+                    out[c, n] += h * rows[c, at, n]
+
+
+@compiled()
+def deliver_pairs(rows, row, cells, place, strength, source, at):  # type: ignore[no-untyped-def]
+    """The two cells of a synapse are neighbours, and so are their rows in flat ``rows``."""
+    channels, sources = place.shape
+    chunk = source.shape[2]
+    when, size = np.uintp(at), np.uintp(chunk)
+    for c in range(channels):
+        for a in range(sources):
+            low, high = strength[c, a, 0], strength[c, a, 1]
+            first = np.uintp((c * cells + row + place[c, a]) * chunk)
+            second = first + size
+            for i in range(chunk):
+                n = np.uintp(i)
+                rows[first + n] += low * source[a, when, n]
+                rows[second + n] += high * source[a, when, n]
+
+
+@compiled(DOT_PRODUCTS)
+def add_overlap(rows, row, offset, x, out):  # type: ignore[no-untyped-def]
+    """Multiply the cells of each synapse with its input, and sum over a chunk."""
+    outputs, inputs, count = offset.shape
+    chunk = rows.shape[2]
+    for b in range(outputs):
+        for a in range(inputs):
+            for m in range(count):
+                at, total = np.uintp(row + offset[b, a, m]), rows.dtype.type(0)
+                for n in range(chunk):
+                    total += rows[b, at, n] * x[a, n]
+                out[b, a, m] += total
