@@ -31,8 +31,7 @@ def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> 
 
     Reference: Landsmeer, Movahedin et al. 2025: the fraction is flat over bins of 30 ms.
     """
-    if not width_ms > 0:
-        raise ConfigError("kept_by_delay width_ms", f"{width_ms}", "a number > 0", "pass e.g. width_ms=1.0")
+    checks.number("kept_by_delay width_ms", width_ms, above=0, fix="pass e.g. width_ms=1.0")
     if not kept.numel():
         raise ShapeError("kept_by_delay", "no synapse", "at least one", "give the delays of a connection")
     _check_kept(kept, "kept_by_delay")

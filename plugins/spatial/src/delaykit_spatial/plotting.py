@@ -50,6 +50,9 @@ def position_map(
     shown = axes or tuple(range(min(dims, 3)))
     flat = len(shown) == 1
     plot: Any = _axes(ax, len(shown))
+    if len(shown) == 3 and not hasattr(plot, "set_zlabel"):
+        fix = "make it with projection='3d', or leave ax out"
+        raise ConfigError("position_map", "two-dimensional axes", "three-dimensional ones", fix)
     rows = {name: row for row, name in enumerate(places)}
 
     def view(values: Any, name: str) -> Any:
