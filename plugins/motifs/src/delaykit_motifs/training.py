@@ -41,6 +41,7 @@ class Training(NamedTuple):
         return len(self.losses) - 1
 
 
+@checks.annotated
 def hinge_loss(membrane: Tensor, target: Tensor, theta: float, margin: float = 0.3) -> Tensor:
     """Ask membranes to pass the threshold by a margin at target spikes and to stay below it by one elsewhere.
 
