@@ -23,6 +23,7 @@ from delaykit.functional.eager import eager
 
 Histories = dict[str, History]
 COPY = "a copy of a state: what is under way stays with the original"
+LATE_COPY = COPY + ", and something was"  # it may be at rest, as one that begins a sequence is, and is none
 KEEP = "change states with state._replace(...) or torch.utils._pytree.tree_map, or begin a sequence with None"
 
 
@@ -50,7 +51,9 @@ def carrying_class(state_class: type) -> type:
         return with_histories(state_class(*self)._replace(**changes), self._dk, self._dk_rows)
 
     def reduce(self: Any) -> Any:
-        return _copied, (state_class, tuple(self))  # histories are not data
+        carried = self._dk
+        late = isinstance(carried, CarriedHistories) and any(h.under_way() for h in carried.histories.values())
+        return _copied, (state_class, tuple(self), late or carried == LATE_COPY)  # histories are not data
 
     members = {
         "_replace": replace,
@@ -83,8 +86,8 @@ def _unflatten(values: Any, context: Any) -> Any:
     return with_histories(plain(*values), carried, rows if isinstance(rows, Rows) else None)
 
 
-def _copied(state_class: type, values: tuple[Any, ...]) -> Any:
-    return with_histories(state_class(*values), COPY)
+def _copied(state_class: type, values: tuple[Any, ...], late: bool = False) -> Any:
+    return with_histories(state_class(*values), LATE_COPY if late else COPY)
 
 
 @eager  # dynamo would look through the cache and make a class, and a pytree node, at every step
@@ -153,7 +156,7 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
     """
     carried = getattr(state, "_dk", None)
     if not isinstance(carried, CarriedHistories):
-        if carried == COPY and not run.adapter.begins(state):
+        if carried == LATE_COPY or (carried == COPY and not run.adapter.begins(state)):
             raise HistoryError(where, COPY, "the state that the step before returned", KEEP)
         if not run.adapter.begins(state):
             found = f"a running {type(state).__name__} without its delay history"

@@ -102,3 +102,16 @@ def test_a_copy_made_after_a_reset_begins_anew(policy, act):
         net(spikes(1, 0)[0])
         BEGINS[policy](net)
         assert torch.isfinite(act(net)(spikes(1)[0])).all()
+
+
+@EVERY
+def test_a_copied_norse_state_at_rest_may_have_spikes_under_way(act):
+    norse = pytest.importorskip("norse.torch")
+    cell = norse.LIFRecurrentCell(1, 1)
+    dk.wrap_(cell, {"input": late(3)}, example=torch.zeros(1, 1))
+    with torch.no_grad():
+        _, state = cell(spikes(1, 0)[0], None)
+        with pytest.raises(dk.HistoryError, match="copy of a state"):
+            cell(spikes(1)[0], act(act(state)))
+        _, state = cell(spikes(1)[0], None)
+        cell(spikes(1)[0], act(state))  # at rest, and nothing under way: it begins a sequence like any
