@@ -108,7 +108,7 @@ MODELS = {
     "unwrap bare": lambda: dk.unwrap_(bare()),
     "finalize bare": lambda: dk.finalize_(bare()),
     "reset bare": lambda: dk.reset(bare()),
-    "reset rows list": lambda: dk.reset(net(), rows=[True]),
+    "reset rows words": lambda: dk.reset(net(), rows=["yes"]),
     "reset rows floats": lambda: dk.reset(net(), rows=torch.ones(2)),
     "reset rows of another batch": after_a_step(lambda model: dk.reset(model, rows=torch.ones(3, dtype=torch.bool))),
     "step of another batch": after_a_step(lambda model: model(torch.rand(5, 3))),
