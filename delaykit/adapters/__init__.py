@@ -14,7 +14,7 @@ from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exact.neurons import ExactNeuron, Slopes, refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.histories import History
+from delaykit.attaching.history.histories import History
 from delaykit.attaching.neuron.constants import learned
 from delaykit.attaching.neurons import (
     CarriedNeuron,

@@ -2,8 +2,8 @@
 
 ``root`` listens to the calls of the wrapped model (:class:`RootScope`) and to the library's own reset of its neuron,
 ``follow`` to the membrane of that neuron (:class:`~delaykit.attaching.watches.NeuronWatch`), ``manual`` to nobody; in
-policy ``carried`` the history rides in the caller's state (:mod:`~delaykit.attaching.carried_states`), and no clock is
-asked.
+policy ``carried`` the history rides in the caller's state (:mod:`~delaykit.attaching.history.carried_states`), and no
+clock is asked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from typing import Literal
 
-from delaykit.attaching.histories import Moment
+from delaykit.attaching.history.histories import Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.beginnings import Beginnings, Ends, KnowsMembranes
-from delaykit.attaching.carried_states import (
+from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
+from delaykit.attaching.exporters import refuse_exporters
+from delaykit.attaching.history.beginnings import Beginnings, Ends, KnowsMembranes
+from delaykit.attaching.history.carried_states import (
     CarriedRun,
     KnowsStates,
     carry,
     take_histories,
     without_histories,
 )
-from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch, ReadsMembrane
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of

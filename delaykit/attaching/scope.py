@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from delaykit.attaching.histories import History
+from delaykit.attaching.history.histories import History
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.batch.membranes import Change, LeftMembrane
 from delaykit.attaching.batch.refusals import two_readings, unknown_rows
-from delaykit.attaching.histories import History, Moment, out_of_step
+from delaykit.attaching.history.histories import History, Moment, out_of_step
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
 

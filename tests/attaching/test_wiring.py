@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree
 
-from delaykit.attaching.carried_states import (
+from delaykit.attaching.history.carried_states import (
     CarriedHistories,
     CarriedRun,
     take_histories,
     with_histories,
     without_histories,
 )
-from delaykit.attaching.histories import History
+from delaykit.attaching.history.histories import History
 from delaykit.attaching.retyping import Undo, has_mixin, library_class, mixins_of, original_class, retype_, untype_
 from delaykit.attaching.wiring import unwire_, wire_, wiring_of
 from delaykit.errors import HistoryError

@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for base in (ROOT / "delaykit", *ROOT.glob("plugins/*/src")) for path in base.rglob("*.py"))
 TESTS = sorted(path for base in (ROOT / "tests", *ROOT.glob("plugins/*/tests")) for path in base.rglob("test_*.py"))
 FUNCTION, ARGUMENTS, FILE, FOLDER = 60, 12, 320, {"delaykit": 15, "plugins": 20, "tests": 25}
-OWED = {"delaykit/attaching": 20, "tests/hostile": 30}  # rooms that wait for an inner wall
 BY_POSITION = 5  # of the arguments of a constructor that takes more of them than a function may, all others by name
 COMPILERS = ("compiled", "compiled_for", "jit", "njit")  # decorators
 EXEMPT = {
@@ -87,8 +86,7 @@ def test_functions_and_files_fit() -> None:
 def test_folders_fit() -> None:
     number = collections.Counter(path.parent.relative_to(ROOT) for path in (*SOURCES, *TESTS))
     most = {folder: FOLDER["plugins" if "src" in folder.parts else folder.parts[0]] for folder in number}
-    assert {str(folder): n for folder, n in number.items() if n > OWED.get(folder.as_posix(), most[folder])} == {}
-    assert [name for name in OWED if number[Path(name)] <= most[Path(name)]] == []  # no longer owed
+    assert {str(folder): n for folder, n in number.items() if n > most[folder]} == {}
 
 
 def test_every_exemption_is_needed() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
-from delaykit.attaching.carried_states import move_rows
 from delaykit.attaching.connection.connections import CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
+from delaykit.attaching.history.carried_states import move_rows
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager

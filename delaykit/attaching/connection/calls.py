@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.beginnings import Ends
 from delaykit.attaching.exporters import refuse_recordings
-from delaykit.attaching.histories import History
+from delaykit.attaching.history.beginnings import Ends
+from delaykit.attaching.history.histories import History
 from delaykit.errors import ShapeError
 from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms

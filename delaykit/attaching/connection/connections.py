@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
 from delaykit.attaching.batch.rows import Rows, moved, number
-from delaykit.attaching.carried_states import COPY, move_rows
 from delaykit.attaching.connection.calls import sequence_connection, step_connection
 from delaykit.attaching.connection.pieces import CarriedTail, carried_sequence, followed_sequence
 from delaykit.attaching.exporters import refuse_exporters
-from delaykit.attaching.histories import History
+from delaykit.attaching.history.carried_states import COPY, move_rows
+from delaykit.attaching.history.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import ConfigError, HistoryError

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.connections import product_of, step_connection
-from delaykit.attaching.histories import History
+from delaykit.attaching.history.histories import History
 from delaykit.synapse import Synapse
 
 LOOP = "loop"  # its slot among a neuron's connections

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from delaykit.attaching.batch.streams import Stream
-from delaykit.attaching.carried_states import COPY
 from delaykit.attaching.connection.calls import over_time
-from delaykit.attaching.histories import History, weight_changed
-from delaykit.attaching.parameters import ReadParameters
+from delaykit.attaching.history.carried_states import COPY
+from delaykit.attaching.history.histories import History, weight_changed
+from delaykit.attaching.history.parameters import ReadParameters
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError

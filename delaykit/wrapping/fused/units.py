@@ -11,7 +11,6 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.beginnings import Ends
 from delaykit.attaching.connection.connections import (
     CONVOLUTIONS,
     CarriedConnection,
@@ -20,6 +19,7 @@ from delaykit.attaching.connection.connections import (
     product_of,
     sequence_connection,
 )
+from delaykit.attaching.history.beginnings import Ends
 from delaykit.attaching.retyping import has_mixin, original_class
 from delaykit.attaching.wiring import wiring_of
 from delaykit.planning.survey import adapters

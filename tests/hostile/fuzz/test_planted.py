@@ -10,10 +10,10 @@ from compare import difference  # noqa: E402
 from programs import random_program  # noqa: E402
 
 from delaykit.arrivals import Linear  # noqa: E402
-from delaykit.attaching import carried_states  # noqa: E402
 from delaykit.attaching.batch import membranes, streams  # noqa: E402
 from delaykit.attaching.connection import connections  # noqa: E402
-from delaykit.attaching.histories import History  # noqa: E402
+from delaykit.attaching.history import carried_states  # noqa: E402
+from delaykit.attaching.history.histories import History  # noqa: E402
 from delaykit.attaching.scope import RootScope  # noqa: E402
 from delaykit.attaching.watches import NeuronWatch  # noqa: E402
 from delaykit.functional.engine import Engine  # noqa: E402

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from delaykit import checks
 from delaykit.attaching.batch.streams import Stream
-from delaykit.attaching.beginnings import Ends
-from delaykit.attaching.parameters import ReadParameters
+from delaykit.attaching.history.beginnings import Ends
+from delaykit.attaching.history.parameters import ReadParameters
 from delaykit.errors import DelayRangeError, HistoryError
 from delaykit.functional.draws import Draws
 from delaykit.synapse import Engine, Product, Synapse

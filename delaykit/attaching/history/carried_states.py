@@ -17,7 +17,7 @@ from torch.utils import _pytree
 
 from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
-from delaykit.attaching.histories import History
+from delaykit.attaching.history.histories import History
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
 
