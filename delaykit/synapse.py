@@ -126,7 +126,8 @@ class Synapse(nn.Module):
         own = type(delay).engine is not Delay.engine or not isinstance(delay.kernel(), (Linear, Triangle, Hard))
         if own or delay.estimator == "exact" or delay.dropout > 0:
             return None
-        return MatrixEngine(delay.taps(), checked(weight, delay.delays().detach()), product.bias)
+        taps, behind = delay.taps(), delay.granularity == "dendritic"
+        return MatrixEngine(taps, checked(weight, delay.delays().detach()), product.bias, behind)
 
     def _engine(self, product: Product) -> Engine:
         if self.delay is not None and self.delay.estimator == "exact":
@@ -146,7 +147,7 @@ class Synapse(nn.Module):
             return own
         if isinstance(self.delay, PointDelay):
             by_cells = tents_engine(self.delay, weight, bias) or cells_engine(self.delay, weight, bias)
-            return by_cells or MatrixEngine(self.delay.taps(), weight, bias)
+            return by_cells or MatrixEngine(self.delay.taps(), weight, bias, self.delay.granularity == "dendritic")
         response = self.delay.impulse_response(weight)
         if response.ndim != 3 or response.shape[:2] != weight.shape:
             where, found = f"{type(self.delay).__name__}.impulse_response()", f"shape {tuple(response.shape)}"

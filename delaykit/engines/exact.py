@@ -32,15 +32,15 @@ class Listener(Protocol):
 class ExactMatrixEngine(MatrixEngine):
     """A point delay on a ``(post, pre)`` matrix, any granularity, with exact gradients."""
 
-    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None, receiver: Receiver) -> None:
-        super().__init__(taps, weight, bias)
+    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None, behind: bool, receiver: Receiver) -> None:
+        super().__init__(taps, weight, bias, behind)
         self.receiver = receiver
 
     def sequence(self, spikes: Tensor) -> Tensor:
         return _all_steps(self.tape(), spikes, self.receiver)
 
     def tape(self) -> Stepper:
-        return ExactLinearTape(*self.parameters, self.receiver, remember=self.remember)
+        return ExactLinearTape(*self.parameters, self.receiver, behind=self.behind, remember=self.remember)
 
     def rebind(self, tape: Any) -> None:
         tape.receiver = self.receiver
@@ -83,7 +83,8 @@ def exact_engine(where: str, delay: PointDelay, listener: Listener | None, produ
     constants = listener.constants()
     receiver = Receiver(where, constants, listener.hears_spikes)
     if product.weight is not None:
-        return ExactMatrixEngine(delay.taps(), product.weight, product.bias, receiver)
+        behind = delay.granularity == "dendritic"
+        return ExactMatrixEngine(delay.taps(), product.weight, product.bias, behind, receiver)
     if constants.alpha.numel() > 1 or constants.beta.numel() > 1:
         found = "estimator='exact' on a convolution before neurons with different time constants"
         raise ConfigError(where, found, "one alpha and one beta", INTERP)

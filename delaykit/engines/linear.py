@@ -49,18 +49,25 @@ class Product:
 
 
 class MatrixEngine(Engine):
-    """A point delay on a ``(post, pre)`` matrix, any granularity."""
+    """A point delay on a ``(post, pre)`` matrix, any granularity.
 
-    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None) -> None:
-        self.parameters = (taps, weight, bias)
-        self.copies = min(taps.shape) > 1  # a line before or behind the product multiplies with the weight itself
+    Args:
+        taps: of the layer, its inputs, its outputs or its synapses.
+        weight: ``(post, pre)``.
+        bias: ``(post,)`` or None.
+        behind: whether the line lies behind the product (dendritic), which the shape of one output's taps does not say.
+    """
+
+    def __init__(self, taps: Taps, weight: Tensor, bias: Tensor | None, behind: bool = False) -> None:
+        self.parameters, self.behind = (taps, weight, bias), behind
+        self.copies = taps.shape[0] > 1 and not behind  # other lines multiply with the weight itself
 
     def sequence(self, spikes: Tensor) -> Tensor:
         taps, weight, bias = self.parameters
         return delayed_linear(spikes, weight, taps, bias)
 
     def tape(self) -> Stepper:
-        return LinearTape(*self.parameters, remember=self.remember)
+        return LinearTape(*self.parameters, behind=self.behind, remember=self.remember)
 
     def rebind(self, tape: Any) -> None:
         tape.rebind(*self.parameters)

@@ -90,6 +90,27 @@ def test_with_gradients(policy, kind, change):
         assert run(policy, kind, CHANGES[change], True) == {4: ARRIVES[kind]}
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.5])
+@pytest.mark.parametrize("kind", ARRIVES)
+@pytest.mark.parametrize(("pre", "post"), [(1, 1), (2, 1), (1, 2), (3, 2)])
+def test_one_input_or_one_output(pre, post, kind, spread):
+    """Where a delay of an output has the shape of one of the layer, or a synapse's that of an output's."""
+    net = nn.Sequential(nn.Linear(pre, post, bias=False), leaky(init_hidden=True))
+    delay = dk.FreeDelay(kind, max_delay=5, init=3.0, kernel="triangle" if spread else "linear", spread=spread)
+    dk.wrap_(net, {"0": delay}, example=torch.zeros(1, pre))
+    x = torch.zeros(8, 1, pre)
+    x[0] = 1.0
+
+    def of(change):
+        net[0].weight.data.fill_(1.0)
+        with torch.no_grad():
+            return torch.stack(stepped(net, x, lambda n, t: filled(n[0]) if t == 2 and change else None))
+
+    still, changed = of(False), of(True)
+    assert bool(still[2:].any())
+    assert torch.equal(changed[:2], still[:2]) and torch.allclose(changed[2:], ARRIVES[kind] * still[2:])
+
+
 @pytest.mark.parametrize("kind", ARRIVES)
 def test_over_an_optimizer_step_in_truncated_bptt(kind):
     """Spikes under way meet the new weight; currents under way keep the old one's."""

@@ -73,6 +73,7 @@ class ExactLinearTape(ExactTape, LinearTape):
         weight: ``(post, pre)``.
         bias: ``(post,)`` or None.
         receiver: the listening neuron.
+        behind: see :class:`~delaykit.functional.step_tape.LinearTape`.
         remember: see :class:`~delaykit.functional.step_tape.Tape`.
 
     Example:
@@ -85,9 +86,10 @@ class ExactLinearTape(ExactTape, LinearTape):
     """
 
     def __init__(
-        self, taps: Taps, weight: Tensor, bias: Tensor | None, receiver: Receiver, *, remember: int | None = None
-    ) -> None:
-        super().__init__(taps, weight, bias, remember=remember)
+        self, taps: Taps, weight: Tensor, bias: Tensor | None, receiver: Receiver, *, behind: bool | None = None,
+        remember: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(taps, weight, bias, behind=behind, remember=remember)
         self.receiver = receiver
 
 

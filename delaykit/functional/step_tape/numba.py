@@ -121,7 +121,7 @@ def _prepare(rows: Tensor, offset: Tensor, value: Tensor, kept: dict[str, Any]) 
         kept["weight"] = kept["to"] = kept["order"] = None
         if float((value != 0).float().mean()) > SPARSE:
             reach = int(offset.abs().max()) + 1
-            block = min(BLOCK, NEAR // (reach * rows.shape[2] * rows.element_size()))
+            block = min(BLOCK, NEAR // max(1, reach * rows.shape[2] * rows.element_size()))  # an empty batch, too
             whole = BLOCK // math.gcd(BLOCK, offset.shape[2])  # inputs that fill passes of eight taps
             kept["block"] = block // whole * whole or block
             far = kept["block"] * offset.shape[2] < BLOCK  # too few taps for a pass over an output

@@ -269,6 +269,8 @@ class LinearTape(Tape):
             widths, or bells.
         weight: ``(post, pre)``; for tents times what they are scaled by.
         bias: ``(post,)`` or None.
+        behind: whether the line lies behind the product, so that what is under way keeps its weight when another one is
+            bound in the middle of a stream; None: as the taps' shape says, which is not sure with one input or output.
         remember: see :class:`Tape`.
 
     Example:
@@ -279,10 +281,11 @@ class LinearTape(Tape):
     """
 
     def __init__(
-        self, taps: Arrivals, weight: Tensor, bias: Tensor | None = None, *, remember: int | None = None
-    ) -> None:
+        self, taps: Arrivals, weight: Tensor, bias: Tensor | None = None, *, behind: bool | None = None,
+        remember: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(remember)
-        self._parameters = (taps, weight, bias)
+        self._parameters, self._behind = (taps, weight, bias), behind
 
     def rebind(self, taps: Arrivals, weight: Tensor, bias: Tensor | None = None) -> None:
         """Start a new segment with these parameters."""
@@ -302,9 +305,10 @@ class LinearTape(Tape):
         if not isinstance(taps, Taps):
             return CellOperator(_cell_filter(taps, weight), False, x.shape, dtype, x.device, bias=bias)
         rest = (taps.is_identity(), x.shape, dtype, x.device)
-        if rows > 1 and columns > 1:
+        behind = rows > 1 and columns == 1 if self._behind is None else self._behind
+        if rows > 1 and not behind:
             return FilterOperator(synapse_filter(taps, weight), *rest, weight=weight, bias=bias)
-        if rows > 1:
+        if behind:
             return DendriticOperator(ChannelFilter(taps, post, dtype), *rest, weight, bias)
         return AxonalOperator(ChannelFilter(taps, pre, dtype), *rest, weight, bias)
 

@@ -134,7 +134,7 @@ class SpectralEngine(Engine):
         return self._steps
 
     def tape(self) -> Stepper:
-        return LinearTape(self.steps(), self.weight, self.bias, remember=self.remember)
+        return LinearTape(self.steps(), self.weight, self.bias, behind=False, remember=self.remember)
 
     def rebind(self, tape: Any) -> None:
         tape.rebind(self.steps(), self.weight, self.bias)
