@@ -17,7 +17,7 @@ from delaykit.functional.filtered_linear.operator import filtered_linear
 from delaykit.functional.recurrence.connection.base import Fading
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
-from delaykit.functional.step_tape.segment import held
+from delaykit.functional.step_tape.segment import Passes, chained
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import Delay, Heterogeneity, PointDelay
 
@@ -120,6 +120,7 @@ class DecayTape:
         self.synapses: SynapseTape | ArrivalTape | None = None
         self.earlier: SynapseTape | None = None  # currents that were made with another weight
         self._made_with: Tensor | None = None
+        self.passes = Passes()
         self.rebind(parameters)
 
     def rebind(self, parameters: Decaying) -> None:
@@ -184,6 +185,7 @@ class DecayTape:
 
     def detach(self) -> None:
         """Cut the graph, keep currents and remembered spikes."""
+        self.passes = Passes()
         self.state = None if self.state is None else self.state.detach()
         for tape in (*self.lines.values(), self.synapses, self.earlier):
             if tape is not None:
@@ -197,25 +199,31 @@ class DecayTape:
         bias = None if "behind" in self.lines else p.bias
         if self.synapses is not None:
             output = self.synapses.step(spikes)
-        elif p.decay.shape[1] == 1:  # one product, and its result lingers
-            output = held(nn.functional.linear(spikes, p.weight))
-            leak = None if p.leak is None else p.leak.reshape(-1)
-            output = output + self._rest(output, p.decay.reshape(-1), leak)
-            output = output if bias is None else output + bias
-        elif p.beyond is None:  # the spikes linger, and one product is enough
-            self._remember(spikes, p.decay.reshape(-1))
-            assert self.state is not None
-            output = nn.functional.linear(self.state, p.weight, bias)
         else:
-            before = self._remember(spikes, p.decay.reshape(-1))
-            output = nn.functional.linear(spikes, p.weight, bias)
-            output = output if before is None else output + nn.functional.linear(before, p.beyond)
+            before = self.state
+            linked = before is not None and any(x is not None and x.requires_grad for x in (before, p.beyond))
+            output = chained(self._lingering(spikes, bias), self.passes, linked)
         if self.earlier is not None:
             output = output + self.earlier.step(torch.zeros_like(spikes))
         if "behind" not in self.lines:
             return output
         output = self.lines["behind"].step(output)
         return output if p.bias is None else output + p.bias
+
+    def _lingering(self, spikes: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the current of this step, with what is left of earlier ones."""
+        p = self.parameters
+        if p.decay.shape[1] == 1:  # one product, and its result lingers
+            output = nn.functional.linear(spikes, p.weight)
+            leak = None if p.leak is None else p.leak.reshape(-1)
+            output = output + self._rest(output, p.decay.reshape(-1), leak)
+            return output if bias is None else output + bias
+        before = self._remember(spikes, p.decay.reshape(-1))
+        if p.beyond is None:  # the spikes linger, and one product is enough
+            assert self.state is not None
+            return nn.functional.linear(self.state, p.weight, bias)
+        output = nn.functional.linear(spikes, p.weight, bias)
+        return output if before is None else output + nn.functional.linear(before, p.beyond)
 
     def _rest(self, arrivals: Tensor, decay: Tensor, leak: Tensor | None) -> Tensor:
         """Return what is left of earlier arrivals beyond the neuron's leak, and remember these."""
@@ -225,8 +233,7 @@ class DecayTape:
     def _remember(self, arrivals: Tensor, decay: Tensor) -> Tensor | None:
         """Return the sum of earlier arrivals, each as far as it has decayed; take these into it."""
         before = self.state
-        state = arrivals.clone() if before is None else decay * before + arrivals  # the caller may write over his
-        self.state = held(state)
+        self.state = arrivals.clone() if before is None else decay * before + arrivals  # the caller may write over his
         return before
 
 

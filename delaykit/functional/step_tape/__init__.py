@@ -4,9 +4,9 @@ from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape, Tape
 from delaykit.functional.step_tape.operators import FilterOperator, Operator
-from delaykit.functional.step_tape.segment import held
+from delaykit.functional.step_tape.segment import Passes, chained
 
 __all__ = [
-    "ConvolutionTape", "Filter", "FilterOperator", "LinearTape", "LineTape", "Operator", "ResponseTape", "Tape",
-    "held",
+    "ConvolutionTape", "Filter", "FilterOperator", "LinearTape", "LineTape", "Operator", "Passes", "ResponseTape",
+    "Tape", "chained",
 ]  # fmt: skip

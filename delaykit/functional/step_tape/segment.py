@@ -120,23 +120,43 @@ class Step(torch.autograd.Function):
         return None, grad_x, None, *parameters
 
 
-class _Held(torch.autograd.Function):
-    """Pass a state on, and its gradient back."""
+class _Chained(torch.autograd.Function):
+    """Pass an output on, and its gradient back."""
 
     @staticmethod
-    def forward(ctx: Any, state: Tensor) -> Tensor:
+    def forward(ctx: Any, output: Tensor, passes: Passes, before: Any) -> Tensor:
+        ctx.passes, ctx.before = passes, before
         ctx.save_for_backward(torch.empty(0))  # gone when the graph has been freed
-        return state.view_as(state)
+        return output.view_as(output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Any:
         check_not_freed(ctx)
-        return grad
+        ctx.passes.seen = True
+        return grad, None, None
 
 
-def held(state: Tensor) -> Tensor:
-    """Return a state that the next step reads; a backward pass that finds its graph gone says what was forgotten."""
-    return _Held.apply(state) if state.requires_grad else state
+class Passes:
+    """Whether a backward pass went through the steps of a stream since its last step, and the node of that step."""
+
+    seen = False
+    last: Any = None
+
+
+def chained(output: Tensor, passes: Passes, linked: bool = True) -> Tensor:
+    """Return a step's output; the first one behind a backward pass looks back whether that freed a graph it is part of.
+
+    Args:
+        output: of this step.
+        passes: of the stream.
+        linked: whether the step before shares its graph with this one, that of a state or of the parameters.
+    """
+    if not output.requires_grad:
+        return output
+    before, passes.seen = passes.last if passes.seen and linked else None, False
+    output = _Chained.apply(output, passes, before)
+    passes.last = output.grad_fn
+    return output
 
 
 def check_not_freed(ctx: Any) -> None:
@@ -152,6 +172,8 @@ def check_not_freed(ctx: Any) -> None:
         _ = ctx.saved_tensors
         if getattr(ctx, "goes_on", False):
             _ = [node.saved_tensors for node, _ in ctx.next_functions if type(node) is type(ctx)]
+        if getattr(ctx, "before", None) is not None:
+            _ = ctx.before.saved_tensors
     except RuntimeError as error:
         raise HistoryError(
             "tape backward",

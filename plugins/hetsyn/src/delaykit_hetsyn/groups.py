@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.filtered_linear import filtered_linear
-from delaykit.functional.step_tape import held
+from delaykit.functional.step_tape import Passes, chained
 from delaykit.synapse import Engine
 
 LONGEST = 200.0  # steps, the time constant of the last shared decay before 1
@@ -104,20 +104,21 @@ class GroupTape:
     def __init__(self, engine: GroupEngine) -> None:
         self.engine = engine
         self.past: Tensor | None = None
+        self.passes = Passes()
         self.earlier: Tensor | None = None  # (groups, batch, post): currents that were made with another weight
 
     def step(self, x: Tensor) -> Tensor:
         """Run one step: (batch, pre) -> (batch, post)."""
-        e, past, earlier, x = self.engine, self.past, self.earlier, held(x)
+        e, past, earlier = self.engine, self.past, self.earlier
         current, shared = F.linear(x, e.weight, e.bias), e.shared.reshape(-1, 1, 1)
         if earlier is not None:
             beyond = shared if e.leak is None else shared - e.leak.reshape(1, 1, -1)
             current, self.earlier = current + (beyond * earlier).sum(0), shared * earlier
         if past is None:
             self.past = x.clone().expand(len(e.shared), *x.shape)  # the caller may write over it
-            return current
+            return chained(current, self.passes)
         self.past = shared * past + x
-        return current + torch.bmm(past, e.beyond.transpose(1, 2)).sum(0)
+        return chained(current + torch.bmm(past, e.beyond.transpose(1, 2)).sum(0), self.passes)
 
     def rebind(self, engine: GroupEngine) -> None:
         """Go on with the parameters of a new segment; a current keeps what it has summed with another weight."""
@@ -131,6 +132,7 @@ class GroupTape:
 
     def detach(self) -> None:
         """Cut the graph, keep what lingers."""
+        self.passes = Passes()
         self.past = None if self.past is None else self.past.detach()
         self.earlier = None if self.earlier is None else self.earlier.detach()
 

@@ -25,6 +25,7 @@ from delaykit_hetsyn import (
 from delaykit_hetsyn.reset_currents import gather
 
 snn = pytest.importorskip("snntorch", reason="wraps snnTorch neurons")
+utils = pytest.importorskip("snntorch.utils", reason="wraps snnTorch neurons")
 X = torch.rand(6, 2, 3)
 FIELDS = {
     "granularity": ("synapse", None, 3, ["pre"]),
@@ -106,6 +107,33 @@ def test_a_forgotten_reset_is_told_in_full(granularity):
 
     error = check_told(two_sequences_without_a_reset)
     assert "reset" in error.fix
+
+
+@pytest.mark.parametrize("size", [3, 4])
+@pytest.mark.parametrize(
+    ("granularity", "with_delay"), [(g, d) for g in CONFIGS for d in (False, True) if g != "groups" or not d]
+)
+def test_a_forgotten_reset_is_told_where_neurons_keep_their_graphs_too(granularity, with_delay, size):
+    """Torch would find a neuron's own graph freed, and say nothing of a reset."""
+    delay = (dk.FreeDelay("axonal", max_delay=4, init=1.0),) if with_delay else ()
+    net = nn.Sequential(nn.Linear(size, size), snn.Leaky(0.5, init_hidden=True), nn.Linear(size, size))
+    x = torch.rand(5, 2, size)
+    dk.wrap_(net, {"0": [CONFIGS[granularity], *delay]}, example=x[0])
+
+    def sequence():
+        return torch.stack([net(one) for one in x]).sum()
+
+    def two_sequences_without_a_reset():
+        for _ in range(2):
+            sequence().backward()
+
+    assert "reset" in check_told(two_sequences_without_a_reset).fix
+    utils.reset(net)
+    sequence().backward(retain_graph=True)
+    sequence().backward()  # one graph over both sequences, which nobody freed
+    for _ in range(3):  # and where the stream is cut between passes
+        utils.reset(net)
+        sequence().backward()
 
 
 def test_second_derivatives_through_steps_are_told_in_full():
