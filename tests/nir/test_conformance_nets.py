@@ -69,6 +69,7 @@ def without_delayed_reset_(net: nn.Module) -> bool:
             module.reset_delay, changed = False, True
             module.reset_mechanism = "zero"
             module.reset_mechanism_val.fill_(1)
+            module.state_function = module._base_zero  # snnTorch chooses it at construction
     return changed
 
 

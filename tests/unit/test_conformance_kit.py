@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delaykit import FreeDelay
+from delaykit import FreeDelay, synapse
 from delaykit.attaching.root import WrappedRoot
 from delaykit.errors import ConfigError, DelaykitError
 from delaykit.planning import timing
@@ -113,6 +113,10 @@ def compile_something_else(patch):
     patch.setattr(torch, "compile", other)
 
 
+def take_parameters_of_any_size(patch):
+    patch.setattr(synapse, "check_sizes", lambda where, part: None)
+
+
 WRAPPING_MUTANTS = [
     ("unwrap_returns_the_same_objects", leave_the_root_retyped, "are not what they were"),
     ("wrap_leaves_the_original_bare", wrap_without_a_copy, "changed the original"),
@@ -121,6 +125,7 @@ WRAPPING_MUTANTS = [
     ("two_processes_equal_one", train_on_half_the_batch, "gradient of snntorch-loop"),
     ("compiled_equals_eager", compile_something_else, "compiled sequence"),
     ("compiled_sequences_equal_eager", compile_something_else, "compiled sequence"),
+    ("replaced_parameters_are_told", take_parameters_of_any_size, "a raw AttributeError"),
 ]
 CONFIG_MUTANTS = [
     ("config_survives_json", NotJson, "not JSON serializable"),

@@ -27,6 +27,8 @@ def fits(tents: OwnTents, weight: Tensor) -> bool:
     """Tell whether two cells a synapse serve a connection better than its taps."""
     if tents.shape != weight.shape or min(weight.shape) < 2 or weight.device.type != "cpu":
         return False
+    if not bool(tents.delays.any()) and bool((tents.widths == 1).all()):
+        return False  # nothing is delayed, and taps give the bare product to the bit
     return weight.dtype in (torch.float32, torch.float64)
 
 
