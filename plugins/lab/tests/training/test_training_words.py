@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 import pytest
 import torch
@@ -240,6 +242,12 @@ def test_a_file_that_is_no_toml(tmp_path):
     (tmp_path / "a.toml").write_text("task = ")
     done = CliRunner().invoke(train, ["--config", str(tmp_path / "a.toml")])
     assert done.exit_code == 1 and "a TOML file" in done.output and isinstance(train, click.Command)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.toml")
+    done = CliRunner().invoke(train, ["--config", str(tmp_path / "a.toml")])
+    assert done.exit_code == 1 and "not a plain file" in done.output
 
 
 TASKS = {

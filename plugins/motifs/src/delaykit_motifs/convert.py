@@ -96,6 +96,10 @@ def from_delay(delay: Delay, weight: Tensor, depth: int | None = None) -> Tensor
     Raises:
         ShapeError: a response with taps beyond ``depth``.
     """
+    sizes = {tuple(value.shape) for value in delay.parameters() if value.dim() == 2 and min(value.shape) > 1}
+    if weight.dim() != 2 or any(size != tuple(weight.shape) for size in sizes):
+        expected = " and ".join(map(str, sizes)) or "(post, pre)"
+        raise ShapeError("from_delay", f"a weight {tuple(weight.shape)}", expected, "pass the connection's own weight")
     taps = delay.impulse_response(weight).detach()
     if depth is None:
         return taps

@@ -18,6 +18,7 @@ from delaykit_motifs.memory import MotifMemory
 from delaykit_motifs.metrics import f1, f1_per_pattern
 from delaykit_motifs.noise import flip_cue, silence, truncate_cue
 from delaykit_motifs.patterns import bernoulli_patterns, evidence_of, evidence_patterns
+from delaykit_motifs.shapes import check_patterns
 
 NOISES = ("flip", "truncate", "background", "silence")
 
@@ -164,6 +165,7 @@ def robustness(
     Raises:
         ConfigError: an unknown kind of noise.
     """
+    check_patterns("robustness patterns", patterns, memory.neurons)
     cue, forced, mute = patterns[: memory.depth], None, None
     if noise == "flip":
         cue = flip_cue(cue, level, generator)

@@ -16,6 +16,7 @@ from delaykit.errors import ConfigError
 from delaykit.functional.inputs import check_tensors
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.operators import tapped_correlation, tapped_linear
+from delaykit_motifs.shapes import check_patterns
 
 Normalise = Literal["context", "mean", "published"] | None
 NORMALISERS = ("context", "mean", "published", None)
@@ -62,6 +63,7 @@ def hebbian(
 
     Reference: arXiv 2604.14096; its normaliser is ``published``, which gives silence or overdrive depending on M.
     """
+    check_patterns("hebbian patterns", patterns)
     check_tensors("hebbian", floating=False, patterns=patterns)
     checks.whole("hebbian depth", depth, least=1, what="number of delays")
     if not (dynamics is None or isinstance(dynamics, Dynamics)) or not isinstance(dtype, torch.dtype):
@@ -83,6 +85,7 @@ def hebbian(
 
 def context_sizes(patterns: Tensor, depth: int) -> Tensor:
     """Count the spikes of the last ``depth`` steps before each step: int64 ``(time, pattern)``."""
+    check_patterns("context_sizes patterns", patterns)
     counts = (patterns != 0).sum(2)
     until = torch.cat([counts.new_zeros(depth + 1, patterns.shape[1]), counts.cumsum(0)])
     time = patterns.shape[0]
@@ -121,6 +124,7 @@ def ridge(
     Raises:
         ConfigError: a negative penalty.
     """
+    check_patterns("ridge patterns", patterns)
     if not penalty >= 0:
         raise ConfigError("ridge.penalty", repr(penalty), "a number >= 0", "pass e.g. 1e-3")
     spikes = patterns.to(dtype)
@@ -162,6 +166,7 @@ def cross_correlogram(patterns: Tensor, depth: int) -> Tensor:
         >>> cross_correlogram(spikes, 2)[1, 0].tolist()
         [0.0, 0.0, 0.0, 0.0, 1.0]
     """
+    check_patterns("cross_correlogram patterns", patterns)
     spikes = (patterns != 0).float()
     later = tapped_correlation(spikes, spikes, depth + 1)
     return torch.cat([later[:, :, 1:].flip(2).transpose(0, 1), later], 2)

@@ -20,6 +20,7 @@ from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.membrane import leaky_membrane
 from delaykit_motifs.network import Run, free_run
 from delaykit_motifs.operators import tapped_linear
+from delaykit_motifs.shapes import check_patterns
 
 FORMAT = "delaykit-motifs/1"
 RUNAWAY = 0.08  # spikes a neuron and step after which a recall is given up; memories fire at 0.001
@@ -116,6 +117,7 @@ class MotifMemory(nn.Module):
         Returns:
             ``(time - depth, pattern, neuron)``, from step ``depth`` on, where a recall begins to run free.
         """
+        check_patterns("MotifMemory.membrane patterns", patterns, self.neurons)
         spikes = patterns.to(self.taps.dtype)
         current = tapped_linear(spikes[:-1], self.taps)[self.depth - 1 :]
         before = spikes[self.depth - 1 : -1].clone()
@@ -144,7 +146,7 @@ class MotifMemory(nn.Module):
         Raises:
             CheckpointError: a file that is missing, truncated, changed, foreign or newer.
         """
-        where, fix = str(path), "pass a file written by MotifMemory.save"
+        where, fix = str(path) or "''", "pass a file written by MotifMemory.save"
         try:
             header, tensors = unseal(read_file(path), where, former="")  # the first ones had no digest
             about = json.loads(header.get("about", "{}"))

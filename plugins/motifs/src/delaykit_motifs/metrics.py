@@ -50,6 +50,7 @@ def f1_over_time(recalled: Tensor, target: Tensor, start: int = 0, width: int = 
     Returns:
         First step of each bin, and float64 F1 of each bin, NaN where neither has a spike.
     """
+    checks.whole("f1_over_time width", width, least=1, what="number of steps")
     counts = _counts(recalled, target, start)
     edges = torch.arange(start, recalled.shape[0], width)
     hit, found, wanted = (torch.stack([part.sum() for part in c.sum(1).split(width)]) for c in counts)

@@ -19,6 +19,7 @@ from delaykit.functional.compiled import compiled, in_threads
 from delaykit.functional.dispatch import resolve
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.operators import bank_of
+from delaykit_motifs.shapes import check_mute
 
 
 class Run(NamedTuple):
@@ -72,6 +73,8 @@ def free_run(
     if taps.dim() != 3 or taps.shape[1] != neurons or drive.dim() != 3 or drive.shape[2] != neurons:
         found = f"taps {tuple(taps.shape)} and drive {tuple(drive.shape)}"
         raise ShapeError("free_run", found, "(neuron, neuron, depth) and (time, pattern, neuron)", "match the neurons")
+    check_mute("free_run mute", mute, neurons)
+    checks.number("free_run runaway", runaway, least=0)
     if mute is None:
         mute = torch.zeros(neurons, dtype=torch.bool, device=taps.device)
     most = int(runaway * drive.shape[0] * neurons)

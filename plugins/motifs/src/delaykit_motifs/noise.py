@@ -7,6 +7,7 @@ from torch import Tensor
 
 from delaykit import checks
 from delaykit.errors import ConfigError
+from delaykit_motifs.shapes import check_patterns
 
 
 @checks.annotated
@@ -27,6 +28,7 @@ def flip_cue(cue: Tensor, fraction: float, generator: torch.Generator | None = N
         0
     """
     _check("flip_cue", fraction)
+    check_patterns("flip_cue cue", cue)
     flipped = cue.clone()
     for m in range(cue.shape[1]):
         where = cue[:, m].nonzero()
@@ -54,6 +56,7 @@ def truncate_cue(cue: Tensor, keep: float) -> Tensor:
         [0.0, 1.0, 1.0, 1.0]
     """
     _check("truncate_cue", keep)
+    check_patterns("truncate_cue cue", cue)
     short = cue.clone()
     short[: len(cue) - round(keep * len(cue))] = 0
     return short
@@ -68,6 +71,7 @@ def silence(neurons: int, fraction: float, generator: torch.Generator | None = N
         25
     """
     _check("silence", fraction)
+    checks.whole("silence neurons", neurons)
     mute = torch.zeros(neurons, dtype=torch.bool)
     mute[torch.randperm(neurons, generator=generator)[: round(fraction * neurons)]] = True
     return mute

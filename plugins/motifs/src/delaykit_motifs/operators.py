@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from delaykit import checks
 from delaykit.errors import ShapeError
 from delaykit.functional.derivatives import refuse_second
 from delaykit.functional.dispatch import resolve, wants_reference
@@ -69,7 +70,8 @@ def tapped_correlation(spikes: Tensor, current: Tensor, depth: int) -> Tensor:
         ``(post, pre, depth)``, post neurons next to each other in memory; no gradient is recorded.
 
     Raises:
-        ShapeError: shapes that do not fit each other, or a depth below 1.
+        ShapeError: shapes that do not fit each other.
+        ConfigError: a depth that is no whole number >= 1, or beyond what memory holds.
 
     Example:
         >>> spikes = torch.tensor([1.0, 0.0, 1.0]).reshape(3, 1, 1)
@@ -77,9 +79,10 @@ def tapped_correlation(spikes: Tensor, current: Tensor, depth: int) -> Tensor:
         [2.0, 0.0, 1.0]
     """
     check_tensors("tapped_correlation", spikes=spikes, current=current)
-    if spikes.dim() != 3 or current.dim() != 3 or spikes.shape[:2] != current.shape[:2] or depth < 1:
-        found = f"spikes {tuple(spikes.shape)}, current {tuple(current.shape)}, depth {depth}"
-        expected = "(time, batch, pre), (time, batch, post), depth >= 1"
+    checks.whole("tapped_correlation depth", depth, least=1, what="number of delays")
+    if spikes.dim() != 3 or current.dim() != 3 or spikes.shape[:2] != current.shape[:2]:
+        found = f"spikes {tuple(spikes.shape)}, current {tuple(current.shape)}"
+        expected = "(time, batch, pre), (time, batch, post)"
         raise ShapeError("tapped_correlation", found, expected, "give both the same time and batch")
     common = torch.promote_types(spikes.dtype, current.dtype)
     return _correlation(spikes.detach().to(common), current.detach().to(common), depth).permute(2, 0, 1)

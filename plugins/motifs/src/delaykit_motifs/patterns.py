@@ -35,6 +35,8 @@ def bernoulli_patterns(
         torch.Size([100, 2, 50])
     """
     _check_rate("bernoulli_patterns", rate)
+    for name, count in (("time", time), ("patterns", patterns), ("neurons", neurons)):
+        checks.whole(f"bernoulli_patterns {name}", count)
     # A pattern at a time: the random numbers take 32 times the place of the spikes.
     drawn = [torch.rand(time, neurons, generator=generator) < rate for _ in range(patterns)]
     return torch.stack(drawn, 1) if drawn else torch.zeros(time, 0, neurons, dtype=torch.bool)

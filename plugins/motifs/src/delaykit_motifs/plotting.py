@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from delaykit import checks
+from delaykit.errors import ShapeError
 from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK, axes, colours
 from delaykit_motifs.experiments import Point
 from delaykit_motifs.metrics import f1_over_time
@@ -28,6 +29,9 @@ def plot_motif(taps: Tensor, post: int, ax: Axes | None = None, *, most: int = 6
         most: draw only so many presynaptic neurons, those with the strongest taps.
         label: of the colour bar.
     """
+    if taps.dim() != 3 or not 0 <= post < len(taps):
+        found = f"neuron {post} of taps {tuple(taps.shape)}"
+        raise ShapeError("plot_motif", found, "(post, pre, depth), and a neuron 0 .. post - 1", "pass memory.taps")
     ax = axes(ax)
     rows = taps[post].detach().cpu().numpy()
     chosen = np.sort(np.argsort(-np.abs(rows).max(1), kind="stable")[:most])
@@ -57,6 +61,9 @@ def plot_recall(
         ax: where to draw; None: a new figure.
         neurons: draw the first so many; None: all.
     """
+    if recalled.dim() != 2 or recalled.shape != target.shape:
+        sizes = f"{tuple(recalled.shape)} and {tuple(target.shape)}"
+        raise ShapeError("plot_recall", sizes, "two equal shapes (time, neuron)", "pass one pattern: spikes[:, 0]")
     ax = axes(ax)
     found, wanted = ((s[:, :neurons] != 0).cpu().numpy() for s in (recalled, target))
     kinds = (

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from delaykit import checks
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, ShapeError
 from delaykit_motifs.memory import MotifMemory
 from delaykit_motifs.metrics import f1
+from delaykit_motifs.shapes import check_patterns
 from delaykit_motifs.tape import TappedTape
 
 Watch = Callable[[int, float], None]
@@ -58,6 +59,9 @@ def hinge_loss(membrane: Tensor, target: Tensor, theta: float, margin: float = 0
         >>> float(hinge_loss(torch.tensor([1.0, 0.5]), torch.tensor([1, 0]), theta=0.7, margin=0.3))
         0.0099999...
     """
+    if not membrane.is_floating_point() or membrane.shape != target.shape:
+        found = f"membranes {tuple(membrane.shape)}, {membrane.dtype}, and spikes {tuple(target.shape)}"
+        raise ShapeError("hinge_loss", found, "floating point numbers, and spikes of the same shape", "see membrane")
     wanted = target != 0
     short = torch.where(wanted, theta + margin - membrane, membrane - (theta - margin)).clamp(min=0)
     return short.square().sum() / wanted.sum().clamp(min=1)
@@ -120,6 +124,8 @@ def train_teacher_forced(
     Reference: the teacher of arXiv 2604.14096 is the free-running network, see :func:`train_free_running`; this one
     replaces it, as it needs no spike of the network to find where spikes are missing.
     """
+    check_patterns("train_teacher_forced patterns", patterns, memory.neurons)
+    checks.number("train_teacher_forced lr", lr, least=0)
     target = patterns[memory.depth :]
 
     def loss() -> Tensor:
@@ -164,6 +170,8 @@ def train_free_running(
 
     Reference: arXiv 2604.14096.
     """
+    check_patterns("train_free_running patterns", patterns, memory.neurons)
+    checks.number("train_free_running lr", lr, least=0)
     target = patterns[memory.depth :].to(memory.taps.dtype)
     best, kept = 2.0, memory.taps.detach().clone()
 
@@ -195,6 +203,7 @@ def free_running_spikes(memory: MotifMemory, patterns: Tensor, slope: float = 15
     Returns:
         ``(time - depth, pattern, neuron)``, 0 or 1; the values of :meth:`MotifMemory.recall`.
     """
+    check_patterns("free_running_spikes patterns", patterns, memory.neurons)
     dynamics, cue = memory.dynamics, patterns[: memory.depth].to(memory.taps.dtype)
     tape = TappedTape(memory.taps)
     for spikes in cue[:-1]:
@@ -215,6 +224,7 @@ def free_running_spikes(memory: MotifMemory, patterns: Tensor, slope: float = 15
 @checks.annotated
 def recall_score(memory: MotifMemory, patterns: Tensor) -> float:
     """Recall all patterns from clean cues and return the pooled F1 behind them."""
+    check_patterns("recall_score patterns", patterns, memory.neurons)
     return f1(memory.recall(patterns[: memory.depth], len(patterns)).spikes, patterns, memory.depth)
 
 

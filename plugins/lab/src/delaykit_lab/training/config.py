@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 import delaykit as dk
+from delaykit.sealed import read_file
 from delaykit_lab.declared import check_declared, names_of
 from delaykit_lab.methods import Method, with_estimator
 from delaykit_lab.models.networks import ModelSpec
@@ -222,7 +223,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except ModuleNotFoundError:  # Python 3.10
         import tomli as tomllib  # type: ignore[no-redef, import-not-found]
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_file(path).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         fix = "correct the file"
         raise dk.ConfigError(str(path), f"a file that cannot be read ({problem})", "a TOML file", fix) from None

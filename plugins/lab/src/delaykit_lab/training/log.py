@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from delaykit.sealed import commit
+from delaykit.sealed import commit, read_file
 
 
 class Log:
@@ -60,7 +60,7 @@ class Log:
 
 def _written(path: Path) -> set[tuple[int, int]]:
     """List the epochs that have a line; cut off what a run that was stopped while writing left of its last one."""
-    content = path.read_bytes() if path.exists() else b""
+    content = read_file(path) if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if content != whole:
         commit(path, whole)
