@@ -17,8 +17,7 @@ from delaykit_motifs.hebb import hebbian, ridge
 from delaykit_motifs.memory import MotifMemory
 from delaykit_motifs.metrics import f1, f1_per_pattern
 from delaykit_motifs.noise import flip_cue, silence, truncate_cue
-from delaykit_motifs.patterns import bernoulli_patterns, evidence_of, evidence_patterns
-from delaykit_motifs.shapes import check_patterns
+from delaykit_motifs.patterns import bernoulli_patterns, check_patterns, evidence_of, evidence_patterns
 
 NOISES = ("flip", "truncate", "background", "silence")
 

@@ -16,7 +16,7 @@ from delaykit.errors import ConfigError
 from delaykit.functional.inputs import check_tensors
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.operators import tapped_correlation, tapped_linear
-from delaykit_motifs.shapes import check_patterns
+from delaykit_motifs.patterns import check_patterns
 
 Normalise = Literal["context", "mean", "published"] | None
 NORMALISERS = ("context", "mean", "published", None)

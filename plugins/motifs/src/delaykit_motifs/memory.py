@@ -20,7 +20,7 @@ from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.membrane import leaky_membrane
 from delaykit_motifs.network import Run, free_run
 from delaykit_motifs.operators import tapped_linear
-from delaykit_motifs.shapes import check_patterns
+from delaykit_motifs.patterns import check_patterns
 
 FORMAT = "delaykit-motifs/1"
 RUNAWAY = 0.08  # spikes a neuron and step after which a recall is given up; memories fire at 0.001

@@ -18,8 +18,8 @@ from delaykit.errors import ShapeError
 from delaykit.functional.compiled import compiled, in_threads
 from delaykit.functional.dispatch import resolve
 from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.noise import check_mute
 from delaykit_motifs.operators import bank_of
-from delaykit_motifs.shapes import check_mute
 
 
 class Run(NamedTuple):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from delaykit import checks
-from delaykit.errors import ConfigError
-from delaykit_motifs.shapes import check_patterns
+from delaykit.errors import ConfigError, ShapeError
+from delaykit_motifs.patterns import check_patterns
 
 
 @checks.annotated
@@ -80,3 +80,13 @@ def silence(neurons: int, fraction: float, generator: torch.Generator | None = N
 def _check(where: str, fraction: float) -> None:
     if not 0 <= fraction <= 1:
         raise ConfigError(where, repr(fraction), "a fraction in [0, 1]", "pass e.g. 0.25")
+
+
+def check_mute(where: str, mute: Tensor | None, neurons: int) -> None:
+    """Refuse a mask of neurons that has another size than the network.
+
+    Raises:
+        ShapeError: not ``(neuron,)``.
+    """
+    if mute is not None and mute.shape != (neurons,):
+        raise ShapeError(where, f"a mask {tuple(mute.shape)}", f"({neurons},), one truth value a neuron", "see silence")

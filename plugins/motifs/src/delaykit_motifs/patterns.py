@@ -101,3 +101,20 @@ def evidence_of(rate: float, refractory: int) -> float:
 def _check_rate(where: str, rate: float) -> None:
     if not 0 <= rate <= 1:
         raise ConfigError(f"{where}.rate", repr(rate), "a probability in [0, 1]", "pass e.g. 0.001")
+
+
+def check_patterns(where: str, patterns: Tensor, neurons: int | None = None) -> None:
+    """Refuse spikes that are not ``(time, pattern, neuron)``.
+
+    Args:
+        where: the call and its argument.
+        patterns: what was given.
+        neurons: of the network they belong to; None: any number.
+
+    Raises:
+        ShapeError: another shape, or other neurons.
+    """
+    if patterns.dim() != 3 or neurons not in (None, patterns.shape[2]):
+        expected = f"(time, pattern, {'neuron' if neurons is None else neurons})"
+        fix = "give one pattern a dimension of its own: spikes.unsqueeze(1)"
+        raise ShapeError(where, f"spikes {tuple(patterns.shape)}", expected, fix)

@@ -19,7 +19,7 @@ from delaykit import checks
 from delaykit.errors import ConfigError, ShapeError
 from delaykit_motifs.memory import MotifMemory
 from delaykit_motifs.metrics import f1
-from delaykit_motifs.shapes import check_patterns
+from delaykit_motifs.patterns import check_patterns
 from delaykit_motifs.tape import TappedTape
 
 Watch = Callable[[int, float], None]
