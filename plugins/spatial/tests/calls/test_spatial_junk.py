@@ -13,6 +13,7 @@ import delaykit_spatial as spatial
 from delaykit.testing.junk import check_all_called, check_arguments, check_fields
 from delaykit_spatial import Spatial
 from delaykit_spatial.exact.neuron import ExactAdEx
+from delaykit_spatial.geometry import METRICS
 
 SITE = dk.Site("fc", 3, 4)
 RESULTS = ("Placement",)  # what calls return, which nobody makes
@@ -87,7 +88,7 @@ def call_of(name, monkeypatch):
 @pytest.mark.parametrize("name", CALLS)
 def test_no_argument_of_a_call_raises_a_raw_error(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("delaykit_spatial.geometry.METRICS", {})
+    monkeypatch.setattr("delaykit_spatial.geometry.METRICS", dict(METRICS))
     spatial.export_positions(net(), "a.csv")
     assert check_arguments(call_of(name, monkeypatch), *CALLS[name]) > 0
 
@@ -96,7 +97,8 @@ def test_no_argument_of_a_call_raises_a_raw_error(name, tmp_path, monkeypatch):
 def test_no_field_of_a_config_raises_a_raw_error():
     assert check_fields(Spatial) > 0
     fields = [field.name for field in dataclasses.fields(ExactAdEx)]
-    assert check_arguments(lambda **given: spatial.AdEx(**layer(), neuron=ExactAdEx(**given)), dict, *fields) > 0
+    base, more = {"tau_mem": 10.0, "tau_syn": 2.0}, fields[2:]
+    assert check_arguments(lambda **given: spatial.AdEx(**layer(), neuron=ExactAdEx(**given)), base.copy, *more) > 0
 
 
 def test_all_public_calls_are_tried():
