@@ -69,3 +69,37 @@ def slope_of(surrogate: Callable[[Tensor], Tensor], form: int, height: float, wi
         (told,) = torch.autograd.grad(fired, x, torch.ones_like(fired))
     agrees = torch.allclose(told.double(), known(x.detach()), rtol=1e-9, atol=0.0)
     return known if agrees else None
+
+
+@functools.lru_cache(maxsize=64)
+def scales(surrogate: Callable[[Tensor], Tensor]) -> bool:
+    """Tell whether a surrogate's backward is its derivative times what comes in, as a fused adjoint takes it to be.
+
+    One that clips what comes in, or draws at random, is not.
+
+    Args:
+        surrogate: elementwise.
+
+    Example:
+        >>> scales(torch.tanh)
+        True
+        >>> class Clipped(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         return (x > 0).to(x.dtype)
+        ...     @staticmethod
+        ...     def backward(ctx, grad):
+        ...         return grad.clamp(-0.1, 0.1)
+        >>> scales(Clipped.apply)
+        False
+    """
+    x = torch.linspace(-2.0, 2.0, 9).unsqueeze(0).requires_grad_()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            fired = surrogate(x)
+            if not fired.requires_grad:
+                return True
+            each = [torch.autograd.grad(fired, x, torch.full_like(fired, by), True)[0] / by for by in (1e-3, 1.0, -1e3)]
+    except Exception:  # it takes no tensor of this shape: nothing is known of it
+        return False
+    return all(torch.allclose(one, each[1], rtol=1e-4, atol=1e-7) for one in each)

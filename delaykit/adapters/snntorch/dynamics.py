@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.retyping import library_class
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope, slope_of
+from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope, scales, slope_of
 
 _FUSED = ("Leaky", "RLeaky", "Synaptic", "RSynaptic")
 _OPAQUE_SURROGATES = ("SSO.", "LSO.", "custom_surrogate.")  # random, or a gradient that need not be linear
@@ -37,7 +37,8 @@ def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
 
     Returns:
         The dynamics of an exact ``Leaky``, ``RLeaky``, ``Synaptic`` or ``RSynaptic`` (or of one that delaykit retyped);
-        None with ``state_quant``, ``inhibition``, graded spikes, a stochastic or custom surrogate, a
+        None with ``state_quant``, ``inhibition``, graded spikes, a stochastic surrogate, ``custom_surrogate`` or one
+        whose backward is not its derivative times what comes in (a clip), a
         ``reset_mechanism`` that was set or loaded after construction (snnTorch goes on with the former), for an
         ``RSynaptic`` with ``reset_delay=False`` (which snnTorch computes but throws away), and for every other class.
 
@@ -101,9 +102,18 @@ def _slope(surrogate: Any) -> Slope | None:
 def _is_plain(neuron: Any, kind: str) -> bool:
     factor = neuron.graded_spikes_factor
     ungraded = not factor.requires_grad and bool((factor == 1).all())
+    own = getattr(neuron.spike_grad, "__module__", None) == "snntorch.surrogate"
     opaque = getattr(neuron.spike_grad, "__qualname__", "").startswith(_OPAQUE_SURROGATES)
+    opaque = opaque or not (own or _scales(neuron.spike_grad))
     lost = kind == "RSynaptic" and not neuron.reset_delay
     return ungraded and _keeps_reset(neuron) and not (neuron.state_quant or neuron.inhibition or opaque or lost)
+
+
+def _scales(surrogate: Any) -> bool:
+    try:
+        return scales(surrogate)
+    except TypeError:  # it has no hash to be remembered by
+        return scales.__wrapped__(surrogate)
 
 
 def _keeps_reset(neuron: Any) -> bool:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import delaykit as dk
 from delaykit.adapters.norse.dynamics import METHODS
 from delaykit.adapters.norse.dynamics import dynamics_of as dynamics_of_norse
 from delaykit.adapters.snntorch.dynamics import dynamics_of as dynamics_of_snntorch
@@ -135,6 +136,38 @@ def test_surrogates_known_to_fire_above_zero_do(dtype):
         assert not dynamics_of_snntorch(snn.Leaky(0.8, spike_grad=own)).heaviside
 
 
+class Clipped(torch.autograd.Function):
+    """A surrogate that bounds the gradient of each spike."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clamp(-0.1, 0.1)
+
+
+def test_a_surrogate_that_clips_runs_as_in_the_step_loop():
+    torch.manual_seed(0)
+    neuron, x = snn.RLeaky(0.8, threshold=0.5, linear_features=6, spike_grad=Clipped.apply), torch.rand(15, 3, 6)
+    found = []
+    for run in (lambda: steps(neuron, x), lambda: dk.rollout(neuron, x)[1]):
+        neuron.zero_grad()
+        run().square().sum().backward()
+        found.append(neuron.recurrent.weight.grad.clone())
+    torch.testing.assert_close(*found)
+
+
+def steps(neuron, x):
+    spikes, membrane = neuron.reset_mem()
+    seen = []
+    for one in x:
+        spikes, membrane = neuron(one, spikes, membrane)
+        seen.append(membrane)
+    return torch.stack(seen)
+
+
 def test_snntorch_neurons_that_are_not_representable():
     spike = Spike.apply
     assert dynamics_of_snntorch(snn.Leaky(beta=0.9, state_quant=lambda x: x)) is None
@@ -144,6 +177,8 @@ def test_snntorch_neurons_that_are_not_representable():
     assert dynamics_of_snntorch(snn.Leaky(beta=0.9, spike_grad=snn.surrogate.LSO())) is None
     assert dynamics_of_snntorch(snn.Leaky(beta=0.9, spike_grad=snn.surrogate.custom_surrogate(lambda *x: x))) is None
     assert dynamics_of_snntorch(snn.RSynaptic(0.5, 0.9, linear_features=3, reset_delay=False)) is None
+    assert dynamics_of_snntorch(snn.Leaky(beta=0.9, spike_grad=Spike.apply)) is not None
+    assert dynamics_of_snntorch(snn.Leaky(beta=0.9, spike_grad=Clipped.apply)) is None
     for make in (lambda: snn.Leaky(0.9), lambda: snn.Synaptic(0.5, 0.9), lambda: snn.RLeaky(0.9, linear_features=3)):
         renamed, loaded, kept = make(), make(), make()
         assert dynamics_of_snntorch(kept).reset == "subtract"
