@@ -29,7 +29,6 @@ from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit.functional.event_gradients.rule import whole_taps
 from delaykit.functional.second_differences import triangle_taps
-from delaykit.functional.step_tape.cells.basis import Bells, basis_for
 from delaykit.functional.taps import Taps, check_causal, check_matrix
 from delaykit.functional.tents import OwnTents, Tents
 
@@ -382,25 +381,3 @@ class Hard(Kernel):
     def depth(self, max_delay: float) -> int:
         """Count the steps needed; see :meth:`Kernel.depth`."""
         return round(max_delay) + 1
-
-
-def bells_of(kernel: Kernel, delays: Tensor, weight: Tensor) -> Bells | None:
-    """Describe arrivals by gaussians of one width, None for other kernels, and where taps serve as well or better.
-
-    Args:
-        kernel: the shape of an arrival.
-        delays: ``(post, pre)``, steps.
-        weight: of the connection, ``(post, pre)``.
-    """
-    if type(kernel) is not Gaussian or torch.compiler.is_compiling():
-        return None
-    if isinstance(kernel.spread, Tensor) and (kernel.spread.requires_grad or kernel.spread.numel() != 1):
-        return None
-    if delays.shape != weight.shape or not delays.numel() or weight.device.type != "cpu":
-        return None
-    check_causal("Gaussian", delays)
-    kernel = dataclasses.replace(kernel, spread=float(kernel.spread), window=kernel.depth(_largest(delays)))
-    window, std = kernel.depth(0.0), abs(float(kernel.spread)) + GAUSSIAN_FLOOR
-    basis = basis_for(std, window, delays, weight)
-    epsilon = NORMALIZE_EPSILON if kernel.normalize else None
-    return None if basis is None else Bells(delays, basis, window, kernel, epsilon)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from delaykit.arrivals import bells_of
+from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
 from delaykit.engines.tents import may_read_cells
 from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.engine import Engine, Stepper
-from delaykit.functional.step_tape.cells.basis import Bells
+from delaykit.functional.step_tape.cells.basis import Bells, basis_for
 from delaykit.functional.step_tape.cells.spreads import fits
 from delaykit.functional.step_tape.operator import LinearTape
+from delaykit.functional.taps import check_causal
 from delaykit.functional.tents import OwnTents
 from delaykit.interfaces import PointDelay
 
@@ -53,3 +56,25 @@ def cells_engine(delay: PointDelay, weight: Tensor, bias: Tensor | None) -> Cell
     tents = kernel.own_tents(delays)
     cells = bells_of(kernel, delays, weight) if tents is None else tents if fits(tents, weight) else None
     return None if cells is None else CellsEngine(cells, weight, bias)
+
+
+def bells_of(kernel: Kernel, delays: Tensor, weight: Tensor) -> Bells | None:
+    """Describe arrivals by gaussians of one width, None for other kernels, and where taps serve as well or better.
+
+    Args:
+        kernel: the shape of an arrival.
+        delays: ``(post, pre)``, steps.
+        weight: of the connection, ``(post, pre)``.
+    """
+    if type(kernel) is not Gaussian or torch.compiler.is_compiling():
+        return None
+    if isinstance(kernel.spread, Tensor) and (kernel.spread.requires_grad or kernel.spread.numel() != 1):
+        return None
+    if delays.shape != weight.shape or not delays.numel() or weight.device.type != "cpu":
+        return None
+    check_causal("Gaussian", delays)
+    kernel = dataclasses.replace(kernel, spread=float(kernel.spread), window=kernel.depth(float(delays.detach().max())))
+    window, std = kernel.depth(0.0), abs(float(kernel.spread)) + GAUSSIAN_FLOOR
+    basis = basis_for(std, window, delays, weight)
+    epsilon = NORMALIZE_EPSILON if kernel.normalize else None
+    return None if basis is None else Bells(delays, basis, window, kernel, epsilon)

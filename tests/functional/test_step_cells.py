@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from delaykit.arrivals import Gaussian, Triangle, bells_of
+from delaykit.arrivals import Gaussian, Triangle
+from delaykit.engines.cells import bells_of
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.step_tape import LinearTape

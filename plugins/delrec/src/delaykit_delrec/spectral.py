@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel, bells_of
+from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
+from delaykit.engines.cells import bells_of
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.derivatives import first_only
 from delaykit.functional.dispatch import chosen, works
