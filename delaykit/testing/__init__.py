@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from delaykit.testing.nets.tiny import Record as Record
     from delaykit.testing.nets.tiny import TinyNet as TinyNet
     from delaykit.testing.nets.tiny import tiny_nets as tiny_nets
+    from delaykit.testing.readme import Example as Example
+    from delaykit.testing.readme import check_readme as check_readme
 
 _HOME = {
     "AdapterConformance": "delaykit.testing.adapters",
@@ -29,16 +31,20 @@ _HOME = {
     "Record": "delaykit.testing.nets.tiny",
     "TinyNet": "delaykit.testing.nets.tiny",
     "tiny_nets": "delaykit.testing.nets.tiny",
+    "Example": "delaykit.testing.readme",
+    "check_readme": "delaykit.testing.readme",
 }
 _SUBMODULES = ("adapters", "conformance", "kit", "laws_scale", "nets", "stored", "strategies")
 
 __all__ = [
     "AdapterConformance",
     "ComponentConformance",
+    "Example",
     "LibraryNet",
     "Record",
     "TinyNet",
     "adapter_on_trial",
+    "check_readme",
     "tiny_nets",
 ]
 

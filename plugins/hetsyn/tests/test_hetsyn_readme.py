@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import pytest
-
-README = Path(__file__).parents[1] / "README.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+from delaykit.testing import check_readme
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_runs_as_printed(number: int) -> None:
-    exec(compile(EXAMPLES[number], f"README example {number}", "exec"), {})
-
-
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
-    assert EXAMPLES and links and not [link for link in links if not (README.parent / link).exists()]
+def test_the_readme_keeps_its_word(tmp_path: Path) -> None:
+    check_readme(Path(__file__).parents[1] / "README.md", tmp_path)

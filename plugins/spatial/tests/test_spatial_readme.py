@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import delaykit_spatial
-
-README = Path(__file__).parents[1] / "README.md"
-
-
-def test_the_example_runs_as_printed(capsys) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    exec(compile(block, "README", "exec"), {})
-    (promised,) = re.findall(r"print\(parameter_accounting\(net\)\)  # (.*)", block)
-    assert promised in capsys.readouterr().out
+from delaykit.testing import check_readme
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README.read_text())
-    assert links and not [link for link in links if not (README.parent / link).exists()]
+def test_the_readme_keeps_its_word(tmp_path: Path) -> None:
+    (example,) = check_readme(Path(__file__).parents[1] / "README.md", tmp_path)
+    assert "31.6 times fewer" in example.output
 
 
 def test_every_public_name_is_there_and_imported_on_first_use() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import delaykit_spikingjelly
+from delaykit.testing import check_readme
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = Path(__file__).parents[1] / "README.md"
 
 
 def test_importing_the_package_and_its_entry_point_loads_neither_torch_nor_spikingjelly() -> None:
@@ -40,13 +41,13 @@ def test_the_adapter_is_registered() -> None:
     assert registry.resolve("adapter", "spikingjelly") is delaykit_spikingjelly.SpikingJellyAdapter
 
 
-@pytest.mark.parametrize("block", README.split("```python\n")[1:])
-def test_the_readme_runs(block: str) -> None:
-    exec(block.partition("```")[0], {})
+def test_the_readme_keeps_its_word(tmp_path: Path) -> None:
+    check_readme(README, tmp_path)
 
 
 def test_the_readme_names_every_node() -> None:
     known = (*delaykit_spikingjelly.ADDITIVE, *delaykit_spikingjelly.REFUSED)
+    text = README.read_text(encoding="utf-8")
     families = {"ILC", "Noisy"}
-    missing = [n for n in known if n.removesuffix("Node") not in README and not any(f in n for f in families)]
+    missing = [n for n in known if n.removesuffix("Node") not in text and not any(f in n for f in families)]
     assert not missing
