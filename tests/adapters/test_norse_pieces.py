@@ -16,13 +16,19 @@ X = (torch.rand(PIECE * PIECES, 3, 6, generator=torch.Generator().manual_seed(0)
 
 
 def hetsyn(**options):
-    return pytest.importorskip("delaykit_hetsyn").HetSyn(tau=("uniform", 2.0, 9.0), dt_ms=1.0, **options)
+    plugin = pytest.importorskip("delaykit_hetsyn", reason="needs the plugin delaykit-hetsyn")
+    return plugin.HetSyn(tau=("uniform", 2.0, 9.0), dt_ms=1.0, **options)
+
+
+def spatial():
+    plugin = pytest.importorskip("delaykit_spatial", reason="needs the plugin delaykit-spatial")
+    return plugin.Spatial(dims=2, scale=3.0)
 
 
 COMPONENTS = {
     "axonal": lambda: [dk.FreeDelay("axonal", max_delay=5, init=2.5)],
     "dendritic": lambda: [dk.FreeDelay("dendritic", max_delay=5, init=2.5)],
-    "spatial": lambda: [pytest.importorskip("delaykit_spatial").Spatial(dims=2, scale=3.0)],
+    "spatial": lambda: [spatial()],
     "hetsyn": lambda: [hetsyn()],
     "hetsyn groups": lambda: [hetsyn(groups=6)],
     "both": lambda: [dk.FreeDelay("synaptic", max_delay=5, init=2.5), hetsyn()],

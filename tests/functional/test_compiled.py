@@ -15,7 +15,7 @@ import delaykit
 from delaykit.functional import compiled as module
 from delaykit.functional.compiled import compiled, compiled_for
 
-numba = pytest.importorskip("numba")
+numba = pytest.importorskip("numba", reason="needs Numba, the extra `fast`")
 
 
 @pytest.fixture(autouse=True)

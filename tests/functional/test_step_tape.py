@@ -244,7 +244,7 @@ def test_wide_taps_are_one_product() -> None:
 @pytest.mark.parametrize("reach", [20, 400], ids=["near", "far"])
 def test_synapses_are_read_in_any_order_of_memory(reach: int, ahead: bool) -> None:
     """Long delays are read by the age of what they read, short ones output by output; rows may grow meanwhile."""
-    cpu = pytest.importorskip("delaykit.functional.step_tape.numba")
+    cpu = pytest.importorskip("delaykit.functional.step_tape.numba", reason="needs Numba, the extra `fast`")
     generator = torch.Generator().manual_seed(3)
     index = torch.randint(reach, (11, 4, 2), generator=generator)
     offset, row = (index, 3) if ahead else (-index, reach + 20)

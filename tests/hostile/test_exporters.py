@@ -62,8 +62,8 @@ def test_onnx_export(dynamo, tmp_path):
 
 
 def test_snntorch_export_to_nir():
-    pytest.importorskip("nir")
-    export = pytest.importorskip("snntorch.export_nir")
+    pytest.importorskip("nir", reason="needs NIR, the extra `nir`")
+    export = pytest.importorskip("snntorch.export_nir", reason="needs snnTorch, the extra `snntorch`")
     net = outer(2)
     with pytest.raises(dk.DelaykitError, match="NIR|nir|Delay"):
         export.export_to_nir(net, torch.zeros(1, 1))
@@ -71,8 +71,9 @@ def test_snntorch_export_to_nir():
 
 def test_norse_to_nir():
     norse = pytest.importorskip("norse.torch", reason="wraps norse models")
-    pytest.importorskip("nir"), pytest.importorskip("nirtorch")
-    to_nir = pytest.importorskip("norse.torch.utils.export_nir").to_nir
+    pytest.importorskip("nir", reason="needs NIR, the extra `nir`")
+    pytest.importorskip("nirtorch", reason="needs NIR, the extra `nir`")
+    to_nir = pytest.importorskip("norse.torch.utils.export_nir", reason="needs Norse, the extra `norse`").to_nir
     from rigs import late, ones
 
     net = norse.SequentialState(ones(), norse.LIFBoxCell())

@@ -66,7 +66,7 @@ def test_a_shorter_delay_lets_late_spikes_pass(kind):
 
 
 def test_taps_of_a_motif_are_weights():
-    motifs = pytest.importorskip("delaykit_motifs")
+    motifs = pytest.importorskip("delaykit_motifs", reason="needs the plugin delaykit-motifs")
     net = outer(3)
     dk.unwrap_(net)
     dk.wrap_(net, {"0": motifs.Motif(depth=5)}, example=torch.zeros(1, 1))
@@ -87,7 +87,7 @@ def test_a_delay_that_changes_within_a_graph_is_refused():
 
 
 def test_norse_states_meet_the_new_delay():
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     net = norse.SequentialState(nn.Linear(1, 1, bias=False), norse.LICell())
     nn.init.ones_(net[0].weight)
     dk.wrap_(net, {"0": late(3)}, example=torch.zeros(1, 1))

@@ -22,7 +22,7 @@ def conv(bias=True):
 def streamed(kind="dendritic", d=2.5, layer=conv, dropout=0.0, batch=1):
     net, component = norse.SequentialState(layer(), norse.LI()), late(d, kind)
     if dropout:
-        delrec = pytest.importorskip("delaykit_delrec")
+        delrec = pytest.importorskip("delaykit_delrec", reason="needs the plugin delaykit-delrec")
         component = delrec.DelRec(kind, max_delay=5, init=d, sigma=0, dropout=dropout)
     return dk.wrap_(net, {"0": dk.At(component, time_dim=0)}, example=torch.zeros(TIME, batch, 7))
 
@@ -105,11 +105,13 @@ def test_a_new_sequence_draws_anew():
 
 
 def test_a_lingering_current_keeps_its_mask_in_the_steps_after_the_first_piece():
-    hetsyn = pytest.importorskip("delaykit_hetsyn").HetSyn(tau=("uniform", 2.0, 9.0), dt_ms=1.0)
+    hetsyn = pytest.importorskip("delaykit_hetsyn", reason="needs the plugin delaykit-hetsyn")
+    delrec = pytest.importorskip("delaykit_delrec", reason="needs the plugin delaykit-delrec")
+    lingers = hetsyn.HetSyn(tau=("uniform", 2.0, 9.0), dt_ms=1.0)
     torch.manual_seed(0)
     net = norse.SequentialState(nn.Linear(7, 8), norse.LI())
-    delay = pytest.importorskip("delaykit_delrec").DelRec("synaptic", max_delay=5, init=2.5, sigma=0, dropout=0.5)
-    rules = {"0": dk.At(delay, hetsyn, time_dim=0)}
+    delay = delrec.DelRec("synaptic", max_delay=5, init=2.5, sigma=0, dropout=0.5)
+    rules = {"0": dk.At(delay, lingers, time_dim=0)}
     dk.wrap_(net, rules, example=torch.zeros(TIME, 1, 7))
     net.train()
     torch.manual_seed(5)

@@ -145,7 +145,7 @@ def test_whole_sequences_whose_state_goes_on():
 
 @pytest.mark.parametrize("kind", ["cell", "sequential", "copy"])
 def test_norse_states_are_of_the_wrapping_that_made_them(kind):
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     if kind == "cell":
         net, rules = norse.LIFRecurrentCell(1, 1), {"input": late(3)}
     else:
@@ -180,7 +180,7 @@ def sequence(net):
 
 
 def to_nir(net):
-    pytest.importorskip("nir")
+    pytest.importorskip("nir", reason="needs NIR, the extra `nir`")
     dk.to_nir(net, lambda: sequence(net), dt_ms=1.0)
 
 

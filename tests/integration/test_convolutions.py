@@ -123,7 +123,7 @@ def test_zero_delays_change_no_bit_and_everything_comes_back(recurrent, tmp_path
     ("delaykit_delrec", "DCLS", {"kernel_size": 9}),
 ])  # fmt: skip
 def test_published_delays_fused_and_step_by_step(package, config, options):
-    component = getattr(pytest.importorskip(package), config)(**options)
+    component = getattr(pytest.importorskip(package, reason="needs the plugin of the component"), config)(**options)
     net, x = Net(True).double(), spikes()
     rule = {"up": component, "lif.recurrent": component}
     dk.wrap_(net, rule, example=x, generator=torch.Generator().manual_seed(2))
@@ -183,7 +183,7 @@ def test_a_convolution_with_a_forward_of_its_own_is_refused_and_an_axonal_delay_
 
 
 def test_delays_of_another_shape_are_refused_by_name():
-    delrec = pytest.importorskip("delaykit_delrec")
+    delrec = pytest.importorskip("delaykit_delrec", reason="needs the plugin delaykit-delrec")
     net = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), snn.Leaky(beta=0.9, init_hidden=True))
     plan = dk.plan(net, {"0": delrec.DelRec("hybrid", max_delay=4)}, example=torch.rand(1, 4, 5, 5))
     assert "(4, 2)" in str(plan.issues[0])
@@ -196,7 +196,7 @@ def test_the_map_of_a_layer_is_the_layer():
 
 
 def test_a_sequence_in_pieces_is_the_whole_sequence():
-    pytest.importorskip("norse")
+    pytest.importorskip("norse", reason="needs Norse, the extra `norse`")
     import norse.torch as norse
 
     torch.manual_seed(0)

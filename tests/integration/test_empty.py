@@ -15,7 +15,10 @@ PRE, POST = 6, 6
 
 
 def of(package, name, *values, **options):
-    return lambda: (getattr(pytest.importorskip(package), name)(*values, **options),)
+    def components():
+        return (getattr(pytest.importorskip(package, reason="needs that plugin"), name)(*values, **options),)
+
+    return components
 
 
 def free(granularity, **options):

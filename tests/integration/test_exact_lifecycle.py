@@ -130,7 +130,7 @@ def test_a_neuron_that_was_changed_to_another_kind_is_refused(change):
 
 
 def test_every_delay_component_has_the_switch():
-    delrec = pytest.importorskip("delaykit_delrec")
+    delrec = pytest.importorskip("delaykit_delrec", reason="needs the plugin delaykit-delrec")
     torch.manual_seed(1)
     net, x = OneNeuron(snn.RSynaptic(0.7, 0.8, linear_features=8)), spikes_in()
     rules = {"fc": delrec.DCLS(9, estimator="exact"), "neuron.recurrent": delrec.DelRec(max_delay=9, estimator="exact")}

@@ -15,8 +15,8 @@ from torch import nn
 import delaykit as dk
 from delaykit.testing.nets.reference import surrogate_spike
 
-spatial = pytest.importorskip("delaykit_spatial")
-snn = pytest.importorskip("snntorch")
+spatial = pytest.importorskip("delaykit_spatial", reason="needs the plugin delaykit-spatial")
+snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
 DT, UNTIL, SOURCES, HIDDEN, OUT, COEFFICIENTS = 0.02, 15.0, 3, 4, 2, np.array([1.0, -0.7])
 NAMES = ("in", "hidden", "out")
 

@@ -16,8 +16,8 @@ import delaykit as dk
 from delaykit.functional.event_gradients.rule import NeuronConstants
 from delaykit.testing.nets.reference import surrogate_spike
 
-snn = pytest.importorskip("snntorch")
-norse = pytest.importorskip("norse.torch")
+snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
+norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
 
 UNTIL, COEFFICIENTS = 12.0, np.array([1.0, -0.7, 0.4])
 CLOSE = {0.1: 0.97, 0.02: 0.999}

@@ -69,7 +69,7 @@ def test_unknown_names_are_attribute_errors_that_help() -> None:
 
 @pytest.mark.parametrize("plugin", OFFICIAL)
 def test_what_is_said_of_plugins_is_what_they_export(plugin: str) -> None:
-    package = pytest.importorskip(f"delaykit_{plugin}")
+    package = pytest.importorskip(f"delaykit_{plugin}", reason=f"needs the plugin delaykit-{plugin}")
     entry = importlib.import_module(f"delaykit_{plugin}.plugin")
     components, public = OFFICIAL[plugin]
     records = list(entry.delaykit_components())

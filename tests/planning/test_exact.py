@@ -124,7 +124,7 @@ def test_spikes_that_are_mixed_on_their_way_are_an_error_at_the_call():
 
 
 def test_time_constants_on_the_same_synapse_are_refused():
-    hetsyn = pytest.importorskip("delaykit_hetsyn")
+    hetsyn = pytest.importorskip("delaykit_hetsyn", reason="needs the plugin delaykit-hetsyn")
     net = Chain(snn.Synaptic(0.9, 0.8), snn.Synaptic(0.9, 0.8))
     rules = {"fc1": (dk.FreeDelay("axonal", estimator="exact"), hetsyn.HetSyn())}
     plan = dk.plan(net, rules, example=torch.zeros(3, 2, 6))
@@ -133,7 +133,7 @@ def test_time_constants_on_the_same_synapse_are_refused():
 
 @pytest.mark.parametrize("options", [{"learn_spread": True, "estimator": "exact"}, {"estimator": "exakt"}])
 def test_delrec_refuses_what_a_whole_arrival_cannot_have(options):
-    delrec = pytest.importorskip("delaykit_delrec")
+    delrec = pytest.importorskip("delaykit_delrec", reason="needs the plugin delaykit-delrec")
     with pytest.raises(ConfigError):
         delrec.DelRec(**options)
     with pytest.raises(ConfigError, match="DCLS.estimator"):

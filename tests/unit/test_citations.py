@@ -37,7 +37,7 @@ def test_an_adapter_cites_its_library(library, author) -> None:
 
 
 def test_two_papers_of_a_plugin_are_two_entries() -> None:
-    pytest.importorskip("delaykit_delrec")
+    pytest.importorskip("delaykit_delrec", reason="needs the plugin delaykit-delrec")
     text = dk.citation("delrec", style="bibtex")
     if "dcls" in {record.name for record in dk.components("delay")}:
         assert "2509.24852" in text

@@ -10,7 +10,7 @@ from delaykit.testing.nets import LoopInside, input_spikes, tiny_nets
 
 @pytest.mark.parametrize("library", ["snntorch", "snntorch-synaptic"])
 def test_a_net_with_its_loop_inside_runs_no_pieces(library: str) -> None:
-    pytest.importorskip("snntorch")
+    pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     inside = [net for net in tiny_nets(library) if isinstance(net, LoopInside)]
     assert inside
     for net in inside:

@@ -78,12 +78,12 @@ def tau_of(p):
 
 
 def snn_net(kind, **changed):
-    pytest.importorskip("snntorch")
+    pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     return SnnNet(kind, **changed)
 
 
 def norse_net(kind, **tau):
-    pytest.importorskip("norse")
+    pytest.importorskip("norse", reason="needs Norse, the extra `norse`")
     return NorseNet(kind, **tau)
 
 
@@ -208,7 +208,7 @@ def test_copies_pickles_casts_and_checkpoints_hold_them(make, kind, tmp_path):
 
 
 def test_a_neuron_alone_is_pickled_with_its_decays():
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     net = dk.wrap_(snn.Leaky(beta=0.9, init_hidden=True), {"": dk.TimeConstants(per="layer", init=0.5)})
     del net.spike_grad  # a closure, which nobody can pickle
     net.mem = torch.zeros(0)
@@ -217,7 +217,7 @@ def test_a_neuron_alone_is_pickled_with_its_decays():
 
 @pytest.mark.parametrize(("per", "shape"), [("layer", ()), ("channel", (4, 1, 1)), ("neuron", (4, 3, 3))])
 def test_one_a_layer_a_channel_or_a_neuron_behind_a_convolution(per, shape):
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     net = nn.Sequential(nn.Conv2d(2, 4, 3), snn.Leaky(beta=0.9, init_hidden=True))
     x = torch.rand(2, 2, 5, 5)
     rules = {"1": dk.TimeConstants("membrane", per=per, init="uniform", low=0.5), "0": dk.FreeDelay("axonal")}
@@ -242,7 +242,7 @@ def test_beside_a_recurrent_connection_and_off_inside_disabled():
 
 
 def test_rollout_and_fused_runs_step_with_them():
-    pytest.importorskip("snntorch")
+    pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     import snntorch as snn
 
     torch.manual_seed(0)
@@ -286,7 +286,7 @@ def test_rollout_and_fused_runs_step_with_them():
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_touched(build, rule, said):
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     net = nn.Sequential(nn.Linear(2, 3), build(snn))
     classes = [type(m) for m in net.modules()]
     with pytest.raises(dk.WrapError) as caught:
@@ -295,7 +295,7 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(build, rule, said)
 
 
 def test_a_connection_is_no_place_and_a_neuron_gets_them_once_and_needs_an_example():
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     net = nn.Sequential(nn.Linear(2, 3), snn.Leaky(beta=0.8, init_hidden=True))
     x = torch.rand(1, 2)
     for rules, example, said in (

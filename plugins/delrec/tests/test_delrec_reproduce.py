@@ -10,7 +10,7 @@ import torch
 
 from delaykit_delrec import RECIPES
 
-pytest.importorskip("delaykit_lab")
+pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
 
 
 @pytest.mark.parametrize("task", ["shd", "speech"])

@@ -107,7 +107,7 @@ def loop(net: nn.Module, cut: int = TIME, weights_move: bool = False) -> torch.T
 @pytest.mark.parametrize("weights_move", [False, True])
 def test_one_draw_a_sequence_over_all_cuts(granularity: str, weights_move: bool) -> None:
     """Truncated backpropagation reads the delays anew at every cut: the draw stays, as that of the whole sequence."""
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), snn.Leaky(0.5, threshold=1e9, init_hidden=True, output=True))
     dk.wrap_(net, {"0": DelRec(granularity, max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")},
@@ -120,7 +120,7 @@ def test_one_draw_a_sequence_over_all_cuts(granularity: str, weights_move: bool)
 @pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
 @pytest.mark.parametrize("weight", ["linear", "convolution"])
 def test_one_draw_a_sequence_over_all_pieces(granularity: str, weight: str) -> None:
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     if weight == "convolution" and granularity == "synaptic":
         pytest.skip("one of each pair of channels: see the linear layer")
     torch.manual_seed(0)
@@ -142,7 +142,7 @@ def test_one_draw_a_sequence_over_all_pieces(granularity: str, weight: str) -> N
 
 
 def test_one_draw_a_sequence_where_the_state_carries_it() -> None:
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     torch.manual_seed(0)
     cell = norse.LIFRecurrentCell(3, 4)
     with torch.no_grad():
@@ -162,7 +162,7 @@ def test_one_draw_a_sequence_where_the_state_carries_it() -> None:
 
 
 def test_the_loop_and_the_rollout_draw_the_same_way() -> None:
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
     neuron = snn.RLeaky(beta=0.8, linear_features=4, init_hidden=True)
     component = DelRec("synaptic", max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")
@@ -176,7 +176,7 @@ def test_the_loop_and_the_rollout_draw_the_same_way() -> None:
 
 
 def test_the_next_sequence_draws_anew() -> None:
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 64), snn.Leaky(0.5, threshold=1e9, init_hidden=True, output=True))
     dk.wrap_(net, {"0": DelRec("synaptic", max_delay=6, init="uniform", sigma=0.0, rounding="stochastic")},

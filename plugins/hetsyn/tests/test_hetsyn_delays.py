@@ -13,7 +13,7 @@ from delaykit.functional.reference import causal_convolution
 from delaykit.testing.nets.reference import surrogate_spike
 from delaykit_hetsyn import HetSyn
 
-snn = pytest.importorskip("snntorch")
+snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
 TIME, PRE, POST, BETA = 16, 5, 4, 0.75
 
 

@@ -14,7 +14,7 @@ from delaykit.testing.nets.reference import surrogate_spike
 from delaykit.wrapping import rollout as wrapping_rollout
 from delaykit_hetsyn import HetSyn
 
-snn = pytest.importorskip("snntorch")
+snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
 TIME, BATCH, PRE, POST = 25, 3, 5, 6
 
 
@@ -48,7 +48,7 @@ def neuron(kind: str) -> Any:
             return snn.RLeaky(linear_features=POST, learn_beta=True, **options)
         if kind == "RSynaptic":
             return snn.RSynaptic(alpha=0.7, linear_features=POST, **options)
-        norse = pytest.importorskip("norse.torch")
+        norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
         cell = norse.LIFRecurrentCell(PRE, POST)
         with torch.no_grad():
             cell.input_weights.mul_(4.0)

@@ -311,7 +311,7 @@ def test_a_compiled_network_runs_as_the_eager_one() -> None:
 
 @pytest.mark.slow
 def test_a_feed_forward_network_bridges_a_gap_that_its_neurons_forget() -> None:
-    tasks = pytest.importorskip("delaykit_lab.tasks.match_to_sample")
+    tasks = pytest.importorskip("delaykit_lab.tasks.match_to_sample", reason="needs the plugin delaykit-lab")
     task, generator, right = tasks.MatchToSample(delay_ms=800.0), seeded(), {}
     neurons = Neurons(dt_ms=5.0, tau=("normal", 40.0, 4.0), tau_reset=40.0, gain=3.0)
     for model in ("HomNeuLIF", "HetSynLIF"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import delaykit as dk
 from delaykit_hetsyn import HetSyn
 
-norse = pytest.importorskip("norse.torch")
+norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
 TIME, BATCH, PRE, POST, DT = 30, 3, 9, 6, 0.001
 
 CELLS = {  # class: (state, factor of the sum of currents in it)

@@ -14,7 +14,7 @@ from delaykit_hetsyn.plotting import answer, membranes, tau_histogram
 
 @pytest.fixture
 def ax() -> Iterator:
-    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib, the extra `plot`")
     pyplot.switch_backend("agg")
     figure, axes = pyplot.subplots()
     yield axes

@@ -13,7 +13,7 @@ import torch
 
 from delaykit_hetsyn import MODELS, HetSynNet
 
-pytest.importorskip("delaykit_lab")
+pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
 
 
 def test_appendix_b(script) -> None:

@@ -68,7 +68,7 @@ def test_decays_out_of_range_are_errors(decay: object) -> None:
 
 @pytest.mark.parametrize("mechanism", ["subtract", "zero"])
 def test_equal_decays_make_snntorchs_leaky_neuron(mechanism: str) -> None:
-    snntorch = pytest.importorskip("snntorch")
+    snntorch = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     time, batch, pre, post, beta = 100, 4, 12, 8, 0.85
     generator = torch.Generator().manual_seed(0)
     spikes = (torch.rand(time, batch, pre, generator=generator) < 0.2).double()

@@ -16,7 +16,7 @@ import delaykit as dk
 from delaykit.testing.nets.reference import surrogate_spike
 from delaykit_hetsyn import HetSyn
 
-snn = pytest.importorskip("snntorch")
+snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
 TIME, BATCH, PRE, POST, BETA, ALPHA, THETA = 60, 4, 12, 7, 0.85, 0.6, 0.875  # a threshold that float32 holds
 
 

@@ -16,7 +16,7 @@ from delaykit_motifs.training import f1_loss
 
 @pytest.fixture
 def bptt(script) -> ModuleType:
-    pytest.importorskip("delaykit_lab")
+    pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
     return script("bptt")
 
 
@@ -60,7 +60,7 @@ def test_training_leaves_a_record_and_goes_on(bptt, tmp_path, monkeypatch, capsy
 
 
 def test_a_result_is_recorded_with_its_whole_setting(script, tmp_path) -> None:
-    pytest.importorskip("delaykit_lab")
+    pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
     module = script("working_memory")
     assert (module.HEADLINE.neurons, module.HEADLINE.time, module.HEADLINE.patterns, module.HEADLINE.depth) == (
         512, 1000, 16, 41,
@@ -76,7 +76,7 @@ def test_a_result_is_recorded_with_its_whole_setting(script, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_noise_and_capacity_are_measured_with_trained_taps_too(script, tmp_path, monkeypatch) -> None:
-    pytest.importorskip("delaykit_lab")
+    pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
     module = script("working_memory")
     tiny = Setting(neurons=24, time=80, patterns=2, depth=11, rate=0.02)
     monkeypatch.setattr(module, "HEADLINE", tiny)

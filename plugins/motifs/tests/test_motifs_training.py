@@ -171,7 +171,7 @@ def test_background_spikes_are_no_errors_themselves() -> None:
 
 
 def test_pictures_draw_on_the_given_axes() -> None:
-    plt = pytest.importorskip("matplotlib.pyplot")
+    plt = pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib, the extra `plot`")
     patterns = motifs.bernoulli_patterns(100, 2, 64, 0.01, seeded())
     memory = MotifMemory(motifs.hebbian(patterns, 15))
     run = memory.recall(patterns[:15], 100)

@@ -32,7 +32,7 @@ def pruned(post, pre, kept=0.3, seed=0):
 
 def recurrent_net(config, delay, hidden=20):
     """A wrapped snnTorch net in float64 that fires, with pruned connections."""
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
 
     class Net(nn.Module):
@@ -133,7 +133,7 @@ def test_whole_sequences_and_no_delay():
 
 
 def test_motif_taps_become_sparse_too():
-    motifs = pytest.importorskip("delaykit_motifs")
+    motifs = pytest.importorskip("delaykit_motifs", reason="needs the plugin delaykit-motifs")
     net = nn.Sequential(nn.Linear(6, 5)).double()
     dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=4, scale=0.5), DynamicSparsity(0.7), time_dim=0, reset="manual")})
     dk.advance_(net, 1.0)
@@ -146,7 +146,7 @@ def test_motif_taps_become_sparse_too():
 
 
 def test_norse_cells_and_added_loops():
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     torch.manual_seed(0)
     cell = norse.LIFRecurrentCell(6, 12).double()
     delay = dk.FreeDelay("synaptic", max_delay=5)

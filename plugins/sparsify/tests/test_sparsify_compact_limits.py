@@ -35,7 +35,7 @@ def wrapped(seed=0):
 
 
 def test_a_bare_recurrent_layer_runs_in_a_rollout():
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
     net = nn.Sequential(snn.RLeaky(beta=0.8, linear_features=20, spike_grad=lambda x: (x > 0).to(x.dtype))).double()
     sparse_(net[0].recurrent)
@@ -96,7 +96,7 @@ def test_what_needs_the_weights_is_refused(use, error, says):
 
 
 def test_every_connection_is_in_the_report():
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     net = nn.Sequential(nn.Linear(6, 5), nn.Conv1d(5, 5, 3), norse.LIFRecurrentCell(5, 7), nn.Linear(7, 2, bias=False))
     sparse_(net[0])
     found = {c.name: c.reason for c in compact_(net).connections}
@@ -111,7 +111,7 @@ def test_every_connection_is_in_the_report():
 
 @pytest.mark.parametrize("granularity", ["synaptic", "axonal"])
 def test_exact_delays_become_compact(granularity):
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
 
     class Net(nn.Module):

@@ -92,7 +92,7 @@ def test_delays_that_come_from_places(spread, time_dim):
 
 
 def test_a_recurrent_layer_with_places_in_a_rollout():
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
     net = nn.Sequential(snn.RLeaky(beta=0.8, linear_features=30, init_hidden=True))
     dk.wrap_(net, {"0.recurrent": dk.At(DistanceConfig(), DynamicSparsity(0.9), reset="follow")})

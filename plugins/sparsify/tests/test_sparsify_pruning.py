@@ -122,7 +122,7 @@ def test_autapses_that_the_library_masked_do_not_count():
 
 
 def test_norse_recurrent_cell_keeps_its_autapses_at_zero():
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     cell = norse.LIFRecurrentCell(4, 10)
     report = Sparsifier(cell, DynamicSparsity(0.5), exclude=()).step_(1.0)
     assert report["recurrent_weights"].total == 90 and report["recurrent_weights"].kept == 45

@@ -22,7 +22,7 @@ INPUTS, HIDDEN = 70, 30
 
 
 def paper_net(*components):
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
     net = nn.ModuleDict({"fc": nn.Linear(INPUTS, HIDDEN), "lif": snn.RLeaky(beta=0.5, linear_features=HIDDEN)})
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_shared_positions_count_once():
 
 
 def test_each_tap_of_a_motif_is_a_weight_of_its_own():
-    motifs = pytest.importorskip("delaykit_motifs")
+    motifs = pytest.importorskip("delaykit_motifs", reason="needs the plugin delaykit-motifs")
     net = nn.Sequential(nn.Linear(10, 8))
     dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=5, scale=0.5), DynamicSparsity(0.5), reset="manual", time_dim=0)})
     dk.advance_(net, 1.0)
@@ -114,7 +114,7 @@ def test_delays_of_kept_synapses():
 
 
 def test_pictures_are_labelled():
-    pytest.importorskip("matplotlib").use("Agg")
+    pytest.importorskip("matplotlib", reason="needs matplotlib, the extra `plot`").use("Agg")
     from delaykit_sparsify import plotting
 
     net = paper_net(dk.FreeDelay("synaptic"), DynamicSparsity(0.9))

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-pytest.importorskip("delaykit_lab")
+pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
 
 
 @pytest.fixture

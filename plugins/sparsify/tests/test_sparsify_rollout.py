@@ -12,7 +12,7 @@ from delaykit_sparsify import compact_
 from delaykit_sparsify.rollout import rollout
 from delaykit_sparsify.sparse import arrivals_of_response, dense_response
 
-pytest.importorskip("numba")
+pytest.importorskip("numba", reason="needs Numba, the extra `fast`")
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
 STEPS, BATCH, NEURONS, DEPTH = 17, 5, 8, 6
 
@@ -115,7 +115,7 @@ def test_what_is_left_to_the_steps():
 
 @pytest.mark.parametrize("threshold", [0.0, -0.3])
 def test_dk_rollout_stays_right_whatever_the_surrogate(threshold):
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     torch.manual_seed(0)
     neuron = snn.RLeaky(beta=0.8, linear_features=12, spike_grad=lambda x: (x > threshold).to(x.dtype))
     net = torch.nn.Sequential(neuron).double()

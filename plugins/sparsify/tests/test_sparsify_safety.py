@@ -38,7 +38,7 @@ def test_a_nan_anywhere_leaves_all_weights_alone(scope):
 
 
 def test_a_connection_without_a_weight_cannot_be_pruned():
-    snn = pytest.importorskip("snntorch")
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
     net = nn.Sequential(snn.RLeaky(beta=0.8, all_to_all=False, V=torch.rand(12), init_hidden=True))
     rule = dk.At(dk.FreeDelay("axonal"), DynamicSparsity(0.5), reset="follow")
     with pytest.raises(dk.WrapError, match="without a weight"):

@@ -12,7 +12,7 @@ import delaykit as dk
 from delaykit_spatial import PositionHistory, Spatial, equal_weights_, kept_fraction, populations, position_map
 
 matplotlib.use("Agg")
-pyplot = pytest.importorskip("matplotlib.pyplot")
+pyplot = pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib, the extra `plot`")
 
 
 @pytest.fixture(autouse=True)

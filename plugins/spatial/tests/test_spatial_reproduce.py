@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("delaykit_lab")
-pytest.importorskip("numba")
+pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
+pytest.importorskip("numba", reason="needs Numba, the extra `fast`")
 
 
 def test_table_1(script) -> None:
@@ -77,7 +77,7 @@ def test_speech_without_data_is_not_run(script, tmp_path, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_sp2snn_prunes_after_every_epoch(script, recordings, tmp_path, monkeypatch, capsys) -> None:
-    pytest.importorskip("delaykit_sparsify")
+    pytest.importorskip("delaykit_sparsify", reason="needs the plugin delaykit-sparsify")
     sp2snn = script("sp2snn")
     monkeypatch.setattr(sp2snn, "DIMS", (3.0,))
     monkeypatch.setattr(sp2snn, "COLUMNS", [("3-D", "dynamic"), ("3-D", "static")])
@@ -115,7 +115,7 @@ def test_what_pruning_left_in_the_first_epoch_comes_back(script) -> None:
 
 
 def test_parameters_are_counted_as_in_figure_4c(script) -> None:
-    pytest.importorskip("delaykit_sparsify")
+    pytest.importorskip("delaykit_sparsify", reason="needs the plugin delaykit-sparsify")
     sp2snn, setting = script("sp2snn"), script("speech").setting_of(full=True, coarse=False)
     sizes = [sp2snn.dataclasses.replace(setting, dims=dims, kept=kept) for dims, kept in ((math.inf, 1.0), (3.0, 0.1))]
     assert [sp2snn.parameters(one) for one in sizes] == [599_400, 32_970]
@@ -189,7 +189,7 @@ def test_the_map_of_positions_compares_pairs_of_one_seed_on_validation(script, t
 @pytest.mark.slow
 def test_a_pruned_run_that_was_killed_ends_in_the_same_result(script, recordings, tmp_path) -> None:
     """Zeros, the first epoch's mask and the rates' course go on where they were."""
-    pytest.importorskip("delaykit_sparsify")
+    pytest.importorskip("delaykit_sparsify", reason="needs the plugin delaykit-sparsify")
     training, sp2snn, net = script("common.speech_training"), script("sp2snn"), script("common.speech_net")
     task = script("delaykit_lab.tasks.spike_files").SpikeFiles(recordings, dt_ms=5.0, channels=70)
     setting = net.Setting(hidden=6, epochs=3, limit=None, kept=0.5)

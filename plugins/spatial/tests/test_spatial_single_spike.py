@@ -25,7 +25,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def single() -> ModuleType:
-    pytest.importorskip("numba")
+    pytest.importorskip("numba", reason="needs Numba, the extra `fast`")
     return load("single_spike")
 
 

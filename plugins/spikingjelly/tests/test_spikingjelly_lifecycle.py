@@ -118,7 +118,7 @@ def test_wrap_copies_a_net_that_holds_a_graph(mode: str) -> None:
 
 
 def test_time_constants_on_the_synapses_of_a_lif() -> None:
-    pytest.importorskip("delaykit_hetsyn")
+    pytest.importorskip("delaykit_hetsyn", reason="needs the plugin delaykit-hetsyn")
     from delaykit_hetsyn import HetSyn
 
     net = nn.Sequential(nn.Linear(4, 3), neuron.LIFNode(tau=4.0, decay_input=False)).double()
@@ -132,7 +132,7 @@ def test_time_constants_on_the_synapses_of_a_lif() -> None:
 
 
 def test_time_constants_on_a_neuron_without_a_leak_are_refused() -> None:
-    pytest.importorskip("delaykit_hetsyn")
+    pytest.importorskip("delaykit_hetsyn", reason="needs the plugin delaykit-hetsyn")
     from delaykit_hetsyn import HetSyn
 
     net = nn.Sequential(nn.Linear(4, 3), neuron.QIFNode()).double()

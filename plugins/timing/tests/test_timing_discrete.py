@@ -9,8 +9,8 @@ from torch import nn
 from delaykit import ConfigError, ShapeError
 from delaykit_timing import MultiSpikeLIF, compare, from_raster, membrane_trace, to_discrete, to_events
 
-snntorch = pytest.importorskip("snntorch")
-norse = pytest.importorskip("norse.torch")
+snntorch = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
+norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
 STEPS = 60
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-pytest.importorskip("delaykit_lab")
+pytest.importorskip("delaykit_lab", reason="needs the plugin delaykit-lab")
 
 SETTINGS = {"spikes": "many", "tau": 0.8, "delay": "none", "hidden": 400, "seed": 0}
 

@@ -106,7 +106,7 @@ def test_a_copy_made_after_a_reset_begins_anew(policy, act):
 
 @EVERY
 def test_a_copied_norse_state_at_rest_may_have_spikes_under_way(act):
-    norse = pytest.importorskip("norse.torch")
+    norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
     cell = norse.LIFRecurrentCell(1, 1)
     dk.wrap_(cell, {"input": late(3)}, example=torch.zeros(1, 1))
     with torch.no_grad():

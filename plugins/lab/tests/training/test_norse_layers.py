@@ -19,7 +19,7 @@ from delaykit_lab.models.networks import ModelSpec
 from delaykit_lab.models.norse_layers import NorseLayers
 from delaykit_lab.training.costs import costs
 
-pytest.importorskip("norse")
+pytest.importorskip("norse", reason="needs Norse, the extra `norse`")
 SMALL = {"samples": 96, "held": 48}
 SPIKES = (torch.rand(14, 3, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()
 
