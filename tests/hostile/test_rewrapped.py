@@ -110,8 +110,16 @@ class Chunks(nn.Module):
         return mem
 
 
-def test_chunks_whose_state_goes_on():
-    net = Chunks()
+class Whole(Chunks):
+    def forward(self, x, mem):
+        for step in self.fc(x):
+            _, mem = self.lif(step, mem)
+        return mem
+
+
+@pytest.mark.parametrize("cls", [Chunks, Whole])
+def test_sequences_in_pieces_whose_state_goes_on(cls):
+    net = cls()
     rules, example = {"fc": late(3)}, (spikes(4), torch.zeros(1, 1))
     with torch.no_grad():
         dk.wrap_(net, rules, example=example)
@@ -120,27 +128,6 @@ def test_chunks_whose_state_goes_on():
         with pytest.raises(dk.HistoryError, match="under way"):
             net(spikes(4), mem)
         net(spikes(4), torch.zeros(1, 1))
-
-
-def test_whole_sequences_whose_state_goes_on():
-    class Whole(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc, self.lif = ones(), leaky()
-
-        def forward(self, x, mem):
-            for step in self.fc(x):
-                _, mem = self.lif(step, mem)
-            return mem
-
-    net = Whole()
-    rules, example = {"fc": late(3)}, (spikes(4), torch.zeros(1, 1))
-    with torch.no_grad():
-        dk.wrap_(net, rules, example=example)
-        mem = net(spikes(4, 0, (3, 0, 0)), torch.zeros(1, 1))
-        again(net, rules, example)
-        with pytest.raises(dk.HistoryError, match="under way"):
-            net(spikes(4), mem)
 
 
 @pytest.mark.parametrize("kind", ["cell", "sequential", "copy"])

@@ -1,4 +1,4 @@
-"""What the tests of ``dk.fused`` share: one comparison of a model's own loop with the run ahead."""
+"""What the tests of ``dk.fused`` share: a model's own loop, and one comparison of it with the run ahead."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from delaykit.planning.snapshot import Snapshot
 from delaykit.testing.nets.reference import surrogate_spike
 
 TIME, BATCH, PRE, HIDDEN, OUT = 9, 3, 6, 7, 4
+EVERYWHERE = {"fc1", "lif1", "fc2", "lif2"}  # of two layers
 
 
 def spikes(time: int = TIME, batch: int = BATCH, *shape: int) -> Tensor:
@@ -26,6 +27,33 @@ def spikes(time: int = TIME, batch: int = BATCH, *shape: int) -> Tensor:
 
 def leaky(beta: float = 0.8, **options: Any) -> nn.Module:
     return snn.Leaky(beta=beta, threshold=0.5, spike_grad=surrogate_spike, **options)
+
+
+class TwoLayers(nn.Module):
+    """Two layers and the usual loop; what a subclass does in it, or with its parts, is the case."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.lif1, self.lif2 = nn.Linear(PRE, HIDDEN), nn.Linear(HIDDEN, OUT), leaky(), leaky(0.7)
+
+    def between(self, t: int, spk: Tensor) -> Tensor:
+        """Turn the spikes of the first layer into what the second one is given."""
+        return spk
+
+    def state(self, t: int, mem: Tensor) -> Tensor:
+        """Turn the membrane of the first layer into what its next step is given."""
+        return mem
+
+    def forward(self, x: Tensor) -> Any:
+        mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
+        spk_rec, mem_rec = [], []
+        for t in range(len(x)):
+            spk1, mem1 = self.lif1(self.fc1(x[t]), mem1)
+            spk2, mem2 = self.lif2(self.fc2(self.between(t, spk1)), mem2)
+            mem1 = self.state(t, mem1)
+            spk_rec.append(spk2)
+            mem_rec.append(mem2)
+        return torch.stack(spk_rec), torch.stack(mem_rec)
 
 
 def loud(net: nn.Module) -> nn.Module:
@@ -70,15 +98,20 @@ def assert_equal_runs(
     return expected
 
 
+def ahead_in(fast: Any) -> set[str]:
+    """Name the layers that run ahead."""
+    return {path for path, how in fast.report().items() if how == "ahead"}
+
+
 def assert_fused(net: nn.Module, *inputs: Tensor, ahead: set[str] | None = None, **options: Any) -> Any:
     """Prove that a model runs ahead, in all units or in those of ``ahead``, and that the result is its own loop's."""
     fast = dk.fused(net, example=inputs, **options)
     assert fast.precision == "float64"
     report = fast.report()
-    running = {path for path, how in report.items() if how == "ahead"}
+    running = ahead_in(fast)
     assert running == (set(report) if ahead is None else ahead), str(fast)
     assert_equal_runs(net, fast, fast.step_by_step, *inputs)
-    assert {p for p, how in fast.report().items() if how == "ahead"} == running, str(fast)
+    assert ahead_in(fast) == running, str(fast)
     rates = firing(net, fast, *inputs)
     assert all(rate > 0.01 for rate in rates), f"a silent model proves nothing: {rates}"
     return fast

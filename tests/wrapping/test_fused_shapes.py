@@ -1,7 +1,4 @@
-"""``dk.fused`` as people meet it: models in the shapes they write, and what they do with them between two calls.
-
-Whatever a model does, the result and all gradients are its own loop's; the report says which layers cannot run ahead.
-"""
+"""``dk.fused`` on models in the shapes that people write: the result and all gradients are those of their own loops."""
 
 from __future__ import annotations
 
@@ -11,38 +8,27 @@ from typing import Any
 import pytest
 import snntorch as snn
 import torch
-from fused_cases import BATCH, HIDDEN, OUT, PRE, TIME, assert_equal_runs, leaky, loud, spikes
+from fused_cases import (
+    BATCH,
+    EVERYWHERE,
+    HIDDEN,
+    OUT,
+    PRE,
+    TIME,
+    TwoLayers,
+    ahead_in,
+    assert_equal_runs,
+    leaky,
+    loud,
+    spikes,
+)
 from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit.testing.nets.reference import surrogate_spike
 
-EVERYWHERE = {"fc1", "lif1", "fc2", "lif2"}
 
-
-class Base(nn.Module):
-    """Two layers and the usual loop; what a subclass does with its parts is the shape."""
-
-    def __init__(self, **options: object) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(PRE, HIDDEN), nn.Linear(HIDDEN, OUT)
-        self.lif1, self.lif2 = leaky(**options), leaky(0.7, **options)
-
-    def run(self, x: Tensor, between: Callable[[int, Tensor], Tensor] = lambda t, spk: spk) -> tuple[Tensor, Tensor]:
-        mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
-        spk_rec, mem_rec = [], []
-        for t in range(len(x)):
-            spk1, mem1 = self.lif1(self.fc1(x[t]), mem1)
-            spk2, mem2 = self.lif2(self.fc2(between(t, spk1)), mem2)
-            spk_rec.append(spk2)
-            mem_rec.append(mem2)
-        return torch.stack(spk_rec), torch.stack(mem_rec)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.run(x)
-
-
-class Dictionary(Base):
+class Dictionary(TwoLayers):
     """Keyword arguments, a dict of outputs with None in it, and states that may be None."""
 
     def forward(self, x: Tensor, *, states: Any = None, gain: float = 1.0) -> dict[str, Any]:
@@ -75,7 +61,7 @@ class Lists(nn.Module):
         return step, [torch.stack(r) for r in rec]
 
 
-class Written(Base):
+class Written(TwoLayers):
     """Results are written into tensors that were made before the loop."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +76,7 @@ class Written(Base):
         return spk_rec, total
 
 
-class While(Base):
+class While(TwoLayers):
     """A while loop that counts by itself, and ends early on what it sees."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,7 +118,7 @@ class Blocks(nn.Module):
         return torch.stack(rec).mean(0)
 
 
-class Transposed(Base):
+class Transposed(TwoLayers):
     """Batch first with channels last; the input is turned and normalised before the loop."""
 
     def __init__(self) -> None:
@@ -140,10 +126,10 @@ class Transposed(Base):
         self.norm = nn.LayerNorm(PRE)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.run(self.norm(x.permute(1, 0, 2)))[1].permute(1, 0, 2)
+        return super().forward(self.norm(x.permute(1, 0, 2)))[1].permute(1, 0, 2)
 
 
-class WholeFirst(Base):
+class WholeFirst(TwoLayers):
     """The first Linear takes the whole sequence at once, outside of the loop."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,7 +143,7 @@ class WholeFirst(Base):
         return torch.stack(rec)
 
 
-class Functional(Base):
+class Functional(TwoLayers):
     """Weights used by functions, a mask on one of them, a bias of the model's own."""
 
     def __init__(self) -> None:
@@ -176,7 +162,7 @@ class Functional(Base):
         return torch.stack(rec)
 
 
-class Double(Base):
+class Double(TwoLayers):
     """Two populations, excitatory and inhibitory, that hear the same input and drive one readout."""
 
     def __init__(self) -> None:
@@ -194,11 +180,11 @@ class Double(Base):
         return torch.stack(rec), mem3
 
 
-class EditsItsInput(Base):
+class EditsItsInput(TwoLayers):
     def forward(self, x: Tensor) -> Any:
         x = x.detach()
         x *= 0.5
-        return self.run(x)
+        return super().forward(x)
 
 
 SHAPES: dict[str, tuple[Callable[[], nn.Module], set[str] | None]] = {
@@ -219,10 +205,6 @@ def _seed() -> None:
     torch.manual_seed(11)
 
 
-def ahead(fast: Any) -> set[str]:
-    return {path for path, how in fast.report().items() if how == "ahead"}
-
-
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes_that_people_write(name: str, wrapped: bool) -> None:
@@ -234,7 +216,7 @@ def test_shapes_that_people_write(name: str, wrapped: bool) -> None:
     fast = dk.fused(net, example=first)
     for x in (first, spikes(TIME + 3, 2), spikes(TIME, 1), first):
         assert_equal_runs(net, fast, net, x)
-    assert ahead(fast) == expected, str(fast)
+    assert ahead_in(fast) == expected, str(fast)
 
 
 def test_named_arguments_and_states_that_are_given() -> None:
@@ -250,7 +232,7 @@ def test_named_arguments_and_states_that_are_given() -> None:
             strict=True,
         ):
             torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
-    assert ahead(fast) == EVERYWHERE
+    assert ahead_in(fast) == EVERYWHERE
 
 
 def test_an_input_that_is_edited_is_edited_once() -> None:
@@ -261,200 +243,6 @@ def test_an_input_that_is_edited_is_edited_once() -> None:
         for one, two in zip(fast(given[0]), net(given[1]), strict=True):
             torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
         assert torch.equal(*given) and torch.equal(given[0], x * 0.5)
-
-
-def test_gradients_add_up_over_calls() -> None:
-    net = loud(Base())
-    fast, found = dk.fused(net, example=spikes()), []
-    for run in (fast, net):
-        net.zero_grad()
-        for size in (2, 3):
-            (run(spikes(TIME, size))[1].square().mean() / 2).backward()
-        found.append([p.grad.clone() for p in net.parameters()])
-    for one, two in zip(*found, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
-
-
-def test_delays_and_weights_set_anew_count_at_the_next_call() -> None:
-    net = loud(Base())
-    dk.wrap_(net, {"fc*": dk.FreeDelay("synaptic", max_delay=4)}, example=spikes())
-    fast = dk.fused(net, example=spikes())
-    fast(spikes())
-    with torch.no_grad():
-        net.fc2.dk.delay.delay.fill_(2.25)
-        net.fc1.weight.mul_(1.5)
-    assert_equal_runs(net, fast, net, spikes())
-    with dk.discretized(net):
-        assert_equal_runs(net, fast, net, spikes())
-    dk.detach(net)
-    net.fc1.weight.requires_grad_(False)
-    assert_equal_runs(net, fast, net, spikes())
-    assert ahead(fast) == EVERYWHERE
-
-
-def test_other_modules_in_the_place_of_those_that_were_proven() -> None:
-    net = loud(Base())
-    fast = dk.fused(net, example=spikes())
-    for change in (
-        lambda: setattr(net, "lif1", leaky(0.4, reset_mechanism="zero")),
-        lambda: setattr(net, "fc1", loud(nn.Linear(PRE, HIDDEN, bias=False))),
-        lambda: setattr(net, "lif2", snn.Leaky(beta=0.5, spike_grad=snn.surrogate.fast_sigmoid(), threshold=0.4)),
-        lambda: nn.utils.parametrizations.weight_norm(net.fc1),
-        lambda: dk.wrap_(net, {"fc2": dk.FreeDelay("axonal", init=2, max_delay=4)}, example=spikes()),
-        lambda: dk.unwrap_(net),
-    ):
-        change()
-        net.double()
-        assert_equal_runs(net, fast, net, spikes())
-        assert_equal_runs(net, fast, net, spikes(TIME + 1, 2))
-
-
-def test_hooks_that_come_after_the_proof() -> None:
-    net = loud(Base())
-    fast = dk.fused(net, example=spikes())
-    net.fc2.register_full_backward_hook(lambda module, inner, outer: (inner[0] * 2.0,))
-    assert_equal_runs(net, fast, net, spikes())
-    assert "backward hooks" in fast.report()["fc2"]
-
-
-@pytest.mark.parametrize("where", ["spikes", "currents", "membranes", "late"])
-def test_a_hook_on_the_gradient_of_a_step_is_obeyed(where: str) -> None:
-    """Such as one that cuts large gradients, which the small ones of an example do not show."""
-
-    class Cut(Base):
-        size = 1e9
-
-        def cut(self, x: Tensor) -> Tensor:
-            if x.requires_grad:
-                x.register_hook(lambda g: g.clamp(-self.size, self.size))
-            return x
-
-        def forward(self, x: Tensor) -> Tensor:
-            mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
-            rec = []
-            for t, step in enumerate(x):
-                current = self.fc1(step) * 1.1
-                spk1, mem1 = self.lif1(self.cut(current) if where == "currents" else current, mem1)
-                if where == "spikes" or (where == "late" and self.size < 1.0 and t == 5):
-                    self.cut(spk1)
-                if where == "membranes":
-                    self.cut(mem1)
-                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
-                rec.append(spk2 + mem2)
-            return torch.stack(rec)
-
-    net = loud(Cut())
-    fast = dk.fused(net, example=spikes())
-    assert_equal_runs(net, fast, net, spikes())
-    net.size = 1e-3
-    assert_equal_runs(net, fast, net, spikes())
-    assert any("looks at the gradient" in how for how in fast.report().values())
-
-
-def test_gradients_of_recorded_steps_are_kept() -> None:
-    class Kept(Base):
-        def between(self, t: int, spk: Tensor) -> Tensor:
-            spk.retain_grad()
-            self.seen.append(spk)
-            return spk
-
-        def forward(self, x: Tensor) -> Any:
-            self.seen: list[Tensor] = []
-            return self.run(x, self.between)
-
-    net = loud(Kept())
-    fast, found = dk.fused(net, example=spikes()), []
-    for run in (fast, net):
-        run(spikes())[1].square().sum().backward()
-        found.append([spk.grad for spk in net.seen])
-    for one, two in zip(*found, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
-
-
-class Homeostasis(Base):
-    """Now and then, by what it sees, the model changes its own constants or weights in the middle of a run."""
-
-    what = "nothing"
-
-    def between(self, t: int, spk: Tensor) -> Tensor:
-        with torch.no_grad():
-            if t == 5 and self.what == "threshold":
-                self.lif1.threshold = self.lif1.threshold * 1.5
-            elif t == 5 and self.what == "in place":
-                self.lif1.threshold.mul_(1.5)
-            elif t == 5 and self.what == "weight":
-                self.fc1.weight.mul_(0.9)
-            elif t == 5 and self.what == "data":
-                self.fc1.weight.data *= 0.9
-        return spk
-
-    def forward(self, x: Tensor) -> Any:
-        return self.run(x, self.between)
-
-
-@pytest.mark.parametrize("what", ["threshold", "in place", "weight", "data"])
-def test_constants_and_weights_that_change_within_a_run(what: str) -> None:
-    net, twin = loud(Homeostasis()), loud(Homeostasis())
-    twin.load_state_dict(net.state_dict())
-    fast = dk.fused(net, example=spikes())
-    fast(spikes())
-    assert ahead(fast) == EVERYWHERE
-    net.what = twin.what = what
-    with torch.no_grad():
-        for _ in range(2):
-            for one, two in zip(fast(spikes()), twin(spikes()), strict=True):
-                torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
-            for one, two in zip(net.state_dict().values(), twin.state_dict().values(), strict=True):
-                torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
-    assert "lif1" not in ahead(fast) or "fc1" not in ahead(fast)
-
-
-def test_what_cannot_be_taken_back_is_an_error() -> None:
-    """A model that takes a gradient in the very run that has to be taken back."""
-
-    class Early(Base):
-        at = -1
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.own = nn.Parameter(torch.ones(1))
-
-        def forward(self, x: Tensor) -> Any:
-            if torch.is_grad_enabled():
-                self.own.square().sum().backward()
-            return self.run(x, lambda t, spk: spk * 0.5 if t == self.at else spk)
-
-    net = loud(Early())
-    fast = dk.fused(net, example=spikes())
-    net.at = 6
-    with pytest.raises(dk.HistoryError, match="taken back"):
-        fast(spikes())
-    net.zero_grad()
-    assert torch.equal(fast(spikes())[1], net(spikes())[1])  # step by step from now on
-
-
-@pytest.mark.parametrize("old", [True, False])
-def test_spectral_normalisation_changes_a_weight_at_every_step(old: bool) -> None:
-    net = loud(Base())
-    norm = nn.utils.spectral_norm if old else nn.utils.parametrizations.spectral_norm
-    norm(net.fc2)
-    for _ in range(200):  # until one more iteration changes nothing that an example could show
-        net.fc2(torch.zeros(1, HIDDEN, dtype=torch.float64))
-    fast = dk.fused(net, example=spikes())
-    with torch.no_grad():
-        for parameter in net.fc2.parameters():
-            parameter += torch.rand_like(parameter)
-    assert_equal_runs(net, fast, net, spikes())
-    assert "fc2" not in ahead(fast)
-
-
-def test_autocast_and_float32() -> None:
-    net = loud(Base()).float()
-    x = spikes().detach().float()
-    fast = dk.fused(net, example=x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        one, two = fast(x)[1], net(x)[1]
-    assert torch.equal(one, two) and one.dtype == two.dtype
 
 
 class Steps(nn.Module):
@@ -515,19 +303,19 @@ def test_steps_of_norse_that_take_their_states() -> None:
         return torch.stack(rec), state
 
     assert_equal_runs(net, fast, by_hand, spikes())
-    assert ahead(fast) == {"fc", "one", "two"}
+    assert ahead_in(fast) == {"fc", "one", "two"}
 
 
 @pytest.mark.parametrize("kind", ["Alpha", "Lapicque"])
 def test_neurons_without_equations_say_so(kind: str) -> None:
-    net = loud(Base())
+    net = loud(TwoLayers())
     net.lif1 = {
         "Alpha": lambda: snn.Alpha(alpha=0.8, beta=0.6, threshold=0.1, spike_grad=surrogate_spike),
         "Lapicque": lambda: snn.Lapicque(beta=0.8, threshold=0.5, spike_grad=surrogate_spike),
     }[kind]()
     net.double()
 
-    class Loop(Base):
+    class Loop(TwoLayers):
         def forward(self, x: Tensor) -> Any:
             states, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
             states = states if isinstance(states, tuple) else (states,)
@@ -544,57 +332,19 @@ def test_neurons_without_equations_say_so(kind: str) -> None:
     assert "step by step only" in fast.report()["lif1"] and "lif1" in fast.report()["fc2"]
 
 
-def test_a_compiled_model_is_refused_and_a_fused_one_compiles() -> None:
-    net = loud(Base())
-    with pytest.raises(dk.ConfigError, match="the model itself"):
-        dk.fused(torch.compile(net, backend="eager"), example=spikes())
-    fast = dk.fused(net, example=spikes())
-    torch._dynamo.reset()
-    compiled = torch.compile(lambda x: fast(x)[1] * 2.0, backend="eager")
-    torch.testing.assert_close(compiled(spikes()), net(spikes())[1] * 2.0, rtol=0, atol=1e-10)
-
-
 def test_a_batch_size_that_a_model_writes_down_costs_one_proof_more() -> None:
-    class Reshaped(Base):
+    class Reshaped(TwoLayers):
+        def between(self, t: int, spk: Tensor) -> Tensor:
+            return spk.reshape(self.size, HIDDEN) + torch.ones(self.size, 1, dtype=spk.dtype)
+
         def forward(self, x: Tensor) -> Any:
-            size = x.shape[1]
-            return self.run(x, lambda t, spk: spk.reshape(size, HIDDEN) + torch.ones(size, 1, dtype=x.dtype))
+            self.size = x.shape[1]
+            return super().forward(x)
 
     net = loud(Reshaped())
     fast = dk.fused(net, example=spikes())
     for size in (2, 2, 3, 1, 1):
         assert_equal_runs(net, fast, net, spikes(TIME, size))
-    assert ahead(fast) == EVERYWHERE, str(fast)
+    assert ahead_in(fast) == EVERYWHERE, str(fast)
     assert_equal_runs(net, fast, net, spikes())
-    assert ahead(fast) == EVERYWHERE, str(fast)
-
-
-def test_a_call_that_the_model_refuses_costs_nothing() -> None:
-    net = loud(Base())
-    fast = dk.fused(net, example=spikes())
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        fast(torch.zeros(TIME, BATCH, PRE + 1, dtype=torch.float64))
-    assert_equal_runs(net, fast, net, spikes())
-    assert ahead(fast) == EVERYWHERE
-
-
-def test_a_number_that_changes_gradients_and_no_values_is_proven_anew() -> None:
-    class Scaled(Base):
-        def __init__(self) -> None:
-            super().__init__()
-            self.factor = 1.0
-
-        def forward(self, x: Tensor) -> Any:
-            return self.run(x, lambda t, spk: spk.detach() + self.factor * (spk - spk.detach()))
-
-    net = loud(Scaled())
-    fast = dk.fused(net, example=spikes())
-    for factor in (1.0, 2.0, 0.5, 1.0):
-        net.factor = factor
-        assert_equal_runs(net, fast, net, spikes())
-        assert ahead(fast) == EVERYWHERE
-    proofs = len(fast.known)
-    for step in range(20):  # one that is another at every call costs no more than a few proofs
-        net.factor = 1.0 + step
-        fast(spikes())
-    assert proofs == 3 < len(fast.known) <= 8
+    assert ahead_in(fast) == EVERYWHERE, str(fast)

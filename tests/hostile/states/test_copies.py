@@ -30,14 +30,20 @@ BUILDS = {"follow": lambda: outer(3), "manual": manual}
 BEGINS = {"follow": lambda net: net[1].reset_mem(), "manual": dk.reset}
 
 
+def one_step(policy):
+    """Return a model whose sequence began with a spike, which is under way."""
+    net = BUILDS[policy]()
+    net[1].spike_grad = fires
+    BEGINS[policy](net)
+    net(spikes(1, 0)[0])
+    return net
+
+
 @EVERY
 @pytest.mark.parametrize("policy", BUILDS)
 def test_a_copy_that_goes_on_without_the_spikes_under_way_is_refused(policy, act):
-    net = BUILDS[policy]()
-    net[1].spike_grad = fires
     with torch.no_grad():
-        BEGINS[policy](net)
-        net(spikes(1, 0)[0])
+        net = one_step(policy)
         twin = act(act(net))
         with pytest.raises(dk.HistoryError, match="copy of the model"):
             twin(spikes(1)[0])
@@ -95,11 +101,8 @@ def test_a_recurrent_loop_remembers_its_neurons_last_spikes(act):
 @EVERY
 @pytest.mark.parametrize("policy", BUILDS)
 def test_a_copy_made_after_a_reset_begins_anew(policy, act):
-    net = BUILDS[policy]()
-    net[1].spike_grad = fires
     with torch.no_grad():
-        BEGINS[policy](net)
-        net(spikes(1, 0)[0])
+        net = one_step(policy)
         BEGINS[policy](net)
         assert torch.isfinite(act(net)(spikes(1)[0])).all()
 
