@@ -45,10 +45,10 @@ class Engine(ABC):
         """Note the weight and bias that this engine was made of."""
         self._weight, self._bias = weight, bias
         self._values = weight.detach().clone() if self.copies and weight is not None else weight
-        self._bits = _bits(self._values) if self.copies and self._values is not None else None
-        self._live = None if self._bits is None or weight is None else _bits(weight)
+        self._bits = bits_of(self._values) if self.copies and self._values is not None else None
+        self._live = None if self._bits is None or weight is None else bits_of(weight)
         self._place = 0 if self._live is None or weight is None else weight.data_ptr()
-        self._version = None if weight is None else _version(weight)
+        self._version = None if weight is None else version_of(weight)
 
     def stale(self, weight: Tensor | None, bias: Tensor | None) -> bool:
         """Tell whether a weight or bias is another one by now, or was written to.
@@ -124,23 +124,27 @@ def computes_with(part: Any) -> list[Tensor]:
     return [tensor for value in inner for tensor in computes_with(value)]
 
 
-BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+BITS = {  # of the dtypes that numpy has, too
+    torch.bool: np.int8, torch.uint8: np.int8, torch.int8: np.int8, torch.int16: np.int16, torch.float16: np.int16,
+    torch.int32: np.int32, torch.float32: np.int32, torch.int64: np.int64, torch.float64: np.int64,
+}  # fmt: skip
 
 
 def same_values(one: Tensor, two: Tensor) -> bool:
     """Tell whether two tensors hold the same values; on the CPU bit by bit, several times faster than torch.equal."""
     if one.shape != two.shape or one.dtype != two.dtype or one.device != two.device:
         return False
-    bits, others = _bits(one), _bits(two)
+    bits, others = bits_of(one), bits_of(two)
     if bits is None or others is None:
         return torch.equal(one, two)
     return bool((bits == others).all())
 
 
-def _bits(tensor: Tensor) -> Any:
+def bits_of(tensor: Tensor) -> Any:
+    """View a tensor's numbers as an array of whole ones; None where numpy cannot look at them."""
     if torch.compiler.is_compiling():  # a tensor that is being traced has no numbers to look at
         return None
-    kind = BITS.get(tensor.element_size())
+    kind = BITS.get(tensor.dtype)
     if kind is None or tensor.device.type != "cpu" or not _plain(tensor):
         return None
     return array(tensor.detach()).view(kind)
@@ -149,8 +153,9 @@ def _bits(tensor: Tensor) -> Any:
 def _plain(tensor: Tensor) -> bool:
     own = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
     own = own and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # of torch.func, without numbers
-    return own and tensor.is_contiguous() and tensor.dtype != torch.bfloat16  # which numpy does not have
+    return own and tensor.is_contiguous()
 
 
-def _version(tensor: Tensor) -> int | None:
+def version_of(tensor: Tensor) -> int | None:
+    """Return how often a tensor was written to, None where that is not known."""
     return None if tensor.is_inference() else tensor._version  # inference tensors do not count their changes

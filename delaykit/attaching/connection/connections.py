@@ -120,8 +120,7 @@ class CarriedConnection(DelayedConnection):
         after: CarriedState | CarriedTail
         if attachment.timing.time_dim is not None:
             time_dim = attachment.timing.time_dim
-            run = eager(carried_sequence)
-            output, after = run(self.dk, attachment.where, product, input, time_dim, state)
+            output, after = carried_sequence(self.dk, attachment.where, product, input, time_dim, state)
         else:
             history = carried_history(attachment.where, state)
             output = step_connection(self.dk, attachment, product, input, history)

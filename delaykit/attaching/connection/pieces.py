@@ -22,6 +22,7 @@ from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError
 from delaykit.functional.draws import Draws
+from delaykit.functional.eager import eager
 from delaykit.functional.engine import Engine, computes_with, frozen
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
@@ -98,6 +99,7 @@ class CarriedTail:
         return self.mask is not None and self.mask.factors is not None
 
 
+@eager  # what is under way is looked at
 def carried_sequence(
     synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, state: Any
 ) -> tuple[Tensor, CarriedTail]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.functional.compiled import array
+from delaykit.functional.engine import bits_of, same_values, version_of
+from delaykit.synapse import Synapse
 
 FEW = 1 << 12  # numbers that are copied in less time than it takes to ask numpy whether they are equal
 MANY = 1 << 17  # numbers that are not looked at in every step: more than a weight has
@@ -22,16 +23,16 @@ class ReadParameter:
         tensor: as it is now.
     """
 
-    live: Any  # the numbers as they are, as an array
+    live: Any  # the bits as they are, as an array
     values: Any  # as they were
 
     def __init__(self, store: dict[str, Any], name: str, tensor: Tensor) -> None:
         self.store, self.name, self.tensor = store, name, tensor
         self.shape, self.dtype = tensor.shape, tensor.dtype  # net.double() changes them in the same tensor
-        self.version = None if tensor.is_inference() else tensor._version
-        self.place, self.live, self.values = 0, None, None
-        if _plain(tensor) and tensor.numel() <= MANY:
-            self.place, self.live = tensor.data_ptr(), array(tensor.detach())
+        self.version, self.place, self.values = version_of(tensor), 0, None
+        self.live = bits_of(tensor) if tensor.numel() <= MANY else None
+        if self.live is not None:
+            self.place = tensor.data_ptr()
             self.values = self.live.tobytes() if tensor.numel() <= FEW else self.live.copy()
 
     def changed(self) -> bool:
@@ -48,17 +49,10 @@ class ReadParameter:
         return self.version is not None and now._version != self.version
 
     def _was(self) -> Tensor:
-        if self.live is None or self.values is None:
+        if self.values is None:
             return self.tensor
         values = bytearray(self.values) if isinstance(self.values, bytes) else self.values
         return torch.frombuffer(values, dtype=self.dtype).reshape(self.shape) if len(values) else self.tensor
-
-
-def _plain(tensor: Tensor) -> bool:
-    """Tell whether numpy can look at its numbers."""
-    own = type(tensor) in (Tensor, nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    own = own and tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16
-    return own and tensor.is_contiguous()
 
 
 class ReadParameters:
@@ -73,20 +67,20 @@ class ReadParameters:
         others: weight and bias of the connection.
     """
 
-    def __init__(self, synapse: nn.Module, *others: Tensor | None) -> None:
+    def __init__(self, synapse: Synapse, *others: Tensor | None) -> None:
         self._read: list[ReadParameter] = []
         for module in synapse.modules():
             for store in (module._parameters, module._buffers):
                 self._read += [ReadParameter(store, name, one) for name, one in store.items() if one is not None]
         learns = [one for one in (*(entry.tensor for entry in self._read), *others) if isinstance(one, nn.Parameter)]
         self._learns = [(one, one.requires_grad) for one in learns]
-        self._heterogeneity: Any = getattr(synapse, "heterogeneity", None)
-        self._leak = self._leak_now()
+        self._heterogeneity = synapse.heterogeneity
+        leak = self._leak_now()
+        self._leak = None if leak is None else leak.clone()  # it may be a parameter of the neuron
 
     @torch.no_grad()
     def _leak_now(self) -> Tensor | None:
-        leak: Tensor | None = None if self._heterogeneity is None else self._heterogeneity.leak()
-        return None if leak is None else leak.clone()
+        return None if self._heterogeneity is None else self._heterogeneity.leak()
 
     def changed(self) -> bool:
         """Tell whether any of it is another by now."""
@@ -99,4 +93,4 @@ class ReadParameters:
         if self._leak is None:
             return False
         leak = self._leak_now()
-        return leak is None or leak.shape != self._leak.shape or not torch.equal(leak, self._leak)
+        return leak is None or not same_values(leak, self._leak)
