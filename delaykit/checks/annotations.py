@@ -57,10 +57,11 @@ def annotated(call: Call) -> Call:
 
 def _held(function: Callable[..., Any]) -> Callable[..., Any]:
     kinds = functools.cache(lambda: _kinds(function))  # read at the first call: by then a module has all its names
-    signature, refuse = inspect.signature(function), _refuse_others
+    parameters, refuse = inspect.signature(function).parameters.values(), _refuse_others
+    places = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
 
     def checked(*values: Any, **named: Any) -> Any:
-        refuse(function, signature, kinds(), values, named)
+        refuse(function, kinds(), values, {**dict(zip(places, values, strict=False)), **named})
         return function(*values, **named)
 
     # In the namespace of the function's own module, where doctest looks for it; it refers to nothing in this one.
@@ -70,15 +71,11 @@ def _held(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse_others(
-    function: Callable[..., Any], signature: inspect.Signature, kinds: Mapping[str, Any], values: Any,
-    named: Mapping[str, Any],
-) -> None:  # fmt: skip
-    try:
-        given = signature.bind(*values, **named).arguments
-    except TypeError:  # too many, too few, or of another name, which the call itself says best
-        return
+    function: Callable[..., Any], kinds: Mapping[str, Any], values: tuple[Any, ...], given: Mapping[str, Any]
+) -> None:
+    """Raise for the first of a wrong kind. Too many, too few, unknown: the call itself says it best."""
     for name, value in given.items():
-        if name not in kinds or (fits(value, kinds[name]) and _is_sound(value)):
+        if name not in kinds or _evidently_fits(value, kinds[name]) or (fits(value, kinds[name]) and _is_sound(value)):
             continue
         where = type(values[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
         error = ShapeError if kinds[name] is _torch("Tensor") else ConfigError
@@ -128,6 +125,18 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, origin or kind) and (kind is not _torch("Tensor") or _holds_numbers(value))
     except TypeError:  # a protocol, a type variable, Any
         return True
+
+
+def _evidently_fits(value: Any, kind: Any) -> bool:
+    """Tell what most calls hand over at once: losses are called for every batch. False says nothing."""
+    given = type(value)
+    if given is float:
+        return kind is float and abs(value) <= LARGEST
+    if given is int:
+        return (kind is int or kind is float) and abs(value) < 2**63
+    if kind is _torch("Tensor"):
+        return isinstance(value, kind) and _holds_numbers(value)
+    return given is kind and (given is bool or given is str)
 
 
 def _is_number(value: Any, kind: type) -> bool:
