@@ -90,7 +90,7 @@ def run(torch: Any, case: Case, name: str) -> list[Any]:
         return [out.detach(), *torch.autograd.grad(out.square().sum(), case[1])]
 
 
-def apart(torch: Any, one: list[Any], other: list[Any]) -> float:
+def apart(one: list[Any], other: list[Any]) -> float:
     """Return the largest difference, relative to the largest number of its tensor."""
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(one, other, strict=True))
 
@@ -151,7 +151,7 @@ def main() -> int:
             sys.stdout.write(f"{name:40} left out: six minutes are over\n")
             continue
         found = [run(torch, case, backend) for backend in ("gpu", "torch")]
-        row = rows[name] = {"apart": apart(torch, *found)}
+        row = rows[name] = {"apart": apart(*found)}
         if not row["apart"] < 1e-3:  # also where it is NaN
             wrong += 1
             sys.stdout.write(f"{name:40} WRONG: differs by {row['apart']:.2g}\n")

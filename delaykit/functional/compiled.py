@@ -19,8 +19,9 @@ DOT_PRODUCTS = ("contract", "reassoc", "nsz")
 
 
 def compiled(
-    fastmath: Iterable[str] = ("contract",), parts: Iterable[Callable[..., Any]] = ()
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    fastmath: Iterable[str] = ("contract",), parts: Iterable[Callable[..., Any]] = (),
+    intrinsics: Callable[[Any], dict[str, Any]] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
     """Decorate a kernel to be compiled by Numba when it is first called, without holding the interpreter lock.
 
     The compiled code is cached on disk. Where that cannot be read or written (no place for it, a full disk), it is
@@ -33,6 +34,8 @@ def compiled(
         fastmath: LLVM's freedoms; ``reassoc`` is for dot products only, where no law asks for an order of summation.
         parts: plain functions, perhaps of other files, that the kernel calls by their names; they are written out in
             it where they are called, which costs no call, and one source serves several kernels.
+        intrinsics: takes Numba, and makes what the kernel calls by these names: operations that are no plain functions.
+            Of the kernel's own file, whose changes the cache on disk sees.
     """
 
     parts = tuple(parts)
@@ -43,6 +46,9 @@ def compiled(
             import numba
 
             whole = _joined(kernel, parts) if parts else kernel
+            if intrinsics is not None:  # no closure: their identity, new in each process, would be part of its name
+                whole = types.FunctionType(whole.__code__, whole.__globals__ | intrinsics(numba), whole.__name__)
+                whole.__module__, whole.__qualname__ = kernel.__module__, kernel.__qualname__
             return numba.njit(nogil=True, fastmath=set(fastmath), error_model="numpy", cache=cache)(whole)
 
         @functools.cache

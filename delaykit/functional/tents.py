@@ -123,10 +123,11 @@ class OwnTents(NamedTuple):
     def place(self) -> tuple[Tensor, Tensor]:
         """Find the cell below each delay, of three a step, int64, and how far the delay is on the way to the next."""
         delays = self.delays.detach().double()
-        step, (_, second, third) = delays.floor(), self.nodes().unbind(1)
+        step, nodes = delays.floor(), self.nodes()
+        _, second, third = nodes.unbind(1)
         part = delays - step
         phase = (part >= second).long() + (part >= third)
-        ends = torch.cat([self.nodes(), torch.ones(len(second), 1, dtype=torch.float64)], 1)
+        ends = torch.cat([nodes, torch.ones(len(second), 1, dtype=torch.float64)], 1)
         neuron = torch.arange(len(second)).expand_as(phase)
         low, high = ends[neuron, phase], ends[neuron, phase + 1]
         return 3 * step.long() + phase, (part - low) / (high - low)

@@ -56,9 +56,7 @@ def test_steps_equal_sequences_in_values_and_gradients(kind: str) -> None:
     cotangent = torch.randn_like(whole)
     assert_close([stepped], [whole], torch.float64)
     wanted = torch.autograd.grad((whole * cotangent).sum(), leaves)
-    for one, other in zip(torch.autograd.grad((stepped * cotangent).sum(), leaves), wanted, strict=True):
-        scale = other.abs().max()
-        assert_close([one / scale], [other / scale], torch.float64)
+    assert_close(torch.autograd.grad((stepped * cotangent).sum(), leaves), wanted, torch.float64)
     assert engine.reach() >= 10
     before, kept = whole.detach(), frozen(engine)
     with torch.no_grad():

@@ -78,6 +78,39 @@ def test_a_healthy_cache_is_silent() -> None:
         assert_it_doubles(doubling())
 
 
+def three_times(numba):  # type: ignore[no-untyped-def]
+    @numba.extending.intrinsic
+    def treble(typingctx, x):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            return builder.fmul(arguments[0], context.get_constant(x, 3.0))
+
+        return x(x), generate
+
+    return {"treble": treble}
+
+
+treble = None
+
+
+def trebles(x):  # type: ignore[no-untyped-def]
+    x[0] = treble(x[0])
+
+
+def test_a_kernel_of_intrinsics_is_kept_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    njit, made = numba.njit, []
+
+    def noted(**options: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        return lambda kernel: made.append(njit(**options)(kernel)) or made[-1]
+
+    monkeypatch.setattr(numba, "njit", noted)
+    for _ in range(2):  # as in a second process, the intrinsics are others
+        x = np.ones(1)
+        compiled(intrinsics=three_times)(trebles)(x)
+        assert x.tolist() == [3.0]
+    assert [len(kernel.stats.cache_hits) for kernel in made] == [0, 1]
+
+
 def change(x):  # type: ignore[no-untyped-def]
     x[0] += 1
 

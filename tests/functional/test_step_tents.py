@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +14,7 @@ from delaykit.functional.step_tape import LinearTape
 from delaykit.functional.step_tape.cells.lines import SLACK
 from delaykit.functional.step_tape.cells.tents import TentFilter, grid_of
 from delaykit.functional.tents import Tents
-from tests.functional.judging import assert_close, needs_numba
+from tests.functional.judging import assert_close, live_bytes, needs_numba
 
 PRE, POST, BATCH = 4, 3, 2
 WIDTHS = (1.5, 2.0, 2.75, 5.0, 5.3)
@@ -121,27 +119,15 @@ def test_memory_grows_with_neither_spread_times_synapses_nor_unrecorded_steps(st
     for width in (3.0, 41.0):
         delays = torch.rand(size, size) * 50
         tents = Tents(delays, width, Triangle(width - 1.0))
-        gc.collect()
-        before = _live_bytes()
+        before = live_bytes()
         tape = LinearTape(tents, torch.randn(size, size))
         with torch.no_grad():
             for _ in range(steps):
                 tape.step(torch.ones(2, size))
-        gc.collect()
-        live[width] = _live_bytes() - before
+        live[width] = live_bytes() - before
         del tape
     lines = 20 * (41 - 3) * size * 2 * 4  # cells and rows of neurons may grow with the spread
     assert live[41.0] - live[3.0] <= lines < 40 * synapses * 4 and live[3.0] < 200 * synapses
-
-
-def _live_bytes() -> int:
-    """Count the bytes of all tensors that Python holds, each storage once."""
-    found = {}
-    for thing in gc.get_objects():
-        if type(thing) is Tensor and thing.layout is torch.strided:
-            storage = thing.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
-    return sum(found.values())
 
 
 def test_other_connections_keep_their_taps() -> None:

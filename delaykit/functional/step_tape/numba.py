@@ -111,7 +111,7 @@ def tape_polynomials(
         places = places_in(place.unsqueeze(2), rows)
         kept["shape"] = rows.shape
         kept["table"] = [packed(x, BLOCK) for x in (places, part.unsqueeze(2), strength.unsqueeze(2))]
-    read_polynomials()(rows.view(-1).numpy(), row * rows.shape[2], *kept["table"], terms, target.numpy())
+    read_polynomials(rows.view(-1).numpy(), row * rows.shape[2], *kept["table"], terms, target.numpy())
     out.copy_(target.view(out.shape))
 
 

@@ -44,6 +44,19 @@ def test_equals_the_equations(spread, surrogate, run):
 
 
 @needs_numba
+def test_gradients_equal_differences():
+    g = torch.Generator().manual_seed(5)
+    shapes = (4, 2, 3), (3, 3), (3, 3), (1, 3)  # currents, weight, delays, spreads
+    leaves = [leaf(torch.rand(*shape, generator=g).double() * 3) for shape in shapes]
+
+    def membranes(currents, weight, delays, spreads):
+        neuron = LIFDynamics(decay=0.8, surrogate=smooth, reset="subtract", reset_when="next", detach_reset=False)
+        return rollout(currents, weight, None, Triangle(spreads).own_tents(delays), neuron)[1]
+
+    assert torch.autograd.gradcheck(membranes, leaves)
+
+
+@needs_numba
 def test_runs_by_cells_and_in_part():
     delays, spreads = leaf(torch.rand(NEURONS, NEURONS) * 6), torch.rand(1, NEURONS) * 5
     currents, weight = torch.randn(STEPS, BATCH, NEURONS), leaf(torch.randn(NEURONS, NEURONS))

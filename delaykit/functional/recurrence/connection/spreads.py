@@ -37,15 +37,14 @@ class SpreadSynaptic(RecurrentConnection):
     def __init__(self, weight: Tensor, value: Tensor) -> None:
         self.filter = SpreadFilter(OwnTents(value[:-1], value[-1:]), weight)
 
-    def _rows(self, neurons: int, batch: int) -> tuple[Tensor, Tensor]:
+    def _rows(self, batch: int) -> tuple[Tensor, Tensor]:
         """Make what a line is written from, ``(neuron, 1, batch)``, and what is read, ``(batch, neuron)``."""
-        weight = self.filter.parameters[2]
+        weight, neurons = self.filter.parameters[2], self.filter.inputs
         return weight.new_empty(neurons, 1, batch), weight.new_empty(batch, neurons)
 
     def begin(self, steps: int, batch: int) -> None:
-        filter = self.filter
-        self.line = filter.line(filter.inputs, batch)
-        (self.x, _), (_, self.out) = self._rows(filter.inputs, batch), self._rows(filter.outputs, batch)
+        self.line = self.filter.line(self.filter.inputs, batch)
+        self.x, self.out = self._rows(batch)
 
     def current(self, t: int, x: Tensor) -> Tensor:
         self.x[:, 0] = x.t()
@@ -54,9 +53,8 @@ class SpreadSynaptic(RecurrentConnection):
         return self.out
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        filter = self.filter
-        self.adjoint = filter.adjoint(batch)
-        (self.grad, _), (_, self.back) = self._rows(filter.outputs, batch), self._rows(filter.inputs, batch)
+        self.adjoint = self.filter.adjoint(batch)
+        self.grad, self.back = self._rows(batch)
 
     def pull(self, t: int, grad: Tensor) -> Tensor:
         self.grad[:, 0] = grad.t()

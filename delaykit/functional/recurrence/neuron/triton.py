@@ -14,6 +14,12 @@ from delaykit.functional.recurrence.connection.triton import NONE, connected
 
 
 @triton.jit
+def constant(p, kind: tl.constexpr, neurons, at, inside_at):
+    """Return one row of the neurons' constants, as :func:`~.base.pack` stacks them, ``(1, neuron)``."""
+    return tl.load(p + kind * neurons + at, mask=inside_at, other=0.0)[None, :]
+
+
+@triton.jit
 def run_forward(drive, history, spikes, kept, matrix, index, value, p, bias, mask, synapse, membrane, reset, u,
                 membranes, currents, steps, batch, neurons, KIND: tl.constexpr, TAPS: tl.constexpr, FIRES: tl.constexpr,
                 MASKED: tl.constexpr, KEEP: tl.constexpr, NEXT: tl.constexpr, BOTH: tl.constexpr,
@@ -24,14 +30,14 @@ def run_forward(drive, history, spikes, kept, matrix, index, value, p, bias, mas
     inside_rows, inside_at = rows < batch, at < neurons
     here, inside = rows[:, None] * neurons + at[None, :], inside_rows[:, None] & inside_at[None, :]
     size = tl.full([], 1, tl.int64) * batch * neurons
-    decay = tl.load(p + at, mask=inside_at, other=0.0)[None, :]
-    alpha = tl.load(p + neurons + at, mask=inside_at, other=0.0)[None, :]
-    gain = tl.load(p + 2 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    offset = tl.load(p + 3 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    threshold = tl.load(p + 4 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    subtract_old = tl.load(p + 5 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    subtract_now = tl.load(p + 6 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    rest = tl.load(p + 7 * neurons + at, mask=inside_at, other=0.0)[None, :]
+    decay = constant(p, 0, neurons, at, inside_at)
+    alpha = constant(p, 1, neurons, at, inside_at)
+    gain = constant(p, 2, neurons, at, inside_at)
+    offset = constant(p, 3, neurons, at, inside_at)
+    threshold = constant(p, 4, neurons, at, inside_at)
+    subtract_old = constant(p, 5, neurons, at, inside_at)
+    subtract_now = constant(p, 6, neurons, at, inside_at)
+    rest = constant(p, 7, neurons, at, inside_at)
     biases = tl.load(bias + at, mask=inside_at, other=0.0)[None, :]
     lingering = tl.load(synapse + here, mask=inside, other=0.0)
     v = tl.load(membrane + here, mask=inside, other=0.0)
@@ -90,12 +96,12 @@ def run_backward(grad_spikes, grad_membrane, slope, spikes, resets, u, membranes
     inside_rows, inside_at = rows < batch, at < neurons
     here, inside = rows[:, None] * neurons + at[None, :], inside_rows[:, None] & inside_at[None, :]
     size = tl.full([], 1, tl.int64) * batch * neurons
-    decay = tl.load(p + at, mask=inside_at, other=0.0)[None, :]
-    alpha = tl.load(p + neurons + at, mask=inside_at, other=0.0)[None, :]
-    gain = tl.load(p + 2 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    subtract_old = tl.load(p + 5 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    subtract_now = tl.load(p + 6 * neurons + at, mask=inside_at, other=0.0)[None, :]
-    rest = tl.load(p + 7 * neurons + at, mask=inside_at, other=0.0)[None, :]
+    decay = constant(p, 0, neurons, at, inside_at)
+    alpha = constant(p, 1, neurons, at, inside_at)
+    gain = constant(p, 2, neurons, at, inside_at)
+    subtract_old = constant(p, 5, neurons, at, inside_at)
+    subtract_now = constant(p, 6, neurons, at, inside_at)
+    rest = constant(p, 7, neurons, at, inside_at)
     v_grad = tl.load(grad_v + here, mask=inside, other=0.0)
     i_grad = tl.load(grad_i + here, mask=inside, other=0.0)
     r_grad = tl.load(grad_r + here, mask=inside, other=0.0)

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
+from delaykit.functional.compiled import compiled
+
 LANES = 8
+WIDTHS = {"wide": 32, "narrow": 8}
+wide: Any = None  # by these two names, the kernel finds what is made when it is compiled
+narrow: Any = None
 
 
-@functools.cache
-def read_polynomials() -> Any:
-    """Compile ``read(flat, at, place, part, weight, terms, out)`` on first use.
+@compiled(intrinsics=lambda numba: {name: make_add_polynomials(numba, size) for name, size in WIDTHS.items()})
+def read_polynomials(flat, at, place, part, weight, terms, out):  # type: ignore[no-untyped-def]
+    """Sum polynomials over blocks of inputs.
 
     ``out[a] += sum_{g, e} weight[g, a, e] sum_m part[g, a, e]^m flat[at + place[g, a, e] + m chunk ...]``, m < terms;
     out ``(to, chunk)``, the tables ``(block, to, entry)``.
     """
-    import numba
-
-    wide, narrow = make_add_polynomials(numba, 32), make_add_polynomials(numba, 8)
-
-    @numba.njit(nogil=True)
-    def read(flat, at, place, part, weight, terms, out):  # type: ignore[no-untyped-def]
-        blocks, outputs, entries = place.shape
-        chunk = out.shape[1]
-        result, places, parts, weights = out.reshape(-1), place.reshape(-1), part.reshape(-1), weight.reshape(-1)
-        for g in range(blocks):
-            for a in range(outputs):
-                first = (g * outputs + a) * entries
-                last, b = first + entries, 0
-                while b + 32 <= chunk:
-                    to, source = a * chunk + b, at + b
-                    wide(result, to, flat, source, places, parts, weights, first, last, chunk, terms)
-                    b += 32
-                while b + 8 <= chunk:
-                    to, source = a * chunk + b, at + b
-                    narrow(result, to, flat, source, places, parts, weights, first, last, chunk, terms)
-                    b += 8
-                for rest in range(b, chunk):
-                    total = result[a * chunk + rest]
-                    for e in range(first, last):
-                        source, y = at + places[e] + rest, parts[e]
-                        value = flat[source + (terms - 1) * chunk]
-                        for m in range(terms - 2, -1, -1):
-                            value = value * y + flat[source + m * chunk]
-                        total += weights[e] * value
-                    result[a * chunk + rest] = total
-
-    return read
+    blocks, outputs, entries = place.shape
+    chunk = out.shape[1]
+    result, places, parts, weights = out.reshape(-1), place.reshape(-1), part.reshape(-1), weight.reshape(-1)
+    for g in range(blocks):
+        for a in range(outputs):
+            first = (g * outputs + a) * entries
+            last, b = first + entries, 0
+            while b + 32 <= chunk:
+                to, source = a * chunk + b, at + b
+                wide(result, to, flat, source, places, parts, weights, first, last, chunk, terms)
+                b += 32
+            while b + 8 <= chunk:
+                to, source = a * chunk + b, at + b
+                narrow(result, to, flat, source, places, parts, weights, first, last, chunk, terms)
+                b += 8
+            for rest in range(b, chunk):
+                total = result[a * chunk + rest]
+                for e in range(first, last):
+                    source, y = at + places[e] + rest, parts[e]
+                    value = flat[source + (terms - 1) * chunk]
+                    for m in range(terms - 2, -1, -1):
+                        value = value * y + flat[source + m * chunk]
+                    total += weights[e] * value
+                result[a * chunk + rest] = total
 
 
 def make_add_polynomials(numba: Any, width: int) -> Any:
