@@ -1,10 +1,12 @@
 """One peer, one work item, in a process of its own: results first, then times; prints one line of JSON.
 
-    python benchmarks/peers/measure.py PEER WORK FILE [ROUNDS]
+    yes '' | head -n ROUNDS | python benchmarks/peers/measure.py PEER WORK FILE
 
-A way of a peer whose spikes differ from the equations' in more than one of 1000 is not timed (rounding moves a spike
-across the threshold now and then). A way that has delays is compared with what it names itself as its judge. Times are
-process-CPU milliseconds of a forward and a backward pass, by one thread; the first call, with what it compiles, apart.
+Each line on standard input asks for one round, and ``ready`` answers when the next may come: so the rounds of several
+peers are taken in turn, and a machine that slows down slows them all. A way of a peer whose spikes differ from the
+equations' in more than one of 1000 is not timed (rounding moves a spike across the threshold now and then). A way that
+has delays is compared with what it names itself as its judge. Times are process-CPU milliseconds of a forward and a
+backward pass, by one thread; the first call, with what it compiles, apart.
 """
 
 from __future__ import annotations
@@ -66,7 +68,13 @@ def differing(way: Way, work: Work, tensors: dict[str, Tensor]) -> float:
     return float((spikes != wanted).double().mean())
 
 
-def main(peer: str, name: str, file: str, rounds: str = "7") -> None:
+def ready() -> None:
+    """Tell that the next round may be asked for."""
+    sys.stdout.write("\nready\n")
+    sys.stdout.flush()
+
+
+def main(peer: str, name: str, file: str) -> None:
     torch.set_num_threads(1)
     work, tensors = WORKS[name], read(Path(file))
     ways, first, rows = list(importlib.import_module(peer).ways(work, tensors)), {}, []
@@ -75,9 +83,11 @@ def main(peer: str, name: str, file: str, rounds: str = "7") -> None:
     faults = {way.name: differing(way, work, tensors) for way in ways}
     times: dict[str, list[float]] = {way.name: [] for way in ways}
     sound = [way for way in ways if faults[way.name] <= 1e-3]
-    for _ in range(int(rounds)):
+    ready()
+    for _ in sys.stdin:
         for way in sound:
             times[way.name].append(train(way, tensors["x"], tensors["cotangent"]))
+        ready()
     for way in ways:
         spent = sorted(times[way.name])
         row = {"peer": peer, "work": name, "way": way.name, "differ": faults[way.name], "first_ms": first[way.name]}

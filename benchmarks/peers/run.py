@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import platform
@@ -61,17 +62,44 @@ def environment(peer: str, root: Path) -> Path:
     return python
 
 
-def measure(peer: str, work: str, file: Path, python: Path, rounds: int) -> dict[str, Any]:
-    """Run one peer on one work item; what it says if it fails is part of the record."""
-    paths = [str(HERE), str(TOP)] if peer == "delaykit" else [str(HERE)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [str(python), str(HERE / "measure.py"), f"peer_{peer}", work, str(file), str(rounds)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        return {"rows": [], "peer": peer, "work": work, "failed": done.stderr.strip().splitlines()[-1:]}
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    told["rows"] = [{key: _short(value) for key, value in row.items()} for row in told["rows"]]
-    return told
+class Running:
+    """One peer at one work item, in a process that waits to be asked for a round."""
+
+    def __init__(self, peer: str, work: str, file: Path, python: Path) -> None:
+        paths = [str(HERE), str(TOP)] if peer == "delaykit" else [str(HERE)]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        command = [str(python), str(HERE / "measure.py"), f"peer_{peer}", work, str(file)]
+        self.peer, self.work, self.complaints = peer, work, tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, text=True
+        )
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the peer is ready for a round, or has ended."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.strip() == "ready":
+                return
+
+    def round(self) -> None:
+        """Let it run one round, if it has not ended."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            self.wait()
+
+    def end(self) -> dict[str, Any]:
+        """Take what it measured; what it says if it failed is part of the record."""
+        told, _ = self.process.communicate()
+        if self.process.returncode:
+            self.complaints.seek(0)
+            run: dict[str, Any] = {"rows": [], "failed": self.complaints.read().strip().splitlines()[-1:]}
+        else:
+            run = json.loads(told.strip().splitlines()[-1])
+            run["rows"] = [{key: _short(value) for key, value in row.items()} for row in run["rows"]]
+        return {"peer": self.peer, "work": self.work} | run
 
 
 def _short(value: Any) -> Any:
@@ -87,7 +115,8 @@ def page(record: dict[str, Any]) -> str:
         "",
         "Written by `python benchmarks/peers/run.py --page` from `results/benchmarks/peers.json`; the same command "
         "without `--page` measures anew. Forward and backward pass, process-CPU time, one thread, median of "
-        f"{settings['rounds']} rounds; the same weights and inputs for all. Before anything is timed, spikes are "
+        f"{settings['rounds']} rounds that all take in turn; the same weights and inputs for all. Before anything is "
+        "timed, spikes are "
         "compared with the neuron's equations in float64 (at most 1 of 1000 may differ by rounding), and networks with "
         "delays with their own step loop. snnTorch resets one step later than Norse and SpikingJelly, so these are "
         "judged by equations of their own. *First call* contains what is compiled or read from a cache, "
@@ -178,10 +207,13 @@ def main() -> None:
             file = given.environments / f"{work.replace(' ', '-')}.safetensors"
             file.parent.mkdir(parents=True, exist_ok=True)
             write(WORKS[work], file)
-            for peer in given.peers:
-                run = measure(peer, work, file, environment(peer, given.environments), given.rounds)
-                kept[peer, work] = {"peer": peer, "work": work} | run
-                sys.stdout.write(f"{peer}, {work}: {run.get('failed') or [row.get('ms') for row in run['rows']]}\n")
+            peers = [Running(peer, work, file, environment(peer, given.environments)) for peer in given.peers]
+            for peer in peers * given.rounds:
+                peer.round()
+            for run in (peer.end() for peer in peers):
+                kept[run["peer"], work] = run
+                told = run.get("failed") or [row.get("ms") for row in run["rows"]]
+                sys.stdout.write(f"{run['peer']}, {work}: {told}\n")
             keep(list(kept.values()), given.rounds, made)  # what was measured stays if the next is interrupted
     record = json.loads(RECORD.read_text())
     PAGE.write_text(page(record))
