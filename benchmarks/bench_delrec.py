@@ -1,6 +1,6 @@
 """DelRec and DCLS side by side with what they replace: process-CPU time and kept memory of one training step.
 
-    python benchmarks/bench_delrec.py [--json out.json] [--repeats 5] [--only recurrent|evaluation|dcls]
+    python benchmarks/bench_delrec.py [--record] [--repeats 5] [--only recurrent|evaluation|dcls]
 
 The DCLS part needs the published package in the benchmark's environment: ``pip install --no-deps dcls==0.1.1``.
 Only ratios within one run mean anything. Kept memory: see bench_recurrent.py.
@@ -8,9 +8,7 @@ Only ratios within one run mean anything. Kept memory: see bench_recurrent.py.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import statistics
 import sys
 import time
@@ -30,6 +28,7 @@ from delaykit_delrec.delay import DelRecDelay
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_recurrent import fused, kept_megabytes, ring_loop, rleaky_loop  # noqa: E402
+from record import keep, options  # noqa: E402
 
 TIME, BATCH, NEURONS, PRE, MAX_DELAY = 100, 32, 256, 140, 25
 
@@ -148,9 +147,23 @@ def show(rows: dict[str, dict[str, float]], base: float | None) -> None:
         print(f"{name:34}" + "".join(f"  {key} {value:9.3g}" for key, value in row.items()), flush=True)
 
 
+TITLES = {
+    "recurrent": "a recurrent layer",
+    "evaluation": "evaluation at whole delays",
+    "dcls": "feed-forward, against `dcls`",
+}
+COLUMNS = {
+    "dcls_ms": "dcls, ms", "cpu_ms": "CPU ms", "ratio": "x dcls, else the first row", "kept_mb": "kept MB",
+    "rate": "spike rate", "error": "apart",
+}  # fmt: skip
+
+
+def _row(name: str, row: dict[str, float]) -> dict[str, object]:
+    return {"case": name} | {words: row[key] for key, words in COLUMNS.items() if key in row}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="", choices=["", "recurrent", "evaluation", "dcls"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 101, 401], help="windows of the DCLS part")
@@ -170,9 +183,8 @@ def main() -> None:
             continue
         rows = results[part.__name__] = part(args.repeats)
         show(rows, next(iter(rows.values()))["cpu_ms"])
-    if args.json:
-        about = {"time": TIME, "batch": BATCH, "neurons": NEURONS, "pre": PRE, "torch": torch.__version__}
-        args.json.write_text(json.dumps({"about": about, "results": results}, indent=2) + "\n")
+    tables = {TITLES[part]: [_row(name, row) for name, row in rows.items()] for part, rows in results.items()}
+    keep(args, tables, time=TIME, batch=BATCH, neurons=NEURONS, pre=PRE)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ repetitions, one thread.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import snntorch as snn
 import torch
+from record import keep, options
 from torch import Tensor, nn
 
 import delaykit as dk
@@ -69,19 +68,27 @@ def measure(granularity: str, repeats: int, max_delay: int = 25) -> tuple[dict[s
     return {kind: statistics.median(values) for kind, values in times.items()}, bare.rate
 
 
-def main(repeats: int = 7, out: str = "runs/bench_estimators.json") -> None:
-    """Print the table, write the JSON."""
+def main() -> None:
+    """Print the table, and keep it where asked."""
+    parser = options(__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    results = {granularity: measure(granularity, repeats) for granularity in ("axonal", "synaptic")}
+    results = {granularity: measure(granularity, given.repeats) for granularity in ("axonal", "synaptic")}
     sys.stdout.write(f"{'delays':>9} {'kind':>7} {'ms':>8} {'x bare':>7} {'x interp':>9}\n")
     for granularity, (row, _) in results.items():
         for kind, ms in row.items():
             sys.stdout.write(
                 f"{granularity:>9} {kind:>7} {ms:8.1f} {ms / row['bare']:7.2f} {ms / row['interp']:9.2f}\n"
             )
-    report = {"unit": "process CPU ms", "torch": torch.__version__, "results": results}
-    Path(out).parent.mkdir(exist_ok=True)
-    Path(out).write_text(json.dumps(report, indent=1))
+    tables = {
+        f"{granularity} delays": [
+            {"case": kind, "CPU ms": ms, "x bare": ms / row["bare"], "x interp": ms / row["interp"]}
+            for kind, ms in row.items()
+        ]
+        for granularity, (row, _) in results.items()
+    }
+    keep(given, tables, time=TIME, batch=BATCH)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Exact spike-time gradients against interpolation with a surrogate: process-CPU time of one training step.
 
-    python benchmarks/bench_exact.py [--json out.json] [--only yin] [--repeats 9]
+    python benchmarks/bench_exact.py [--record] [--only yin] [--repeats 9]
 
 A recurrent layer with a delay of its own for every synapse, input and recurrent; and nets of the size that the Yin-Yang
 task is learned with, 4 -> 30 -> 3, one spike per neuron. Cases take turns within one run.
@@ -8,13 +8,12 @@ task is learned with, 4 -> 30 -> 3, one spike per neuron. Cases take turns withi
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from record import keep, options
 from torch import Tensor
 
 from delaykit.arrivals import Linear
@@ -109,8 +108,7 @@ def measure(cases: dict[str, Case], repeats: int) -> dict[str, dict[str, float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", default=None)
+    parser = options(__doc__)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", default="", help="run the groups whose name contains this")
     args = parser.parse_args()
@@ -129,9 +127,14 @@ def main() -> None:
         print(f"\n{title:34}{'CPU ms':>9}{'forward':>9}{'ratio':>7}{'spike rate':>12}")
         for name, r in results[title].items():
             print(f"{name:34}{r['cpu_ms']:9.1f}{r['forward_ms']:9.1f}{r['cpu_ms'] / base:7.2f}{r['rate']:12.4f}")
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"settings": vars(args), "results": results}, file, indent=2)
+    tables = {}
+    for title, found in results.items():
+        base = next(iter(found.values()))["cpu_ms"]
+        tables[title] = [
+            {"case": name, "CPU ms": r["cpu_ms"], "x the first row": r["cpu_ms"] / base, "spike rate": r["rate"]}
+            for name, r in found.items()
+        ]
+    keep(args, tables)
 
 
 if __name__ == "__main__":

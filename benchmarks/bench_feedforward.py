@@ -1,21 +1,19 @@
 """Feed-forward connections, side by side: process-CPU time of forward + backward, and memory kept in between.
 
-    python benchmarks/bench_feedforward.py [--json FILE] [--sizes 140x256 256x256]
+    python benchmarks/bench_feedforward.py [--record] [--sizes 140x256 256x256]
 
 One thread; times on a busy machine mean little, ratios within one run more.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from record import keep, options
 from torch import Tensor
 
 from delaykit.arrivals import Kernel, Linear, Triangle
@@ -90,8 +88,7 @@ def _wait(tensor: Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the table here")
+    parser = options(__doc__)
     parser.add_argument("--sizes", nargs="+", default=["140x256", "256x256"], help="PRExPOST")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--backend", choices=["torch", "cpu", "gpu"], help="default: what the device prefers")
@@ -116,9 +113,15 @@ def main() -> None:
                     **rows[-1]
                 )
             )
-    if arguments.json:
-        about = {"time": TIME, "batch": BATCH, "max_delay": MAX_DELAY, "density": DENSITY, "torch": torch.__version__}
-        arguments.json.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n")
+    tables = {
+        size.replace("x", " -> "): [
+            {"case": row["case"], "CPU ms": row["total_ms"], "x plain": row["ratio"], "kept MB": row["saved_mb"]}
+            for row in rows
+            if row["size"] == size
+        ]
+        for size in arguments.sizes
+    }
+    keep(arguments, tables, time=TIME, batch=BATCH, max_delay=MAX_DELAY, density=DENSITY, repeats=REPEATS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the first call costs where no kernel has been compiled yet: a fresh process and an empty cache for each case.
 
-    python benchmarks/bench_first_call.py [--cases 'none, fused' ...] [--json out.json]
+    python benchmarks/bench_first_call.py [--cases 'none, fused' ...] [--record]
 
 A network of a demo's size, 14-24-5 with ``snn.Leaky``, 20 steps: its wrapped time loop, and ``dk.fused`` with its
 proof, forward and backward. ``compiled`` is the process-CPU time within Numba, ``in all`` that of making and running
@@ -9,15 +9,15 @@ the model; the kernels are listed with what they took. Later processes read the 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
+
+from record import keep, options
 
 CASES = ("none, fused", "axonal, loop", "axonal, fused", "synaptic, loop", "synaptic, fused")
 
@@ -76,9 +76,8 @@ def measure(case: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    parser.add_argument("--json", type=Path, default=Path("runs/bench_first_call.json"))
     parser.add_argument("--one", choices=CASES, help="measure one case in this process")
     given = parser.parse_args()
     if given.one:
@@ -93,8 +92,11 @@ def main() -> None:
         print(f"{case:16} compiled {found['compiled']:5.2f} s, in all {found['in all']:5.2f} s")
         for name, seconds in sorted(found["kernels"].items(), key=lambda pair: -pair[1]):
             print(f"    {seconds:5.2f} s {name}")
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(results, indent=1))
+    rows = [
+        {"case": case, "compiled, CPU s": found["compiled"], "in all, CPU s": found["in all"]}
+        for case, found in results.items()
+    ]
+    keep(given, {"": rows})
 
 
 if __name__ == "__main__":

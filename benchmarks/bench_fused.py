@@ -1,6 +1,6 @@
 """A whole network by its own time loop and fused, side by side in one process: process-CPU time of a training step.
 
-    python benchmarks/bench_fused.py [--json out.json] [--time 100 --batch 32 --rounds 7]
+    python benchmarks/bench_fused.py [--record] [--time 100 --batch 32 --rounds 7]
 
 Linear layers 140-256-256-20 with ``snn.Leaky`` behind each, the loop in ``forward``; bare, and wrapped with axonal and
 synaptic delays of whole connections. Outputs and gradients are compared before anything is timed; cases take turns,
@@ -10,14 +10,13 @@ dense products alone, forward and backward, over the whole sequence: what no imp
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import snntorch as snn
 import torch
+from record import keep, options
 from torch import Tensor, nn
 
 import delaykit as dk
@@ -77,8 +76,7 @@ def agree(one: nn.Module, step: Callable[[], Tensor], ahead: Callable[[], Tensor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json")
+    parser = options(__doc__)
     parser.add_argument("--time", type=int, default=100)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
@@ -116,9 +114,8 @@ def main() -> None:
     result = {name: 1e3 * statistics.median(times[name] for times in rounds) for name in cases}
     for name, milliseconds in result.items():
         print(f"{name:16} {milliseconds:8.1f} ms   {milliseconds / result['bare loop']:5.2f} x the bare loop")
-    if given.json:
-        with open(given.json, "w") as file:
-            json.dump(result, file, indent=1)
+    rows = [{"case": name, "CPU ms": ms, "x bare loop": ms / result["bare loop"]} for name, ms in result.items()]
+    keep(given, {"": rows})
 
 
 if __name__ == "__main__":

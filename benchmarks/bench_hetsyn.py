@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import multiprocessing
 import statistics
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 import snntorch as snn
 import torch
 import torch.nn.functional as F
+from record import keep, options
 from torch import Tensor, nn
 
 import delaykit as dk
@@ -152,19 +152,28 @@ def measure(batch: int, steps: int, kinds: tuple[str, ...], rounds: int) -> dict
     return found
 
 
-def main(rounds: int = 7, out: str = "runs/bench_hetsyn.json") -> None:
-    """Print the table, write the JSON. The larger size has no naive row: it would need about 5.5 GB."""
+def main() -> None:
+    """Print the table, and keep it where asked. The larger size has no naive row: it would need about 5.5 GB."""
+    parser = options(__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="of the smaller size")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    results = {"8 x 100": measure(*SMALL, NAIVE + KINDS, rounds), "32 x 250": measure(*SPEECH, KINDS, 1)}
+    results = {"8 x 100": measure(*SMALL, NAIVE + KINDS, given.rounds), "32 x 250": measure(*SPEECH, KINDS, 1)}
     head = f"{'batch x time':>12} {'kind':>21} {'ms':>9} {'naive / it':>10} {'worst':>7} {'MB':>8}"
     sys.stdout.write(head + "\n")
     for size, rows in results.items():
         for kind, row in rows.items():
             ratios = f"{row['naive / it']:10.1f} {row['worst']:7.1f}" if "worst" in row else f"{'':18}"
             sys.stdout.write(f"{size:>12} {kind:>21} {row['ms']:9.1f} {ratios} {row['MB']:8.1f}\n")
-    report = {"unit": "process CPU ms, MB of resident peak", "torch": torch.__version__, "results": results}
-    Path(out).parent.mkdir(exist_ok=True)
-    Path(out).write_text(json.dumps(report, indent=1))
+    names = {"ms": "CPU ms", "naive / it": "x faster than naive", "worst": "x in the worst round", "MB": "peak MB"}
+    tables = {
+        f"batch x steps: {size}": [
+            {"way": kind} | {words: row[key] for key, words in names.items() if key in row}
+            for kind, row in rows.items()
+        ]
+        for size, rows in results.items()
+    }
+    keep(given, tables, pre=PRE, post=POST, density=DENSITY)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Motif tensors, side by side: process-CPU time of forward + backward, and memory kept in between.
 
-    python benchmarks/bench_motifs.py [--json FILE] [--sizes 256x21 512x41]
+    python benchmarks/bench_motifs.py [--record] [--sizes 256x21 512x41]
 
 Spikes of 0.1 % and 1 % through a tensor of N x N x D taps over a whole sequence, in three ways: event by event
 (`tapped_linear`), by one matrix product a delay (what dense input gets), and by torch's own Conv1d. Then recalls: event
@@ -10,14 +10,12 @@ mean little, ratios within one run more.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from record import keep, options
 from torch import Tensor
 
 import delaykit as dk
@@ -107,13 +105,12 @@ def recalls(neurons: int, depth: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--sizes", nargs="+", default=["256x21", "512x41"], help="neurons x delays")
-    options = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    results = []
-    for size in options.sizes:
+    tables: dict[str, list[dict[str, object]]] = {}
+    for size in given.sizes:
         neurons, depth = map(int, size.split("x"))
         for density in (0.001, 0.01):
             spikes = (torch.rand(TIME, BATCH, neurons, generator=torch.Generator().manual_seed(0)) < density).float()
@@ -121,17 +118,19 @@ def main() -> None:
             print(f"N {neurons}, D {depth}, T {TIME}, B {BATCH}, density {density}")
             for name, (case, backend) in CASES.items():
                 found = measure(case, backend, spikes, taps)
-                results.append({"size": size, "density": density, "case": name, **found})
+                row = {"way": name, "CPU ms": found["total_ms"], "forward ms": found["forward_ms"]}
+                title = f"N {neurons}, D {depth}, spikes {density:.1%}"
+                tables.setdefault(title, []).append(row | {"kept MB": found["kept_mb"]})
                 print(
                     "  {:22s} forward {forward_ms:8.1f} ms  total {total_ms:8.1f} ms  kept {kept_mb:6.1f} MB".format(
                         name, **found
                     )
                 )
         for name, seconds in recalls(neurons, depth).items():
-            results.append({"size": size, "case": f"recall, {name}", "seconds": seconds})
+            row = {"way": name, "CPU s": seconds}
+            tables.setdefault(f"N {neurons}, D {depth}, recall of 4 patterns of 500 steps", []).append(row)
             print(f"  recall of 4 x 500 steps, {name:22s} {seconds:6.2f} s")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+    keep(given, tables, time=TIME, batch=BATCH, repeats=REPEATS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Recurrent delays, side by side in one process: process-CPU time and kept memory of one training step, and the time
 of an evaluation at whole delays.
 
-    python benchmarks/bench_recurrent.py [--json out.json] [--time 100 --batch 32 --neurons 256]
+    python benchmarks/bench_recurrent.py [--record] [--time 100 --batch 32 --neurons 256]
 
 Kept memory is the storage of every tensor alive after the forward and not before: what autograd saved and what Python
 holds, spikes and membrane included.
@@ -9,16 +9,15 @@ holds, spikes and membrane included.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import snntorch as snn
 import torch
+from record import keep, options
 from torch import Tensor
 
 from delaykit.adapters.snntorch.dynamics import dynamics_of as dynamics_of_snntorch
@@ -119,8 +118,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", default=None)
+    parser = options(__doc__)
     parser.add_argument("--time", type=int, default=100)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--neurons", type=int, default=256)
@@ -159,9 +157,15 @@ def main() -> None:
     for name, r in results.items():
         ratio = r["cpu_ms"] / base
         print(f"{name:34}{r['cpu_ms']:9.1f}{r['forward_ms']:9.1f}{ratio:7.2f}{r['kept_mb']:9.1f}{r['rate']:12.3f}")
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"settings": vars(args), "results": results}, file, indent=2)
+    ours = {name: r["cpu_ms"] / results[name.replace("synaptic", "axonal")]["cpu_ms"] for name, r in results.items()}
+    rows = [
+        {
+            "case": name, "CPU ms": r["cpu_ms"], "x RLeaky loop": r["cpu_ms"] / base,
+            "x axonal": ours[name] if "synaptic" in name else None, "kept MB": r["kept_mb"], "spike rate": r["rate"],
+        }
+        for name, r in results.items()
+    ]  # fmt: skip
+    keep(args, {"": rows})
 
 
 if __name__ == "__main__":

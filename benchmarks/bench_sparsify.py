@@ -1,6 +1,6 @@
 """A pruned recurrent layer of 300 neurons with synaptic delays, dense against compact, side by side in one run.
 
-    python benchmarks/bench_sparsify.py [--json FILE]
+    python benchmarks/bench_sparsify.py [--record]
 
 Process-CPU time of inference, one thread, the minimum of some rounds in which all cases take turns; ratios to the same
 layer before pruning and to the pruned layer before ``compact_``. A compact layer with one synapse left says what no
@@ -10,14 +10,12 @@ Difference: mean over all currents or spikes; another order of summation may, ra
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import snntorch as snn
 import torch
+from record import keep, options
 from torch import nn
 
 import delaykit as dk
@@ -116,9 +114,7 @@ def measure(run: Callable[[nn.Module], torch.Tensor], nets: dict[str, nn.Module]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the table here")
-    arguments = parser.parse_args()
+    arguments = options(__doc__).parse_args()
     torch.set_num_threads(1)
     rows = []
     print(f"{'':32} {'full':>9} {'pruned':>9} {'compact':>9} {'one left':>9}   to full  to pruned  memory  difference")
@@ -130,9 +126,20 @@ def main() -> None:
                 "{sparsity:.0%} {case:28} {full_ms:6.1f} ms {pruned_ms:6.1f} ms {compact_ms:6.1f} ms {one_ms:6.1f} ms"
                 "   {to_full:7.2f}  {to_pruned:9.2f}  {memory:6.2f}  {difference:.1e}".format(**row)
             )
-    if arguments.json:
-        about = {"neurons": NEURONS, "batch": BATCH, "time": TIME, "max_delay": MAX_DELAY, "rate": RATE}
-        arguments.json.write_text(json.dumps({"about": about | {"torch": torch.__version__}, "rows": rows}, indent=1))
+    tables = {
+        f"{sparsity:.0%} pruned": [
+            {
+                "case": row["case"], "full, ms": row["full_ms"], "pruned, ms": row["pruned_ms"],
+                "compact, ms": row["compact_ms"], "one left, ms": row["one_ms"], "x full": row["to_full"],
+                "x pruned": row["to_pruned"], "x memory": row["memory"],
+            }
+            for row in rows
+            if row["sparsity"] == sparsity
+        ]
+        for sparsity in (0.9, 0.99)
+    }  # fmt: skip
+    about = {"neurons": NEURONS, "batch": BATCH, "time": TIME, "max_delay": MAX_DELAY, "input_rate": RATE}
+    keep(arguments, tables, **about, rounds=ROUNDS)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Delays from positions beside free delays: process-CPU time and parameters of one training step.
 
-    python benchmarks/bench_spatial.py [--json out.json] [--repeats 7] [--only wrapped|layers]
+    python benchmarks/bench_spatial.py [--record] [--repeats 7] [--only wrapped|layers]
 
 T = 100, B = 32, 140 -> 256. Cases take turns within one run; only ratios within one run mean anything.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 import sys
@@ -27,6 +25,7 @@ from delaykit_spatial.exact import SuperSpike
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_recurrent import kept_megabytes  # noqa: E402
+from record import keep, options  # noqa: E402
 
 TIME, BATCH, PRE, NEURONS = 100, 32, 140, 256
 Case = Callable[[], tuple[Tensor, list[Tensor]]]
@@ -99,8 +98,7 @@ def measured(cases: dict[str, tuple[Case, int]], repeats: int) -> dict[str, dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", default="", choices=["", "wrapped", "layers"])
     args = parser.parse_args()
@@ -113,9 +111,18 @@ def main() -> None:
             rows = results[part.__name__] = measured(part(), args.repeats)
             for name, row in rows.items():
                 print(f"{name:24}" + "".join(f"  {key} {value:8.4g}" for key, value in row.items()), flush=True)
-    if args.json:
-        about = {"time": TIME, "batch": BATCH, "pre": PRE, "neurons": NEURONS, "torch": torch.__version__}
-        args.json.write_text(json.dumps({"about": about, "results": results}, indent=2) + "\n")
+    titles = {"wrapped": "one connection, whole sequence", "layers": "`LIF` layer, input and recurrent delays"}
+    tables = {
+        titles[part]: [
+            {
+                "case": name, "CPU ms": row["cpu_ms"], "x the first row": row["ratio"], "kept MB": row["kept_mb"],
+                "delay parameters": row["delay_parameters"],
+            }
+            for name, row in rows.items()
+        ]
+        for part, rows in results.items()
+    }  # fmt: skip
+    keep(args, tables, time=TIME, batch=BATCH, pre=PRE, neurons=NEURONS)
 
 
 if __name__ == "__main__":

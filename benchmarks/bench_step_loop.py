@@ -8,17 +8,16 @@ every step. Forward and backward, process CPU time, median of interleaved repeti
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import snntorch as snn
 import torch
 import torch.nn.functional as F
+from record import keep, options
 from torch import Tensor, nn
 
 import delaykit as dk
@@ -145,17 +144,31 @@ def measure(max_delay: int, repeats: int) -> dict[str, float]:
     return {kind: statistics.median(values) for kind, values in times.items()}
 
 
-def main(repeats: int = 9, out: str = "runs/bench_step_loop.json") -> None:
-    """Print the table, write the JSON."""
+WAYS = {
+    "bare": "bare loop, no delays", "identity": "a node that does nothing on every connection",
+    "wrapped": "wrapped by `dk.wrap_`", "tape": "the tape, called by hand", "naive": "newest inputs stacked by hand",
+}  # fmt: skip
+
+
+def main() -> None:
+    """Print the table, and keep it where asked."""
+    parser = options(__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    results = {max_delay: measure(max_delay, repeats) for max_delay in (25, 100)}
+    results = {max_delay: measure(max_delay, given.repeats) for max_delay in (25, 100)}
     sys.stdout.write(f"{'max delay':>9} {'kind':>9} {'ms':>8} {'x bare':>7} {'x naive':>8}\n")
     for max_delay, row in results.items():
         for kind, ms in row.items():
             sys.stdout.write(f"{max_delay:9d} {kind:>9} {ms:8.1f} {ms / row['bare']:7.2f} {ms / row['naive']:8.2f}\n")
-    report = {"unit": "process CPU ms", "torch": torch.__version__, "results": results}
-    Path(out).parent.mkdir(exist_ok=True)
-    Path(out).write_text(json.dumps(report, indent=1))
+    tables = {
+        f"delays to {max_delay}": [
+            {"way": WAYS[kind], "CPU ms": ms, "x bare": ms / row["bare"], "x by hand": ms / row["naive"]}
+            for kind, ms in row.items()
+        ]
+        for max_delay, row in results.items()
+    }
+    keep(given, tables, max_delays=list(results))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Exact spike times: one training step of a 784-400 layer, 100 samples of 150 events, p = 2 and p = 3, with delays.
 
-    python benchmarks/bench_timing.py [--json out.json] [--threads 1] [--torch]
+    python benchmarks/bench_timing.py [--record] [--threads 1] [--torch]
 
 Process-CPU and wall milliseconds of forward and backward, best of interleaved repetitions in one process; ``kept`` is
 the memory of the way back: the record of the spikes. ``epoch`` is 600 such steps on the wall, MNIST's training set.
@@ -8,12 +8,11 @@ the memory of the way back: the record of the spikes. ``epoch`` is 600 such step
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 
 import torch
+from record import keep, options
 from torch import Tensor
 
 from delaykit import backend
@@ -81,8 +80,7 @@ def measure(names: str, repetitions: int) -> list[dict[str, float | str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json")
+    parser = options(__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--torch", action="store_true", help="plain torch as well")
@@ -98,9 +96,13 @@ def main() -> None:
         cells = [row["case"], row["backend"], f"{row['spikes_per_neuron']:.2f}"]
         cells += [f"{row[key]:.0f}" for key in ("forward_cpu_ms", "backward_cpu_ms", "wall_ms")]
         print("| " + " | ".join([*map(str, cells), f"{row['kept_mb']:.1f}", f"{row['epoch_s']:.0f}"]) + " |")
-    if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump({"threads": given.threads, "rows": table}, file, indent=1)
+    tables: dict[str, list[dict[str, object]]] = {}
+    for row in table:
+        cells = {"case": row["case"], "spikes per neuron": row["spikes_per_neuron"]}
+        cells |= {"forward, CPU ms": row["forward_cpu_ms"], "backward, CPU ms": row["backward_cpu_ms"]}
+        title = "" if row["backend"] == "cpu" else "plain torch"
+        tables.setdefault(title, []).append(cells | {"kept MB": row["kept_mb"]})
+    keep(given, tables, batch=BATCH, events=EVENTS, pre=PRE, post=POST)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Wide, learned and many delays a synapse beside two taps: CPU time of forward + backward, and memory kept in between.
 
-    python benchmarks/bench_wide.py [--json FILE] [--repeats 3] [--size 256] [--only steps|sequence|rollout]
+    python benchmarks/bench_wide.py [--record] [--repeats 3] [--size 256] [--only steps|sequence|rollout]
 
 `steps`: one connection in a time loop, beside synaptic linear arrivals in it. `sequence`: a whole sequence at once,
 beside a plain Linear. `rollout`: a recurrent layer whose spread is learned, beside a fixed one. 100 steps, 32
@@ -10,16 +10,14 @@ ratios within one run mean anything. Kept: bytes a synapse that are alive betwee
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import snntorch as snn
 import torch
 from bench_recurrent import fused, live_storages
+from record import keep, options
 from torch import Tensor, nn
 
 import delaykit as dk
@@ -41,6 +39,7 @@ STEPS: dict[str, ComponentConfig] = {
     "motif, 25 delays": Motif(25),
     "learned spread, 10": DelRec("synaptic", max_delay=24, sigma=10.0, learn_spread=True, init="uniform"),
 }
+TITLES = {"steps": "in a time loop", "sequence": "a whole sequence", "rollout": "a recurrent layer, `dk.rollout`"}
 SEQUENCE = {name: STEPS[name] for name in ("synaptic linear", "triangle, spread 10", "triangle, spread 9.3")}
 
 
@@ -115,28 +114,27 @@ def kept(forward: Forward, spikes: Tensor) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
+    parser = options(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--only", default="", choices=["", "steps", "sequence", "rollout"])
-    options = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    spikes = (torch.rand(TIME, BATCH, options.size) < DENSITY).float().requires_grad_()
-    results = {}
-    for part, rows in cases(options.only, options.size).items():
+    spikes = (torch.rand(TIME, BATCH, given.size) < DENSITY).float().requires_grad_()
+    tables: dict[str, list[dict[str, object]]] = {}
+    for part, rows in cases(given.only, given.size).items():
         for forward in rows.values():
             train(forward, spikes)
-        taken = [{name: train(forward, spikes) for name, forward in rows.items()} for _ in range(options.repeats)]
+        taken = [{name: train(forward, spikes) for name, forward in rows.items()} for _ in range(given.repeats)]
         base = 0.0
         for name, forward in rows.items():
             ms = statistics.median(times[name] for times in taken)
             base = base or ms
-            row = {"cpu_ms": ms, "ratio": ms / base, "kept_bytes_a_synapse": kept(forward, spikes) / options.size**2}
-            results[f"{part}: {name}"] = row
-            print(f"{part:9}{name:24}{ms:9.1f} ms {ms / base:7.2f}x {row['kept_bytes_a_synapse']:9.0f} B", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps({"size": options.size, "rows": results}, indent=1) + "\n")
+            held = kept(forward, spikes) / given.size**2
+            row = {"case": name, "CPU ms": ms, "x the first row": ms / base, "kept, bytes a synapse": held}
+            tables.setdefault(TITLES[part], []).append(row)
+            print(f"{part:9}{name:24}{ms:9.1f} ms {ms / base:7.2f}x {held:9.0f} B", flush=True)
+    keep(given, tables, time=TIME, batch=BATCH, density=DENSITY)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ import ast
 import contextlib
 import json
 import os
-import platform
-import resource
 import subprocess
 import sys
 import sysconfig
@@ -25,6 +23,8 @@ import venv
 from pathlib import Path
 from typing import Any, cast
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import record as records
 from work import WORKS, write
 
 from delaykit_lab.records.provenance import provenance
@@ -98,13 +98,7 @@ class Running:
             run: dict[str, Any] = {"rows": [], "failed": self.complaints.read().strip().splitlines()[-1:]}
         else:
             run = json.loads(told.strip().splitlines()[-1])
-            run["rows"] = [{key: _short(value) for key, value in row.items()} for row in run["rows"]]
         return {"peer": self.peer, "work": self.work} | run
-
-
-def _short(value: Any) -> Any:
-    """Five digits of a number are more than a measurement has."""
-    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def page(record: dict[str, Any]) -> str:
@@ -153,39 +147,57 @@ def page(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+PICTURED = {
+    "net": "three layers, 140-256-256-20\n100 steps, 32 samples",
+    "recurrent": "a recurrent layer of 256\n100 steps, 32 samples",
+    "depth 64": "one layer, 256-256, long delays\n600 steps, 4 samples",
+}
+BARS = {  # from top to bottom, in the order of what they do
+    ("floor", "products"): "matrix products alone: nobody is faster",
+    ("norse", "loop"): "Norse, loop: no delays",
+    ("norse", "compiled step"): "Norse, compiled step: no delays",
+    ("spikingjelly", "multi-step"): "SpikingJelly, multi-step: no delays",
+    ("snntorch", "loop"): "snnTorch, loop: no delays",
+    ("delaykit", "none, fused"): "the same with dk.fused: no delays",
+    ("delaykit", "axonal, fused"): "dk.fused: a delay per neuron",
+    ("delaykit", "synaptic, fused"): "dk.fused: a delay per synapse",
+    ("delaykit", "axonal, loop"): "wrapped loop: a delay per neuron",
+    ("delaykit", "synaptic, loop"): "wrapped loop: a delay per synapse",
+}
+
+
 def picture(record: dict[str, Any]) -> None:
-    """Draw every way of the works without sweeps as a multiple of snnTorch's loop, fastest first."""
+    """Draw the ways that have a bar as multiples of snnTorch's loop: other libraries, delaykit, and the floor."""
     from delaykit.plotting import axes, colours
 
-    works = ("net", "recurrent", "depth 64")
-    panels = cast("Any", axes(size=(12.0, 3.4), ncols=len(works), layout="constrained"))
-    for panel, work in zip(panels, works, strict=True):
+    others, ours = colours(2)
+    panels = cast("Any", axes(size=(11.0, 3.8), ncols=len(PICTURED), sharey=True, layout="constrained"))
+    for panel, (work, title) in zip(panels, PICTURED.items(), strict=True):
         rows = [row for run in record["result"]["runs"] for row in run["rows"] if row["work"] == work and "ms" in row]
-        base = next((row["ms"] for row in rows if row["peer"] == "peer_snntorch"), None)
-        if base is None:
-            continue
-        rows.sort(key=lambda row: -row["ms"])
-        names = [f"{row['peer'].removeprefix('peer_')}: {row['way']}" for row in rows]
-        ours = [row["peer"] == "peer_delaykit" for row in rows]
-        panel.barh(names, [row["ms"] / base for row in rows], color=[colours(2)[not own] for own in ours])
+        times = {(row["peer"].removeprefix("peer_"), row["way"]): row["ms"] for row in rows}
+        base = times["snntorch", "loop"]
+        for height, (peer, way) in enumerate(BARS):
+            if (peer, way) not in times:
+                panel.text(0.03, height, "-", va="center")  # this library has no such layer
+                continue
+            colour = {"floor": "0.6", "delaykit": ours}.get(peer, others)
+            ratio = times[peer, way] / base
+            panel.barh(height, ratio, color=colour)
+            panel.text(ratio + 0.03, height, f"{ratio:.2f}", va="center", fontsize=8)
         panel.axvline(1.0, color="black", linewidth=0.8)
-        panel.set(title=work, xlabel="x snnTorch's loop")
-    panels[0].get_figure().savefig(PICTURE)
+        panel.set(title=title, xlabel="x snnTorch's loop; shorter is faster")
+        panel.margins(x=0.15)
+    panels[0].set_yticks(range(len(BARS)), list(BARS.values()))
+    panels[0].invert_yaxis()
+    figure = panels[0].get_figure()
+    figure.suptitle("CPU time of one training step, forward and backward, on one core")
+    figure.savefig(PICTURE)
 
 
 def keep(runs: list[dict[str, Any]], rounds: int, made: dict[str, Any]) -> None:
     """Write the record."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    settings = {
-        "rounds": rounds, "unit": "process CPU ms",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "packages": sorted({package for peer in PEERS for package in packages(peer)}),
-    }  # fmt: skip
-    record = {"settings": settings, "result": {"runs": runs}, "cpu_s": spent.ru_utime + spent.ru_stime, **made}
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record | {"result": {"runs": []}}, indent=1)
-    lines = ",\n".join("   " + json.dumps(run) for run in runs)  # one measurement a line
-    RECORD.write_text(text.replace('"runs": []', f'"runs": [\n{lines}\n  ]') + "\n")
+    needed = sorted({package for peer in PEERS for package in packages(peer)})
+    records.write("peers", {"rounds": rounds, "unit": "process CPU ms", "packages": needed}, {"runs": runs}, made)
 
 
 def main() -> None:

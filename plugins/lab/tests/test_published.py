@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from delaykit import DataError
 from delaykit_lab.commands.demo import reproduce
-from delaykit_lab.records import experiments, page, published
+from delaykit_lab.records import benchmarks, experiments, page, published
 from delaykit_lab.records.answers import PAGE, answers
 
 ROOT = Path(__file__).parents[3]
@@ -178,6 +178,25 @@ def test_this_checkouts_tables_are_those_of_its_records() -> None:
         assert published.replaced(text, published.tables(ROOT, path.parent.name), str(readme)) == text, readme
     summary = (ROOT / "results" / "README.md").read_text()
     assert published.replaced(summary, published.results(ROOT), "results/README.md") == summary, "make tables"
+
+
+def test_a_benchmarks_table_is_its_record(source) -> None:
+    folder = source / benchmarks.RECORDS
+    folder.mkdir()
+    (folder / "peers.json").write_text(json.dumps({"result": {"runs": []}}))
+    rows = [{"case": "bare", "CPU ms": 123.4, "x bare": 1.0}, {"case": "ours", "CPU ms": 0.456, "x bare": 0.5, "n": 3}]
+    settings = {"script": "bench_a.py", "about": "What.", "machine": "x86", "load": 0.96, "max_delay": 9, "of": [1, 2]}
+    made = {"versions": {"torch": "2"}, "commit": "0123456789", "cpu_s": 1.0}
+    (folder / "a.json").write_text(json.dumps({"settings": settings, "result": {"tables": {"t": rows}}, **made}))
+    (source / "benchmarks").mkdir()
+    (source / benchmarks.PAGE).write_text(MARKS)
+    assert source / benchmarks.PAGE in published.update(source)
+    lines = (source / benchmarks.PAGE).read_text().splitlines()
+    assert lines[3:-3] == [
+        "### `bench_a.py`", "", "What.", "", "| t | CPU ms | x bare | n |", "|---|---|---|---|",
+        "| bare | 123 | 1.00 | - |", "| ours | 0.46 | 0.50 | 3 |", "",
+        "*max delay 9, of 1 2; x86 at a load of 1.0, torch 2, commit 0123456: [record](../results/benchmarks/a.json).*",
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")

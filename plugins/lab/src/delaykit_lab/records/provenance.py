@@ -24,7 +24,8 @@ def provenance(data: Iterable[Path] = ()) -> dict[str, Any]:
 
     Returns:
         ``versions`` of Python and packages (those installed), ``commit`` of the checkout this package runs from (with
-        ``-changed`` where tracked files differ from it; None outside a checkout), ``data``: SHA-256 by file name.
+        ``-changed`` where tracked files other than records differ from it; None outside a checkout), ``data``: SHA-256
+        by file name.
 
     Example:
         >>> sorted(provenance())
@@ -68,7 +69,8 @@ def _commit() -> str | None:
     here = Path(__file__).parent
     try:
         commit = _git(here, "rev-parse", "HEAD").strip()
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no").strip()
+        everything = (":(top)", ":(top,exclude)results")  # records that other runs wrote make no other figures
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", *everything).strip()
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-changed" if changed else commit

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from delaykit import DataError
+from delaykit_lab.records import benchmarks
 from delaykit_lab.records.answers import PAGE, RECORDS, answers
 from delaykit_lab.records.experiments import Experiment, experiments, lookup, records, spent_hours
 from delaykit_lab.records.page import learned_against_frozen
@@ -41,7 +42,7 @@ def tables(source: Path, paper: str, page: str | None = None) -> str:
 
 
 def update(source: Path) -> list[Path]:
-    """Rewrite the tables of READMEs, the list of experiments and the questions' page; return the files that changed."""
+    """Rewrite the tables of READMEs, benchmarks, experiments and the questions' page; return the files that changed."""
     changed = []
     wanted = {source / RESULTS: results(source)}
     for path in sorted((source / "results").glob("*/tables.json")):
@@ -49,6 +50,8 @@ def update(source: Path) -> list[Path]:
         wanted[readme] = tables(source, path.parent.name)
     if (source / RECORDS).is_dir():
         wanted[source / PAGE] = answers(source)
+    if measured := benchmarks.benchmarks(source):
+        wanted[source / benchmarks.PAGE] = measured
     for readme, text in wanted.items():
         before = readme.read_text()
         after = replaced(before, text, str(readme))
