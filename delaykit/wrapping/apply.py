@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -52,6 +53,9 @@ def wrap_(
     Raises:
         WrapError: the plan has issues; all are listed, and the model is as it was.
 
+    Warns:
+        UserWarning: the plan, made here, has warnings. Who passes a :class:`Plan` has seen them.
+
     Example:
         >>> import torch, snntorch as snn, delaykit as dk
         >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
@@ -62,8 +66,7 @@ def wrap_(
     if generator is not None and not isinstance(generator, torch.Generator):
         fix = "pass generator=torch.Generator().manual_seed(0)"
         raise ConfigError("wrap_ generator", f"a {type(generator).__name__}", "a torch.Generator or None", fix)
-    todo = rules if isinstance(rules, Plan) else plan(net, rules, example)
-    todo.check()
+    todo = _planned(net, rules, example)
     _check_fits(net, todo)
     known = wrapping_of(net)
     wrapping = known or Wrapping(RootScope())
@@ -111,10 +114,18 @@ def wrap(
         >>> hasattr(twin[0], "dk"), hasattr(net[0], "dk")
         (True, False)
     """
-    todo = rules if isinstance(rules, Plan) else plan(net, rules, example)
-    todo.check()
+    todo = _planned(net, rules, example)
     twin = copy_model(net)
     return wrap_(twin, _moved(todo, net, twin), generator=generator)
+
+
+def _planned(net: nn.Module, rules: Mapping[str, Any] | Plan, example: Any) -> Plan:
+    """Return a plan without issues; tell the warnings of one that is made here to who called ``wrap_`` or ``wrap``."""
+    todo = rules if isinstance(rules, Plan) else plan(net, rules, example)
+    todo.check()
+    if todo is not rules and todo.warnings:
+        warnings.warn("\n".join(todo.warnings), UserWarning, stacklevel=3)
+    return todo
 
 
 def copy_model(net: Net) -> Net:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import snntorch as snn
 import torch
@@ -36,12 +38,24 @@ class Whole(torch.nn.Module):
 @pytest.mark.parametrize(("net", "options"), [(Loop, {}), (Whole, {"time_dim": 0})])
 def test_delays_longer_than_the_example_draw_a_warning(net, options) -> None:
     rule = dk.At(dk.FreeDelay("synaptic", max_delay=200), **options)
-    plan = dk.plan(net(), {"fc": rule}, example=torch.zeros(10, 2, 6))
+    model = net()
+    plan = dk.plan(model, {"fc": rule}, example=torch.zeros(10, 2, 6))
     (warning,) = plan.warnings
     share = int(warning.split("about ")[1].split(" %")[0])
     assert "fc" in warning and "10 steps" in warning and 85 <= share <= 100 and warning in str(plan)
     assert not plan.issues
-    dk.wrap_(net(), {"fc": rule}, example=torch.zeros(10, 2, 6))  # it is a warning, not a refusal
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # who passes a plan has seen what it warns of
+        dk.wrap_(model, plan)
+
+
+@pytest.mark.parametrize("wrap", [dk.wrap_, dk.wrap])
+def test_who_wraps_without_a_plan_is_warned_once(wrap) -> None:
+    rule = dk.FreeDelay("synaptic", max_delay=200)
+    with pytest.warns(UserWarning) as told:
+        wrap(Loop(), {"fc": rule}, example=torch.zeros(10, 2, 6))
+    (one,) = told
+    assert "fc: about" in str(one.message) and "Lower max_delay" in str(one.message) and one.filename == __file__
 
 
 @pytest.mark.parametrize("delay", [9.0, 9.5])

@@ -35,14 +35,14 @@ class Arrivals:
         """One line.
 
         Example:
-            >>> lags = torch.tensor([[0.0, 2.0]])
-            >>> Arrivals(lags, torch.zeros(1, 2), torch.tensor([[2.0, 0.0]])).text(1.0)[-66:]
-            'its wave arrive over +-1.0 ms before training, over +-0.0 ms after'
+            >>> lags = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
+            >>> Arrivals(lags, torch.zeros(2, 2), lags.flip(0)).text(1.0).partition(": ")[2]
+            'the spikes of its wave arrive over +-1.0 ms before training, over +-0.0 ms after, mean of 2 neurons'
         """
         before, after = (step_ms * self.spread(delays) for delays in (self.before, self.after))
         return (
             "delays alone, one neuron a direction, all weights equal and fixed: the spikes of its wave arrive over "
-            f"+-{before:.1f} ms before training, over +-{after:.1f} ms after"
+            f"+-{before:.1f} ms before training, over +-{after:.1f} ms after, mean of {len(self.lags)} neurons"
         )
 
 

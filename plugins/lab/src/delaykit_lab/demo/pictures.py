@@ -65,7 +65,7 @@ def draw_arrivals(found: Arrivals, step_ms: float, path: str | Path, label: int 
             ax.hlines(channels, lag, arrive, color=plotting.GREY, linewidth=0.8, alpha=0.5)
             ax.scatter(lag, channels, s=70, marker="|", color=plotting.INK, linewidths=1.4, label="spike leaves")
             ax.scatter(arrive, channels, s=34, color=plotting.CATEGORIES[1], linewidths=0, label="spike arrives")
-            ax.set_title(f"{when} training: arrivals spread over ± {arrive.std():.1f} ms")
+            ax.set_title(f"{when} training: at this neuron over ± {arrive.std():.1f} ms")
             ax.set(xlabel="time (ms)", xlim=(-1, step_ms * 32), ylim=(-0.7, len(lag) - 0.3))
             ax.grid(axis="y", visible=False)
         axes[0].set(ylabel="sensor", yticks=range(0, len(lag), 5))

@@ -49,7 +49,7 @@ def _wave(config: WaveConfig, output: str | Path, resume: bool) -> None:
     task = config.task()
     found = learn_arrivals()
     path = draw_arrivals(found, task.step_ms(), Path(output, config.name, "arrivals.png"))
-    click.echo(f"{found.text(task.step_ms())}: {path}\n")
+    click.echo(f"{found.text(task.step_ms())}; one of them: {path}\n")
 
 
 def _part(config: Part, output: str | Path, resume: bool) -> None:
