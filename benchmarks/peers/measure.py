@@ -90,7 +90,7 @@ def main(peer: str, name: str, file: str) -> None:
         ready()
     for way in ways:
         spent = sorted(times[way.name])
-        row = {"peer": peer, "work": name, "way": way.name, "differ": faults[way.name], "first_ms": first[way.name]}
+        row = {"way": way.name, "differ": faults[way.name], "first_ms": first[way.name]}
         if spent:
             row |= {"ms": statistics.median(spent), "least_ms": spent[0], "most_ms": spent[-1]}
         rows.append(row)

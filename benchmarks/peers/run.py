@@ -122,22 +122,21 @@ def page(record: dict[str, Any]) -> str:
         f"{settings['machine']}; torch {record['versions']['torch']}; " + ", ".join(settings["packages"]) + ".",
     ]
     for work in WORKS.values():
-        runs = [run for run in measured if any(row["work"] == work.name for row in run["rows"])]
-        rows = [(row, run["peak_mb"]) for run in runs for row in run["rows"] if row["work"] == work.name]
+        runs = [run for run in measured if run["work"] == work.name]
+        rows = [(run["peer"], row, run["peak_mb"]) for run in runs for row in run["rows"]]
         if not rows:
             continue
         sizes = "-".join(map(str, work.sizes))
-        base = next((row["ms"] for row, _ in rows if row["peer"] == "peer_snntorch" and "ms" in row), None)
+        base = next((row["ms"] for who, row, _ in rows if who == "snntorch" and "ms" in row), None)
         lines += ["", f"## {work.name}: {sizes}, {work.time} steps, batch {work.batch}, delays to {work.depth}", ""]
-        floor = next((row["ms"] for row, _ in rows if row["peer"] == "peer_floor"), None)
+        floor = next((row["ms"] for who, row, _ in rows if who == "floor"), None)
         ratios = ["x snnTorch's loop"] + ["x the floor"] * (floor is not None)
         heads = ["who", "how", "ms", "least-most", *ratios, "first call, ms", "differ", "peak, MB"]
         lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-        for row, peak in rows:
+        for who, row, peak in rows:
             against = [base] if floor is None else [base, floor]
             ratio = " | ".join(f"{row['ms'] / one:.2f}" if one and "ms" in row else "-" for one in against)
             times = f"{row['ms']:.0f} | {row['least_ms']:.0f}-{row['most_ms']:.0f}" if "ms" in row else "not timed | -"
-            who = row["peer"].removeprefix("peer_")
             cells = [who, row["way"], times, ratio, f"{row['first_ms']:.0f}", f"{row['differ']:.1e}", f"{peak:.0f}"]
             lines.append("| " + " | ".join(cells) + " |")
     failed = [run for run in measured if "failed" in run]
@@ -173,12 +172,12 @@ def picture(record: dict[str, Any]) -> None:
     others, ours = colours(2)
     panels = cast("Any", axes(size=(11.0, 3.8), ncols=len(PICTURED), sharey=True, layout="constrained"))
     for panel, (work, title) in zip(panels, PICTURED.items(), strict=True):
-        rows = [row for run in record["result"]["runs"] for row in run["rows"] if row["work"] == work and "ms" in row]
-        times = {(row["peer"].removeprefix("peer_"), row["way"]): row["ms"] for row in rows}
+        runs = [run for run in record["result"]["runs"] if run["work"] == work]
+        times = {(run["peer"], row["way"]): row["ms"] for run in runs for row in run["rows"] if "ms" in row}
         base = times["snntorch", "loop"]
         for height, (peer, way) in enumerate(BARS):
             if (peer, way) not in times:
-                panel.text(0.03, height, "-", va="center")  # this library has no such layer
+                panel.text(0.05, height, "has no such layer", va="center", fontsize=8)
                 continue
             colour = {"floor": "0.6", "delaykit": ours}.get(peer, others)
             ratio = times[peer, way] / base
