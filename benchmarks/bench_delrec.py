@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import snntorch as snn
@@ -184,7 +185,8 @@ def main() -> None:
         rows = results[part.__name__] = part(args.repeats)
         show(rows, next(iter(rows.values()))["cpu_ms"])
     tables = {TITLES[part]: [_row(name, row) for name, row in rows.items()] for part, rows in results.items()}
-    keep(args, tables, time=TIME, batch=BATCH, neurons=NEURONS, pre=PRE)
+    dcls_of = {"dcls": metadata.version("dcls")} if "dcls" in results else {}
+    keep(args, tables, time=TIME, batch=BATCH, neurons=NEURONS, pre=PRE, **dcls_of)
 
 
 if __name__ == "__main__":

@@ -65,5 +65,11 @@ def show_tables_as_written(app, what, name, obj, options, lines):
     lines[:] = shown
 
 
+def point_to_copies(app, docname, source):
+    if not docname.startswith(("plugins/", "tutorials/")):
+        source[0] = pages.pointed(source[0], (Path(__file__).parent / docname).parent)
+
+
 def setup(app):
+    app.connect("source-read", point_to_copies)
     app.connect("autodoc-process-docstring", show_tables_as_written)

@@ -95,6 +95,20 @@ def turned(text: str, here: Path, folder: Path, pages: dict[Path, str]) -> str:
     return LINK.sub(target, text)
 
 
+def pointed(text: str, here: Path) -> str:
+    """Let a page's links to notebooks and READMEs, which lead through the tree as a forge does, lead to copies."""
+    copies = {path: DOCS / "plugins" / f"{name}.md" for path, name in readmes().items()}
+    copies |= {path: DOCS / "tutorials" / path.name for path in ROOT.glob("tutorials/*.ipynb")}
+
+    def target(match: re.Match[str]) -> str:
+        copy = copies.get((here / match[2].partition("#")[0]).resolve())
+        return match[0] if copy is None else f"[{match[1]}]({os.path.relpath(copy, here)})"
+
+    parts = CODE.split(text)
+    parts[::2] = [LINK.sub(target, part) for part in parts[::2]]
+    return "".join(parts)
+
+
 def fresh(folder: Path) -> Path:
     """Return an empty folder; what an earlier build copied is gone."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -168,6 +168,9 @@ for row, (model, _, _) in runs.items():
 print(f"spike counts alone    test accuracy {count_accuracy(splits):.3f} (chance 0.111; one seed)")
 
 # %% [markdown]
+# All rows took the higher of the two rates, so a still higher one may lift each of them further; and one seed ranks
+# nothing.
+#
 # ## `SequentialState`
 #
 # A `Linear` inside `SequentialState` has no state of its own. When it gets a delay, delaykit sets its flag, so that its

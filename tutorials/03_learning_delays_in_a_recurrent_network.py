@@ -185,9 +185,9 @@ print("chance 0.250")
 # %% [markdown]
 # *Having* delays is what solves this task. *Learning* them adds nothing here: random ones that never change do at least
 # as well (the error of 512 test samples is about 1 %). After a third of the epochs frozen delays led by some twenty
-# points; so every row has to be tuned and trained to its end before rows are compared. One seed of a toy task says
-# nothing about learning delays in general: the front page has a task on which it pays, and the plugin's README has
-# tables over several seeds.
+# points; so every row has to be tuned and trained to its end before rows are compared. All rows took the higher of the
+# two rates, so a still higher one may lift them further. One seed of a toy task says nothing about learning delays in
+# general: the front page has a task on which it pays, and the plugin's README has tables over several seeds.
 #
 # ## Look at the delays
 #

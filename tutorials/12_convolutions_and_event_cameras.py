@@ -229,9 +229,10 @@ with plotting.style():
 # %% [markdown]
 # A linear classifier on the *number* of events of each pixel does at least as well as any row: where something moved
 # is what tells these digits apart, and not when. The rows differ by one or two standard errors, and none has learned
-# all it could: after two epochs the row without delays lags far behind, most of which is gone four epochs later. So
-# this is no task on which delays can show much. The frozen row and the counts tell that in a minute, before one trains
-# for a week; they would tell it of N-MNIST's own files, too. Tutorial 01 has a task in which time is everything.
+# all it could: after two epochs the row without delays lags far behind, most of which is gone four epochs later, and
+# all rows took the higher of the two rates, so that a still higher one may do better. So this is no task on which
+# delays can show much. The frozen row and the counts tell that in a minute, before one trains for a week; they would
+# tell it of N-MNIST's own files, too. Tutorial 01 has a task in which time is everything.
 #
 # ## Undo
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def test_no_other_accuracy_stands_on_the_front_page() -> None:
     head, _, tail = rest.partition("## Measured")
     text = head + tail.partition("\n## ")[2]
     assert re.findall(r"\d+\.\d+ (?:± \d+\.\d+ )?%|\d\.\d+x", text) == []
+
+
+@pytest.mark.parametrize("work", ["net", "recurrent", "depth 64"])
+def test_what_delays_cost_in_words_is_what_the_record_says(work: str) -> None:
+    assert "the fused network takes less with a delay for each neuron; with one for each synapse it takes less" in TEXT
+    runs = json.loads((ROOT / "results" / "benchmarks" / "peers.json").read_text())["result"]["runs"]
+    ms = {(run["peer"], row["way"]): row["ms"] for run in runs if run["work"] == work for row in run["rows"]}
+    bare = ms["snntorch", "loop"]
+    assert ms["delaykit", "axonal, loop"] > bare and ms["delaykit", "synaptic, loop"] > bare
+    assert ms["delaykit", "axonal, fused"] < bare
+    assert (ms["delaykit", "synaptic, fused"] < 0.9 * bare) == work.startswith("depth")  # long, and four samples
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("plugins/*/README.md")), ids=lambda path: path.parent.name)

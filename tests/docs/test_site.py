@@ -40,21 +40,27 @@ def test_a_tutorial_is_on_the_front_page_and_has_a_title_and_a_picture(notebook:
 
 
 def test_links_lead_somewhere() -> None:
-    """Links of pages and of READMEs to files of this tree; the build checks those that are references."""
+    """Links of pages and of READMEs to files of this tree, as a forge follows them; the site's lead to its copies."""
     missing = []
     pages = [path for folder in ("howto", "explanation", "reference") for path in DOCS.glob(f"{folder}/*.md")]
-    pages += [*ROOT.glob("*.md"), *ROOT.glob("plugins/*/*.md"), *ROOT.glob("[br]*/README.md")]
+    pages += [DOCS / "index.md", *ROOT.glob("*.md"), *ROOT.glob("plugins/*/*.md"), *ROOT.glob("[br]*/README.md")]
     assert len(pages) > 50
     for page in pages:
         text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
             target = page.parent / link
-            if DOCS in page.parents and target.resolve().parent == DOCS / "tutorials":  # a copy
-                target = ROOT / "tutorials" / target.name
-            elif DOCS in page.parents and target.resolve().parent == DOCS / "plugins":
-                target = DOCS / "pages.py"  # writes it, and the build checks it
             missing += [] if "://" in link or target.exists() else [f"{page.relative_to(ROOT)}: {link}"]
     assert missing == []
+
+
+def test_links_through_the_tree_lead_to_the_copies_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    pages = runpy.run_path(str(DOCS / "pages.py"))
+    (notebook,) = ROOT.glob("tutorials/09_*.ipynb")
+    text = f"[a](../../tutorials/{notebook.name}) [b](../../benchmarks/README.md#x) [c](../index.md) `[d](e)`"
+    found = pages["pointed"](text, DOCS / "howto")
+    assert found == f"[a](../tutorials/{notebook.name}) [b](../plugins/benchmarks.md) [c](../index.md) `[d](e)`"
+    assert pages["pointed"]("[a](../CHANGELOG.md)", DOCS) == "[a](plugins/changelog.md)"
 
 
 def test_the_listed_names_of_other_projects_are_an_inventory(tmp_path: Path) -> None:

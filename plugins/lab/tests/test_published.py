@@ -178,6 +178,8 @@ def test_this_checkouts_tables_are_those_of_its_records() -> None:
         assert published.replaced(text, published.tables(ROOT, path.parent.name), str(readme)) == text, readme
     summary = (ROOT / "results" / "README.md").read_text()
     assert published.replaced(summary, published.results(ROOT), "results/README.md") == summary, "make tables"
+    measured = (ROOT / benchmarks.PAGE).read_text()
+    assert published.replaced(measured, benchmarks.benchmarks(ROOT), "benchmarks/README.md") == measured, "make tables"
 
 
 def test_a_benchmarks_table_is_its_record(source) -> None:
