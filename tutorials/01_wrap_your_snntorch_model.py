@@ -179,7 +179,6 @@ def train(row, lr, epochs=24):
     return model, curve
 
 
-before = dk.status(net).delays["fc1"]
 chosen, curves = {}, {}
 for row in ("no delays", "frozen random delays", "learned delays"):
     trained = {lr: train(row, lr) for lr in (1e-2, 2e-2)}
@@ -201,24 +200,34 @@ print("chance 0.125; one seed: `delaykit compare` runs several and gives an inte
 
 # %% [markdown]
 # What did the delays learn? A neuron hears a wave from one direction all at once if each sensor waits for the last.
-# Below, the strongest neuron for a wave from 90°: its delays before and after, and those that the task asks for.
+# Here weights learn, too, and share the work: what tells is how far apart the spikes arrive that a neuron listens to.
+# Each dot to the right is a neuron and the wave that it hears best, its arrivals weighted by its weights.
 
 # %%
-wave = 2
-neuron = int(net.fc2.weight[wave].argmax())
+start = build("learned delays")
+before = dk.status(start).delays["fc1"]
 after = dk.status(net).delays["fc1"]
-wanted = task.best_delays()[wave]
+lags = task.lags()[..., 0].float()  # when each sensor hears each wave
+
+
+def spread(delays, weight):
+    """Standard deviation of a neuron's arrivals, for the wave whose arrivals are closest, in ms."""
+    share = weight.clamp(min=0) / weight.clamp(min=0).sum(1, keepdim=True)
+    arrive = lags[None] + delays[:, None]  # (neuron, wave, sensor)
+    mean = (share[:, None] * arrive).sum(2, keepdim=True)
+    return (share[:, None] * (arrive - mean) ** 2).sum(2).sqrt().amin(1)
+
+
+pairs = spread(before, start.fc1.weight.detach()), spread(after, net.fc1.weight.detach())
 with plotting.style():
-    fig, axes = plt.subplots(1, 2, figsize=(8.5, 3), sharey=True)
-    for ax, delays, title in zip(axes, (before[neuron], after[neuron]), ("before", "after"), strict=True):
-        strength = net.fc1.weight[neuron].detach().clamp(min=0)
-        ax.scatter(range(16), delays, s=20 + 120 * strength / strength.max(), color=plotting.CATEGORIES[0])
-        shift = ((delays - wanted) * strength).sum() / strength.sum()
-        ax.plot(wanted + shift, color=plotting.GREY, linestyle=":", label="what lines the wave up")
-        ax.set(title=title, xlabel="sensor (size: weight)")
-    axes[0].set(ylabel="delay (ms)", ylim=(-1, 21))
-    axes[0].legend(loc="upper right")
+    fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.6))
+    plotting.delay_pairs(before.flatten(), after.flatten(), axes[0], max_delay=16, dt_ms=1.0)
+    axes[0].set_title("each delay, before and after")
+    axes[1].scatter(*pairs, color=plotting.CATEGORIES[0])
+    axes[1].axline((0, 0), slope=1, color=plotting.GREY, linestyle=":")
+    axes[1].set(xlabel="before (ms)", ylabel="after (ms)", title="how far a neuron's arrivals are apart")
     plt.show()
+print(f"arrivals, mean of {len(after)} neurons: +- {pairs[0].mean():.1f} ms before, +- {pairs[1].mean():.1f} ms after")
 
 # %% [markdown]
 # ## Integer delays, for hardware

@@ -162,7 +162,7 @@ def train(control, rate):
 
 
 runs = {}
-for name, control in (("learned delays", "learned"), ("frozen random delays", "frozen"), ("no delays", "zero")):
+for name, control in (("no delays", "zero"), ("frozen random delays", "frozen"), ("learned delays", "learned")):
     trained = {rate: train(control, rate) for rate in RATES}
     best = max(trained, key=lambda rate: trained[rate][2][-1])
     runs[name] = trained[best]

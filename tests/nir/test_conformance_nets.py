@@ -62,6 +62,22 @@ def test_every_official_component_is_here():
     assert official == {component for component, *_ in CONFIGS.values()}
 
 
+@pytest.mark.parametrize("library", ["snntorch", "norse"])
+@pytest.mark.parametrize("make", configs())
+def test_every_component_goes_somewhere(make, library):
+    """What is refused by every net would be skipped by every case below."""
+    if missing(library):
+        pytest.skip(missing(library))
+    taken, config = [], make()
+    for tiny in tiny_nets(library):
+        try:
+            wrap_(config, tiny, tiny.build())
+        except dk.WrapError:
+            continue
+        taken.append(tiny.name)
+    assert taken
+
+
 def without_delayed_reset_(net: nn.Module) -> bool:
     changed = False
     for module in net.modules():
