@@ -44,8 +44,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 types: $(INSTALLED)
-	$(BIN)/mypy
-	for name in $(notdir $(PLUGINS)); do $(BIN)/mypy -p "delaykit_$$name"; done
+	$(BIN)/mypy -p delaykit $(patsubst %,-p delaykit_%,$(notdir $(PLUGINS)))
 
 bench: $(INSTALLED)
 	for script in $(wildcard benchmarks/bench_*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
@@ -61,7 +60,7 @@ tutorials: $(INSTALLED)
 ifeq ($(wildcard tutorials/*.ipynb),)
 	@echo "no tutorials yet"
 else
-	$(BIN)/pytest --nbmake --nbmake-timeout=300 $(wildcard tutorials/*.ipynb)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --nbmake --nbmake-timeout=300 $(wildcard tutorials/*.ipynb)
 endif
 
 docs: $(INSTALLED)

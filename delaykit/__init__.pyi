@@ -42,8 +42,8 @@ from .training import param_groups as param_groups
 from .wrapping.apply import unwrap_ as unwrap_
 from .wrapping.apply import wrap as wrap
 from .wrapping.apply import wrap_ as wrap_
-from .wrapping.checkpoint import load as load
-from .wrapping.checkpoint import save as save
+from .wrapping.checkpoint.save_load import load as load
+from .wrapping.checkpoint.save_load import save as save
 from .wrapping.controls import Wrapped as Wrapped
 from .wrapping.controls import detach as detach
 from .wrapping.controls import disabled as disabled

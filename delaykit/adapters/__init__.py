@@ -13,10 +13,10 @@ from delaykit.attaching.connection.connections import CONVOLUTIONS, attach_conne
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exact.neurons import ExactNeuron, Slopes, refusal
 from delaykit.attaching.exact_ends import make_exact_
-from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.history.histories import History
 from delaykit.attaching.neuron.constants import learned
-from delaykit.attaching.neurons import (
+from delaykit.attaching.neuron_mixins import (
     CarriedNeuron,
     FollowedNeuron,
     add_loop_,

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 from delaykit.attaching.attachment import Attachment, ProductOf
 from delaykit.attaching.connection.connections import attach_connection_
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.neurons import (
+from delaykit.attaching.fused_parts import FusedParts
+from delaykit.attaching.neuron_mixins import (
     CarriedNeuron,
     FollowedNeuron,
     HandedNeuron,

@@ -10,6 +10,7 @@ from delaykit.checks.values import affordable as affordable
 from delaykit.checks.values import choice as choice
 from delaykit.checks.values import flag as flag
 from delaykit.checks.values import is_model as is_model
+from delaykit.checks.values import is_path as is_path
 from delaykit.checks.values import known as known
 from delaykit.checks.values import number as number
 from delaykit.checks.values import shown as shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -177,6 +178,20 @@ def is_model(where: str, net: Any) -> None:
         raise ConfigError(where, f"the class {net.__name__}", "a torch.nn.Module", fix)
     if not (hasattr(net, "named_modules") and hasattr(net, "state_dict")):
         raise ConfigError(where, f"a {type(net).__name__}", "a torch.nn.Module", "pass the model where it belongs")
+
+
+def is_path(value: Any) -> bool:
+    r"""Tell whether a value can name a file or a folder.
+
+    Example:
+        >>> is_path("run/delays"), is_path(3), is_path("a\0b"), is_path("\ud800")
+        (True, False, False, False)
+    """
+    try:
+        name = os.fspath(value)
+        return isinstance(name, str) and b"\0" not in os.fsencode(name)
+    except (TypeError, UnicodeEncodeError):  # no path, or half a character
+        return False
 
 
 def _fits(value: float) -> bool:

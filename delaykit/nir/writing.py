@@ -77,9 +77,8 @@ def to_nir(
     seen = observe(net, example)
     dt = _step_length(seen, dt_ms)
     builder = Building(seen, Writing(dt, fractions), reset == "subtract")
-    nodes, edges = builder.build()
     metadata = {"dt": dt, "reset": reset, "writer": f"delaykit {delaykit.__version__}"}
-    graph = nir.NIRGraph(nodes, edges, metadata=metadata)
+    graph = nir.NIRGraph(*builder.build(), metadata=metadata)
     prove_whole(seen, graph, builder.fired())
     if path is not None:
         _write(graph, path)

@@ -144,9 +144,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
                 sites.append(_plan_recurrent(neurons[name], rule, trace, spots))
             else:
                 sites.append(_plan_site(by_name[name], rule, trace, neurons, spots))
-            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(
-                sites[-1], neurons, trace, spots
-            )
+            built[id(sites[-1].spot.module), sites[-1].spot.slot] = _try_build(sites[-1], neurons, trace, spots)
         except timing.NeedsExample as error:
             if failure is None:  # else it was given, and why it failed has been said
                 problems.append(error)

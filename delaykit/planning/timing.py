@@ -51,12 +51,9 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     seen_as = primary(spot, spots).name  # the trace knows a shared module by its first name only
     calls = trace.sites.get(seen_as, [])
     if not calls:
-        raise ConfigError(
-            spot.name,
-            "a connection that the example never called",
-            "a connection that the model calls as a module",
-            "check the example; a weight that is used through torch.nn.functional cannot be delayed",
-        )
+        found, expected = "a connection that the example never called", "a connection that the model calls as a module"
+        fix = "check the example; a weight that is used through torch.nn.functional cannot be delayed"
+        raise ConfigError(spot.name, found, expected, fix)
     heard = [[h for h in trace.consumers(seen_as, c.number) if h[1].root == c.root] for c in calls]
     drives = sorted({path for found in heard for path, _ in found})
     neuron = drives[0] if drives else None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import delaykit as dk
 from delaykit.testing.kit import VALUE_TOLERANCE, assert_equal
 from delaykit.testing.nets.tiny import LIBRARIES, MORE_NETS, Record, TinyNet, input_spikes, tiny_nets
-from delaykit.wrapping.container import DIGEST, PLAN, digest_of, unpack
+from delaykit.wrapping.checkpoint.container import DIGEST, PLAN, digest_of, unpack
 
 BARE = "net."
 

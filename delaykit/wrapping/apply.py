@@ -18,7 +18,7 @@ from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.fast_paths import call_always_
 from delaykit.attaching.leftovers import copy_lines_, leave_lines_, take_up_lines_
 from delaykit.attaching.neuron.constants import attach_constants_
-from delaykit.attaching.neurons import begin_anew_
+from delaykit.attaching.neuron_mixins import begin_anew_
 from delaykit.attaching.retyping import Undo, retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.scope import RootScope

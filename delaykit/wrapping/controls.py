@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from delaykit import checks
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import emptied_by
-from delaykit.attaching.neurons import part_at
+from delaykit.attaching.neuron_mixins import part_at
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.interfaces import PointDelay

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.errors import ConfigError
-from delaykit.wrapping.controls import settle, wrapped_sites
+from delaykit.wrapping.controls import Wrapped, settle, wrapped_sites
 
 
 @contextlib.contextmanager
@@ -51,48 +51,64 @@ def discretized(
         >>> dk.status(net).delays["0"]
         tensor([[2.3000, 2.3000]])
     """
-    sites = wrapped_sites(net)
+    sites, budget = wrapped_sites(net), grid(step, max_delay, bits)
     before = [{k: v.detach().clone() for k, v in site.synapse.state_dict().items()} for site in sites]
-    weights = {id(site.weight): site.weight for site in sites if weight_bits is not None and site.weight is not None}
-    real = {key: weight.detach().clone() for key, weight in weights.items()}
+    weights = list({id(s.weight): s.weight for s in sites if weight_bits is not None and s.weight is not None}.values())
+    real = [weight.detach().clone() for weight in weights]
     written: list[str] = []
     settle(net)
     try:
         finalize_(net)
-        spacing, largest = grid(step, max_delay, bits)
-        for weight in weights.values():
-            round_weights_(weight, weight_bits)
-        for site in sites:
-            if site.synapse.delay is not None and (spacing > 1 or largest is not None):
-                with torch.no_grad():
-                    site.synapse.delay.fit_(spacing, largest)
+        _fit_(sites, budget, weights, weight_bits)
         rounded = [[p.detach().clone() for p in site.synapse.parameters()] for site in sites]
         yield
-        for site, whole in zip(sites, rounded, strict=True):
-            inside = list(site.synapse.parameters())
-            if len(inside) != len(whole) or not all(map(torch.equal, inside, whole)):
-                written.append(site.name)
+        written = [site.name for site, whole in zip(sites, rounded, strict=True) if not _is_still(site, whole)]
     finally:
-        changed = []
-        for site, values in zip(sites, before, strict=True):
-            now = site.synapse.state_dict(keep_vars=True)
-            if now.keys() != values.keys():
-                changed.append(site.name)
-                continue
-            with torch.no_grad():
-                for key, value in now.items():
-                    value.copy_(values[key])
+        changed = [site.name for site, values in zip(sites, before, strict=True) if not _put_back(site, values)]
         with torch.no_grad():
-            for number, weight in weights.items():
-                weight.copy_(real[number])
+            for weight, value in zip(weights, real, strict=True):
+                weight.copy_(value)
         settle(net)
-        if changed:
-            fix = "call dk.finalize_(net), which rounds for good, and then change them"
-            raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
-        if written:
-            found = f"delays of {', '.join(written)} loaded or trained inside the block, which takes them back"
-            fix = "call dk.load or optimizer.step() behind the block; or dk.finalize_(net), which rounds for good"
-            raise ConfigError("discretized", found, "the rounded delays as they were", fix)
+        _refuse_changes(changed, written)
+
+
+def _fit_(
+    sites: list[Wrapped], budget: tuple[int, int | None], weights: list[Tensor], weight_bits: int | None
+) -> None:
+    spacing, largest = budget
+    for weight in weights:
+        round_weights_(weight, weight_bits)
+    for site in sites:
+        if site.synapse.delay is not None and (spacing > 1 or largest is not None):
+            with torch.no_grad():
+                site.synapse.delay.fit_(spacing, largest)
+
+
+def _is_still(site: Wrapped, parameters: list[Tensor]) -> bool:
+    now = list(site.synapse.parameters())
+    return len(now) == len(parameters) and all(map(torch.equal, now, parameters))
+
+
+@torch.no_grad()
+def _put_back(site: Wrapped, values: dict[str, Tensor]) -> bool:
+    """Give a connection its numbers back; tell whether it has the parts that they are of."""
+    now = site.synapse.state_dict(keep_vars=True)
+    if now.keys() != values.keys():
+        return False
+    for key, value in now.items():
+        value.copy_(values[key])
+    return True
+
+
+def _refuse_changes(changed: list[str], written: list[str]) -> None:
+    """Raise where a block changed what it takes back."""
+    if changed:
+        fix = "call dk.finalize_(net), which rounds for good, and then change them"
+        raise ConfigError("discretized", f"other parts on {', '.join(changed)}", "the connections as before", fix)
+    if written:
+        found = f"delays of {', '.join(written)} loaded or trained inside the block, which takes them back"
+        fix = "call dk.load or optimizer.step() behind the block; or dk.finalize_(net), which rounds for good"
+        raise ConfigError("discretized", found, "the rounded delays as they were", fix)
 
 
 def grid(step: int, max_delay: int | None, bits: int | None) -> tuple[int, int | None]:

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.exact.currents import CurrentWatch
-from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.engines.dropout import draw_mask

@@ -9,7 +9,7 @@ import delaykit as dk
 from delaykit.attaching.root import wrapping_of
 from delaykit.testing.faults import how_many
 from delaykit.testing.faults.damage import check_changed_bytes
-from delaykit.wrapping.container import unpack
+from delaykit.wrapping.checkpoint.container import unpack
 
 
 @pytest.fixture(scope="module")

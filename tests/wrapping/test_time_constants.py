@@ -11,7 +11,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.testing.nets.reference import surrogate_spike
-from delaykit.wrapping.container import pack, unpack
+from delaykit.wrapping.checkpoint.container import pack, unpack
 
 PRE, N = 3, 5
 SNN = {

@@ -18,8 +18,8 @@ from delaykit.attaching.connection.connections import CONVOLUTIONS, attach_conne
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exact.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
-from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.neurons import attach_slot_, loop_of, synapses_of
+from delaykit.attaching.fused_parts import FusedParts
+from delaykit.attaching.neuron_mixins import attach_slot_, loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.errors import ShapeError
 from delaykit.functional.dynamics import LIFDynamics

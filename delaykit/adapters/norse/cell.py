@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.connections import step_connection
 from delaykit.attaching.history.histories import History
-from delaykit.attaching.neurons import CarriedNeuron
+from delaykit.attaching.neuron_mixins import CarriedNeuron
 from delaykit.synapse import Product, Synapse
 
 WEIGHTS = {"input": "input_weights", "recurrent": "recurrent_weights"}

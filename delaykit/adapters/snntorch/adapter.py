@@ -16,8 +16,8 @@ from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.connection.connections import CONVOLUTIONS
 from delaykit.attaching.exact.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
-from delaykit.attaching.fused import FusedParts
-from delaykit.attaching.neurons import follow_, loop_of, synapses_of
+from delaykit.attaching.fused_parts import FusedParts
+from delaykit.attaching.neuron_mixins import follow_, loop_of, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import wiring_of

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from delaykit.functional.engine import version_of
+
 Kind = Literal["same", "reset", "rows", "edit", "unclear", "resized"]
 
 
@@ -47,7 +49,8 @@ class LeftMembrane:
         self.copies = copies
         self.tensor: Tensor | None = None  # held, so that its identity and its address cannot be reused
         self.keeps_nothing = False  # whether the neuron's step left none, and nobody has looked since
-        self._graph, self._version = False, 0
+        self._graph = False
+        self._version: int | None = 0
         self._values: Tensor | None = None
 
     def keep(self, membrane: Tensor | None) -> None:
@@ -55,7 +58,7 @@ class LeftMembrane:
         self.tensor, self.keeps_nothing = membrane, False
         if membrane is None:
             return
-        self._graph, self._version = membrane.requires_grad, _version(membrane)
+        self._graph, self._version = membrane.requires_grad, version_of(membrane)
         if self.copies:
             values = self._values
             same = values is not None and values.shape == membrane.shape and values.dtype == membrane.dtype
@@ -85,7 +88,7 @@ class LeftMembrane:
     def is_own(self, membrane: Tensor | None) -> bool:
         """Tell whether it is this very membrane, or a view of it, and nobody wrote to it."""
         left = self.tensor
-        if left is None or membrane is None or membrane.numel() == 0 or _version(membrane) != self._version:
+        if left is None or membrane is None or membrane.numel() == 0 or version_of(membrane) != self._version:
             return False
         return self.is_place(membrane)
 
@@ -110,7 +113,7 @@ class LeftMembrane:
         if left is None:
             return RESET if membrane is None and self.keeps_nothing else SAME
         if membrane is left:
-            if _version(membrane) == self._version and not membrane.is_inference():
+            if version_of(membrane) == self._version and not membrane.is_inference():
                 return CUT if self._graph and not membrane.requires_grad else SAME
             if self._values is None:  # written to, and nobody knows what was there
                 return SAME if bool(membrane.detach().any()) else RESET
@@ -121,7 +124,7 @@ class LeftMembrane:
         cut = self._graph and not membrane.requires_grad
         before = left.detach() if self._values is None else self._values
         if membrane is not left and membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape:
-            if _version(membrane) == self._version:
+            if version_of(membrane) == self._version:
                 return CUT if cut else SAME
         return compare(before, membrane.detach(), cut, membrane.data_ptr() == left.data_ptr())
 
@@ -171,7 +174,3 @@ def _moved(before: Tensor, now: Tensor) -> bool:
     if now.shape[1] == 1:  # of one value a row, an edit, as a clamp, may make two alike
         return torch.equal(one.sort().values, two.sort().values)
     return bool(torch.isin(two[one != two], one).all())
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version  # inference tensors do not count their changes

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.engine import version_of
 from delaykit.functional.event_gradients.rule import NeuronConstants
 
 DELTA = "it has no synaptic current: its membrane jumps when a spike arrives, so that spikes coincide with arrivals"
@@ -128,5 +129,5 @@ class ExactNeuron:
 def _state_of(value: Any) -> Any:
     """Return what changes when a tensor is written to, or moved; numbers stand for themselves."""
     if isinstance(value, Tensor):
-        return value.data_ptr(), 0 if value.is_inference() else value._version
+        return value.data_ptr(), version_of(value)
     return value

@@ -45,9 +45,8 @@ def rollout(
         bias: ``(post,)``, part of the recurrent current; None for none.
         taps: delays of the recurrent connection, ``(m, 1, 1)``, ``(m, 1, post)`` axonal, ``(m, post, 1)`` dendritic or
             ``(m, post, post)`` synaptic; None for none. A tap at 0 reads the spikes of the step before.
-            :class:`~delaykit.functional.tents.Tents` or :class:`~delaykit.functional.tents.OwnTents` where the kernel
-            has them, which are faster for synapses;
-            :class:`~delaykit.functional.recurrence.connection.Fading` where currents linger instead.
+            :class:`~delaykit.functional.tents.Tents` or :class:`~delaykit.functional.tents.OwnTents`, faster for
+            synapses; :class:`~delaykit.functional.recurrence.connection.Fading` where currents linger.
         dynamics: the neuron.
         state: where to start; None for rest. Spikes before the last step are not part of it, so ``state.spikes`` is
             refused where there are delays.
@@ -76,16 +75,13 @@ def rollout(
         Queant et al. 2025 (DelRec), arXiv 2509.24852, eq. 5-9; the adjoint is ours.
     """
     check(currents, weight, bias, taps, dynamics, recurrent_mask)
-    if currents.dtype in (torch.float16, torch.bfloat16):
-        currents = currents.float()
+    currents = currents.float() if currents.dtype in (torch.float16, torch.bfloat16) else currents
     state = state or RolloutState()
     check_state(state, weight, taps)
     if not len(currents):
         return currents.clone(), currents.clone(), state
     given = Recurrence(weight, bias, taps) if connection is None else Recurrence(None, bias, connection)
-    if connection is not None and wants_reference():  # which has no other form than its own
-        run = plain.recurrence
-    else:
-        run = resolve("recurrence", currents.device)
+    own = connection is not None and wants_reference()  # which has no other form than its own
+    run = plain.recurrence if own else resolve("recurrence", currents.device)
     with torch.autocast(currents.device.type, enabled=False):
         return run(currents, given, dynamics, state, recurrent_mask)

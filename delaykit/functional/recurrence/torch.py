@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.adjoint import Chip, run
 from delaykit.functional.recurrence.connection.torch import PARTS
-from delaykit.functional.recurrence.fused import Chip, run
 from delaykit.functional.recurrence.neuron.torch import BackwardNeuron, ForwardNeuron
 from delaykit.functional.recurrence.state import Recurrence, RolloutState
 

@@ -14,11 +14,11 @@ import triton
 from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.adjoint import Chip, run
 from delaykit.functional.recurrence.connection import taps as connections
 from delaykit.functional.recurrence.connection import torch as plain_connection
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.connection.triton import LINE_PRODUCT, NONE, PRODUCT, PRODUCT_LINE, SYNAPSES
-from delaykit.functional.recurrence.fused import Chip, run
 from delaykit.functional.recurrence.neuron import torch as plain
 from delaykit.functional.recurrence.neuron.base import slope
 from delaykit.functional.recurrence.neuron.triton import run_backward, run_forward

@@ -31,9 +31,9 @@ def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
     if x.dtype is not rows.dtype:
         x = x.to(rows.dtype)
     if _by_time(rows):
-        _store_step(rows.numpy().transpose(1, 0, 2), row, x.contiguous().numpy())
+        _store_by_time(rows.numpy().transpose(1, 0, 2), row, x.contiguous().numpy())
     else:
-        _store_channels(rows.numpy(), row, x.contiguous().numpy())
+        _store_by_channel(rows.numpy(), row, x.contiguous().numpy())
 
 
 def _by_time(rows: Tensor) -> bool:
@@ -169,7 +169,7 @@ def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor)
 
 
 @compiled()
-def _store_channels(rows, row, x):  # type: ignore[no-untyped-def]
+def _store_by_channel(rows, row, x):  # type: ignore[no-untyped-def]
     batch, channels = x.shape
     at, whole = np.uintp(row), channels // TILE * TILE
     for first in range(0, whole, TILE):
@@ -182,7 +182,7 @@ def _store_channels(rows, row, x):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _store_step(rows, row, x):  # type: ignore[no-untyped-def]
+def _store_by_time(rows, row, x):  # type: ignore[no-untyped-def]
     """Do the same where steps come first."""
     batch, channels = x.shape
     at, whole = np.uintp(row), channels // TILE * TILE

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError
+from delaykit.functional.engine import version_of
 from delaykit.functional.step_tape.operators import Gradients, Operator
 from delaykit.functional.step_tape.recording import Recording
 
@@ -61,7 +62,7 @@ class Segment:
 
     def versions(self) -> list[int | None]:
         """Count in-place changes of every parameter, as autograd does for tensors it has saved."""
-        return [None if p is None or p.is_inference() else p._version for p in self.operator.parameters]
+        return [None if p is None else version_of(p) for p in self.operator.parameters]
 
     def backward(
         self, row: int, grad: Tensor | None, dtype: torch.dtype | None, of: Literal["input", "time"] = "input"

@@ -13,6 +13,7 @@ from delaykit import checks
 from delaykit.attaching.asides import lines_aside
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.eager import eager
+from delaykit.functional.engine import version_of
 from delaykit.planning.snapshot import Snapshot
 from delaykit.tables import text_table
 from delaykit.wrapping.fused.graph import Miss
@@ -20,7 +21,7 @@ from delaykit.wrapping.fused.program import Program, outer_loop, own_loop
 from delaykit.wrapping.fused.proof import disprove, learn, uncompiled
 from delaykit.wrapping.fused.run import Layout, Run
 from delaykit.wrapping.fused.units import NeuronUnit, units_of
-from delaykit.wrapping.fused.watch import version, watch
+from delaykit.wrapping.fused.watch import watch
 
 MOST_PROOFS = 8  # a bound where every batch has a size of its own, or every call its own numbers
 Check = Literal["first", "always"] | int
@@ -114,14 +115,14 @@ class FusedModel:
             return self._program(self.net, *args, **kwargs)
         reasons = dict(layout.reasons)
         try:
-            return self._run(layout, args, kwargs)
+            return self._run(layout, reasons, args, kwargs)
         finally:
             if layout.reasons != reasons:
                 self._tell_sizes_apart(layout, reasons, args, kwargs)
 
-    def _run(self, layout: Layout, args: Any, kwargs: Any) -> Any:
+    def _run(self, layout: Layout, reasons: dict[str, str], args: Any, kwargs: Any) -> Any:
         """Run ahead; where that fails, take it back and run step by step."""
-        given, marks, reasons = _copied_containers((args, kwargs)), _marks(self.net, args, kwargs), dict(layout.reasons)
+        given, marks = _copied_containers((args, kwargs)), _marks(self.net, args, kwargs)
         before = Snapshot(self.net)
         try:
             output = self._ahead(layout, args, kwargs)
@@ -253,7 +254,7 @@ def _marks(net: nn.Module, args: Any, kwargs: Any) -> list[Any]:
     """Note what no run can take back: edits of its arguments, and gradients that it adds to."""
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    return [(id(x), version(x)) for x in (*tensors, *gradients)]
+    return [(id(x), version_of(x)) for x in (*tensors, *gradients)]
 
 
 def _find_loop(net: nn.Module, args: Any, kwargs: Any) -> str:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from delaykit.attaching.asides import lines_aside
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dispatch import backend, chosen
+from delaykit.functional.engine import version_of
 from delaykit.planning.snapshot import Snapshot
 from delaykit.wrapping.apply import copy_model
 from delaykit.wrapping.fused.graph import Miss, NotAhead, Output
@@ -21,7 +22,7 @@ from delaykit.wrapping.fused.program import Program, own_loop
 from delaykit.wrapping.fused.recipe import Comparison, find_loop
 from delaykit.wrapping.fused.run import Layout, Run
 from delaykit.wrapping.fused.units import Connection, NeuronUnit, Unit, units_of
-from delaykit.wrapping.fused.watch import Seen, version, watch
+from delaykit.wrapping.fused.watch import Seen, watch
 
 Values = list[tuple[str, Tensor | None]]
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -110,12 +111,12 @@ class Trial:
     def watched(self) -> tuple[Seen, Values]:
         """Run the model's own loop."""
         given = [x for x in self.arguments if isinstance(x, Tensor)]
-        versions = [version(x) for x in given]
+        versions = [version_of(x) for x in given]
         try:
             with lines_aside(self.net), torch.enable_grad():
                 seen, output = watch(self.net, self.units, self.arguments, self.run)
                 values = self.values(output)
-            if self.before.weights_changed() or versions != [version(x) for x in given]:
+            if self.before.weights_changed() or versions != [version_of(x) for x in given]:
                 seen.edited |= set(self.units)
             return seen, values
         finally:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from delaykit.attaching.fused import FusedParts
+from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import DelaykitError
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
+from delaykit.functional.engine import version_of
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.wrapping.fused.evaluate import Timed
 from delaykit.wrapping.fused.graph import Miss, NotAhead
 from delaykit.wrapping.fused.units import Connection, Layer, NeuronUnit, Unit, refuse_autocast
-from delaykit.wrapping.fused.watch import version
 from delaykit.wrapping.rollout import run_fused
 
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
@@ -35,13 +35,13 @@ class Foreseen:
     def __init__(self, unit: str, timed: Timed) -> None:
         self.unit, self.tensor, self.handed = unit, timed.tensor, timed.handed
         self.constant, self.steps = timed.constant, None
-        self.version = version(self.tensor)
+        self.version = version_of(self.tensor)
 
     steps: tuple[Tensor, ...] | None
 
     def check(self, step: int, given: Any) -> None:
         """Raise :class:`Miss` where ``given`` is not the input that was foreseen for this step."""
-        if version(self.tensor) != self.version:
+        if version_of(self.tensor) != self.version:
             raise Miss(self.unit, "what it was given had been changed in place")
         if self.handed is not None and given is self.handed[step]:
             return
@@ -106,13 +106,13 @@ class Track(ABC):
     def __init__(self, unit: Unit, foreseen: Foreseen, length: int) -> None:
         self.unit, self.foreseen, self.length = unit, foreseen, length
         self.grad = torch.is_grad_enabled()
-        self.made: list[tuple[Tensor, int]] = []
+        self.made: list[tuple[Tensor, int | None]] = []
         self.handed: list[tuple[Tensor, ...]] = []
-        self.kept: list[tuple[dict[str, Any], str, Any, int]] = []
+        self.kept: list[tuple[dict[str, Any], str, Any, int | None]] = []
 
     def keep(self, sequence: Tensor) -> tuple[Tensor, ...]:
         """Hand a sequence out step by step; it must not be changed in place."""
-        self.made.append((sequence, version(sequence)))
+        self.made.append((sequence, version_of(sequence)))
         self.handed.append(sequence.unbind(0))
         return self.handed[-1]
 
@@ -132,7 +132,7 @@ class Track(ABC):
     def check_made(self) -> None:
         """Raise :class:`Miss` where what it handed out was changed in place."""
         for sequence, before in self.made:
-            if version(sequence) != before:
+            if version_of(sequence) != before:
                 raise Miss(self.unit.path, "its output is changed in place")
 
     def check_kept(self) -> None:
@@ -141,7 +141,7 @@ class Track(ABC):
         The gradient of a step that was handed out lacks what reaches it through layers that ran ahead.
         """
         for place, name, value, before in self.kept:
-            if place.get(name) is not value or _version_of(value) != before:
+            if place.get(name) is not value or _writes_to(value) != before:
                 raise Miss(self.unit.path, "its weights or constants are changed within a run")
         if self.grad and any(step._backward_hooks or step.retains_grad for steps in self.handed for step in steps):
             raise Miss(self.unit.path, "a hook looks at the gradient of its output")
@@ -259,7 +259,7 @@ class Spiking(Track):
         return all(a is b for a, b in zip(args[1:], last[1:], strict=True))
 
 
-def _held(unit: Unit) -> Iterator[tuple[dict[str, Any], str, Any, int]]:
+def _held(unit: Unit) -> Iterator[tuple[dict[str, Any], str, Any, int | None]]:
     """Yield where a unit keeps each parameter and constant, it, and its version; a neuron's state is neither."""
     neuron = isinstance(unit, NeuronUnit)
     state = {id(x) for x in unit.neuron.adapter.held_state(unit.module)} if isinstance(unit, NeuronUnit) else set()
@@ -270,11 +270,11 @@ def _held(unit: Unit) -> Iterator[tuple[dict[str, Any], str, Any, int]]:
         for place, names in ((parameters, parameters), (buffers, buffers), (own, plain)):
             for name in names:
                 if id(place[name]) not in state:
-                    yield place, name, place[name], _version_of(place[name])
+                    yield place, name, place[name], _writes_to(place[name])
 
 
-def _version_of(value: Any) -> int:
-    return version(value) if isinstance(value, Tensor) else 0
+def _writes_to(value: Any) -> int | None:
+    return version_of(value) if isinstance(value, Tensor) else 0
 
 
 def _is_or_none(given: Any, before: Any) -> bool:

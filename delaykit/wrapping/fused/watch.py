@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from delaykit.functional.engine import version_of
 from delaykit.wrapping.fused.graph import (
     Argument,
     Constant,
@@ -64,11 +65,6 @@ def in_place(function: Any, kwargs: Any) -> bool:
     return name in IN_PLACE or (name.endswith("_") and not name.endswith("__")) or (kwargs or {}).get("out") is not None
 
 
-def version(tensor: Tensor) -> int:
-    """Count the changes in place of a tensor; inference tensors do not count them."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
 def _place(tensor: Tensor) -> int:
     """Return where a tensor's memory begins, which its views share."""
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided and tensor.numel() else -1
@@ -109,7 +105,7 @@ class Watch(TorchFunctionMode):
         if self._inside:
             return func(*args, **(kwargs or {}))
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        versions = [version(tensor) for tensor in given]
+        versions = [version_of(x) for x in given]
         if func in HOOKS:
             self.seen.hooked.add(self.node(args[0]))
         self._inside += 1
@@ -119,7 +115,7 @@ class Watch(TorchFunctionMode):
             self._inside -= 1
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         if leaves or in_place(func, kwargs):
-            changes = versions != [version(tensor) for tensor in given] or _keeps_statistics(func, args, kwargs or {})
+            changes = versions != [version_of(x) for x in given] or _keeps_statistics(func, args, kwargs or {})
             self._note(func, args, kwargs or {}, leaves, changes)
         return output
 

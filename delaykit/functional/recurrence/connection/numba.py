@@ -140,7 +140,7 @@ def synapse_correlation(x: Tensor, grad: Tensor, taps: SparseTaps, late: int = 0
 
 
 def tents_connection(tents: Tents | OwnTents, currents: Tensor) -> Any:
-    """Return what connects through two cells a synapse, as :mod:`~delaykit.functional.recurrence.fused` takes it.
+    """Return what connects through two cells a synapse, as :mod:`~delaykit.functional.recurrence.adjoint` takes it.
 
     None where there is nothing faster than the taps.
     """

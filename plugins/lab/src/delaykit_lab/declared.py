@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,11 +55,8 @@ def path_of(where: str, value: Any) -> Path:
         Traceback (most recent call last):
         delaykit.errors.ConfigError: read_events path: found None; expected a path. To go on: pass its name.
     """
-    try:
-        if isinstance(value, (str, os.PathLike)) and b"\0" not in os.fsencode(value):
-            return Path(value)
-    except UnicodeEncodeError:  # half a character
-        pass
+    if checks.is_path(value):
+        return Path(value)
     raise dk.ConfigError(where, f"{value!r:.100}", "a path", "pass its name")
 
 

@@ -42,8 +42,7 @@ def compare(
         What ``results.json`` holds: nothing in it depends on time or on where it was interrupted.
 
     Raises:
-        ConfigError: ``out`` holds an earlier comparison and ``resume`` is False, or cannot be written, or a budget
-            cannot be met.
+        ConfigError: ``out`` holds a comparison without ``resume``, it cannot be written, or a budget cannot be met.
         CheckpointError: ``out`` holds another comparison.
         TrainingError: a worker died.
     """
@@ -63,8 +62,7 @@ def compare(
         sizes = {name: tuple(found) for name, found in plan["sizes"].items()}
         say(f"sizes: {', '.join(f'{name} {list(found)}' for name, found in sizes.items())}")
         go = {"workers": workers, "backend": backend, "cluster": cluster}
-        rows = comparison.rows()
-        seeds = range(comparison.seeds)
+        rows, seeds = comparison.rows(), range(comparison.seeds)
         asked = [(row, rate, seed) for row in rows for rate in comparison.rates for seed in seeds]
         units = [(comparison.job(row, sizes[row.name], rate, seed).to_json(), False) for row, rate, seed in asked]
         trained = run_all(units, folder, on_done=lambda record: say("a run is trained"), **go)  # type: ignore[arg-type]

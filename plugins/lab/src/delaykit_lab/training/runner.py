@@ -67,18 +67,11 @@ class Epoch:
 
 @checks.annotated
 def fit(
-    net: nn.Module,
-    splits: Splits,
-    optimizer: torch.optim.Optimizer,
-    config: FitConfig,
-    *,
-    advance: Callable[[float], object] | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    checkpoint: str | Path | None = None,
-    identity: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
-    forward: Forward | None = None,
-) -> list[Epoch]:
+    net: nn.Module, splits: Splits, optimizer: torch.optim.Optimizer, config: FitConfig, *,
+    advance: Callable[[float], object] | None = None, on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: str | Path | None = None, identity: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu", forward: Forward | None = None,
+) -> list[Epoch]:  # fmt: skip
     """Minimise the cross-entropy of ``net(spikes)`` on the training split; measure on validation; never touch test.
 
     Args:
@@ -114,47 +107,84 @@ def fit(
         [1, 2]
     """
     net.to(choose_device(str(device)))
-    forward = forward or net
-    _check_splits(splits)
-    _check_scores(net, splits, device, forward)
-    order = torch.Generator().manual_seed(config.seed)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    training = _Training(net, forward or net, splits, optimizer, config, device)
     path = None if checkpoint is None else path_of("fit checkpoint", checkpoint)
     settings = {"fit": dataclasses.asdict(config), "identity": plain("fit identity", identity or {})}
-    more = plain("fit", {"learning rates": rates, "shapes of the splits": _shapes(splits)})
+    more = plain("fit", {"learning rates": training.rates, "shapes of the splits": _shapes(splits)})
     history: list[Epoch] = []
-    with seeded(config.seed), _rates_put_back(optimizer, rates):
+    with seeded(config.seed), training.rates_put_back():
         if path is not None:
             check_writable(path)
             if path.exists():
-                history = [Epoch(**record) for record in load_run(path, net, optimizer, order, settings, more)]
-        for epoch in range(len(history), config.epochs):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * epoch / config.epochs))
-            train_loss, train_accuracy = _train_epoch(
-                net, forward, splits.train, optimizer, config, order, device, epoch + 1
-            )
-            if advance is not None:
-                advance((epoch + 1) / config.epochs)
-            scores = predict(net, splits.validation, device=device, forward=forward)
-            loss = functional.cross_entropy(scores, splits.validation.labels).item()
-            history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy(scores, splits.validation)))
+                records = load_run(path, net, optimizer, training.order, settings, more)
+                history = [Epoch(**record) for record in records]
+        for number in range(len(history), config.epochs):
+            history.append(training.epoch(number, advance))
             if path is not None:
                 records = [dataclasses.asdict(record) for record in history]
-                save_run(path, net, optimizer, order, settings, records, more)
+                save_run(path, net, optimizer, training.order, settings, records, more)
             if on_epoch is not None:
                 on_epoch(history[-1])
     return history
 
 
-@contextlib.contextmanager
-def _rates_put_back(optimizer: torch.optim.Optimizer, rates: list[Any]) -> Iterator[None]:
-    """Give the groups their learning rates back, also where a training is interrupted: it may be called again."""
-    try:
-        yield
-    finally:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+class _Training:
+    """What :func:`fit` trains, on what and how: checked, and then epoch by epoch."""
+
+    def __init__(
+        self, net: nn.Module, forward: Forward, splits: Splits, optimizer: torch.optim.Optimizer, config: FitConfig,
+        device: torch.device | str,
+    ) -> None:  # fmt: skip
+        _check_splits(splits)
+        _check_scores(net, splits, device, forward)
+        self.net, self.forward, self.splits, self.optimizer, self.device = net, forward, splits, optimizer, device
+        self.config = config
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    @contextlib.contextmanager
+    def rates_put_back(self) -> Iterator[None]:
+        """Give the groups their learning rates back, also where a training is interrupted: it may be called again."""
+        try:
+            yield
+        finally:
+            self._set_rates(self.rates)
+
+    def _set_rates(self, rates: list[Any]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
+
+    def epoch(self, number: int, advance: Callable[[float], object] | None) -> Epoch:
+        """Train for the epoch that comes after ``number`` others, and measure."""
+        share = 0.5 * (1.0 + math.cos(math.pi * number / self.config.epochs))
+        self._set_rates([rate * share for rate in self.rates])
+        train_loss, train_accuracy = self._pass(number + 1)
+        if advance is not None:
+            advance((number + 1) / self.config.epochs)
+        validation = self.splits.validation
+        scores = predict(self.net, validation, device=self.device, forward=self.forward)
+        loss = functional.cross_entropy(scores, validation.labels).item()
+        return Epoch(number + 1, train_loss, train_accuracy, loss, accuracy(scores, validation))
+
+    def _pass(self, number: int) -> tuple[float, float]:
+        """Show all samples once; return the mean loss and accuracy."""
+        self.net.train()
+        frames, total, right = self.splits.train, 0.0, 0
+        for index in torch.randperm(len(frames), generator=self.order).split(self.config.batch_size):
+            spikes, labels = frames.batch(index, self.device)
+            scores = self.forward(spikes)
+            loss = functional.cross_entropy(scores, labels)
+            if not torch.isfinite(loss):
+                found = f"a loss of {loss.item()} in epoch {number}"
+                raise TrainingError("fit", found, "a finite loss", "lower the learning rate")
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.config.clip is not None:
+                nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+            self.optimizer.step()
+            total += loss.item() * len(index)
+            right += int((scores.argmax(dim=1) == labels).sum())
+        return total / len(frames), right / len(frames)
 
 
 def _shapes(splits: Splits) -> dict[str, Any]:
@@ -225,36 +255,6 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as problem:
         raise ConfigError("device", repr(name), "a device of this machine", "use 'auto' or 'cpu'") from problem
     return torch.device(name)
-
-
-def _train_epoch(
-    net: nn.Module,
-    forward: Forward,
-    frames: Frames,
-    optimizer: torch.optim.Optimizer,
-    config: FitConfig,
-    order: torch.Generator,
-    device: torch.device | str,
-    epoch: int,
-) -> tuple[float, float]:
-    net.train()
-    total, right = 0.0, 0
-    for index in torch.randperm(len(frames), generator=order).split(config.batch_size):
-        spikes, labels = frames.batch(index, device)
-        scores = forward(spikes)
-        loss = functional.cross_entropy(scores, labels)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                "fit", f"a loss of {loss.item()} in epoch {epoch}", "a finite loss", "lower the learning rate"
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        if config.clip is not None:
-            nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-        optimizer.step()
-        total += loss.item() * len(index)
-        right += int((scores.argmax(dim=1) == labels).sum())
-    return total / len(frames), right / len(frames)
 
 
 def _check_scores(net: nn.Module, splits: Splits, device: torch.device | str, forward: Forward) -> None:

@@ -143,16 +143,14 @@ def exact_rollout(
         v_jump: jumps of the membrane by the same arrivals; None where these all come at the ends of their steps.
         neuron: :class:`.ExactLIF` or :class:`.ExactAdEx`.
         recurrent_weight: ``(post, post)`` or None.
-        recurrent_delay: steps beyond the one that a recurrent spike takes anyway, >= 0, of any shape that
-            :func:`exact_arrivals` takes; None for 0.
+        recurrent_delay: steps beyond the one a spike takes anyway, >= 0, shaped as for :func:`exact_arrivals`; None: 0.
         surrogate: elementwise function of ``v - threshold`` that returns spikes and whose autograd gives the gradient
             of ``spikes``, such as :class:`SuperSpike`; None: ``spikes`` has no gradient, only its times have.
         once: every neuron fires at most once; its membrane stays at 0 afterwards.
         rescale_every: every so many steps, each row of the batch's gradient g of each state becomes
             ``g / (1 + |g|)``, so that long sequences do not diverge; 0 for never.
-        min_slope: least slope v' that a spike's gradient is divided by, in membrane per unit of ``dt``; a crossing is
-            from below, so a slope under it, which only a step of finite length can find, counts as grazing, and its
-            time within the step is that of a crossing with this slope.
+        min_slope: least slope v' that a spike's gradient is divided by, in membrane per unit of ``dt``; a smaller one,
+            which only a step of finite length can find, counts as grazing, its time as that of a crossing with this.
         self_connections: False leaves out the diagonal of the recurrent weight.
         estimator: as for :func:`exact_arrivals`, for the recurrent connection.
 
@@ -180,22 +178,28 @@ def exact_rollout(
     _check_estimator("exact_rollout", estimator)
     dtype = _working(i_jump)
     i_jump, v_jump = i_jump.to(dtype), None if v_jump is None else v_jump.to(dtype)
-    weight, delay, slots = recurrent_weight, recurrent_delay, None
-    if weight is not None:
-        delay = weight.new_zeros(1, 1) if delay is None else delay
-        slots = _slots("exact_rollout(recurrent_delay)", delay, weight)
-        delay = (delay.detach() if estimator == "none" else delay).to(dtype)
-        weight = weight.to(dtype)
-        if not self_connections:
-            weight = weight.masked_fill(torch.eye(len(weight), dtype=torch.bool, device=weight.device), 0.0)
-    spikes, clock, membrane, before = _run("exact_rollout", i_jump)(
-        i_jump, v_jump, neuron, weight, delay, slots, once, rescale_every, min_slope, estimator == "exact",
-        surrogate is not None,
-    )  # fmt: skip
+    weight, delay, slots = _recurrence(recurrent_weight, recurrent_delay, dtype, estimator, self_connections)
+    how = (once, rescale_every, min_slope, estimator == "exact", surrogate is not None)
+    spikes, clock, membrane, before = _run("exact_rollout", i_jump)(i_jump, v_jump, neuron, weight, delay, slots, *how)
     if surrogate is not None:
         smooth = surrogate(before - neuron.threshold).to(dtype)
         spikes = spikes + (smooth - smooth.detach())
     return ExactRun(spikes, clock, membrane)
+
+
+def _recurrence(
+    weight: Tensor | None, delay: Tensor | None, dtype: torch.dtype, estimator: Estimator, self_connections: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return weight, delay and slots as the operator takes them."""
+    if weight is None:
+        return None, delay, None
+    delay = weight.new_zeros(1, 1) if delay is None else delay
+    slots = _slots("exact_rollout(recurrent_delay)", delay, weight)
+    delay = (delay.detach() if estimator == "none" else delay).to(dtype)
+    weight = weight.to(dtype)
+    if not self_connections:
+        weight = weight.masked_fill(torch.eye(len(weight), dtype=torch.bool, device=weight.device), 0.0)
+    return weight, delay, slots
 
 
 def first_spike_times(spikes: Tensor, clock: Tensor | None, silent: float) -> Tensor:

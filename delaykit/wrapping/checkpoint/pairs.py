@@ -8,7 +8,7 @@ from typing import Any
 
 from delaykit.errors import CheckpointError
 from delaykit.sealed import read_file
-from delaykit.wrapping.container import WRITTEN, parse
+from delaykit.wrapping.checkpoint.container import WRITTEN, parse
 
 
 def plan_of_pair(base: Path, payload: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from delaykit.errors import CheckpointError
 from delaykit.synapse import MEMORY
-from delaykit.wrapping.container import PLAN
+from delaykit.wrapping.checkpoint.container import PLAN
 
 KEY = "_extra_state"  # torch's word
 

@@ -13,7 +13,7 @@ from delaykit.planning import survey
 from delaykit.planning.plan import Plan, SitePlan, fan_in_of, loop_spot
 from delaykit.planning.rules import Recurrent
 from delaykit.plugins import registry
-from delaykit.wrapping.container import WRITTEN
+from delaykit.wrapping.checkpoint.container import WRITTEN
 
 MOST_CHANNELS, MOST_STREAMS = 2**24, 2**10  # a hostile file must not make us allocate
 REQUIRED = ("site", "pre", "post", "neuron", "follows", "components", "reset", "time_dim", "streams")

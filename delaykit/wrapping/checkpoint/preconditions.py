@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import Delay
+from delaykit.wrapping.checkpoint.plan_json import check_records, to_json
 from delaykit.wrapping.controls import neuron_decays, wrapped_sites
-from delaykit.wrapping.record import check_records, to_json
 
 WHERE = "dk.save"
 

@@ -9,8 +9,8 @@ from delaykit.attaching.adapter import Neuron
 from delaykit.errors import CheckpointError
 from delaykit.planning.constants import ConstantsPlan
 from delaykit.time_constants import STATES, TimeConstants
-from delaykit.wrapping.container import WRITTEN
-from delaykit.wrapping.record import MOST_CHANNELS, THE_MODEL, read_config
+from delaykit.wrapping.checkpoint.container import WRITTEN
+from delaykit.wrapping.checkpoint.plan_json import MOST_CHANNELS, THE_MODEL, read_config
 
 MOST_DIMENSIONS = 8
 

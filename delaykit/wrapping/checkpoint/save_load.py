@@ -16,20 +16,20 @@ from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.sealed import commit, read_file
 from delaykit.wrapping.apply import unwrap_, wrap_
-from delaykit.wrapping.bounded import bounded
-from delaykit.wrapping.container import FORMAT, WRITTEN, pack, unpack
-from delaykit.wrapping.controls import neuron_decays, wrapped_sites
-from delaykit.wrapping.extra_states import check_tensors, extra_states, handed_over, tensors_of
-from delaykit.wrapping.pairs import former_plans, plan_of_pair
-from delaykit.wrapping.prunings import is_memory, remembered, remind_, split
-from delaykit.wrapping.record import check_records, check_same, plan_from, to_json
-from delaykit.wrapping.record_constants import (
+from delaykit.wrapping.checkpoint.bounded import bounded
+from delaykit.wrapping.checkpoint.constants_json import (
     check_constants,
     check_same_constants,
     constants_from,
     constants_to_json,
 )
-from delaykit.wrapping.saving import as_spread, check_loadable, innermost, whole
+from delaykit.wrapping.checkpoint.container import FORMAT, WRITTEN, pack, unpack
+from delaykit.wrapping.checkpoint.extra_states import check_tensors, extra_states, handed_over, tensors_of
+from delaykit.wrapping.checkpoint.pairs import former_plans, plan_of_pair
+from delaykit.wrapping.checkpoint.plan_json import check_records, check_same, plan_from, to_json
+from delaykit.wrapping.checkpoint.preconditions import as_spread, check_loadable, innermost, whole
+from delaykit.wrapping.checkpoint.prunings import is_memory, remembered, remind_, split
+from delaykit.wrapping.controls import neuron_decays, wrapped_sites
 
 
 def save(net: nn.Module, path: str | os.PathLike[str], *, with_model: bool = False) -> None:
@@ -137,21 +137,11 @@ def load(net: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
 
 def _base(path: Any, where: str) -> Path:
-    try:
-        base = Path(path)
-    except TypeError:
-        base = Path()
-    if base.name in ("", "..") or not _is_name(base):
+    base = Path(path) if checks.is_path(path) else Path()
+    if base.name in ("", ".."):
         found, fix = f"{checks.shown(path)} for a file", "pass e.g. 'run/delays'"
         raise CheckpointError(where, found, "a file name without ending", fix)
     return base
-
-
-def _is_name(base: Path) -> bool:
-    try:
-        return b"\0" not in os.fsencode(base)
-    except UnicodeEncodeError:  # half a character
-        return False
 
 
 def _wrapping(model: Any, where: str) -> Wrapping:
