@@ -7,17 +7,25 @@ import importlib
 import random
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from _pytest.doctest import DoctestModule
 
 # One component shows all laws on all nets in the fast set, but for those that take ten seconds a net. The others show
 # theirs on one net of each library, which one goes by turns. The rest is run by `make slow`.
 LONG_LAWS = ("test_compiled_equals_eager", "test_compiled_sequences_equal_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
 LONG_ADAPTER_LAW = "test_delays_are_shifts"  # seconds a net: every other net of an adapter shows it in the fast set
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for examples where there are some: tests have none, and are as many files again."""
+    found = yield
+    return [one for one in found if not (isinstance(one, DoctestModule) and "tests" in file_path.parts)]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` leaves out
