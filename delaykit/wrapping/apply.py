@@ -68,8 +68,7 @@ def wrap_(
         raise ConfigError("wrap_ generator", f"a {type(generator).__name__}", "a torch.Generator or None", fix)
     todo = _planned(net, rules, example)
     _check_fits(net, todo)
-    known = wrapping_of(net)
-    wrapping = known or Wrapping(RootScope())
+    wrapping = (known := wrapping_of(net)) or Wrapping(RootScope())
     scope = wrapping.scope
     done, known_before = len(wrapping.undo), (len(scope.histories), len(scope.watches))
     merged = _one_each(todo.sites)

@@ -72,10 +72,14 @@ def found(path: Path) -> list[str]:
     where = path.relative_to(ROOT).as_posix()
     if where in EXEMPT:
         return []
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    problems = [f"{where}:{f.lineno} {f.name}: {size(f)} lines" for f in functions(tree) if size(f) > FUNCTION]
-    problems += [f"{where}:{f.lineno} {f.name}: its arguments" for f in functions(tree) if takes_too_much(f)]
-    lines = len(path.read_text(encoding="utf-8").splitlines()) - sum(docstring(node) for node in ast.walk(tree))
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    inside = list(functions(tree))
+    problems = [f"{where}:{f.lineno} {f.name}: {size(f)} lines" for f in inside if span(f) > FUNCTION < size(f)]
+    problems += [f"{where}:{f.lineno} {f.name}: its arguments" for f in inside if takes_too_much(f)]
+    lines = len(text.splitlines())
+    if lines > FILE:
+        lines -= sum(docstring(node) for node in ast.walk(tree))
     return problems + ([f"{where}: {lines} lines"] if lines > FILE else [])
 
 

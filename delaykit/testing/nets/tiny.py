@@ -74,7 +74,7 @@ class TinyNet(ABC):
     def build(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
         """Make the bare network; the same seed makes the same weights, torch's generator is left alone."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # no other is put back
             return self.make().to(dtype)
 
     def run(self, net: nn.Module, spikes: Tensor) -> Record:

@@ -31,23 +31,29 @@ class TestTwoDimensionsSlowly(TestTwoDimensions):
     skip = ONE_PLACE
 
 
+TWO = "shown by TestTwoDimensionsSlowly: the tools around a net see the same modules whatever the space"
+TOOLS = {"two_processes_equal_one": TWO, "compiled_equals_eager": TWO}
+
+
 @pytest.mark.slow
 class TestFree(ComponentConformance):
     config = Spatial(math.inf, mean=2.5, scale=0.8, max_ms=7.0)
     identity_config = Spatial(math.inf, mean=0.0, scale=0.0, self_connections=True)
+    skip = TOOLS
 
 
 @pytest.mark.slow
 class TestTortuous(ComponentConformance):
     config = Spatial(3, scale=1.5, tortuosity=0.8, max_ms=7.0)
     identity_config = Spatial(3, tortuosity=0.8, **IDENTITY)
-    skip = ONE_PLACE
+    skip = ONE_PLACE | TOOLS
 
 
 @pytest.mark.slow
 class TestWeightsOnly(ComponentConformance):
     config = Spatial(0, floor=2.0)
     identity_config = Spatial(0, floor=0.0, self_connections=True)
+    skip = TOOLS
 
 
 ITS_OWN = "an exact gradient is that of the network in continuous time, not of the convolution; it has tests of its own"
