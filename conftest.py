@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import random
 import sys
 import zlib
@@ -16,9 +17,11 @@ import pytest
 from _pytest.doctest import DoctestModule
 
 # One component shows all laws on all nets in the fast set, but for those that take ten seconds a net. The others show
-# theirs on one net of each library, which one goes by turns. The rest is run by `make slow`.
+# theirs on one net of each library, which one goes by turns. The rest is run by `make slow`. Components that are slow
+# as a whole show each law on one net of each library, by turns of the law, and on all nets where it may pass over one.
 LONG_LAWS = ("test_compiled_equals_eager", "test_compiled_sequences_equal_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
+EVERYTHING = os.environ.get("DELAYKIT_FAULTS") == "full"  # also what is shown twice, as all faults of testing.faults
 LONG_ADAPTER_LAW = "test_delays_are_shifts"  # seconds a net: every other net of an adapter shows it in the fast set
 
 
@@ -30,24 +33,31 @@ def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collecto
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` leaves out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what another component, or another net, shows in the fast set."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow what another component, or another net, shows in the fast set; leave out what both show."""
     seen: dict[tuple[str, str], list[str]] = {}  # by class and library, its nets in order
     laws = [item for item in items if isinstance(item, pytest.Function) and item.cls is not None]
     on_nets = [(item, item.callspec.params["tiny"]) for item in laws if "tiny" in params_of(item)]
     for item, net in on_nets:
         nets = seen.setdefault((item.cls.__name__, net.library), [])
         nets += [] if net.name in nets else [net.name]
+    left_out: list[pytest.Item] = []
     for item, net in on_nets:
         nets = seen[item.cls.__name__, net.library]
-        shown = nets[zlib.crc32(item.cls.__name__.encode()) % len(nets)]
-        if item.cls.__name__ != SHOWN_BY and net.name != shown:
+        slow = item.get_closest_marker("slow") is not None
+        turn = f"{item.cls.__name__} {item.originalname}" if slow else item.cls.__name__
+        if item.cls.__name__ != SHOWN_BY and net.name != nets[zlib.crc32(turn.encode()) % len(nets)]:
             item.add_marker(pytest.mark.slow)
+            left_out += [item] if slow and not EVERYTHING and "skip_law" not in item.fixturenames else []
     for item in laws:
         if item.originalname == LONG_ADAPTER_LAW and item.cls.nets.index(params_of(item)["case"]) % 2:
             item.add_marker(pytest.mark.slow)
         if item.originalname in LONG_LAWS and (item.cls.__name__ != SHOWN_BY or "loop" not in item.name):
             item.add_marker(pytest.mark.slow)
+    if left_out:
+        gone = set(map(id, left_out))
+        items[:] = [item for item in items if id(item) not in gone]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def params_of(item: pytest.Function) -> dict[str, object]:

@@ -23,7 +23,7 @@ class TestAxonalNarrow(ComponentConformance):
 class TestAxonalWide(ComponentConformance):
     config = DelRec(max_delay=6, sigma=3.0, init=1.7)
     identity_config = IDENTITY
-    skip = TOOLS
+    skip = TOOLS | SEQUENCES
 
 
 @pytest.mark.slow
