@@ -15,6 +15,7 @@ INSTALLED := $(VENV)/.installed
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
+unexport PYTHONDONTWRITEBYTECODE # sources are compiled, and asserts rewritten, once and not in each process
 
 .PHONY: help demo test slow lint types bench reproduce tables tutorials docs wheels release-check clean
 

@@ -24,6 +24,8 @@ def __getattr__(name: str) -> Any:
         return _find(name)
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name.startswith("__"):  # asked of every module by those who look at modules
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from delaykit.names import missing_attribute
 
     raise AttributeError(missing_attribute(name, __all__))
