@@ -105,7 +105,7 @@ def page(record: dict[str, Any]) -> str:
     """Write the record as a page: for each work item, times as multiples of the bare snnTorch loop."""
     settings, measured = record["settings"], record["result"]["runs"]
     lines = [
-        "# Benchmarks",
+        "# Benchmarks beside other libraries",
         "",
         "Written by `python benchmarks/peers/run.py --page` from `results/benchmarks/peers.json`; the same command "
         "without `--page` measures anew. Forward and backward pass, process-CPU time, one thread, median of "

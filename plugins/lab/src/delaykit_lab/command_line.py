@@ -8,7 +8,10 @@ from pathlib import Path
 
 import torch
 
+from delaykit import checks
 
+
+@checks.annotated
 def command_line(
     doc: str | None, *, out: str, full: str | None = None, seeds: tuple[int, int] = (3, 3), epochs: bool = False,
     data: str | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,11 +54,11 @@ def path_of(where: str, value: Any) -> Path:
     Example:
         >>> path_of("read_events path", None)
         Traceback (most recent call last):
-        delaykit.errors.ConfigError: read_events path: found None; expected a path. To go on: pass its name.
+        delaykit.errors.ConfigError: read_events path: found None; expected a path, of names of at most 255 bytes. ...
     """
-    if checks.is_path(value):
+    if checks.is_path(value) and all(len(os.fsencode(part)) <= 255 for part in Path(value).parts):
         return Path(value)
-    raise dk.ConfigError(where, f"{value!r:.100}", "a path", "pass its name")
+    raise dk.ConfigError(where, f"{value!r:.100}", "a path, of names of at most 255 bytes", "pass its name")
 
 
 def plain(where: str, value: Any) -> Any:
@@ -113,10 +114,18 @@ def check_declared(kind: type, values: Mapping[str, Any], where: str = "") -> No
     """
     hints = _hints(kind)
     for field in dataclasses.fields(kind):
-        if field.name in values and not checks.fits(values[field.name], hints[field.name]):
-            found = f"{values[field.name]!r:.100}"
+        value = values.get(field.name)
+        if field.name in values and not (checks.fits(value, hints[field.name]) and _held(value)):
+            found = f"{value!r:.100}"
             name = f"{where}.{field.name}" if where else field.name
             raise dk.ConfigError(name, found, checks.in_words(hints[field.name]), "correct its value")
+
+
+def _held(value: Any) -> bool:
+    """Tell whether floating point holds a whole number: what computes with it would fail."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_held, value))
+    return not isinstance(value, int) or abs(value) <= checks.LARGEST
 
 
 @functools.cache

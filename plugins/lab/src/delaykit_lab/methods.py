@@ -96,7 +96,8 @@ def with_estimator(methods: Sequence[Method], estimator: str | None, rounding: s
             continue
         fits = [any(f.name == field for f in dataclasses.fields(method.config)) for method in out]
         if not any(fits):
-            raise dk.ConfigError(f"--{field}", value, "a method that has it", "use it with --with free, delrec or dcls")
+            fix = "use it with --with free, delrec or dcls"
+            raise dk.ConfigError(f"--{field}", repr(value), "a method that has it", fix)
         out = [
             dataclasses.replace(method, config=dataclasses.replace(method.config, **{field: value}))
             if fit and f"{field}=" not in method.text

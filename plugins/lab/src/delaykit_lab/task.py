@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from delaykit import DataError, ShapeError
+from delaykit import ConfigError, DataError, ShapeError, checks
 from delaykit_lab.declared import Declared
 
 
@@ -47,12 +47,29 @@ class Frames(Declared):
         return len(self.labels)
 
     def subset(self, index: Tensor) -> Frames:
-        """Return the samples of ``index`` as frames of their own."""
-        return Frames(self.spikes[:, index], self.labels[index])
+        """Return the samples of ``index``, numbers or a mask, as frames of their own."""
+        chosen = self._chosen(index)
+        return Frames(self.spikes[:, chosen], self.labels[chosen])
 
     def batch(self, index: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Return float32 spikes ``(time, batch, channel)`` and labels ``(batch,)`` on ``device``."""
-        return self.spikes[:, index].to(device, torch.float32), self.labels[index].to(device)
+        chosen = self._chosen(index)
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, TypeError, ValueError) as problem:
+            raise ConfigError("Frames.batch device", repr(device), "a device of this machine", "use 'cpu'") from problem
+        return self.spikes[:, chosen].to(device, torch.float32), self.labels[chosen].to(device)
+
+    def _chosen(self, index: Any) -> Tensor:
+        """Return the numbers of the samples that a tensor, array, list or slice chooses."""
+        try:
+            chosen = torch.arange(len(self))[index]
+        except (IndexError, TypeError, ValueError, RuntimeError):
+            chosen = torch.empty(())
+        if chosen.dim() != 1:
+            expected = f"one dimension of numbers below {len(self)}, or as many of True and False"
+            raise ShapeError("Frames index", checks.shown(index), expected, "pass e.g. torch.arange(2)")
+        return chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +87,11 @@ class Task(Declared, ABC):
     name: ClassVar[str]
     classes: int
     channels: int
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "splits" in vars(cls):
+            cls.splits = checks.annotated(cls.splits)  # type: ignore[method-assign]
 
     @abstractmethod
     def title(self) -> str:

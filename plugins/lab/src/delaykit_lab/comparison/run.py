@@ -14,7 +14,8 @@ from delaykit import checks
 from delaykit_lab.comparison.budget import search_widths
 from delaykit_lab.comparison.config import Comparison
 from delaykit_lab.comparison.findings import findings
-from delaykit_lab.comparison.workers import STATES, run_all
+from delaykit_lab.comparison.workers import BACKENDS, STATES, run_all
+from delaykit_lab.declared import path_of
 from delaykit_lab.records.files import prepare_folder, write_json, writing
 from delaykit_lab.records.finished import read_record, remembered
 from delaykit_lab.training.config import make_task
@@ -49,8 +50,8 @@ def compare(
     if not isinstance(comparison, Comparison) or not isinstance(out, (str, Path)):
         found = f"a {type(comparison).__name__} and a {type(out).__name__}"
         raise dk.ConfigError("compare", found, "a Comparison and the folder for its results", "pass them in this order")
-    checks.whole("compare workers", workers, least=1)
-    folder, say = Path(out), tell or (lambda line: None)
+    _check_run(workers, backend, resume)
+    folder, say = path_of("compare out", out), tell or (lambda line: None)
     task = make_task(comparison.task, comparison.set)
     splits = task.splits(0)
     if comparison.max_delay is None:
@@ -83,6 +84,12 @@ def compare(
         write_report(results, timing, folder)
         shutil.rmtree(folder / STATES, ignore_errors=True)
     return results
+
+
+def _check_run(workers: int, backend: str, resume: bool) -> None:
+    checks.whole("compare workers", workers, least=1)
+    checks.choice("compare backend", backend, BACKENDS)
+    checks.flag("compare resume", resume)
 
 
 def _planned(path: Path, comparison: Comparison, search: Callable[[], Any]) -> dict[str, Any]:

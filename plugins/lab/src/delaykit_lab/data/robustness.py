@@ -62,4 +62,7 @@ def warp_time(events: EventSet, factor: float) -> EventSet:
 @checks.annotated
 def warp_factors(count: int, generator: torch.Generator, largest: float = 0.5) -> list[float]:
     """Draw factors whose base-2 logarithm is uniform in ``[-largest, largest]``."""
+    checks.whole("warp_factors count", count)
+    checks.affordable("warp_factors count", count, 1, "factors", "ask for fewer")
+    checks.number("warp_factors largest", largest, least=0, most=100)
     return (2.0 ** (largest * (2 * torch.rand(count, generator=generator) - 1))).tolist()

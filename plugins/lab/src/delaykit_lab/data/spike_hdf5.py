@@ -104,7 +104,8 @@ def mark_for_tonic(folder: str | Path) -> list[Path]:
     Raises:
         DataError: the folder holds no ``SHD/shd_*.h5``.
     """
-    files = sorted((path_of("mark_for_tonic folder", folder).expanduser() / "SHD").glob("shd_*.h5"))
+    folder = path_of("mark_for_tonic folder", folder).expanduser()
+    files = sorted((folder / "SHD").glob("shd_*.h5"))
     if not files:
         raise DataError(
             str(folder), "no SHD/shd_*.h5", "at least one such file", "put shd_train.h5 into its SHD folder"

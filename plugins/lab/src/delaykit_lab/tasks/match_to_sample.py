@@ -130,6 +130,7 @@ class MatchToSample(Task):
 
 
 @checks.annotated
+@checks.annotated
 def iterations_to(accuracy: Sequence[float], level: float = 0.95, window: int = 10) -> int | None:
     """Count the iterations until the mean accuracy of the last ``window`` reaches ``level``; None: never.
 
@@ -137,6 +138,7 @@ def iterations_to(accuracy: Sequence[float], level: float = 0.95, window: int = 
         >>> iterations_to([0.5] * 5 + [1.0] * 20, level=0.95, window=10)
         14
     """
+    checks.whole("iterations_to window", window, least=1)
     for end in range(window, len(accuracy) + 1):
         if sum(accuracy[end - window : end]) / window >= level:
             return end

@@ -79,9 +79,9 @@ class PatternGeneration(Declared):
             raise ConfigError("PatternGeneration", found, "finite numbers >= 0", fix)
         ends = [at + self.segment_ms for at in self.onsets_ms]
         later = [*self.onsets_ms[1:], self.duration_ms]
-        if any(end > start for end, start in zip(ends, later, strict=True)):
-            fix = "sort the onsets"
-            raise ConfigError("PatternGeneration.onsets_ms", f"{self.onsets_ms}", "segments one after the other", fix)
+        if not ends or any(end > start for end, start in zip(ends, later, strict=True)):
+            expected = "segments one after the other, at least one"
+            raise ConfigError("PatternGeneration.onsets_ms", f"{self.onsets_ms}", expected, "sort the onsets")
 
     @property
     def steps(self) -> int:

@@ -199,6 +199,11 @@ def first_spike_loss(
     if not sharpness > 0:
         fix = "pass e.g. sharpness=1.0"
         raise ConfigError("first_spike_loss(sharpness)", f"{sharpness}", "a positive number per ms", fix)
+    _check_times("first_spike_loss", times)
+    fits = labels.shape == times.shape[:1] and labels.dtype == torch.int64
+    if not fits or bool(((labels < 0) | (labels >= times.shape[1])).any()):
+        found = f"labels {tuple(labels.shape)} of {labels.dtype} for times {tuple(times.shape)}"
+        raise ShapeError("first_spike_loss labels", found, "(sample,), int64, each an output's number", "correct them")
     right = times.gather(1, labels.unsqueeze(1))
     behind = torch.nn.functional.softplus(sharpness * (right - times + margin))
     if silent is not None:
@@ -215,5 +220,12 @@ def first_to_spike(times: Tensor) -> Tensor:
         >>> first_to_spike(torch.tensor([[2.0, 1.0, 3.0], [1.0, 1.0, 3.0]])).tolist()
         [1, -1]
     """
+    _check_times("first_to_spike", times)
     first, which = times.min(dim=1)
     return torch.where((times == first.unsqueeze(1)).sum(1) == 1, which, -1)
+
+
+def _check_times(where: str, times: Tensor) -> None:
+    if times.dim() != 2 or not times.shape[1] or not times.is_floating_point():
+        found = f"{tuple(times.shape)} of {times.dtype}"
+        raise ShapeError(f"{where} times", found, "(sample, output), real numbers", "one row a sample")

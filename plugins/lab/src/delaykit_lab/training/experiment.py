@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import delaykit as dk
 from delaykit import checks
 from delaykit.sealed import read_file, unseal
+from delaykit_lab.declared import path_of
 from delaykit_lab.records.files import prepare_folder, write_json, writing
 from delaykit_lab.records.finished import record_path, remembered
 from delaykit_lab.records.provenance import provenance
@@ -58,7 +59,8 @@ def train(
         found = f"a {type(job).__name__} and a {type(out).__name__}"
         raise dk.ConfigError("train", found, "a Job and the folder for its results", "pass them in this order")
     checks.whole("train seeds", seeds, least=1)
-    folder = Path(out)
+    checks.flag("train resume", resume)
+    folder = path_of("train out", out)
     accelerator = make_accelerator(device)
     with writing(folder):
         if accelerator.is_main_process:

@@ -226,6 +226,7 @@ def predict(
     Returns:
         Scores ``(sample, class)`` on the CPU.
     """
+    checks.whole("predict batch_size", batch_size, least=1)
     was_training = net.training
     net.eval()
     with torch.no_grad():

@@ -58,7 +58,7 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     """
     from accelerate import Accelerator
 
-    if device not in ("auto", "cpu", "cuda"):
+    if not isinstance(device, str) or device not in ("auto", "cpu", "cuda"):
         raise dk.ConfigError("device", repr(device), "auto, cpu or cuda", "choose a GPU with CUDA_VISIBLE_DEVICES")
     if device == "cuda" and not torch.cuda.is_available():
         raise dk.ConfigError("device", "'cuda'", "a GPU that torch sees", "use --device auto or cpu")
@@ -102,6 +102,9 @@ def train_job(
         TrainingError: the loss is not finite.
         CheckpointError: the state is of another run.
     """
+    if accelerator is not None and not hasattr(accelerator, "prepare"):
+        found, fix = checks.shown(accelerator), "pass make_accelerator(device), or None"
+        raise dk.ConfigError("train_job accelerator", found, "accelerate's Accelerator or None", fix)
     accelerator = accelerator or make_accelerator("cpu")
     task = job.make_task()
     splits = task.splits(job.seed) if splits is None else splits
