@@ -17,9 +17,11 @@ from delaykit.attaching.history.carried_states import (
     CarriedRun,
     KnowsStates,
     carry,
+    go_bare,
     take_histories,
     without_histories,
 )
+from delaykit.attaching.history.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch, ReadsMembrane
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
@@ -176,13 +178,14 @@ class CarriedNeuron:
         wiring, base = self._dk, super().forward  # type: ignore[misc]
         sites, carried = wiring.sites, wiring.carried
         assert carried is not None
-        if LOOP not in sites and all(a.off for a in sites.values()):
-            return base(input_, without_histories(state), **others)
-        first = next(iter(sites.values()))
+        first, off = next(iter(sites.values())), all(a.off for a in sites.values())
         where = first.where
+        if off and LOOP not in sites:
+            output, after = base(input_, without_histories(state), **others)
+            return output, go_bare(state, after, {slot: History(where) for slot in sites}, carried)
         if not first.scope.depth:
             refuse_exporters(where, input_)
-        carried.running = histories = take_histories(where, state, list(sites), carried)
+        carried.running = histories = take_histories(where, state, list(sites), carried, off)
         try:
             drive = input_
             if LOOP in sites:
@@ -192,7 +195,7 @@ class CarriedNeuron:
                 histories[LOOP].put_back(output)
         finally:
             carried.running = None
-        return output, carry(after, histories, carried)
+        return output, go_bare(state, after, histories, carried) if off else carry(after, histories, carried)
 
 
 def attach_slot_(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -108,7 +108,7 @@ class NeuronWatch:
         if not (self.steps or self.resets) and self.module is not None and self.adapter.membrane(self.module) is None:
             self.resets = 1  # at rest before its first step, be it of a copy: a sequence begins
         if not self.inside and self._left and self.period == 1 and self.module is not None:
-            change = self._left[0].look(self.adapter.membrane(self.module))
+            change = self._left[0].look(self.adapter.membrane(self.module), self._of_one_sample)
             if change.kind != "same" or change.cut:
                 self._tell(change, (*self.followers, *self.owned))
                 self._left[0].keep(self.adapter.membrane(self.module))
@@ -187,7 +187,7 @@ class NeuronWatch:
             late = [h.where for h in self.inputs if h.age > 1 and h.under_way(before_last=True)]
             if late:
                 raise self._other_streams(late[0])
-        change = self._left[0].look(membrane)
+        change = self._left[0].look(membrane, self._of_one_sample)
         if change.kind == "same" and not change.cut:
             return
         if not handed:
@@ -256,8 +256,7 @@ class NeuronWatch:
             for history in histories:
                 history.clear_rows(change.rows)
         elif change.kind == "resized":
-            for history in histories:
-                history.resize(change.batch, self._left[0].tensor.device)  # type: ignore[union-attr]
+            self._resize(histories, change.batch)
         elif change.kind == "unclear":
             late = [h.where for h in histories if h.under_way()]
             if late:
@@ -270,10 +269,21 @@ class NeuronWatch:
                 history.clear()
             elif change.kind == "rows" and change.rows is not None:
                 history.clear_rows(change.rows)
-            elif change.kind == "resized" and self._left[0].tensor is not None:
-                history.resize(change.batch, self._left[0].tensor.device)
+            elif change.kind == "resized":
+                self._resize([history], change.batch)
             elif change.kind == "unclear" and history.under_way():
                 raise two_readings(self.path, change, history.where)
+
+    def _resize(self, histories: Iterable[History], batch: int) -> None:
+        before = self._left[0].tensor
+        if before is not None:
+            for history in histories:
+                history.resize(len(before), batch, before.device)
+
+    def _of_one_sample(self) -> bool:
+        """Tell whether inputs had no batch, so that the one dimension of a membrane counts neurons and no rows."""
+        lines = {history.lines for history in (*self.inputs, *self.followers, *self.owned)} - {None}
+        return lines == {1}
 
     def _left_ago(self, membrane: Tensor | None) -> int:
         """Count how many steps ago the neuron left this very membrane, be it written to or a view; 0: nobody knows."""

@@ -91,6 +91,8 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     if reset != "follow" and calls_a_root > 1 and inside and not going and not _kept(trace, drives):
         _check_inside(spot, calls)
         return Decision(Timing("root", None, streams), neuron, None, beats, reused)
+    if drives and calls_a_root <= 1 and all(_steps_once_from_rest(trace.neurons[path]) for path in drives):
+        raise _without_time(spot, drives[0])
     decision = _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
     return dataclasses.replace(decision, beats=beats, reused=reused)
 
@@ -131,6 +133,19 @@ def _steps_less(trace: Trace, drives: list[str]) -> bool:
     """Tell whether the neurons behind a connection step once a call of the model, and another one more often."""
     counts = {path: len(calls) / trace.roots for path, calls in trace.neurons.items()}
     return bool(drives) and all(counts[path] <= 1 for path in drives) and max(counts.values()) > 1
+
+
+def _steps_once_from_rest(calls: list[Call]) -> bool:
+    """Tell whether a neuron steps once a call of the model, which resets it before."""
+    return len({call.root for call in calls}) == len(calls) and all(call.anew for call in calls)
+
+
+def _without_time(spot: Spot, neuron: str) -> HistoryError:
+    return HistoryError(
+        spot.name, f"neuron {neuron!r} reset in every call of the model, in which it steps once: outside the time "
+        "loop, where a delay of a step loses all input", "a neuron that goes on from step to step",
+        "leave this layer out of the rules; or, if later calls go on, pass an example of several",
+    )  # fmt: skip
 
 
 def _kept(trace: Trace, paths: list[str]) -> bool:

@@ -27,6 +27,7 @@ from delaykit.planning.snapshot import Snapshot
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
+BEGIN = "begin"  # of a tag: the membrane that a neuron had when the model was called, path, 0
 
 
 @dataclasses.dataclass
@@ -41,6 +42,7 @@ class Call:
     state_tags: frozenset[Tag] = frozenset()
     given: str = "none"  # neuron: no explicit state | "held": the very membrane that it keeps | "fresh": another one
     kept: bool = False  # neuron: it went on from a state that it had before this call of the model began
+    anew: bool = False  # neuron: this call of the model has given it another state before its first step
     given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
     handed: bool = True  # neuron: called as `output, state = neuron(input, state)`, as far as can be seen
     outside: bool = False  # connection: after the model was called, and not inside such a call
@@ -101,6 +103,10 @@ class _Provenance(TorchDispatchMode):
         self.tags.pop(output, None)
         self.alterations.forget(output)
 
+    def add(self, tensor: Tensor | None, tag: Tag) -> None:
+        if tensor is not None:
+            self.tags[tensor] = self.of(tensor) | {tag}
+
     def mark(self, values: Any, tag: Tag) -> None:
         self.alterations.forget(values)
         for leaf in tree_leaves(values):
@@ -148,7 +154,7 @@ def run_example(
         for spot in {id(s.module): s for s in spots if not s.slot}.values():
             names = [s.name for s in spots if s.module is spot.module]
             stack.enter_context(spied(spot.module, _site_spy(trace, provenance, names[0], spot.module, witness)))
-        stack.enter_context(spied(net, _root_spy(trace, neurons)))
+        stack.enter_context(spied(net, _root_spy(trace, provenance, neurons)))
         with SeesDropout(provenance), provenance:
             _call(net, example)
     return trace
@@ -236,6 +242,8 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
             call.given = "held" if any(g is membrane for g in given) else "fresh"
         began = trace.roots == 0 or (calls and calls[-1].root == trace.roots)
         call.kept = neuron.follows and not given and not began and membrane is trace.before.get(neuron.path)
+        if neuron.follows and not began and call.given != "fresh":
+            call.anew = membrane is not None and (BEGIN, neuron.path, 0) not in provenance.of(membrane)
         calls.append(call)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
@@ -267,11 +275,13 @@ def _ask(method: Callable[..., Any], module: nn.Module, *given: Any) -> Any:
         raise PluginError(where, found, "an answer", "mend this method of the adapter") from error
 
 
-def _root_spy(trace: Trace, neurons: Sequence[Neuron]) -> Callable[..., Any]:
+def _root_spy(trace: Trace, provenance: _Provenance, neurons: Sequence[Neuron]) -> Callable[..., Any]:
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if trace.inside == 0:
             trace.roots += 1
             trace.before = {n.path: _ask(n.adapter.membrane, n.module) for n in neurons if n.follows}
+            for path, membrane in trace.before.items():
+                provenance.add(membrane, (BEGIN, path, 0))
         trace.inside += 1
         try:
             return base(*args, **kwargs)

@@ -119,6 +119,9 @@ def reset(net: nn.Module, rows: Tensor | Sequence[bool] | NDArray[np.bool_] | No
         for site in sites:
             site.attachment.history.clear()
             site.attachment.history.lost = False
+        for module in net.modules():
+            if (wiring := wiring_of(module)) is not None and wiring.carried is not None:
+                wiring.carried.forget()
         return
     rows = _mask(rows)
     carried = [site.name for site in sites if site.attachment.timing.policy == "carried"]
@@ -161,25 +164,6 @@ def detach(net: nn.Module) -> None:
     """
     for site in wrapped_sites(net):
         site.attachment.history.detach()
-
-
-def settle(net: nn.Module) -> None:
-    """Let changed parameters be read: sequences go on, cut from their graph; lines with ``reset='manual'`` are emptied.
-
-    Example:
-        >>> import torch, delaykit as dk
-        >>> net = torch.nn.Sequential(torch.nn.Linear(1, 1))
-        >>> _ = dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", init=1), reset="manual")})
-        >>> y = net(torch.ones(1, 1))
-        >>> settle(net)
-        >>> bool(net(torch.zeros(1, 1)) == net[0].bias)
-        True
-    """
-    for site in wrapped_sites(net):
-        if site.attachment.timing.policy == "manual":
-            site.attachment.history.clear()
-        else:
-            site.attachment.history.detach()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.errors import ConfigError
-from delaykit.wrapping.controls import Wrapped, settle, wrapped_sites
+from delaykit.wrapping.controls import Wrapped, detach, wrapped_sites
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def discretized(
     ``rounding="straight-through"`` of :class:`~delaykit.FreeDelay` or ``DelRec``: then nothing changes here. A whole
     budget is trained straight-through by forward and backward inside and ``optimizer.step()`` behind the block:
     gradients are those of the rounded network, and what moves are the real numbers. Spikes under way stay so where a
-    sequence goes on over the block's edge, cut from their graph; lines with ``reset="manual"`` are emptied there.
+    sequence goes on over the block's edge, cut from their graph.
 
     Args:
         net: a wrapped model.
@@ -56,7 +56,7 @@ def discretized(
     weights = list({id(s.weight): s.weight for s in sites if weight_bits is not None and s.weight is not None}.values())
     real = [weight.detach().clone() for weight in weights]
     written: list[str] = []
-    settle(net)
+    detach(net)
     try:
         finalize_(net)
         _fit_(sites, budget, weights, weight_bits)
@@ -68,7 +68,7 @@ def discretized(
         with torch.no_grad():
             for weight, value in zip(weights, real, strict=True):
                 weight.copy_(value)
-        settle(net)
+        detach(net)
         _refuse_changes(changed, written)
 
 
@@ -159,9 +159,7 @@ def round_weights_(weight: Tensor, bits: int | None) -> None:
 
 
 def finalize_(net: nn.Module) -> None:
-    """Round all delays to integers and set all spreads to 0, for good.
-
-    Spikes under way stay so, cut from their graph; lines with ``reset="manual"`` are emptied.
+    """Round all delays to integers and set all spreads to 0, for good. Spikes under way stay so, cut from their graph.
 
     Args:
         net: a wrapped model.
@@ -177,4 +175,4 @@ def finalize_(net: nn.Module) -> None:
     for site in wrapped_sites(net):
         if site.synapse.delay is not None:
             site.synapse.delay.discretize_()
-    settle(net)
+    detach(net)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from rigs import Loop, arrivals, currents, exact_or_refused, late, leaky, looped, ones, snn, spikes
+from snntorch import utils
 from torch import nn
 
 import delaykit as dk
@@ -180,6 +181,58 @@ def test_a_readout_whose_neuron_steps_once_a_call_is_refused():
 
     with pytest.raises(dk.WrapError, match=r"head.*outside the time loop"):
         dk.wrap_(Readout(), {"head": late(1)}, example=spikes(6))
+
+
+class Once(nn.Module):
+    """A model for (batch, channel) or (batch, time, channel) whose neuron steps once a call, from rest."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.fc, self.lif = ones(), leaky(init_hidden=hidden)
+
+    def forward(self, x, first=True):
+        if not self.lif.init_hidden:
+            return self.lif(self.fc(x), self.lif.reset_mem() if first else self.lif.mem)[0]
+        if first:
+            utils.reset(self)
+        return self.lif(self.fc(x))
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 6, 1)])
+@pytest.mark.parametrize("calls", [1, 3])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_neuron_that_steps_once_a_call_from_rest_is_refused(hidden, calls, shape):
+    """Any delay of a step would lose all input."""
+    net, x = Once(hidden), torch.ones(shape)
+    with pytest.raises(dk.WrapError, match=r"fc.*outside the time loop"):
+        dk.wrap_(net, {"fc": late(1)}, example=lambda: [net(x) for _ in range(calls)])
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_model_that_resets_at_its_first_step_alone_is_followed(hidden):
+    net = Once(hidden)
+    dk.wrap_(net, {"fc": late(3)}, example=lambda: [net(x, t == 0) for t, x in enumerate(spikes(3))])
+    for _ in (0, 1):
+        with currents(net.fc) as seen:
+            for t, x in enumerate(spikes(8, 1)):
+                net(x, t == 0)
+        assert arrivals(seen) == {4: 1.0}
+
+
+def test_a_model_of_one_step_that_edits_its_membrane_is_followed():
+    class Clamped(nn.Sequential):
+        def forward(self, x):
+            if self[1].mem is not None:
+                self[1].mem = self[1].mem.clamp(max=9.0)
+            return self[1](self[0](x))
+
+    net = Clamped(ones(), leaky(init_hidden=True))
+    dk.wrap_(net, {"0": late(3)}, example=torch.zeros(1, 1))
+    net[1].reset_mem()
+    with currents(net[0]) as seen:
+        for x in spikes(8, 1):
+            net(x)
+    assert arrivals(seen) == {4: 1.0}
 
 
 def test_norse_layers_skipped():

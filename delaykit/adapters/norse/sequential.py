@@ -15,7 +15,7 @@ from torch.utils import _pytree
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
 from delaykit.attaching.connection.connections import CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
-from delaykit.attaching.history.carried_states import move_rows
+from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
@@ -81,15 +81,19 @@ def _moved(
         return entry
     if any(a.requires_grad for a in before) and not any(b.requires_grad for b in now):
         entry = entry.detach()
-    rows = read_values(left, now)
     if isinstance(entry, CarriedState):
-        move_rows(where, [entry.history], rows, entry.batch, len(now[0]), now[0].device)
-        entry.batch = len(now[0])
-    elif rows != list(range(len(before[0]))) and (entry.under_way() or entry.masked()):
-        raise HistoryError(
-            where, "the states of a neuron whose rows were changed between two pieces while spikes are under way",
-            "states that go on as they are", "begin both with None, or feed the sequence step by step",
-        )  # fmt: skip
+        alone = of_one_sample(before[0], [entry.history])
+        entry.batch, batch = (1, 1) if alone else (len(now[0]), len(before[0]))
+        rows = read_values(left, now, alone)
+        refuse_joined(where, rows, batch, entry.batch)
+        move_rows(where, [entry.history], rows, batch, entry.batch, now[0].device)
+    elif entry.under_way() or entry.masked():
+        alone = len(entry.kind[0]) == 1  # without time only a channel is left
+        if read_values(left, now, alone) != list(range(1 if alone else len(before[0]))):
+            raise HistoryError(
+                where, "the states of a neuron whose rows were changed between two pieces while spikes are under way",
+                "states that go on as they are", "begin both with None, or feed the sequence step by step",
+            )  # fmt: skip
     return entry
 
 

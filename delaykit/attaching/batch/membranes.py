@@ -9,6 +9,7 @@ can tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -107,8 +108,13 @@ class LeftMembrane:
                 return True
         return False
 
-    def look(self, membrane: Tensor | None) -> Change:
-        """Say what became of it; a neuron that keeps nothing begins anew with every call."""
+    def look(self, membrane: Tensor | None, of_one_sample: Callable[[], bool] = lambda: False) -> Change:
+        """Say what became of it; a neuron that keeps nothing begins anew with every call.
+
+        Args:
+            membrane: what the neuron has now.
+            of_one_sample: tells whether one dimension is that of its neurons, and not a batch.
+        """
         left = self.tensor
         if left is None:
             return RESET if membrane is None and self.keeps_nothing else SAME
@@ -126,7 +132,10 @@ class LeftMembrane:
         if membrane is not left and membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape:
             if version_of(membrane) == self._version:
                 return CUT if cut else SAME
-        return compare(before, membrane.detach(), cut, membrane.data_ptr() == left.data_ptr())
+        view, now = membrane.data_ptr() == left.data_ptr(), membrane.detach()
+        if now.dim() == 1 and of_one_sample():
+            return compare(before.reshape(1, -1), now.reshape(1, -1), cut, view)
+        return compare(before, now, cut, view)
 
 
 def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) -> Change:

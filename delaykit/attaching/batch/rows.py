@@ -21,6 +21,10 @@ class Rows:
     def __init__(self, ids: Tensor) -> None:
         self.ids = ids
 
+    def met(self, others: list[Rows]) -> Rows:
+        """Return what stands for the rows of all of these, as in ``torch.cat``."""
+        return self
+
     def made(self, ids: Any) -> Any:
         """Wrap the result of an operation."""
         return Rows(ids) if isinstance(ids, Tensor) else ids
@@ -30,7 +34,7 @@ class Rows:
         found = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, Rows)]
         found += [a for some in args if isinstance(some, (list, tuple)) for a in some if isinstance(a, Rows)]
         output = func(*map(_ids, args), **{k: _ids(v) for k, v in (kwargs or {}).items()})
-        return found[0].made(output)
+        return found[0].met(found[1:]).made(output)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "ids":

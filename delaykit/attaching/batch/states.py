@@ -68,15 +68,22 @@ def tensors_of(state: Any) -> list[Tensor]:
     return leaves
 
 
-def read_values(left: LeftState, now: list[Tensor]) -> list[int | None] | None:
-    """Read off the values what became of the rows of a state; None where nobody can tell."""
+def read_values(left: LeftState, now: list[Tensor], of_one_sample: bool = False) -> list[int | None] | None:
+    """Read off the values what became of the rows of a state; None where nobody can tell.
+
+    Args:
+        left: the state as it was.
+        now: its tensors as they are.
+        of_one_sample: whether there is no batch: all of it is one row.
+    """
     before = left.values()
     if before is None:
         return None
     pairs = list(zip(before, now, strict=False))
     if any(a.dim() == 0 or b.dim() == 0 or a.shape[1:] != b.shape[1:] for a, b in pairs):
         return None
-    joined = [torch.cat([pair[k].detach().flatten(1).double() for pair in pairs], 1) for k in (0, 1)]
+    rows = [1 if of_one_sample else len(pairs[0][k]) for k in (0, 1)]
+    joined = [torch.cat([pair[k].detach().reshape(rows[k], -1).double() for pair in pairs], 1) for k in (0, 1)]
     change: Change = compare(joined[0], joined[1])
     batch = len(joined[0])
     if change.kind in ("same", "edit"):

@@ -46,6 +46,7 @@ def _step(synapse: Synapse, attachment: Attachment, product: Product, input: Ten
         batch, attachment.seen = spikes, seen if spikes is input else None
     else:
         batch = spikes.reshape(lead.numel(), *spikes.shape[len(lead) :])  # -1 would not know where a dimension is 0
+        history.each = lead[1:].numel()
     if torch.is_autocast_enabled(spikes.device.type):
         with _single(spikes):
             output = history.step(synapse, product, batch, attachment.timing.streams)

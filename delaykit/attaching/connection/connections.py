@@ -13,7 +13,13 @@ from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.connection.calls import sequence_connection, step_connection
 from delaykit.attaching.connection.pieces import CarriedTail, carried_sequence, followed_sequence
 from delaykit.attaching.exporters import refuse_exporters
-from delaykit.attaching.history.carried_states import COPY, move_rows
+from delaykit.attaching.history.carried_states import (
+    BARE,
+    COPY,
+    JOINED_EXPECTED,
+    JOINED_FIX,
+    move_rows,
+)
 from delaykit.attaching.history.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
@@ -61,11 +67,18 @@ class CarriedState(Rows):
     """
 
     def __init__(self, history: History, like: Tensor) -> None:
-        self.history, self.age, self.batch = history, history.age, like.shape[0]
-        self._kind = self.batch, like.ndim, like.dtype, like.device  # made at every step: no tensor is kept
+        rows = 1 if history.lines == 1 else like.shape[0]  # one that came without a batch
+        self.history, self.age, self.batch = history, history.age, rows
+        self._kind = rows, like.ndim, like.dtype, like.device  # made at every step: no tensor is kept
         self._ids: Tensor | None = None
         self.owner: Attachment | None = None  # no other connection may go on from here
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
+        self.joined = False  # whether it is of several runs that had spikes under way
+        self.bare = False  # whether its sequence went on without delays, while spikes were under way
+
+    def under_way(self) -> bool:
+        """Tell whether a later step may hear of an input."""
+        return self.history.under_way()
 
     @property
     def ids(self) -> Tensor:  # type: ignore[override]
@@ -80,8 +93,18 @@ class CarriedState(Rows):
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done to the rows, and not only asked."""
-        return self._ids is not None and not torch.equal(self._ids, self._numbered())
+        """Whether anything was done to the rows, and not only asked; without a batch there are none."""
+        return self._kind[1] > 1 and self._ids is not None and not torch.equal(self._ids, self._numbered())
+
+    def met(self, others: list[Rows]) -> Rows:
+        """Know that lines were joined which cannot be, if something is in them."""
+        runs = {id(one.history): one for one in (self, *others) if isinstance(one, CarriedState)}
+        if len(runs) < 2:
+            return self
+        out = object.__new__(CarriedState)
+        out.__dict__ |= self.__dict__
+        out.joined = any(one.joined or one.under_way() for one in runs.values())
+        return out
 
     def made(self, ids: Any) -> Any:
         """Keep the history with the rows."""
@@ -112,7 +135,9 @@ class CarriedConnection(DelayedConnection):
         if not attachment.scope.depth:
             refuse_exporters(attachment.where, input)
         if attachment.off:
-            return base(input), state
+            return base(input), go_bare(state)
+        if getattr(state, "bare", False):
+            raise HistoryError(attachment.where, BARE, "a sequence that begins there", "pass None first")
         if getattr(state, "owner", attachment) is not attachment:
             found = "the state of another connection, or of this one before it was unwrapped, or of which it is a copy"
             raise HistoryError(attachment.where, found, "the state that this connection returned", "pass None first")
@@ -127,6 +152,15 @@ class CarriedConnection(DelayedConnection):
             after = CarriedState(history, input)
         after.owner = attachment
         return output, after
+
+
+def go_bare(state: Any) -> Any:
+    """Return the state behind a step without delays (``dk.disabled``): one with spikes under way lacks that step."""
+    if not isinstance(state, (CarriedState, CarriedTail)) or state.bare or not state.under_way():
+        return state
+    out = object.__new__(type(state))  # copy.copy would ask for what a pickle of it is
+    out.__dict__ |= state.__dict__ | {"bare": True}
+    return out
 
 
 def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachment) -> list[Undo]:
@@ -155,6 +189,9 @@ def carried_history(where: str, state: Any) -> History:
     if not isinstance(state, CarriedState):
         found = state if state == COPY else f"a state of type {type(state).__name__}"
         raise HistoryError(where, found, "None or the state of the step before", "pass None first")
+    if state.joined:
+        found = "the states of several runs in one, while spikes were under way"
+        raise HistoryError(where, found, JOINED_EXPECTED, JOINED_FIX)
     if state.age != state.history.age:
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "start both sequences from None"

@@ -60,6 +60,7 @@ class CarriedTail:
         self.history, self.age = history, 0 if history is None else history.age
         self.owner: Any = None  # the connection: no other one may go on from here
         self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
+        self.bare = False  # whether its sequence went on without delays, while spikes were under way
 
     def detach(self) -> CarriedTail:
         """Cut the graph and keep what is under way."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,9 @@ from delaykit.functional.eager import eager
 Histories = dict[str, History]
 COPY = "a copy of a state: what is under way stays with the original"
 LATE_COPY = COPY + ", and something was"  # it may be at rest, as one that begins a sequence is, and is none
+BARE = "a state that went on without delays (dk.disabled), while spikes were under way"
+JOINED_EXPECTED = "the rows of one run; new ones at rest"
+JOINED_FIX = "run what belongs together as one batch from the beginning, or each run by itself"
 KEEP = "change states with state._replace(...) or torch.utils._pytree.tree_map, or begin a sequence with None"
 
 
@@ -34,7 +38,12 @@ class CarriedHistories:
         histories: by slot.
         state: what the library returned.
         owner: the cell's own record: no other cell may go on from this state.
+
+    Attributes:
+        bare: whether the sequence went on without delays, while spikes were under way.
     """
+
+    bare = False
 
     def __init__(self, histories: Histories, state: Any, owner: Any = None) -> None:
         self.histories, self.owner = histories, owner
@@ -103,6 +112,7 @@ def with_histories(state: tuple[Any, ...], carried: CarriedHistories | str, rows
 @eager  # versions are looked at
 def carry(state: Any, histories: Histories, owner: Any) -> Any:
     """Return the state of a step with the histories of that step, and what is needed to see what becomes of it."""
+    owner.leave(histories, state)
     return with_histories(state, CarriedHistories(histories, state, owner))
 
 
@@ -115,11 +125,15 @@ class KnowsStates(Protocol):
 
 class _Running(threading.local):
     histories: Histories | None = None
+    newest: tuple[Histories, Any] | None = None  # what the last step left, and the values of its state
 
 
 @dataclasses.dataclass
 class CarriedRun:
     """Beside a neuron whose histories ride in its state: those of the step that runs now, in this thread.
+
+    It also knows what its last step left. A state that was rebuilt by hand has lost its histories, and where it is at
+    rest it looks like one that begins a sequence.
 
     Args:
         adapter: who tells a state that begins a sequence from a running one.
@@ -127,6 +141,40 @@ class CarriedRun:
 
     adapter: KnowsStates
     _local: _Running = dataclasses.field(default_factory=_Running, compare=False, repr=False)
+
+    def leave(self, histories: Histories, state: Any) -> None:
+        """Note what a step left; no graph is kept."""
+        self._local.newest = histories, _values(state)
+
+    def begin(self, where: str, state: Any, rebuilt: bool) -> None:
+        """Begin a sequence on a state without histories.
+
+        Args:
+            where: site name, for messages.
+            state: None, or one at rest.
+            rebuilt: whether it is of the class that carries histories, and so was made of a running one.
+
+        Raises:
+            HistoryError: it may be the state that the last step left at rest, while spikes were under way.
+        """
+        newest, self._local.newest = self._local.newest, None
+        if state is None or newest is None:
+            return
+        late, rests = any(h.under_way() for h in newest[0].values()), self.adapter.begins(newest[1])
+        if late and rests or (rebuilt and not rests):
+            self._local.newest = newest
+            raise HistoryError(
+                where,
+                f"a {type(state).__name__} at rest without delay history, behind a step that left "
+                + ("one at rest, too, with spikes under way" if late and rests else "one that is not")
+                + ": it may be a state rebuilt by hand, or begin a sequence",
+                "None where a sequence begins, else the state that the step before returned",
+                f"pass None, or call dk.reset(net), to begin; {KEEP}",
+            )
+
+    def forget(self) -> None:
+        """Know nothing of the last step: the user says that a sequence begins."""
+        self._local.newest = None
 
     @property
     def running(self) -> Histories | None:
@@ -141,7 +189,12 @@ class CarriedRun:
         return CarriedRun, (self.adapter,)
 
 
-def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) -> Histories:
+def _values(state: Any) -> Any:
+    parts = [v.detach() if isinstance(v, Tensor) else _values(v) if isinstance(v, tuple) else v for v in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
+def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun, off: bool = False) -> Histories:
     """Take the histories out of a state; one that nobody stepped yet begins a new sequence.
 
     Args:
@@ -149,6 +202,7 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
         state: what the caller passes to the neuron.
         slots: the neuron's delayed connections.
         run: the neuron's own record.
+        off: whether its connections run without delays.
 
     Raises:
         HistoryError: the state was rebuilt or copied without its history, is another cell's, was stepped already, or
@@ -161,10 +215,13 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
         if not run.adapter.begins(state):
             found = f"a running {type(state).__name__} without its delay history"
             raise HistoryError(where, found, "the state that the step before returned", KEEP)
+        run.begin(where, state, hasattr(type(state), "_dk_plain") and carried is None)
         return {slot: History(where) for slot in slots}
     if carried.owner is not None and carried.owner is not run:
         found = "the state of another cell, or of this one before it was unwrapped, or of which it is a copy"
         raise HistoryError(where, found, "the state that this cell returned", KEEP)
+    if carried.bare and not off:
+        raise HistoryError(where, BARE, "a sequence that begins there", "pass None first")
     histories: Histories = carried.histories
     if any(histories[slot].age != age for slot, age in carried.ages.items()):
         raise HistoryError(
@@ -179,15 +236,53 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun) ->
     return histories
 
 
+def go_bare(before: Any, after: Any, histories: Histories, owner: Any) -> Any:
+    """Return the state of a step that ran without delays (``dk.disabled``), so that it is known what it lacks.
+
+    Where nothing was in a line, the sequence goes on with its delays behind the block.
+
+    Args:
+        before: the state that the step was given.
+        after: the one that the library returned.
+        histories: those that go on from here.
+        owner: the cell's own record.
+    """
+    carried, out = getattr(before, "_dk", None), carry(after, histories, owner)
+    if isinstance(carried, CarriedHistories):
+        out._dk.bare = carried.bare or any(h.in_line() for h in carried.histories.values())
+    else:
+        out._dk.bare = before is not None and not owner.adapter.begins(before)
+    return out
+
+
 def _follow_rows(where: str, state: Any, carried: CarriedHistories) -> None:
     left, after = carried.left, tensors_of(without_histories(state))
     before, now = (next((leaf for leaf in some if leaf.dim() > 0), None) for some in (left.tensors, after))
     if before is None or now is None:
         return
+    histories = carried.histories.values()
+    if of_one_sample(before, histories):  # its one dimension counts neurons, and so do the numbers
+        move_rows(where, histories, read_values(left, after, True), 1, 1, now.device)
+        return
     rows: Any = "edit" if state._dk_rows is None else moved(state._dk_rows.ids, len(before))
     if rows == "edit" or rows == list(range(len(before))):  # a tree_map over tensors alone leaves the numbers out
         rows = read_values(left, after)
-    move_rows(where, carried.histories.values(), rows, len(before), len(now), now.device)
+        refuse_joined(where, rows, len(before), len(now))
+    move_rows(where, histories, rows, len(before), len(now), now.device)
+
+
+def of_one_sample(state: Tensor, histories: Iterable[History]) -> bool:
+    """Tell whether a state of one dimension is that of inputs without a batch."""
+    return state.dim() == 1 and {history.lines for history in histories} - {None} == {1}
+
+
+def refuse_joined(where: str, rows: Any, before: int, now: int) -> None:
+    """Raise where rows came that are not at rest: they were another run's, whose lines did not come along."""
+    if rows is None and now > before:
+        raise HistoryError(
+            where, f"a state of {now} rows behind one of {before}, with rows that nobody knows", JOINED_EXPECTED,
+            JOINED_FIX,
+        )  # fmt: skip
 
 
 def move_rows(where: str, histories: Any, rows: Any, before: int, now: int, device: torch.device) -> None:
@@ -208,7 +303,7 @@ def move_rows(where: str, histories: Any, rows: Any, before: int, now: int, devi
         rows = [None] * now
     if rows != list(range(before)):
         for history in histories:
-            history.select(rows, device)
+            history.select(rows, device, before)
 
 
 def without_histories(state: Any) -> Any:

@@ -88,6 +88,7 @@ class History:
         self.ahead: bool | Tensor = False
         self.draws: Draws = {}  # outlives cuts
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
+        self.each = 1  # lines a row of the batch: patches of (batch, patch, channel)
         self.resized: int | None = None  # the batch before, until the neuron confirms that its state was cut so
         self.last_output: Tensor | None = None  # of the neuron, where the loop is delaykit's own
         self._last_version = 0
@@ -147,10 +148,14 @@ class History:
 
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
-        late = any(stream is not None and not stream.silent(before_last) for stream in self.streams)
+        late = self.in_line(before_last)
         if not late and self.last_output is not None and not before_last:
             late = bool(self.last_output.any())  # on its way back to the neuron that put it out
         return late or any(piece is not None and piece.under_way() for piece in self.pieces)
+
+    def in_line(self, before_last: bool = False) -> bool:
+        """Tell whether something may be in a line, and not only on its way from one step to the next."""
+        return any(stream is not None and not stream.silent(before_last) for stream in self.streams)
 
     def reads_graph(self) -> bool:
         """Tell whether the newest step has read inputs of earlier ones, and recorded it."""
@@ -224,24 +229,47 @@ class History:
             expected = f"at most {LONG_LINE} steps, or {LARGE_LINE / 2**30:g} GiB"
             raise DelayRangeError(self.where, found, expected, fix)
 
-    def resize(self, batch: int, device: torch.device) -> None:
-        """Drop rows from the end, or let new ones come there, in all streams: the state was cut so."""
-        for stream in self.streams:
-            if stream is not None and stream.batch != batch:
-                stream.select(_first(stream.batch, batch), device)
+    @property
+    def lines(self) -> int | None:
+        """How many rows its inputs had, all dimensions before the channel taken together; None before the first."""
+        return next((stream.batch for stream in self.streams if stream is not None), None)
 
-    def select(self, rows: Sequence[int | None], device: torch.device) -> None:
-        """Let row k go on as ``rows[k]`` has been, in all streams; None begins with nothing under way."""
+    def resize(self, before: int, batch: int, device: torch.device) -> None:
+        """Drop rows from the end, or let new ones come there, in all streams: the state was cut so.
+
+        Args:
+            before: number of rows of the state.
+            batch: that of now.
+            device: where the rows are.
+        """
+        if self.resized is None:  # else the input came cut, and its line with it
+            self.select(_first(before, batch), device, before)
+
+    def select(self, rows: Sequence[int | None], device: torch.device, of: int) -> None:
+        """Let row k go on as ``rows[k]`` of ``of`` rows has been, in all streams; None begins with nothing under way.
+
+        A row of a state (batch, patch, channel) stands for as many lines as it has patches.
+        """
         if any(piece is not None and piece.under_way() for piece in self.pieces):
             found = "rows that change between two pieces of a sequence, while spikes are under way"
             raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
         for stream in self.streams:
             if stream is not None:
-                stream.select(rows, device)
+                stream.select(self._spread(rows, of, stream.batch), device)
         if self.last_output is not None:
             picked = [torch.zeros_like(self.last_output[0]) if r is None else self.last_output[r] for r in rows]
             self.last_output = torch.stack(picked)
             self._last_version = self.last_output._version
+
+    def _spread(self, rows: Sequence[int | None], of: int, lines: int) -> Sequence[int | None]:
+        """Say for lines what was said of rows, each of which has as many of them."""
+        if lines == of:
+            return rows
+        each, rest = divmod(lines, of) if of else (0, lines)
+        if rest:
+            found = f"a state of {of} rows behind inputs of {lines}"
+            raise HistoryError(self.where, found, "the same rows in both", "reset all rows at once: dk.reset(net)")
+        return [None if row is None else row * each + k for row in rows for k in range(each)]
 
     def fit_mask(self, rows: Tensor) -> None:
         """Raise where a mask of rows is not one number a row.
@@ -250,8 +278,8 @@ class History:
             HistoryError: it is not.
         """
         for stream in self.streams:
-            if stream is not None and stream.batch != len(rows):
-                found = f"rows= a mask of {len(rows)} for a batch of {stream.batch}"
+            if stream is not None and stream.batch != len(rows) * self.each:
+                found = f"rows= a mask of {len(rows)} for a batch of {stream.batch // self.each}"
                 raise HistoryError(self.where, found, "one truth value a row", "pass a bool tensor (batch,)")
 
     def clear_rows(self, rows: Tensor) -> None:
@@ -259,7 +287,7 @@ class History:
         self.fit_mask(rows)
         gone = rows.tolist()
         if any(gone):
-            self.select([None if out else row for row, out in enumerate(gone)], rows.device)
+            self.select([None if out else row for row, out in enumerate(gone)], rows.device, len(gone))
 
     def put_back(self, output: Tensor) -> None:
         """Keep a neuron's output, which comes back as its input; the caller may write over it."""

@@ -77,6 +77,7 @@ class ReadParameters:
         self._heterogeneity = synapse.heterogeneity
         leak = self._leak_now()
         self._leak = None if leak is None else leak.clone()  # it may be a parameter of the neuron
+        self._number = leak.item() if leak is not None and leak.numel() == 1 else None  # compared in no time
 
     @torch.no_grad()
     def _leak_now(self) -> Tensor | None:
@@ -93,4 +94,6 @@ class ReadParameters:
         if self._leak is None:
             return False
         leak = self._leak_now()
-        return leak is None or not same_values(leak, self._leak)
+        if leak is None or leak.numel() != self._leak.numel():
+            return True
+        return leak.item() != self._number if self._number is not None else not same_values(leak, self._leak)

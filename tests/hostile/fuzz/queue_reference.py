@@ -96,8 +96,8 @@ class Line:
         return out if bias is None else out + bias
 
     def _synapses(self, queue: list[Tensor]) -> Tensor:
-        out = torch.zeros(len(self.delay), dtype=queue[-1].dtype)
+        out = torch.zeros(*queue[-1].shape[:-1], len(self.delay), dtype=queue[-1].dtype)
         for k in range(min(len(queue), math.ceil(float(self.delay.max())) + 2)):
             tap = (1 - (k - self.delay).abs()).clamp(min=0)
-            out = out + (self.module.weight * tap) @ queue[-1 - k]
+            out = out + queue[-1 - k] @ (self.module.weight * tap).t()
         return out
