@@ -241,6 +241,13 @@ class NeuronAdapter(ABC):
         """
         return None
 
+    def leak_place(self, module: nn.Module) -> tuple[dict[str, Any], str] | None:
+        """Return where the tensor lies that alone decides :meth:`leak`: in which dict of a module, by what name.
+
+        It is looked at in every step, which costs less than to compute the leak. None: compute it.
+        """
+        return None
+
     def decays(self, module: nn.Module) -> dict[str, Tensor]:
         """Return a neuron's own decays a step by the name of the state, ``membrane`` and maybe ``synapse``.
 

@@ -35,7 +35,7 @@ class Engine(ABC):
     pairs: bool = False  # whether it delays the pairs of channels of a convolution, whose kernel it copies then
     _weight: Tensor | None = None
     _values: Tensor | None = None
-    _bits: Any = None  # of these values, where they are compared bit by bit
+    _bits: bytes | None = None  # these values, where they are compared bit by bit
     _live: Any = None  # the bits of the weight itself, and where they are: to view it anew at every step takes longer
     _place = 0
     _bias: Tensor | None = None
@@ -45,8 +45,8 @@ class Engine(ABC):
         """Note the weight and bias that this engine was made of."""
         self._weight, self._bias = weight, bias
         self._values = weight.detach().clone() if self.copies and weight is not None else weight
-        self._bits = bits_of(self._values) if self.copies and self._values is not None else None
-        self._live = None if self._bits is None or weight is None else bits_of(weight)
+        self._live = bits_of(weight) if self.copies and weight is not None else None
+        self._bits = None if self._live is None else self._live.tobytes()
         self._place = 0 if self._live is None or weight is None else weight.data_ptr()
         self._version = None if weight is None else version_of(weight)
 
@@ -69,7 +69,7 @@ class Engine(ABC):
         """Compare the values; asked at every step, so what can be known of the copy is known beforehand."""
         place = self._live is not None and weight is self._weight and weight.data_ptr() == self._place
         if place and weight.is_contiguous() and self._live.shape == weight.shape:
-            return bool((self._live == self._bits).all())
+            return bool(self._live.tobytes() == self._bits)  # takes less time than numpy's comparison
         return same_values(weight, self._values)  # type: ignore[arg-type]
 
     def _surely_untouched(self, weight: Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from delaykit.adapters.snntorch.constants import LearnedSnn, decays_of
-from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of
+from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of, leak_place_of
 from delaykit.adapters.snntorch.followed import FollowedSnn
 from delaykit.adapters.snntorch.living import list_
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
@@ -131,6 +131,9 @@ class SnnTorchAdapter(NeuronAdapter):
 
     def leak(self, module: nn.Module) -> Tensor | None:
         return leak_of(module)
+
+    def leak_place(self, module: nn.Module) -> tuple[dict[str, Any], str] | None:
+        return leak_place_of(module)
 
     def exact_refusal(self, module: nn.Module, emits: bool) -> str:
         return refusal(self.dynamics(module), emits)

@@ -88,6 +88,21 @@ def leak_of(neuron: nn.Module) -> Tensor | None:
     return None
 
 
+def leak_place_of(neuron: nn.Module) -> tuple[dict[str, Any], str] | None:
+    """Return where ``beta`` or ``alpha`` lies, if nobody computes it.
+
+    Example:
+        >>> leak_place_of(nn.ReLU()) is None
+        True
+    """
+    kind = library_class(neuron, "snntorch")
+    name = "beta" if kind in _MEMBRANE else "alpha" if kind in _CURRENT else ""
+    if not name or hasattr(type(neuron), name):  # a property: parametrized, or learned
+        return None
+    stores = (neuron._parameters, neuron._buffers)
+    return next(((store, name) for store in stores if store.get(name) is not None), None)
+
+
 def _slope(surrogate: Any) -> Slope | None:
     """Return the derivative of snnTorch's ``atan`` and ``fast_sigmoid``, whose width is in the closure."""
     name = getattr(surrogate, "__qualname__", "")

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from delaykit.functional.engine import bits_of, same_values, version_of
 from delaykit.synapse import Synapse
 
-FEW = 1 << 12  # numbers that are copied in less time than it takes to ask numpy whether they are equal
 MANY = 1 << 17  # numbers that are not looked at in every step: more than a weight has
 
 
@@ -33,7 +32,7 @@ class ReadParameter:
         self.live = bits_of(tensor) if tensor.numel() <= MANY else None
         if self.live is not None:
             self.place = tensor.data_ptr()
-            self.values = self.live.tobytes() if tensor.numel() <= FEW else self.live.copy()
+            self.values = self.live.tobytes()  # to copy and compare bytes takes less time than numpy's comparison
 
     def changed(self) -> bool:
         """Tell whether it is another by now."""
@@ -42,16 +41,14 @@ class ReadParameter:
             return True
         if now is not self.tensor or (self.live is not None and now.data_ptr() != self.place):
             return now.shape != self.shape or not torch.equal(now, self._was().to(now))
-        if isinstance(self.values, bytes):
-            return bool(self.live.tobytes() != self.values)
         if self.live is not None:
-            return not bool((self.live == self.values).all())
+            return bool(self.live.tobytes() != self.values)
         return self.version is not None and now._version != self.version
 
     def _was(self) -> Tensor:
         if self.values is None:
             return self.tensor
-        values = bytearray(self.values) if isinstance(self.values, bytes) else self.values
+        values = bytearray(self.values)
         return torch.frombuffer(values, dtype=self.dtype).reshape(self.shape) if len(values) else self.tensor
 
 
@@ -75,9 +72,12 @@ class ReadParameters:
         learns = [one for one in (*(entry.tensor for entry in self._read), *others) if isinstance(one, nn.Parameter)]
         self._learns = [(one, one.requires_grad) for one in learns]
         self._heterogeneity = synapse.heterogeneity
-        leak = self._leak_now()
-        self._leak = None if leak is None else leak.clone()  # it may be a parameter of the neuron
-        self._number = leak.item() if leak is not None and leak.numel() == 1 else None  # compared in no time
+        leak, neuron = self._leak_now(), None if self._heterogeneity is None else self._heterogeneity.neuron
+        place = None if leak is None else getattr(neuron, "leak_place", lambda: None)()
+        if place is not None:
+            store, name = place
+            self._read.append(ReadParameter(store, name, store[name]))
+        self._leak = None if leak is None or place else leak.clone()  # it may be a parameter of the neuron
 
     @torch.no_grad()
     def _leak_now(self) -> Tensor | None:
@@ -94,6 +94,4 @@ class ReadParameters:
         if self._leak is None:
             return False
         leak = self._leak_now()
-        if leak is None or leak.numel() != self._leak.numel():
-            return True
-        return leak.item() != self._number if self._number is not None else not same_values(leak, self._leak)
+        return leak is None or not same_values(leak, self._leak)

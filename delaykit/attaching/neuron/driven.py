@@ -50,6 +50,10 @@ class DrivenNeuron:
             return self._kept
         return _leak(self.where, self.path, self.module, self._adapter, self.post)
 
+    def leak_place(self) -> tuple[dict[str, Any], str] | None:
+        """Return where the tensor lies that alone decides the leak; None where it has to be computed."""
+        return None if self.module is None else self._adapter().leak_place(self.module)
+
     def find_(self, modules: Mapping[str, nn.Module]) -> None:
         """Take the neuron of this model, after a pickle has left it out."""
         if self.module is None:
