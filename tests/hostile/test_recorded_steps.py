@@ -48,3 +48,30 @@ def test_gradients_are_those_of_a_queue(kind, pattern):
         nets[0][0].dk.delay.delay.copy_(torch.tensor(DELAYS[kind], dtype=torch.float64))
     wanted, got = gradients(nets[1], x, RECORDED[pattern]), gradients(nets[0], x, RECORDED[pattern])
     torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-10)
+
+
+def learned(net, x, recorded, off):
+    net[1].reset_mem()
+    loss = 0.0
+    for t, on in enumerate(recorded):
+        with torch.enable_grad() if on else off():
+            net(x[t])
+        if on:
+            loss = loss + (t + 1) * net[1].mem.square().sum()
+        else:
+            net[1].mem = net[1].mem.clone()  # a tensor of inference mode takes part in no graph
+    return [loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))]
+
+
+@pytest.mark.parametrize("pattern", RECORDED)
+@pytest.mark.parametrize("kind", DELAYS)
+def test_inference_mode_is_no_grad(kind, pattern):
+    """Also for delays, which were read first in a step that recorded nothing and can record nothing."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 2), leaky(init_hidden=True)).double()
+    rule = dk.FreeDelay(kind, max_delay=4, init=DELAYS[kind])
+    dk.wrap_(net, {"0": rule}, example=torch.zeros(3, 2, dtype=torch.float64))
+    x = torch.rand(8, 3, 2, dtype=torch.float64)
+    want, got = (learned(net, x, RECORDED[pattern], off) for off in (torch.no_grad, torch.inference_mode))
+    torch.testing.assert_close(got, want)
+    assert all(bool(one.any()) for one in got)

@@ -167,6 +167,8 @@ class History:
         engine = self.engine
         if engine is None or engine.stale(product.weight_of(engine), product.bias) or self.parameters.changed():
             self._read(synapse, product)
+        elif self.parameters.of_inference and not torch.is_inference_mode_enabled():
+            self._read(synapse, product)  # what was made of them leads nowhere, and what learns has to be reached
         assert self.engine is not None
         if len(self.streams) != streams:
             self.streams = [None] * streams

@@ -65,6 +65,7 @@ class ReadParameters:
     """
 
     def __init__(self, synapse: Synapse, *others: Tensor | None) -> None:
+        self.of_inference = torch.is_inference_mode_enabled()
         self._read: list[ReadParameter] = []
         for module in synapse.modules():
             for store in (module._parameters, module._buffers):
