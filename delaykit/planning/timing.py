@@ -91,8 +91,6 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     if reset != "follow" and calls_a_root > 1 and inside and not going and not _kept(trace, drives):
         _check_inside(spot, calls)
         return Decision(Timing("root", None, streams), neuron, None, beats, reused)
-    if drives and calls_a_root <= 1 and all(_steps_once_from_rest(trace.neurons[path]) for path in drives):
-        raise _without_time(spot, drives[0])
     decision = _followed(spot, trace, neurons, neuron, streams, len(calls) // streams)
     return dataclasses.replace(decision, beats=beats, reused=reused)
 
@@ -242,6 +240,8 @@ def _followed(
     if any(call.given == "fresh" for call in trace.neurons[leader]):
         found = f"a sequence of several calls of the model, in which {leader!r} is handed its state"
         raise HistoryError(spot.name, found, "a state that the neuron keeps itself", ASK_MANUAL)
+    if neuron is not None and steps <= trace.roots and _steps_once_from_rest(trace.neurons[neuron]):
+        raise _without_time(spot, neuron)
     others = [len(c) for c in trace.neurons.values()]
     if neuron is None and max(others) > steps:
         raise outside_the_loop(spot)
