@@ -93,6 +93,7 @@ class NeuronLaws(AdapterKit):
             dk.wrap_(alone, rule, example=lambda: _steps(neuron, currents))  # noqa: B023
             _, state = neuron.module(currents[0], None)
             rebuilt = type(state).__mro__[1](*state)
+            dk.reset(alone)  # what the neuron remembers of its last step would refuse it, whatever the adapter says
             try:
                 neuron.module(currents[1], rebuilt)
             except HistoryError:
