@@ -28,6 +28,7 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit.functional.event_gradients.rule import whole_taps
+from delaykit.functional.inputs import is_dual
 from delaykit.functional.second_differences import triangle_taps
 from delaykit.functional.taps import Taps, check_causal, check_matrix
 from delaykit.functional.tents import OwnTents, Tents
@@ -150,13 +151,20 @@ def _tent_response(delays: Tensor, width: float | Tensor, depth: int | None, nor
 
 def _tent_taps(delays: Tensor, width: float, normalize: bool) -> Taps:
     """List every step under a narrow triangle: with c = round(d), abs(tau - c) <= width + 1/2."""
-    center = delays.detach().round()
+    fixed = delays.detach()
+    center = fixed.round()
     tau = _around(center, math.floor(width + 0.5))
-    rise = width - (tau - delays).abs()
+    away = tau - fixed
+    rise = width - away.abs()
     keep = (rise >= 0) & (tau >= 0)
     value = torch.where(keep, rise, torch.zeros_like(rise))
-    value = _scaled(value, 0) if normalize else value / width**2
-    return _masked(tau, value, keep, center)
+    index = torch.where(keep, tau, center).clamp_(min=0).to(torch.int64)
+    if delays.requires_grad or (not torch.compiler.is_compiling() and is_dual(delays)):
+        # the slopes are known: autograd need not keep the way to them
+        value = value + torch.where(keep, away.sign(), torch.zeros_like(away)) * (delays - delays.detach())
+    if normalize:
+        value = _scaled(value, 0)
+    return Taps(index, value if normalize or width == 1 else value / width**2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ __all__ = [
     "inputs",
     "recurrence",
     "reference",
+    "rows",
     "running_sum",
     "second_differences",
     "step_tape",

@@ -82,7 +82,7 @@ def refuse_transforms(where: str, *tensors: Tensor | None, remembers: bool = Fal
     if inside:
         kinds = [level.key().name for level in torch._C._functorch.get_interpreter_stack() or ()]
         found = next((FUNCTORCH[kind] for kind in kinds if kind in FUNCTORCH and (remembers or kind != "Vmap")), "")
-    elif forward_ad._current_level >= 0 and any(t is not None and _is_dual(t) for t in tensors):
+    elif forward_ad._current_level >= 0 and any(t is not None and is_dual(t) for t in tensors):
         found = FORWARD
     if found and remembers:
         fix = "take gradients with torch.autograd.grad, and give vmap's dimension to the batch"
@@ -92,7 +92,8 @@ def refuse_transforms(where: str, *tensors: Tensor | None, remembers: bool = Fal
         raise HistoryError(where, found, "plain autograd: its adjoint is written by hand", fix)
 
 
-def _is_dual(tensor: Tensor) -> bool:
+def is_dual(tensor: Tensor) -> bool:
+    """Tell whether a tensor has a tangent: forward-mode automatic differentiation."""
     return forward_ad.unpack_dual(tensor).tangent is not None
 
 

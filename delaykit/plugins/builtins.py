@@ -14,8 +14,8 @@ _EVERYWHERE = ("reference", "torch", "cpu", "gpu")
 _WITHOUT_TRITON = ("reference", "torch", "cpu")
 # room in delaykit.functional, its operators, each a function of that name in every backend's file, and its backends
 _ROOMS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("delay_line", ("tap_filter", "tap_correlation"), _EVERYWHERE),
-    ("delayed_linear", ("synapse_filter", "synapse_correlation"), _EVERYWHERE),
+    ("delay_line", ("tap_filter", "tap_correlation", "tap_gradients"), _EVERYWHERE),
+    ("delayed_linear", ("synapse_filter", "synapse_correlation", "event_product", "event_gradient"), _EVERYWHERE),
     ("running_sum", ("running_sum",), _EVERYWHERE),
     ("filtered_linear", ("decay_filter", "decay_filter_gradient"), _EVERYWHERE),
     ("decay_tape", ("decay_step", "decay_step_back"), _EVERYWHERE),

@@ -9,7 +9,8 @@ from torch import Tensor
 from delaykit.arrivals import Gaussian, Kernel, Linear, Triangle
 from delaykit.errors import ShapeError
 from delaykit.functional import reference
-from delaykit.functional.delay_line import delay_line
+from delaykit.functional.delay_line import delay_line, numba
+from delaykit.functional.delay_line import reference as judge
 from delaykit.functional.dispatch import backend
 from delaykit.functional.taps import Taps
 from tests.functional.judging import BACKENDS as JUDGED
@@ -49,17 +50,47 @@ def test_equals_the_dense_filter(name: str, kernel: Kernel, shape: tuple[int, in
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("time", [1, 3, 16, 21])
-@pytest.mark.parametrize("channels", [16, 37])
-def test_many_channels_equal_the_dense_filter(time: int, channels: int) -> None:
+@pytest.mark.parametrize("channels", [16, 37, 64])
+@pytest.mark.parametrize(
+    ("time", "kernel"),
+    [(time, kernel) for time in (1, 3, 21) for kernel in (Linear(), Triangle(1.5), Triangle(3.2))] + [(130, Linear())],
+)  # taps near each other, and not
+def test_many_channels_equal_the_dense_filter(time: int, channels: int, kernel: Kernel) -> None:
     x, delays = random(time, 2, channels), random(1, channels, seed=1, scale=24.0)
     cotangent = random(*x.shape, seed=2).detach()
     found = []
     for name in ("cpu", "reference"):
         with backend(name):
-            out = delay_line(x, Triangle(3.2).taps(delays))
+            out = delay_line(x, kernel.taps(delays))
             found.append((out, *torch.autograd.grad(out, (x, delays), cotangent)))
     torch.testing.assert_close(*found, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_one_pass_back_gives_what_two_give(dtype: torch.dtype) -> None:
+    """Channels by blocks, the last one smaller; taps that lie apart, and beyond the sequence; a tap listed twice."""
+    x, y = (random(9, 3, 45, seed=s).detach().to(dtype) for s in (0, 1))
+    index = torch.randint(0, 12, (3, 45), generator=torch.Generator().manual_seed(2))
+    index[1] = index[0] + 1
+    index[2, ::2] = index[0, ::2]
+    value = random(3, 45, seed=3).detach().to(dtype)
+    value[2, ::4] = 0
+    given = x.unsqueeze(3), y.unsqueeze(3), index, value
+    exact = (g.double() if g.is_floating_point() else g for g in given)
+    found, expected = numba.tap_gradients(*given), judge.tap_gradients(*exact)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, atol=1e-5 if dtype == torch.float32 else 1e-12, rtol=0)
+
+
+def test_what_no_tap_reads_leaves_no_trace() -> None:
+    """A number that is none passes through its own taps alone: not through those of weight 0, nor to other channels."""
+    x = torch.zeros(8, 2, 40)
+    x[2, 0, 7] = torch.inf
+    x[6, 1, 33] = torch.nan  # arrives after the end
+    taps = Linear().taps(torch.full((1, 40), 3.0))
+    with backend("cpu"):
+        out = delay_line(x, taps)
+    assert out.isinf().nonzero().tolist() == [[5, 0, 7]] and not out.isnan().any()
 
 
 @pytest.mark.parametrize("name", ["torch", "cpu"])

@@ -58,6 +58,32 @@ def test_equals_the_dense_filter(name: str, kernel: Kernel, granularity: str, de
     assert_all_close(found, value_and_gradients(reference.causal_convolution(spikes, response) + bias, *inputs))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("time", "batch"), [(3, 1), (7, 5), (40, 19), (33, 16), (150, 2)])
+@pytest.mark.parametrize("kernel", [Linear(), Triangle(2.0)], ids=str)
+def test_rows_of_every_length_equal_plain_torch(time: int, batch: int, kernel: Kernel, dtype: torch.dtype) -> None:
+    """Pieces that fill registers, shorter ones and single numbers; a batch by shares; delays beyond the end."""
+    x = random(time, batch, 21).detach()
+    inputs = x, random(14, 21, seed=1).detach() - 0.5, random(14, 21, seed=2, scale=45.0).detach().round(decimals=1)
+    found = []
+    for name, to in (("cpu", dtype), ("torch", torch.float64)):
+        given = [t.to(to).requires_grad_() for t in inputs]
+        with backend(name):
+            found.append(value_and_gradients(delayed_linear(given[0], given[1], kernel.taps(given[2])), *given))
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-6 * (time * batch) ** 0.5
+    assert_all_close(tuple(x.double() for x in found[0]), found[1], tolerance)
+
+
+def test_a_row_of_the_batch_is_the_same_bits_in_any_company() -> None:
+    given = random(50, 37, 9), random(6, 9, seed=1), random(6, 9, seed=2, scale=9.0)
+    x, weight, delays = (t.detach().float() for t in given)
+    taps = Linear().taps(delays)
+    with backend("cpu"):
+        together = delayed_linear(x, weight, taps)
+        for rows in (slice(0, 1), slice(3, 8), slice(20, 37)):
+            assert torch.equal(delayed_linear(x[:, rows], weight, taps), together[:, rows])
+
+
 def test_the_sparse_case_is_really_run_as_events() -> None:
     assert rows._events(spikes_of(0.04)) is not None and rows._events(spikes_of(1.0)) is None
 

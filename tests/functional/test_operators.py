@@ -113,8 +113,11 @@ AHEAD = SYNAPSES.permute(2, 1, 0).contiguous(), STRENGTH.permute(2, 1, 0).contig
 CASES: dict[str, list[tuple]] = {
     "tap_filter": [(x, DELAYS, VALUE, causal) for x in (X[..., None], MAPS) for causal in (True, False)],
     "tap_correlation": [(X[..., None], X[..., None] - 0.5, DELAYS), (MAPS, MAPS.flip(0), DELAYS)],
+    "tap_gradients": [(X[..., None], X[..., None] - 0.5, DELAYS, VALUE), (MAPS, MAPS.flip(0), DELAYS, VALUE)],
     "synapse_filter": [(x, SYNAPSES, STRENGTH, causal) for x in (X, X * (X > 0.95)) for causal in (True, False)],
     "synapse_correlation": [(x, Y, SYNAPSES) for x in (X, X * (X > 0.95))],
+    "event_product": [(x.flatten(0, 1), WEIGHT, bias) for x in (X, X * (X > 0.8)) for bias in (DECAY[:, 0], None)],
+    "event_gradient": [(Y.flatten(0, 1), x.flatten(0, 1)) for x in (X, X * (X > 0.8))],
     "running_sum": [(X, decay, reverse) for decay in (None, DECAY[0]) for reverse in (True, False)],
     "decay_filter": [(X, DECAY, WEIGHT)],
     "decay_filter_gradient": [(X, Y, DECAY, WEIGHT, needs_grad_x) for needs_grad_x in (True, False)],

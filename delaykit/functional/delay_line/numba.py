@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_threads
+from delaykit.functional.delay_line.narrow import filter_narrow, gradients_narrow
 
+WIDEST = 8  # steps that a channel's taps may span to be read row by row
 BLOCK = 16  # channels at a time: a cache line of float32, read once
 TILE = 8  # steps at a time, while time and channels change places
 
@@ -15,23 +17,68 @@ TILE = 8  # steps at a time, while time and channels change places
 def tap_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
     """Filter channels; see :func:`delaykit.functional.delay_line.torch.tap_filter`."""
     x = x.contiguous()
+    sign, work, narrow = -1 if causal else 1, x.numel() * len(index), _narrow(x, index, value)
+    if narrow is not None:
+        out = torch.empty_like(x)
+        given = arrays(x.squeeze(3), *narrow)
+        rows = out.squeeze(3).numpy()
+        in_threads(lambda first, last: filter_narrow(*given, sign, rows, first, last), x.shape[1], work)
+        return out
     dense = x.shape[3] == 1
     out = torch.empty_like(x) if dense else torch.zeros_like(x)
     given = arrays(x, index, value)
     kernel = _filter_channels if dense else _filter_maps
-    sign = -1 if causal else 1
-    in_threads(lambda first, last: kernel(*given, sign, out.numpy(), first, last), x.shape[1], x.numel() * len(index))
+    in_threads(lambda first, last: kernel(*given, sign, out.numpy(), first, last), x.shape[1], work)
     return out
 
 
 def tap_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     """Correlate channels; see :func:`delaykit.functional.delay_line.torch.tap_correlation`."""
+    narrow = _narrow(x, index, torch.zeros_like(index, dtype=x.dtype))
+    if narrow is not None:
+        return _narrow_gradients(x, y, index, *narrow, wants=False)[1]
     batch = x.shape[1]
     shares = np.zeros((batch, *index.shape), dtype=np.float64)
     given = arrays(x, y, index)
     kernel = _correlate_channels if x.shape[3] == 1 else _correlate_maps
     in_threads(lambda first, last: kernel(*given, shares, first, last), batch, x.numel() * len(index))
     return torch.from_numpy(shares.sum(0)).to(x.dtype)
+
+
+def tap_gradients(x: Tensor, y: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Go back through a filter; see :func:`delaykit.functional.delay_line.torch.tap_gradients`."""
+    narrow = _narrow(x, index, value)
+    if narrow is None:
+        return tap_filter(y, index, value, False), tap_correlation(x, y, index)
+    return _narrow_gradients(x, y, index, *narrow, wants=True)
+
+
+def _narrow(x: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return each channel's first tap and its factors from there, ``(reach, channel)``; None where they lie far apart.
+
+    Factors of a place outside the sequence count for nothing, so that the first tap may be brought to its end.
+    """
+    if x.shape[3] != 1 or not index.numel() or not x.numel():
+        return None
+    late = index.amin(0)
+    behind = index - late
+    reach = int(behind.max()) + 1
+    if reach > WIDEST:
+        return None
+    factor = value.new_zeros(reach, index.shape[1]).scatter_add_(0, behind, value)
+    return late.clamp(max=len(x)), factor
+
+
+def _narrow_gradients(
+    x: Tensor, y: Tensor, index: Tensor, late: Tensor, factor: Tensor, wants: bool
+) -> tuple[Tensor, Tensor]:
+    batch, out = x.shape[1], torch.empty_like(x if wants else x[:0], memory_format=torch.contiguous_format)
+    shares = np.zeros((batch, *factor.shape), dtype=np.float64)
+    given = arrays(x.squeeze(3), y.squeeze(3), late, factor)
+    rows, work = out.squeeze(3).numpy(), x.numel() * len(index)
+    in_threads(lambda first, last: gradients_narrow(*given, wants, rows, shares, first, last), batch, work)
+    found = torch.from_numpy(shares.sum(0)).gather(0, index - index.amin(0))
+    return out, found.to(x.dtype)
 
 
 @compiled()

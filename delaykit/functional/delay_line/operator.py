@@ -86,6 +86,19 @@ def correlate_channels(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tenso
     return run(_as_maps(x, index).to(work), y, index)
 
 
+@torch.library.custom_op(
+    "delaykit::tap_gradients",
+    mutates_args=(),
+    schema="(Tensor x, Tensor y, Tensor index, Tensor value) -> (Tensor, Tensor)",
+)
+def _channel_gradients(x: Tensor, y: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the gradients of a causal filter's input and of its tap values in one pass; order 0."""
+    work = working_dtype(x, 0)
+    run = resolve("tap_gradients", x.device, 2 * GATHERED * x.numel() * len(index))
+    grad_x, grad_value = run(_as_maps(x, index).to(work), _as_maps(y, index).to(work), index, value.to(work))
+    return grad_x.view(x.shape).to(x.dtype), grad_value
+
+
 def working_dtype(x: Tensor, order: int) -> torch.dtype:
     """Choose the dtype of the sums: float64 for running sums, never less than float32."""
     return torch.float64 if order else torch.promote_types(x.dtype, torch.float32)
@@ -103,6 +116,12 @@ def _(x: Tensor, index: Tensor, value: Tensor, order: int, causal: bool) -> Tens
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+@_channel_gradients.register_fake
+def _(x: Tensor, y: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return grad_x, torch.empty_like(index, dtype=working_dtype(x, 0))
+
+
 @correlate_channels.register_fake
 def _(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
     return torch.empty_like(index, dtype=working_dtype(x, order))
@@ -115,12 +134,30 @@ def _keep_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, index, value = ctx.saved_tensors
+    if ctx.needs_input_grad[0] and ctx.needs_input_grad[2] and ctx.causal and not ctx.order:
+        grad_x, grad_value = _channel_gradients(x, grad, index, value)
+        return grad_x, None, grad_value.to(value.dtype), None, None
     grad_x = filter_channels(grad, index, value, ctx.order, not ctx.causal) if ctx.needs_input_grad[0] else None
     grad_value = None
     if ctx.needs_input_grad[2]:
         early, late = (x, grad) if ctx.causal else (grad, x)
         grad_value = correlate_channels(early, late, index, ctx.order).to(value.dtype)
     return grad_x, None, grad_value, None, None
+
+
+def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradients_backward(ctx: Any, grad_gx: Tensor, grad_gv: Tensor) -> tuple[Tensor | None, ...]:
+    x, y, index, value = ctx.saved_tensors
+    needs_x, needs_y, _, needs_value = ctx.needs_input_grad
+    by_x = filter_channels(y, index, grad_gv, 0, False) if needs_x else None
+    by_y = None
+    if needs_y:
+        by_y = filter_channels(grad_gx, index, value, 0, True) + filter_channels(x, index, grad_gv, 0, True)
+    by_value = correlate_channels(grad_gx, y, index, 0).to(value.dtype) if needs_value else None
+    return by_x, by_y, None, by_value
 
 
 def _keep_correlation(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -137,3 +174,4 @@ def _correlation_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 filter_channels.register_autograd(_filter_backward, setup_context=_keep_filter)
 correlate_channels.register_autograd(_correlation_backward, setup_context=_keep_correlation)
+_channel_gradients.register_autograd(_gradients_backward, setup_context=_keep_gradients)

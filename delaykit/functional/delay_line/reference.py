@@ -40,3 +40,8 @@ def tap_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
             for t in range(int(index[m, c]), len(x)):
                 out[m, c] += (x[t - int(index[m, c]), :, c] * y[t, :, c]).sum()
     return out
+
+
+def tap_gradients(x: Tensor, y: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Go back through a filter; see :func:`delaykit.functional.delay_line.torch.tap_gradients`."""
+    return tap_filter(y, index, value, False), tap_correlation(x, y, index)

@@ -36,6 +36,18 @@ def tap_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     return torch.stack(out)
 
 
+def tap_gradients(x: Tensor, y: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Go back through a filter: the gradients of its input, and of its tap values.
+
+    Args:
+        x: what was filtered, ``(time, batch, channel, space)``.
+        y: gradient of what came out, of the same shape.
+        index: int64 ``(m, channel)``, steps >= 0.
+        value: ``(m, channel)`` in the dtype of ``x``.
+    """
+    return tap_filter(y, index, value, False), tap_correlation(x, y, index)
+
+
 def _source_rows(time: int, index: Tensor, value: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
     """Find the time each output step reads, and its weight (0 outside the sequence): ``(time, 1, channel, 1)``."""
     steps = torch.arange(time, device=index.device).unsqueeze(1)

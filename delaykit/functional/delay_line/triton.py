@@ -39,6 +39,11 @@ def tap_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     return out.sum(-1)
 
 
+def tap_gradients(x: Tensor, y: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Go back through a filter; see :func:`delaykit.functional.delay_line.torch.tap_gradients`."""
+    return tap_filter(y, index, value, False), tap_correlation(x, y, index)
+
+
 @triton.jit
 def filter_channels(
     x, index, value, out, size, time, inner, channels, space, SIGN, TAPS: tl.constexpr, BLOCK: tl.constexpr

@@ -1,55 +1,183 @@
 """The sums over delayed synapses for the CPU, by Numba: backend ``cpu``.
 
-They work on rows: a neuron's whole sequence, ``time * batch`` numbers in a row, so that a delay of k steps is an offset
-of ``k * batch`` and a tap one multiply-add of two contiguous rows, however long the delay. Eight taps share a pass over
-the output. Rows of spikes that are mostly silent are replaced by lists of events.
+They work on rows, see :mod:`delaykit.functional.rows`, of as many rows of the batch at a time as a
+vector register has numbers. Spikes that are mostly silent are replaced by lists of events.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_threads
+from delaykit.functional.rows.dots import dot_rows
+from delaykit.functional.rows.layout import TOGETHER, count_used, lay_rows, list_taps, pick
+from delaykit.functional.rows.sums import REGISTERS, add_events, correlate_events, mix_rows
 
-BLOCK_BYTES = 8192  # of a row handled before the next row, so that all input rows of a block stay in the cache
+VECTOR_BYTES = 64
+NEAR_BYTES = 40960  # of rows that all outputs read again and again, most of it from the first cache
+MOST_OUTPUTS = 256  # whose sums lie in the second cache
+FEWEST = 64  # outputs, below which it is a dense product that is faster
+SPARSE = 0.35  # share of numbers that are not 0 up to which a product by them is faster
 EVENT_DENSITY = {torch.float32: 0.025, torch.float64: 0.05}  # below, a list of events beats a vectorised row
 
 
 def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
     """Filter synapses; see :func:`delaykit.functional.delayed_linear.torch.synapse_filter`."""
-    time, batch, _ = x.shape
-    out = torch.zeros(index.shape[1], time * batch, dtype=x.dtype)
-    taps, rows = arrays(index, value), out.numpy()
-    work = time * batch * index.numel()
-    events = _events(x) if causal else None
+    (time, batch, _), outputs, events = x.shape, index.shape[1], _events(x) if causal else None
+    out, (given,) = torch.zeros(time, batch, outputs, dtype=x.dtype), arrays(x)
     if events is not None:
-        given = (*events, batch, *taps, rows)
-        in_threads(lambda first, last: _scatter_events(*given, first, last), len(rows), work)
-    else:
-        source, start, step = _padded_rows(x, index, causal)
-        operands = (source.ravel(), source.shape[1], start, step, *taps, rows.ravel(), BLOCK_BYTES // rows.itemsize)
-        in_threads(lambda first, last: _mix_rows(*operands, first, last), len(rows), work)
-    return out.T.reshape(time, batch, len(rows))
+        return _scattered(events, out, index, value)
+    listed: dict[int, Any] = {}
+    longest = _longest(index, time)
+    for row, width in _shares(x):
+        rows = _Rows(x, longest, width, -width if causal else width)
+        source, start = rows.lay(given, row, rows.silence if causal else 0)
+        if width not in listed:
+            listed[width] = rows.taps(index, value)[:3]
+        operands = source, start, time * width, rows.lanes, *listed[width], out.numpy(), row, width
+
+        def mix(first: int, last: int, operands: Any = operands) -> None:
+            for begin in range(first, last, MOST_OUTPUTS):
+                mix_rows(*operands, begin, min(last, begin + MOST_OUTPUTS))
+
+        in_threads(mix, outputs, time * width * index.numel())
+    return out
 
 
 def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     """Correlate synapses; see :func:`delaykit.functional.delayed_linear.torch.synapse_correlation`."""
+    time, outputs, events = len(x), index.shape[1], _events(x)
+    if events is not None:
+        return _gathered(events, x, y, index)
+    listed: dict[int, Any] = {}
+    out, longest = torch.zeros(index.shape, dtype=x.dtype), _longest(index, time)
+    total, (early, late) = np.zeros(0), arrays(x, y)
+    for row, width in _shares(x):
+        rows = _Rows(x, longest, width, -width)
+        source, start = rows.lay(early, row, rows.silence)
+        if width not in listed:
+            listed[width] = rows.taps(index, None)
+        first, place, _, slot = listed[width]
+        total = total if len(total) else np.zeros(len(place), out.numpy().dtype)
+        target, _ = rows.lay(late, row, 0)
+        operands = source, start, target, time * width, rows.stride, rows.lanes, first, place, total
+        in_threads(functools.partial(dot_rows, *operands), outputs, time * width * index.numel())
+    for _, _, _, (slot, order) in list(listed.values())[:1]:
+        turned = out.permute(order).contiguous()
+        pick(total, slot, turned.view(-1).numpy())
+        out = turned.permute(order)
+    return out
+
+
+def event_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_product`."""
+    if len(weight) < FEWEST or not _few(x) or not bool(weight.sum().isfinite()):  # 0 times infinity is not nothing
+        return F.linear(x, weight, bias)
+    out = x.new_zeros(len(x), len(weight)) if bias is None else bias.detach().expand(len(x), -1).contiguous()
+    operands = *arrays(x, weight.T), out.numpy(), VECTOR_BYTES // x.element_size()
+    in_threads(lambda first, last: add_events(*operands, first, last), len(x), x.numel() * len(weight))
+    return out
+
+
+def event_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_gradient`."""
+    if grad.shape[1] < FEWEST or not _few(x) or not bool(grad.sum().isfinite()):
+        return grad.T @ x
+    out = x.new_zeros(x.shape[1], grad.shape[1])
+    operands = *arrays(x, grad), out.numpy(), VECTOR_BYTES // x.element_size()
+    in_threads(lambda first, last: correlate_events(*operands, first, last), len(out), x.numel() * grad.shape[1])
+    return out.T.contiguous()
+
+
+def _few(x: Tensor) -> bool:
+    return x.dtype in EVENT_DENSITY and bool(x.numel()) and _used(x) <= SPARSE * x.numel()
+
+
+def _used(x: Tensor) -> int:
+    """Count what is not 0; torch takes five times as long."""
+    return int(count_used(*arrays(x.flatten())))
+
+
+def _shares(x: Tensor) -> Iterator[tuple[int, int]]:
+    """Divide the batch: first row and number of rows of each share."""
+    batch, lanes = x.shape[1], VECTOR_BYTES // x.element_size()
+    for row in range(0, batch if x.numel() else 0, lanes):
+        yield row, min(lanes, batch - row)
+
+
+def _longest(index: Tensor, time: int) -> int:
+    return min(int(index.max()) if index.numel() else 0, time)
+
+
+class _Rows:
+    """How the sequences of a share of a batch lie in memory, and where the taps of synapses read them.
+
+    Args:
+        x: ``(time, batch, neuron)``.
+        longest: steps that the farthest tap within the sequence looks away.
+        width: rows of the batch.
+        late: offset of a tap that looks one step away.
+    """
+
+    def __init__(self, x: Tensor, longest: int, width: int, late: int) -> None:
+        self.time, self.width, self.late = len(x), width, late
+        self.lanes = VECTOR_BYTES // x.element_size()
+        self.silence = width * longest
+        lines = -(-(self.silence + self.time * width) // self.lanes)
+        self.stride = self.lanes * (lines | 1)  # odd: neighbouring rows fall into different parts of a cache
+        widest = min(self.lanes, x.shape[1])  # all shares list their taps in the same order
+        near = (widest * longest + REGISTERS * self.lanes) * x.element_size()
+        self.few = max(TOGETHER, NEAR_BYTES // near)
+
+    def lay(self, x: np.ndarray, row: int, pad: int) -> tuple[np.ndarray, int]:
+        """Lay out rows ``row ..`` of the batch behind ``pad`` zeros; return them flat, and where the first begins."""
+        rows = torch.empty(x.shape[2] * self.stride, dtype=torch.from_numpy(x[:0]).dtype).numpy()
+        lay_rows(x, row, self.width, pad, self.stride, rows)
+        return rows, pad
+
+    def taps(self, index: Tensor, value: Tensor | None) -> tuple[Any, ...]:
+        """List the taps of every output, those of few inputs at a time.
+
+        Without values, every different step of a synapse is listed once, and the last says where, for the taps in
+        another order of dimensions.
+        """
+        taps, outputs, inputs = index.shape
+        turned = not index.is_contiguous() and index.transpose(1, 2).is_contiguous()
+        order = (0, 2, 1) if turned else (0, 1, 2)
+        flat = index.permute(order).contiguous().view(-1)
+        weights = torch.zeros(0, dtype=torch.float32) if value is None else value.permute(order).contiguous().view(-1)
+        blocks = -(-inputs // self.few)
+        first = np.empty((blocks, outputs + 1), np.int64)
+        small, room = inputs * self.stride < 2**31, index.numel() + TOGETHER * blocks * outputs
+        place = np.empty(room, np.int32 if small else np.int64)
+        weight = np.empty(0 if value is None else room, weights.numpy().dtype)
+        slot = np.empty(len(flat) if value is None else 0, np.int32 if room < 2**31 else np.int64)
+        moves = inputs * outputs, 1 if turned else inputs, outputs if turned else 1, self.late, self.stride
+        given, shape = arrays(flat, weights), (taps, outputs, inputs, self.few)
+        list_taps(*given, self.time, shape, moves, first, place, weight, slot)
+        return first, place, weight, (slot, order)
+
+
+def _scattered(events: tuple[np.ndarray, ...], out: Tensor, index: Tensor, value: Tensor) -> Tensor:
+    time, batch, outputs = out.shape
+    rows = torch.zeros(outputs, time * batch, dtype=out.dtype)
+    given = (*events, batch, *arrays(index, value), rows.numpy())
+    in_threads(lambda first, last: _scatter_events(*given, first, last), outputs, time * batch * index.numel())
+    return rows.T.reshape(out.shape)
+
+
+def _gathered(events: tuple[np.ndarray, ...], x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     time, batch, _ = x.shape
     out = torch.zeros(index.shape, dtype=x.dtype)
-    (taps,), result = arrays(index), out.numpy()
-    target = _rows(y).numpy()
-    work = time * batch * index.numel()
-    events = _events(x)
-    if events is not None:
-        given = (*events, batch, taps, target, result)
-        in_threads(lambda first, last: _gather_events(*given, first, last), len(target), work)
-    else:
-        source, start, step = _padded_rows(x, index, True)
-        sizes = source.shape[1], start, step
-        operands = (source.ravel(), *sizes, taps, target.ravel(), result, BLOCK_BYTES // result.itemsize)
-        in_threads(lambda first, last: _dot_rows(*operands, first, last), len(target), work)
+    given = (*events, batch, *arrays(index), _rows(y).numpy(), out.numpy())
+    in_threads(lambda first, last: _gather_events(*given, first, last), index.shape[1], time * batch * index.numel())
     return out
 
 
@@ -58,97 +186,14 @@ def _rows(x: Tensor) -> Tensor:
     return x.detach().flatten(0, 1).T.contiguous()
 
 
-def _padded_rows(x: Tensor, index: Tensor, causal: bool) -> tuple[np.ndarray, int, int]:
-    """Make rows with silence where a tap looks outside the sequence: (rows, where a row starts, offset of one step)."""
-    time, batch, neurons = x.shape
-    silence = min(int(index.max()) if index.numel() else 0, time) * batch
-    rows = torch.zeros(neurons, silence + time * batch, dtype=x.dtype)
-    start = silence if causal else 0
-    rows[:, start : start + time * batch] = x.detach().flatten(0, 1).T
-    return rows.numpy(), start, -batch if causal else batch
-
-
 def _events(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """List the non-zero entries of each row, (first event of a row, position, size), or None where there are many."""
-    if not x.numel() or int(torch.count_nonzero(x)) > EVENT_DENSITY[x.dtype] * x.numel():
+    if not x.numel() or _used(x) > EVENT_DENSITY[x.dtype] * x.numel():
         return None
     rows = _rows(x)
     neuron, position = rows.nonzero(as_tuple=True)
     first = torch.searchsorted(neuron, torch.arange(rows.shape[0] + 1))
     return first.numpy(), position.numpy(), rows[neuron, position].numpy()
-
-
-@compiled()
-def _mix_rows(source, stride, start, step, index, value, out, block, first, last):  # type: ignore[no-untyped-def]
-    """Add ``value[m, r, q]`` times row q, shifted by its delay, to row r of ``out`` for r in first .. last - 1."""
-    taps, _, inputs = index.shape
-    length = len(out) // index.shape[1]
-    weight, where = np.zeros(taps * inputs + 8, out.dtype), np.zeros(taps * inputs + 8, np.uintp)
-    for begin in range(0, length, block):
-        end = min(length, begin + block)
-        for r in range(first, last):
-            count = 0
-            for q in range(inputs):
-                for m in range(taps):
-                    offset = start + step * index[m, r, q]
-                    if value[m, r, q] != 0 and 0 <= offset <= stride - length:
-                        weight[count], where[count] = value[m, r, q], q * stride + offset + begin
-                        count += 1
-            for rest in range(count, (count + 7) // 8 * 8):
-                weight[rest], where[rest] = 0, 0
-            target = np.uintp(r * length + begin)
-            for k in range(0, count, 8):
-                w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-                w4, w5, w6, w7 = weight[k + 4], weight[k + 5], weight[k + 6], weight[k + 7]
-                x0, x1, x2, x3 = where[k], where[k + 1], where[k + 2], where[k + 3]
-                x4, x5, x6, x7 = where[k + 4], where[k + 5], where[k + 6], where[k + 7]
-                for i in range(end - begin):
-                    n = np.uintp(i)
-                    one = (w0 * source[x0 + n] + w1 * source[x1 + n]) + (w2 * source[x2 + n] + w3 * source[x3 + n])
-                    two = (w4 * source[x4 + n] + w5 * source[x5 + n]) + (w6 * source[x6 + n] + w7 * source[x7 + n])
-                    out[target + n] += one + two
-
-
-@compiled(DOT_PRODUCTS)
-def _dot_rows(source, stride, start, step, index, target, out, block, first, last):  # type: ignore[no-untyped-def]
-    """Add the dot product of row r of ``target`` with row q, shifted by ``index[m, r, q]``, to ``out[m, r, q]``."""
-    taps, _, inputs = index.shape
-    length = len(target) // index.shape[1]
-    where, total = np.zeros(taps * inputs + 4, np.uintp), np.zeros(taps * inputs + 4, out.dtype)
-    place = np.zeros((taps, inputs), np.int64)
-    for begin in range(0, length, block):
-        end = min(length, begin + block)
-        for r in range(first, last):
-            count = 0
-            for q in range(inputs):
-                for m in range(taps):
-                    offset = start + step * index[m, r, q]
-                    place[m, q] = -1
-                    for earlier in range(m):  # a repeated step has the same product
-                        if index[earlier, r, q] == index[m, r, q]:
-                            place[m, q] = place[earlier, q]
-                            break
-                    if place[m, q] < 0 and 0 <= offset <= stride - length:
-                        place[m, q], where[count] = count, q * stride + offset + begin
-                        count += 1
-            for rest in range(count, (count + 3) // 4 * 4):
-                where[rest] = 0
-            y = np.uintp(r * length + begin)
-            for k in range(0, count, 4):
-                x0, x1, x2, x3 = where[k], where[k + 1], where[k + 2], where[k + 3]
-                t0 = t1 = t2 = t3 = out.dtype.type(0)
-                for i in range(end - begin):
-                    n = np.uintp(i)
-                    now = target[y + n]
-                    t0 += source[x0 + n] * now
-                    t1 += source[x1 + n] * now
-                    t2 += source[x2 + n] * now
-                    t3 += source[x3 + n] * now
-                total[k], total[k + 1], total[k + 2], total[k + 3] = t0, t1, t2, t3
-            for m in range(taps):
-                for q in range(inputs):
-                    if place[m, q] >= 0:
-                        out[m, r, q] += total[place[m, q]]
 
 
 @compiled()

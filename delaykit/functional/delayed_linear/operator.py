@@ -18,6 +18,7 @@ from torch import Tensor
 from delaykit.errors import ShapeError
 from delaykit.functional.delay_line.operator import correlate_channels, delay_line, filter_channels, working_dtype
 from delaykit.functional.delayed_linear import reference
+from delaykit.functional.delayed_linear.product import linear
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import summed
@@ -52,7 +53,10 @@ def delayed_linear(spikes: Tensor, weight: Tensor, taps: Taps, bias: Tensor | No
     if wants_reference():
         return reference.delayed_linear(spikes, weight, taps, bias)
     if taps.shape[0] == 1:
-        return F.linear(delay_line(spikes, taps), weight, bias)
+        late, known = delay_line(spikes, taps), taps._replace(value=taps.value.detach())
+        if torch.compiler.is_compiling() or known.is_identity():  # then the bits are those of the product alone
+            return F.linear(late, weight, bias)
+        return linear(late, weight, bias)
     common = torch.promote_types(spikes.dtype, weight.dtype)
     bias = None if bias is None else bias.to(common)
     return _delayed(spikes.to(common), weight.to(common), bias, taps.index, taps.value, taps.order)

@@ -40,5 +40,16 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     return out
 
 
+def event_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_product`."""
+    out = torch.stack([(row * weight).sum(1) for row in x])
+    return out if bias is None else out + bias
+
+
+def event_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_gradient`."""
+    return torch.stack([(column.unsqueeze(1) * x).sum(0) for column in grad.T])
+
+
 def _synapses(index: Tensor) -> Iterator[tuple[int, ...]]:
     return itertools.product(*map(range, index.shape))

@@ -40,3 +40,13 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
         product = y[tau:].flatten(0, 1).T @ x[: time - tau].flatten(0, 1)
         out = torch.where(index == tau, product, out)
     return out
+
+
+def event_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply ``x (rows, pre)``, most of which may be 0, with ``weight (post, pre)``; add ``bias (post,)``."""
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def event_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """Multiply ``grad (rows, post)`` with ``x (rows, pre)``, most of which may be 0, to ``(post, pre)``."""
+    return grad.T @ x

@@ -40,6 +40,16 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     return out
 
 
+def event_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_product`."""
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def event_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_gradient`."""
+    return grad.T @ x
+
+
 def _rows(x: Tensor) -> Tensor:
     return x.flatten(0, 1).T.contiguous()
 

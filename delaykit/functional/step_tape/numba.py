@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.compiled import DOT_PRODUCTS, compiled
+from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled
+from delaykit.functional.rows.layout import list_taps
+from delaykit.functional.rows.sums import read_taps
 from delaykit.functional.step_tape.cells.kernels import add_overlap, deliver_pairs, read_heights, write_heights
 from delaykit.functional.step_tape.cells.polynomials import read_polynomials
 from delaykit.functional.step_tape.packing import by_age, packed, places_in
 
 BLOCK = 8  # inputs whose rows are read together
-SPARSE = 0.25  # share of taps that are not 0, below which they are looked for
 TILE = 16  # channels that are turned together, each of whose rows in memory is read or written once
 NOTHING = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
-NEAR = 60_000  # bytes of rows that a block of inputs may reach back to, and find in the cache in any order
+NEAR = 28_000  # bytes of rows that a block of inputs may reach back to, and find in the first cache in any order
+FAR = 60_000  # bytes at which a block of inputs is worth it at all
+VECTOR_BYTES = 64
 
 
 def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
@@ -90,13 +92,11 @@ def tape_synapses(
     if kept.get("shape") != rows.shape:
         kept["shape"] = rows.shape
         _prepare(rows, offset, value, kept)
-    if kept["weight"] is None:
-        _few_synapses(rows.numpy(), row, offset.numpy(), value.numpy(), target.numpy())
+    flat, now, sums = rows.reshape(-1).numpy(), row * rows.shape[2], target.numpy()
+    if kept["order"] is None:
+        read_taps(flat, now, VECTOR_BYTES // value.element_size(), *kept["listed"], sums)
     else:
-        kernel = _synapses if kept["to"] is None else _synapses_by_age
-        where = (kept["where"],) if kept["to"] is None else (kept["where"], kept["to"])
-        flat = rows.reshape(-1).numpy(), target.view(-1).numpy()
-        kernel(flat[0], row * rows.shape[2], *where, kept["weight"], rows.shape[2], flat[1])
+        _synapses_by_age(flat, now, *kept["listed"], rows.shape[2], sums.reshape(-1))
     out.copy_(target.view(out.shape))
 
 
@@ -116,24 +116,24 @@ def tape_polynomials(
 
 
 def _prepare(rows: Tensor, offset: Tensor, value: Tensor, kept: dict[str, Any]) -> None:
-    """Write the tables of a kernel for these rows; its weights are there already where only the rows have grown."""
-    if "weight" not in kept:
-        kept["weight"] = kept["to"] = kept["order"] = None
-        if float((value != 0).float().mean()) > SPARSE:
-            reach = int(offset.abs().max()) + 1
-            block = min(BLOCK, NEAR // max(1, reach * rows.shape[2] * rows.element_size()))  # an empty batch, too
-            whole = BLOCK // math.gcd(BLOCK, offset.shape[2])  # inputs that fill passes of eight taps
-            kept["block"] = block // whole * whole or block
-            far = kept["block"] * offset.shape[2] < BLOCK  # too few taps for a pass over an output
-            kept["order"] = by_age(offset, reach) if far else None
-            kept["weight"] = value.flatten()[kept["order"]].numpy() if far else packed(value, kept["block"])
-            if far:
-                output = torch.arange(offset.shape[1], dtype=torch.int32).view(1, -1, 1) * rows.shape[2]
-                kept["to"] = output.expand_as(offset).flatten()[kept["order"]].numpy()
-    if kept["weight"] is not None:
-        places = places_in(offset, rows)
-        order, block = kept["order"], kept["block"]
-        kept["where"] = packed(places, block) if order is None else places.flatten()[order].numpy()
+    """List the taps that are not 0, in the order in which they are read, for these rows."""
+    inputs, outputs, count = offset.shape
+    reach = int(offset.abs().max()) + 1
+    size = max(1, reach * rows.shape[2] * rows.element_size())  # an empty batch, too
+    if FAR // size * count < BLOCK:  # too few taps for a pass over an output
+        order = kept["order"] = by_age(offset, reach)
+        output = torch.arange(outputs, dtype=torch.int32).view(1, -1, 1) * rows.shape[2]
+        listed = places_in(offset, rows), output.expand_as(offset), value
+        kept["listed"] = [x.flatten()[order].numpy() for x in listed]
+        return
+    kept["order"] = None
+    few = min(max(NEAR // size, -(-BLOCK // count)), inputs)
+    first, weight = np.zeros((-(-inputs // few), outputs + 1), np.int64), np.zeros(value.numel(), value.numpy().dtype)
+    place = np.zeros(value.numel(), np.int32 if rows.numel() < 2**31 else np.int64)
+    moves = 1, count, outputs * count, rows.shape[2], rows.shape[1] * rows.shape[2]
+    taps, none = arrays(offset.flatten(), value.flatten()), np.zeros(0, np.int32)
+    list_taps(*taps, reach, (count, outputs, inputs, few), moves, first, place, weight, none)
+    kept["listed"] = first, place, weight
 
 
 def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
@@ -243,50 +243,13 @@ def _series(rows, start, offset, value, out):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _synapses(rows, shift, where, weight, chunk, out):  # type: ignore[no-untyped-def]
-    """Eight taps share a pass over an output; the few rows that a block of inputs can reach stay in the cache."""
-    blocks, outputs, taps = where.shape
-    size = np.uintp(chunk)
-    for g in range(blocks):
-        for a in range(outputs):
-            begin = np.uintp(a) * size
-            for k in range(0, taps, 8):
-                w0, w1, w2, w3 = weight[g, a, k], weight[g, a, k + 1], weight[g, a, k + 2], weight[g, a, k + 3]
-                w4, w5, w6, w7 = weight[g, a, k + 4], weight[g, a, k + 5], weight[g, a, k + 6], weight[g, a, k + 7]
-                r0, r1 = np.uintp(where[g, a, k] + shift), np.uintp(where[g, a, k + 1] + shift)
-                r2, r3 = np.uintp(where[g, a, k + 2] + shift), np.uintp(where[g, a, k + 3] + shift)
-                r4, r5 = np.uintp(where[g, a, k + 4] + shift), np.uintp(where[g, a, k + 5] + shift)
-                r6, r7 = np.uintp(where[g, a, k + 6] + shift), np.uintp(where[g, a, k + 7] + shift)
-                for i in range(chunk):
-                    n = np.uintp(i)
-                    one = (w0 * rows[r0 + n] + w1 * rows[r1 + n]) + (w2 * rows[r2 + n] + w3 * rows[r3 + n])
-                    two = (w4 * rows[r4 + n] + w5 * rows[r5 + n]) + (w6 * rows[r6 + n] + w7 * rows[r7 + n])
-                    out[begin + n] += one + two
-
-
-@compiled()
 def _synapses_by_age(rows, shift, where, to, weight, chunk, out):  # type: ignore[no-untyped-def]
-    """Do the same where delays are long: rows are read as they lie in memory, and outputs, which are few, at random."""
+    """Read synapses whose delays are long: rows as they lie in memory, and outputs, which are few, at random."""
     for e in range(len(where)):
         row, target, w = np.uintp(where[e] + shift), np.uintp(to[e]), weight[e]
         for i in range(chunk):
             n = np.uintp(i)
             out[target + n] += w * rows[row + n]
-
-
-@compiled()
-def _few_synapses(rows, row, offset, value, out):  # type: ignore[no-untyped-def]
-    """Do the same for taps most of which are 0, one after the other."""
-    inputs, outputs, count = offset.shape
-    chunk = rows.shape[2]
-    for b in range(inputs):
-        for a in range(outputs):
-            for m in range(count):
-                weight = value[b, a, m]
-                if weight != 0:
-                    at = np.uintp(row + offset[b, a, m])
-                    for n in range(chunk):
-                        out[a, n] += weight * rows[b, at, n]
 
 
 @compiled(DOT_PRODUCTS)

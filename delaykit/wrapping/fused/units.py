@@ -22,6 +22,7 @@ from delaykit.attaching.connection.connections import (
 from delaykit.attaching.history.beginnings import Ends
 from delaykit.attaching.retyping import has_mixin, original_class
 from delaykit.attaching.wiring import wiring_of
+from delaykit.functional.delayed_linear.product import linear
 from delaykit.planning.survey import adapters
 from delaykit.synapse import Synapse
 from delaykit.wrapping.fused.graph import NotAhead
@@ -120,6 +121,8 @@ class Connection(Unit):
             history.ahead = ends.last[0]
             return output
         base, space = original_class(module).forward, channel_space(module)
+        if isinstance(module, nn.Linear) and base is nn.Linear.forward:
+            return linear(inputs, module.weight, module.bias)
         if not space or inputs.ndim == space + 2:
             return base(module, inputs)
         output = base(module, inputs.flatten(0, 1))

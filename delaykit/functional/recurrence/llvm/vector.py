@@ -12,7 +12,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from delaykit.functional.step_tape.cells.polynomials import LANES, repeated
+from delaykit.functional.rows.registers import repeated
+from delaykit.functional.step_tape.cells.polynomials import LANES
 
 
 @functools.cache

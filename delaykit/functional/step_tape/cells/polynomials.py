@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from delaykit.functional.compiled import compiled
+from delaykit.functional.rows.registers import repeated
 
 LANES = 8
 WIDTHS = {"wide": 32, "narrow": 8}
@@ -104,13 +105,3 @@ def make_add_polynomials(numba: Any, width: int) -> Any:
         return signature, generate
 
     return add
-
-
-def repeated(builder: Any, scale: Any, row: Any) -> Any:
-    """Fill a vector with one number."""
-    from llvmlite import ir
-
-    first = builder.insert_element(ir.Constant(row, ir.Undefined), scale, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(
-        first, ir.Constant(row, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), row.count), None)
-    )
