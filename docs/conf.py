@@ -8,6 +8,7 @@ from pathlib import Path
 import delaykit
 
 sys.path.insert(0, str(Path(__file__).parent))
+import fields  # noqa: E402
 import outside  # noqa: E402
 import pages  # noqa: E402
 
@@ -73,3 +74,4 @@ def point_to_copies(app, docname, source):
 def setup(app):
     app.connect("source-read", point_to_copies)
     app.connect("autodoc-process-docstring", show_tables_as_written)
+    app.connect("autodoc-process-signature", fields.show)

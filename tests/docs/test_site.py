@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import pkgutil
 import re
 import runpy
 import zlib
@@ -10,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import delaykit as dk
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+KINDS = ("delay", "heterogeneity", "pruning")  # of components that connections are given
 NOTEBOOKS = sorted(ROOT.glob("tutorials/*.ipynb"))
 PAGES = [
     "howto/which_method", "howto/steps_and_milliseconds", "howto/troubleshooting", "howto/save_resume_finetune",
@@ -80,3 +85,15 @@ def test_notebooks_show_no_paths_of_the_machine_that_ran_them() -> None:
     notebooks = sorted((ROOT / "tutorials").glob("*.ipynb"))
     assert len(notebooks) > 10
     assert [path.name for path in notebooks if "site-packages" in path.read_text()] == []
+
+
+def test_a_component_is_shown_with_its_fields() -> None:
+    show = runpy.run_path(str(DOCS / "fields.py"))["show"]
+    configs = [pkgutil.resolve_name(record.config) for record in dk.components() if record.kind in KINDS]
+    assert len(configs) > 5
+    for config in configs:
+        text, returned = show(None, "class", config.__name__, config, None, None, None)
+        assert returned is None and "*values" not in text and "**" not in text
+        assert all(f"{field.name}: " in text for field in dataclasses.fields(config) if field.init)
+    assert show(None, "function", "wrap", dk.wrap, None, None, None) is None
+    assert show(None, "class", "Plan", dk.Plan, None, None, None) is None
