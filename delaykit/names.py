@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 # Plugin -> (component names, public Python names to begin with); a test compares them with the plugins of this tree.
@@ -29,8 +30,8 @@ OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 # What to cite for a plugin that registers no component.
 PAPERS = {
-    "timing": "Yamamoto, Sakemi, Aihara 2022, Timing-based backpropagation in spiking neural networks without "
-    "single-spike restrictions, arXiv 2211.16113",
+    "timing": "Kakei Yamamoto, Yusuke Sakemi and Kazuyuki Aihara 2022, Timing-based backpropagation in spiking neural "
+    "networks without single-spike restrictions, arXiv 2211.16113",
 }
 
 
@@ -60,6 +61,11 @@ def official_plugin(name: str) -> str | None:
     return None
 
 
+def importable(plugin: str) -> bool:
+    """Say whether the package of an official plugin is there; it is not imported."""
+    return importlib.util.find_spec(f"delaykit_{plugin}") is not None
+
+
 def missing_attribute(name: str, candidates: Iterable[str]) -> str:
     """Say that the package ``delaykit`` has no such attribute, and what to do about it."""
     message = f"module 'delaykit' has no attribute {name!r}"
@@ -68,4 +74,5 @@ def missing_attribute(name: str, candidates: Iterable[str]) -> str:
         return message + nearest(name, candidates)
     public = OFFICIAL[plugin][1]
     wanted = name if name in public else ", ".join(public)
-    return f"{message}; `pip install delaykit-{plugin}`, then `from delaykit_{plugin} import {wanted}`"
+    install = "" if importable(plugin) else f"`pip install delaykit-{plugin}`, then "
+    return f"{message}; {install}`from delaykit_{plugin} import {wanted}`"

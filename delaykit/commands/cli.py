@@ -98,9 +98,9 @@ def list_plugins(loader: PluginLoader, as_json: bool, name: str | None) -> None:
     else:
         from rich.console import Console
         from rich.markup import escape
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("plugin", "status", "version", "brings", "detail")
+        table = Table("plugin", "status", "version", "brings", Column("detail", overflow="fold"))
         for status in loader.statuses:
             brings = "\n".join(f"{record.kind} {record.name}" for record in status.components)
             state = f"[{COLOURS[status.state]}]{status.state}[/]"
@@ -123,12 +123,12 @@ def doctor(loader: PluginLoader) -> None:
     """Check what is installed, what each part needs, and what to install."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from delaykit.commands import health
 
     rows = [*health.required(), *health.optional(), *health.plugins(loader)]
-    table = Table("what", "", "detail")
+    table = Table("what", "", Column("detail", overflow="fold"))  # a path is read to its end
     for row in rows:
         mark = "[green]ok[/]" if row.ok else "[red]broken[/]" if row.needed or row.broken else "[yellow]absent[/]"
         table.add_row(escape(row.what), mark, escape(row.detail))

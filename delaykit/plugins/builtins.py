@@ -34,32 +34,32 @@ def delaykit_components() -> Iterator[Component]:
         "free",
         "delaykit.delays:FreeDelay",
         "one delay per layer, pre neuron, post neuron or synapse; fixed or learned",
-        "Hammouamri, Khalfaoui-Hassani and Masquelier 2024, Learning Delays in Spiking Neural Networks using Dilated "
-        "Convolutions with Learnable Spacings, ICLR, arXiv 2306.17670",
+        "Ilyass Hammouamri, Ismail Khalfaoui-Hassani and Timothée Masquelier 2024, Learning Delays in Spiking Neural "
+        "Networks using Dilated Convolutions with Learnable Spacings, ICLR, arXiv 2306.17670",
     )
     yield Component(
         "heterogeneity",
         "time_constants",
         "delaykit.time_constants:TimeConstants",
         "the neurons' own membrane and synaptic decays, one a layer, channel or neuron; learned or fixed",
-        "Perez-Nieves, Leung, Dragotti and Goodman 2021, Neural heterogeneity promotes robust learning, Nature "
-        "Communications 12, 5791",
+        "Nicolas Perez-Nieves, Vincent C. H. Leung, Pier Luigi Dragotti and Dan F. M. Goodman 2021, Neural "
+        "heterogeneity promotes robust learning, Nature Communications 12, 5791",
     )
     yield Component(
         "adapter",
         "snntorch",
         "delaykit.adapters.snntorch:SnnTorchAdapter",
         "snnTorch neurons and layers",
-        "Eshraghian et al. 2023, Training spiking neural networks using lessons from deep learning, Proceedings of the "
-        "IEEE 111, 1016-1054, arXiv 2109.12894",
+        "Jason K. Eshraghian et al. 2023, Training spiking neural networks using lessons from deep learning, "
+        "Proceedings of the IEEE 111, 1016-1054, arXiv 2109.12894",
     )
     yield Component(
         "adapter",
         "norse",
         "delaykit.adapters.norse:NorseAdapter",
         "Norse cells and SequentialState",
-        "Pehle and Pedersen 2021, Norse - a deep learning library for spiking neural networks, doi "
-        "10.5281/zenodo.4422025",
+        "Christian Pehle and Jens E. Pedersen 2021, Norse - a deep learning library for spiking neural networks, "
+        "doi 10.5281/zenodo.4422025",
     )
     yield Component("adapter", "torch", "delaykit.adapters.plain:TorchAdapter", "plain torch modules, own neurons")
 

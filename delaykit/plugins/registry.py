@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import delaykit
 from delaykit.errors import ConfigError, PluginError, UnknownNameError
-from delaykit.names import PAPERS, nearest, official_plugin
+from delaykit.names import OFFICIAL, PAPERS, nearest, official_plugin
 from delaykit.plugins.citations import bibtex
 from delaykit.plugins.loader import PluginLoader, installed_sources
 from delaykit.plugins.records import KINDS, Component
 
-ITSELF = "The delaykit developers 2026, delaykit: learnable time in the synapses of existing spiking networks"
+ITSELF = "The delaykit developers 2026, delaykit: time in the synapses of existing spiking neural networks"
 
 
 @functools.cache
@@ -108,12 +109,12 @@ def missing_operator(name: str, known: Iterable[str]) -> UnknownNameError:
     return UnknownNameError("resolve", f"operator {name!r}{nearest(name, names)}", f"one of {names}", fix)
 
 
-def citation(component: Any, *, style: Literal["text", "bibtex"] = "text") -> str:
-    """Return the paper to cite for a component, or for all components of a plugin.
+def citation(component: Any = "delaykit", *, style: Literal["text", "bibtex"] = "text") -> str:
+    """Return the paper to cite for a component, or for all components of a plugin; without one, delaykit itself.
 
     Args:
         component: a :class:`Component`, a config or its class (anything with ``kind`` and ``name``), or the name of a
-            component, of a plugin, or ``delaykit``.
+            component, of its class, of a plugin, of a public class of an installed plugin, or ``delaykit``.
         style: ``text``, a line; or ``bibtex``, an entry for each paper. What has no paper of its own is delaykit's:
             an entry for it.
 
@@ -125,10 +126,10 @@ def citation(component: Any, *, style: Literal["text", "bibtex"] = "text") -> st
         ConfigError: the style is another.
 
     Example:
-        >>> "2306.17670" in citation("free")
+        >>> "2306.17670" in citation("free") and citation("FreeDelay") == citation("free")
         True
         >>> citation("free", style="bibtex").splitlines()[0]
-        '@misc{free,'
+        '@inproceedings{free,'
     """
     if not isinstance(style, str) or style not in ("text", "bibtex"):
         fix = "leave style out, or name one of the two"
@@ -137,38 +138,54 @@ def citation(component: Any, *, style: Literal["text", "bibtex"] = "text") -> st
     if style == "text":
         return "\n".join(dict.fromkeys(paper for paper in papers.values() if paper))
     cited = {paper: name for name, paper in reversed(papers.items()) if paper}
-    return "\n\n".join(bibtex(name, paper) for paper, name in reversed(cited.items())) or bibtex("delaykit", ITSELF)
+    entries = [bibtex(name, paper, version=_version(name)) for paper, name in reversed(cited.items())]
+    return "\n\n".join(entries) or bibtex("delaykit", ITSELF, version=_version("delaykit"))
 
 
 def _papers(component: Any) -> dict[str, str]:
     """Return the papers asked for, by the name of their component."""
-    if isinstance(component, str):
-        if component == "delaykit":
-            return {}
-        for status in loader().statuses:
-            if status.name == component and (status.components or component in PAPERS):
-                found = {record.name: record.paper for record in status.components}
-                return found or {component: PAPERS[component]}
-    paper = _paper(component)
-    name = component if isinstance(component, str) else str(getattr(component, "name", "component"))
-    return {name: paper}
+    if not isinstance(component, str):
+        record = component if isinstance(component, Component) else _record_of(component)
+        return {record.name: record.paper}
+    known = _citable()
+    lowered = {name.lower(): papers for name, papers in known.items()}
+    if papers := known.get(component) or lowered.get(component.lower()):
+        return papers
+    names = [name for name in known if name.islower() and not name.endswith("_")]  # classes go by these, too
+    found = f"nothing named {component!r:.200}{nearest(component, known)}"
+    raise UnknownNameError("citation", found, f"one of {', '.join(names)}", _how_to_get(component))
 
 
-def _paper(component: Any) -> str:
-    if isinstance(component, Component):
-        return component.paper
-    if isinstance(component, str):
-        records = [record for record in components() if record.name == component]
-        if records:
-            return next((record.paper for record in records if record.paper), "")
-        names = sorted({record.name for record in components()})
-        found = f"no component named {component!r}{nearest(component, names)}"
-        raise UnknownNameError("citation", found, f"one of {', '.join(names)}", _how_to_get(component))
+def _citable() -> dict[str, dict[str, str]]:
+    """Return all names that can be cited, each with its papers; of two meanings the plugin's is told."""
+    known: dict[str, dict[str, str]] = {}
+    for record in components():
+        paper = {record.name: record.paper}
+        for name in (record.name, record.config.rpartition(":")[2]):
+            if not any(known.get(name, {}).values()):  # one name in two kinds: the one with a paper
+                known[name] = paper
+    for status in loader().statuses:
+        papers = {record.name: record.paper for record in status.components}
+        if status.name in PAPERS:
+            papers.setdefault(status.name, PAPERS[status.name])
+        if status.state == "ok" and papers and status.name != "builtin":
+            known |= {status.name: papers}
+            for name in OFFICIAL.get(status.name, ((), ()))[1]:
+                known.setdefault(name, papers)
+    return dict(sorted(known.items())) | {"delaykit": {"delaykit": ITSELF}}
+
+
+def _record_of(component: Any) -> Component:
     kind, name = getattr(component, "kind", None), getattr(component, "name", None)
     if not isinstance(kind, str) or not isinstance(name, str):
         found = f"{component!r:.200}, which has no kind and name"
         raise UnknownNameError("citation", found, "a component, its config or its name", "pass dk.citation('free')")
-    return find(kind, name).paper
+    return find(kind, name)
+
+
+def _version(name: str) -> str:
+    """Return the version to cite: of delaykit; papers have none."""
+    return delaykit.__version__ if name == "delaykit" else ""
 
 
 def _imported(where: str, path: str) -> Any:
@@ -206,4 +223,6 @@ def _how_to_get(name: str) -> str:
     for status in loader().statuses:
         if status.name == plugin and status.state in ("broken", "disabled"):
             return f"plugin {plugin!r} is installed but {status.state}; see `delaykit plugins`"
+        if status.name == plugin and status.state == "ok":
+            return "list what is installed with `delaykit plugins`"
     return f"pip install delaykit-{plugin}"

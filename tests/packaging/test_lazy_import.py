@@ -55,7 +55,8 @@ def test_every_public_name_resolves(name: str) -> None:
     assert name in dir(delaykit)
 
 
-def test_unknown_names_are_attribute_errors_that_help() -> None:
+def test_unknown_names_are_attribute_errors_that_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delaykit.names.importable", lambda plugin: False)
     with pytest.raises(AttributeError, match="pip install delaykit-delrec`, then `from delaykit_delrec import DelRec"):
         delaykit.DelRec  # noqa: B018
     with pytest.raises(AttributeError, match="then `from delaykit_timing import MultiSpikeLIF, "):
@@ -65,6 +66,9 @@ def test_unknown_names_are_attribute_errors_that_help() -> None:
     with pytest.raises(ImportError):
         exec("from delaykit import nothing_like_this")
     assert not hasattr(delaykit, "__wrapped__")
+    monkeypatch.setattr("delaykit.names.importable", lambda plugin: True)
+    with pytest.raises(AttributeError, match="attribute 'DelRec'; `from delaykit_delrec import DelRec`"):
+        delaykit.DelRec  # noqa: B018
 
 
 @pytest.mark.parametrize("plugin", OFFICIAL)

@@ -133,6 +133,14 @@ def test_doctor_reports_extras_plugins_and_their_own_rows(monkeypatch: pytest.Mo
         assert word in result.output
 
 
+def test_doctor_folds_what_is_longer_than_its_column() -> None:
+    path = "/data/" + "/".join(f"folder{k}" for k in range(20))
+    result = run("doctor", sources=(plugin("p", delaykit_health=lambda: [("recordings", True, path)]),))
+    assert "…" not in result.output
+    cells = "".join(line.split("│")[-2].strip() for line in result.output.splitlines() if line.count("│") > 2)
+    assert path in cells
+
+
 def test_doctor_fails_when_a_plugin_is_broken_or_a_requirement_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     from delaykit.commands import health
 

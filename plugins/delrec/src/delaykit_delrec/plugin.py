@@ -17,14 +17,14 @@ def delaykit_components() -> Iterator[Component]:
         name="delrec",
         config="delaykit_delrec.config:DelRec",
         summary="learned recurrent delays whose triangle narrows while they train",
-        paper="Queant, Rancon, Cottereau and Masquelier 2025, DelRec: learning delays in recurrent spiking neural "
-        "networks, arXiv 2509.24852",
+        paper="Alexandre Queant, Ulysse Rançon, Benoit R. Cottereau and Timothée Masquelier 2025, DelRec: learning "
+        "delays in recurrent spiking neural networks, arXiv 2509.24852",
     )
     yield Component(
         kind="delay",
         name="dcls",
         config="delaykit_delrec.dcls:DCLS",
         summary="feed-forward delays in a window of K steps, gaussian while they train",
-        paper="Hammouamri, Khalfaoui-Hassani and Masquelier 2024, Learning Delays in Spiking Neural Networks using "
-        "Dilated Convolutions with Learnable Spacings, ICLR, arXiv 2306.17670",
+        paper="Ilyass Hammouamri, Ismail Khalfaoui-Hassani and Timothée Masquelier 2024, Learning Delays in Spiking "
+        "Neural Networks using Dilated Convolutions with Learnable Spacings, ICLR, arXiv 2306.17670",
     )

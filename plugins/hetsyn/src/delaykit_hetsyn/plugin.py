@@ -17,8 +17,8 @@ def delaykit_components() -> Iterator[Component]:
         name="hetsyn",
         config="delaykit_hetsyn.config:HetSyn",
         summary="a learned time constant for each synapse",
-        paper="Deng, Liu, Wang, Chen, Wei, Yu 2025, HetSyn: versatile timescale integration in spiking neural networks "
-        "via heterogeneous synapses, arXiv 2508.11644",
+        paper="Zhichao Deng, Zhikun Liu, Junxue Wang, Shengqian Chen, Xiang Wei and Qiang Yu 2025, HetSyn: versatile "
+        "timescale integration in spiking neural networks via heterogeneous synapses, arXiv 2508.11644",
     )
 
 

@@ -140,8 +140,8 @@ def _config_class(name: str, asked: str) -> Any:
     if name in there:
         return dk.resolve(there[name], name)
     known = sorted({*there, *ALIASES})
-    if close := nearest(asked, known):
-        fix = "list what is installed with `delaykit plugins`"
-        raise dk.UnknownNameError("--with", f"no method {asked!r}{close}", f"one of {', '.join(known)}", fix)
-    dk.resolve("delay", name)  # says which package to install
-    raise AssertionError("resolve of a name that is not there")
+    found, expected = f"no method {asked!r}{nearest(asked, known)}", f"one of {', '.join(known)}"
+    try:
+        return dk.resolve("delay", name)
+    except dk.UnknownNameError as problem:  # which says what to install
+        raise dk.UnknownNameError("--with", found, expected, problem.fix) from None

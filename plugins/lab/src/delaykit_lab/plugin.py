@@ -21,38 +21,39 @@ def delaykit_components() -> Iterator[Component]:
         "japanese-vowels",
         "delaykit_lab.tasks.japanese_vowels:JapaneseVowels",
         "who speaks? recorded vowels of nine speakers, shipped inside sktime's wheel",
-        "Kudo, Toyama, Shimbo 1999, Multidimensional curve classification using passing-through regions, Pattern "
-        "Recognition Letters 20, 1103-1111",
+        "Mineichi Kudo, Jun Toyama and Masaru Shimbo 1999, Multidimensional curve classification using passing-through "
+        "regions, Pattern Recognition Letters 20, 1103-1111",
     )
     yield Component(
         "task",
         "match-to-sample",
         "delaykit_lab.tasks.match_to_sample:MatchToSample",
         "was the second cue the first one again? a gap to be remembered through; made, nothing is read",
-        "Deng, Liu, Wang, Chen, Wei, Yu 2025, HetSyn: versatile timescale integration in spiking neural networks "
-        "via heterogeneous synapses, arXiv 2508.11644",
+        "Zhichao Deng, Zhikun Liu, Junxue Wang, Shengqian Chen, Xiang Wei and Qiang Yu 2025, HetSyn: versatile "
+        "timescale integration in spiking neural networks via heterogeneous synapses, arXiv 2508.11644",
     )
     yield Component(
         "task",
         "mnist",
         "delaykit_lab.tasks.mnist:MNIST",
         "which digit? a spike a pixel, bright ones early; scikit-learn's digits where no MNIST files are given",
-        "LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition, Proceedings of "
-        "the IEEE 86, 2278-2324",
+        "Yann LeCun, Léon Bottou, Yoshua Bengio and Patrick Haffner 1998, Gradient-based learning applied to document "
+        "recognition, Proceedings of the IEEE 86, 2278-2324",
     )
     yield Component(
         "task",
         "spike-files",
         "delaykit_lab.tasks.spike_files:SpikeFiles",
         "classify spike trains from HDF5 files in the layout of the Heidelberg digits",
-        "Cramer, Stradmann, Schemmel, Zenke 2020, The Heidelberg spiking datasets, arXiv 1910.07407",
+        "Benjamin Cramer, Yannik Stradmann, Johannes Schemmel and Friedemann Zenke 2020, The Heidelberg spiking "
+        "datasets, arXiv 1910.07407",
     )
     yield Component(
         "task",
         "yin-yang",
         "delaykit_lab.tasks.yin_yang:YinYang",
         "which part of the figure? points told by the times of four spikes; made, nothing is read",
-        "Kriener, Goeltz, Petrovici 2022, The Yin-Yang dataset, NICE",
+        "Laura Kriener, Julian Göltz and Mihai A. Petrovici 2022, The Yin-Yang dataset, NICE",
     )
     yield from _need_delays()
     yield from _read_by_tonic()
@@ -105,8 +106,8 @@ def _need_delays() -> Iterator[Component]:
         "sound-localisation",
         "delaykit_lab.tasks.sound_localisation:SoundLocalisation",
         "where does the sound come from? interaural delays; needs delays; made, nothing is read",
-        "Jeffress 1948, A place theory of sound localization, Journal of Comparative and Physiological Psychology 41, "
-        "35-39",
+        "Lloyd A. Jeffress 1948, A place theory of sound localization, Journal of Comparative and Physiological "
+        "Psychology 41, 35-39",
     )
 
 
@@ -116,37 +117,38 @@ def _read_by_tonic() -> Iterator[Component]:
         "dvsgesture",
         "delaykit_lab.tasks.event_cameras:DVSGesture",
         "eleven gestures before an event camera, read by tonic",
-        "Amir et al. 2017, A low power fully event-based gesture recognition system, CVPR",
+        "Arnon Amir et al. 2017, A low power fully event-based gesture recognition system, CVPR",
     )
     yield Component(
         "task",
         "nmnist",
         "delaykit_lab.tasks.event_cameras:NMNIST",
         "digits before a moving event camera, read by tonic",
-        "Orchard, Jayawant, Cohen, Thakor 2015, Converting static image datasets to spiking neuromorphic datasets "
-        "using saccades, Frontiers in Neuroscience 9, 437",
+        "Garrick Orchard, Ajinkya Jayawant, Gregory K. Cohen and Nitish Thakor 2015, Converting static image datasets "
+        "to spiking neuromorphic datasets using saccades, Frontiers in Neuroscience 9, 437",
     )
     yield Component(
         "task",
         "psmnist",
         "delaykit_lab.tasks.sequential_mnist:PSMNIST",
         "MNIST pixel by pixel in one random order, encoded by tonic",
-        "Le, Jaitly, Hinton 2015, A simple way to initialize recurrent networks of rectified linear units, "
-        "arXiv 1504.00941",
+        "Quoc V. Le, Navdeep Jaitly and Geoffrey E. Hinton 2015, A simple way to initialize recurrent networks of "
+        "rectified linear units, arXiv 1504.00941",
     )
     yield Component(
         "task",
         "shd",
         "delaykit_lab.tasks.heidelberg:SHD",
         "spoken digits through a cochlea model, read by tonic",
-        "Cramer, Stradmann, Schemmel, Zenke 2020, The Heidelberg spiking datasets, arXiv 1910.07407",
+        "Benjamin Cramer, Yannik Stradmann, Johannes Schemmel and Friedemann Zenke 2020, The Heidelberg spiking "
+        "datasets, arXiv 1910.07407",
     )
     yield Component(
         "task",
         "smnist",
         "delaykit_lab.tasks.sequential_mnist:SMNIST",
         "MNIST pixel by pixel, encoded by tonic",
-        "Bellec et al. 2018, Long short-term memory and learning-to-learn in networks of spiking neurons, "
+        "Guillaume Bellec et al. 2018, Long short-term memory and learning-to-learn in networks of spiking neurons, "
         "arXiv 1803.09574",
     )
     yield Component(
@@ -154,5 +156,6 @@ def _read_by_tonic() -> Iterator[Component]:
         "ssc",
         "delaykit_lab.tasks.heidelberg:SSC",
         "spoken commands through a cochlea model, read by tonic",
-        "Cramer, Stradmann, Schemmel, Zenke 2020, The Heidelberg spiking datasets, arXiv 1910.07407",
+        "Benjamin Cramer, Yannik Stradmann, Johannes Schemmel and Friedemann Zenke 2020, The Heidelberg spiking "
+        "datasets, arXiv 1910.07407",
     )

@@ -18,6 +18,7 @@ from delaykit_lab.comparison import workers
 from delaykit_lab.comparison.budget import search_widths, widest
 from delaykit_lab.comparison.findings import factorial, findings, paired
 from delaykit_lab.comparison.rows import ROWS, Row
+from delaykit_lab.methods import Method
 from delaykit_lab.models.networks import ModelSpec
 from delaykit_lab.training import trainer
 from delaykit_lab.training.config import make_task
@@ -48,6 +49,17 @@ def test_every_row_of_the_table_builds_a_network():
 def test_rows_without_recurrent_connections_keep_their_forward_half():
     row = Row.parse("both", ModelSpec.parse("snn:6"), 12)
     assert row.methods == ("dcls:13",) and (row.recurrent, row.forward) == ("none", "learned")
+
+
+def test_an_unknown_method_is_told_all_rows_and_all_words_of_with():
+    with pytest.raises(dk.UnknownNameError, match="no method 'nosuch'") as told:
+        Row.parse("nosuch", ModelSpec.parse("snn:6"), 12)
+    for word in (*ROWS, "free", "dynamic_sparsity", "sparsify"):
+        assert f"{word}," in str(told.value)
+    with pytest.raises(dk.UnknownNameError, match="'froze'; did you mean 'frozen'"):
+        Row.parse("froze", ModelSpec.parse("snn:6"), 12)
+    with pytest.raises(dk.UnknownNameError, match="--with: found no method 'nosuch'; expected one of .*time_constants"):
+        Method.parse("nosuch:axonal")
 
 
 def test_the_widest_network_within_the_budget():

@@ -18,8 +18,8 @@ def delaykit_components() -> Iterator[Component]:
         name="motif",
         config="delaykit_motifs.config:Motif",
         summary="one weight for each synapse and each of D delays",
-        paper="Perrinet 2026, Working memory in a recurrent spiking neural networks with heterogeneous synaptic "
-        "delays, arXiv 2604.14096",
+        paper="Laurent U. Perrinet 2026, Working memory in a recurrent spiking neural networks with heterogeneous "
+        "synaptic delays, arXiv 2604.14096",
     )
 
 

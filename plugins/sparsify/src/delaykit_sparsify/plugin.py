@@ -18,8 +18,8 @@ def delaykit_components() -> Iterator[Component]:
         name="dynamic_sparsity",
         config="delaykit_sparsify.config:DynamicSparsity",
         summary="zeros written into the weight after each epoch, with regrowth",
-        paper="Landsmeer, Movahedin, Negrello, Hamdioui and Strydis 2025, Spatial spiking neural networks enable "
-        "efficient and robust temporal computation, arXiv 2512.10011",
+        paper="Lennart P. L. Landsmeer, Amirreza Movahedin, Mario Negrello, Said Hamdioui and Christos Strydis 2025, "
+        "Spatial spiking neural networks enable efficient and robust temporal computation, arXiv 2512.10011",
     )
     yield Component(
         kind="pruning",

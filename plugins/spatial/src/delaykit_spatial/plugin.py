@@ -17,8 +17,8 @@ def delaykit_components() -> Iterator[Component]:
         name="spatial",
         config="delaykit_spatial.config:Spatial",
         summary="delays that are distances between learned positions of neurons, in any number of dimensions",
-        paper="Landsmeer, Movahedin, Negrello, Hamdioui and Strydis 2025, Spatial spiking neural networks enable "
-        "efficient and robust temporal computation, arXiv 2512.10011",
+        paper="Lennart P. L. Landsmeer, Amirreza Movahedin, Mario Negrello, Said Hamdioui and Christos Strydis 2025, "
+        "Spatial spiking neural networks enable efficient and robust temporal computation, arXiv 2512.10011",
     )
 
 

@@ -18,8 +18,8 @@ def delaykit_components() -> Iterator[Component]:
         name="spikingjelly",
         config="delaykit_spikingjelly.adapter:SpikingJellyAdapter",
         summary="SpikingJelly's activation-based neurons, layers and containers",
-        paper="Fang et al. 2023, SpikingJelly: an open-source infrastructure platform for spike-based intelligence, "
-        "Science Advances 9(40), doi 10.1126/sciadv.adi1480",
+        paper="Wei Fang et al. 2023, SpikingJelly: an open-source infrastructure platform for spike-based "
+        "intelligence, Science Advances 9(40), doi 10.1126/sciadv.adi1480",
     )
 
 

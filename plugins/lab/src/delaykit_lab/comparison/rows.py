@@ -72,8 +72,8 @@ class Row:
         """Read a name, for a network without recurrent connections, too, which then have no delays.
 
         Raises:
-            ConfigError: no such row; the nearest one is named.
-            UnknownNameError: a method that is not installed.
+            ConfigError: neurons of two kinds, or a model that has no such neurons.
+            UnknownNameError: no such row or method; the nearest one is named, or the package to install.
 
         Example:
             >>> row = Row.parse("delrec+sparsify:0.5", ModelSpec.parse("rsnn:8"), 20)
@@ -113,10 +113,9 @@ def _named(word: str, max_delay: int) -> Named:
     try:
         config = Method.parse(word).config
     except dk.UnknownNameError as problem:
-        if close := nearest(kind, ROWS):
-            expected = f"one of {', '.join(ROWS)}, or words of --with"
-            raise dk.ConfigError("--methods", f"no method {word!r}{close}", expected, "correct the name") from problem
-        raise
+        found = f"no method {word!r}{close}" if (close := nearest(kind, ROWS)) else problem.found
+        expected = f"one of {', '.join(ROWS)}, or words of --with: {problem.expected}"
+        raise dk.UnknownNameError("--methods", found, expected, problem.fix) from problem
     delays = config.kind == "delay"
     state = "frozen" if "frozen" in word or "learn=false" in word else "learned"
     forward = "@fc" in word or word.endswith(".input")  # snnTorch's and Norse's names of them
