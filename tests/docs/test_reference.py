@@ -38,7 +38,7 @@ def find(module, name):
 
 def stands_on_a_page(package, name, value):
     if inspect.ismodule(value):
-        return any(f"{shown}.".startswith(f"{value.__name__}.") for shown in SHOWN)
+        return value.__name__ in SHOWN
     homes = {f"{package}.{name}", package if "__all__" not in vars(importlib.import_module(package)) else ""}
     if inspect.isclass(value) or inspect.isfunction(value):
         homes |= {f"{value.__module__}.{value.__qualname__}", value.__module__}
@@ -57,6 +57,14 @@ def test_every_public_name_is_in_the_reference(package):
     names = public(module)
     assert names or package == "delaykit.functional.exact"  # the former place of a plugin's names
     assert not [name for name, value in names.items() if not stands_on_a_page(package, name, value)]
+
+
+def test_every_number_and_tuple_of_adapters_is_in_the_reference():
+    module = importlib.import_module("delaykit.adapters")
+    values = {name: getattr(module, name) for name in module.__all__}
+    data = [name for name, value in values.items() if not (inspect.isclass(value) or inspect.isroutine(value))]
+    assert {"ADAPTER_API", "CONVOLUTIONS", "LOOP"} <= set(data)
+    assert not [name for name in data if f"delaykit.adapters.{name}" not in SHOWN]
 
 
 def test_every_module_named_is_there():
