@@ -199,9 +199,9 @@ for row, model in chosen.items():
 print("chance 0.125; one seed: `delaykit compare` runs several and gives an interval")
 
 # %% [markdown]
-# With two rates, every choice is at an edge: rows without learned delays took the lower one, the learned row the higher,
-# so rates beyond may lift each of them further. The ranking is that of one seed and two rates; the front page's table of
-# the same task tries three, over five seeds.
+# With two rates, every choice is at an edge: rows without learned delays took the lower one, the learned row the
+# higher, so rates beyond may lift each of them further. The ranking is that of one seed and two rates; the front page's
+# table of the same task tries three, over five seeds.
 #
 # What did the delays learn? A neuron hears a wave from one direction all at once if each sensor waits for the last.
 # Here weights learn, too, and share the work: what tells is how far apart the spikes arrive that a neuron listens to.

@@ -209,8 +209,9 @@ for row, train in rows.items():
 print(f"chance 50.0%; one seed; {time.process_time() - start:.0f} s of processor time")
 
 # %% [markdown]
-# Of two rates, whichever validation trials chose is at an edge, so rates beyond may lift each row further. After 800 ms
-# nothing of the cue is left in a membrane of 40 ms, however it is trained; synapses that happen to be long hold some of it. What did the learned ones do? Most became shorter, and some very long: they hold the cue.
+# After 800 ms nothing of the cue is left in a membrane of 40 ms, however it is trained; synapses that happen to be long
+# hold some of it. (Of two rates, whichever validation trials chose is at an edge, so rates beyond may lift each row
+# further.) What did the learned ones do? Most became shorter, and some very long: they hold the cue.
 
 # %%
 after = time_constants(net)
@@ -301,8 +302,8 @@ with plotting.style():
     plt.show()
 
 # %% [markdown]
-# All get the same 150 batches and the same two rates, in which HetNeuLIF has only just begun to learn: the rows say how far
-# each model gets in them, not how far it could get. One seed; the plugin's README has more.
+# All get the same two rates and 150 batches, in which HetNeuLIF has only just begun to learn: the rows say how far each
+# model gets in them, not how far it could get. One seed; the plugin's README has more.
 #
 # The membranes of the three busiest neurons in one trial. They are not leaky in the usual sense: each is a sum of many
 # time constants, and what the first cue left is still there when the second comes.

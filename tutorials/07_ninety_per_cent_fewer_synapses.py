@@ -175,7 +175,7 @@ print(f"one seed, {len(splits.test)} test samples: a difference below about four
 # Nine synapses of ten can go at a cost of a few points, in every way that trains on afterwards. *Choosing* them well is
 # not what this shows: the tenth that was drawn before training is not behind dynamic pruning, and dynamic is not ahead
 # of static beyond the error. Have such a control beside every pruning of yours; where it is behind, the choice is
-# worth its trouble. Every network took the higher of the two rates, so a still higher one may lift each of them further.
+# worth its trouble. Every network took the higher of the two rates, so a still higher one may lift each further.
 #
 # ## What is left
 #

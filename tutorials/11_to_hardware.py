@@ -99,8 +99,8 @@ def trained(delay):
 #
 # Once with real delays, which are rounded at the end, and once with delays that are whole in every forward pass
 # (`rounding="straight-through"`), while their gradients are those of the real ones. Start, optimizer, rates and epochs
-# are the same; one rate was tried, so another may suit either of them better. Arrivals are wide triangles at first, which
-# lets gradients cross gaps, and narrow until they are single steps.
+# are the same; one rate was tried, so another may suit either of them better. Arrivals are wide triangles at first,
+# which lets gradients cross gaps, and narrow until they are single steps.
 
 # %%
 wide = {"kernel": "triangle", "spread": 4.0, "spread_decay": 0.93}

@@ -23,7 +23,7 @@ from delaykit.synapse import Synapse
 from delaykit.tables import text_table
 from delaykit.time_constants import NeuronDecays
 
-FEW, NEARLY_ALL = 2, 0.9  # delays that are counted, and the share at a bound that is worth a note
+NEARLY_ALL = 0.9  # share of delays at a bound that is worth a note
 NEAR = 0.01  # of the largest delay: as good as at the bound
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +325,7 @@ def _collapsed(site: Wrapped) -> str:
     values = delay.delays().detach()
     largest = getattr(getattr(delay, "config", None), "max_delay", None)
     for bound, told in ((0.0, "0"), (largest, f"the maximum, {largest} steps")):
-        if bound is None or values.numel() < FEW:
+        if bound is None:
             continue
         near = ((values - bound).abs() <= NEAR * largest) if largest else values == bound
         share = float(near.double().mean())

@@ -69,3 +69,13 @@ def test_a_mean_with_its_error_in_a_sentence_stands_in_a_table_from_records(path
     sentences = "\n".join(line for line in "".join(parts[::2]).splitlines() if not line.startswith("|"))
     said = re.findall(r"\d*\.\d+ ± \d*\.\d+", sentences)
     assert [mean for mean in said if not re.search(rf"(?<![\d.]){re.escape(mean)}(?!\d)", tables)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_wrapping_that_one_sees_is_told_of_delays_beyond_its_sequence(page):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    wrapping = [block for block in blocks if "dk.wrap_(" in block]
+    assert wrapping
+    for block in wrapping:
+        with pytest.warns(UserWarning, match="as long as the example, 50 steps"):
+            exec(block.replace("max_delay=25", "max_delay=500"), {})

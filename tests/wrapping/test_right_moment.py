@@ -48,9 +48,11 @@ def test_status_tells_delays_that_sit_at_a_bound(value, words):
     assert dk.status(net).sites[0].note == "" and "note" not in str(dk.status(net))
 
 
-def test_a_connection_of_few_delays_is_told_of_too():
+@pytest.mark.parametrize("granularity", ["dendritic", "layer"])
+@pytest.mark.parametrize("init", [5.0, 4.99])
+def test_a_connection_of_few_delays_is_told_of_too(granularity, init):
     net = torch.nn.Sequential(torch.nn.Linear(4, 3))
-    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("dendritic", max_delay=5, init=5.0), reset="manual")})
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay(granularity, max_delay=5, init=init), reset="manual")})
     assert "100 % of its delays are at the maximum, 5 steps" in dk.status(net).sites[0].note
 
 
