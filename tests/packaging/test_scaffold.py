@@ -106,3 +106,9 @@ def test_the_requirement_of_a_plugin_ends_at_the_next_minor_version(folder: Path
     assert f'"delaykit>={major}.{minor},<{major}.{int(minor) + 1}"' in text
     for words in ("keywords = [", "classifiers = [", "snntorch = [", "norse = ["):
         assert words in text
+
+
+def test_nothing_that_is_written_uses_a_former_name(tmp_path: Path) -> None:
+    folder = create("fresh", tmp_path)
+    text = "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+    assert "from delaykit.arrivals import" in text and "delaykit.kernels" not in text

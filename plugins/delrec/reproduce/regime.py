@@ -151,7 +151,7 @@ def main() -> None:
     splits = {seed: data_of(args.task, args.data, False, seed) for seed in range(args.seeds)}
     where = Where(args.task, splits, args.out, files_of(args.task, args.data))
     found = {case.name: differences(case, plan, where) for case in CASES if case.name in args.cases}
-    title = f"{args.task}, {plan.epochs} epochs, {args.seeds} seed(s)"
+    title = f"{args.task}, {plan.epochs} epochs, seeds: {args.seeds}"
     text = f"Learned against frozen delays: {title}\n\n{differences_table(found)}\n"
     (args.out / "table.md").write_text(text)
     print(text)

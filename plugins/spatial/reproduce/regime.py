@@ -72,7 +72,7 @@ def main() -> None:
             one = dataclasses.replace(base, seed=seed, **CASES[case])
             frozen = score(dataclasses.replace(one, frozen=True), points, given.out, case)
             found[case].append(score(one, points, given.out, case) - frozen)
-    title = f"Yin-Yang, {base.epochs} epochs, {given.seeds} seed(s)"
+    title = f"Yin-Yang, {base.epochs} epochs, seeds: {given.seeds}"
     text = f"Learned against frozen positions: {title}\n\n{differences_table(found)}\n"
     (given.out / "table.md").write_text(text)
     print(text)

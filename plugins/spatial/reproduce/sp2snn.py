@@ -128,7 +128,7 @@ def main() -> None:
     task = SpikeFiles(folder, dt_ms=base.dt, channels=base.channels, duration_ms=base.duration, limit=base.limit)
     rows = results(base, given.kept, given.seeds, task, given.out)
     kind = "the paper's size" if given.full else f"a reduction: {base.hidden} neurons, steps of {base.dt:g} ms"
-    title = f"{task.title()}, {base.epochs} epochs, {given.seeds} seed(s) ({kind})"
+    title = f"{task.title()}, {base.epochs} epochs, seeds: {given.seeds} ({kind})"
     text = f"Sp2SNN, {title}\n\nTest accuracy (%)\n\n{table(rows)}\n"
     (given.out / "table.md").write_text(text)
     print(text)

@@ -212,7 +212,7 @@ def main() -> None:
                 settings = {"data": task.title(), "images": len(train), "spikes": spikes, "tau": tau}
                 settings |= {"delay": given.delay, "hidden": given.hidden, "rate": given.rate, "seed": seed}
                 runs.append(run(settings, epochs, train, test, given.out, files))
-    title = f"{task.title()}, {len(train)} images, {epochs} epoch(s)"
+    title = f"{task.title()}, {len(train)} images, epochs: {epochs}"
     picture(runs, title, given.out / "accuracy.png")
     text = f"{title}{'' if given.full else '; a reduction of the paper (100 epochs, 10 seeds, 6 values of tau)'}\n\n"
     text += table(runs) + "\n"

@@ -11,9 +11,11 @@ import sys
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
+import click
 import pytest
 
 import delaykit as dk
+from delaykit_lab.commands.train import sentences
 from delaykit_lab.comparison import workers
 
 PARENT = """
@@ -35,6 +37,7 @@ if __name__ == "__main__":
     with sentences(), worker_pool(2) as pool:
         list(pool.map(hang, [sys.argv[1]] * 3))
 """
+NUMBERS = signal.SIGINT, signal.SIGTERM
 SECONDS = 60  # after which a process that should end is taken as one that does not
 
 
@@ -89,3 +92,19 @@ def test_jobs_of_a_cluster_are_cancelled_with_the_comparison(tmp_path, monkeypat
     with pytest.raises(told):
         workers.run_all(units, tmp_path, backend="submitit")
     assert cancelled == [False] * 3  # --resume submits them again, and not beside themselves
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interruption_that_a_compiler_swallows_is_told_all_the_same(name):
+    before = signal.default_int_handler, signal.SIG_DFL
+    found = [signal.signal(number, handler) for number, handler in zip(NUMBERS, before, strict=True)]
+    with pytest.raises(click.ClickException, match="interrupted; .* add --resume"), sentences():  # noqa: PT012
+        with contextlib.suppress(KeyboardInterrupt):  # as the callback of a compiler does
+            signal.raise_signal(getattr(signal, name))
+        raise RuntimeError("no compiled object yet for <Library 'mix_rows'>")
+    assert tuple(signal.signal(number, handler) for number, handler in zip(NUMBERS, found, strict=True)) == before
+
+
+def test_an_error_without_an_interruption_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="no compiled object"), sentences():
+        raise RuntimeError("no compiled object yet for <Library 'mix_rows'>")

@@ -128,6 +128,6 @@ def plot_sweep(
     if log:
         ax.set_xscale("log")
         shown = sorted({p.value for points in runs.values() for p in points})
-        ax.set_xticks(shown, [f"{value:g}" for value in shown])
+        ax.set_xticks(shown, [f"{value:g}" for value in shown], rotation=45)  # neighbours like 1e-4 and 2e-4 touch
         ax.minorticks_off()
     return ax

@@ -89,7 +89,7 @@ def mistakes(places: Tensor, labels: Tensor, answers: Mapping[str, Tensor]) -> A
         _confusion(below, labels, given)
     axes[1][0].set_ylabel("class")
     handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, [f"taken for {n}" if n in NAMES else n for n in names], loc="outside lower center", ncol=4)
+    figure.legend(handles, [f"taken for {n}" if n in NAMES else n for n in names], loc="outside lower center", ncol=2)
     return figure
 
 

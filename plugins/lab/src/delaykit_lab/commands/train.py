@@ -101,40 +101,49 @@ def gather(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     return values | {name: value for name, value in given.items() if value is not None}
 
 
+INTERRUPTED = "interrupted; what is finished is kept: add --resume to go on"
+
+
 @contextmanager
 def sentences() -> Iterator[None]:
     """Let a command end in a sentence: errors of delaykit, Ctrl-C and SIGTERM, after which ``--resume`` goes on."""
     from delaykit import DelaykitError
 
+    signals: list[int] = []
     try:
-        with terminated_as_interrupted():
+        with terminated_as_interrupted(signals):
             yield
-    except DelaykitError as problem:
-        raise click.ClickException(str(problem)) from problem
-    except (MemoryError, RuntimeError) as problem:
-        if "alloc" not in str(problem) and not isinstance(problem, MemoryError):
+    except KeyboardInterrupt:
+        raise click.ClickException(INTERRUPTED) from None
+    except Exception as problem:
+        if signals:  # an interruption while Numba compiles is lost there, and another error comes of it
+            raise click.ClickException(INTERRUPTED) from None
+        if isinstance(problem, DelaykitError):
+            raise click.ClickException(str(problem)) from problem
+        if not (isinstance(problem, MemoryError) or (isinstance(problem, RuntimeError) and "alloc" in str(problem))):
             raise
         text = f"more memory than there is ({problem}); take a smaller --model, fewer samples or fewer steps"
         raise click.ClickException(text) from None
-    except KeyboardInterrupt:
-        raise click.ClickException("interrupted; what is finished is kept: add --resume to go on") from None
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, by which batch systems and containers end a process, do what Ctrl-C does."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or current_thread() is not main_thread():
-        yield  # another owns it
-        return
+def terminated_as_interrupted(signals: list[int]) -> Iterator[None]:
+    """Let SIGTERM, by which batch systems and containers end a process, do what Ctrl-C does; note both."""
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(number: int, _: Any) -> None:
+        signals.append(number)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    main = current_thread() is main_thread()
+    ours = {number: handler for number, handler in usual.items() if main and signal.getsignal(number) is handler}
+    for number in ours:  # what another owns is left
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
