@@ -33,6 +33,8 @@ from delaykit.functional.second_differences import triangle_taps
 from delaykit.functional.taps import Taps, check_causal, check_matrix
 from delaykit.functional.tents import OwnTents, Tents
 
+__all__ = ["GAUSSIAN_FLOOR", "NORMALIZE_EPSILON", "Gaussian", "Hard", "Kernel", "Linear", "Triangle"]
+
 NORMALIZE_EPSILON = 1e-7
 GAUSSIAN_FLOOR = 0.27  # DCLS: a gaussian of spread 0 is one step wide
 GAUSSIAN_REACH = 9.0  # beyond 9 std a gaussian is < 3e-18 of its peak, below float64 rounding ...

@@ -163,8 +163,9 @@ class NeuronAdapter(ABC):
     def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
         """Return a neuron's membrane: the one that it keeps, or the one in ``state`` if the caller carries that.
 
-        None where there is none yet. A connection that follows the neuron begins a new sequence when the neuron did not
-        leave this very tensor itself.
+        None where there is none yet, or at rest. A connection that follows the neuron begins a new sequence at None, at
+        zeros, and at one number for all rows; another rest than these is to be told, by None or by the watch's
+        ``forget()``.
         """
         return None
 

@@ -265,14 +265,20 @@ def _is_handed_on(args: tuple[Any, ...], output: Any) -> bool:
 
 def _ask(method: Callable[..., Any], module: nn.Module, *given: Any) -> Any:
     """Ask an adapter about a module; what goes wrong there is no fault of the example."""
+    where = f"{type(method.__self__).__name__}.{method.__name__}()"  # type: ignore[attr-defined]
     try:
-        return method(module, *given)
+        answer = method(module, *given)
     except DelaykitError:
         raise
     except Exception as error:
-        where = f"{type(method.__self__).__name__}.{method.__name__}()"  # type: ignore[attr-defined]
         found = f"{type(error).__name__} when asked about a {original_class(module).__name__}: {error}"
         raise PluginError(where, found, "an answer", "mend this method of the adapter") from error
+    for one in answer if isinstance(answer, list) else [answer]:
+        if one is not None and not isinstance(one, Tensor):
+            found = f"a {type(one).__name__} as state of a {original_class(module).__name__}: {one!r:.60}"
+            expected = "tensors; at rest None, or of several those that are there"
+            raise PluginError(where, found, expected, "let this method of the adapter leave it out")
+    return answer
 
 
 def _root_spy(trace: Trace, provenance: _Provenance, neurons: Sequence[Neuron]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ SHOWN = set(re.findall(r"^\.\. (?:auto(?:module|class|function)|py:data):: (\S+)
 PACKAGES = ["delaykit", *sorted(path.name for path in ROOT.glob("plugins/*/src/delaykit_*"))]
 OPERATORS = [f"delaykit.functional.{name}" for name in importlib.import_module("delaykit.functional").__all__]
 ROOMS = ["arrivals", "functional", "hardware", "kernels", "nir", "plotting", "testing"]
+LISTED = json.loads((ROOT / "tests" / "packaging" / "public_names.json").read_text(encoding="utf-8"))
 PICTURES = [f"{path.parent.name}.plotting" for path in sorted(ROOT.glob("plugins/*/src/delaykit_*/plotting.py"))]
 
 
@@ -67,9 +69,29 @@ def test_every_number_and_tuple_of_adapters_is_in_the_reference():
     assert not [name for name in data if f"delaykit.adapters.{name}" not in SHOWN]
 
 
+@pytest.mark.parametrize("package", [name for name in LISTED if name.partition(".")[0] == "delaykit"])
+def test_every_listed_name_is_in_the_reference(package):
+    """Numbers and words stand beside what they are for."""
+    module = importlib.import_module(package)
+    shown = module.__all__ if package in SHOWN and hasattr(module, "__all__") else ()
+    values = {name: find(module, name) for name in LISTED[package] if name not in shown}
+    values = {name: value for name, value in values.items() if inspect.isclass(value) or inspect.isfunction(value)}
+    assert not [name for name, value in values.items() if not stands_on_a_page(package, name, value)]
+
+
+def is_there(name):
+    try:
+        if importlib.util.find_spec(name) is not None:
+            return True
+    except ModuleNotFoundError:  # what it is in is no package
+        pass
+    home, _, last = name.rpartition(".")
+    return hasattr(importlib.import_module(home), last)
+
+
 def test_every_module_named_is_there():
     for name in SHOWN:
         parts = name.split(".")
         if parts[0] != "delaykit":
             pytest.importorskip(parts[0], reason="needs the plugin of that page")
-        assert any(importlib.util.find_spec(".".join(parts[:k])) for k in (len(parts), len(parts) - 1) if k), name
+        assert is_there(name), name

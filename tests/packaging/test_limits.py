@@ -1,6 +1,7 @@
 """What fits a screen and what fits a head: functions, files and folders have a size that they do not outgrow.
 
-A function is counted with its docstring, but without a kernel inside of it that it compiles; a file without docstrings.
+A function is counted with its docstring, but without a kernel inside of it that it compiles; a file without docstrings;
+of a folder, the files of Python in it (of tests, those of tests), and no stubs, markers or data.
 Compiled kernels are exempt: what they share goes by arguments, since a compiled loop takes no objects.
 """
 

@@ -3,8 +3,9 @@
 Values are compared only where the tensor is another one or was written to. Equal values continue, cut for gradients
 where their graph is gone. All zero where some value was not is a reset; some rows newly zero and all others unchanged
 are resets of these rows; fewer rows that are the first of before are what is left of a batch. No row newly zero is an
-edit, and spikes under way arrive, unless all that changed are rows of before in other places. Of everything else nobody
-can tell.
+edit, and spikes under way arrive, unless all that changed are rows of before in other places, or rows are all alike
+now, as those of a rest that is not zero. One number for all rows, or zeros of another batch, are a rest. Of everything
+else nobody can tell.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from delaykit.errors import PluginError
 from delaykit.functional.engine import version_of
 
 Kind = Literal["same", "reset", "rows", "edit", "unclear", "resized"]
@@ -123,8 +125,12 @@ class LeftMembrane:
                 return CUT if self._graph and not membrane.requires_grad else SAME
             if self._values is None:  # written to, and nobody knows what was there
                 return SAME if bool(membrane.detach().any()) else RESET
-        if membrane is None or membrane.numel() == 0:
+        if membrane is None or (isinstance(membrane, Tensor) and membrane.numel() == 0):
             return RESET
+        if not isinstance(membrane, Tensor):
+            found = f"a {type(membrane).__name__} as a neuron's membrane: {membrane!r:.60}"
+            expected = "a tensor, or None at rest"
+            raise PluginError("NeuronAdapter.membrane()", found, expected, "let the adapter give None")
         if membrane.layout is not torch.strided or left.layout is not torch.strided:
             return Change("unclear")
         cut = self._graph and not membrane.requires_grad
@@ -154,7 +160,8 @@ def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) 
         return RESET
     gone = (rows_before != 0).any(1) & ~filled
     if not bool(gone.any()):
-        return Change("unclear") if _moved(rows_before, rows) else Change("edit", cut)
+        unclear = _moved(rows_before, rows) or _alike(rows) > _alike(rows_before)
+        return Change("unclear") if unclear else Change("edit", cut)
     if torch.equal(rows[~gone], rows_before[~gone]):
         return Change("rows", cut, gone)
     return Change("unclear")
@@ -162,15 +169,28 @@ def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) 
 
 def _resized(before: Tensor, now: Tensor, cut: bool, view: bool) -> Change:
     unclear = Change("unclear", batch=len(now) if now.dim() else 0)
+    if now.dim() == 0 and before.numel() > 1:
+        return RESET  # one number, whatever it is, is the state of no row
     if now.dim() == 0 or before.dim() == 0 or now.shape[1:] != before.shape[1:]:
-        return unclear
+        return RESET if bool(before.any()) and not bool(now.any()) else unclear
     least = min(len(now), len(before))
+    if not bool(now.any()) and bool((before.flatten(1) != 0).any(1).all()):
+        return RESET  # no row of before is left
     if not torch.equal(now[:least], before[:least]) or bool(now[least:].any()):
         return unclear
     kept, gone = before[:least].flatten(1), before[least:].flatten(1)
     if not view and bool((kept.unsqueeze(1) == gone.unsqueeze(0)).all(2).any()):
         return unclear  # a row that stays is equal to one that leaves: either may be the one
     return Change("resized", cut, batch=len(now))
+
+
+def _alike(rows: Tensor) -> int:
+    """Say how far values are those of a rest: 2 one number for all, 1 the same in every row, 0 else."""
+    if rows.shape[1] == 1:
+        return 0  # of one value a row, an edit, as a clamp, may make all alike
+    if bool((rows == rows[0, 0]).all()):
+        return 2
+    return int(len(rows) > 1 and bool((rows == rows[:1]).all()))
 
 
 def _moved(before: Tensor, now: Tensor) -> bool:
