@@ -3,9 +3,8 @@
 Values are compared only where the tensor is another one or was written to. Equal values continue, cut for gradients
 where their graph is gone. All zero where some value was not is a reset; some rows newly zero and all others unchanged
 are resets of these rows; fewer rows that are the first of before are what is left of a batch. No row newly zero is an
-edit, and spikes under way arrive, unless all that changed are rows of before in other places, or rows are all alike
-now, as those of a rest that is not zero. One number for all rows, or zeros of another batch, are a rest. Of everything
-else nobody can tell.
+edit, and spikes under way arrive, unless all that changed are rows of before in other places. One number for all rows,
+or zeros of another batch, are a rest. Of everything else nobody can tell.
 """
 
 from __future__ import annotations
@@ -160,8 +159,7 @@ def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) 
         return RESET
     gone = (rows_before != 0).any(1) & ~filled
     if not bool(gone.any()):
-        unclear = _moved(rows_before, rows) or _alike(rows) > _alike(rows_before)
-        return Change("unclear") if unclear else Change("edit", cut)
+        return Change("unclear") if _moved(rows_before, rows) else Change("edit", cut)
     if torch.equal(rows[~gone], rows_before[~gone]):
         return Change("rows", cut, gone)
     return Change("unclear")
@@ -182,15 +180,6 @@ def _resized(before: Tensor, now: Tensor, cut: bool, view: bool) -> Change:
     if not view and bool((kept.unsqueeze(1) == gone.unsqueeze(0)).all(2).any()):
         return unclear  # a row that stays is equal to one that leaves: either may be the one
     return Change("resized", cut, batch=len(now))
-
-
-def _alike(rows: Tensor) -> int:
-    """Say how far values are those of a rest: 2 one number for all, 1 the same in every row, 0 else."""
-    if rows.shape[1] == 1:
-        return 0  # of one value a row, an edit, as a clamp, may make all alike
-    if bool((rows == rows[0, 0]).all()):
-        return 2
-    return int(len(rows) > 1 and bool((rows == rows[:1]).all()))
 
 
 def _moved(before: Tensor, now: Tensor) -> bool:
