@@ -15,8 +15,9 @@ every row has the recipe's rates.
 
 Every finished run is recorded and not repeated; an interrupted one resumes at its last epoch. Choices are
 made on validation data; the weights after the last epoch meet the test set once, at real and at whole delays. Without
---full the nets, the epochs and the training set are smaller than the paper's, and the table says so. Data that are not
-the published SHD or SSC files must be called ``speech``.
+--full the nets, the epochs and the training set are smaller than the paper's, and the table says so. ``shd`` and
+``ssc`` read ``FOLDER/SHD`` and ``FOLDER/SSC`` and refuse numbers of samples that are not the published ones: other
+files must be called ``speech``.
 """
 
 from __future__ import annotations

@@ -38,6 +38,21 @@ def test_ssc_and_psmnist_are_the_papers(script, task, widths, dropout, epochs, b
     assert (plan.epochs, plan.batch_size, plan.tripled) == (epochs, batch, False)
 
 
+def test_only_the_published_files_are_shd_and_ssc(script, tmp_path, monkeypatch) -> None:
+    """Which has a validation set of its own; where there is none a fifth is held out, as in the paper."""
+    from delaykit_lab.tasks.tonic_task import TonicTask
+
+    plans, calls = script("common.plans"), []
+    monkeypatch.setattr(TonicTask, "splits", lambda self, seed: calls.append((self, seed)))
+    plans.data_of("shd", tmp_path, True, 3)
+    plans.data_of("ssc", tmp_path, True, 4)
+    assert calls == [
+        (plans.SHD(tmp_path, validation=0.2), 3),
+        (plans.SSC(tmp_path, dt_ms=5.6, duration_ms=1400.0, validation=0.2), 4),
+    ]
+    assert not calls[0][0].subset and "valid" in plans.SSC.PUBLISHED and calls[1][0].steps == 250
+
+
 def test_the_linear_readout_sums_over_time(script) -> None:
     networks = script("common.networks")
     net = networks.Net(3, 2, networks.Shape((4,), (False,)))

@@ -30,7 +30,7 @@ def main() -> None:
     @functools.cache
     def result() -> DemoResult:
         with tempfile.TemporaryDirectory() as folder:
-            found = run_demo(config, folder)
+            found = run_demo(config, folder, search=True)
         task = config.task()
         draw(found, task.splits(0).train, task.step_ms(), options.out)
         for name in ("input", "learning", "delays"):
@@ -41,6 +41,7 @@ def main() -> None:
     def train(variant: str, seed: int) -> dict[str, Any]:
         (run,) = [run for run in result().runs if (run.variant, run.seed) == (variant, seed)]
         numbers = {"test": run.test_accuracy, "test_rounded": run.test_accuracy_integer, "rate": run.rate}
+        numbers |= {"tried": run.tried}
         last = run.history[-1]
         numbers |= {"validation": last.validation_accuracy, "hidden": run.hidden, "parameters": run.numbers}
         return numbers | {"counts_alone": result().counts_alone, "cpu_s": run.seconds}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from delaykit import DataError
 from delaykit_lab.commands.demo import reproduce
-from delaykit_lab.records import benchmarks, experiments, page, published
+from delaykit_lab.records import benchmarks, budget, experiments, figures, page, published
 from delaykit_lab.records.answers import PAGE, answers
 
 ROOT = Path(__file__).parents[3]
@@ -73,6 +74,15 @@ def test_without_data_it_says_what_it_needs_and_fails_if_it_was_asked_for(source
     assert given.exit_code == 0
     argv = json.loads((source / "there" / "timing" / "mnist" / "a.json").read_text())["argv"]
     assert argv[-2:] == ["--data", str(source / "data" / "mnist")]
+
+
+@pytest.mark.parametrize(("kind", "splits"), [("shd", ["train", "test"]), ("ssc", ["train", "valid", "test"])])
+def test_published_recordings_are_looked_for_by_their_names(tmp_path, kind, splits) -> None:
+    (tmp_path / kind.upper()).mkdir()
+    for split in splits:
+        assert experiments.data_for(kind, tmp_path) is None
+        (tmp_path / kind.upper() / f"{kind}_{split}.h5").touch()
+    assert experiments.data_for(kind, tmp_path) == tmp_path
 
 
 def test_a_script_that_fails_is_a_failure(source) -> None:
@@ -144,7 +154,62 @@ def test_learned_against_frozen_is_told_seed_by_seed(source) -> None:
     published.update(source)
     text = (source / "results" / "README.md").read_text()
     assert "## Learned against frozen" in text and lines[0] in text and "[delrec/speech](delrec/speech)." in text
-    assert "**Speech**" in text and "## Every experiment" in text
+    headings = [line[3:] for line in text.splitlines() if line.startswith("## ")][1:]
+    assert "**Speech**" in text
+    assert headings == ["delrec", "Where each figure is", "What is left", "Every experiment"]
+
+
+def order(source: Path, *entries: dict) -> None:
+    (source / "results" / "order.json").write_text(json.dumps({"cpu_hours": 40, "order": entries}))
+
+
+def test_what_is_left_comes_in_its_order_and_nothing_is_forgotten(source) -> None:
+    full = {"paper": "timing", "experiment": "mnist_full", "turn": "1"}
+    order(source, full)
+    lines = budget.what_is_left(source).splitlines()[2:]
+    assert lines == [
+        "| 1 | timing | mnist_full | all of it | 9 |", "| later | delrec | speech | all of it | 0.5 |",
+        "| later | timing | mnist | all of it | 0.5 |", "| later | delrec | speech_full | all of it | 9 |",
+    ]  # fmt: skip
+    record(source, "a", "learned delays", 0, 0.5)
+    assert "| delrec | speech |" not in budget.what_is_left(source)
+    speech = {"paper": "delrec", "experiment": "speech", "turn": "2"}
+    order(source, full, {**speech, "missing": "two seeds", "cpu_hours": 0.25})
+    assert budget.what_is_left(source).splitlines()[3] == "| 2 | delrec | speech | two seeds | 0.25 |"
+    for wrong in (speech, {**full, "missing": "two seeds"}, {**full, "experiment": "no_such"}):
+        order(source, wrong)
+        with pytest.raises(DataError, match=wrong["experiment"]):
+            budget.what_is_left(source)
+
+
+def test_what_was_spent_is_the_sum_of_all_records(source) -> None:
+    order(source)
+    record(source, "a", "learned delays", 0, 0.5)
+    (source / "results" / "delrec" / "speech" / "tuning").mkdir()
+    (source / "results" / "delrec" / "speech" / "tuning" / "b.json").write_text('{"cpu_s": 1080}')
+    (source / "results" / "timing").mkdir()
+    (source / "results" / "timing" / "c.json").write_text('{"cpu_s": 7200}')
+    assert budget.spent(source) == {"delrec": pytest.approx(0.4), "timing": 2.0}
+    said = "All records here took 2.4 of about 40 CPU hours (delrec 0.40, timing 2.00)."
+    assert budget.spent_text(source) == said
+    assert said in CliRunner().invoke(reproduce, ["--list"]).output
+
+
+def test_a_figure_is_where_its_experiment_drew_it(source) -> None:
+    figure = {"paper": "delrec", "figure": "4", "what": "points", "experiment": "speech", "picture": "one.png"}
+    listed = source / "results" / "figures.json"
+    listed.write_text(json.dumps([figure]))
+    head = "| delrec | 4 | points |"
+    assert f"{head} not run | `delaykit reproduce delrec --only speech --scale cpu` |" in figures.figures(source)
+    (source / "results" / "delrec" / "speech" / "one.png").touch()
+    assert f"{head} [speech](delrec/speech/one.png) |" in figures.figures(source)
+    (source / "results" / "delrec" / "speech_full").mkdir()
+    (source / "results" / "delrec" / "speech_full" / "one.png").touch()
+    row = f"{head} [speech_full](delrec/speech_full/one.png) | `delaykit reproduce delrec --only speech_full --scale"
+    assert f"{row} full` |" in figures.figures(source)
+    listed.write_text(json.dumps([{**figure, "experiment": "no_such"}]))
+    with pytest.raises(DataError, match="delrec/no_such"):
+        figures.figures(source)
 
 
 def test_a_row_without_a_record_or_with_two_of_a_seed_is_an_error(source) -> None:
@@ -208,7 +273,65 @@ def test_every_experiment_names_a_script_and_options_that_it_understands() -> No
             text = (ROOT / one.script).read_text()
             own = {word for word in one.options if word.startswith("--")} - {"--seeds", "--full", "--epochs"}
             assert all(f'"{word}"' in text for word in own), one
-            assert one.data in (None, "speech", "mnist") and one.cpu_hours > 0
+            assert one.data in (None, *experiments.NEEDS) and one.cpu_hours > 0
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+def test_every_picture_of_a_table_is_there_and_none_is_left_over() -> None:
+    """A picture in a folder of records is shown somewhere, and what is shown exists."""
+    shown = {(one["paper"], one["experiment"], one["picture"]) for one in json.loads((ROOT / figures.LIST).read_text())}
+    there = {path.relative_to(ROOT / "results").parts for path in (ROOT / "results").glob("*/*/*.png")}
+    for path in (ROOT / "results").glob("*/tables.json"):
+        for table in json.loads(path.read_text())["tables"]:
+            names = table.get("pictures", [table["picture"]] if "picture" in table else [])
+            wanted = {(path.parent.name, table["experiment"], name) for name in names}
+            assert wanted <= there, wanted - there
+            shown |= wanted
+    assert {(paper, name.removesuffix("_full"), picture) for paper, name, picture in there} <= {
+        (paper, name.removesuffix("_full"), picture) for paper, name, picture in shown
+    }
+
+
+FIGURES = {
+    "spatial": "2D 2E 3D 3E 4A 4B 4C 4D 4E 4F S2 S4 S5", "motifs": "training noise capacity",
+    "hetsyn": "2D 4A 4C 4D 4F A3 A4", "timing": "3 4 5",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+@pytest.mark.parametrize("paper", FIGURES)
+def test_every_figure_that_can_be_drawn_has_an_experiment(paper) -> None:
+    listed = json.loads((ROOT / figures.LIST).read_text())
+    drawn = {name for one in listed if one["paper"] == paper for name in one["figure"].split(", ")}
+    assert set(FIGURES[paper].split()) <= drawn
+
+
+NUMBER = r"(?<![\d.])(\d*\.\d+)(?![\d.])"
+MEASURED = re.compile(rf"{NUMBER}(?: ± {NUMBER})?(?=\s(?:±|%|points))|{NUMBER}\s±\s{NUMBER}|F1\s{NUMBER}")
+
+
+def prose(path: Path) -> str:
+    """Return a page without what is written from records, and without its code."""
+    text = path.read_text()
+    head, _, rest = text.partition(published.BEGIN)
+    return re.sub(r"```.*?```", "", head + rest.partition(published.END)[2], flags=re.S)
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+def test_numbers_in_the_words_of_a_readme_are_those_of_its_tables() -> None:
+    """Nothing without a record: what is measured, with decimals, stands in a table that is written from records."""
+    written = {with_zero(number) for number in re.findall(NUMBER, published.results(ROOT))}
+    for path in (ROOT / "results").glob("*/*/tuning/*.json"):
+        written.add(f"{100 * json.loads(path.read_text())['result']['validation']:.1f}")
+    readmes = {ROOT / json.loads(path.read_text())["readme"] for path in (ROOT / "results").glob("*/tables.json")}
+    for readme in sorted({*readmes, ROOT / "README.md", ROOT / "results" / "README.md"}):
+        said = {with_zero(number) for found in MEASURED.finditer(prose(readme)) for number in found.groups() if number}
+        assert said <= written, (readme, said - written)
+
+
+def with_zero(number: str) -> str:
+    """Write .81 as 0.81."""
+    return f"0{number}" if number.startswith(".") else number
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")

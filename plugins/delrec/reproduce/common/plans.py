@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from common.networks import Shape
 from delaykit_delrec import DCLS, RECIPES, DelRec, Recipe
-from delaykit_lab import locate
+from delaykit_lab import SHD, SSC, locate
 from delaykit_lab.task import Frames, Splits
 from delaykit_lab.tasks.japanese_vowels import JapaneseVowels
 from delaykit_lab.tasks.mnist import MNIST
@@ -19,7 +19,8 @@ from delaykit_lab.tasks.spike_files import SpikeFiles
 SPEECH = Shape((64,), (True,), tau=2.0, alpha=5.0, normalize=True, readout="leaky")
 
 
-SHD = Shape((256, 256), (False, True), 1.05, True, 5.0, True, 0.4, "leaky")
+SHD_NET = Shape((256, 256), (False, True), 1.05, True, 5.0, True, 0.4, "leaky")
+PUBLISHED = {"shd": SHD, "ssc": SSC}  # which refuse files that are not the published ones
 TASKS = ("vowels", "speech", "shd", "ssc", "psmnist")
 
 
@@ -64,7 +65,7 @@ def full_plan(task: str, recipe: Recipe) -> Plan:
     sizes = recipe.epochs, recipe.batch_size
     if task in ("shd", "speech"):
         delrec = DelRec(max_delay=40, init="uniform", low=10.0, high=30.0, dropout=0.2)
-        return Plan(SHD, recipe, delrec, DCLS(25), *sizes, tripled=True)
+        return Plan(SHD_NET, recipe, delrec, DCLS(25), *sizes, tripled=True)
     half_normal = DelRec(max_delay=60, init="half-normal", scale=12.0, learn_spread=True)
     if task == "ssc":
         delrec = dataclasses.replace(half_normal, dropout=0.3)
@@ -103,8 +104,8 @@ def data_of(task: str, folder: str | Path | None, full: bool, seed: int) -> Spli
         return Splits(scan(images.train), scan(images.validation), scan(images.test))
     options = {"shd": (10.0, 1000.0), "ssc": (5.6, 1400.0), "speech": (10.0, 1000.0)}[task]
     dt_ms, duration = options if full else (20.0, 1000.0)
-    limit = None if full else 1500
-    return SpikeFiles(folder, dt_ms=dt_ms, duration_ms=duration, limit=limit).splits(seed)
+    named = {"dt_ms": dt_ms, "duration_ms": duration, "validation": 0.2, "limit": None if full else 1500}
+    return (SpikeFiles if task == "speech" else PUBLISHED[task])(folder or "", **named).splits(seed)
 
 
 def files_of(task: str, folder: str | Path | None) -> list[Path]:
@@ -113,4 +114,6 @@ def files_of(task: str, folder: str | Path | None) -> list[Path]:
         return []
     if task == "psmnist":
         return sorted(Path(folder).glob("*ubyte*"))
+    if task in PUBLISHED:
+        return sorted((Path(folder) / task.upper()).glob("*.h5"))
     return [locate(folder, part) for part in ("train", "test")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from matplotlib import pyplot
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK
@@ -56,8 +57,12 @@ def against_size(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
     for color, (kind, points) in zip(CATEGORIES * 2, lines.items(), strict=False):
         for ax, column in zip(axes, (0, 1), strict=True):
             ax.plot([p[column] for p in sorted(points)], [p[2] for p in sorted(points)], "o-", color=color, label=kind)
-    axes[0].set(xlabel="hidden neurons", ylabel="test accuracy (%)")
+    sizes = sorted({point[0] for points in lines.values() for point in points})
+    axes[0].set(xlabel="hidden neurons", ylabel="test accuracy (%)", xticks=sizes)
     axes[1].set(xlabel="parameters", xscale="log")
+    axes[1].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes[1].xaxis.set_major_formatter(lambda count, _: f"{count:.0f}")
+    axes[1].minorticks_off()
     axes[0].legend(fontsize=9)
     return figure
 

@@ -64,7 +64,7 @@ def reproduce(
     from pathlib import Path
 
     from delaykit import DelaykitError
-    from delaykit_lab.records import experiments, published
+    from delaykit_lab.records import budget, experiments, published
 
     try:
         source = experiments.find_source(Path.cwd())
@@ -79,6 +79,7 @@ def reproduce(
         if listed:
             for one in chosen:
                 click.echo(f"{one.paper:8} {one.name:32} {one.cpu_hours:6g} CPU h  {one.what}")
+            click.echo(budget.spent_text(source))
             return
         found = {}
         for one in chosen:

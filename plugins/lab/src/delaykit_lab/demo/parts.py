@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +24,9 @@ PROOF = 10  # steps of the example that a fused run is proven on
 
 @dataclasses.dataclass(frozen=True)
 class Part(ABC):
-    """What the parts share. Each row trains with all ``rates`` on seed 0; validation samples choose one for all seeds.
+    """What the parts share. Each row trains all seeds at all ``rates``; their mean validation accuracy chooses one.
+
+    The settings as they stand here were searched once, with records; :meth:`known_rates` tells what was found.
 
     Args:
         seeds: number of seeds, >= 1.
@@ -40,6 +42,8 @@ class Part(ABC):
     """
 
     name: ClassVar[str]
+    found: ClassVar[Mapping[str, float]]
+    """The rate of each row that the search on record chose, with the settings as they stand here."""
     fits: ClassVar[bool] = True
     """Whether a network of this size can learn its training samples by heart, so that one that does not has failed."""
 
@@ -60,6 +64,16 @@ class Part(ABC):
         for name, value in [*whole.items(), ("delay_lr", self.delay_lr), *(("rates", rate) for rate in self.rates)]:
             if not 0 < value < math.inf:
                 raise dk.ConfigError(f"demo.{name}", f"{value}", "a positive number", "correct its value")
+
+    def known_rates(self) -> Mapping[str, float]:
+        """Return the rate of each row where a search with these settings is on record; none where one differs.
+
+        Example:
+            >>> WaveConfig(epochs=3).known_rates()
+            {}
+        """
+        settings = type(self)(seeds=self.seeds, device=self.device)  # which the search does not ask for
+        return self.found if self == settings else {}
 
     @abstractmethod
     def task(self) -> Task:
@@ -90,12 +104,13 @@ class WaveConfig(Part):
     """
 
     name: ClassVar[str] = "wave"
+    found: ClassVar[Mapping[str, float]] = {}
     fits: ClassVar[bool] = False
 
     _: dataclasses.KW_ONLY
     seeds: int = 5
     epochs: int = 20
-    rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
+    rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1, 3e-1)
     delay_lr: float = 0.2
     max_delay: int = 16
     hidden: int = 8
@@ -129,13 +144,14 @@ class DemoConfig(Part):
     """
 
     name: ClassVar[str] = "speech"
+    found: ClassVar[Mapping[str, float]] = {}
 
     library: str = "snntorch"
     data: str | None = None
     _: dataclasses.KW_ONLY
     seeds: int = 3
     epochs: int = 40
-    rates: tuple[float, ...] = (1e-2, 2e-2)
+    rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2, 5e-2)
     delay_lr: float = 0.2
     max_delay: int = 25
     hidden: int = 48

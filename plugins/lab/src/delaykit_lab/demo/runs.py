@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +40,8 @@ class Run:
     history: list[Epoch]
     delays_before: dict[str, list[float]]
     delays_after: dict[str, list[float]]
-    seconds: float  # of this process, whatever else the machine did
+    tried: dict[str, float]  # this seed's validation accuracy after the last epoch, at each rate
+    seconds: float  # of this process at all rates, whatever else the machine did
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,7 @@ class DemoResult:
     chance: float
     most_frequent: float
     counts_alone: float
+    searched: bool
     runs: list[Run]
 
     def accuracies(self, integer: bool = False) -> dict[str, list[float]]:
@@ -87,8 +91,8 @@ class DemoResult:
             f"{self.sizes['train']} training, {self.sizes['validation']} validation, {self.sizes['test']} test samples",
             "",
             table(rows),
-            f"mean +- standard error over {self.config.seeds} seed(s); parameters include frozen delays; each row has "
-            "its rate by validation, of the same ones",
+            f"mean +- standard error over {self.config.seeds} seed(s); parameters include frozen delays",
+            self._rates(),
             "* logistic regression without time",
             f"chance {100 * self.chance:.1f} % (always the most frequent class: {100 * self.most_frequent:.1f} %)",
             "",
@@ -97,15 +101,28 @@ class DemoResult:
         ]
         return "\n".join(lines)
 
+    def _rates(self) -> str:
+        tried = ", ".join(f"{rate:g}" for rate in self.config.rates)
+        if self.searched:
+            return f"each row has, of the rates {tried}, the one best on validation samples, in the mean of all seeds"
+        found = f"delaykit reproduce lab --only {self.config.name}"
+        return (
+            f"rates are not searched now: each row has the one that a search on record ({found}) found best,\n"
+            f"of {tried} by the mean of {type(self.config).seeds} seeds' validation samples"
+        )
 
-def run_demo(config: Part, output: str | Path, *, resume: bool = False, watch: Watch | None = None) -> DemoResult:
-    """Train all variants on all seeds; test data are used once, after the last epoch of each run.
+
+def run_demo(
+    config: Part, output: str | Path, *, resume: bool = False, watch: Watch | None = None, search: bool = False
+) -> DemoResult:
+    """Train all variants on all seeds; test data are used once, after the last epoch of each run at its row's rate.
 
     Args:
         config: the settings of one part.
         output: folder for ``results.json`` and the state of each run.
         resume: go on from the states that an interrupted demo left in ``output``.
         watch: called with variant, seed and record after each epoch.
+        search: train at all rates even where :meth:`Part.known_rates` has one for each row.
 
     Returns:
         All runs; also written to ``output/results.json``.
@@ -115,35 +132,42 @@ def run_demo(config: Part, output: str | Path, *, resume: bool = False, watch: W
     """
     folder, task = Path(output), config.task()
     splits = task.splits(seed=0)
+    known = {} if search else config.known_rates()
     runs: list[Run] = []
     with _one_thread():
         for variant in VARIANTS:
-            chosen: float | None = None
-            for seed in range(config.seeds):
-                rates = config.rates if chosen is None else (chosen,)
-                states = [folder / "state" / f"{variant.name}-{seed}-{rate:g}.safetensors" for rate in rates]
-                if not resume:
-                    for state in states:
-                        state.unlink(missing_ok=True)
-                follow = None if watch is None else lambda e, v=variant, s=seed: watch(v, s, e)
-                trainings = [
-                    _Training(config, splits, variant, seed, rate, state, follow)
-                    for rate, state in zip(rates, states, strict=True)
+            follow = None if watch is None else functools.partial(watch, variant)
+            rates = (known[variant.name],) if known else config.rates
+            trained = {
+                rate: [
+                    _Training(config, splits, variant, seed, rate, _state(folder, variant, seed, rate, resume), follow)
+                    for seed in range(config.seeds)
                 ]
-                best = max(trainings, key=lambda one: (one.history[-1].validation_accuracy, -one.rate))
-                runs.append(best.test())
-                chosen = best.rate
+                for rate in rates
+            }
+            means = {rate: statistics.mean(one.validation() for one in some) for rate, some in trained.items()}
+            best = max(means, key=lambda rate: (means[rate], -rate))
+            runs += [one.test([some[one.seed] for some in trained.values()]) for one in trained[best]]
     runs.sort(key=lambda run: run.seed)
     sizes = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
     chance, most_frequent = chance_levels(splits.test.labels, task.classes)
-    result = DemoResult(config, task.title(), sizes, chance, most_frequent, count_accuracy(splits), runs)
+    counts = count_accuracy(splits)
+    result = DemoResult(config, task.title(), sizes, chance, most_frequent, counts, not known, runs)
     write_json(folder / "results.json", result.to_json())
     return result
 
 
 def count_epochs(config: Part) -> int:
     """Count the epochs that :func:`run_demo` trains, with those that choose a rate."""
-    return len(VARIANTS) * config.epochs * (config.seeds - 1 + len(config.rates))
+    return len(VARIANTS) * config.epochs * config.seeds * (1 if config.known_rates() else len(config.rates))
+
+
+def _state(folder: Path, variant: Variant, seed: int, rate: float, resume: bool) -> Path:
+    """Return where a run keeps its state; one of an earlier demo goes, unless this one resumes it."""
+    path = folder / "state" / f"{variant.name}-{seed}-{rate:g}.safetensors"
+    if not resume:
+        path.unlink(missing_ok=True)
+    return path
 
 
 class _Training:
@@ -157,9 +181,9 @@ class _Training:
         seed: int,
         rate: float,
         state: Path,
-        follow: Callable[[Epoch], None] | None,
+        follow: Callable[[int, Epoch], None] | None,
     ) -> None:
-        self.started = time.process_time()
+        started = time.process_time()
         self.config, self.splits, self.variant, self.seed, self.rate = config, splits, variant, seed, rate
         self.task, self.device = config.task(), choose_device(config.device)
         example = splits.train.batch(torch.arange(2))[0]
@@ -173,15 +197,24 @@ class _Training:
             splits,
             optimizer,
             FitConfig(epochs=config.epochs, seed=seed),
-            on_epoch=follow,
+            on_epoch=None if follow is None else functools.partial(follow, seed),
             checkpoint=state,
             identity=dataclasses.asdict(config) | chosen,
             device=self.device,
             forward=self.run,
         )
+        self.seconds = time.process_time() - started
 
-    def test(self) -> Run:
-        """Meet the test samples: as trained, and with delays rounded afterwards."""
+    def validation(self) -> float:
+        return self.history[-1].validation_accuracy
+
+    def test(self, tried: list[_Training]) -> Run:
+        """Meet the test samples: as trained, and with delays rounded afterwards.
+
+        Args:
+            tried: this seed's trainings at all rates, this one among them.
+        """
+        started = time.process_time()
         exact = whole = self.accuracy()
         if self.variant.learn:
             with dk.discretized(self.net):
@@ -200,7 +233,8 @@ class _Training:
             self.history,
             before,
             after,
-            time.process_time() - self.started,
+            {f"{one.rate:g}": one.validation() for one in tried},
+            sum(one.seconds for one in tried) + time.process_time() - started,
         )
 
     def accuracy(self) -> float:

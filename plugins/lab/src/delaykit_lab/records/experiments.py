@@ -22,7 +22,10 @@ LIST = Path("results") / "experiments.json"
 NEEDS = {
     "speech": "a folder with a train and a test file in SHD's HDF5 layout",
     "mnist": "a folder with MNIST's four idx files",
+    "shd": "a folder with SHD/shd_train.h5 and SHD/shd_test.h5 as published",
+    "ssc": "a folder with SSC/ssc_train.h5, SSC/ssc_valid.h5 and SSC/ssc_test.h5 as published",
 }
+SPLITS = {"shd": ("train", "test"), "ssc": ("train", "valid", "test")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,9 @@ def data_for(kind: str, folder: Path | None) -> Path | None:
 
     if folder is None:
         return None
+    if kind in SPLITS:
+        files = [folder / kind.upper() / f"{kind}_{split}.h5" for split in SPLITS[kind]]
+        return folder if all(file.is_file() for file in files) else None
     if kind == "mnist":
         places = [place for place in (folder, folder / "mnist") if any(place.glob("train-images*"))]
         return places[0] if places else None

@@ -27,7 +27,9 @@ from typing import Any
 from delaykit import DataError
 from delaykit_lab.records import benchmarks
 from delaykit_lab.records.answers import PAGE, RECORDS, answers
+from delaykit_lab.records.budget import spent_text, what_is_left
 from delaykit_lab.records.experiments import Experiment, experiments, lookup, records, spent_hours
+from delaykit_lab.records.figures import figures
 from delaykit_lab.records.page import learned_against_frozen
 from delaykit_lab.records.tables import markdown
 
@@ -78,16 +80,18 @@ def replaced(text: str, between: str, where: str) -> str:
 
 
 def results(source: Path) -> str:
-    """Write the page *Results*: what learning is worth, the tables of all papers, and every experiment."""
+    """Write the page *Results*: what learning is worth, all tables, figures, what is left, all there is."""
     papers = [path.parent.name for path in sorted((source / "results").glob("*/tables.json"))]
     parts = ["## Learned against frozen", "", learned_against_frozen(source), ""]
     for paper in papers:
         parts += [f"## {paper}", "", tables(source, paper, str(RESULTS)).rstrip(), ""]
-    return "\n".join([*parts, "## Every experiment", "", left(source)])
+    parts += ["## Where each figure is", "", figures(source), ""]
+    parts += ["## What is left", "", spent_text(source), "", what_is_left(source), ""]
+    return "\n".join([*parts, "## Every experiment", "", every_experiment(source)])
 
 
-def left(source: Path) -> str:
-    """List every experiment: what ran and what it took, what is left and what it would take, and the commands."""
+def every_experiment(source: Path) -> str:
+    """List every experiment: how many records it has and what they took, its estimate, and the command."""
     head = ["paper", "experiment", "records", "CPU hours spent", "estimate, CPU hours", "command"]
     found = sorted([*experiments(source, "cpu"), *experiments(source, "full")], key=lambda e: (e.paper, e.name))
     return markdown(head, (_cells(one, source) for one in found))
