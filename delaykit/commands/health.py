@@ -24,6 +24,7 @@ EXTRAS = {
 }
 # Not ours, but what other libraries need of torch's own family; a version that does not fit torch breaks them.
 FAMILY = ("torchvision", "torchaudio")
+VECTORS = "delaykit.functional.llvm"  # kernels that may be deleted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,7 @@ def optional() -> Iterator[Row]:
     """Yield a row for each extra, with the command that installs it, and for torch's family where it is installed."""
     for extra, (modules, purpose) in EXTRAS.items():
         yield _tried(f"{extra} ({purpose})", modules, f"'delaykit[{extra}]'")
+    yield Row("fast (kernels in vector registers)", *_vectors())
     for module in FAMILY:
         if importlib.util.find_spec(module) is not None:
             yield _tried(f"{module} (other libraries import it)", (module,), f"{module}, in the version for this torch")
@@ -74,6 +76,14 @@ def _tried(what: str, modules: Sequence[str], package: str) -> Row:
             found = f"{module} cannot be imported ({type(error).__name__}: {error}); {fix}"
             return Row(what, False, found, broken=True)
     return Row(what, True, ", ".join(f"{module} {_version(module)}" for module in modules))
+
+
+def _vectors() -> tuple[bool, str]:
+    try:
+        importlib.import_module(f"{VECTORS}.registers")
+    except ImportError:
+        return False, f"no {VECTORS}: same results, slower; pip install --force-reinstall delaykit"
+    return True, VECTORS
 
 
 def _version(module: str) -> str:

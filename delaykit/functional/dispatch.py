@@ -12,6 +12,8 @@ a table of strings, ``("operator", "backend") -> "package.module:function"``, to
 through the hook ``delaykit_operators``; a function is imported when it first runs. A device of another kind runs the
 backend of its own name, e.g. ``mps``, where somebody wrote one. An operator without an implementation in the chosen
 backend runs in ``torch``, and so does everything where Numba or Triton is installed and broken, after one warning.
+Kernels in vector registers are one folder, ``delaykit.functional.llvm``: without it the backend ``cpu`` runs Numba's
+plain loops, or torch where it has none. `delaykit doctor` tells what is there.
 """
 
 from __future__ import annotations

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_threads
-from delaykit.functional.delay_line.narrow import filter_narrow, gradients_narrow
+
+try:
+    from delaykit.functional.llvm import narrow as vectors
+except ImportError:  # the folder may be deleted
+    vectors = None  # type: ignore[assignment]
 
 WIDEST = 8  # steps that a channel's taps may span to be read row by row
 BLOCK = 16  # channels at a time: a cache line of float32, read once
@@ -22,7 +26,7 @@ def tap_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
         out = torch.empty_like(x)
         given = arrays(x.squeeze(3), *narrow)
         rows = out.squeeze(3).numpy()
-        in_threads(lambda first, last: filter_narrow(*given, sign, rows, first, last), x.shape[1], work)
+        in_threads(lambda first, last: vectors.filter_narrow(*given, sign, rows, first, last), x.shape[1], work)
         return out
     dense = x.shape[3] == 1
     out = torch.empty_like(x) if dense else torch.zeros_like(x)
@@ -58,7 +62,7 @@ def _narrow(x: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor] | 
 
     Factors of a place outside the sequence count for nothing, so that the first tap may be brought to its end.
     """
-    if x.shape[3] != 1 or not index.numel() or not x.numel():
+    if vectors is None or x.shape[3] != 1 or not index.numel() or not x.numel():
         return None
     late = index.amin(0)
     behind = index - late
@@ -76,7 +80,7 @@ def _narrow_gradients(
     shares = np.zeros((batch, *factor.shape), dtype=np.float64)
     given = arrays(x.squeeze(3), y.squeeze(3), late, factor)
     rows, work = out.squeeze(3).numpy(), x.numel() * len(index)
-    in_threads(lambda first, last: gradients_narrow(*given, wants, rows, shares, first, last), batch, work)
+    in_threads(lambda first, last: vectors.gradients_narrow(*given, wants, rows, shares, first, last), batch, work)
     found = torch.from_numpy(shares.sum(0)).gather(0, index - index.amin(0))
     return out, found.to(x.dtype)
 

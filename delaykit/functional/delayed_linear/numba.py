@@ -1,7 +1,7 @@
 """The sums over delayed synapses for the CPU, by Numba: backend ``cpu``.
 
-They work on rows, see :mod:`delaykit.functional.rows`, of as many rows of the batch at a time as a
-vector register has numbers. Spikes that are mostly silent are replaced by lists of events.
+They work on rows, see :mod:`delaykit.functional.llvm.rows`, of as many rows of the batch at a time as a vector register
+has numbers; without these kernels they are torch's. Spikes that are mostly silent are replaced by lists of events.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_threads
-from delaykit.functional.rows.dots import dot_rows
-from delaykit.functional.rows.layout import TOGETHER, count_used, lay_rows, list_taps, pick
-from delaykit.functional.rows.sums import REGISTERS, add_events, correlate_events, mix_rows
+from delaykit.functional.delayed_linear import torch as plain
+
+try:
+    from delaykit.functional.llvm import rows as vectors
+except ImportError:  # the folder may be deleted
+    vectors = None  # type: ignore[assignment]
 
 VECTOR_BYTES = 64
 NEAR_BYTES = 40960  # of rows that all outputs read again and again, most of it from the first cache
@@ -34,6 +36,8 @@ def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Ten
     out, (given,) = torch.zeros(time, batch, outputs, dtype=x.dtype), arrays(x)
     if events is not None:
         return _scattered(events, out, index, value)
+    if vectors is None:
+        return plain.synapse_filter(x, index, value, causal)
     listed: dict[int, Any] = {}
     longest = _longest(index, time)
     for row, width in _shares(x):
@@ -45,7 +49,7 @@ def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Ten
 
         def mix(first: int, last: int, operands: Any = operands) -> None:
             for begin in range(first, last, MOST_OUTPUTS):
-                mix_rows(*operands, begin, min(last, begin + MOST_OUTPUTS))
+                vectors.mix_rows(*operands, begin, min(last, begin + MOST_OUTPUTS))
 
         in_threads(mix, outputs, time * width * index.numel())
     return out
@@ -56,6 +60,8 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
     time, outputs, events = len(x), index.shape[1], _events(x)
     if events is not None:
         return _gathered(events, x, y, index)
+    if vectors is None:
+        return plain.synapse_correlation(x, y, index)
     listed: dict[int, Any] = {}
     out, longest = torch.zeros(index.shape, dtype=x.dtype), _longest(index, time)
     total, (early, late) = np.zeros(0), arrays(x, y)
@@ -68,31 +74,32 @@ def synapse_correlation(x: Tensor, y: Tensor, index: Tensor) -> Tensor:
         total = total if len(total) else np.zeros(len(place), out.numpy().dtype)
         target, _ = rows.lay(late, row, 0)
         operands = source, start, target, time * width, rows.stride, rows.lanes, first, place, total
-        in_threads(functools.partial(dot_rows, *operands), outputs, time * width * index.numel())
+        in_threads(functools.partial(vectors.dot_rows, *operands), outputs, time * width * index.numel())
     for _, _, _, (slot, order) in list(listed.values())[:1]:
         turned = out.permute(order).contiguous()
-        pick(total, slot, turned.view(-1).numpy())
+        vectors.pick(total, slot, turned.view(-1).numpy())
         out = turned.permute(order)
     return out
 
 
 def event_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_product`."""
-    if len(weight) < FEWEST or not _few(x) or not bool(weight.sum().isfinite()):  # 0 times infinity is not nothing
-        return F.linear(x, weight, bias)
+    few = len(weight) >= FEWEST and _few(x)
+    if vectors is None or not few or not bool(weight.sum().isfinite()):  # 0 times infinity is not nothing
+        return plain.event_product(x, weight, bias)
     out = x.new_zeros(len(x), len(weight)) if bias is None else bias.detach().expand(len(x), -1).contiguous()
     operands = *arrays(x, weight.T), out.numpy(), VECTOR_BYTES // x.element_size()
-    in_threads(lambda first, last: add_events(*operands, first, last), len(x), x.numel() * len(weight))
+    in_threads(lambda first, last: vectors.add_events(*operands, first, last), len(x), x.numel() * len(weight))
     return out
 
 
 def event_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """Multiply; see :func:`delaykit.functional.delayed_linear.torch.event_gradient`."""
-    if grad.shape[1] < FEWEST or not _few(x) or not bool(grad.sum().isfinite()):
-        return grad.T @ x
+    if vectors is None or grad.shape[1] < FEWEST or not _few(x) or not bool(grad.sum().isfinite()):
+        return plain.event_gradient(grad, x)
     out = x.new_zeros(x.shape[1], grad.shape[1])
-    operands = *arrays(x, grad), out.numpy(), VECTOR_BYTES // x.element_size()
-    in_threads(lambda first, last: correlate_events(*operands, first, last), len(out), x.numel() * grad.shape[1])
+    operands, work = (*arrays(x, grad), out.numpy(), VECTOR_BYTES // x.element_size()), x.numel() * grad.shape[1]
+    in_threads(lambda first, last: vectors.correlate_events(*operands, first, last), len(out), work)
     return out.T.contiguous()
 
 
@@ -102,7 +109,7 @@ def _few(x: Tensor) -> bool:
 
 def _used(x: Tensor) -> int:
     """Count what is not 0; torch takes five times as long."""
-    return int(count_used(*arrays(x.flatten())))
+    return int(torch.count_nonzero(x) if vectors is None else vectors.count_used(*arrays(x.flatten())))
 
 
 def _shares(x: Tensor) -> Iterator[tuple[int, int]]:
@@ -133,13 +140,13 @@ class _Rows:
         lines = -(-(self.silence + self.time * width) // self.lanes)
         self.stride = self.lanes * (lines | 1)  # odd: neighbouring rows fall into different parts of a cache
         widest = min(self.lanes, x.shape[1])  # all shares list their taps in the same order
-        near = (widest * longest + REGISTERS * self.lanes) * x.element_size()
-        self.few = max(TOGETHER, NEAR_BYTES // near)
+        near = (widest * longest + vectors.REGISTERS * self.lanes) * x.element_size()
+        self.few = max(vectors.TOGETHER, NEAR_BYTES // near)
 
     def lay(self, x: np.ndarray, row: int, pad: int) -> tuple[np.ndarray, int]:
         """Lay out rows ``row ..`` of the batch behind ``pad`` zeros; return them flat, and where the first begins."""
         rows = torch.empty(x.shape[2] * self.stride, dtype=torch.from_numpy(x[:0]).dtype).numpy()
-        lay_rows(x, row, self.width, pad, self.stride, rows)
+        vectors.lay_rows(x, row, self.width, pad, self.stride, rows)
         return rows, pad
 
     def taps(self, index: Tensor, value: Tensor | None) -> tuple[Any, ...]:
@@ -155,13 +162,13 @@ class _Rows:
         weights = torch.zeros(0, dtype=torch.float32) if value is None else value.permute(order).contiguous().view(-1)
         blocks = -(-inputs // self.few)
         first = np.empty((blocks, outputs + 1), np.int64)
-        small, room = inputs * self.stride < 2**31, index.numel() + TOGETHER * blocks * outputs
+        small, room = inputs * self.stride < 2**31, index.numel() + vectors.TOGETHER * blocks * outputs
         place = np.empty(room, np.int32 if small else np.int64)
         weight = np.empty(0 if value is None else room, weights.numpy().dtype)
         slot = np.empty(len(flat) if value is None else 0, np.int32 if room < 2**31 else np.int64)
         moves = inputs * outputs, 1 if turned else inputs, outputs if turned else 1, self.late, self.stride
         given, shape = arrays(flat, weights), (taps, outputs, inputs, self.few)
-        list_taps(*given, self.time, shape, moves, first, place, weight, slot)
+        vectors.list_taps(*given, self.time, shape, moves, first, place, weight, slot)
         return first, place, weight, (slot, order)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.recurrence.connection.base import Inputs
-from delaykit.functional.recurrence.connection.numba import synapse_correlation, vectors
+from delaykit.functional.recurrence.connection.numba import ringed
 from delaykit.functional.second_differences import triangle_taps
 from delaykit.functional.step_tape.cells.tents import Overlap, TentFilter
 from delaykit.functional.tents import Grid, Tents
@@ -53,10 +53,9 @@ class _Tented(torch.autograd.Function):
 
 def _by_masks(spikes: Tensor, weight: Tensor, tents: Tents) -> Any:
     """Return the connection of a rollout where it serves: spikes, all 0 or 1, which it takes as bits; else None."""
-    found, (time, batch) = vectors(), spikes.shape[:2]
-    if found is None or not bool(((spikes == 0) | (spikes == 1)).all()):
+    if not bool(((spikes == 0) | (spikes == 1)).all()):
         return None
-    return found.ringed(tents.delays.detach(), weight.detach(), Grid.of(tents.width), time, batch, synapse_correlation)
+    return ringed(tents.delays.detach(), weight.detach(), Grid.of(tents.width), *spikes.shape[:2])
 
 
 def _run(spikes: Tensor, weight: Tensor, tents: Tents) -> Tensor:

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled
-from delaykit.functional.rows.layout import list_taps
-from delaykit.functional.rows.sums import read_taps
+from delaykit.functional.step_tape import torch as plain
 from delaykit.functional.step_tape.cells.kernels import add_overlap, deliver_pairs, read_heights, write_heights
-from delaykit.functional.step_tape.cells.polynomials import read_polynomials
 from delaykit.functional.step_tape.packing import by_age, packed, places_in
+
+try:
+    from delaykit.functional.llvm import polynomials as vectors
+    from delaykit.functional.llvm import rows as vector_rows
+except ImportError:  # the folder may be deleted
+    vectors = vector_rows = None  # type: ignore[assignment]
 
 BLOCK = 8  # inputs whose rows are read together
 TILE = 16  # channels that are turned together, each of whose rows in memory is read or written once
@@ -94,7 +98,7 @@ def tape_synapses(
         _prepare(rows, offset, value, kept)
     flat, now, sums = rows.reshape(-1).numpy(), row * rows.shape[2], target.numpy()
     if kept["order"] is None:
-        read_taps(flat, now, VECTOR_BYTES // value.element_size(), *kept["listed"], sums)
+        vector_rows.read_taps(flat, now, VECTOR_BYTES // value.element_size(), *kept["listed"], sums)
     else:
         _synapses_by_age(flat, now, *kept["listed"], rows.shape[2], sums.reshape(-1))
     out.copy_(target.view(out.shape))
@@ -105,13 +109,16 @@ def tape_polynomials(
     kept: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_polynomials` does."""
+    if vectors is None:
+        plain.tape_polynomials(rows, row, place, part, strength, terms, out, kept)
+        return
     kept = {} if kept is None else kept
     target = torch.zeros(strength.shape[1], rows.shape[2], dtype=strength.dtype)
     if kept.get("shape") != rows.shape:
         places = places_in(place.unsqueeze(2), rows)
         kept["shape"] = rows.shape
         kept["table"] = [packed(x, BLOCK) for x in (places, part.unsqueeze(2), strength.unsqueeze(2))]
-    read_polynomials(rows.view(-1).numpy(), row * rows.shape[2], *kept["table"], terms, target.numpy())
+    vectors.read_polynomials(rows.view(-1).numpy(), row * rows.shape[2], *kept["table"], terms, target.numpy())
     out.copy_(target.view(out.shape))
 
 
@@ -120,7 +127,7 @@ def _prepare(rows: Tensor, offset: Tensor, value: Tensor, kept: dict[str, Any]) 
     inputs, outputs, count = offset.shape
     reach = int(offset.abs().max()) + 1
     size = max(1, reach * rows.shape[2] * rows.element_size())  # an empty batch, too
-    if FAR // size * count < BLOCK:  # too few taps for a pass over an output
+    if vector_rows is None or FAR // size * count < BLOCK:  # too few taps for a pass over an output
         order = kept["order"] = by_age(offset, reach)
         output = torch.arange(outputs, dtype=torch.int32).view(1, -1, 1) * rows.shape[2]
         listed = places_in(offset, rows), output.expand_as(offset), value
@@ -132,7 +139,7 @@ def _prepare(rows: Tensor, offset: Tensor, value: Tensor, kept: dict[str, Any]) 
     place = np.zeros(value.numel(), np.int32 if rows.numel() < 2**31 else np.int64)
     moves = 1, count, outputs * count, rows.shape[2], rows.shape[1] * rows.shape[2]
     taps, none = arrays(offset.flatten(), value.flatten()), np.zeros(0, np.int32)
-    list_taps(*taps, reach, (count, outputs, inputs, few), moves, first, place, weight, none)
+    vector_rows.list_taps(*taps, reach, (count, outputs, inputs, few), moves, first, place, weight, none)
     kept["listed"] = first, place, weight
 
 

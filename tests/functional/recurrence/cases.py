@@ -8,7 +8,8 @@ from torch import Tensor
 
 from delaykit.functional.dispatch import backend as choose_backend
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence import RolloutState, llvm, rollout
+from delaykit.functional.recurrence import RolloutState, rollout
+from delaykit.functional.recurrence.connection import grid
 from delaykit.functional.tents import Tents
 
 STEPS, BATCH, NEURONS = 13, 3, 5
@@ -61,7 +62,7 @@ def every_backend(request, monkeypatch):
         return
     pytest.importorskip("numba", reason="the Numba kernels need numba")
     if request.param == "numba taps":  # not by windows: as for kernels that are no plain triangle
-        monkeypatch.setattr(llvm, "tents_connection", lambda *_: None)
+        monkeypatch.setattr(grid, "tents_connection", lambda *_: None)
     yield
 
 

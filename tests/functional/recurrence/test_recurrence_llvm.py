@@ -13,13 +13,13 @@ from torch import Tensor
 from delaykit.arrivals import Gaussian, Hard, Linear, Triangle
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import rollout
+from delaykit.functional.recurrence.connection import grid as rollout_grid
+from delaykit.functional.recurrence.connection.grid import SLACK, grid_for
 from delaykit.functional.recurrence.connection.torch import synapse_correlation
-from delaykit.functional.recurrence.llvm import grid as rollout_grid
-from delaykit.functional.recurrence.llvm import windows as rollout_windows
-from delaykit.functional.recurrence.llvm.grid import SLACK, grid_for
 from delaykit.functional.tents import Grid, Tents
 
 pytest.importorskip("numba", reason="the windows need numba")
+rollout_windows = pytest.importorskip("delaykit.functional.llvm.recurrence.windows", reason="tests this file")
 STEPS, BATCH, NEURONS = 17, 3, 6
 WIDTHS = [1.0, 1.3, 1.5, 2.0, 3.5, 4.0, 4.7]
 
@@ -143,7 +143,7 @@ def test_bits_are_read_while_all_spikes_are_one_and_many(steps_of_ones):
     weight[2, 4], delays = 0.0, delays * 6
     x = (draw(12, steps, batch, NEURONS) < 0.4).double()
     x[steps_of_ones:] *= 0.5 + draw(13, *x[steps_of_ones:].shape)
-    connection = rollout_grid.GridSynaptic(weight, delays, Grid.of(1.0), steps, synapse_correlation)
+    connection = rollout_grid.GridSynaptic(weight, delays, Grid.of(1.0), steps, synapse_correlation, rollout_windows)
     connection.begin(steps, batch)
     response = weight.unsqueeze(-1) * Linear().response(delays, 8)
     kinds = []
@@ -156,7 +156,7 @@ def test_bits_are_read_while_all_spikes_are_one_and_many(steps_of_ones):
 
 def test_few_spikes_are_delivered_one_by_one():
     weight, delays = draw(3, 40, 40), draw(11, 40, 40)
-    connection = rollout_grid.GridSynaptic(weight, delays, Grid.of(1.0), 50, synapse_correlation)
+    connection = rollout_grid.GridSynaptic(weight, delays, Grid.of(1.0), 50, synapse_correlation, rollout_windows)
     connection.begin(50, 32)
     for t in range(50):
         connection.current(t, (draw(t, 32, 40) < 0.02).double())

@@ -1,15 +1,13 @@
-"""What a recurrent connection is put together from, compiled; ``llvm`` lends a hand where it is there."""
+"""What a recurrent connection is put together from, compiled; in vector registers, where these kernels are."""
 
 from __future__ import annotations
 
-import functools
-import importlib
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from delaykit.functional.recurrence.connection import grid
 from delaykit.functional.recurrence.connection import torch as plain
 from delaykit.functional.recurrence.connection.base import Parts, SparseTaps
 from delaykit.functional.recurrence.connection.kernels import (
@@ -23,18 +21,14 @@ from delaykit.functional.recurrence.connection.kernels import (
     transpose,
 )
 from delaykit.functional.recurrence.connection.spreads import spread_connection
-from delaykit.functional.tents import OwnTents, Tents
+from delaykit.functional.tents import Grid, OwnTents, Tents
+
+try:
+    from delaykit.functional.llvm.recurrence import vector, windows
+except ImportError:  # the folder may be deleted
+    vector = windows = None  # type: ignore[assignment]
 
 FEW = 0.1  # share of inputs that are not zero up to which a correlation for every synapse is faster by events
-
-
-@functools.cache
-def vectors() -> ModuleType | None:
-    """Return the kernels in vector registers; without them everything runs all the same, only slower."""
-    try:
-        return importlib.import_module("delaykit.functional.recurrence.llvm")
-    except ImportError:
-        return None
 
 
 class Product(plain.Product):
@@ -83,8 +77,7 @@ class Reader(plain.Reader):
         (kept,) = used.reshape(-1).nonzero(as_tuple=True)
         entries = first, place.reshape(-1)[kept], value.reshape(-1)[kept]
         self.flat, self.entries = self.history.view(-1).numpy(), [x.numpy() for x in entries]
-        found = vectors()
-        self.kernel = read_rows if found is None else found.vector_read()
+        self.kernel = read_rows if vector is None else vector.vector_read()
 
     def read(self, t: int) -> Tensor:
         """Return the filtered history at step ``t``, ``(batch, rows)``; valid until the next read."""
@@ -146,8 +139,16 @@ def tents_connection(tents: Tents | OwnTents, currents: Tensor) -> Any:
     """
     if isinstance(tents, OwnTents):
         return spread_connection(tents, currents) if currents.numel() else None
-    found = vectors() if currents.numel() else None
-    return None if found is None else found.tents_connection(tents, currents, synapse_correlation)
+    if windows is None or not currents.numel():
+        return None
+    return grid.tents_connection(tents, currents, synapse_correlation, windows)
+
+
+def ringed(delays: Tensor, weight: Tensor, tents: Grid, steps: int, batch: int) -> Any:
+    """Return what connects any two populations; see :func:`~delaykit.functional.recurrence.connection.grid.ringed`."""
+    if windows is None:
+        return None
+    return grid.ringed(delays, weight, tents, steps, batch, synapse_correlation, windows)
 
 
 def _correlate(x: Tensor, grad: Tensor, taps: SparseTaps, index: Tensor, paired: bool, late: int) -> Tensor:

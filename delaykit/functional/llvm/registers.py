@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+LANES = 8  # numbers in a vector where a kernel does not ask for whole registers
+
 
 def vectors_of(context: Any, builder: Any, sig: Any, args: Any, share: int = 1) -> tuple[Any, Any]:
     """Return the type of a vector of 64 bytes of what the first argument holds, and ``pointer(argument, start, part)``.

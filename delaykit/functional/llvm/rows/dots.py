@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from delaykit.functional.compiled import DOT_PRODUCTS, compiled
-from delaykit.functional.rows.layout import TOGETHER
-from delaykit.functional.rows.registers import data_of, entry_of, vectors_of
-from delaykit.functional.rows.sums import REGISTERS
+from delaykit.functional.llvm.registers import data_of, entry_of, vectors_of
+from delaykit.functional.llvm.rows.layout import TOGETHER
+from delaykit.functional.llvm.rows.sums import REGISTERS
 
 dot_piece: Any = None  # by these names, the kernel finds what is made when it is compiled
 dot_vector: Any = None
@@ -22,7 +22,7 @@ def dot_rows(source, start, target, length, stride, lanes, first, place, total, 
     """Add ``sum_n target[r, n] source[start + n + place[e]]`` to ``total[e]`` for every entry e of an output r.
 
     ``target`` are flat rows of the outputs, ``stride`` apart; for the others see
-    :func:`~delaykit.functional.rows.sums.mix_rows`.
+    :func:`~delaykit.functional.llvm.rows.sums.mix_rows`.
     """
     piece = REGISTERS * lanes
     for opening in range(0, length, piece):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from delaykit.functional.compiled import compiled
-from delaykit.functional.rows.registers import repeated
+from delaykit.functional.llvm.registers import LANES, repeated
 
-LANES = 8
 WIDTHS = {"wide": 32, "narrow": 8}
 wide: Any = None  # by these two names, the kernel finds what is made when it is compiled
 narrow: Any = None

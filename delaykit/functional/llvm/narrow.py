@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from delaykit.functional.compiled import compiled
-from delaykit.functional.rows.registers import vectors_of
+from delaykit.functional.llvm.registers import vectors_of
 
 BLOCK = 128  # channels at a time: enough of them to be read in one go, and few enough to be kept in a cache
 UNIT = 32  # channels at a time within registers

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,6 @@ from torch import Tensor
 
 from delaykit.functional.recurrence.connection.base import Connect, Inputs, RecurrentConnection, SparseTaps
 from delaykit.functional.recurrence.connection.gradients import input_correlation
-from delaykit.functional.recurrence.llvm.vector import LANES
-from delaykit.functional.recurrence.llvm.windows import (
-    MOST_DELIVERED,
-    WORD,
-    bits_kernel,
-    deliver,
-    list_weights,
-    pack,
-    padded,
-    ring_kernels,
-)
 from delaykit.functional.tents import Grid, Tents
 
 LARGEST = 1 << 26  # numbers in all windows
@@ -38,15 +28,18 @@ Correlate = Callable[[Tensor, Tensor, SparseTaps, int], Tensor]
 NARROW_LINE = 64  # cells that a line may have however few the neurons
 
 
-def tents_connection(tents: Tents, currents: Tensor, correlate: Correlate) -> Connect | None:
+def tents_connection(
+    tents: Tents, currents: Tensor, correlate: Correlate, kernels: ModuleType
+) -> Connect | None:
     """Return what connects through two cells a synapse, None where listing taps serves better.
 
-    ``correlate`` is the correlation of a backend for each synapse, for the ends of triangles.
+    ``correlate`` is the correlation of a backend for each synapse, for the ends of triangles, and ``kernels`` are its
+    compiled steps, :mod:`delaykit.functional.llvm.recurrence.windows`.
     """
     grid = grid_for(tents, currents)
     if grid is None:
         return None
-    return lambda weight, index, delays, steps: GridSynaptic(weight, delays, grid, steps, correlate)
+    return lambda weight, index, delays, steps: GridSynaptic(weight, delays, grid, steps, correlate, kernels)
 
 
 def grid_for(tents: Tents, currents: Tensor) -> Grid | None:
@@ -61,7 +54,7 @@ def grid_for(tents: Tents, currents: Tensor) -> Grid | None:
 
 
 def ringed(
-    delays: Tensor, weight: Tensor, grid: Grid, steps: int, batch: int, correlate: Correlate
+    delays: Tensor, weight: Tensor, grid: Grid, steps: int, batch: int, correlate: Correlate, kernels: ModuleType
 ) -> GridSynaptic | None:
     """Return what connects any two populations, delivering under masks, None where it would take too much memory.
 
@@ -71,11 +64,12 @@ def ringed(
         grid: of their triangles.
         steps: of the sequence.
         batch: rows.
-        correlate: see :func:`tents_connection`.
+        correlate: see :func:`tents_connection`, as are kernels.
+        kernels: the compiled steps.
     """
     if _cells(grid, delays, steps) * batch * len(weight) > LARGEST:
         return None
-    found = GridSynaptic(weight, delays, grid, steps, correlate)
+    found = GridSynaptic(weight, delays, grid, steps, correlate, kernels)
     found.masks = True
     return found
 
@@ -91,8 +85,10 @@ class GridSynaptic(RecurrentConnection):
 
     masks = False  # whether to go by windows of postsynaptic neurons also where spikes are few and phases one
 
-    def __init__(self, weight: Tensor, delays: Tensor, grid: Grid, steps: int, correlate: Correlate) -> None:
-        self.weight, self.correlate = weight, correlate
+    def __init__(
+        self, weight: Tensor, delays: Tensor, grid: Grid, steps: int, correlate: Correlate, kernels: ModuleType
+    ) -> None:
+        self.weight, self.correlate, self.kernels = weight, correlate, kernels
         self.grid, self.mask = grid, _cells(grid, delays, steps) - 1
         # what would arrive after the end arrives nowhere, and needs no cells of its own
         self.delays = delays.to(torch.float64).clamp(max=steps + grid.reach)
@@ -164,7 +160,7 @@ class _Falling:
             self.lately += (spikes / self.bits.words - self.lately) / 8  # a mean over about eight steps
             if not plain:
                 self._leave(t)
-            elif self.rows is None or self.lately > MOST_DELIVERED:
+            elif self.rows is None or self.lately > self.of.kernels.MOST_DELIVERED:
                 self.rows = None  # for good: it does not know what comes from now on
                 return self.bits.read(t)
         assert self.rows is not None
@@ -186,7 +182,8 @@ class _Bits:
     def __init__(self, of: GridSynaptic, steps: int, batch: int) -> None:
         self.of, self.batch = of, batch
         post, pre = of.weight.shape
-        self.words = pre * -(-batch // WORD)
+        self.kernels = of.kernels
+        self.words = pre * -(-batch // of.kernels.WORD)
         self.past = int(of.cell.max()) + 2
         self.history = np.zeros((self.past + steps) * self.words, np.uint32)
         self.out = of.weight.new_empty(batch, post)
@@ -196,16 +193,18 @@ class _Bits:
         """First of a neuron's entries; their places, in bytes from now; their weights; scratch."""
         post, pre = self.of.weight.shape
         synapses = (x.contiguous().numpy() for x in (self.of.cell, *self.of.weights))
-        listed = list_weights(*synapses, 4 * self.words, 4 * self.words // pre)
-        return *listed, self.of.weight.new_empty(post * WORD).numpy()
+        listed = self.kernels.list_weights(*synapses, 4 * self.words, 4 * self.words // pre)
+        return *listed, self.of.weight.new_empty(post * self.kernels.WORD).numpy()
 
     def add(self, t: int, x: Tensor) -> tuple[int, bool]:
         """Append the spikes ``(batch, pre)`` of step t; return how many there are, and whether all are 1."""
-        return pack(x.numpy(), self.history, (self.past + t) * self.words)
+        spikes, plain = self.kernels.pack(x.numpy(), self.history, (self.past + t) * self.words)
+        return spikes, plain
 
     def read(self, t: int) -> Tensor:
         """Return the current ``(batch, post)`` at the newest step."""
-        bits_kernel()(self.history.view(np.uint8), (self.past + t) * self.words * 4, *self.entries, self.out.numpy())
+        now = (self.past + t) * self.words * 4
+        self.kernels.bits_kernel()(self.history.view(np.uint8), now, *self.entries, self.out.numpy())
         return self.out
 
     def spikes(self, t: int) -> Tensor:
@@ -220,7 +219,7 @@ class _Rows:
     """Windows of the rows of a batch, ``(batch, cell, post)``, which now and then move on; forwards."""
 
     def __init__(self, of: GridSynaptic, batch: int) -> None:
-        self.post = len(of.weight)
+        self.post, self.kernel = len(of.weight), of.kernels.deliver
         self.phases, self.first = of.grid.phases, (of.grid.reach + 1) * of.grid.phases
         self.ahead = of.mask + 1
         self.now = self.first - self.phases
@@ -235,7 +234,7 @@ class _Rows:
         self.now += self.phases
         if (self.now + self.ahead) * self.post > self.window.shape[1]:
             self._move()
-        deliver(self.now * self.post, *self.arguments, x.numpy(), self.out.numpy())
+        self.kernel(self.now * self.post, *self.arguments, x.numpy(), self.out.numpy())
         return self.out
 
     def _move(self) -> None:
@@ -251,8 +250,9 @@ class _Ring:
 
     def __init__(self, of: GridSynaptic, batch: int) -> None:
         post, pre = of.weight.shape
-        self.grid, self.mask, self.whole, self.width = of.grid, of.mask, of.whole, padded(batch)
-        self.kernels = ring_kernels(4 * LANES if self.width % (4 * LANES) == 0 else LANES)
+        self.grid, self.mask, self.whole, self.width = of.grid, of.mask, of.whole, of.kernels.padded(batch)
+        wide = 4 * of.kernels.LANES
+        self.kernels = of.kernels.ring_kernels(wide if self.width % wide == 0 else of.kernels.LANES)
         # tensors, not arrays, because they are aligned
         window = of.weight.new_zeros(post * (of.mask + 1) * self.width).numpy()
         self.rows, self.sums = (of.weight.new_zeros(max(post, pre) * self.width).numpy() for _ in range(2))

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from delaykit.functional.compiled import compiled
-from delaykit.functional.rows.layout import TILE
-from delaykit.functional.rows.registers import entry_of, repeated, vectors_of
+from delaykit.functional.llvm.registers import entry_of, repeated, vectors_of
+from delaykit.functional.llvm.rows.layout import TILE
 
 REGISTERS = 16  # vectors in a piece of a row
 ROWS = 128  # rows of a gradient that are added up together, from the second cache
@@ -42,7 +42,7 @@ def mix_rows(source, start, length, lanes, first, place, weight, out, row, width
         start: where the first step of the first row lies.
         length: of a row, ``time * width``.
         lanes: numbers in a vector.
-        first: see :func:`~delaykit.functional.rows.layout.list_taps`, as are place and weight.
+        first: see :func:`~delaykit.functional.llvm.rows.layout.list_taps`, as are place and weight.
         place: where each entry reads.
         weight: of each entry.
         out: ``(time, batch, output)``.

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from delaykit.functional.compiled import compiled
-from delaykit.functional.recurrence.llvm.vector import (
-    LANES,
+from delaykit.functional.llvm.recurrence.vector import (
     make_add_bits,
     make_add_rows,
     make_gather,
     make_gather_bits,
     make_sum_bits,
 )
+from delaykit.functional.llvm.registers import LANES
 
 MOST_DELIVERED = 1.0  # spikes a mask up to which delivering each is faster than adding a weight under every mask
 MOST_GATHERED = 1.25  # the same for sums of a gradient under masks

@@ -12,8 +12,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from delaykit.functional.rows.registers import repeated
-from delaykit.functional.step_tape.cells.polynomials import LANES
+from delaykit.functional.llvm.registers import LANES, repeated
 
 
 @functools.cache
