@@ -108,7 +108,7 @@ class DemoResult:
         found = f"delaykit reproduce lab --only {self.config.name}"
         return (
             f"rates are not searched now: each row has the one that a search on record ({found}) found best,\n"
-            f"of {tried} by the mean of {type(self.config).seeds} seeds' validation samples"
+            f"of {tried} by the mean of {self.config.standard()['seeds']} seeds' validation samples"
         )
 
 
