@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,3 +53,16 @@ def test_a_script_starts_and_has_the_common_options(script, start, capsys):
 @pytest.mark.parametrize("script", NEEDS_DATA, ids=name_of)
 def test_a_script_without_its_data_says_so_and_fails(script, start):
     assert re.match(r"not run: needs .*; pass --data FOLDER", str(start(script)))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("PAPER=timing", "SCALE=full", "DATA=there"), "delaykit reproduce timing --scale full --data there"),
+        (("PAPER=hetsyn",), "delaykit reproduce hetsyn --scale cpu"),
+    ],
+)
+def test_make_reproduce_is_the_command(words, command):
+    told = subprocess.run(["make", "-n", "reproduce", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert any(line.strip().endswith(command) for line in told.stdout.splitlines()), told.stdout
