@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -179,6 +180,27 @@ def test_rates_on_record_are_taken_and_told_where_nothing_differs_from_the_recor
     assert count_epochs(Quick(seeds=1, hidden=3)) == 8
     searched = run_demo(Quick(seeds=1), tmp_path, search=True)
     assert searched.searched and "the one best on validation samples" in searched.text()
+
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")
+@pytest.mark.parametrize("part", [WaveConfig])
+def test_the_rates_on_record_are_those_that_the_records_chose(part):
+    """And none is at the end of those that were tried, beyond which a better one might be."""
+    records = [json.loads(path.read_text()) for path in (ROOT / "results" / "lab" / part.name).glob("*.json")]
+    settings = json.loads(json.dumps(dataclasses.asdict(part())))
+    del settings["seeds"]
+    for variant in VARIANTS:
+        mine = [one for one in records if one["settings"]["variant"] == variant.name]
+        assert len(mine) == part().seeds and part().known_rates()
+        assert all(one["settings"].items() >= settings.items() for one in mine)
+        sums = {rate: sum(one["result"]["tried"][rate] for one in mine) for rate in mine[0]["result"]["tried"]}
+        best = max(sums, key=lambda rate: (sums[rate], -float(rate)))
+        assert sorted(map(float, sums)) == sorted(part().rates)
+        assert {one["result"]["rate"] for one in mine} == {float(best)} == {part.found[variant.name]}
+        assert min(part().rates) < float(best) < max(part().rates)
 
 
 def test_results_on_disk_are_those_in_memory(small):

@@ -110,7 +110,7 @@ class WaveConfig(Part):
     """
 
     name: ClassVar[str] = "wave"
-    found: ClassVar[Mapping[str, float]] = {}
+    found: ClassVar[Mapping[str, float]] = {"bare": 0.1, "frozen": 0.1, "learned": 0.03, "whole": 0.03}
     fits: ClassVar[bool] = False
 
     _: dataclasses.KW_ONLY
