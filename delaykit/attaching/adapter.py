@@ -186,6 +186,13 @@ class NeuronAdapter(ABC):
         """Tell whether a state that the caller carries begins a sequence: nobody stepped it yet."""
         return state is None
 
+    def resting(self, module: nn.Module, state: Any) -> Any:
+        """Return a fresh state that fits ``state``, where fresh ones are not zero; None: they are.
+
+        Rows of a carried state that are put to these values begin anew, as rows at zero do.
+        """
+        return None
+
     def reset_(self, module: nn.Module) -> None:
         """Bring a neuron that keeps its state to rest, as the library does."""
         raise TypeError(f"{type(self).__name__} has no neurons that keep their state")

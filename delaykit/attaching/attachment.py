@@ -55,6 +55,8 @@ class Attachment:
         self.seen: tuple[Any, ...] | None = None
         if timing.policy == "root":
             scope.histories.append(self.history)
+        if watch is not None and timing.policy != "root" and (owned or timing.policy == "follow"):
+            watch.truncated.append(self.history)
         if watch is not None and owned:
             watch.owned.append(self.history)
         elif watch is not None and timing.policy == "follow":

@@ -45,9 +45,10 @@ def emptied_by(timing: Timing, neuron: str | None) -> str:
         timing: how it lives in time.
         neuron: name of the neuron that it follows or leads to, or None.
     """
-    reset = "" if neuron is None else f"reset of {neuron or 'the neuron'} (reset_mem and the like), "
+    how = "reset_mem and the like" + ("; mem at zero, row by row" if timing.policy == "follow" else "")
+    reset = "" if neuron is None else f"reset of {neuron or 'the neuron'} ({how}), "
     if timing.policy == "carried":
-        return "a state of None; rows of the state at zero"
+        return "a state of None; rows of the state at zero, or at rest"
     if timing.policy == "manual":
         return "every call" if timing.time_dim is not None else "dk.reset"
     return (f"net(...) begins, {reset}" if timing.policy == "root" else reset) + "dk.reset"
@@ -87,8 +88,8 @@ class RootClock(Clock):
             return Moment(self.scope.serial)
         if not self.owned:
             return Moment((self.scope.serial, self.watch.forgotten))
-        moment = self.watch.moment()
-        return Moment((self.scope.serial, moment.sequence), moment.segment)
+        # What the membrane lost is not what spikes under way have: within forward a line is cut by dk.detach alone.
+        return Moment((self.scope.serial, self.watch.moment().sequence))
 
 
 class FollowClock(Clock):

@@ -42,7 +42,7 @@ class FollowedNeuron:
         assert watch is not None
         adapter, module = watch.adapter, watch.neuron(self)
         given = adapter.given_membrane(module, (input_, *args), kwargs) if args or kwargs else None
-        watch.enter(adapter.membrane(module), given, given is not None)
+        watch.enter(adapter.membrane(module), given, given is not None, ((input_, *args), kwargs))
         try:
             attachment = self._dk.sites.get(LOOP)
             if attachment is None:
@@ -73,7 +73,8 @@ class HandedNeuron:
         watch = self._dk.watch
         assert watch is not None
         membrane, module = watch.adapter.membrane, watch.neuron(self)
-        watch.enter(None, None if state is None else membrane(module, state), True)
+        given = None if state is None else membrane(module, state)
+        watch.enter(None, given, True, ((input_, state, *more), others))
         after = None
         try:
             output = super().forward(input_, state, *more, **others)  # type: ignore[misc]
@@ -185,7 +186,7 @@ class CarriedNeuron:
             return output, go_bare(state, after, {slot: History(where) for slot in sites}, carried)
         if not first.scope.depth:
             refuse_exporters(where, input_)
-        carried.running = histories = take_histories(where, state, list(sites), carried, off)
+        carried.running = histories = take_histories(where, state, list(sites), carried, off, self)
         try:
             drive = input_
             if LOOP in sites:

@@ -11,11 +11,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.batch.membranes import Change, LeftMembrane
-from delaykit.attaching.batch.refusals import two_readings, unknown_rows
+from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, begins_alike
+from delaykit.attaching.batch.refusals import (
+    cut_too_late,
+    lost_between_calls,
+    other_streams,
+    two_readings,
+    unknown_rows,
+)
 from delaykit.attaching.history.histories import History, Moment, out_of_step
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
@@ -28,6 +33,9 @@ class ReadsMembrane(Protocol):
 
     def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
         """Return the membrane that a neuron keeps between its calls, or the one in ``state``; None before the first."""
+
+    def resting(self, module: nn.Module, state: Any) -> Any:
+        """Return a fresh state beside ``state``; None where a fresh one is zero."""
 
     def given_membrane(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -51,6 +59,7 @@ class NeuronWatch:
         followers: histories that its resets empty, row by row, before they are stepped.
         inputs: histories of the connections that lead to it.
         owned: histories of its own connections.
+        truncated: histories that are cut with its membrane.
         period: number of streams that take turns on it.
     """
 
@@ -60,13 +69,14 @@ class NeuronWatch:
         self.followers: list[History] = []
         self.inputs: list[History] = []
         self.owned: list[History] = []
+        self.truncated: list[History] = []
         self.path, self.period = "", 1
         self.begin()
 
     def begin(self) -> None:
         """Know nothing of the steps before."""
-        self.steps, self.resets, self.forgotten, self.cuts = 0, 0, 0, 0
-        self.inside, self._handed = False, False
+        self.steps, self.resets, self.forgotten, self.cuts, self.inside, self._handed = 0, 0, 0, 0, False, False
+        self._given: tuple[Any, Any] = (), {}
         self._call, self._to_begin = 0, 0
         self._began: Tensor | None = None  # the membrane that the last call of the root began with
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
@@ -109,9 +119,10 @@ class NeuronWatch:
             self.resets = 1  # at rest before its first step, be it of a copy: a sequence begins
         if not self.inside and self._left and self.period == 1 and self.module is not None:
             change = self._left[0].look(self.adapter.membrane(self.module), self._of_one_sample)
-            if change.kind != "same" or change.cut:
+            if change != SAME:
                 self._tell(change, (*self.followers, *self.owned))
                 self._left[0].keep(self.adapter.membrane(self.module))
+                self._left[0].line = self._left[0].line and not change.cut
         return Moment(self.resets, self.cuts)
 
     def forget(self) -> None:
@@ -125,14 +136,18 @@ class NeuronWatch:
             history.clear()  # now, and not when it is next stepped: a copy made in between has lost nothing
         self._recent.clear()
 
-    def enter(self, held: Tensor | None, given: Tensor | None, passes: bool) -> None:
+    def enter(
+        self, held: Tensor | None, given: Tensor | None, passes: bool, call: tuple[Any, Any] = ((), {})
+    ) -> None:
         """Begin a step of the neuron.
 
         Args:
             held: the membrane that it keeps, None where the caller carries it.
             given: the membrane that is passed to this call, if any.
             passes: whether the caller passes a state, be it None.
+            call: its arguments.
         """
+        self._given = call
         for history in self.inputs:
             for beat in history.beats:
                 if beat.neuron is self and history.age and self.steps - beat.mark >= beat.each and history.under_way():
@@ -168,13 +183,7 @@ class NeuronWatch:
             if history not in self.followers:
                 continue
             if history.reads_graph():
-                raise HistoryError(
-                    history.where,
-                    f"a membrane without its graph in neuron {self.path!r}, after this connection has read spikes "
-                    "under way with theirs",
-                    "both cut at the same step",
-                    "call dk.detach(net) where you detach the membrane; or give it to the model (net(x, mem.detach()))",
-                )
+                raise cut_too_late(self.path, history.where)
             history.moment = Moment(self.resets, self.cuts)  # cut already, or nothing to cut
 
     def _meet(self, membrane: Tensor | None, handed: bool, first: bool) -> None:
@@ -186,9 +195,9 @@ class NeuronWatch:
         if handed and membrane is not self._left[0].tensor and self._left_ago(membrane) > 1:
             late = [h.where for h in self.inputs if h.age > 1 and h.under_way(before_last=True)]
             if late:
-                raise self._other_streams(late[0])
-        change = self._left[0].look(membrane, self._of_one_sample)
-        if change.kind == "same" and not change.cut:
+                raise other_streams(self.path, self.period, late[0])
+        change = self._left[0].look(membrane, self._of_one_sample, self._resting)
+        if change == SAME:
             return
         if not handed:
             self._tell(change, (*self.followers, *self.owned))
@@ -223,28 +232,10 @@ class NeuronWatch:
         late = [h.where for h in self.scope.histories if h.lost] if self.scope is not None else []
         left = self._left[0] if len(self._left) == self.period == 1 else None
         own = left is not None and left.is_own(membrane)
-        if not late or membrane is None or not membrane.numel() or (not own and self._is_beginning(membrane)):
+        if not late or membrane is None or not membrane.numel() or (not own and begins_alike(self._began, membrane)):
             self._began = None if membrane is None else membrane.detach()
             return
-        found = f"the state that neuron {self.path!r} left at the end of the last call, handed on to this one"
-        if left is None or left.look(membrane).kind != "same":
-            found = f"neuron {self.path!r} on a state that is not at rest: that of the last call, edited, or one that "
-            found += "a sequence begins with"
-        raise HistoryError(
-            ", ".join(late), f"{found}, while delays begin anew with every call, and spikes were under way",
-            "one call a sequence, as in the example",
-            "wrap with example=: a function that runs one sequence in two calls; or use dk.At(component, "
-            "reset='manual') and call dk.reset(net) before each sequence; or dk.At(component, reset='root') if "
-            "spikes under way shall be lost, or states of your own begin sequences",
-        )  # fmt: skip
-
-    def _is_beginning(self, membrane: Tensor) -> bool:
-        """Tell whether it is at rest, or what the last call began with, be it of another batch."""
-        began = self._began
-        if began is None or began.shape[1:] != membrane.shape[1:] or not len(began):
-            return not bool(membrane.any())
-        alike = torch.equal(began, membrane) or bool((membrane == began[:1]).all())
-        return alike or not bool(membrane.any())
+        raise lost_between_calls(self.path, ", ".join(late), left is not None and left.look(membrane).kind == "same")
 
     def _tell(self, change: Change, histories: tuple[History, ...] | list[History]) -> None:
         """Pass a change on to histories that have not been stepped since."""
@@ -280,6 +271,15 @@ class NeuronWatch:
             for history in histories:
                 history.resize(len(before), batch, before.device)
 
+    def _resting(self) -> Tensor | None:
+        """Return what the membrane is in a fresh state, where that is not zero."""
+        args, kwargs = self._given
+        state = args[1] if len(args) > 1 else kwargs.get("state")
+        if self.module is None or not isinstance(state, tuple):
+            return None
+        fresh = self.adapter.resting(self.module, state)
+        return None if fresh is None else self.adapter.membrane(self.module, fresh)
+
     def _of_one_sample(self) -> bool:
         """Tell whether inputs had no batch, so that the one dimension of a membrane counts neurons and no rows."""
         lines = {history.lines for history in (*self.inputs, *self.followers, *self.owned)} - {None}
@@ -314,20 +314,11 @@ class NeuronWatch:
         self._unknown += not ago
         late = [h.where for h in self.inputs if h.under_way()]
         if late and (ago or (not self._matched and self._unknown > 2 * self.period)):
-            raise self._other_streams(late[0])
-
-    def _other_streams(self, where: str) -> HistoryError:
-        known = f"{self.period} streams that take turns" if self.period > 1 else "one stream"
-        return HistoryError(
-            where, f"neuron {self.path!r} stepped on other streams, or in another order, than in the example",
-            f"{known}, each going on from the membrane that it left",
-            "wrap again with an example that runs the streams as you do now; edit the membranes of several streams in "
-            "place, so that each is known; do not hand an older membrane to the neuron",
-        )  # fmt: skip
+            raise other_streams(self.path, self.period, late[0])
 
     def leave(self, membrane: Tensor | None) -> None:
         """End a step and remember the membrane it left."""
-        self.inside = False
+        self.inside, self._given = False, ((), {})
         if len(self._left) == self.period:
             if self.period > 1:
                 self._left.rotate(-1)
@@ -336,6 +327,7 @@ class NeuronWatch:
             left = LeftMembrane(self.watches_values())
             self._left.append(left)
         left.keep(membrane)
+        left.line = any(h.recorded() for h in self.truncated) if membrane is None or membrane.is_leaf else False
         if membrane is not None and (self._handed or self.period > 1):
             self._recent.append(weakref.ref(membrane))
         left.keeps_nothing = membrane is None and bool(self.followers)  # of others the state may be out of sight
@@ -345,7 +337,7 @@ class NeuronWatch:
         wrong: list[HistoryError] = []
         if self.period > 1:
             if self._unknown and not self._matched:
-                wrong = [self._other_streams(h.where) for h in self.inputs if h.under_way()]
+                wrong = [other_streams(self.path, self.period, h.where) for h in self.inputs if h.under_way()]
             self._left.clear()
             self._matched, self._unknown = False, 0
         if not self.followers:  # else the run goes on, and an older membrane may be handed to the next call
@@ -358,9 +350,9 @@ class NeuronWatch:
 
     def __getstate__(self) -> dict[str, Any]:
         # A connection that is pickled alone leaves its neuron behind, which may not be able to come along.
-        kept = ("adapter", "scope", "followers", "inputs", "owned", "path", "period")
+        kept = ("adapter", "scope", "followers", "inputs", "owned", "truncated", "path", "period")
         return {name: self.__dict__[name] for name in kept} | {"module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
+        self.__dict__ |= {"truncated": state["followers"]} | state
         self.begin()

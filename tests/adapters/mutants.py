@@ -88,6 +88,13 @@ class IdleReset(Adapter):
         pass
 
 
+class OtherRest(Adapter):
+    """Says that a fresh state is one that it is not."""
+
+    def resting(self, module, state):
+        return state._replace(u=torch.ones_like(state.u))
+
+
 class AlwaysBegins(Adapter):
     """Takes every state for a new one: spikes under way are lost."""
 
@@ -209,6 +216,6 @@ def _every_linear(adapter, path, module, product=None):
 
 MUTANTS = (
     OtherVersion, MissesCarried, AllKept, AllowsGates, NoReason, EmptiesMembrane, NeverReset, NoMembrane, IdleReset,
-    AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias, SharesHistory, StaysOn,
+    OtherRest, AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias, SharesHistory, StaysOn,
     LosesWeights,
 )  # fmt: skip

@@ -24,6 +24,7 @@ KILLED_BY = {
     "NeverReset": "test_a_sequence_leaves_nothing_behind",
     "NoMembrane": "test_rest_is_rest",
     "IdleReset": "test_rest_is_rest",
+    "OtherRest": "test_rest_is_rest",
     "AlwaysBegins": "test_a_state_without_its_history_is_refused",
     "WrongDecay": "test_rollout_equals_the_step_loop",
     "WrongReset": "test_rollout_equals_the_step_loop",

@@ -35,6 +35,15 @@ class Reader:
     def given_membrane(self, module, args, kwargs):
         return args[1] if len(args) > 1 else None
 
+    def held_state(self, module):
+        return [module.u]
+
+    def given_state(self, module, args, kwargs):
+        return list(args[1:])
+
+    def resting(self, module, state):
+        return None
+
 
 def step(watch, left, *given):
     """Step the watched neuron: it leaves ``left``."""

@@ -58,7 +58,7 @@ def learned(net, x, recorded, off):
             net(x[t])
         if on:
             loss = loss + (t + 1) * net[1].mem.square().sum()
-        else:
+        elif off is torch.inference_mode:
             net[1].mem = net[1].mem.clone()  # a tensor of inference mode takes part in no graph
     return [loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))]
 

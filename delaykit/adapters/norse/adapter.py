@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from delaykit.adapters.norse.cell import WEIGHTS, NorseCell, is_initial
+from delaykit.adapters.norse.cell import WEIGHTS, NorseCell, is_initial, resting
 from delaykit.adapters.norse.constants import LearnedNorse, decays_of
 from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
 from delaykit.adapters.norse.sequential import follow_states_
@@ -96,6 +96,9 @@ class NorseAdapter(NeuronAdapter):
 
     def begins(self, state: Any) -> bool:
         return state is None or is_initial(state)
+
+    def resting(self, module: nn.Module, state: Any) -> Any:
+        return resting(module, state)
 
     def dynamics(self, module: nn.Module) -> LIFDynamics | None:
         return dynamics_of(module)

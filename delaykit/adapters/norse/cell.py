@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
@@ -81,3 +82,17 @@ def is_initial(state: Any) -> bool:
     if not inputs and not nested and isinstance(v := fields.get("v"), Tensor):
         return bool((v == v.flatten()[:1]).all())
     return not any(bool(v.any()) for v in inputs) and all(is_initial(v) for v in nested)
+
+
+def resting(module: nn.Module, state: Any) -> Any:
+    """Return the state that a neuron begins with beside a running one, which is not zero where its leak is not.
+
+    Args:
+        module: the neuron.
+        state: its running state.
+    """
+    make, voltage = getattr(module, "state_fallback", None), getattr(getattr(state, "lif", state), "v", None)
+    if make is None or not isinstance(voltage, Tensor):
+        return None
+    with torch.no_grad():
+        return make(voltage.detach())

@@ -12,10 +12,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from delaykit.adapters.norse.cell import resting
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
 from delaykit.attaching.connection.connections import CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
-from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined
+from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, was_cut
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
@@ -64,27 +65,30 @@ def _follow(container: Any, state: list[Any]) -> None:
             continue
         place, left = entry.drives
         now = state[place] if place < len(state) else None
-        if now is left.state and not left.written():
+        if left.untouched(now):
             continue
         if now is None:  # that neuron begins anew, and its line with it
             state[index] = None
         elif not (isinstance(entry, CarriedState) and entry.changed):
             where = f"{list(container._modules)[index]} of SequentialState"
-            state[index] = _moved(where, entry, left, _leaves(now))
+            neuron = list(container._modules.values())[place]
+            state[index] = _moved(where, entry, left, now, neuron)
 
 
 def _moved(
-    where: str, entry: CarriedState | CarriedTail, left: LeftState, now: list[Tensor]
+    where: str, entry: CarriedState | CarriedTail, left: LeftState, state: Any, neuron: nn.Module
 ) -> CarriedState | CarriedTail:
-    before = left.tensors
-    if len(before) != len(now) or (all(a is b for a, b in zip(before, now, strict=True)) and not left.written()):
+    now, before = _leaves(state), left.tensors
+    if len(before) != len(now):
         return entry
-    if any(a.requires_grad for a in before) and not any(b.requires_grad for b in now):
+    if was_cut(left, now, [entry if entry.history is None else entry.history]):
         entry = entry.detach()
+    if all(a is b for a, b in zip(before, now, strict=True)) and not left.written():
+        return entry
     if isinstance(entry, CarriedState):
         alone = of_one_sample(before[0], [entry.history])
         entry.batch, batch = (1, 1) if alone else (len(now[0]), len(before[0]))
-        rows = read_values(left, now, alone)
+        rows = read_values(left, now, alone, _fresh(neuron, state))
         refuse_joined(where, rows, batch, entry.batch)
         move_rows(where, [entry.history], rows, batch, entry.batch, now[0].device)
     elif entry.under_way() or entry.masked():
@@ -95,6 +99,11 @@ def _moved(
                 "states that go on as they are", "begin both with None, or feed the sequence step by step",
             )  # fmt: skip
     return entry
+
+
+def _fresh(neuron: nn.Module, state: Any) -> list[Tensor] | None:
+    fresh = resting(neuron, state)
+    return None if fresh is None else tensors_of(fresh)
 
 
 def _leaves(state: Any) -> list[Tensor]:

@@ -45,12 +45,17 @@ class LeftMembrane:
 
     Args:
         copies: keep its values too, so that what is written into it can be told from before.
+
+    Attributes:
+        line: whether a connection that follows it has a graph to lose where it has none itself: its step was not
+            recorded, or nothing that learns had reached it.
     """
 
     def __init__(self, copies: bool = False) -> None:
         self.copies = copies
         self.tensor: Tensor | None = None  # held, so that its identity and its address cannot be reused
         self.keeps_nothing = False  # whether the neuron's step left none, and nobody has looked since
+        self.line = False
         self._graph = False
         self._version: int | None = 0
         self._values: Tensor | None = None
@@ -60,7 +65,7 @@ class LeftMembrane:
         self.tensor, self.keeps_nothing = membrane, False
         if membrane is None:
             return
-        self._graph, self._version = membrane.requires_grad, version_of(membrane)
+        self._graph, self._version = not membrane.is_leaf, version_of(membrane)
         if self.copies:
             values = self._values
             same = values is not None and values.shape == membrane.shape and values.dtype == membrane.dtype
@@ -85,7 +90,7 @@ class LeftMembrane:
         """Tell at a glance whether it is this very membrane, and nothing was done to it: what most steps find."""
         if membrane is None or membrane is not self.tensor or membrane.is_inference():
             return False
-        return membrane._version == self._version and membrane.requires_grad == self._graph
+        return membrane._version == self._version and membrane.is_leaf is not self._graph
 
     def is_own(self, membrane: Tensor | None) -> bool:
         """Tell whether it is this very membrane, or a view of it, and nobody wrote to it."""
@@ -100,28 +105,47 @@ class LeftMembrane:
         At rest it is known by its place in memory alone: other tensors may be zero, too.
         """
         left = self.tensor
-        if left is None or not self._graph or any(one is left for one in given):
+        if left is None or not (self._graph or self.line) or any(one is left for one in given):
             return False
         for one in given:
-            alike = not one.requires_grad and one.shape == left.shape and one.dtype == left.dtype
-            if alike and one.device == left.device and (self.is_place(one) or (one.any() and torch.equal(one, left))):
-                self._graph = False
+            alike = one.is_leaf and one.shape == left.shape and one.dtype == left.dtype and one.device == left.device
+            if not alike or not (self.is_place(one) or (one.any() and torch.equal(one, left))):
+                continue
+            if self._graph or self._detached(one):
+                self._graph = self.line = False
                 return True
         return False
 
-    def look(self, membrane: Tensor | None, of_one_sample: Callable[[], bool] = lambda: False) -> Change:
+    def _detached(self, one: Tensor) -> bool:
+        """Tell whether this leaf, of equal values, was cut from a membrane that had no graph to lose itself.
+
+        Any other tensor counts, be it a copy, but no view, which is made of it without a thought of gradients. Behind
+        a step in inference mode only a copy can go on, which says nothing.
+        """
+        left = self.tensor
+        if left is None or one is left:
+            return False
+        return is_detached(one, left) if shares_memory(one, left) else not left.is_inference()
+
+    def look(
+        self,
+        membrane: Tensor | None,
+        of_one_sample: Callable[[], bool] = lambda: False,
+        resting: Callable[[], Tensor | None] = lambda: None,
+    ) -> Change:
         """Say what became of it; a neuron that keeps nothing begins anew with every call.
 
         Args:
             membrane: what the neuron has now.
             of_one_sample: tells whether one dimension is that of its neurons, and not a batch.
+            resting: says what a fresh membrane is, where that is not zero.
         """
         left = self.tensor
         if left is None:
             return RESET if membrane is None and self.keeps_nothing else SAME
         if membrane is left:
             if version_of(membrane) == self._version and not membrane.is_inference():
-                return CUT if self._graph and not membrane.requires_grad else SAME
+                return CUT if self._graph and membrane.is_leaf else SAME
             if self._values is None:  # written to, and nobody knows what was there
                 return SAME if bool(membrane.detach().any()) else RESET
         if membrane is None or (isinstance(membrane, Tensor) and membrane.numel() == 0):
@@ -132,19 +156,69 @@ class LeftMembrane:
             raise PluginError("NeuronAdapter.membrane()", found, expected, "let the adapter give None")
         if membrane.layout is not torch.strided or left.layout is not torch.strided:
             return Change("unclear")
-        cut = self._graph and not membrane.requires_grad
+        if not self.line or self._graph:
+            return self._compared(membrane, self._graph and membrane.is_leaf, of_one_sample, resting)
+        change = self._compared(membrane, membrane.is_leaf and self._detached(membrane), of_one_sample, resting)
+        # An edit says nothing of gradients, where there are none to be lost.
+        edited = change.kind != "same" and not shares_memory(membrane, left)
+        return change._replace(cut=False) if edited else change
+
+    def _compared(
+        self, membrane: Tensor, cut: bool, of_one_sample: Callable[[], bool], resting: Callable[[], Tensor | None]
+    ) -> Change:
+        left = self.tensor
+        assert left is not None
         before = left.detach() if self._values is None else self._values
         if membrane is not left and membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape:
             if version_of(membrane) == self._version:
                 return CUT if cut else SAME
         view, now = membrane.data_ptr() == left.data_ptr(), membrane.detach()
         if now.dim() == 1 and of_one_sample():
-            return compare(before.reshape(1, -1), now.reshape(1, -1), cut, view)
-        return compare(before, now, cut, view)
+            before, now = before.reshape(1, -1), now.reshape(1, -1)
+        change = compare(before, now, cut, view)
+        if change.kind == "edit" and (rest := resting()) is not None:
+            return compare(before, now, cut, view, rest.detach().expand_as(membrane).reshape_as(now).to(now))
+        return change
 
 
-def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) -> Change:
-    """Read a change off the values, ``(batch, ...)`` both; ``view``: they begin at the same place in memory."""
+def shares_memory(one: Tensor, left: Tensor) -> bool:
+    """Tell whether two tensors lie in the same memory, be it in part."""
+    if left.layout is not torch.strided or one.layout is not torch.strided or one.device != left.device:
+        return False
+    return one.numel() > 0 and one.untyped_storage().data_ptr() == left.untyped_storage().data_ptr()
+
+
+def is_detached(one: Tensor, left: Tensor) -> bool:
+    """Tell ``left.detach()`` and its views from views of ``left``, which lie in the same memory, too.
+
+    A tensor that was detached is no view to autograd, also where there was no graph to be cut from. In inference mode
+    nothing is: there one of the same shape is taken for detached.
+    """
+    if left.is_inference():
+        return one is not left and one.shape == left.shape
+    return one is not left and one._base is not left and (one._base is None or one._base is not left._base)
+
+
+def begins_alike(began: Tensor | None, membrane: Tensor) -> bool:
+    """Tell whether a membrane is at rest, or what an earlier sequence began with, be it of another batch."""
+    if began is None or began.shape[1:] != membrane.shape[1:] or not len(began):
+        return not bool(membrane.any())
+    alike = torch.equal(began, membrane) or bool((membrane == began[:1]).all())
+    return alike or not bool(membrane.any())
+
+
+def compare(
+    before: Tensor, now: Tensor, cut: bool = False, view: bool = False, rest: Tensor | None = None
+) -> Change:
+    """Read a change off the values.
+
+    Args:
+        before: (batch, ...), what was left.
+        now: (batch, ...), what is there.
+        cut: whether the graph of it is gone.
+        view: whether they begin at the same place in memory.
+        rest: what is fresh beside zero, of the shape of ``now``.
+    """
     if now.device != before.device or now.dtype != before.dtype:
         now = now.to(before)
     if now.shape != before.shape:
@@ -154,10 +228,13 @@ def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False) 
     if now.dim() == 0:
         return Change("edit", cut) if bool(now) else RESET
     rows_before, rows = before.flatten(1) if before.dim() > 1 else before.unsqueeze(1), now.reshape(len(now), -1)
-    filled = (rows != 0).any(1)
+    filled, was_filled = (rows != 0).any(1), (rows_before != 0).any(1)
+    if rest is not None:
+        fresh = rest.reshape(rows.shape)
+        filled, was_filled = filled & (rows != fresh).any(1), was_filled & (rows_before != fresh).any(1)
     if not bool(filled.any()):
         return RESET
-    gone = (rows_before != 0).any(1) & ~filled
+    gone = was_filled & ~filled
     if not bool(gone.any()):
         return Change("unclear") if _moved(rows_before, rows) else Change("edit", cut)
     if torch.equal(rows[~gone], rows_before[~gone]):

@@ -31,3 +31,39 @@ def unknown_rows(path: str, where: str, before: int | None) -> HistoryError:
     expected = "rows dropped from the end of input and state, as packed sequences do it"
     fix = "drop rows from the end of the input and of the state, or reset the model first"
     return HistoryError(where, found + "was not cut in the same way", expected, fix)
+
+
+def cut_too_late(path: str, where: str) -> HistoryError:
+    """Say that a membrane lost its graph where the connection before it has read what is older."""
+    return HistoryError(
+        where,
+        f"a membrane without its graph in neuron {path!r}, after this connection has read spikes under way with theirs",
+        "both cut at the same step",
+        "call dk.detach(net) where you detach the membrane; or give it to the model (net(x, mem.detach()))",
+    )
+
+
+def lost_between_calls(path: str, where: str, same: bool) -> HistoryError:
+    """Say that a sequence may go on in a call that delays begin anew with; ``same``: on the state of the last one."""
+    found = f"the state that neuron {path!r} left at the end of the last call, handed on to this one"
+    if not same:
+        found = f"neuron {path!r} on a state that is not at rest: that of the last call, edited, or one that "
+        found += "a sequence begins with"
+    return HistoryError(
+        where, f"{found}, while delays begin anew with every call, and spikes were under way",
+        "one call a sequence, as in the example",
+        "wrap with example=: a function that runs one sequence in two calls; or use dk.At(component, "
+        "reset='manual') and call dk.reset(net) before each sequence; or dk.At(component, reset='root') if "
+        "spikes under way shall be lost, or states of your own begin sequences",
+    )  # fmt: skip
+
+
+def other_streams(path: str, period: int, where: str) -> HistoryError:
+    """Say that streams take other turns on a neuron than they did in the example."""
+    known = f"{period} streams that take turns" if period > 1 else "one stream"
+    return HistoryError(
+        where, f"neuron {path!r} stepped on other streams, or in another order, than in the example",
+        f"{known}, each going on from the membrane that it left",
+        "wrap again with an example that runs the streams as you do now; edit the membranes of several streams in "
+        "place, so that each is known; do not hand an older membrane to the neuron",
+    )  # fmt: skip

@@ -16,10 +16,25 @@ class Rows:
 
     Args:
         ids: (batch, 1, ...), of the rank of the state.
+        touched: whether anything was done to them: else it was done to tensors alone.
+        cut: whether they were detached, which tells also of a state without a graph to lose.
     """
 
-    def __init__(self, ids: Tensor) -> None:
-        self.ids = ids
+    def __init__(self, ids: Tensor, touched: bool = False, cut: bool = False) -> None:
+        self.ids, self.touched, self.cut = ids, touched, cut
+
+    def detach(self) -> Rows:
+        """Know that the graph was cut here."""
+        return Rows(self.ids, True, True)
+
+    def detach_(self) -> Rows:
+        """Know that the graph was cut here."""
+        return self.detach()
+
+    @property
+    def data(self) -> Rows:
+        """Know that the graph was cut here."""
+        return self.detach()
 
     def met(self, others: list[Rows]) -> Rows:
         """Return what stands for the rows of all of these, as in ``torch.cat``."""
@@ -27,12 +42,14 @@ class Rows:
 
     def made(self, ids: Any) -> Any:
         """Wrap the result of an operation."""
-        return Rows(ids) if isinstance(ids, Tensor) else ids
+        return Rows(ids, True, self.cut) if isinstance(ids, Tensor) else ids
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, Rows)]
         found += [a for some in args if isinstance(some, (list, tuple)) for a in some if isinstance(a, Rows)]
+        if getattr(func, "__name__", "") in ("detach", "detach_"):
+            return found[0].detach()
         output = func(*map(_ids, args), **{k: _ids(v) for k, v in (kwargs or {}).items()})
         return found[0].met(found[1:]).made(output)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from delaykit.attaching.batch.membranes import Change, compare
+from delaykit.attaching.batch.membranes import Change, compare, is_detached, shares_memory
 from delaykit.functional.eager import eager
 
 
@@ -27,6 +27,7 @@ class LeftState:
 
     def __init__(self, state: Any, tensors: list[Tensor]) -> None:
         self.state, self.tensors = state, tensors
+        self.had_graph = any(not tensor.is_leaf for tensor in tensors)
         self._copies: list[Tensor] | None = None
         self._versions: list[int] | None = None
         try:
@@ -36,6 +37,12 @@ class LeftState:
         else:
             if not torch.is_grad_enabled():
                 self._copies = _copies(tensors)
+
+    def untouched(self, state: Any) -> bool:
+        """Tell whether it is this very state, nobody wrote into it, and its graph is there."""
+        if state is not self.state or self.written():
+            return False
+        return not (self.had_graph and all(tensor.is_leaf for tensor in self.tensors))
 
     @eager
     def written(self) -> bool:
@@ -57,6 +64,30 @@ def _copies(tensors: list[Tensor]) -> list[Tensor]:
     return [tensor if getattr(tensor, "stands_in", False) else tensor.detach().clone() for tensor in tensors]
 
 
+def comes_cut(left: LeftState, now: list[Tensor]) -> bool:
+    """Tell whether a state that had no graph to lose was detached: other tensors of equal values, but no views.
+
+    Behind a step in inference mode only a copy can go on, which says nothing.
+
+    Args:
+        left: the state as it was left.
+        now: its tensors of today.
+    """
+    before = left.tensors
+    pairs = list(zip(before, now, strict=False))
+    if len(before) != len(now) or any(a is b or a.shape != b.shape for a, b in pairs):
+        return False
+    shared = [(a, b) for a, b in pairs if shares_memory(b, a)]
+    if any(not is_detached(b, a) for a, b in shared):
+        return False
+    if len(shared) == len(now):
+        return True
+    values = left.values()
+    if values is None or any(a.is_inference() for a in before):
+        return False
+    return all(torch.equal(a.to(b), b) for a, b in zip(values, now, strict=True))
+
+
 def tensors_of(state: Any) -> list[Tensor]:
     """List the tensors of a state, those of states inside it included."""
     leaves: list[Tensor] = []
@@ -68,13 +99,16 @@ def tensors_of(state: Any) -> list[Tensor]:
     return leaves
 
 
-def read_values(left: LeftState, now: list[Tensor], of_one_sample: bool = False) -> list[int | None] | None:
+def read_values(
+    left: LeftState, now: list[Tensor], of_one_sample: bool = False, rest: list[Tensor] | None = None
+) -> list[int | None] | None:
     """Read off the values what became of the rows of a state; None where nobody can tell.
 
     Args:
         left: the state as it was.
         now: its tensors as they are.
         of_one_sample: whether there is no batch: all of it is one row.
+        rest: the tensors of a fresh state, where they are not zero; of one row or of all.
     """
     before = left.values()
     if before is None:
@@ -84,7 +118,11 @@ def read_values(left: LeftState, now: list[Tensor], of_one_sample: bool = False)
         return None
     rows = [1 if of_one_sample else len(pairs[0][k]) for k in (0, 1)]
     joined = [torch.cat([pair[k].detach().reshape(rows[k], -1).double() for pair in pairs], 1) for k in (0, 1)]
-    change: Change = compare(joined[0], joined[1])
+    fresh = None
+    if rest is not None and len(rest) == len(now) and joined[0].shape == joined[1].shape:
+        spread = [one.detach().expand_as(there) for one, there in zip(rest, now, strict=True)]
+        fresh = torch.cat([one.reshape(rows[1], -1).double() for one in spread], 1)
+    change: Change = compare(joined[0], joined[1], rest=fresh)
     batch = len(joined[0])
     if change.kind in ("same", "edit"):
         return list(range(batch))

@@ -118,6 +118,10 @@ class Stream:
         """Tell whether a later gradient may have to reach an input of this segment."""
         return any(part.tape is not None and _graph_under_way(part.tape) for part in self.parts)
 
+    def recorded(self) -> bool:
+        """Tell whether what is remembered has a graph at all, be it of parameters alone."""
+        return any(getattr(part.tape, "recorded", False) for part in self.parts) or self.graph_under_way()
+
     def silent(self, before_last: bool = False) -> bool:
         """Tell whether nothing is under way, for sure; what the last step brought is left out on demand."""
         return all(part.tape is None or _silent(part.tape, before_last) for part in self.parts)

@@ -70,6 +70,12 @@ class CarriedTail:
         assert self.inputs is not None
         return self._cut(self.inputs.detach())
 
+    def recorded(self) -> bool:
+        """Tell whether what is remembered has a graph, which a cut would take away."""
+        return self.inputs is not None and self.inputs.requires_grad
+
+    graph_under_way = recorded
+
     def __deepcopy__(self, memo: dict[int, Any]) -> CarriedTail | str:
         if self.history is not None:
             return COPY

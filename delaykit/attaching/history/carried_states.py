@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree
 
 from delaykit.attaching.batch.rows import Rows, moved, number
-from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
+from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, tensors_of
 from delaykit.attaching.history.histories import History
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
@@ -49,7 +49,6 @@ class CarriedHistories:
         self.histories, self.owner = histories, owner
         self.left = LeftState(state, tensors_of(state))
         self.ages = {slot: h.age for slot, h in histories.items()}
-        self.had_graph = _has_graph(state)
 
 
 @functools.cache
@@ -121,6 +120,16 @@ class KnowsStates(Protocol):
 
     def begins(self, state: Any) -> bool:
         """Tell whether a state is one that nobody stepped yet."""
+
+    def resting(self, module: nn.Module, state: Any) -> Any:
+        """Return a fresh state beside ``state``; None where a fresh one is zero."""
+
+
+class HasGraph(Protocol):
+    """A line that remembers a graph, maybe."""
+
+    def recorded(self) -> bool:
+        """Tell whether what is remembered has a graph, which a cut would take away."""
 
 
 class _Running(threading.local):
@@ -194,7 +203,9 @@ def _values(state: Any) -> Any:
     return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
-def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun, off: bool = False) -> Histories:
+def take_histories(
+    where: str, state: Any, slots: list[str], run: CarriedRun, off: bool = False, neuron: Any = None
+) -> Histories:
     """Take the histories out of a state; one that nobody stepped yet begins a new sequence.
 
     Args:
@@ -203,6 +214,7 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun, of
         slots: the neuron's delayed connections.
         run: the neuron's own record.
         off: whether its connections run without delays.
+        neuron: who says what a fresh state is.
 
     Raises:
         HistoryError: the state was rebuilt or copied without its history, is another cell's, was stepped already, or
@@ -229,11 +241,29 @@ def take_histories(where: str, state: Any, slots: list[str], run: CarriedRun, of
         )
     left = carried.left
     if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
-        _follow_rows(where, state, carried)
-    if carried.had_graph and not _has_graph(state):
+        _follow_rows(where, state, carried, None if neuron is None else run.adapter.resting(neuron, state))
+    if was_cut(left, tensors_of(without_histories(state)), histories.values(), state._dk_rows):
         for history in histories.values():
             history.detach()
     return histories
+
+
+def was_cut(left: LeftState, now: list[Tensor], lines: Iterable[HasGraph], rows: Rows | None = None) -> bool:
+    """Tell whether a state lost its graph, and its lines are to lose theirs.
+
+    A state of a step that was not recorded has none to lose, while spikes under way may have that of the steps before.
+
+    Args:
+        left: the state as it was left.
+        now: its tensors of today.
+        lines: what goes with it.
+        rows: what a ``tree_map`` over all of it did to its rows.
+    """
+    if left.had_graph:
+        return all(b.is_leaf for b in now)
+    if all(a is b for a, b in zip(left.tensors, now, strict=False)) or not any(h.recorded() for h in lines):
+        return False
+    return comes_cut(left, now) if rows is None or not rows.touched else rows.cut
 
 
 def go_bare(before: Any, after: Any, histories: Histories, owner: Any) -> Any:
@@ -255,18 +285,18 @@ def go_bare(before: Any, after: Any, histories: Histories, owner: Any) -> Any:
     return out
 
 
-def _follow_rows(where: str, state: Any, carried: CarriedHistories) -> None:
+def _follow_rows(where: str, state: Any, carried: CarriedHistories, resting: Any) -> None:
     left, after = carried.left, tensors_of(without_histories(state))
     before, now = (next((leaf for leaf in some if leaf.dim() > 0), None) for some in (left.tensors, after))
     if before is None or now is None:
         return
-    histories = carried.histories.values()
+    histories, rest = carried.histories.values(), None if resting is None else tensors_of(resting)
     if of_one_sample(before, histories):  # its one dimension counts neurons, and so do the numbers
-        move_rows(where, histories, read_values(left, after, True), 1, 1, now.device)
+        move_rows(where, histories, read_values(left, after, True, rest), 1, 1, now.device)
         return
     rows: Any = "edit" if state._dk_rows is None else moved(state._dk_rows.ids, len(before))
     if rows == "edit" or rows == list(range(len(before))):  # a tree_map over tensors alone leaves the numbers out
-        rows = read_values(left, after)
+        rows = read_values(left, after, rest=rest)
         refuse_joined(where, rows, len(before), len(now))
     move_rows(where, histories, rows, len(before), len(now), now.device)
 
@@ -314,7 +344,3 @@ def without_histories(state: Any) -> Any:
 
 def _first_leaf(state: Any) -> Tensor | None:
     return next((leaf for leaf in tensors_of(without_histories(state)) if leaf.dim() > 0), None)
-
-
-def _has_graph(state: Any) -> bool:
-    return any(leaf.requires_grad for leaf in tensors_of(state))

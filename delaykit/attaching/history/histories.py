@@ -157,10 +157,18 @@ class History:
         """Tell whether something may be in a line, and not only on its way from one step to the next."""
         return any(stream is not None and not stream.silent(before_last) for stream in self.streams)
 
+    def recorded(self) -> bool:
+        """Tell whether what is remembered has a graph, which a cut would take away."""
+        return any(stream is not None and stream.recorded() for stream in self.streams)
+
+    def graph_under_way(self) -> bool:
+        """Tell whether a gradient of later steps would reach one of those before."""
+        return any(stream is not None and stream.graph_under_way() for stream in self.streams)
+
     def reads_graph(self) -> bool:
         """Tell whether the newest step has read inputs of earlier ones, and recorded it."""
         recorded = torch.is_grad_enabled() and self.age - self._cut_at > 1
-        return recorded and any(stream is not None and stream.graph_under_way() for stream in self.streams)
+        return recorded and self.graph_under_way()
 
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
         """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""
@@ -187,7 +195,7 @@ class History:
     def _read(self, synapse: Synapse, product: Product) -> None:
         """Begin a segment: read the parameters, and go on with what is under way."""
         changed, engine = self.engine is not None, synapse.engine(product, self.draws)
-        if changed and torch.is_grad_enabled() and any(s is not None and s.graph_under_way() for s in self.streams):
+        if changed and torch.is_grad_enabled() and self.graph_under_way():
             raise weight_changed(self.where)
         self.engine, self.parameters = engine, ReadParameters(synapse, product.weight, product.bias)
         for stream in self.streams:

@@ -154,6 +154,11 @@ class Tape(ABC):
             return False
         return self._through or (self._token is not None and segment.operator.keeps_products)
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the graph of a step is held."""
+        return self._token is not None
+
     def detach(self) -> None:
         """Keep the remembered inputs, forget their graph; the next step needs :meth:`rebind` first (TBPTT)."""
         self._bound = False

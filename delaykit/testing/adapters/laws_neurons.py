@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 import delaykit as dk
 from delaykit.attaching.adapter import Neuron
@@ -29,6 +30,7 @@ class NeuronLaws(AdapterKit):
                 _, state = _one(neuron, currents[0], None)
                 require(not neuron.adapter.begins(state), f"{neuron.path}: a running state begins a sequence")
                 require(_is_membrane(neuron, state), f"{neuron.path}: no membrane in its state")
+                _require_fresh(neuron, currents[0], state)
                 continue
             first = _steps(neuron, currents)
             require(_is_membrane(neuron), f"{neuron.path}: no membrane after a step")
@@ -132,6 +134,16 @@ def _one(neuron: Neuron, current: Tensor, state: Any) -> tuple[Tensor, Any]:
     """Step a neuron as its adapter says that its user does."""
     output, _, after = neuron.adapter.step(neuron, current, state)
     return output, after
+
+
+def _require_fresh(neuron: Neuron, current: Tensor, state: Any) -> None:
+    """Raise where what the adapter calls a fresh state (none said: zeros) is not where a sequence begins."""
+    fresh = neuron.adapter.resting(neuron.module, state)
+    which = "resting()" if fresh is not None else "a state of zeros, as resting() gives None,"
+    fresh = tree_map(torch.zeros_like, state) if fresh is None else fresh
+    found, wanted = (tree_leaves(_one(neuron, current, begun)) for begun in (fresh, None))
+    same = all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    require(same, f"{neuron.path}: {which} does not run as a fresh state does")
 
 
 def _steps(neuron: Neuron, currents: Tensor) -> Tensor:
