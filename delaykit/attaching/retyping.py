@@ -115,7 +115,12 @@ def has_mixin(module: nn.Module, mixin: type) -> bool:
 
 def library_class(module: nn.Module, library: str) -> str | None:
     """Name the library's class of a module; None for a subclass that is neither the library's nor delaykit's."""
-    for base in type(module).__mro__:
+    return library_name(type(module), library)
+
+
+def library_name(cls: type, library: str) -> str | None:
+    """Name the library's class that a class is, or that delaykit made it of; None where it is another."""
+    for base in cls.__mro__:
         root = base.__module__.split(".")[0]
         if root == library:
             return base.__name__

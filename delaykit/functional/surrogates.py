@@ -59,10 +59,10 @@ def slope_of(surrogate: Callable[[Tensor], Tensor], form: int, height: float, wi
         >>> slope_of(torch.tanh, ARCTAN, 1.0, 1.0) is None
         True
     """
-    far = torch.logspace(-8, 4, 241, dtype=torch.float64)
-    x = torch.cat([-far.flip(0), torch.zeros(1, dtype=torch.float64), far]).requires_grad_()
     known = Slope(form, height, width)
     with torch.inference_mode(False), torch.enable_grad():
+        far = torch.logspace(-8, 4, 241, dtype=torch.float64)
+        x = torch.cat([-far.flip(0), torch.zeros(1, dtype=torch.float64), far]).requires_grad_()
         fired = surrogate(x)
         if not fired.requires_grad:
             return None
@@ -93,9 +93,9 @@ def scales(surrogate: Callable[[Tensor], Tensor]) -> bool:
         >>> scales(Clipped.apply)
         False
     """
-    x = torch.linspace(-2.0, 2.0, 9).unsqueeze(0).requires_grad_()
     try:
         with torch.inference_mode(False), torch.enable_grad():
+            x = torch.linspace(-2.0, 2.0, 9).unsqueeze(0).requires_grad_()
             fired = surrogate(x)
             if not fired.requires_grad:
                 return True

@@ -16,14 +16,18 @@ from tests.functional.judging import TOLERANCE
 @given(
     pre=st.integers(1, 4), post=st.integers(1, 5), time=st.integers(1, 40), chunk=st.integers(1, 3),
     lags=st.integers(1, 30), frame=st.sampled_from([1, 7, 128]), block=st.sampled_from([1, 40, 1 << 18]),
+    lead=st.integers(0, 40),
 )  # fmt: skip
-def test_equal_the_sums(pre: int, post: int, time: int, chunk: int, lags: int, frame: int, block: int) -> None:
+def test_equal_the_sums(
+    pre: int, post: int, time: int, chunk: int, lags: int, frame: int, block: int, lead: int
+) -> None:
     g = torch.Generator().manual_seed(time)
-    x = torch.randn(pre, time, chunk, generator=g, dtype=torch.float64)
+    x = torch.randn(pre, lead + time, chunk, generator=g, dtype=torch.float64)
     y = torch.randn(post, time, chunk, generator=g, dtype=torch.float64)
     wanted = torch.zeros(lags, post, pre, dtype=torch.float64)
-    for tau in range(min(lags, time)):
-        wanted[tau] = torch.einsum("jtb,itb->ji", y[:, tau:], x[:, : time - tau])
+    for tau in range(min(lags, lead + time)):
+        late = max(tau - lead, 0)  # steps of y that would read before the first of x
+        wanted[tau] = torch.einsum("jtb,itb->ji", y[:, late:], x[:, lead + late - tau : lead + time - tau])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lagged, "FRAME", frame)
         patch.setattr(lagged, "BLOCK", block)

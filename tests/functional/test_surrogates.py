@@ -11,7 +11,7 @@ from delaykit.adapters.snntorch.dynamics import dynamics_of
 from delaykit.functional.dispatch import backend
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import rollout
-from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope, slope_of
+from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope, scales, slope_of
 
 NUMBERS = ("decay", "synapse_decay", "gain", "threshold", "reset_value")
 X = torch.cat([-torch.logspace(-3, 3, 50), torch.zeros(1), torch.logspace(-3, 3, 50)])
@@ -47,6 +47,12 @@ def test_a_wrong_claim_is_not_believed() -> None:
     assert slope_of(atan, ARCTAN, 1.0, math.pi * (1 + 1e-6)) is None
     assert slope_of(atan, FAST_SIGMOID, 1.0, math.pi) is None
     assert slope_of(lambda x: (x > 0).double(), ARCTAN, 1.0, 1.0) is None  # without a gradient
+
+
+def test_inference_mode_asks_all_the_same() -> None:
+    with torch.inference_mode():
+        assert slope_of(surrogate.atan(2.0), ARCTAN, 1.0, math.pi) is not None
+        assert scales(surrogate.atan(2.0))
 
 
 def test_a_surrogate_that_takes_the_librarys_name_is_asked() -> None:

@@ -64,7 +64,7 @@ def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
         reset_spares_input=kind == "Leaky",
         detach_reset=not at_once,
         heaviside=getattr(n.spike_grad, "__module__", None) == "snntorch.surrogate",  # all but the opaque ones
-        slope=_slope(n.spike_grad),
+        slope=known_slope(n.spike_grad),
     )
 
 
@@ -103,8 +103,13 @@ def leak_place_of(neuron: nn.Module) -> tuple[dict[str, Any], str] | None:
     return next(((store, name) for store in stores if store.get(name) is not None), None)
 
 
-def _slope(surrogate: Any) -> Slope | None:
-    """Return the derivative of snnTorch's ``atan`` and ``fast_sigmoid``, whose width is in the closure."""
+def known_slope(surrogate: Any) -> Slope | None:
+    """Return the derivative of snnTorch's ``atan`` and ``fast_sigmoid``, whose width is in the closure; None of others.
+
+    Example:
+        >>> known_slope(torch.tanh) is None
+        True
+    """
     name = getattr(surrogate, "__qualname__", "")
     if getattr(surrogate, "__module__", None) != "snntorch.surrogate" or name not in _SLOPES:
         return None

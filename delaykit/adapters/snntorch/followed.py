@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn.modules.module import _global_buffer_registration_hooks
 
+from delaykit.adapters.snntorch.at_once import StepsAtOnce
 from delaykit.attaching.neuron_mixins import FollowedNeuron
 
 RESETS = ("reset_mem", "reset_hidden")
 
 
-class FollowedSnn(FollowedNeuron):
+class FollowedSnn(FollowedNeuron, StepsAtOnce):
     """Mixin that notes snnTorch's own resets: ``reset_mem``, ``reset_hidden``, and with them ``utils.reset``.
 
     ``utils.reset`` calls ``reset_hidden`` of the library's class, which writes ``.mem`` into every living neuron. So

@@ -33,11 +33,11 @@ EVENT_DENSITY = {torch.float32: 0.025, torch.float64: 0.05}  # below, a list of 
 def synapse_filter(x: Tensor, index: Tensor, value: Tensor, causal: bool) -> Tensor:
     """Filter synapses; see :func:`delaykit.functional.delayed_linear.torch.synapse_filter`."""
     (time, batch, _), outputs, events = x.shape, index.shape[1], _events(x) if causal else None
-    out, (given,) = torch.zeros(time, batch, outputs, dtype=x.dtype), arrays(x)
     if events is not None:
-        return _scattered(events, out, index, value)
+        return _scattered(events, (time, batch, outputs), index, value)
     if vectors is None:
         return plain.synapse_filter(x, index, value, causal)
+    out, (given,) = torch.empty(time, batch, outputs, dtype=x.dtype), arrays(x)
     listed: dict[int, Any] = {}
     longest = _longest(index, time)
     for row, width in _shares(x):
@@ -172,12 +172,14 @@ class _Rows:
         return first, place, weight, (slot, order)
 
 
-def _scattered(events: tuple[np.ndarray, ...], out: Tensor, index: Tensor, value: Tensor) -> Tensor:
-    time, batch, outputs = out.shape
-    rows = torch.zeros(outputs, time * batch, dtype=out.dtype)
+def _scattered(
+    events: tuple[np.ndarray, ...], shape: tuple[int, int, int], index: Tensor, value: Tensor
+) -> Tensor:
+    time, batch, outputs = shape
+    rows = torch.zeros(outputs, time * batch, dtype=value.dtype)
     given = (*events, batch, *arrays(index, value), rows.numpy())
     in_threads(lambda first, last: _scatter_events(*given, first, last), outputs, time * batch * index.numel())
-    return rows.T.reshape(out.shape)
+    return rows.T.reshape(shape)
 
 
 def _gathered(events: tuple[np.ndarray, ...], x: Tensor, y: Tensor, index: Tensor) -> Tensor:
@@ -197,10 +199,33 @@ def _events(x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """List the non-zero entries of each row, (first event of a row, position, size), or None where there are many."""
     if not x.numel() or _used(x) > EVENT_DENSITY[x.dtype] * x.numel():
         return None
-    rows = _rows(x)
-    neuron, position = rows.nonzero(as_tuple=True)
-    first = torch.searchsorted(neuron, torch.arange(rows.shape[0] + 1))
-    return first.numpy(), position.numpy(), rows[neuron, position].numpy()
+    (rows,) = arrays(x.flatten(0, 1))
+    first = np.zeros(rows.shape[1] + 1, np.int64)
+    _count_events(rows, first)
+    first = first.cumsum()
+    position, size = np.empty(first[-1], np.int64), np.empty(first[-1], rows.dtype)
+    _place_events(rows, first.copy(), position, size)
+    return first, position, size
+
+
+@compiled()
+def _count_events(x, count):  # type: ignore[no-untyped-def]
+    """Count the numbers of each column that are not 0, each one place late."""
+    rows, columns = x.shape
+    for r in range(rows):
+        for n in range(columns):
+            count[n + 1] += x[r, n] != 0
+
+
+@compiled()
+def _place_events(x, at, position, size):  # type: ignore[no-untyped-def]
+    """Write down where they are, column by column."""
+    rows, columns = x.shape
+    for r in range(rows):
+        for n in range(columns):
+            if x[r, n] != 0:
+                position[at[n]], size[at[n]] = r, x[r, n]
+                at[n] += 1
 
 
 @compiled()

@@ -23,7 +23,7 @@ BLOCK = 8  # inputs whose rows are read together
 TILE = 16  # channels that are turned together, each of whose rows in memory is read or written once
 NOTHING = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
 NEAR = 28_000  # bytes of rows that a block of inputs may reach back to, and find in the first cache in any order
-FAR = 60_000  # bytes at which a block of inputs is worth it at all
+FAR = 500_000  # bytes at which a block of inputs is worth it at all: the second cache holds them
 VECTOR_BYTES = 64
 
 

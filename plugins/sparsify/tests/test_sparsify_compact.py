@@ -16,6 +16,7 @@ from delaykit.functional.reference import causal_convolution
 from delaykit.functional.taps import Taps
 from delaykit.testing.nets.reference import surrogate_spike
 from delaykit_sparsify import CompactLinear, DynamicSparsity, compact_, sparse_filter
+from delaykit_sparsify.compact_parts import CompactDelay
 from delaykit_sparsify.sparse import Ring, arrivals_of_response, arrivals_of_taps, dense_response
 
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
@@ -240,3 +241,23 @@ def test_wrong_shapes_are_refused():
     arrivals = arrivals_of_taps(pruned(3, 4), Taps(torch.zeros(1, 1, 1, dtype=torch.int64), torch.ones(1, 1, 1)))
     with pytest.raises(dk.ShapeError, match="time, batch, 4"):
         sparse_filter(torch.zeros(2, 2, 3).double(), arrivals)
+
+
+def test_a_loop_reads_the_synapses_once(monkeypatch):
+    """The placeholder that stands for the weight is no number, and yet the same at every step."""
+    made, own = [], CompactDelay.engine
+    monkeypatch.setattr(CompactDelay, "engine", lambda self, *given: made.append(own(self, *given)) or made[-1])
+    net = nn.Sequential(nn.Linear(30, 20))
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("synaptic", max_delay=5), DynamicSparsity(0.9), reset="manual")})
+    dk.advance_(net, 1.0)
+    compact_(net)
+    with torch.no_grad():
+        before = [net(x) for x in random(6, 2, 30, dtype=torch.float32)]
+    assert len(made) == 1
+    net[0].dk.delay.value.mul_(2.0)  # read anew
+    dk.reset(net)
+    with torch.no_grad():
+        after = [net(x) for x in random(6, 2, 30, dtype=torch.float32)]
+    assert len(made) == 2
+    bias = net[0].bias.detach()
+    torch.testing.assert_close(torch.stack(after) - bias, 2 * (torch.stack(before) - bias))

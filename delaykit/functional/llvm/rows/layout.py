@@ -17,19 +17,27 @@ def lay_rows(x, first, width, pad, stride, rows):
 
     What lies before and behind a row is silence.
     """
-    time, _, neurons = x.shape
-    for start in range(0, neurons, TILE):
+    time, batch, neurons = x.shape
+    for q in range(neurons):
+        for n in range(pad):
+            rows[q * stride + n] = 0
+        for n in range(pad + time * width, stride):
+            rows[q * stride + n] = 0
+    turned = neurons // TILE * TILE if width == TILE else 0  # squares, turned as vectors
+    given = x.reshape(-1)
+    for start in range(0, turned, TILE):
+        for t in range(time):
+            source, to = (t * batch + first) * neurons + start, start * stride + pad + t * TILE
+            for q in range(TILE):
+                for b in range(TILE):
+                    rows[np.uintp(to + q * stride + b)] = given[np.uintp(source + b * neurons + q)]
+    for start in range(turned, neurons, TILE):
         end = min(start + TILE, neurons)
-        for q in range(start, end):
-            for n in range(pad):
-                rows[q * stride + n] = 0
-            for n in range(pad + time * width, stride):
-                rows[q * stride + n] = 0
         for t in range(time):
             for b in range(width):
-                given, at = x[t, first + b], pad + t * width + b
+                row, at = x[t, first + b], pad + t * width + b
                 for q in range(start, end):
-                    rows[q * stride + at] = given[q]
+                    rows[q * stride + at] = row[q]
 
 
 @compiled()

@@ -66,7 +66,7 @@ class BellFilter(CellFilter):
         seen, series = aligned(gradients, rows, start, stop, self.reach)
         grad_delays, grad_weight = torch.zeros_like(delays), torch.zeros_like(weight)
         epsilon, std = self.bells.epsilon, self.basis.std
-        for block, products in lagged_products(series, seen, self.reach):
+        for block, products in lagged_products(series, seen[:, start - stop :], self.reach):
             some = delays.detach()[block]
             height = self.bells.heights(some)
             slope = (torch.arange(self.reach).to(some).view(-1, 1, 1) - some).mul_(height).div_(std**2)

@@ -20,10 +20,10 @@ BLOCK = 1 << 19  # numbers in the spectrum of a block of rows, which the second 
 
 
 def lagged_products(x: Tensor, y: Tensor, lags: int) -> Iterator[tuple[slice, Tensor]]:
-    """Correlate every row of ``y`` with every row of ``x`` at lags 0 .. lags - 1; nothing is read before step 0.
+    """Correlate every row of ``y`` with every row of ``x`` at lags 0 .. lags - 1; nothing is read before the first.
 
     Args:
-        x: ``(pre, time, chunk)``.
+        x: ``(pre, lead + time, chunk)``, which may begin some steps before ``y``.
         y: ``(post, time, chunk)``, in the dtype of ``x``.
         lags: how many.
 
@@ -35,13 +35,14 @@ def lagged_products(x: Tensor, y: Tensor, lags: int) -> Iterator[tuple[slice, Te
         >>> [products.flatten().round().tolist() for _, products in lagged_products(x, y, 2)]
         [[201.0, 10.0]]
     """
-    time, inputs = x.shape[1], x.shape[0]
+    time, inputs = y.shape[1], x.shape[0]
+    lead = x.shape[1] - time
     steps = min(time, max(FRAME, lags))
     size = steps + lags - 1  # what wraps around falls on lags that nobody asks for
     frequency = torch.arange(size // 2 + 1, dtype=torch.float64)
     starts = range(0, time, steps)
-    late = [(max(start - lags + 1, 0), min(start + steps, time)) for start in starts]
-    offsets = [first - start + lags - 1 for (first, _), start in zip(late, starts, strict=True)]
+    late = [(max(lead + start - lags + 1, 0), lead + min(start + steps, time)) for start in starts]
+    offsets = [first - lead - start + lags - 1 for (first, _), start in zip(late, starts, strict=True)]
     turned = y.permute(1, 2, 0).contiguous()
     real, imaginary = _waves(frequency, size, torch.arange(size))
     past = _spectrum(torch.stack([real, imaginary], 1), x.permute(1, 2, 0).contiguous(), late, offsets)

@@ -65,11 +65,12 @@ class SpreadFilter(CellFilter):
         return SpreadAdjoint(self, chunk)
 
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
-        found = self.slopes(*aligned(gradients, rows, start, stop, self.reach))
+        seen, series = aligned(gradients, rows, start, stop, self.reach)
+        found = self.slopes(seen[:, start - stop :], series)
         return tuple(g if p.requires_grad else None for p, g in zip(self.parameters, found, strict=True))
 
     def slopes(self, gradients: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the gradients of delays, widths and weight, from output gradients and inputs of the same steps."""
+        """Give the gradients of delays, widths and weight, from output gradients, and inputs that may begin earlier."""
         delays, widths, weight = (p.detach() for p in self.parameters)
         found = torch.empty_like(delays), torch.zeros_like(widths, dtype=torch.float64), torch.empty_like(weight)
         width = widths.double()

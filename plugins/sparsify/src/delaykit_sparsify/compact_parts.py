@@ -66,6 +66,8 @@ class CompactDelay(Delay):
 class CompactEngine(Engine):
     """Sparse synapses, ready to run."""
 
+    copies = False  # the weight is a placeholder, of no numbers that could change
+
     def __init__(self, arrivals: Arrivals, bias: Tensor | None) -> None:
         self.arrivals, self.bias = arrivals, bias
 

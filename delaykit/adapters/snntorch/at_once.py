@@ -1,0 +1,97 @@
+"""snnTorch's ``Leaky`` steps in one kernel where its equation is known to the letter; else the library steps it.
+
+Everything is asked at every step, as a user may change it between two: a surrogate, a leak, a method replaced.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from delaykit.adapters.snntorch.dynamics import known_slope
+from delaykit.attaching.retyping import library_name
+from delaykit.functional.recurrence.neuron.leaky_step import Leak, Reset, leaky_step, runs_at_once
+from delaykit.functional.surrogates import Slope
+
+FEWEST = 1 << 8  # neurons, all rows together, for which a kernel is compiled
+_RESETS: dict[str, Reset] = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
+_NUMBERS = "beta", "threshold", "graded_spikes_factor"
+_METHODS = ("fire", "mem_reset", "_base_state_function", *_RESETS)  # what a step calls
+
+
+class StepsAtOnce:
+    """Mixin under what follows a neuron: takes its step, and leaves what it cannot to the class behind it."""
+
+    def forward(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
+        """Step the neuron."""
+        known = kwargs.keys() <= {"mem"} and len(args) + len(kwargs) < 2
+        answer = _step(self, input_, *args, **kwargs) if known and type(input_) is Tensor else None
+        return super().forward(input_, *args, **kwargs) if answer is None else answer  # type: ignore[misc]
+
+
+def _step(neuron: Any, drive: Tensor, mem: Any = None) -> Any:
+    """Take one step as ``Leaky.forward`` does; None where it has to do so itself."""
+    fields, buffers = neuron.__dict__, neuron._buffers
+    membrane = buffers.get("mem") if mem is None else mem
+    if drive.numel() < FEWEST or not isinstance(membrane, Tensor) or "mem" not in buffers:
+        return None
+    if fields["init_hidden"] and mem is not None:
+        return None  # the library refuses it in its own words
+    if membrane.shape != drive.shape:
+        membrane = torch.zeros_like(drive, device=membrane.device)
+    if not runs_at_once(drive, membrane):
+        return None
+    leak = _leak(neuron, fields, buffers)
+    if leak is None:
+        return None
+    spikes, after, fields["reset"] = leaky_step(drive, membrane, leak)
+    buffers["mem"] = after
+    return spikes if fields["init_hidden"] and not fields["output"] else (spikes, after)
+
+
+def _leak(neuron: nn.Module, fields: dict[str, Any], buffers: dict[str, Tensor | None]) -> Leak | None:
+    """Read the neuron as it is now; None where a step is more, or other, than this."""
+    if fields.get("state_quant", True) or fields["inhibition"] or not fields["reset_delay"]:
+        return None
+    surrogate, advance = fields.get("spike_grad"), fields.get("state_function")
+    if type(surrogate) is not types.FunctionType or type(advance) is not types.MethodType:
+        return None
+    slope, reset = _slope(surrogate), _RESETS.get(advance.__func__.__name__)
+    cls: Any = type(neuron)
+    own = reset is not None and advance.__self__ is neuron and _OWN.isdisjoint(fields)
+    if slope is None or not own or not _are_the_librarys(cls, *[getattr(cls, name, None) for name in _METHODS]):
+        return None
+    beta, threshold, factor = [_number(buffers.get(name)) for name in _NUMBERS]
+    if beta is None or threshold is None or not np.isfinite(threshold) or factor != 1 or reset is None:
+        return None
+    return Leak(np.float32(min(max(beta, 0.0), 1.0)), threshold, reset, slope)
+
+
+_OWN = frozenset(_METHODS)
+
+
+def _number(value: Tensor | None) -> Any:
+    """Return a number of float32 that does not learn; None for anything else, such as one a neuron."""
+    if type(value) is not Tensor or value.dtype is not torch.float32 or value.ndim or value.requires_grad:
+        return None
+    return np.float32(value.item())
+
+
+@functools.lru_cache(maxsize=64)
+def _slope(surrogate: Callable[[Tensor], Tensor]) -> Slope | None:
+    return known_slope(surrogate)
+
+
+@functools.lru_cache(maxsize=64)
+def _are_the_librarys(cls: type, *methods: Any) -> bool:
+    """Tell whether a class is ``Leaky``, or what delaykit made of it, with the methods that the library wrote."""
+    named = {name: getattr(method, "__qualname__", "") for name, method in zip(_METHODS, methods, strict=True)}
+    theirs = all(getattr(method, "__module__", "").startswith("snntorch._neurons") for method in methods)
+    leaky = library_name(cls, "snntorch") == "Leaky"
+    return leaky and theirs and all(q.split(".")[-1] == name for name, q in named.items())

@@ -1,0 +1,114 @@
+"""Laws of leaky_step: the judge's values and gradients, any size, what it refuses and leaves to others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from delaykit.errors import HistoryError
+from delaykit.functional.dispatch import backend
+from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.neuron.leaky_step import Leak, leaky_step, runs_at_once
+from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope
+from tests.functional.judging import needs_numba
+
+pytestmark = needs_numba
+
+
+class Fires(torch.autograd.Function):
+    """Spikes whose derivative is a closed form."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: Slope) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.slope(ctx.saved_tensors[0]), None
+
+
+def judged(slope: Slope, reset: str) -> LIFDynamics:
+    return LIFDynamics(0.8, 0.5, lambda x: Fires.apply(x, slope), reset=reset, reset_spares_input=True)
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("slope", [Slope(ARCTAN, 1.5, 2.0), Slope(FAST_SIGMOID, 1.0, 25.0)], ids=["arctan", "sigmoid"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 5, 3), (4, 64)])
+def test_equals_the_judge(reset: str, slope: Slope, shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drives = 2.4 * torch.rand(12, *shape, generator=generator) - 1.1
+    weights = torch.randn(2, 12, *shape, generator=generator)
+    found, told = [], []
+    for at_once, out in ((True, found), (False, told)):
+        x = drives.clone() if at_once else drives.double()
+        x.requires_grad_()
+        start = (0.3 * torch.ones(shape)).to(x).requires_grad_()
+        state, spikes, membranes = (None, start), [], []
+        for drive in x:
+            if at_once:
+                fired, after, _ = leaky_step(drive, state[1], Leak(np.float32(0.8), np.float32(0.5), reset, slope))
+                state = None, after
+            else:
+                fired, state = judged(slope, reset).step(drive, state)
+            spikes.append(fired)
+            membranes.append(state[1])
+        s, v = torch.stack(spikes), torch.stack(membranes)
+        ((s * weights[0]).sum() + (v * weights[1]).sum()).backward()
+        out += [s, v, x.grad, start.grad]
+    assert 0 < float(found[0].detach().mean()) < 1
+    assert torch.equal(found[0].double(), told[0])
+    for one, other in zip(found[1:], told[1:], strict=True):
+        torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)
+
+
+def test_a_loss_of_one_output_has_the_gradient_of_that_one() -> None:
+    drive = torch.tensor([0.2, 0.7, 1.4], requires_grad=True)
+    leak = Leak(np.float32(0.5), np.float32(0.5), "subtract", Slope(FAST_SIGMOID, 1.0, 1.0))
+    spikes, after, _ = leaky_step(drive, torch.ones(3), leak)
+    (by_spikes,) = torch.autograd.grad(spikes.sum(), drive, retain_graph=True)
+    (by_membrane,) = torch.autograd.grad(after.sum(), drive)
+    assert torch.equal(by_membrane, torch.ones(3))
+    torch.testing.assert_close(by_spikes, (1 + (drive.detach() - 0.5).abs()) ** -2)
+
+
+def test_outputs_may_be_written_to() -> None:
+    """A membrane clamped and spikes dropped in place have the gradient of their own edits."""
+    drive = torch.tensor([0.2, 0.7, 1.4], requires_grad=True)
+    leak = Leak(np.float32(0.5), np.float32(0.5), "zero", Slope(FAST_SIGMOID, 1.0, 1.0))
+    spikes, after, resets = leaky_step(drive, torch.ones(3), leak)
+    after.mul_(2.0)
+    spikes.mul_(0.0)
+    (spikes + after).sum().backward()
+    assert torch.equal(drive.grad, torch.full((3,), 2.0))
+    assert torch.equal(resets, torch.ones(3))
+
+
+def test_numbers_that_are_none_stay_none() -> None:
+    leak = Leak(np.float32(0.5), np.float32(1.0), "none", Slope(FAST_SIGMOID, 1.0, 1.0))
+    spikes, after, resets = leaky_step(torch.tensor([torch.nan, torch.inf, 0.0]), torch.tensor([0.0, 0.0, -0.0]), leak)
+    assert spikes.tolist() == [0.0, 1.0, 0.0]
+    assert after.isnan().tolist() == [True, False, False]
+    assert resets.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_second_derivatives_are_refused() -> None:
+    drive = torch.ones(3, requires_grad=True)
+    leak = Leak(np.float32(0.5), np.float32(1.0), "none", Slope(FAST_SIGMOID, 1.0, 1.0))
+    with pytest.raises(HistoryError, match=r"create_graph=True.*backend\('torch'\)"):
+        torch.autograd.grad(leaky_step(drive, drive, leak).membrane.sum(), drive, create_graph=True)
+
+
+def test_what_others_have_to_run() -> None:
+    x = torch.zeros(2, 4)
+    assert runs_at_once(x, x)
+    for other in (x.double(), x.t(), torch.zeros(2, 3), x.to("meta"), x.to_sparse()):
+        assert not runs_at_once(other, other if other.shape == (2, 4) else x)
+    with backend("torch"):
+        assert not runs_at_once(x, x)
+    assert not torch.func.vmap(lambda row: torch.tensor(runs_at_once(row, row)))(x).any()
+    with torch.autograd.forward_ad.dual_level():
+        assert not runs_at_once(x, x)
