@@ -156,6 +156,29 @@ def test_a_class_of_ones_own_steps_itself(monkeypatch: pytest.MonkeyPatch) -> No
     assert steps[0] == 0
 
 
+@pytest.mark.parametrize("kind", ["Lapicque", "Synaptic", "Alpha", "DeltaLeaky", "RLeaky", "RSynaptic"])
+def test_neurons_of_other_kinds_step_themselves(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """They have other fields, and some of them others' equations."""
+    decays = {"Synaptic": {"alpha": 0.8}, "Alpha": {"alpha": 0.9}, "RSynaptic": {"alpha": 0.8, "linear_features": POST}}
+    decays["RLeaky"] = {"linear_features": POST}
+    x = torch.rand(6, BATCH, PRE, generator=torch.Generator().manual_seed(1))
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        neuron = getattr(snn, kind)(beta=0.7, threshold=0.4, init_hidden=True, **decays.get(kind, {}))
+        return nn.Sequential(nn.Linear(PRE, POST), neuron)
+
+    def run(net: nn.Module) -> Tensor:
+        answers = [net(step) for step in x]
+        return torch.stack([answer[0] if isinstance(answer, tuple) else answer for answer in answers])
+
+    steps, net = counted(monkeypatch), fresh()
+    rule = dk.At(dk.FreeDelay("axonal", max_delay=3, init=0.0, learn=False), reset="follow")
+    dk.wrap_(net, {"0": rule}, example=lambda: [net(step) for step in x[:2]])
+    assert torch.equal(run(fresh()), run(net))
+    assert steps[0] == 0
+
+
 def test_a_patched_library_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     steps, net = counted(monkeypatch), wrapped(Net())
     monkeypatch.setattr(snn.Leaky, "fire", lambda self, mem: torch.full_like(mem, 3.0))

@@ -30,7 +30,8 @@ class StepsAtOnce:
 
     def forward(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
         """Step the neuron."""
-        known = kwargs.keys() <= {"mem"} and len(args) + len(kwargs) < 2
+        cls: Any = type(self)
+        known = _is_leaky(cls) and kwargs.keys() <= {"mem"} and len(args) + len(kwargs) < 2
         answer = _step(self, input_, *args, **kwargs) if known and type(input_) is Tensor else None
         return super().forward(input_, *args, **kwargs) if answer is None else answer  # type: ignore[misc]
 
@@ -41,7 +42,7 @@ def _step(neuron: Any, drive: Tensor, mem: Any = None) -> Any:
     membrane = buffers.get("mem") if mem is None else mem
     if drive.numel() < FEWEST or not isinstance(membrane, Tensor) or "mem" not in buffers:
         return None
-    if fields["init_hidden"] and mem is not None:
+    if fields.get("init_hidden", True) and mem is not None:
         return None  # the library refuses it in its own words
     if membrane.shape != drive.shape:
         membrane = torch.zeros_like(drive, device=membrane.device)
@@ -57,15 +58,14 @@ def _step(neuron: Any, drive: Tensor, mem: Any = None) -> Any:
 
 def _leak(neuron: nn.Module, fields: dict[str, Any], buffers: dict[str, Tensor | None]) -> Leak | None:
     """Read the neuron as it is now; None where a step is more, or other, than this."""
-    if fields.get("state_quant", True) or fields["inhibition"] or not fields["reset_delay"]:
+    if fields.get("state_quant", True) or fields.get("inhibition", True) or not fields.get("reset_delay"):
         return None
     surrogate, advance = fields.get("spike_grad"), fields.get("state_function")
     if type(surrogate) is not types.FunctionType or type(advance) is not types.MethodType:
         return None
     slope, reset = _slope(surrogate), _RESETS.get(advance.__func__.__name__)
-    cls: Any = type(neuron)
     own = reset is not None and advance.__self__ is neuron and _OWN.isdisjoint(fields)
-    if slope is None or not own or not _are_the_librarys(cls, *[getattr(cls, name, None) for name in _METHODS]):
+    if slope is None or not own or not _are_the_librarys(*[getattr(type(neuron), name, None) for name in _METHODS]):
         return None
     beta, threshold, factor = [_number(buffers.get(name)) for name in _NUMBERS]
     if beta is None or threshold is None or not np.isfinite(threshold) or factor != 1 or reset is None:
@@ -89,9 +89,14 @@ def _slope(surrogate: Callable[[Tensor], Tensor]) -> Slope | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _are_the_librarys(cls: type, *methods: Any) -> bool:
-    """Tell whether a class is ``Leaky``, or what delaykit made of it, with the methods that the library wrote."""
+def _is_leaky(cls: type) -> bool:
+    """Tell whether a class is the library's ``Leaky``, or what delaykit made of it, and not one derived from it."""
+    return library_name(cls, "snntorch") == "Leaky"
+
+
+@functools.lru_cache(maxsize=64)
+def _are_the_librarys(*methods: Any) -> bool:
+    """Tell whether these are the methods that the library wrote."""
     named = {name: getattr(method, "__qualname__", "") for name, method in zip(_METHODS, methods, strict=True)}
     theirs = all(getattr(method, "__module__", "").startswith("snntorch._neurons") for method in methods)
-    leaky = library_name(cls, "snntorch") == "Leaky"
-    return leaky and theirs and all(q.split(".")[-1] == name for name, q in named.items())
+    return theirs and all(q.split(".")[-1] == name for name, q in named.items())
