@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tests.functional.test_step_tape import KINDS
 
 ALL = [*KINDS, "line", "response"]

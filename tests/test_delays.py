@@ -1,4 +1,4 @@
-"""Whole delays keep to ``max_delay``, and a float64 model has float64 spreads."""
+"""Whole delays keep to ``max_delay``, whatever the precision of the model; so do spreads in float64."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import delaykit as dk
+from delaykit.interfaces import Site
 
 
 def layer(**options):
@@ -48,3 +49,13 @@ def test_a_spread_that_was_loaded_is_kept():
     with torch.no_grad():
         net[0].dk.delay.spread.fill_(0.7)
     assert float(net.double()[0].dk.delay.spread) == float(torch.tensor(0.7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_cast_to_half_precision_leaves_delays_and_spread_as_they_were(dtype: torch.dtype) -> None:
+    config = dk.FreeDelay("axonal", max_delay=3000, init=2049.0, kernel="triangle", spread=0.0592)
+    delay = config.build(Site("fc", 3, 2))
+    spread = delay.spread.clone()
+    delay.to(dtype)
+    assert delay.delay.dtype == torch.float32 and delay.delay.tolist() == [2049.0] * 3
+    assert torch.equal(delay.spread, spread)

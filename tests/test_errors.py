@@ -7,7 +7,7 @@ from pathlib import Path
 
 from delaykit import errors
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("delaykit/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")])
 TOLD = {
     name for name, kind in vars(errors).items()

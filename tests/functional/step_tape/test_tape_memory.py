@@ -7,8 +7,6 @@ import weakref
 
 import pytest
 import torch
-
-from delaykit.errors import HistoryError
 from tests.functional.test_step_tape import (
     Case,
     assert_close,
@@ -19,7 +17,9 @@ from tests.functional.test_step_tape import (
     run_naive,
     uninitialised_memory_is_nan,  # noqa: F401 - a fixture
 )
-from tests.laws.tape_cases import BOTH_ORDERS, EVERY_KIND, grads, segment_of
+
+from delaykit.errors import HistoryError
+from tests.functional.step_tape.tape_cases import BOTH_ORDERS, EVERY_KIND, grads, segment_of
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 

@@ -8,10 +8,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
-
-from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.step_tape import LinearTape, LineTape
 from tests.functional.test_step_tape import (
     KINDS,
     Case,
@@ -23,7 +19,11 @@ from tests.functional.test_step_tape import (
     run_tape,
     uninitialised_memory_is_nan,  # noqa: F401 - a fixture
 )
-from tests.laws.tape_cases import ALL, BOTH_ORDERS, EVERY_KIND, grads, segment_of
+from torch.utils.checkpoint import checkpoint
+
+from delaykit.errors import HistoryError, ShapeError
+from delaykit.functional.step_tape import LinearTape, LineTape
+from tests.functional.step_tape.tape_cases import ALL, BOTH_ORDERS, EVERY_KIND, grads, segment_of
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 

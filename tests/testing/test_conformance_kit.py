@@ -18,7 +18,7 @@ from delaykit.planning import timing
 from delaykit.testing import ComponentConformance, kit, laws_scale, strategies, tiny_nets
 from delaykit.testing.nets import input_spikes
 from delaykit.wrapping import apply
-from tests.unit.conformance_mutants import (
+from tests.testing.conformance_mutants import (
     MUTANTS,
     PRUNING_MUTANTS,
     Config,
@@ -30,9 +30,9 @@ from tests.unit.conformance_mutants import (
 )
 
 SLOW_LAWS = {
-    "two_processes_equal_one": "shown for FreeDelay in tests/laws/test_conformance.py",
-    "compiled_equals_eager": "shown for FreeDelay in tests/laws/test_conformance.py",
-    "compiled_sequences_equal_eager": "shown for FreeDelay in tests/laws/test_conformance.py",
+    "two_processes_equal_one": "shown for FreeDelay in tests/testing/test_conformance.py",
+    "compiled_equals_eager": "shown for FreeDelay in tests/testing/test_conformance.py",
+    "compiled_sequences_equal_eager": "shown for FreeDelay in tests/testing/test_conformance.py",
 }
 
 
