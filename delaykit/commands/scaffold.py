@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import keyword
 import re
 from collections.abc import Collection
@@ -52,6 +53,7 @@ def create(name: str, directory: Path, taken: Collection[str] = ()) -> Path:
         "minor": f"{major}.{minor}",
         "next_minor": f"{major}.{int(minor) + 1}",
         "api": str(API_VERSION),
+        "year": str(datetime.date.today().year),
     }
     try:
         for source in sorted(TEMPLATE.rglob(f"*{SUFFIX}")):
