@@ -20,24 +20,33 @@ def constant(p, kind: tl.constexpr, neurons, at, inside_at):
 
 
 @triton.jit
+def constants(p, neurons, at, inside_at):
+    """Return those that both directions use: decay, alpha, gain, what an old and a new spike subtract, and the rest."""
+    decay, alpha = constant(p, 0, neurons, at, inside_at), constant(p, 1, neurons, at, inside_at)
+    gain, subtract_old = constant(p, 2, neurons, at, inside_at), constant(p, 5, neurons, at, inside_at)
+    subtract_now, rest = constant(p, 6, neurons, at, inside_at), constant(p, 7, neurons, at, inside_at)
+    return decay, alpha, gain, subtract_old, subtract_now, rest
+
+
+@triton.jit
+def tile(batch, neurons, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Return a program's rows and neurons, which are there, where they lie in a step, and the numbers of a step."""
+    rows, at = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    inside_rows, inside_at = rows < batch, at < neurons
+    here, inside = rows[:, None] * neurons + at[None, :], inside_rows[:, None] & inside_at[None, :]
+    return rows, at, inside_rows, inside_at, here, inside, tl.full([], 1, tl.int64) * batch * neurons
+
+
+@triton.jit
 def run_forward(drive, history, spikes, kept, matrix, index, value, p, bias, mask, synapse, membrane, reset, u,
                 membranes, currents, steps, batch, neurons, KIND: tl.constexpr, TAPS: tl.constexpr, FIRES: tl.constexpr,
                 MASKED: tl.constexpr, KEEP: tl.constexpr, NEXT: tl.constexpr, BOTH: tl.constexpr,
                 IMMEDIATE: tl.constexpr, ZERO_OLD: tl.constexpr, WIPE: tl.constexpr, ZERO_NOW: tl.constexpr,
                 ROWS: tl.constexpr, BLOCK: tl.constexpr, DEEP: tl.constexpr, DOT: tl.constexpr):  # fmt: skip
     """Run all steps; ``history[t]`` is the connection's input at t, so spikes of t are also ``history[t + 1]``."""
-    rows, at = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
-    inside_rows, inside_at = rows < batch, at < neurons
-    here, inside = rows[:, None] * neurons + at[None, :], inside_rows[:, None] & inside_at[None, :]
-    size = tl.full([], 1, tl.int64) * batch * neurons
-    decay = constant(p, 0, neurons, at, inside_at)
-    alpha = constant(p, 1, neurons, at, inside_at)
-    gain = constant(p, 2, neurons, at, inside_at)
-    offset = constant(p, 3, neurons, at, inside_at)
-    threshold = constant(p, 4, neurons, at, inside_at)
-    subtract_old = constant(p, 5, neurons, at, inside_at)
-    subtract_now = constant(p, 6, neurons, at, inside_at)
-    rest = constant(p, 7, neurons, at, inside_at)
+    rows, at, inside_rows, inside_at, here, inside, size = tile(batch, neurons, ROWS, BLOCK)
+    decay, alpha, gain, subtract_old, subtract_now, rest = constants(p, neurons, at, inside_at)
+    offset, threshold = constant(p, 3, neurons, at, inside_at), constant(p, 4, neurons, at, inside_at)
     biases = tl.load(bias + at, mask=inside_at, other=0.0)[None, :]
     lingering = tl.load(synapse + here, mask=inside, other=0.0)
     v = tl.load(membrane + here, mask=inside, other=0.0)
@@ -92,16 +101,8 @@ def run_backward(grad_spikes, grad_membrane, slope, spikes, resets, u, membranes
                  THROUGH_OLD: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, DEEP: tl.constexpr,
                  DOT: tl.constexpr):  # fmt: skip
     """Run the adjoint of all steps, the last one first; ``gradients[t]`` gets that of the recurrent current."""
-    rows, at = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
-    inside_rows, inside_at = rows < batch, at < neurons
-    here, inside = rows[:, None] * neurons + at[None, :], inside_rows[:, None] & inside_at[None, :]
-    size = tl.full([], 1, tl.int64) * batch * neurons
-    decay = constant(p, 0, neurons, at, inside_at)
-    alpha = constant(p, 1, neurons, at, inside_at)
-    gain = constant(p, 2, neurons, at, inside_at)
-    subtract_old = constant(p, 5, neurons, at, inside_at)
-    subtract_now = constant(p, 6, neurons, at, inside_at)
-    rest = constant(p, 7, neurons, at, inside_at)
+    rows, at, inside_rows, inside_at, here, inside, size = tile(batch, neurons, ROWS, BLOCK)
+    decay, alpha, gain, subtract_old, subtract_now, rest = constants(p, neurons, at, inside_at)
     v_grad = tl.load(grad_v + here, mask=inside, other=0.0)
     i_grad = tl.load(grad_i + here, mask=inside, other=0.0)
     r_grad = tl.load(grad_r + here, mask=inside, other=0.0)
