@@ -34,7 +34,8 @@ def compiled(
         fastmath: LLVM's freedoms; ``reassoc`` is for dot products only, where no law asks for an order of summation.
         parts: plain functions, perhaps of other files, that the kernel calls by their names; they are written out in
             it where they are called, which costs no call, and one source serves several kernels.
-        intrinsics: takes Numba, and makes what the kernel calls by these names: operations that are no plain functions.
+        intrinsics: takes Numba, and makes what the kernel and its parts call by these names: operations that are no
+            plain functions.
             Of the kernel's own file, whose changes the cache on disk sees.
     """
 
@@ -45,10 +46,8 @@ def compiled(
         def build(cache: bool) -> Callable[..., Any]:
             import numba
 
-            whole = _joined(kernel, parts) if parts else kernel
-            if intrinsics is not None:  # no closure: their identity, new in each process, would be part of its name
-                whole = types.FunctionType(whole.__code__, whole.__globals__ | intrinsics(numba), whole.__name__)
-                whole.__module__, whole.__qualname__ = kernel.__module__, kernel.__qualname__
+            made = {} if intrinsics is None else intrinsics(numba)
+            whole = _joined(kernel, parts, made) if parts or made else kernel
             return numba.njit(nogil=True, fastmath=set(fastmath), error_model="numpy", cache=cache)(whole)
 
         @functools.cache
@@ -95,17 +94,29 @@ def compiled_for(
     return decorate
 
 
-def _joined(kernel: Callable[..., Any], parts: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
-    """Let the kernel find its parts inlined; named after their code, since Numba's cache watches its own file only."""
+def _joined(
+    kernel: Callable[..., Any], parts: tuple[Callable[..., Any], ...], made: dict[str, Any]
+) -> Callable[..., Any]:
+    """Let the kernel find its parts inlined, and all of them what was made for it.
+
+    It is named after its parts' code, since Numba's cache watches the kernel's own file only. What was made is found
+    among its globals: in a closure its identity, new in each process, would be part of the name.
+    """
     import numba
 
     inline = numba.njit(inline="always")
     codes = [part.__code__ for part in parts]
     digest = zlib.crc32(repr([(code.co_code, code.co_consts, code.co_names) for code in codes]).encode())
-    scope = kernel.__globals__ | {part.__name__: inline(part) for part in parts}
+    scope = kernel.__globals__ | made | {part.__name__: inline(_seeing(part, made)) for part in parts}
     whole = types.FunctionType(kernel.__code__, scope, kernel.__name__, None, kernel.__closure__)
-    whole.__module__, whole.__qualname__ = kernel.__module__, f"{kernel.__qualname__}_{digest:08x}"
+    whole.__module__ = kernel.__module__
+    whole.__qualname__ = f"{kernel.__qualname__}_{digest:08x}" if parts else kernel.__qualname__
     return whole
+
+
+def _seeing(part: Callable[..., Any], made: dict[str, Any]) -> Callable[..., Any]:
+    scope = part.__globals__ | made
+    return types.FunctionType(part.__code__, scope, part.__name__, part.__defaults__, part.__closure__)
 
 
 @functools.cache

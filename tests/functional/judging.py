@@ -20,6 +20,9 @@ needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reas
 needs_triton = pytest.mark.skipif(
     not HAS_TRITON or (GPU == "cpu" and not INTERPRETED), reason="needs Triton, and a cuda device or its interpreter"
 )
+needs_vectors = pytest.mark.skipif(
+    importlib.util.find_spec("delaykit.functional.llvm") is None, reason="of the kernels in vector registers alone"
+)
 BACKENDS = ["torch", pytest.param("cpu", marks=needs_numba), pytest.param("gpu", marks=needs_triton)]
 WITHOUT_TRITON = BACKENDS[:2]
 DTYPES = [torch.float64, torch.float32]

@@ -111,6 +111,17 @@ def test_a_kernel_of_intrinsics_is_kept_on_disk(monkeypatch: pytest.MonkeyPatch,
     assert [len(kernel.stats.cache_hits) for kernel in made] == [0, 1]
 
 
+def twice(x):  # type: ignore[no-untyped-def]
+    trebles(x)
+    trebles(x)
+
+
+def test_a_part_finds_what_was_made_for_its_kernel() -> None:
+    x = np.ones(1)
+    compiled(parts=[trebles], intrinsics=three_times)(twice)(x)
+    assert x.tolist() == [9.0]
+
+
 def change(x):  # type: ignore[no-untyped-def]
     x[0] += 1
 

@@ -13,7 +13,7 @@ from delaykit.functional import reference
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.delayed_linear import numba as rows
 from delaykit.functional.dispatch import backend
-from tests.functional.judging import BACKENDS, DTYPES, assert_judged, drawn
+from tests.functional.judging import BACKENDS, DTYPES, assert_judged, drawn, needs_vectors
 
 TIME, BATCH, PRE, POST = 15, 3, 5, 4
 SHAPES = {"layer": (1, 1), "axonal": (1, PRE), "dendritic": (POST, 1), "synaptic": (POST, PRE)}
@@ -74,6 +74,7 @@ def test_rows_of_every_length_equal_plain_torch(time: int, batch: int, kernel: K
     assert_all_close(tuple(x.double() for x in found[0]), found[1], tolerance)
 
 
+@needs_vectors
 def test_a_row_of_the_batch_is_the_same_bits_in_any_company() -> None:
     given = random(50, 37, 9), random(6, 9, seed=1), random(6, 9, seed=2, scale=9.0)
     x, weight, delays = (t.detach().float() for t in given)

@@ -127,38 +127,45 @@ def read_taps(flat, at, lanes, first, place, weight, out):
                 result[to + k] = s0 + s1 + s2 + s3
 
 
+def add_scaled(out, at, length, lanes, flat, place, size, first, last):
+    """Add ``sum_e size[e] flat[place[e] + n]`` to ``out[at + n]``, e = first .. last - 1, for all n < length."""
+    done = 0
+    while done + REGISTERS * lanes <= length:
+        add_piece(out, at + done, flat, done, place, size, first, last)
+        done += REGISTERS * lanes
+    while done + lanes <= length:
+        add_vector(out, at + done, flat, done, place, size, first, last)
+        done += lanes
+    for n in range(done, length):
+        for e in range(first, last):
+            out[at + n] += size[e] * flat[place[e] + n]
+
+
 @compiled(
-    intrinsics=lambda numba: {"add_piece": make_add(numba, REGISTERS), "add_vector": make_add(numba, 1)}
-)  # fmt: skip
+    parts=(add_scaled,),
+    intrinsics=lambda numba: {"add_piece": make_add(numba, REGISTERS), "add_vector": make_add(numba, 1)},
+)
 def add_events(x, matrix, out, lanes, begin, end):
     """Add ``x @ matrix`` to ``out`` for the rows ``begin`` to ``end - 1`` of x, by the numbers that are not 0."""
     inputs, outputs = matrix.shape
-    flat, result, piece = matrix.reshape(-1), out.reshape(-1), REGISTERS * lanes
+    flat, result = matrix.reshape(-1), out.reshape(-1)
     place, size = np.empty(inputs + 1, np.int64), np.empty(inputs + 1, x.dtype)
     for r in range(begin, end):
         row, used = x[r], 0
         for n in range(inputs):
             place[used], size[used] = n * outputs, row[n]
             used += row[n] != 0
-        done = 0
-        while done + piece <= outputs:
-            add_piece(result, r * outputs + done, flat, done, place, size, 0, used)
-            done += piece
-        while done + lanes <= outputs:
-            add_vector(result, r * outputs + done, flat, done, place, size, 0, used)
-            done += lanes
-        for o in range(done, outputs):
-            for e in range(used):
-                out[r, o] += size[e] * flat[place[e] + o]
+        add_scaled(result, r * outputs, outputs, lanes, flat, place, size, 0, used)
 
 
 @compiled(
-    intrinsics=lambda numba: {"add_piece": make_add(numba, REGISTERS), "add_vector": make_add(numba, 1)}
-)  # fmt: skip
+    parts=(add_scaled,),
+    intrinsics=lambda numba: {"add_piece": make_add(numba, REGISTERS), "add_vector": make_add(numba, 1)},
+)
 def correlate_events(x, grad, out, lanes, begin, end):
     """Add ``x.T @ grad`` to ``out`` for the columns ``begin`` to ``end - 1`` of x, by the numbers that are not 0."""
     rows, outputs = grad.shape
-    flat, result, piece = grad.reshape(-1), out.reshape(-1), REGISTERS * lanes
+    flat, result = grad.reshape(-1), out.reshape(-1)
     count, few = np.empty(end - begin, np.int64), ROWS + 1
     place, size = np.empty((end - begin) * few, np.int64), np.empty((end - begin) * few, x.dtype)
     for start in range(0, rows, ROWS):
@@ -170,16 +177,7 @@ def correlate_events(x, grad, out, lanes, begin, end):
                 place[count[n]], size[count[n]] = r * outputs, row[n]
                 count[n] += row[n] != 0
         for n in range(end - begin):
-            at, low, high, done = (begin + n) * outputs, n * few, count[n], 0
-            while done + piece <= outputs:
-                add_piece(result, at + done, flat, done, place, size, low, high)
-                done += piece
-            while done + lanes <= outputs:
-                add_vector(result, at + done, flat, done, place, size, low, high)
-                done += lanes
-            for o in range(done, outputs):
-                for e in range(low, high):
-                    out[begin + n, o] += size[e] * flat[place[e] + o]
+            add_scaled(result, (begin + n) * outputs, outputs, lanes, flat, place, size, n * few, count[n])
 
 
 def make_add(numba: Any, registers: int, chains: int = 1, share: int = 1) -> Any:
