@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -14,12 +15,15 @@ from delaykit.arrivals import Gaussian, Hard, Linear, Triangle
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import rollout
 from delaykit.functional.recurrence.connection import grid as rollout_grid
+from delaykit.functional.recurrence.connection.ahead import SLACK as SLACK_AHEAD
+from delaykit.functional.recurrence.connection.ahead import Ahead
+from delaykit.functional.recurrence.connection.between import between
 from delaykit.functional.recurrence.connection.grid import SLACK, grid_for
 from delaykit.functional.recurrence.connection.torch import synapse_correlation
 from delaykit.functional.tents import Grid, Tents
 
 pytest.importorskip("numba", reason="the windows need numba")
-rollout_windows = pytest.importorskip("delaykit.functional.llvm.recurrence.windows", reason="tests this file")
+rollout_windows = pytest.importorskip("delaykit.functional.llvm.recurrence", reason="tests this file")
 STEPS, BATCH, NEURONS = 17, 3, 6
 WIDTHS = [1.0, 1.3, 1.5, 2.0, 3.5, 4.0, 4.7]
 
@@ -125,42 +129,87 @@ def test_whole_delays_without_a_gradient():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("batch", [7, 32, 40])
 @pytest.mark.parametrize("width", [1.0, 4.0, 4.7])
-def test_many_spikes_of_size_one_are_added_under_masks(width, batch, dtype, monkeypatch):
-    read, kernel = [], rollout_grid._Bits.read
-    monkeypatch.setattr(rollout_grid._Bits, "read", lambda self, t: read.append(t) or kernel(self, t))
+def test_many_spikes_of_size_one(width, batch, dtype, monkeypatch):
+    """Triangles add them under masks, and two cells a synapse are read from the past, some steps ahead."""
+    read, function = [], Ahead.read
+    monkeypatch.setattr(Ahead, "read", lambda self, x: read.append(x) or function(self, x))
     tolerance = 1e-10 if dtype == torch.float64 else 2e-5
     delays = draw(8, NEURONS, NEURONS) * 5
     delays[0] = delays[0].round()
     assert_alike(Triangle(width - 1), delays, 0.3, tolerance, dtype, batch=batch, graded=False)
-    assert (len(read) > STEPS / 2) == (width == 1)
+    assert len(read) > 1.5 * STEPS if width == 1 else not read
 
 
-@pytest.mark.parametrize("steps_of_ones", [0, 2, 12, 30])
-def test_bits_are_read_while_all_spikes_are_one_and_many(steps_of_ones):
-    """A spike of another size ends it, and is delivered after all that came before."""
+@pytest.mark.parametrize("turned, dtype", [(False, torch.float64), (True, torch.float64), (True, torch.float32)])
+@pytest.mark.parametrize("batch", [1, 16, 45])
+@pytest.mark.parametrize("longest", [0.0, 2.5, 9.0, 200.0])
+def test_reading_ahead_equals_the_dense_sum(turned, longest, batch, dtype):
+    """At each depth, and for as long as the history is moved several times; some weights are 0."""
+    steps, pre, post = 2 * SLACK_AHEAD + 5, 19, 21
+    delays = (draw(20, post, pre) * longest).clamp(min=longest / 3)
+    delays[0, 0], delays[1] = 0.0, delays[1].round()
+    weight = draw(21, post, pre) - 0.4
+    weight[2, 3] = 0.0
+    x = (draw(22, steps, batch, pre) - 0.5) * (draw(23, steps, batch, pre) < 0.4)
+    cell, part = Grid.of(1.0).place(delays)
+    high = part * weight
+    given = cell, weight - high, high
+    if turned:
+        given = [t.t().contiguous().t() for t in given]
+    ahead = Ahead(rollout_windows, given[0], [t.to(dtype) for t in given[1:]], steps, batch)
+    early = 33
+    ahead.follow([*x[:early].to(dtype)])
+    response = weight.unsqueeze(-1) * Linear().response(delays, steps)
+    dense = torch.stack([sum(x[t - k] @ response[..., k].T for k in range(t + 1)) for t in range(early, steps)])
+    found = torch.stack([ahead.read(x[t].to(dtype)).clone() for t in range(early, steps)])
+    tolerance = 1e-12 if dtype == torch.float64 else 3e-6
+    torch.testing.assert_close(found.double(), dense, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("batch", [1, 35])
+@pytest.mark.parametrize("steps, rate", [(1, 0.9), (7, 0.5), (40, 0.3)])
+@pytest.mark.parametrize("pre", [1, 19])
+def test_what_synapses_between_two_steps_have_come_to(pre, steps, rate, batch, dtype):
+    """For any number of inputs, rows and steps, delays beyond the end included."""
+    post = 18
+    cell = (draw(30, post, pre) * 1.5 * min(steps, 20)).to(torch.int32)
+    cell[0] = 0
+    x, y = (draw(31, steps, batch, pre) < rate) * draw(32, steps, batch, pre), draw(33, steps, batch, post) - 0.5
+    found = between(rollout_windows, x.to(dtype), y.to(dtype), cell)
+    late = [F.pad(x, (0, 0, 0, 0, k, 0))[: len(x)] for k in range(2 + int(cell.max()))]
+    dense = torch.stack([torch.einsum("tbi,tbj->ij", y, past) for past in late])
+    wanted = dense.gather(0, torch.stack([cell, cell + 1]).long())
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(found.double(), wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("loud", [0, 2, 12, 30])
+def test_synapses_are_read_from_the_past_once_spikes_are_many(loud):
+    """Until then they are delivered; what is on its way arrives."""
     batch, steps = 9, 30
     weight, delays = (draw(seed, NEURONS, NEURONS) for seed in (3, 11))
     weight[2, 4], delays = 0.0, delays * 6
-    x = (draw(12, steps, batch, NEURONS) < 0.4).double()
-    x[steps_of_ones:] *= 0.5 + draw(13, *x[steps_of_ones:].shape)
+    x = (draw(12, steps, batch, NEURONS) < 0.4) * (0.5 + draw(13, steps, batch, NEURONS))
+    x[:loud] *= draw(14, loud, batch, NEURONS) < 0.1
     connection = rollout_grid.GridSynaptic(weight, delays, Grid.of(1.0), steps, synapse_correlation, rollout_windows)
     connection.begin(steps, batch)
     response = weight.unsqueeze(-1) * Linear().response(delays, 8)
-    kinds = []
     for t in range(steps):
         wanted = sum(x[t - tau] @ response[..., tau].T for tau in range(min(8, t + 1)))
         torch.testing.assert_close(connection.current(t, x[t]), wanted, rtol=0, atol=1e-12)
-        kinds.append(connection.forward.rows is None)
-    assert any(kinds) == (steps_of_ones > 2) and kinds[-1] == (steps_of_ones == steps)
+        assert connection.forward.ahead is None or t >= loud
+    assert (connection.forward.ahead is None) == (loud == steps)
 
 
-def test_few_spikes_are_delivered_one_by_one():
-    weight, delays = draw(3, 40, 40), draw(11, 40, 40)
-    connection = rollout_grid.GridSynaptic(weight, delays, Grid.of(1.0), 50, synapse_correlation, rollout_windows)
-    connection.begin(50, 32)
-    for t in range(50):
-        connection.current(t, (draw(t, 32, 40) < 0.02).double())
-    assert connection.forward.rows is not None
+@pytest.mark.parametrize("single", [0, 64])
+@pytest.mark.parametrize("rate", [0.02, 0.2])
+def test_the_slope_at_whole_delays_whether_they_are_few_or_many(single, rate, monkeypatch):
+    """It is the mean of those to both sides, and at 0, where there is but one, half of it."""
+    monkeypatch.setattr(rollout_grid, "SINGLE", single)
+    delays = 9 * draw(15, NEURONS, NEURONS)
+    delays[0, :3], delays[4] = torch.tensor([0.0, 3.0, 2.0 * STEPS]), delays[4].round()
+    assert_alike(Linear(), delays, rate)
 
 
 @settings(max_examples=30, deadline=None)

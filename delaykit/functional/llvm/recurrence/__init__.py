@@ -1,1 +1,22 @@
-"""Kernels of recurrent connections whose delays are read or written two cells a synapse, in vector registers."""
+"""Recurrent synapses of two cells each, in vector registers: windows they deliver into, and histories they read."""
+
+from delaykit.functional.llvm.recurrence.ahead import AHEAD, list_ahead, read_ahead
+from delaykit.functional.llvm.recurrence.between import STEPS, correlate_between, lay_steps
+from delaykit.functional.llvm.recurrence.windows import deliver, padded, ring_kernels
+from delaykit.functional.llvm.registers import LANES
+from delaykit.functional.llvm.rows.layout import TOGETHER, count_used
+
+__all__ = [
+    "AHEAD",
+    "LANES",
+    "STEPS",
+    "TOGETHER",
+    "correlate_between",
+    "count_used",
+    "deliver",
+    "lay_steps",
+    "list_ahead",
+    "padded",
+    "read_ahead",
+    "ring_kernels",
+]

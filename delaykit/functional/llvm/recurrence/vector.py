@@ -135,65 +135,11 @@ def make_add_rows(numba: Any, width: int, count: int) -> Any:
     return add_rows
 
 
-def make_gather_bits(numba: Any, width: int) -> Any:
-    """Make ``gather_bits(out, out_at, bits, at, place, weight, first, last)`` for ``width`` numbers, a multiple of 8.
-
-    ``out[out_at + b] = sum_e weight[e] bit(at + place[e], b)``, where ``bit(k, b)`` is bit b % 8 of
-    ``bits[k + b // 8]``, uint8; for the rest see ``make_gather``.
-    """
-    from llvmlite import ir
-    from numba.core import cgutils, types
-    from numba.extending import intrinsic
-    from numba.np.arrayobj import make_array
-
-    chains = 2  # sums that do not wait for each other
-
-    @intrinsic
-    def gather_bits(typingctx, out, out_at, bits, at, place, weight, first, last):  # type: ignore[no-untyped-def]
-        signature = types.void(out, types.intp, bits, types.intp, place, weight, types.intp, types.intp)
-
-        def generate(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            def pointer(position):  # type: ignore[no-untyped-def]
-                return make_array(sig.args[position])(context, builder, args[position]).data
-
-            total, parts = _lanes(context.get_value_type(sig.args[5].dtype), sig.args[5].dtype.bitwidth, width)
-            out_data, bits_data, place_data, weight_data = (pointer(k) for k in (0, 2, 4, 5))
-            zero = ir.Constant(total, None)
-            sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(parts)] for _ in range(chains)]
-
-            def add(e, kept):  # type: ignore[no-untyped-def]
-                source = builder.add(args[3], builder.sext(builder.load(builder.gep(place_data, [e])), args[3].type))
-                scales = repeated(builder, builder.load(builder.gep(weight_data, [e])), total)
-                for mask, slot in zip(_masks(builder, bits_data, source, total, parts), kept, strict=True):
-                    before = builder.load(slot)
-                    builder.store(builder.select(mask, builder.fadd(before, scales), before), slot)
-
-            one, many = ir.Constant(args[6].type, 1), ir.Constant(args[6].type, chains)
-            count = builder.sub(args[7], args[6])
-            with cgutils.for_range(builder, builder.udiv(count, many)) as loop:
-                e = builder.add(args[6], builder.mul(loop.index, many))
-                for kept in sums:
-                    add(e, kept)
-                    e = builder.add(e, one)
-            with cgutils.for_range(builder, builder.urem(count, many)) as loop:
-                add(builder.sub(args[7], builder.add(loop.index, one)), sums[0])
-            for k in range(parts):
-                at = builder.gep(out_data, [builder.add(args[1], ir.Constant(args[1].type, k * total.count))])
-                found = builder.load(sums[0][k])
-                for kept in sums[1:]:
-                    found = builder.fadd(found, builder.load(kept[k]))
-                builder.store(found, builder.bitcast(at, total.as_pointer()), align=sig.args[5].dtype.bitwidth // 8)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return gather_bits
-
-
 def make_add_bits(numba: Any, width: int, count: int) -> Any:
     """Make ``add_bits(target, places, bits, at, scales)`` for ``width`` numbers, a multiple of 8.
 
-    ``target[places[n] + b] += scales[n] bit(at, b)`` for every n < count, see ``make_gather_bits``.
+    ``target[places[n] + b] += scales[n] bit(at, b)`` for every n < count, where ``bit(k, b)`` is bit b % 8 of
+    ``bits[k + b // 8]``, uint8.
     """
     from llvmlite import ir
     from numba.core import types
@@ -228,7 +174,7 @@ def make_add_bits(numba: Any, width: int, count: int) -> Any:
 def make_sum_bits(numba: Any, width: int, count: int) -> Any:
     """Make ``sum_bits(source, places, bits, at)`` for ``width`` numbers, a multiple of 8: a tuple of ``count`` sums.
 
-    The n-th is ``sum_b source[places[n] + b] bit(at, b)``, see ``make_gather_bits``; count is 1 or 2.
+    The n-th is ``sum_b source[places[n] + b] bit(at, b)``, see ``make_add_bits``; count is 1 or 2.
     """
     from llvmlite import ir
     from numba.core import types

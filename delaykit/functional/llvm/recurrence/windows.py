@@ -5,10 +5,6 @@ cell a step there is a window for each row of the batch, ``(batch, cell, post)``
 more, and backwards, where the line writes a gradient into the cells around now and every synapse reads its two, there
 is one for each postsynaptic neuron, a ring ``(post, cell, batch)``: all that this neuron needs is done before the next
 one's turn, in the first cache. There the rows of a batch are padded to a multiple of 8, to be worked on by vectors.
-
-Where a spike falls into one cell or two and nothing is smeared, the past can be read instead: a history of bits, 32
-rows of the batch a word, lies in the first cache, and what a synapse adds to all of them is one weight under a mask.
-That takes as long for many spikes as for few.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -24,14 +20,12 @@ from delaykit.functional.llvm.recurrence.vector import (
     make_add_bits,
     make_add_rows,
     make_gather,
-    make_gather_bits,
     make_sum_bits,
 )
 from delaykit.functional.llvm.registers import LANES
 
 MOST_DELIVERED = 1.0  # spikes a mask up to which delivering each is faster than adding a weight under every mask
 MOST_GATHERED = 1.25  # the same for sums of a gradient under masks
-WORD = 32  # rows of a batch in a word of bits
 
 
 @compiled()
@@ -73,76 +67,6 @@ def deliver(now, window, place, low, high, whole, line, height, x, out):
             arrived, scale = target[now + line[e] : now + line[e] + outputs], height[e]
             for k in range(outputs):
                 result[k] += scale * arrived[k]
-
-
-@compiled()
-def pack(x, words, at):
-    """Pack x ``(batch, pre)`` into bits, WORD rows a word, ``words[at + n * parts + b // WORD]``.
-
-    Return how many are not 0, and whether all of these are 1.
-    """
-    batch, inputs = x.shape
-    parts = -(-batch // WORD)
-    line, spikes, others = np.empty(inputs, np.uint32), np.int64(0), np.int64(0)
-    for part in range(parts):
-        line[:] = 0
-        first = part * WORD
-        for b in range(first, min(first + WORD, batch)):
-            row, shift, many, odd = x[b], np.uint32(b - first), np.int32(0), np.int32(0)
-            for n in range(inputs):
-                line[n] |= np.uint32(row[n] != 0) << shift
-                many += np.int32(row[n] != 0)
-                odd += np.int32((row[n] != 0) & (row[n] != 1))
-            spikes += many
-            others += odd
-        for n in range(inputs):
-            words[at + n * parts + part] = line[n]
-    return spikes, others == 0
-
-
-@compiled()
-def list_weights(cell, low, high, step, word):
-    """List what each neuron reads from bits, weights of 0 left out: its first entry, places in bytes, weights."""
-    outputs, inputs = cell.shape
-    first, used = np.empty(outputs + 1, np.int64), 0
-    place, weight = np.empty(2 * cell.size + 1, np.int32), np.empty(2 * cell.size + 1, low.dtype)
-    for i in range(outputs):
-        first[i] = used
-        for n in range(inputs):
-            place[used], weight[used] = n * word - cell[i, n] * step, low[i, n]
-            used += low[i, n] != 0
-        for n in range(inputs):
-            place[used], weight[used] = n * word - (cell[i, n] + 1) * step, high[i, n]
-            used += high[i, n] != 0
-    first[outputs] = used
-    return first, place[:used], weight[:used]
-
-
-@functools.cache
-def bits_kernel() -> Any:
-    """Compile ``read_bits`` on first use."""
-    import numba
-
-    gather = make_gather_bits(numba, WORD)
-
-    @numba.njit(nogil=True, error_model="numpy")
-    def read_bits(bits, now, first, place, weight, sums, out):
-        """Write to out ``(batch, post)`` what a history of bits, as bytes, gives to each synapse now.
-
-        now: place of this step's bits.
-        first: of the entries of a neuron, ``place[first[i]] ..``: relative to now; each adds its weight.
-        sums: flat scratch, WORD numbers for each neuron.
-        """
-        batch, outputs = out.shape
-        for start in range(0, batch, WORD):
-            for i in range(outputs):
-                gather(sums, i * WORD, bits, now + start // 8, place, weight, first[i], first[i + 1])
-            for b in range(start, min(start + WORD, batch)):
-                row = out[b]
-                for i in range(outputs):
-                    row[i] = sums[i * WORD + b - start]
-
-    return read_bits
 
 
 def padded(batch: int) -> int:

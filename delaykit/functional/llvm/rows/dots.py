@@ -75,7 +75,7 @@ def make_dot(numba: Any, registers: int) -> Any:
                         product = builder.fmul(value, values, flags=("contract",))
                         chains[k % 2] = builder.fadd(chains[k % 2], product, flags=("contract",))
                     sums.append(chains[0] if len(chains) == 1 else builder.fadd(*chains))
-                found = _summed(builder, sums, row.count)
+                found = summed(builder, sums, row.count)
                 kept = builder.gep(data_of(context, builder, sig, args, 0), [e])
                 kept = builder.bitcast(kept, found.type.as_pointer())
                 builder.store(builder.fadd(builder.load(kept, align=4), found), kept, align=4)
@@ -86,7 +86,7 @@ def make_dot(numba: Any, registers: int) -> Any:
     return dot
 
 
-def _summed(builder: Any, sums: list[Any], lanes: int) -> Any:
+def summed(builder: Any, sums: list[Any], lanes: int) -> Any:
     """Sum up each of ``TOGETHER`` vectors by halves; return all sums as one vector."""
     while lanes > 1:
         pairs = len(sums) > 1

@@ -9,16 +9,17 @@ it, the mean of the slopes to both sides and half the gradient under either end 
 
 from __future__ import annotations
 
-import functools
+import collections
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from delaykit.functional.recurrence.connection.ahead import Ahead
 from delaykit.functional.recurrence.connection.base import Connect, Inputs, RecurrentConnection, SparseTaps
+from delaykit.functional.recurrence.connection.between import between
 from delaykit.functional.recurrence.connection.gradients import input_correlation
 from delaykit.functional.tents import Grid, Tents
 
@@ -26,6 +27,12 @@ LARGEST = 1 << 26  # numbers in all windows
 SLACK = 32  # steps for which the windows of a forward pass need not be moved
 Correlate = Callable[[Tensor, Tensor, SparseTaps, int], Tensor]
 NARROW_LINE = 64  # cells that a line may have however few the neurons
+MOST_NEAR = 0.055  # share of inputs that are not 0 up to which it is faster to deliver each, from the second cache
+MOST_FAR = 0.015  # the same where the synapses do not lie there
+NEAR_BYTES = 1 << 20
+FEW = 0.025  # share of inputs that are not 0 up to which sums over their events are faster
+SINGLE = 64  # synapses that are summed up one by one
+FEW_ROWS = 16  # of a batch: reading ahead takes as long for fewer
 
 
 def tents_connection(
@@ -34,7 +41,7 @@ def tents_connection(
     """Return what connects through two cells a synapse, None where listing taps serves better.
 
     ``correlate`` is the correlation of a backend for each synapse, for the ends of triangles, and ``kernels`` are its
-    compiled steps, :mod:`delaykit.functional.llvm.recurrence.windows`.
+    compiled steps, :mod:`delaykit.functional.llvm.recurrence`.
     """
     grid = grid_for(tents, currents)
     if grid is None:
@@ -109,22 +116,71 @@ class GridSynaptic(RecurrentConnection):
         return self.forward.deliver(t, x)
 
     def begin_backward(self, steps: int, batch: int) -> None:
-        self.ring = _Ring(self, batch)
         self.on_node = self.part == 0
+        if self.grid.width == 1:
+            self.ahead = Ahead(self.kernels, self.cell.t(), [x.t() for x in self.weights], steps, batch)
+            return
         kinds = 0 if self.inputs is None else 3 if self.on_node.any() else 2
         self.grads = self.weight.new_zeros(kinds, *self.weight.shape)
+        self.ring = _Ring(self, batch)
 
     def pull(self, t: int, grad: Tensor) -> Tensor:
+        if self.grid.width == 1:
+            return self.ahead.read(grad)
         x = grad if self.inputs is None else self.inputs.at(t)
         return self.ring.pull(t, grad, x, self.grads)
 
     def gradients(
         self, x: Inputs, delayed: Tensor | None, grad: Tensor, want: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
+        if self.grid.width == 1:
+            return self._gradients_between_steps(x, grad, want)
         low, high = self.grads[0], self.grads[1]
         rise = (high - low).double()
         grad_weight = (low + self.part * rise).to(self.weight.dtype) if want[0] else None
         return grad_weight, (self.weight * self._slope(rise, x, grad) if want[1] else None)
+
+    def _gradients_between_steps(
+        self, x: Inputs, grad: Tensor, want: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Do the same where nothing is smeared: cells are steps, and what arrived at them is all there after the loop.
+
+        The slope at a whole delay is that between the steps to both sides of it.
+        """
+        low, high = self._correlations(x, grad, self.cell, 2)
+        grad_weight = torch.lerp(low, high, self.part.to(low.dtype)) if want[0] else None
+        if not want[1]:
+            return grad_weight, None
+        slope = high - low
+        post, pre = self.on_node.nonzero(as_tuple=True)
+        if len(post) > SINGLE:
+            before = self._correlations(x, grad, self.cell - 1, 1)[0]
+            slope = torch.where(self.on_node, high - before, slope)
+        else:
+            for i, j in zip(post.tolist(), pre.tolist(), strict=True):
+                slope[i, j] = high[i, j] - self._correlation(x, grad, i, j, int(self.cell[i, j]) - 1)
+        return grad_weight, self.weight * slope
+
+    def _correlations(self, x: Inputs, grad: Tensor, cell: Tensor, kinds: int) -> Tensor:
+        """Sum up inputs times the gradients at their cells, and perhaps at the next: ``(kinds, post, pre)``.
+
+        Nothing arrives at a cell less than 0.
+        """
+        cell = torch.where(cell < 0, len(grad), cell)
+        if torch.count_nonzero(x.spikes) <= FEW * x.spikes.numel():
+            index = torch.stack([cell, cell + 1][:kinds])
+            rows = grad.transpose(1, 2).contiguous()
+            return input_correlation(self.correlate, x, rows, SparseTaps(index, index, 0))
+        begun = bool(x.start.any())
+        early = torch.cat([x.start.unsqueeze(0), x.spikes[:-1]]) if begun else x.spikes[:-1]
+        return between(self.kernels, early, grad if begun else grad[1:], cell)[:kinds]
+
+    def _correlation(self, x: Inputs, grad: Tensor, post: int, pre: int, late: int) -> Tensor:
+        """Do the same for one synapse and step."""
+        if not 0 <= late < len(grad):
+            return grad.new_zeros(())
+        last = len(grad) - late - 1
+        return x.start[:, pre] @ grad[late, :, post] + (x.spikes[:last, :, pre] * grad[late + 1 :, :, post]).sum()
 
     def _slope(self, rise: Tensor, x: Inputs, grad: Tensor) -> Tensor:
         """Gradient of every delay at weight 1."""
@@ -147,72 +203,27 @@ class GridSynaptic(RecurrentConnection):
 
 
 class _Falling:
-    """A spike falls into one cell or two, and is not smeared: spikes are delivered, or many of them read as bits."""
+    """A spike falls into one cell or two, and is not smeared: few spikes are delivered, many read from the past."""
 
     def __init__(self, of: GridSynaptic, steps: int, batch: int) -> None:
-        self.of, self.batch, self.lately = of, batch, 0.0
-        self.rows: _Rows | None = _Rows(of, batch)
-        self.bits: _Bits | None = _Bits(of, steps, batch)
+        self.of, self.steps, self.batch, self.lately = of, steps, batch, 0.0
+        near = sum(x.nbytes for x in (of.cell, *of.weights)) <= NEAR_BYTES
+        self.most = (MOST_NEAR if near else MOST_FAR) * of.weight.shape[1] * max(batch, FEW_ROWS)
+        self.most *= 2 if of.whole else 1  # each falls into one cell, not two
+        self.rows, self.past = _Rows(of, batch), collections.deque[Tensor](maxlen=int(of.cell.max()) + 1)
+        self.ahead: Ahead | None = None
 
     def deliver(self, t: int, x: Tensor) -> Tensor:
-        if self.bits is not None:
-            spikes, plain = self.bits.add(t, x)
-            self.lately += (spikes / self.bits.words - self.lately) / 8  # a mean over about eight steps
-            if not plain:
-                self._leave(t)
-            elif self.rows is None or self.lately > self.of.kernels.MOST_DELIVERED:
-                self.rows = None  # for good: it does not know what comes from now on
-                return self.bits.read(t)
-        assert self.rows is not None
-        return self.rows.deliver(t, x)
-
-    def _leave(self, t: int) -> None:
-        """Some spike is no 1, which bits cannot tell: windows learn all that was before, and go on."""
-        assert self.bits is not None
-        if self.rows is None:
-            self.rows = _Rows(self.of, self.batch)
-            for early in range(t):
-                self.rows.deliver(early, self.bits.spikes(early))
-        self.bits = None
-
-
-class _Bits:
-    """The spikes so far, 32 rows of the batch a word, ``(time, pre, word)``: a synapse reads one or two a step."""
-
-    def __init__(self, of: GridSynaptic, steps: int, batch: int) -> None:
-        self.of, self.batch = of, batch
-        post, pre = of.weight.shape
-        self.kernels = of.kernels
-        self.words = pre * -(-batch // of.kernels.WORD)
-        self.past = int(of.cell.max()) + 2
-        self.history = np.zeros((self.past + steps) * self.words, np.uint32)
-        self.out = of.weight.new_empty(batch, post)
-
-    @functools.cached_property
-    def entries(self) -> tuple[Any, ...]:
-        """First of a neuron's entries; their places, in bytes from now; their weights; scratch."""
-        post, pre = self.of.weight.shape
-        synapses = (x.contiguous().numpy() for x in (self.of.cell, *self.of.weights))
-        listed = self.kernels.list_weights(*synapses, 4 * self.words, 4 * self.words // pre)
-        return *listed, self.of.weight.new_empty(post * self.kernels.WORD).numpy()
-
-    def add(self, t: int, x: Tensor) -> tuple[int, bool]:
-        """Append the spikes ``(batch, pre)`` of step t; return how many there are, and whether all are 1."""
-        spikes, plain = self.kernels.pack(x.numpy(), self.history, (self.past + t) * self.words)
-        return spikes, plain
-
-    def read(self, t: int) -> Tensor:
-        """Return the current ``(batch, post)`` at the newest step."""
-        now = (self.past + t) * self.words * 4
-        self.kernels.bits_kernel()(self.history.view(np.uint8), now, *self.entries, self.out.numpy())
-        return self.out
-
-    def spikes(self, t: int) -> Tensor:
-        """Unpack the spikes ``(batch, pre)`` of a step."""
-        start = (self.past + t) * self.words
-        words = self.history[start : start + self.words].reshape(self.of.weight.shape[1], -1)
-        bits = np.unpackbits(words.view(np.uint8), axis=1, count=self.batch, bitorder="little")
-        return torch.from_numpy(bits.T.copy()).to(self.of.weight.dtype)
+        if self.ahead is None:
+            used = self.of.kernels.count_used(x.reshape(-1).numpy())
+            self.lately += (used - self.lately) / 8  # a mean over about eight steps
+            if max(self.lately, used / 2) <= self.most:
+                self.past.append(x.clone())
+                return self.rows.deliver(t, x)
+            # for good: rows do not learn of what comes from now on
+            self.ahead = Ahead(self.of.kernels, self.of.cell, self.of.weights, self.steps, self.batch)
+            self.ahead.follow(list(self.past))
+        return self.ahead.read(x)
 
 
 class _Rows:

@@ -24,7 +24,8 @@ from delaykit.functional.recurrence.connection.spreads import spread_connection
 from delaykit.functional.tents import Grid, OwnTents, Tents
 
 try:
-    from delaykit.functional.llvm.recurrence import vector, windows
+    from delaykit.functional.llvm import recurrence as windows
+    from delaykit.functional.llvm.recurrence import vector
 except ImportError:  # the folder may be deleted
     vector = windows = None  # type: ignore[assignment]
 
