@@ -168,4 +168,9 @@ def array(tensor: Tensor) -> np.ndarray:
 
 def least_normal(x: Tensor) -> Any:
     """Return the size below which a number of this dtype counts as nothing, far above the subnormal ones."""
-    return x.new_tensor(torch.finfo(x.dtype).tiny * 2**20).numpy()[()]
+    return _least(x.dtype)
+
+
+@functools.cache
+def _least(dtype: torch.dtype) -> Any:
+    return torch.tensor(torch.finfo(dtype).tiny * 2**20, dtype=dtype).numpy()[()]

@@ -40,3 +40,17 @@ def test_another_parameter_of_the_same_values_is_the_same(size):
 @pytest.mark.parametrize("size", [1, 4097, MANY + 1])
 def test_what_is_no_number_has_not_changed(size):
     assert not read(torch.full((size,), float("nan")))[1].changed()
+
+
+@pytest.mark.parametrize("size", [1, MANY, MANY + 1, 3 * MANY])
+def test_what_is_written_to_all_of_them_without_a_trace_is_seen(size):
+    store, entry = read(torch.ones(size))
+    store["taps"].data.mul_(1.0)
+    assert not entry.changed()
+    store["taps"].data = store["taps"].data.clone()  # other memory, the same values
+    assert not entry.changed()
+    store["taps"].data.mul_(1.5)
+    assert entry.changed()
+    store, entry = read(torch.ones(size))
+    store["taps"].data.mul_(1.5)
+    assert entry.changed()

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.functional.engine import bits_of, same_values, version_of
+from delaykit.functional.engine import bits_of, same_bytes, same_values, version_of
 from delaykit.synapse import Synapse
 
-MANY = 1 << 17  # numbers that are not looked at in every step: more than a weight has
+MANY = 1 << 17  # numbers that are not all looked at in every step: more than a weight has
+SOME = 1 << 12  # of those: what is written to all of them is seen
 
 
 class ReadParameter:
@@ -23,16 +24,19 @@ class ReadParameter:
     """
 
     live: Any  # the bits as they are, as an array
+    some: Any  # a few of very many, likewise
     values: Any  # as they were
 
     def __init__(self, store: dict[str, Any], name: str, tensor: Tensor) -> None:
         self.store, self.name, self.tensor = store, name, tensor
         self.shape, self.dtype = tensor.shape, tensor.dtype  # net.double() changes them in the same tensor
         self.version, self.place, self.values = version_of(tensor), 0, None
-        self.live = bits_of(tensor) if tensor.numel() <= MANY else None
+        many = tensor.numel() > MANY
+        self.live, self.some = (None, _some_of(tensor)) if many else (bits_of(tensor), None)
         if self.live is not None:
-            self.place = tensor.data_ptr()
-            self.values = self.live.tobytes()  # to copy and compare bytes takes less time than numpy's comparison
+            self.place, self.values = tensor.data_ptr(), self.live.tobytes()
+        elif self.some is not None:
+            self.place, self.values = tensor.data_ptr(), self.some.copy()
 
     def changed(self) -> bool:
         """Tell whether it is another by now."""
@@ -42,22 +46,31 @@ class ReadParameter:
         if now is not self.tensor or (self.live is not None and now.data_ptr() != self.place):
             return now.shape != self.shape or not torch.equal(now, self._was().to(now))
         if self.live is not None:
-            return bool(self.live.tobytes() != self.values)
+            return not same_bytes(self.place, self.live, self.values)
+        if self.some is not None:
+            some = self.some if now.data_ptr() == self.place else _some_of(now)
+            if some is None or some.shape != self.values.shape or bool((some != self.values).any()):
+                return True
         return self.version is not None and now._version != self.version
 
     def _was(self) -> Tensor:
-        if self.values is None:
+        if self.values is None or self.some is not None:
             return self.tensor
         values = bytearray(self.values)
         return torch.frombuffer(values, dtype=self.dtype).reshape(self.shape) if len(values) else self.tensor
 
 
+def _some_of(tensor: Tensor) -> Any:
+    live = bits_of(tensor)
+    return None if live is None else live.reshape(-1)[:: max(1, tensor.numel() // SOME)]
+
+
 class ReadParameters:
     """Parameters and buffers of a synapse, the leak of its neuron, and which of them, and of weight and bias, learn.
 
-    On the CPU values tell, unless there are very many; else identities and versions, which what is written through
-    ``parameter.data`` does not move: it counts from the next reset or detach. The values of weight and bias are the
-    engine's business.
+    On the CPU values tell, of very many of them some; else identities and versions, which what is written through
+    ``parameter.data`` does not move: what they do not see counts from the next reset or detach. The values of weight
+    and bias are the engine's business.
 
     Args:
         synapse: what was read; its heterogeneity, if any, may ask the neuron behind it for a leak.

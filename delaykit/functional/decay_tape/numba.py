@@ -15,7 +15,7 @@ from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_thre
 def decay_step(state: Tensor, x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
     """Move on one step; see :func:`delaykit.functional.decay_tape.torch.decay_step`."""
     out = x.new_zeros(x.shape[0], weight.shape[1])
-    operands = (state.numpy(), *arrays(x, decay, weight), least_normal(x), out.numpy())
+    operands = (state.numpy(), *arrays(x), decay.numpy(), weight.numpy(), least_normal(x), out.numpy())
     in_threads(lambda first, last: _step(*operands, first, last), len(x), state.numel())
     return out
 
@@ -27,7 +27,7 @@ def decay_step_back(
     """Move back one step; see :func:`delaykit.functional.decay_tape.torch.decay_step_back`."""
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     y = x.new_zeros(len(x), weight.shape[1]) if y is None else y
-    operands = (later.numpy(), slope.numpy(), *arrays(y, x, decay, weight), least_normal(x))
+    operands = (later.numpy(), slope.numpy(), *arrays(y, x), decay.numpy(), weight.numpy(), least_normal(x))
     written = (grad_x.numpy(), grad_decay.numpy(), grad_weight.numpy())
     in_threads(lambda first, last: _step_back(*operands, *written, first, last), len(weight), 2 * later.numel())
     return grad_x

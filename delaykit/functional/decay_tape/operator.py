@@ -76,7 +76,7 @@ class SynapseTape(Tape):
         """Tell whether nothing lingers and nothing is remembered."""
         operator = None if self._segment is None else self._segment.operator
         state = operator.state if isinstance(operator, DecayOperator) else self._state
-        return (state is None or not bool(state.any())) and super().silent(before_last)
+        return (state is None or _rests(state)) and super().silent(before_last)
 
     def _bind(self, decay: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
         if decay.shape != weight.shape:
@@ -91,6 +91,11 @@ class SynapseTape(Tape):
             found = f"an input {tuple(x.shape)} for weight {tuple(weight.shape)}"
             raise ShapeError("SynapseTape", found, "(batch, pre) and (post, pre)", "pass one time step")
         return DecayOperator(*self._parameters, x, self._state)
+
+
+def _rests(state: Tensor) -> bool:
+    """Tell whether nothing lingers, ``(batch, pre, post)``; one row of a running net mostly says so alone."""
+    return not (bool(state[:1].any()) or bool(state[1:].any()))
 
 
 class DecayOperator(Operator):
@@ -114,7 +119,8 @@ class DecayOperator(Operator):
         direct = ChannelFilter(at_once, weight.shape[1], weight.dtype)
         super().__init__(direct, True, x.shape, weight.dtype, x.device, weight, bias)
         self.decay, self.beyond = decay, beyond
-        self.factors = tuple(t.detach().t().contiguous() for t in (decay, beyond))
+        # Copies, also of a single row: the parameters' own storages stay as they are (see `compiled.array`).
+        self.factors = tuple(t.detach().t().clone(memory_format=torch.contiguous_format) for t in (decay, beyond))
         self.state = weight.new_zeros(len(x), *self.factors[0].shape) if state is None else state
         self.first: Tensor | None = None  # the state before the first recorded step
         self.needs_grad_x = self._recorded = False
@@ -132,7 +138,7 @@ class DecayOperator(Operator):
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if keep is None and not self._recorded:
             self._recorded = True
-            self.first = self.state.clone() if bool(self.state.any()) else None
+            self.first = None if _rests(self.state) else self.state.clone()
         self.needs_grad_x = self.needs_grad_x or x.requires_grad
         x, out = x.to(self.dtype), x.dtype
         assert self.weight is not None
