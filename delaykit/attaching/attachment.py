@@ -49,6 +49,7 @@ class Attachment:
         self.clock = clock_of(timing.policy, where, scope, watch, owned)
         self.history = History(where)
         self.history.asked = timing.asked
+        self.history.leader = watch if timing.policy in ("root", "follow") else None
         if timing.time_dim is not None and timing.policy == "manual" and not timing.asked:
             self.history.ends = Ends()
         self.off = False
@@ -75,6 +76,7 @@ class Attachment:
         if each:
             self.history.beats.append(Beat(watch, path, each))
         watch.inputs.append(self.history)
+        self.history.neurons.append(watch)
         watch.path = path
         watch.expect(each)  # and nothing else: another connection may be in the middle of a sequence
         self.scope.watch([watch])

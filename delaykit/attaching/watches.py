@@ -17,11 +17,13 @@ from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, begin
 from delaykit.attaching.batch.refusals import (
     cut_too_late,
     lost_between_calls,
+    one_of_several,
     other_streams,
+    out_of_step,
     two_readings,
     unknown_rows,
 )
-from delaykit.attaching.history.histories import History, Moment, out_of_step
+from delaykit.attaching.history.histories import History, Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
 
@@ -77,7 +79,8 @@ class NeuronWatch:
         """Know nothing of the steps before."""
         self.steps, self.resets, self.forgotten, self.cuts, self.inside, self._handed = 0, 0, 0, 0, False, False
         self._given: tuple[Any, Any] = (), {}
-        self._call, self._to_begin = 0, 0
+        self.owed: list[tuple[History, object, Tensor | None]] = []  # beginnings that it has to share
+        self._call, self._to_begin, self._forgot = 0, 0, False
         self._began: Tensor | None = None  # the membrane that the last call of the root began with
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
         self._recent: deque[weakref.ref[Tensor]] = deque(maxlen=RECENT + 2 * self.period)
@@ -133,7 +136,11 @@ class NeuronWatch:
         self.forgotten += 1
         self._left.clear()
         for history in (*self.followers, *self.owned):
-            history.clear()  # now, and not when it is next stepped: a copy made in between has lost nothing
+            history.clear_with(self)  # now, and not when it is next stepped: a copy made in between has lost nothing
+        for history in self.inputs:
+            if history.leader is not self and history.leads_several() and history.under_way():
+                history.left_by = self.path
+        self._forgot = True
         self._recent.clear()
 
     def enter(
@@ -163,11 +170,23 @@ class NeuronWatch:
             self._take_turns(membrane)
         elif self._left and (first or not self._left[0].untouched(membrane)):
             self._meet(membrane, passes and membrane is not held, first)
+        if self.owed:
+            self._begin_too(membrane)
         for history in self.inputs:
             if history.resized is not None:
                 raise unknown_rows(self.path, history.where, history.resized)
         self.steps += 1
         self.inside = True
+
+    def _begin_too(self, membrane: Tensor | None) -> None:
+        """Refuse to go on where a connection began anew with another neuron that it leads to."""
+        owed, self.owed = self.owed, []
+        for history, mark, rows in owed:
+            if self._forgot or membrane is None or history.owes is not mark:
+                continue
+            there = membrane.detach()
+            if bool((there if rows is None or len(rows) != len(there) else there[rows]).any()):
+                raise one_of_several(history.where, history.leader.path, self.path)
 
     def may_be_cut(self) -> bool:
         """Tell whether it is the caller who holds the membrane, and connections follow it."""
@@ -201,6 +220,7 @@ class NeuronWatch:
             return
         if not handed:
             self._tell(change, (*self.followers, *self.owned))
+            self._refuse_alone(change)
         else:
             if change.cut:
                 self.cuts += 1
@@ -211,10 +231,21 @@ class NeuronWatch:
                 history.resized = None
         elif change.kind in ("reset", "rows", "unclear") and (handed or not first):
             stale = [h for h in self.inputs if h.age > 1 and (handed or h not in self.followers)]
+            if not handed and change.kind != "unclear":
+                stale = [h for h in stale if not h.leads_several()]  # these are asked above
             stale = [h for h in stale if not first or self._goes_on(h)]
             late = [h.where for h in stale if h.under_way(before_last=True)]
             if late:
                 raise two_readings(self.path, change, late[0])
+
+    def _refuse_alone(self, change: Change) -> None:
+        """Refuse a beginning that the neuron which a connection follows had no part in."""
+        if change.kind not in ("reset", "rows"):
+            return
+        for history in self.inputs:
+            rows, others = change.rows, history.leads_several() and history.leader is not self and history.age > 1
+            if others and (history.under_way(True) if rows is None else history.rows_under_way(rows, True)):
+                raise one_of_several(history.where, self.path, history.leader.path)
 
     def _goes_on(self, history: History) -> bool:
         """Tell whether a connection follows a neuron from one root call to the next."""
@@ -229,7 +260,7 @@ class NeuronWatch:
         Raises:
             HistoryError: it is another one.
         """
-        late = [h.where for h in self.scope.histories if h.lost] if self.scope is not None else []
+        late = [] if self.scope is None else [h.where for h in self.scope.histories if h.lost]
         left = self._left[0] if len(self._left) == self.period == 1 else None
         own = left is not None and left.is_own(membrane)
         if not late or membrane is None or not membrane.numel() or (not own and begins_alike(self._began, membrane)):
@@ -245,7 +276,7 @@ class NeuronWatch:
         elif change.kind == "rows":
             assert change.rows is not None
             for history in histories:
-                history.clear_rows(change.rows)
+                history.clear_rows_with(self, change.rows)
         elif change.kind == "resized":
             self._resize(histories, change.batch)
         elif change.kind == "unclear":
@@ -318,7 +349,7 @@ class NeuronWatch:
 
     def leave(self, membrane: Tensor | None) -> None:
         """End a step and remember the membrane it left."""
-        self.inside, self._given = False, ((), {})
+        self.inside, self._given, self._forgot = False, ((), {}), False
         if len(self._left) == self.period:
             if self.period > 1:
                 self._left.rotate(-1)

@@ -67,3 +67,26 @@ def other_streams(path: str, period: int, where: str) -> HistoryError:
         "wrap again with an example that runs the streams as you do now; edit the membranes of several streams in "
         "place, so that each is known; do not hand an older membrane to the neuron",
     )  # fmt: skip
+
+
+def one_of_several(where: str, began: str, other: str) -> HistoryError:
+    """Say that of the neurons behind one connection one began anew, and another went on."""
+    return HistoryError(
+        where,
+        f"a reset of neuron {began!r}, but not of {other!r}, which this connection drives, too, while spikes were "
+        "under way to both",
+        "both reset between the same two steps",
+        "reset both; or give each a layer of its own; or wrap with dk.At(component, reset='manual') and call "
+        "dk.reset(net) where the line shall be emptied",
+    )
+
+
+def out_of_step(where: str, path: str, found: int, expected: int) -> HistoryError:
+    """Say that a connection and its neuron do not go together: delays could count the calls of one or of the other."""
+    return HistoryError(
+        where,
+        f"{found} step(s) of neuron {path!r} between two calls of this connection, while spikes are under way: its "
+        "delays could count its own calls or the neuron's steps",
+        f"{expected}, as in the example",
+        "call it at every step, with zeros where it has no input; or pass an example that runs as you do now",
+    )

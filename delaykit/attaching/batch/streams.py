@@ -126,6 +126,14 @@ class Stream:
         """Tell whether nothing is under way, for sure; what the last step brought is left out on demand."""
         return all(part.tape is None or _silent(part.tape, before_last) for part in self.parts)
 
+    def silent_in(self, rows: list[bool], before_last: bool = False) -> bool:
+        """Tell whether nothing is under way on the tapes of these rows, which may be those of others, too."""
+        for part in self.parts:
+            here = any(row is not None and row < len(rows) and rows[row] for row in part.rows)
+            if here and part.tape is not None and not _silent(part.tape, before_last):
+                return False
+        return True
+
 
 def _silent(tape: Any, before_last: bool) -> bool:
     asked = getattr(tape, "silent", None)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from delaykit import checks
+from delaykit.attaching.batch.refusals import one_of_several, out_of_step
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.history.beginnings import Ends
 from delaykit.attaching.history.parameters import ReadParameters
@@ -65,6 +66,8 @@ class History:
         asked: whether the user chose that delays begin anew with every call.
         gap: the sequence whose spikes under way went without a reset, and where; None: there is none.
         ends: of a connection that holds a whole sequence a call: what calls left under way.
+        neurons: those that it leads to.
+        leader: the one whose resets empty it.
     """
 
     def __init__(self, where: str = "connection") -> None:
@@ -73,6 +76,8 @@ class History:
         self.lost: bool | Tensor = False
         self.asked = False
         self.ends: Ends | None = None
+        self.neurons: list[Any] = []
+        self.leader: Any = None
         self.clear()
 
     def clear(self) -> None:
@@ -85,6 +90,8 @@ class History:
         self.age = self._cut_at = 0
         self.parameters: Any = None  # what the engine has read of them
         self.gap: tuple[Any, str] | None = None
+        self.owes: object = None  # a mark of a beginning that not all neurons behind it have shared yet
+        self.left_by = ""  # one of them that began anew, while the leader has not
         self.ahead: bool | Tensor = False
         self.draws: Draws = {}  # outlives cuts
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
@@ -140,11 +147,55 @@ class History:
                 "a sequence that begins there",
                 "reset the model first (dk.reset(net), or its neurons' own reset), or go on as before",
             )
-        if self.moment is None or self.moment.sequence != moment.sequence:
+        if self.moment is None:
+            owes = self.owes
             self.clear()
+            self.owes = owes
+        elif self.moment.sequence != moment.sequence:
+            within = not isinstance(moment.sequence, tuple) or self.moment.sequence[0] == moment.sequence[0]
+            self.clear_with(self.leader if within else None)
+        elif self.left_by and self.under_way():
+            raise one_of_several(self.where, self.left_by, self.leader.path)
         elif self.moment.segment != moment.segment:
             self.detach()
         self.moment = moment
+
+    def leads_several(self) -> bool:
+        """Tell whether it leads to other neurons beside the one whose resets empty it."""
+        return len(self.neurons) > 1 and self.leader in self.neurons
+
+    def clear_with(self, leader: Any) -> None:
+        """Forget everything with the neuron that it follows; others that it leads to have to begin anew, too.
+
+        Args:
+            leader: that neuron; None where all begin anew.
+        """
+        late = leader is not None and self.leads_several() and self.under_way()
+        self.clear()
+        if late:
+            self._owe(leader)
+
+    def clear_rows_with(self, leader: Any, rows: Tensor) -> None:
+        """Forget the past of some rows with the neuron that it follows, and so have the others to."""
+        late = self.leads_several() and self.rows_under_way(rows)
+        self.clear_rows(rows)
+        if late:
+            self._owe(leader, rows)
+
+    def _owe(self, leader: Any, rows: Tensor | None = None) -> None:
+        self.owes = object()
+        for neuron in self.neurons:
+            if neuron is not leader:
+                neuron.owed.append((self, self.owes, rows))
+
+    def rows_under_way(self, rows: Tensor, before_last: bool = False) -> bool:
+        """Tell whether something may be under way in one of these rows, a mask (batch,)."""
+        for stream in self.streams:
+            if stream is not None:
+                lines = rows.repeat_interleave(max(1, stream.batch // max(1, len(rows)))).tolist()
+                if not stream.silent_in(lines, before_last):
+                    return True
+        return False
 
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
@@ -326,12 +377,14 @@ class History:
         twin = memo.get(id(self))
         if twin is None:
             twin = memo[id(self)] = History(self.where)
-            twin.beats, twin.ends = copy.deepcopy((self.beats, self.ends), memo)
+            parts = self.beats, self.ends, self.neurons, self.leader
+            twin.beats, twin.ends, twin.neurons, twin.leader = copy.deepcopy(parts, memo)
             twin.__dict__ |= self._of_a_copy()
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return History, (self.where,), {"beats": self.beats, "ends": self.ends, **self._of_a_copy()}
+        parts = {"beats": self.beats, "ends": self.ends, "neurons": self.neurons, "leader": self.leader}
+        return History, (self.where,), parts | self._of_a_copy()
 
     def _of_a_copy(self) -> dict[str, Any]:
         """Return what a copy knows: nothing of the past but that there was one. Neurons count their resets anew."""
@@ -348,17 +401,6 @@ def weight_changed(where: str) -> HistoryError:
         "recorded",
         "one weight and delay from a reset or detach to the next",
         "cut the graph first (detach the membranes, or dk.detach(net)), or change them under torch.no_grad() runs only",
-    )
-
-
-def out_of_step(where: str, path: str, found: int, expected: int) -> HistoryError:
-    """Say that a connection and its neuron do not go together: delays could count the calls of one or of the other."""
-    return HistoryError(
-        where,
-        f"{found} step(s) of neuron {path!r} between two calls of this connection, while spikes are under way: its "
-        "delays could count its own calls or the neuron's steps",
-        f"{expected}, as in the example",
-        "call it at every step, with zeros where it has no input; or pass an example that runs as you do now",
     )
 
 
