@@ -1,7 +1,8 @@
-"""A followed ``snn.Leaky`` steps in one kernel: what the library's own step gives, and the library where it is more."""
+"""A followed ``snn.Leaky`` advances its membrane in one kernel, to the library's numbers; where it is more, itself."""
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ pytest.importorskip("numba", reason="compiled steps")
 from snntorch import surrogate  # noqa: E402
 
 import delaykit as dk  # noqa: E402
-from delaykit.adapters.snntorch import at_once  # noqa: E402
+from delaykit.adapters.snntorch import at_once, dynamics  # noqa: E402
 
 PRE, POST, BATCH = 5, 83, 7  # more numbers than FEWEST, and no multiple of a vector
 
@@ -73,14 +74,14 @@ def both(net: Net, steps: int = 9) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def assert_alike(bare: list[Tensor], found: list[Tensor]) -> None:
-    assert 0.02 < float(bare[0][:, 0].mean()) < 0.9
+    assert 0.02 < float((bare[0][:, 0] > 0).float().mean()) < 0.9
     assert torch.equal(bare[0], found[0])  # to the bit
     for one, other in zip(bare[1:], found[1:], strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mechanism", ["subtract", "zero", "none"])
-@pytest.mark.parametrize("made", [surrogate.atan, surrogate.fast_sigmoid], ids=["atan", "fast_sigmoid"])
+@pytest.mark.parametrize("made", [surrogate.atan, surrogate.fast_sigmoid, surrogate.sigmoid, surrogate.SFS])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_is_the_librarys_step(monkeypatch: pytest.MonkeyPatch, mechanism: str, made: Any, hidden: bool) -> None:
     steps = counted(monkeypatch)
@@ -89,7 +90,10 @@ def test_is_the_librarys_step(monkeypatch: pytest.MonkeyPatch, mechanism: str, m
     assert steps[0] == 9
 
 
-@pytest.mark.parametrize("options", [{"beta": 1.5}, {"beta": -0.2}, {"init_hidden": True, "output": True}], ids=str)
+ANSWERS = {"init_hidden": True, "output": True}
+
+
+@pytest.mark.parametrize("options", [{"beta": 1.5}, {"beta": -0.2}, ANSWERS, {"graded_spikes_factor": 2.0}], ids=str)
 def test_of_leaks_beyond_the_range_and_of_other_answers(monkeypatch: pytest.MonkeyPatch, options: Any) -> None:
     steps = counted(monkeypatch)
     assert_alike(*both(Net(**options)))
@@ -105,7 +109,6 @@ def test_evaluation_steps_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OTHERS: dict[str, Callable[[], Net]] = {
-    "surrogate": lambda: Net(spike_grad=surrogate.sigmoid(2)),
     "a surrogate of one's own": lambda: Net(spike_grad=lambda x: (x > 0).to(x.dtype) + 0 * x),
     "no surrogate": lambda: Net(surrogate_disable=True),
     "learned leak": lambda: Net(learn_beta=True),
@@ -113,7 +116,6 @@ OTHERS: dict[str, Callable[[], Net]] = {
     "a leak each": lambda: Net(beta=torch.linspace(0.5, 0.9, POST)),
     "whole number": lambda: Net(beta=1),
     "threshold without end": lambda: Net(threshold=float("-inf")),
-    "graded": lambda: Net(graded_spikes_factor=2.0),
     "reset at once": lambda: Net(reset_delay=False),
     "inhibition": lambda: Net(inhibition=True),
 }
@@ -142,7 +144,16 @@ def test_what_changes_between_two_steps_counts(monkeypatch: pytest.MonkeyPatch) 
     assert steps[0] == 8
     net.neuron.fire = lambda mem: torch.full_like(mem, 7.0)
     assert (net(x)[:, 0] == 7).all()
-    assert steps[0] == 8
+    assert steps[0] == 12
+    net.neuron.mem_reset = torch.ones_like
+    assert (net(x)[:, 2] == 1).all()
+    assert steps[0] == 12
+
+
+def test_surrogates_that_draw_or_leak_are_the_librarys() -> None:
+    assert not dynamics.fires_above_zero(surrogate.SSO())
+    assert not dynamics.fires_above_zero(surrogate.LSO())
+    assert dynamics.fires_above_zero(surrogate.triangular())
 
 
 def test_a_class_of_ones_own_steps_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +194,82 @@ def test_a_patched_library_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     steps, net = counted(monkeypatch), wrapped(Net())
     monkeypatch.setattr(snn.Leaky, "fire", lambda self, mem: torch.full_like(mem, 3.0))
     assert (net(torch.rand(4, BATCH, PRE))[:, 0] == 3).all()
+    assert steps[0] == 4  # the membrane is as before
+    monkeypatch.setattr(snn.Leaky, "mem_reset", lambda self, mem: torch.ones_like(mem))
+    assert (net(torch.rand(4, BATCH, PRE))[:, 2] == 1).all()
+    assert steps[0] == 4
+
+
+def test_what_else_changes_a_step_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state function by a name of the library's, a patched forward, a mode of torch."""
+
+    def _base_sub(self: Any, drive: Tensor) -> Tensor:
+        return 0.5 * self.mem * self.mem + drive
+
+    class Halved(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, f: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+            answer = f(*given, **(named or {}))
+            return answer * 0.5 if f is Tensor.clamp else answer
+
+    own = snn.Leaky.forward
+    steps, bare = counted(monkeypatch), Net()
+    net, x = wrapped(bare), torch.rand(6, BATCH, PRE)
+    for one in (bare, net):
+        one.neuron.state_function = types.MethodType(_base_sub, one.neuron)
+    assert torch.equal(bare(x), net(x))
+    for one in (bare, net):
+        one.neuron.state_function = one.neuron._base_sub
+    with Halved():
+        assert torch.equal(bare(x), net(x))
+    monkeypatch.setattr(snn.Leaky, "forward", lambda self, *given: tuple(2 * a for a in own(self, *given)))
+    assert torch.equal(bare(x), net(x))
     assert steps[0] == 0
+
+
+def gradients_of(net: nn.Sequential, kind: str) -> list[Tensor]:
+    """Give what a user may ask about membranes on the way, not only about parameters."""
+    x = torch.rand(6, BATCH, PRE, generator=torch.Generator().manual_seed(0))
+    net[1].reset_mem()
+    answers = []
+    for step in x:
+        spikes, mem = net(step)
+        if kind == "hook":
+            mem.register_hook(lambda grad: grad.clamp(-0.05, 0.05))
+        answers.append((spikes, mem))
+    loss = sum(spikes.sum() for spikes, _ in answers)
+    if kind == "asked":
+        return list(torch.autograd.grad(loss, [mem for _, mem in answers]))
+    loss.backward()
+    return [net[0].weight.grad]
+
+
+@pytest.mark.parametrize("mechanism", ["subtract", "zero"])
+@pytest.mark.parametrize("kind", ["asked", "hook"])
+def test_membranes_know_of_their_spikes(monkeypatch: pytest.MonkeyPatch, kind: str, mechanism: str) -> None:
+    """A gradient with respect to a membrane has the way through the spikes of its own step."""
+
+    def fresh() -> nn.Sequential:
+        torch.manual_seed(0)
+        neuron = snn.Leaky(0.9, threshold=0.4, init_hidden=True, output=True, reset_mechanism=mechanism)
+        return nn.Sequential(nn.Linear(PRE, POST), neuron)
+
+    steps, net = counted(monkeypatch), fresh()
+    rule = dk.At(dk.FreeDelay("axonal", max_delay=3, init=0.0, learn=False), reset="follow")
+    dk.wrap_(net, {"0": rule}, example=lambda: [net(torch.zeros(BATCH, PRE)) for _ in range(2)])
+    bare, found = gradients_of(fresh(), kind), gradients_of(net, kind)
+    assert steps[0] >= 6
+    for one, other in zip(bare, found, strict=True):
+        assert one.norm() > 0.1
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_step_is_made_again_by_checkpoint() -> None:
+    """What a step saves is the same each time, the first one, too."""
+    net = wrapped(Net(spike_grad=surrogate.fast_sigmoid(7.25)))
+    drive, mem = torch.rand(BATCH, POST, requires_grad=True), torch.rand(BATCH, POST)
+    spikes, _ = torch.utils.checkpoint.checkpoint(net.neuron, drive, mem, use_reentrant=False)
+    spikes.sum().backward()
+    assert drive.grad.norm() > 0
 
 
 def test_membranes_are_cut_in_place() -> None:

@@ -1,28 +1,27 @@
-"""snnTorch's ``Leaky`` steps in one kernel where its equation is known to the letter; else the library steps it.
+"""snnTorch's ``Leaky`` advances its membrane in one kernel where its equation is known to the letter; else itself.
 
-Everything is asked at every step, as a user may change it between two: a surrogate, a leak, a method replaced.
+Everything is asked at every step, as a user may change it between two: a leak, a threshold, a method replaced. The
+library makes its spikes of the membrane, by whatever surrogate.
 """
 
 from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from delaykit.adapters.snntorch.dynamics import known_slope
+from delaykit.adapters.snntorch.dynamics import fires_above_zero
 from delaykit.attaching.retyping import library_name
 from delaykit.functional.recurrence.neuron.leaky_step import Leak, Reset, leaky_step, runs_at_once
-from delaykit.functional.surrogates import Slope
 
 FEWEST = 1 << 8  # neurons, all rows together, for which a kernel is compiled
 _RESETS: dict[str, Reset] = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
-_NUMBERS = "beta", "threshold", "graded_spikes_factor"
-_METHODS = ("fire", "mem_reset", "_base_state_function", *_RESETS)  # what a step calls
+_METHODS = ("forward", "mem_reset", "_base_state_function", *_RESETS)  # what the kernel takes the place of
+_OWN = frozenset(_METHODS)
 
 
 class StepsAtOnce:
@@ -31,12 +30,13 @@ class StepsAtOnce:
     def forward(self, input_: Any, *args: Any, **kwargs: Any) -> Any:
         """Step the neuron."""
         cls: Any = type(self)
+        theirs: Any = super().forward  # type: ignore[misc]
         known = _is_leaky(cls) and kwargs.keys() <= {"mem"} and len(args) + len(kwargs) < 2
-        answer = _step(self, input_, *args, **kwargs) if known and type(input_) is Tensor else None
-        return super().forward(input_, *args, **kwargs) if answer is None else answer  # type: ignore[misc]
+        answer = _step(self, theirs, input_, *args, **kwargs) if known and type(input_) is Tensor else None
+        return theirs(input_, *args, **kwargs) if answer is None else answer
 
 
-def _step(neuron: Any, drive: Tensor, mem: Any = None) -> Any:
+def _step(neuron: Any, theirs: Any, drive: Tensor, mem: Any = None) -> Any:
     """Take one step as ``Leaky.forward`` does; None where it has to do so itself."""
     fields, buffers = neuron.__dict__, neuron._buffers
     membrane = buffers.get("mem") if mem is None else mem
@@ -48,32 +48,34 @@ def _step(neuron: Any, drive: Tensor, mem: Any = None) -> Any:
         membrane = torch.zeros_like(drive, device=membrane.device)
     if not runs_at_once(drive, membrane):
         return None
-    leak = _leak(neuron, fields, buffers)
+    leak = _leak(neuron, theirs, fields, buffers)
     if leak is None:
         return None
-    spikes, after, fields["reset"] = leaky_step(drive, membrane, leak)
+    after, fields["reset"] = leaky_step(drive, membrane, leak)
     buffers["mem"] = after
-    return spikes if fields["init_hidden"] and not fields["output"] else (spikes, after)
+    spikes = neuron.fire(after)
+    return spikes if fields["init_hidden"] and not fields["output"] else (spikes, neuron.mem)
 
 
-def _leak(neuron: nn.Module, fields: dict[str, Any], buffers: dict[str, Tensor | None]) -> Leak | None:
+def _leak(
+    neuron: nn.Module, theirs: Any, fields: dict[str, Any], buffers: dict[str, Tensor | None]
+) -> Leak | None:
     """Read the neuron as it is now; None where a step is more, or other, than this."""
     if fields.get("state_quant", True) or fields.get("inhibition", True) or not fields.get("reset_delay"):
         return None
-    surrogate, advance = fields.get("spike_grad"), fields.get("state_function")
-    if type(surrogate) is not types.FunctionType or type(advance) is not types.MethodType:
+    advance, cls = fields.get("state_function"), type(neuron)
+    if type(advance) is not types.MethodType or advance.__self__ is not neuron or not _OWN.isdisjoint(fields):
         return None
-    slope, reset = _slope(surrogate), _RESETS.get(advance.__func__.__name__)
-    own = reset is not None and advance.__self__ is neuron and _OWN.isdisjoint(fields)
-    if slope is None or not own or not _are_the_librarys(*[getattr(type(neuron), name, None) for name in _METHODS]):
+    name = advance.__func__.__name__
+    reset = _RESETS.get(name)
+    if reset is None or advance.__func__ is not getattr(cls, name) or not fires_above_zero(fields.get("spike_grad")):
         return None
-    beta, threshold, factor = [_number(buffers.get(name)) for name in _NUMBERS]
-    if beta is None or threshold is None or not np.isfinite(threshold) or factor != 1 or reset is None:
+    if not _are_the_librarys(theirs.__func__, *[getattr(cls, method, None) for method in _METHODS[1:]]):
         return None
-    return Leak(np.float32(min(max(beta, 0.0), 1.0)), threshold, reset, slope)
-
-
-_OWN = frozenset(_METHODS)
+    beta, threshold = _number(buffers.get("beta")), _number(buffers.get("threshold"))
+    if beta is None or threshold is None or not np.isfinite(threshold):
+        return None
+    return Leak(np.float32(min(max(beta, 0.0), 1.0)), threshold, reset)
 
 
 def _number(value: Tensor | None) -> Any:
@@ -81,11 +83,6 @@ def _number(value: Tensor | None) -> Any:
     if type(value) is not Tensor or value.dtype is not torch.float32 or value.ndim or value.requires_grad:
         return None
     return np.float32(value.item())
-
-
-@functools.lru_cache(maxsize=64)
-def _slope(surrogate: Callable[[Tensor], Tensor]) -> Slope | None:
-    return known_slope(surrogate)
 
 
 @functools.lru_cache(maxsize=64)

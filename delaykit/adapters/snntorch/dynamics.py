@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ _SLOPES: dict[str, Callable[[Any, float], Slope | None]] = {
     "atan.<locals>.inner": lambda f, alpha: slope_of(f, ARCTAN, alpha / 2, math.pi / 2 * alpha),
     "fast_sigmoid.<locals>.inner": lambda f, width: slope_of(f, FAST_SIGMOID, 1.0, width),
 }
+_STEPS = frozenset(  # surrogates whose spike is [x > 0], no more and no less
+    f"{name}.<locals>.inner"
+    for name in (
+        "straight_through_estimator", "triangular", "fast_sigmoid", "atan", "heaviside", "sigmoid", "spike_rate_escape",
+        "SFS", "custom_surrogate",
+    )
+)  # fmt: skip
 _MEMBRANE = ("Leaky", "RLeaky")
 _CURRENT = ("Synaptic", "RSynaptic")
 
@@ -64,7 +72,7 @@ def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
         reset_spares_input=kind == "Leaky",
         detach_reset=not at_once,
         heaviside=getattr(n.spike_grad, "__module__", None) == "snntorch.surrogate",  # all but the opaque ones
-        slope=known_slope(n.spike_grad),
+        slope=_slope(n.spike_grad),
     )
 
 
@@ -103,13 +111,19 @@ def leak_place_of(neuron: nn.Module) -> tuple[dict[str, Any], str] | None:
     return next(((store, name) for store in stores if store.get(name) is not None), None)
 
 
-def known_slope(surrogate: Any) -> Slope | None:
-    """Return the derivative of snnTorch's ``atan`` and ``fast_sigmoid``, whose width is in the closure; None of others.
+def fires_above_zero(surrogate: Any) -> bool:
+    """Tell whether a surrogate is one of snnTorch's whose spike is 1 above 0 and 0 elsewhere, whatever its derivative.
 
     Example:
-        >>> known_slope(torch.tanh) is None
-        True
+        >>> fires_above_zero(torch.heaviside)
+        False
     """
+    theirs = type(surrogate) is FunctionType and surrogate.__module__ == "snntorch.surrogate"
+    return theirs and surrogate.__qualname__ in _STEPS
+
+
+def _slope(surrogate: Any) -> Slope | None:
+    """Return the derivative of snnTorch's ``atan`` and ``fast_sigmoid``, whose width is in the closure."""
     name = getattr(surrogate, "__qualname__", "")
     if getattr(surrogate, "__module__", None) != "snntorch.surrogate" or name not in _SLOPES:
         return None
