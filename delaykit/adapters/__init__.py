@@ -29,6 +29,7 @@ from delaykit.attaching.retyping import Undo, has_mixin, library_class, original
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, wire_, wiring_of
 from delaykit.functional.dynamics import LIFDynamics
+from delaykit.functional.recurrence.state import RolloutState
 from delaykit.plugins.records import ADAPTER_API
 from delaykit.synapse import Product, Synapse
 
@@ -48,6 +49,7 @@ __all__ = [
     "NeuronWatch",
     "Product",
     "RecurrentLoop",
+    "RolloutState",
     "Slopes",
     "Spot",
     "Synapse",

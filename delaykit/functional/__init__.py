@@ -5,6 +5,11 @@ use is in its ``__all__``: ``from delaykit.functional.delayed_linear import dela
 Numba backends' alone, and may be deleted.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 __all__ = [
     "compiled",
     "decay_tape",
@@ -30,3 +35,13 @@ __all__ = [
     "taps",
     "tents",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

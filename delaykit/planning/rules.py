@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from delaykit.functional.inputs import check_tensors
 from delaykit.interfaces import ComponentConfig
 from delaykit.time_constants import TimeConstants
 
+Options = TypeVar("Options", bound=object)
 RECURRENT_WEIGHTS = ("orthogonal", "zeros")
 NONE_HERE = {
     "connection": "connections are Linear and convolution layers, and the weights of snnTorch and Norse neurons",
@@ -25,6 +27,14 @@ NONE_HERE = {
 }
 
 
+def _shows_arguments(cls: type[Options]) -> type[Options]:
+    """Let ``help`` and editors show the arguments of ``__init__``, where they would show those of ``__new__``."""
+    _, *arguments = inspect.signature(cls.__init__).parameters.values()
+    cls.__signature__ = inspect.Signature(arguments)  # type: ignore[attr-defined]
+    return cls
+
+
+@_shows_arguments
 @dataclasses.dataclass(frozen=True, init=False)
 class At:
     """Components for a site, with options of the site.
@@ -63,6 +73,7 @@ class At:
             raise ConfigError("At.time_dim", checks.shown(time_dim), "an integer dimension or None", fix)
 
 
+@_shows_arguments
 @dataclasses.dataclass(frozen=True, init=False)
 class Recurrent:
     """Give a neuron a delayed all-to-all recurrent connection; used as the value of a neuron's name.

@@ -157,7 +157,7 @@ def test_wrapped_layers_run_without_it_and_without_numba_to_the_same_values(tmp_
 @needs_numba
 def test_the_suite_of_the_operators_passes_where_it_was_deleted(tmp_path: Path) -> None:
     left = shutil.ignore_patterns("__pycache__", ".*")
-    for name in ("delaykit", "tests"):
+    for name in ("delaykit", "tests", "docs/reference"):
         shutil.copytree(ROOT.parent / name, tmp_path / name, ignore=left)
     shutil.copy(ROOT.parent / "pyproject.toml", tmp_path)
     shutil.rmtree(tmp_path / FOLDER.relative_to(ROOT.parent))

@@ -93,6 +93,7 @@ def test_every_room_with_an_operator_has_its_judge_and_its_rows() -> None:
 def test_the_rooms_are_listed_and_keep_what_they_promise() -> None:
     found = {info.name for info in pkgutil.iter_modules(functional.__path__)} - {"llvm"}  # which may be deleted
     assert functional.__all__ == sorted(found)
+    assert set(functional.__all__) <= set(dir(functional))
     for name in functional.__all__:
         module = importlib.import_module(f"delaykit.functional.{name}")
         if hasattr(module, "__path__"):

@@ -75,6 +75,7 @@ def test_every_plugin_is_under_the_import_contracts() -> None:
     assert set(contracts["These kernels alone speak to LLVM"]["source_modules"]) == packages | {"delaykit"}
     methods = contracts["No method imports the lab"]["source_modules"] if len(packages) > 1 else []
     assert set(methods) == packages - {"delaykit_lab"}
+    assert len(packages) < 3 or set(contracts["No method imports another plugin"]["modules"]) == set(methods)
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)

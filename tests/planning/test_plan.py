@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -101,3 +103,8 @@ def test_a_forward_replaced_on_the_object_is_refused(layer):
     model[0].forward = lambda x: x
     issues = dk.plan(model, {"0": dk.FreeDelay()}, example=torch.rand(6, 6)).issues
     assert len(issues) == 1 and "replaced on the object" in str(issues[0])
+
+
+def test_help_shows_the_options_of_rules():
+    shown = [list(inspect.signature(rule).parameters) for rule in (dk.At, dk.Recurrent)]
+    assert shown == [["components", "reset", "time_dim"], ["components", "weight", "bias", "reset"]]

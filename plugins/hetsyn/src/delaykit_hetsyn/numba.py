@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.compiled import compiled, in_threads
+from delaykit.functional.compiled import DOT_PRODUCTS, compiled, in_threads
 
 
 def rollout(
@@ -101,7 +101,7 @@ def _forward(drive, weight, decay, kappa, amplitude, wipes, theta, spikes, membr
                 spikes[t, b, j] = 1 if total[j] > theta else 0
 
 
-@compiled(fastmath=("contract", "reassoc", "nsz"))
+@compiled(DOT_PRODUCTS)
 def _backward(
     grad_spikes, grad_membrane, slope, spikes, membrane, weight, decay, kappa, amplitude, wipes, through_reset,
     grad_drive, grad_weight, grad_decay, grad_kappa, grad_amplitude, first, last,

@@ -17,6 +17,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from delaykit.functional.compiled import DOT_PRODUCTS
+
 
 def jit(fastmath: tuple[str, ...] = ("contract",)) -> Callable[[Callable[..., Any]], Any]:
     """Compile on first call; cached on disk where a place for it can be written."""
@@ -141,7 +143,7 @@ def forward_tile(  # type: ignore[no-untyped-def]
     return begin, interval[:total].copy(), neuron[:total].copy(), when[:total].copy(), strength[:total].copy()
 
 
-@jit(fastmath=("contract", "reassoc", "nsz"))
+@jit(fastmath=DOT_PRODUCTS)
 def backward_tile(  # type: ignore[no-untyped-def]
     times, pre, count, weight, first, last, samples, tau_i, tau_v, threshold, end, floor,
     begin, interval, neuron, when, strength, grad_when, grad_potential, grad_weight, grad_times,

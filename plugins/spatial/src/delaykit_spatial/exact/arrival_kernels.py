@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from delaykit.functional.compiled import compiled
+from delaykit.functional.compiled import DOT_PRODUCTS, compiled
 
-SUMS = ("contract", "reassoc", "nsz")
 CHUNK = 256  # numbers that are looked through for spikes together
 ZERO, ONE, TAU, RATE, UP = range(5)  # rate: dt / tau_syn; up: exp(rate)
 
@@ -53,7 +52,7 @@ def scatter(spikes, clock, weight, kept, lack, at, late, numbers, out_i, out_v, 
                 membrane[j] = tau * buffer[start + j, 1]
 
 
-@compiled(fastmath=SUMS)
+@compiled(DOT_PRODUCTS)
 def gather(spikes, clock, kept, lack, at, late, into_i, into_v, numbers, by_kept, by_rest, into_clock, first, last):
     """Collect the gradients at every spike's arrivals, over w e and over w; and for the clock."""
     steps, _, pre = spikes.shape
@@ -122,7 +121,7 @@ def scatter_sparse(spikes, clock, weight, kept, lack, slots, most, numbers, out_
     return True
 
 
-@compiled(fastmath=SUMS)
+@compiled(DOT_PRODUCTS)
 def gather_sparse(spikes, clock, kept, lack, slots, into_i, into_v, numbers, by_kept, by_rest, into_clock, first, last):
     """Do what ``gather`` does, without a buffer, as ``scatter_sparse``."""
     steps, batch, pre = spikes.shape

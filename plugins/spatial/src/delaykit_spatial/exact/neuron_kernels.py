@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delaykit.functional.compiled import compiled
-from delaykit_spatial.exact.arrival_kernels import SUMS
+from delaykit.functional.compiled import DOT_PRODUCTS, compiled
 from delaykit_spatial.exact.neuron import FULL, ROUNDS
 
 # where `neuron.constants()` has what, and behind them what an operator adds
@@ -190,7 +189,7 @@ def adex_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, 
                             buffer[k, 1] += w[j] - y
 
 
-@compiled(fastmath=SUMS)
+@compiled(DOT_PRODUCTS)
 def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order, factor, alive, kept, lack, at, late,
              numbers, every, into_i, into_v, by_kept, by_rest, first, last):  # fmt: skip
     """Sweep the gradient of a sequence backwards; what is empty is left out."""
