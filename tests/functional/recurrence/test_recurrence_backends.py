@@ -113,6 +113,24 @@ def test_correlations_by_events_equal_dense_ones(density, late, order):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch, neurons", [(1, 3), (16, 17), (45, 35)])
+def test_a_line_is_read_in_registers_as_in_plain_loops(batch, neurons, dtype, monkeypatch):
+    pytest.importorskip("delaykit.functional.llvm.recurrence", reason="tests this file")
+    generator = torch.Generator().manual_seed(19)
+    history = torch.randn(20, neurons, batch, generator=generator).to(dtype)
+    index, value = (draw(0, 9, (3, 1, neurons), generator=generator) for draw in (torch.randint, torch.randint))
+    taps = SparseTaps(index, value.to(dtype) / 8, 0)
+    for sign in (1, -1):
+        found = compiled.LineReader(history, 8, taps, sign).read(11).clone()
+        with monkeypatch.context() as patched:
+            patched.setattr(compiled, "windows", None)
+            wanted = compiled.LineReader(history, 8, taps, sign).read(11)
+        tolerance = 1e-6 if dtype == torch.float32 else 1e-14
+        torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+        assert found.shape == (batch, neurons)
+
+
 @pytest.mark.parametrize("kernel", [Linear(), Triangle(4.3)], ids=str)
 @pytest.mark.parametrize("granularity", [*GRANULARITIES, None])
 def test_layers_that_hardly_spike_equal_the_autograd_loop(backend, granularity, kernel):

@@ -2,6 +2,7 @@
 
 from delaykit.functional.llvm.recurrence.ahead import AHEAD, list_ahead, read_ahead
 from delaykit.functional.llvm.recurrence.between import STEPS, correlate_between, lay_steps
+from delaykit.functional.llvm.recurrence.lines import read_line
 from delaykit.functional.llvm.recurrence.windows import deliver, padded, ring_kernels
 from delaykit.functional.llvm.registers import LANES
 from delaykit.functional.llvm.rows.layout import TOGETHER, count_used
@@ -18,5 +19,6 @@ __all__ = [
     "list_ahead",
     "padded",
     "read_ahead",
+    "read_line",
     "ring_kernels",
 ]

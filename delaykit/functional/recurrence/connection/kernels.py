@@ -186,6 +186,22 @@ def correlate_events(first, place, size, late, grad, summed, index, paired, out)
 
 
 @compiled()
+def correlate_step(x, flat, at, place, out):
+    """Add ``sum_b x[b, n] flat[at + place[n, m] + b]`` to ``out[n, m]``, by the numbers of x that are not 0."""
+    batch, neurons = x.shape
+    active = np.empty(neurons + 1, np.int64)
+    for b in range(batch):
+        row, used = x[b], 0
+        for n in range(neurons):
+            active[used] = n
+            used += row[n] != 0
+        for e in range(used):
+            n = active[e]
+            for m in range(place.shape[1]):
+                out[n, m] += row[n] * flat[np.uintp(at + place[n, m] + b)]
+
+
+@compiled()
 def read_rows(flat, at, first, place, weight, out):
     """Write ``out[i] = sum_e weight[e] flat[at + place[e] ...]``, e = first[i] .. first[i + 1] - 1."""
     rows, batch = out.shape

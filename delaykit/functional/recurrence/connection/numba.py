@@ -12,6 +12,7 @@ from delaykit.functional.recurrence.connection import torch as plain
 from delaykit.functional.recurrence.connection.base import Parts, SparseTaps
 from delaykit.functional.recurrence.connection.kernels import (
     correlate_events,
+    correlate_step,
     deliver_taps,
     list_events,
     read_rows,
@@ -21,6 +22,7 @@ from delaykit.functional.recurrence.connection.kernels import (
     transpose,
 )
 from delaykit.functional.recurrence.connection.spreads import spread_connection
+from delaykit.functional.recurrence.connection.torch import Correlation
 from delaykit.functional.tents import Grid, OwnTents, Tents
 
 try:
@@ -29,6 +31,7 @@ try:
 except ImportError:  # the folder may be deleted
     vector = windows = None  # type: ignore[assignment]
 
+VECTOR_BYTES = 64
 FEW = 0.1  # share of inputs that are not zero up to which a correlation for every synapse is faster by events
 
 
@@ -101,6 +104,37 @@ class LineReader(Reader, plain.LineReader):
         """List the taps of every neuron."""
         index, value = (x.flatten(1).t().contiguous() for x in taps[:2])
         self.pack(index, value, torch.arange(len(index)).unsqueeze(1))
+        self.taps, self.lanes = taps, VECTOR_BYTES // self.history.element_size()
+
+    def read(self, t: int) -> Tensor:
+        if windows is None or self.order:
+            return super().read(t)
+        _, neurons, batch = self.history.shape
+        now = (t + self.pad if self.sign > 0 else t) * neurons * batch
+        windows.read_line(self.flat, now, *self.entries, self.lanes, self.out.numpy(), self.transposed.numpy())
+        return self.transposed
+
+    def correlation(self) -> Correlation | None:
+        return None if self.order else LineCorrelation(self)
+
+
+class LineCorrelation:
+    """The gradient of the taps of neurons that read the future, by the inputs that are not zero."""
+
+    def __init__(self, reader: LineReader) -> None:
+        self.flat, self.shape = reader.flat, reader.taps.index.shape
+        _, neurons, batch = reader.history.shape
+        late = reader.taps.index.flatten(1).t().clamp(max=reader.pad)  # there, behind the end, is nothing
+        self.place = ((late * neurons + torch.arange(neurons).unsqueeze(1)) * batch).contiguous().numpy()
+        self.step, self.sums = neurons * batch, reader.history.new_zeros(late.shape)
+
+    def add(self, t: int, x: Tensor) -> None:
+        """Add the products of the input of step ``t``, ``(batch, neuron)``, with what its taps read."""
+        correlate_step(x.numpy(), self.flat, t * self.step, self.place, self.sums.numpy())
+
+    def total(self) -> Tensor:
+        """Return what they came to, in the shape of the taps."""
+        return self.sums.t().reshape(self.shape)
 
 
 class SynapseReader(Reader, plain.SynapseReader):

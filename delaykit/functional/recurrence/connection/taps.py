@@ -74,9 +74,12 @@ class Axonal(Tapped):
         self.arrived = self._history(steps, self.weight.shape[1], batch, past=False)  # gradient of R(x)
         self.reader = self.parts.line_reader(self.arrived, self.pad, self.taps, -1)
         self.transposed = self.weight.t().contiguous()
+        self.correlation = None if self.inputs is None else self.reader.correlation()
 
     def pull(self, t: int, grad: Tensor) -> Tensor:
         torch.mm(self.transposed, grad.t(), out=self.arrived[t])
+        if self.correlation is not None and self.inputs is not None:
+            self.correlation.add(t, self.inputs.at(t))
         return self.reader.read(t)
 
     def gradients(
@@ -84,7 +87,9 @@ class Axonal(Tapped):
     ) -> tuple[Tensor | None, Tensor | None]:
         grad_weight = self.parts.weight_gradient(grad, delayed) if want[0] and delayed is not None else None
         grad_value = None
-        if want[1]:
+        if want[1] and self.correlation is not None:
+            grad_value = self.correlation.total()
+        elif want[1]:
             grad_value = input_correlation(self.parts.line_correlation, x, self.arrived[: len(grad)], self.taps)
         return grad_weight, grad_value
 

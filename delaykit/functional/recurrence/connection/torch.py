@@ -8,6 +8,7 @@ sums, kept in float64: a float32 rounding a step would become a drift.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -57,6 +58,16 @@ class Delivery:
         return out
 
 
+class Correlation(Protocol):
+    """The gradient of taps, which grows step by step."""
+
+    def add(self, t: int, x: Tensor) -> None:
+        """Add the products of the input of step ``t``, ``(batch, neuron)``, with what its taps read."""
+
+    def total(self) -> Tensor:
+        """Return what they came to, in the shape of the taps."""
+
+
 class Reader(ABC):
     """Reads a history through taps: the past (``sign`` 1, steps ascending) or the future (-1, steps descending).
 
@@ -82,6 +93,10 @@ class Reader(ABC):
             self.sums[1] += self.sums[0]
             self.out.copy_(self.sums[1])
         return self.out.t()
+
+    def correlation(self) -> Correlation | None:
+        """Return what correlates inputs with what they read, step by step; None where it is done after the loop."""
+        return None
 
     @abstractmethod
     def prepare(self, taps: SparseTaps) -> None:
