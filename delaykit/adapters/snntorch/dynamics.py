@@ -6,6 +6,7 @@ None for whatever the fused rollout would not reproduce exactly, and where the s
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -46,7 +47,7 @@ def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
     Returns:
         The dynamics of an exact ``Leaky``, ``RLeaky``, ``Synaptic`` or ``RSynaptic`` (or of one that delaykit retyped);
         None with ``state_quant``, ``inhibition``, graded spikes, a stochastic surrogate, ``custom_surrogate`` or one
-        whose backward is not its derivative times what comes in (a clip), a
+        whose backward is not its derivative times what comes in (a clip), a method replaced by the user, a
         ``reset_mechanism`` that was set or loaded after construction (snnTorch goes on with the former), for an
         ``RSynaptic`` with ``reset_delay=False`` (which snnTorch computes but throws away), and for every other class.
 
@@ -140,7 +141,29 @@ def _is_plain(neuron: Any, kind: str) -> bool:
     opaque = getattr(neuron.spike_grad, "__qualname__", "").startswith(_OPAQUE_SURROGATES)
     opaque = opaque or not (own or _scales(neuron.spike_grad))
     lost = kind == "RSynaptic" and not neuron.reset_delay
+    if _is_patched(neuron):
+        return False
     return ungraded and _keeps_reset(neuron) and not (neuron.state_quant or neuron.inhibition or opaque or lost)
+
+
+def _is_patched(neuron: Any) -> bool:
+    """Tell whether somebody replaced a method that snnTorch wrote, on the neuron or on its class."""
+    own, advance = neuron.__dict__, neuron.__dict__.get("state_function")
+    if not _is_theirs(advance):
+        return True
+    for cls in type(neuron).__mro__:
+        if cls.__module__.startswith("snntorch."):
+            for name, method in vars(cls).items():
+                written = isinstance(method, types.FunctionType)
+                if written and not (_is_theirs(method) and _is_theirs(own.get(name, method))):
+                    return True
+    return False
+
+
+def _is_theirs(function: Any) -> bool:
+    """Tell whether the library wrote it, or delaykit: its subclasses, and a fused run's players, go by its names."""
+    function = getattr(function, "__func__", function)
+    return (getattr(function, "__module__", None) or "").startswith(("snntorch.", "delaykit"))
 
 
 def _scales(surrogate: Any) -> bool:

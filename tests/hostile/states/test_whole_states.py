@@ -206,3 +206,23 @@ def test_what_empties_a_line_says_that_a_membrane_at_zero_does():
     net = nn.Sequential(nn.Linear(1, 1), snn.Synaptic(alpha=0.5, beta=0.5, init_hidden=True))
     dk.wrap_(net, {"0": dk.FreeDelay("axonal", max_delay=5, init=3)}, example=frames()[0].float())
     assert "mem at zero" in str(dk.status(net))
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_all_rows_at_rest_are_a_whole_reset_unless_it_is_said_which(by_rows):
+    """Row 1 is at rest, its spike of step 2 under way, when row 0 is put to zero by hand."""
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), snn.Leaky(beta=0.5, threshold=99.0, init_hidden=True))
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+    dk.wrap_(net, {"0": dk.FreeDelay("axonal", max_delay=5, init=3)}, example=torch.zeros(2, 1))
+    net[1].reset_mem()
+    x, found = torch.zeros(9, 2, 1), []
+    x[0, 0], x[2, 1] = 1, 1
+    for t, frame in enumerate(x):
+        net(frame)
+        found.append(float(net[1].mem[1].detach()))
+        if t == 3 and by_rows:
+            dk.reset(net, rows=torch.tensor([True, False]))
+        elif t == 3:
+            net[1].mem = net[1].mem * torch.tensor([[0.0], [1.0]])
+    assert (found[5] == 1.0) is by_rows
