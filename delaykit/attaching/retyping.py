@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -127,6 +128,29 @@ def library_name(cls: type, library: str) -> str | None:
         if root != "delaykit":
             return None
     return None
+
+
+def as_written(module: nn.Module, library: str) -> bool:
+    """Tell whether all methods of a library's module are the library's own: none was replaced, on it or on its class.
+
+    A ``forward`` of the module's own is not asked for here: a fused network lends one while it runs.
+
+    Example:
+        >>> relu = nn.ReLU()
+        >>> as_written(relu, "torch")
+        True
+        >>> relu.extra_repr = str
+        >>> as_written(relu, "torch")
+        False
+    """
+    for base in original_class(module).__mro__:
+        if base.__module__.split(".")[0] == library and base is not nn.Module:
+            for name, method in vars(base).items():
+                if isinstance(method, FunctionType):
+                    theirs = method.__module__.split(".")[0] == library and not hasattr(method, "__wrapped__")
+                    if not theirs or (name != "forward" and name in vars(module)):
+                        return False
+    return True
 
 
 class Recipe(NamedTuple):

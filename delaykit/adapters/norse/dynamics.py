@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.retyping import library_class
+from delaykit.attaching.retyping import as_written, library_class
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.functional.surrogates import FAST_SIGMOID, Slope, slope_of
@@ -34,7 +34,8 @@ def dynamics_of(cell: nn.Module) -> LIFDynamics | None:
 
     Returns:
         The dynamics of ``LIFCell``, ``LIF``, ``LIFRecurrentCell``, ``LIFRecurrent``, ``LIFBoxCell``, ``LICell``, ``LI``
-        or ``LIBoxCell``; None with the adjoint method or a reset of your own, and for every other class.
+        or ``LIBoxCell``; None with the adjoint method, a reset of your own, a method or ``activation`` that was
+        replaced, and for every other class.
 
     Example:
         >>> dynamics_of(nn.ReLU()) is None
@@ -44,6 +45,9 @@ def dynamics_of(cell: nn.Module) -> LIFDynamics | None:
         Norse 1.1.0, ``norse/torch/functional/lif.py``, ``lif_box.py``, ``leaky_integrator.py``.
     """
     kind = library_class(cell, "norse")
+    steps = getattr(getattr(cell, "activation", None), "__module__", "")
+    if not as_written(cell, "norse") or not steps.startswith("norse."):
+        return None
     if kind in _LIF:
         return _lif(cell, detach=kind in ("LIFRecurrentCell", "LIFRecurrent"))
     if kind == "LIFBoxCell":

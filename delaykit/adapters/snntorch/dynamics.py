@@ -6,7 +6,6 @@ None for whatever the fused rollout would not reproduce exactly, and where the s
 from __future__ import annotations
 
 import math
-import types
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.retyping import library_class
+from delaykit.attaching.retyping import as_written, library_class
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope, scales, slope_of
 
@@ -59,7 +58,7 @@ def dynamics_of(neuron: nn.Module) -> LIFDynamics | None:
         snnTorch 1.0.0, ``snntorch/_neurons``.
     """
     kind = library_class(neuron, "snntorch")
-    if kind not in _FUSED or not _is_plain(neuron, kind):
+    if kind not in _FUSED or not as_written(neuron, "snntorch") or not _is_plain(neuron, kind):
         return None
     n: Any = neuron
     at_once = not n.reset_delay
@@ -141,29 +140,7 @@ def _is_plain(neuron: Any, kind: str) -> bool:
     opaque = getattr(neuron.spike_grad, "__qualname__", "").startswith(_OPAQUE_SURROGATES)
     opaque = opaque or not (own or _scales(neuron.spike_grad))
     lost = kind == "RSynaptic" and not neuron.reset_delay
-    if _is_patched(neuron):
-        return False
     return ungraded and _keeps_reset(neuron) and not (neuron.state_quant or neuron.inhibition or opaque or lost)
-
-
-def _is_patched(neuron: Any) -> bool:
-    """Tell whether somebody replaced a method that snnTorch wrote, on the neuron or on its class."""
-    own, advance = neuron.__dict__, neuron.__dict__.get("state_function")
-    if not _is_theirs(advance):
-        return True
-    for cls in type(neuron).__mro__:
-        if cls.__module__.startswith("snntorch."):
-            for name, method in vars(cls).items():
-                written = isinstance(method, types.FunctionType)
-                if written and not (_is_theirs(method) and _is_theirs(own.get(name, method))):
-                    return True
-    return False
-
-
-def _is_theirs(function: Any) -> bool:
-    """Tell whether the library wrote it, or delaykit: its subclasses, and a fused run's players, go by its names."""
-    function = getattr(function, "__func__", function)
-    return (getattr(function, "__module__", None) or "").startswith(("snntorch.", "delaykit"))
 
 
 def _scales(surrogate: Any) -> bool:
@@ -175,5 +152,8 @@ def _scales(surrogate: Any) -> bool:
 
 def _keeps_reset(neuron: Any) -> bool:
     """Tell whether the reset that is named is the one that runs: snnTorch chooses its function at construction."""
-    name = getattr(neuron.state_function, "__name__", "")
-    return name == ("_base_sub", "_base_zero", "_base_int")[int(neuron.reset_mechanism_val)]
+    runs = neuron.state_function
+    name = getattr(runs, "__name__", "")
+    theirs = getattr(type(neuron), name, None)
+    own = getattr(runs, "__self__", None) is neuron and getattr(runs, "__func__", neuron) is theirs
+    return own and name == ("_base_sub", "_base_zero", "_base_int")[int(neuron.reset_mechanism_val)]
