@@ -109,7 +109,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
     """Decide what wrapping ``net`` by ``rules`` would do; the model is left as it is, state and RNG included.
 
     Args:
-        net: a model made of snnTorch, Norse or plain PyTorch modules.
+        net: a model of snnTorch, Norse, another adapter's library or plain PyTorch modules.
         rules: ``{pattern: value}``; patterns are ``fnmatch`` patterns on connection names (``fc1``,
             ``rlif1.recurrent``, ``cell.input``), values a component, a tuple of components, :class:`At`, or
             :class:`Recurrent` or :class:`TimeConstants` (then the pattern is on neuron names).

@@ -22,8 +22,8 @@ from delaykit.time_constants import TimeConstants
 Options = TypeVar("Options", bound=object)
 RECURRENT_WEIGHTS = ("orthogonal", "zeros")
 NONE_HERE = {
-    "connection": "connections are Linear and convolution layers, and the weights of snnTorch and Norse neurons",
-    "neuron": "neurons are those of snnTorch and Norse",
+    "connection": "connections are Linear and convolution layers, and the weights of neurons that an adapter knows",
+    "neuron": "neurons are those that an adapter knows: snnTorch's, Norse's and those of installed plugins",
 }
 
 

@@ -45,7 +45,7 @@ def wrap_(
     Every module keeps its identity, name and parameters; base checkpoints still load, :func:`unwrap_` takes all back.
 
     Args:
-        net: a model of snnTorch, Norse or plain PyTorch modules.
+        net: a model of snnTorch, Norse, another adapter's library or plain PyTorch modules.
         rules: ``{pattern: component(s)}`` as in :func:`plan`, or a :class:`Plan`.
         example: a batch, a tuple of arguments, or a callable that runs one sequence (see :func:`plan`).
         generator: source of random initial values; default torch's global one.

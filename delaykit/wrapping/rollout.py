@@ -41,7 +41,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     those with forward hooks or parametrizations, which may compute a weight anew at every step.
 
     Args:
-        neuron: a snnTorch neuron or Norse cell, with or without delays.
+        neuron: a snnTorch neuron, a Norse cell or one of another adapter's, with or without delays.
         currents: ``(time, batch, post)``, the neuron's input; for a Norse cell with input weights
             ``(time, batch, pre)``, its input spikes.
         recurrent_mask: ``(batch, post)``, factor on the recurrent current: recurrent dropout, one mask a sequence.
@@ -118,7 +118,8 @@ def _find(neuron: nn.Module) -> Neuron:
             return found
     kind = type(neuron).__name__
     raise ConfigError(
-        "rollout", kind, "a snnTorch neuron or Norse cell that is called step by step", "pass the neuron, not the net"
+        "rollout", kind, "a neuron that is called step by step, of snnTorch, Norse or an adapter that is installed",
+        "pass the neuron, not the net",
     )
 
 

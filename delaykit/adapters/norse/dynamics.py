@@ -45,7 +45,7 @@ def dynamics_of(cell: nn.Module) -> LIFDynamics | None:
         Norse 1.1.0, ``norse/torch/functional/lif.py``, ``lif_box.py``, ``leaky_integrator.py``.
     """
     kind = library_class(cell, "norse")
-    steps = getattr(getattr(cell, "activation", None), "__module__", "")
+    steps = getattr(vars(cell).get("activation"), "__module__", "")  # the attribute may be ours, of exact gradients
     if not as_written(cell, "norse") or not steps.startswith("norse."):
         return None
     if kind in _LIF:
