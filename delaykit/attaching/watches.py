@@ -220,7 +220,7 @@ class NeuronWatch:
             return
         if not handed:
             self._tell(change, (*self.followers, *self.owned))
-            self._refuse_alone(change)
+            self._refuse_alone(change, first)
         else:
             if change.cut:
                 self.cuts += 1
@@ -238,12 +238,13 @@ class NeuronWatch:
             if late:
                 raise two_readings(self.path, change, late[0])
 
-    def _refuse_alone(self, change: Change) -> None:
+    def _refuse_alone(self, change: Change, first: bool) -> None:
         """Refuse a beginning that the neuron which a connection follows had no part in."""
         if change.kind not in ("reset", "rows"):
             return
         for history in self.inputs:
             rows, others = change.rows, history.leads_several() and history.leader is not self and history.age > 1
+            others = others and (not first or self._goes_on(history))
             if others and (history.under_way(True) if rows is None else history.rows_under_way(rows, True)):
                 raise one_of_several(history.where, self.path, history.leader.path)
 

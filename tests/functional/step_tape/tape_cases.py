@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.functional.test_step_tape import KINDS
+
+from tests.functional.step_tape.test_step_tape import KINDS
 
 ALL = [*KINDS, "line", "response"]
 BOTH_ORDERS = pytest.mark.parametrize("spread", [0.0, 9.3])

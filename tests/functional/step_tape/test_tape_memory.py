@@ -7,7 +7,10 @@ import weakref
 
 import pytest
 import torch
-from tests.functional.test_step_tape import (
+
+from delaykit.errors import HistoryError
+from tests.functional.step_tape.tape_cases import BOTH_ORDERS, EVERY_KIND, grads, segment_of
+from tests.functional.step_tape.test_step_tape import (
     Case,
     assert_close,
     compare,
@@ -17,9 +20,6 @@ from tests.functional.test_step_tape import (
     run_naive,
     uninitialised_memory_is_nan,  # noqa: F401 - a fixture
 )
-
-from delaykit.errors import HistoryError
-from tests.functional.step_tape.tape_cases import BOTH_ORDERS, EVERY_KIND, grads, segment_of
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 

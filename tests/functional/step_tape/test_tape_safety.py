@@ -8,7 +8,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.functional.test_step_tape import (
+from torch.utils.checkpoint import checkpoint
+
+from delaykit.errors import HistoryError, ShapeError
+from delaykit.functional.step_tape import LinearTape, LineTape
+from tests.functional.step_tape.tape_cases import ALL, BOTH_ORDERS, EVERY_KIND, grads, segment_of
+from tests.functional.step_tape.test_step_tape import (
     KINDS,
     Case,
     assert_close,
@@ -19,11 +24,6 @@ from tests.functional.test_step_tape import (
     run_tape,
     uninitialised_memory_is_nan,  # noqa: F401 - a fixture
 )
-from torch.utils.checkpoint import checkpoint
-
-from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.step_tape import LinearTape, LineTape
-from tests.functional.step_tape.tape_cases import ALL, BOTH_ORDERS, EVERY_KIND, grads, segment_of
 
 pytestmark = pytest.mark.usefixtures("uninitialised_memory_is_nan")
 
