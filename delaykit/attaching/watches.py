@@ -242,10 +242,9 @@ class NeuronWatch:
         """Refuse a beginning that the neuron which a connection follows had no part in."""
         if change.kind not in ("reset", "rows"):
             return
-        for history in self.inputs:
-            rows, others = change.rows, history.leads_several() and history.leader is not self and history.age > 1
-            others = others and (not first or self._goes_on(history))
-            if others and (history.under_way(True) if rows is None else history.rows_under_way(rows, True)):
+        rows, shared = change.rows, [h for h in self.inputs if h.leads_several() and h.leader is not self and h.age > 1]
+        for history in shared if not first else filter(self._goes_on, shared):
+            if history.under_way(True) if rows is None else history.rows_under_way(rows, True):
                 raise one_of_several(history.where, self.path, history.leader.path)
 
     def _goes_on(self, history: History) -> bool:
