@@ -14,6 +14,8 @@ R reads taps in the past, R' the same taps in the future, see :mod:`delaykit.fun
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -61,6 +63,7 @@ class Axonal(Tapped):
     """One delay for each presynaptic neuron (or for the layer): delay, then one product."""
 
     taps: SparseTaps
+    correlation: Any = None  # of steps pulled one by one; a chip's own program pulls none
 
     def begin(self, steps: int, batch: int) -> None:
         self.delayed = self.weight.new_empty(steps, batch, self.weight.shape[1])
