@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import types
 from collections.abc import Callable
 from typing import Any
@@ -104,16 +103,3 @@ def test_a_fused_network_hears_it_behind_its_proof(patch: str, monkeypatch: pyte
     PATCHES[patch](net.lif, monkeypatch)
     assert not torch.equal(before, net(x))
     assert torch.equal(run(x), net(x))
-
-
-def test_a_shallow_copy_steps_its_original() -> None:
-    """As in the library: ``state_function`` is bound to the neuron that it was made of."""
-    neuron = snn.Leaky(0.8, threshold=0.5)
-    twin, x = copy.copy(neuron), torch.rand(6, 2, 3)
-    try:
-        told = steps(twin, x)
-    except Exception as error:  # snnTorch's own copy cannot be stepped: rollout says no other thing
-        with pytest.raises(type(error)):
-            dk.rollout(twin, x)
-    else:
-        assert torch.equal(told, dk.rollout(twin, x)[0])
