@@ -25,9 +25,9 @@ from delaykit.attaching.neuron_mixins import (
     loop_of,
     synapses_of,
 )
-from delaykit.attaching.retyping import Undo, has_mixin, library_class, original_class, retype_
+from delaykit.attaching.retyping import Undo, give_class_, has_mixin, library_class, original_class, retype_
 from delaykit.attaching.watches import NeuronWatch
-from delaykit.attaching.wiring import Wiring, wire_, wiring_of
+from delaykit.attaching.wiring import Wiring, keep_, kept, wire_, wiring_of
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.plugins.records import ADAPTER_API
@@ -60,7 +60,10 @@ __all__ = [
     "attach_connection_",
     "attach_slot_",
     "follow_",
+    "give_class_",
     "has_mixin",
+    "keep_",
+    "kept",
     "learned",
     "library_class",
     "loop_of",

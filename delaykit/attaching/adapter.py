@@ -26,6 +26,7 @@ from delaykit.attaching.neuron_mixins import (
 )
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.attaching.watches import NeuronWatch
+from delaykit.checks.answers import hold_answers_
 from delaykit.errors import PluginError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
@@ -66,6 +67,7 @@ class Spot:
     adapter: NeuronAdapter | None = dataclasses.field(default=None, compare=False)
     time_dim: int | None = None
     product: ProductOf | None = None
+    fields_are_checked: ClassVar[bool] = True  # where an adapter's find() answers with one
 
     @property
     def name(self) -> str:
@@ -101,6 +103,7 @@ class Neuron:
     recurrent_refusal: str = ""
     goes_on: bool = False
     refusal: str = ""
+    fields_are_checked: ClassVar[bool] = True
 
 
 class NeuronAdapter(ABC):
@@ -116,6 +119,11 @@ class NeuronAdapter(ABC):
         api: version of this interface that the class was written for, a number:
             :data:`delaykit.adapters.ADAPTER_API` of that day.
 
+    Raises:
+        PluginError: where a method answers with something else than its annotation here says, or raises an error of its
+            own; it names the adapter, the method, what was found and what is expected. What a module raises that the
+            method calls stays what it is.
+
     See :doc:`/howto/write_an_adapter` for a complete one.
     """
 
@@ -124,6 +132,10 @@ class NeuronAdapter(ABC):
     learned: ClassVar[type | None] = None
     """Mixin for a neuron whose :meth:`decays` may be learned: its attributes read
     :func:`delaykit.adapters.learned`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        hold_answers_(cls, NeuronAdapter)
 
     @abstractmethod
     def find(self, path: str, module: nn.Module) -> tuple[list[Spot], Neuron | None]:
@@ -195,7 +207,7 @@ class NeuronAdapter(ABC):
 
     def reset_(self, module: nn.Module) -> None:
         """Bring a neuron that keeps its state to rest, as the library does."""
-        raise TypeError(f"{type(self).__name__} has no neurons that keep their state")
+        raise self._lacks("reset_", "a neuron that keeps its state, by a Neuron with follows=True")
 
     def step(self, neuron: Neuron, input: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
         """Step a neuron once, from rest where ``state`` is None; return spikes, membrane and the next ``state``.
@@ -212,7 +224,8 @@ class NeuronAdapter(ABC):
             output, after = module(input, state)
         membrane = self.membrane(module, after)
         if membrane is None:
-            where, found = f"adapter {self.name!r}", f"no membrane after a step of {original_class(module).__name__}"
+            where = f"adapter {self.name!r}, {type(self).__name__}.membrane()"
+            found = f"no membrane after a step of {original_class(module).__name__}"
             raise PluginError(where, found, "the tensor that membrane() finds", "override membrane(), or step()")
         return output, membrane, after
 
@@ -240,7 +253,7 @@ class NeuronAdapter(ABC):
 
     def answer(self, module: nn.Module, state: RolloutState) -> Any:
         """Return what a call that leaves ``state`` behind returns, and leave it where the neuron keeps it."""
-        raise TypeError(f"{type(self).__name__} has no neurons that a fused run answers for")
+        raise self._lacks("answer", "a neuron with a state_of_call()")
 
     def leak(self, module: nn.Module) -> Tensor | None:
         """Return how much a neuron keeps each step of the state that adds its input up, differentiable; or None.
@@ -269,7 +282,11 @@ class NeuronAdapter(ABC):
 
     def exact_(self, module: nn.Module) -> list[Undo]:
         """Retype a neuron that :meth:`exact_refusal` lets through, so that spikes and resets have exact gradients."""
-        raise TypeError(f"{type(self).__name__} has no neurons with exact gradients")
+        raise self._lacks("exact_", "a neuron that exact_refusal() lets through")
 
     def after_copy(self, module: nn.Module) -> None:  # noqa: B027 - optional hook
         """Mend what ``copy.deepcopy`` forgets about a module of this library."""
+
+    def _lacks(self, method: str, what: str) -> PluginError:
+        where = f"adapter {self.name!r}, {type(self).__name__}.{method}()"
+        return PluginError(where, f"{what}, but no {method}()", "a method of the adapter's own", f"override {method}()")

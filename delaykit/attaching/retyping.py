@@ -203,3 +203,35 @@ def _reduce_ex(self: nn.Module, protocol: int) -> tuple[Any, ...]:
 def _revive(base: type, mixins: tuple[type, ...]) -> Any:
     cls: Any = retyped_class(base, mixins)
     return cls.__new__(cls)
+
+
+class Anatomy:
+    """The classes and parts of all modules of a model, to be given back where a change to them broke off.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 1))
+        >>> before = Anatomy(net)
+        >>> del net[0]
+        >>> before.restore()
+        >>> net
+        Sequential(
+          (0): Linear(in_features=2, out_features=1, bias=True)
+        )
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self._modules = [(module, module.__class__, dict(module.__dict__)) for module in net.modules()]
+        held = [value for _, _, own in self._modules for value in own.values() if isinstance(value, dict)]
+        for wiring in (own["_dk"] for _, _, own in self._modules if "_dk" in own):
+            held += [vars(wiring), wiring.sites]
+        self._contents = [(value, dict(value)) for value in held]
+
+    def restore(self) -> None:
+        """Give them back."""
+        for module, cls, own in self._modules:
+            module.__class__ = cls
+            module.__dict__.clear()
+            module.__dict__.update(own)
+        for held, content in self._contents:
+            held.clear()
+            held.update(content)

@@ -57,6 +57,7 @@ class Wiring:
         exact: of a neuron with exact gradients.
         beginnings: of a neuron around connections that hold whole sequences.
         root: of the wrapped model itself.
+        own: an adapter's own data, by name; see :func:`keep_`.
     """
 
     sites: dict[str, Attachment] = dataclasses.field(default_factory=dict)
@@ -65,6 +66,7 @@ class Wiring:
     exact: ExactNeuron | None = None
     beginnings: Beginnings | None = None
     root: Wrapping | None = None
+    own: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def wiring_of(module: nn.Module) -> Wiring | None:
@@ -81,3 +83,50 @@ def unwire_(module: nn.Module) -> None:
     """Remove the record of a module if nothing is in it any more."""
     if module.__dict__.get("_dk") == Wiring():
         del module.__dict__["_dk"]
+
+
+def keep_(module: nn.Module, name: str, value: Any) -> list[Undo]:
+    """Keep an adapter's own data beside a module that it retyped, in the one record that unwrapping removes.
+
+    It is copied and pickled with the module, as attributes are.
+
+    Args:
+        module: the module.
+        name: of the data; what was kept under it before is replaced, and comes back with the undo.
+        value: read by :func:`kept`.
+
+    Returns:
+        How to take it back.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> undo = keep_(layer, "mode", "m")
+        >>> kept(layer, "mode")
+        'm'
+        >>> for each in undo:
+        ...     each.run()
+        >>> "_dk" in vars(layer)
+        False
+    """
+    own = wire_(module).own
+    undo = [Undo(_keep_no_more_, (module, name, *([own[name]] if name in own else [])))]
+    own[name] = value
+    return undo
+
+
+def kept(module: nn.Module, name: str) -> Any:
+    """Return what :func:`keep_` keeps beside a module.
+
+    Raises:
+        KeyError: nothing of that name.
+    """
+    own: dict[str, Any] = module.__dict__["_dk"].own
+    return own[name]
+
+
+def _keep_no_more_(module: nn.Module, name: str, *before: Any) -> None:
+    own = wire_(module).own
+    own.pop(name, None)
+    if before:
+        own[name] = before[0]
+    unwire_(module)

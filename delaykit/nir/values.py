@@ -22,7 +22,9 @@ def nir_package() -> Any:
     """
     try:
         import nir
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "nir":
+            raise
         fix = "pip install 'delaykit[nir]'"
         raise ConfigError("delaykit.nir", f"no package nir ({error})", "nir 1.0.8 or newer", fix) from None
     package: ModuleType = nir

@@ -13,7 +13,7 @@ from delaykit.attaching.exact_ends import ListeningNeuron
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.attaching.wiring import wire_
 from delaykit.engines.exact import INTERP, refuse_exact
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, PluginError
 from delaykit.planning.survey import primary
 from delaykit.planning.trace import Trace
 from delaykit.synapse import Synapse
@@ -63,11 +63,18 @@ def check_exact(
             found = f"estimator='exact' on a connection {side} neuron {path!r} ({kind}): {reason}"
             raise ConfigError(where, found, f"{FITS} at both ends", INTERP)
     dynamics = neurons[drives[0]].adapter.dynamics(neurons[drives[0]].module)
-    assert dynamics is not None
+    if dynamics is None or dynamics.synapse_decay is None:
+        raise _half_exact(neurons[drives[0]], "dynamics", "no synapse_decay of it")
     sizes = {torch.as_tensor(value).numel() for value in (dynamics.decay, dynamics.synapse_decay)}
     if not sizes <= {1, site.post if site.has_matrix else 1}:
         found = f"estimator='exact' before {max(sizes)} neurons with time constants of their own"
         raise ConfigError(where, found, f"one pair, or {site.post} pairs behind a weight matrix", INTERP)
+
+
+def _half_exact(neuron: Neuron, method: str, found: str) -> PluginError:
+    where = f"adapter {neuron.adapter.name!r}, {type(neuron.adapter).__name__}.{method}()"
+    expected = "dynamics() and exact_(), which calls make_exact_(), of each neuron that exact_refusal() lets through"
+    return PluginError(where, f"{found}, for a {original_class(neuron.module).__name__}", expected, "mend the adapter")
 
 
 def is_exact(synapse: Synapse) -> bool:
@@ -99,7 +106,8 @@ def attach_exact_(
         if dynamics is not None and dynamics.spiking and dynamics.reset != "none":
             undo += neuron.adapter.exact_(neuron.module)
             exact = wire_(neuron.module).exact
-            assert exact is not None
+            if exact is None:
+                raise _half_exact(neuron, "exact_", "a neuron without a record of it")
             exact.attachments.append(attachment)
             undo.append(Undo(_forget_, (exact.attachments, attachment)))
     listener = neurons[drives[0]]

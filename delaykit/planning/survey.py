@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from delaykit import checks
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.retyping import original_class
 from delaykit.attaching.wiring import wiring_of
@@ -27,7 +28,7 @@ _on_trial: contextvars.ContextVar[tuple[type[NeuronAdapter], ...]] = contextvars
 def adapters() -> list[NeuronAdapter]:
     """Return one of every registered adapter, the plain one last: libraries claim their own modules first."""
     names = sorted((c.name for c in registry.components("adapter")), key=lambda name: (name == "torch", name))
-    on_trial = {cls.name: cls for cls in _on_trial.get()}
+    on_trial = {getattr(cls, "name", cls.__name__): cls for cls in _on_trial.get()}
     classes = on_trial | {n: registry.resolve("adapter", n) for n in names if n not in on_trial}
     return [_checked(name, cls) for name, cls in classes.items()]
 
@@ -52,7 +53,17 @@ def _checked(name: str, cls: type[NeuronAdapter]) -> NeuronAdapter:
         newer = isinstance(version, int) and version > ADAPTER_API
         fix = "upgrade delaykit" if newer else f"upgrade its plugin, or disable it: DELAYKIT_DISABLE={name}"
         raise PluginError(f"adapter {name!r}", f"interface version {version!r}", f"version {ADAPTER_API}", fix)
-    return cls()
+    if not issubclass(cls, NeuronAdapter):
+        raise PluginError(f"adapter {name!r}", f"the class {cls.__name__}", "a subclass of NeuronAdapter", "derive it")
+    learned = cls.learned
+    if learned is not None and not isinstance(learned, type):
+        found = f"{cls.__name__}.learned = {checks.shown(learned)}"
+        raise PluginError(f"adapter {name!r}", found, "a mixin class, or None", "name the class itself")
+    try:
+        return cls()
+    except Exception as error:  # whatever an author's __init__ does; an abstract class lacks a method
+        found = f"{type(error).__name__} from {cls.__name__}(): {error}"
+        raise PluginError(f"adapter {name!r}", found, "a class that is made without arguments", "mend it") from error
 
 
 def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:

@@ -21,7 +21,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.asides import lines_aside
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
-from delaykit.errors import DelaykitError, PluginError
 from delaykit.planning.between import Alterations, SeesDropout
 from delaykit.planning.snapshot import Snapshot
 
@@ -115,7 +114,6 @@ class _Provenance(TorchDispatchMode):
 
 
 Witness = Callable[[str, Any, Any], None]  # path of a connection or neuron, its arguments, what it returned
-
 
 
 def chains_of(calls: list[Call]) -> list[int]:
@@ -230,14 +228,14 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         if neuron.path not in trace.neurons:
             trace.order.append(neuron.path)
         calls = trace.neurons.setdefault(neuron.path, [])
-        given = _ask(adapter.given_state, module, args, kwargs)
-        held = _ask(adapter.held_state, module) if neuron.follows else []
+        given = adapter.given_state(module, args, kwargs)
+        held = adapter.held_state(module) if neuron.follows else []
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of(args[:1]))
         for tag, operation in provenance.alterations.of(args[:1]):
             trace.between.setdefault(tag[1], {}).setdefault(operation, neuron.path)
         call.given_input = args[0] if args and isinstance(args[0], Tensor) else None
         call.state_tags = frozenset(t for t in provenance.of(given or held) if t[0] == "state" and t[1] == neuron.path)
-        membrane = _ask(adapter.membrane, module) if neuron.follows else None
+        membrane = adapter.membrane(module) if neuron.follows else None
         if given:
             call.given = "held" if any(g is membrane for g in given) else "fresh"
         began = trace.roots == 0 or (calls and calls[-1].root == trace.roots)
@@ -249,7 +247,7 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         call.output_shape = _shape((output,), {})
         if not neuron.follows:
             call.handed = _is_handed_on(args, output)
-        left = _ask(adapter.held_state, module) if neuron.follows else []
+        left = adapter.held_state(module) if neuron.follows else []
         provenance.mark((output, left), ("state", neuron.path, call.number))
         witness(neuron.path, (args, kwargs), output)
         return output
@@ -263,29 +261,11 @@ def _is_handed_on(args: tuple[Any, ...], output: Any) -> bool:
     return pair and (not args or isinstance(args[0], Tensor))
 
 
-def _ask(method: Callable[..., Any], module: nn.Module, *given: Any) -> Any:
-    """Ask an adapter about a module; what goes wrong there is no fault of the example."""
-    where = f"{type(method.__self__).__name__}.{method.__name__}()"  # type: ignore[attr-defined]
-    try:
-        answer = method(module, *given)
-    except DelaykitError:
-        raise
-    except Exception as error:
-        found = f"{type(error).__name__} when asked about a {original_class(module).__name__}: {error}"
-        raise PluginError(where, found, "an answer", "mend this method of the adapter") from error
-    for one in answer if isinstance(answer, list) else [answer]:
-        if one is not None and not isinstance(one, Tensor):
-            found = f"a {type(one).__name__} as state of a {original_class(module).__name__}: {one!r:.60}"
-            expected = "tensors; at rest None, or of several those that are there"
-            raise PluginError(where, found, expected, "let this method of the adapter leave it out")
-    return answer
-
-
 def _root_spy(trace: Trace, provenance: _Provenance, neurons: Sequence[Neuron]) -> Callable[..., Any]:
     def spy(base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if trace.inside == 0:
             trace.roots += 1
-            trace.before = {n.path: _ask(n.adapter.membrane, n.module) for n in neurons if n.follows}
+            trace.before = {n.path: n.adapter.membrane(n.module) for n in neurons if n.follows}
             for path, membrane in trace.before.items():
                 provenance.add(membrane, (BEGIN, path, 0))
         trace.inside += 1

@@ -83,7 +83,9 @@ def axes(ax: Axes | None = None, size: tuple[float, float] = (6.4, 3.6), **optio
         return ax
     try:
         from matplotlib import pyplot
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
         fix = "pip install 'delaykit[plot]'"
         raise ConfigError("delaykit.plotting", "no matplotlib", "the plot extra", fix) from None
     return pyplot.subplots(figsize=size, **options)[1]

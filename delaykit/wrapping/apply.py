@@ -19,7 +19,7 @@ from delaykit.attaching.connection.fast_paths import call_always_
 from delaykit.attaching.leftovers import copy_lines_, leave_lines_, take_up_lines_
 from delaykit.attaching.neuron.constants import attach_constants_
 from delaykit.attaching.neuron_mixins import begin_anew_
-from delaykit.attaching.retyping import Undo, retype_, untype_
+from delaykit.attaching.retyping import Anatomy, Undo, retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
@@ -71,6 +71,7 @@ def wrap_(
     wrapping = (known := wrapping_of(net)) or Wrapping(RootScope())
     scope = wrapping.scope
     done, known_before = len(wrapping.undo), (len(scope.histories), len(scope.watches))
+    before = Anatomy(net)
     merged = _one_each(todo.sites)
     synapses = [build_synapse(entry, generator, net) for entry in merged]
     decays = [_build_decays(entry, generator, net) for entry in todo.constants]
@@ -92,6 +93,7 @@ def wrap_(
         for undo in reversed(wrapping.undo[done:]):
             undo.run()
         del wrapping.undo[done:], scope.histories[known_before[0] :], scope.watches[known_before[1] :]
+        before.restore()  # what an adapter changed that broke off, and so gave no way back
         raise
     take_up_lines_(net)
     wrapping.plans.append(merged)

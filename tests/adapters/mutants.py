@@ -7,7 +7,7 @@ import dataclasses
 import pulse
 import torch
 
-from delaykit.adapters import Attachment, FusedParts, History, Product, Spot, Undo, attach_connection_
+from delaykit.adapters import Attachment, FusedParts, History, Product, Spot, Undo, attach_connection_, keep_
 
 page = pulse.load()
 Adapter = page.PulseAdapter
@@ -147,6 +147,32 @@ class NoUndo(Adapter):
         return [Undo(_forget, (spot.module,))]
 
 
+class Pokes(Adapter):
+    """Writes its own data into a module, and takes it back."""
+
+    def find(self, path, module):
+        return _every_linear(self, path, module) or super().find(path, module)
+
+    def attach_(self, spot, synapse, attachment):
+        spot.module.__dict__["pulse_mode"] = "step"
+        return [Undo(_unpoke, (spot.module,)), *attach_connection_(spot.module, synapse, attachment)]
+
+
+def _unpoke(module):
+    del module.__dict__["pulse_mode"]
+
+
+class KeepsOn(Adapter):
+    """Keeps its own data where it belongs, and forgets to take it back."""
+
+    def find(self, path, module):
+        return _every_linear(self, path, module) or super().find(path, module)
+
+    def attach_(self, spot, synapse, attachment):
+        keep_(spot.module, "mode", "step")
+        return attach_connection_(spot.module, synapse, attachment)
+
+
 class DropsBias(Adapter):
     """Describes a product without its bias."""
 
@@ -217,5 +243,5 @@ def _every_linear(adapter, path, module, product=None):
 MUTANTS = (
     OtherVersion, MissesCarried, AllKept, AllowsGates, NoReason, EmptiesMembrane, NeverReset, NoMembrane, IdleReset,
     OtherRest, AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias, SharesHistory, StaysOn,
-    LosesWeights,
+    LosesWeights, Pokes, KeepsOn,
 )  # fmt: skip

@@ -101,7 +101,7 @@ def test_a_rest_of_another_number_is_told_by_a_membrane_of_none() -> None:
 
 
 def test_a_number_is_no_membrane_and_no_fault_of_the_example() -> None:
-    with pytest.raises(WrapError, match=r"Adapter.membrane\(\): found a float as state of a Resting: 0.0") as caught:
+    with pytest.raises(WrapError, match=r"Adapter.membrane\(\): found 0.0 for a Resting") as caught:
         pair(lambda v: 0.0)
     assert "bare model runs" not in str(caught.value)
 
@@ -111,7 +111,7 @@ def test_a_number_is_no_membrane_later_on() -> None:
     net, _ = pair(lambda v: rests[0])
     run(net, SPIKES)
     rests[0] = 0.0
-    with pytest.raises(PluginError, match=r"membrane\(\): found a float as a neuron's membrane: 0.0"):
+    with pytest.raises(PluginError, match=r"Adapter.membrane\(\): found 0.0 for a Resting"):
         run(net, SPIKES)
 
 

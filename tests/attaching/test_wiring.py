@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import nn
 
-from delaykit.attaching.wiring import unwire_, wire_, wiring_of
+from delaykit.attaching.wiring import keep_, kept, unwire_, wire_, wiring_of
 
 
 def test_a_record_is_made_once_and_goes_when_it_is_empty():
@@ -18,3 +20,16 @@ def test_a_record_is_made_once_and_goes_when_it_is_empty():
     record.sites.clear()
     unwire_(module)
     assert "_dk" not in module.__dict__
+
+
+def test_an_adapters_own_data_is_in_the_record_and_comes_back_and_goes_by_its_undo():
+    module = nn.Identity()
+    first, second = keep_(module, "mode", "s"), keep_(module, "mode", "m")
+    assert kept(module, "mode") == "m" and vars(module).keys() - vars(nn.Identity()).keys() == {"_dk"}
+    twin = copy.deepcopy(module)
+    for undo in second:
+        undo.run()
+    assert kept(module, "mode") == "s" and kept(twin, "mode") == "m"
+    for undo in first:
+        undo.run()
+    assert "_dk" not in vars(module)

@@ -41,6 +41,36 @@ def assert_it_doubles(double: Callable[..., None]) -> None:
         assert x.tolist() == [0, 2, 4, 6]  # once, though the first try failed
 
 
+@compiled(fastmath=())
+def two_of(x):  # type: ignore[no-untyped-def]
+    return 2 * x
+
+
+def calling() -> Callable[..., None]:
+    @compiled(calls=[two_of])
+    def double(x):  # type: ignore[no-untyped-def]
+        for n in range(len(x)):
+            x[n] = two_of(x[n])
+
+    return double
+
+
+def test_a_kernel_calls_another_that_is_compiled_by_its_own_rules(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert_it_doubles(calling())
+    assert two_of(1.5) == 3.0
+    from numba.core.caching import FunctionCache
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FunctionCache, "load_overload", fail)
+    with pytest.warns(RuntimeWarning, match="No space left.*NUMBA_CACHE_DIR"):
+        assert_it_doubles(calling())
+
+
 @pytest.mark.parametrize("failing", ["save_overload", "load_overload"])
 def test_a_full_disk_or_an_unreadable_cache_warns_once_and_runs(
     failing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -20,6 +21,12 @@ else:
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+SOURCES = sorted(path for base in (ROOT / "delaykit", *ROOT.glob("plugins/*/src")) for path in base.rglob("*.py"))
+TELLS_IN_ANOTHER_WAY = {  # what becomes of a package that is there and cannot be imported
+    "delaykit/__main__.py": "it is listed as one to install, as one that is absent",
+    "delaykit/commands/health.py": "it is a row of what is told",
+    "plugins/lab/src/delaykit_lab/training/config.py": "a module of Python's own, of 3.11",
+}
 
 
 def read_toml(path: Path) -> dict:
@@ -113,3 +120,16 @@ def test_tutorials_and_their_scripts_say_the_same() -> None:
         pair = [jupytext.read(path) for path in (notebook, notebook.with_suffix(".py"))]
         first, second = ([(cell.cell_type, cell.source) for cell in document.cells] for document in pair)
         assert first == second, f"run: jupytext --sync {notebook.relative_to(ROOT)}"
+
+
+def test_a_package_that_is_broken_is_not_taken_for_one_that_is_absent() -> None:
+    """Who catches an error of an import asks whose it is, and lets those of others through."""
+    bare = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                caught = ast.unparse(node.type)
+                if "ImportError" in caught or "ModuleNotFoundError" in caught:
+                    asked = node.name and f"{node.name}.name" in "".join(map(ast.unparse, node.body))
+                    bare |= set() if asked else {path.relative_to(ROOT).as_posix()}
+    assert bare == set(TELLS_IN_ANOTHER_WAY)

@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from delaykit.errors import PluginError
 from delaykit.functional.engine import version_of
 
 Kind = Literal["same", "reset", "rows", "edit", "unclear", "resized"]
@@ -148,12 +147,8 @@ class LeftMembrane:
                 return CUT if self._graph and membrane.is_leaf else SAME
             if self._values is None:  # written to, and nobody knows what was there
                 return SAME if bool(membrane.detach().any()) else RESET
-        if membrane is None or (isinstance(membrane, Tensor) and membrane.numel() == 0):
+        if membrane is None or membrane.numel() == 0:
             return RESET
-        if not isinstance(membrane, Tensor):
-            found = f"a {type(membrane).__name__} as a neuron's membrane: {membrane!r:.60}"
-            expected = "a tensor, or None at rest"
-            raise PluginError("NeuronAdapter.membrane()", found, expected, "let the adapter give None")
         if membrane.layout is not torch.strided or left.layout is not torch.strided:
             return Change("unclear")
         if not self.line or self._graph:

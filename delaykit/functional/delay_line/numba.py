@@ -10,7 +10,9 @@ from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_thre
 
 try:
     from delaykit.functional.llvm import narrow as vectors
-except ImportError:  # the folder may be deleted
+except ImportError as error:  # the folder may be deleted
+    if error.name != "delaykit.functional.llvm":
+        raise
     vectors = None  # type: ignore[assignment]
 
 WIDEST = 8  # steps that a channel's taps may span to be read row by row

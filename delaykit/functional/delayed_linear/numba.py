@@ -19,7 +19,9 @@ from delaykit.functional.delayed_linear import torch as plain
 
 try:
     from delaykit.functional.llvm import rows as vectors
-except ImportError:  # the folder may be deleted
+except ImportError as error:  # the folder may be deleted
+    if error.name != "delaykit.functional.llvm":
+        raise
     vectors = None  # type: ignore[assignment]
 
 VECTOR_BYTES = 64

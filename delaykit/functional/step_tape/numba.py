@@ -16,7 +16,9 @@ from delaykit.functional.step_tape.packing import by_age, packed, places_in
 try:
     from delaykit.functional.llvm import polynomials as vectors
     from delaykit.functional.llvm import rows as vector_rows
-except ImportError:  # the folder may be deleted
+except ImportError as error:  # the folder may be deleted
+    if error.name != "delaykit.functional.llvm":
+        raise
     vectors = vector_rows = None  # type: ignore[assignment]
 
 BLOCK = 8  # inputs whose rows are read together

@@ -78,7 +78,10 @@ class WrappingLaws(AdapterKit):
                 require(torch.equal(case.run(net, spikes), bare), f"the {which} sequence of {case} is not the bare one")
 
     def test_unwrap_returns_the_same_objects(self, case: LibraryNet) -> None:
-        """Unwrapping gives back the same modules, parameters, classes and attributes, and the bare outputs."""
+        """Unwrapping gives back the same modules, parameters, classes and attributes, and the bare outputs.
+
+        While it is wrapped a module has one attribute more, the record ``_dk``: an adapter's own data is in there.
+        """
         net, spikes = case.build(), input_spikes()
         bare, before = case.run(net, spikes), _anatomy(net)
         rules: dict[str, Any] = self.rules(case, 2.5)
@@ -87,6 +90,9 @@ class WrappingLaws(AdapterKit):
         dk.wrap_(net, rules, example=case.example(net))
         case.run(net, spikes)
         require(any("dk" in name.split(".") for name, _ in net.named_modules()), "wrapping put nothing into the net")
+        for name, (_, _, own) in before["modules"].items():
+            more = sorted(vars(net.get_submodule(name)).keys() - {*own, "_dk"})
+            require(not more, f"{name or 'the net'} got {more} of its own: use delaykit.adapters.keep_()")
         dk.unwrap_(net)
         require(_anatomy(net) == before, "modules, parameters, classes or attributes are not what they were")
         require(torch.equal(case.run(net, spikes), bare), "the unwrapped net computes something else than the bare one")

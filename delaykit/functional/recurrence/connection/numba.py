@@ -28,7 +28,9 @@ from delaykit.functional.tents import Grid, OwnTents, Tents
 try:
     from delaykit.functional.llvm import recurrence as windows
     from delaykit.functional.llvm.recurrence import vector
-except ImportError:  # the folder may be deleted
+except ImportError as error:  # the folder may be deleted
+    if error.name != "delaykit.functional.llvm":
+        raise
     vector = windows = None  # type: ignore[assignment]
 
 VECTOR_BYTES = 64

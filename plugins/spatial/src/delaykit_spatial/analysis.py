@@ -98,7 +98,9 @@ def communities(weight: Tensor, seed: int = 0, resolution: float = 1.0) -> list[
         raise ShapeError("communities", f"weights of shape {tuple(weight.shape)}", "a square matrix", fix)
     try:
         import networkx  # type: ignore[import-untyped]
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "networkx":
+            raise
         fix = "pip install 'delaykit-spatial[graphs]'"
         raise ConfigError("communities", "no networkx", "the graphs extra", fix) from None
     strength = weight.detach().abs().cpu()

@@ -19,7 +19,10 @@ from delaykit.adapters import (
     Product,
     Spot,
     Undo,
+    give_class_,
     has_mixin,
+    keep_,
+    kept,
     original_class,
     product_of,
     retype_,
@@ -117,7 +120,7 @@ class FramingContainer:
 
     def forward(self, x_seq: Tensor) -> Any:
         """Run the container, its frame set."""
-        frame: Frame = self.__dict__["_dk_frame"]
+        frame: Frame = kept(self, "frame")  # type: ignore[arg-type]
         before, frame.shape = frame.shape, tuple(x_seq.shape[:2]) if merges(self) else None
         try:
             return super().forward(x_seq)  # type: ignore[misc]
@@ -130,7 +133,7 @@ class FramedConnection:
 
     def forward(self, input: Tensor) -> Tensor:
         """Run the whole sequence through the synapse."""
-        wiring, frame = wiring_of(self), self.__dict__["_dk_frame"]  # type: ignore[arg-type]
+        wiring, frame = wiring_of(self), kept(self, "frame")  # type: ignore[arg-type]
         assert wiring is not None
         attachment = wiring.sites[""]
         if attachment.off:
@@ -150,7 +153,7 @@ class LayerInMode:
 
     def forward(self, input: Tensor) -> Tensor:
         """Run the layer through the synapse, in its mode."""
-        wiring, wrapped, now = wiring_of(self), self.__dict__["_dk_mode"], self.step_mode  # type: ignore[arg-type, attr-defined]
+        wiring, wrapped, now = wiring_of(self), kept(self, "mode"), self.step_mode  # type: ignore[arg-type, attr-defined]
         assert wiring is not None
         attachment = wiring.sites[""]
         if now != wrapped and not attachment.off:
@@ -165,30 +168,18 @@ class LayerInMode:
 
 def keep_mode_(module: nn.Module) -> list[Undo]:
     """Let a wrapped layer refuse another step mode; return how to take it back."""
-    undo = [Undo(_any_mode_, (module, module.__class__))]
+    undo = [Undo(give_class_, (module, module.__class__))]
     retype_(module, LayerInMode)
-    module.__dict__["_dk_mode"] = module.step_mode
-    return undo
-
-
-def _any_mode_(module: nn.Module, before: type) -> None:
-    module.__class__ = before
-    module.__dict__.pop("_dk_mode", None)
+    return [*undo, *keep_(module, "mode", module.step_mode)]
 
 
 def frame_(module: nn.Module, container: nn.Module) -> list[Undo]:
     """Let a wrapped layer learn from its container how time and batch were merged; return how to take it back."""
     undo = []
     if not has_mixin(container, FramingContainer):
-        undo.append(Undo(_unframe_, (container, container.__class__)))
+        undo.append(Undo(give_class_, (container, container.__class__)))
         retype_(container, FramingContainer)
-        container.__dict__["_dk_frame"] = Frame()
-    undo.append(Undo(_unframe_, (module, module.__class__)))
+        undo += keep_(container, "frame", Frame())
+    undo.append(Undo(give_class_, (module, module.__class__)))
     retype_(module, FramedConnection)
-    module.__dict__["_dk_frame"] = container.__dict__["_dk_frame"]
-    return undo
-
-
-def _unframe_(module: nn.Module, before: type) -> None:
-    module.__class__ = before
-    module.__dict__.pop("_dk_frame", None)
+    return [*undo, *keep_(module, "frame", kept(container, "frame"))]

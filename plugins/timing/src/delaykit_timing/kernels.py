@@ -1,4 +1,4 @@
-"""Numba kernels, imported on first use: neurons that share one order of arrivals, vectorised over neurons.
+"""Numba kernels, compiled on first use: neurons that share one order of arrivals, vectorised over neurons.
 
 A tile is a block of neurons and a range of samples. Going forward, one pass over the arrivals keeps (I, V) of every
 neuron in two short rows; a neuron can fire before the next arrival only if the tangent of V reaches the threshold
@@ -11,29 +11,12 @@ t_s with slope S = I - threshold / tau_membrane: g = dt_s - gV I, gV <- -g / S.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-from delaykit.functional.compiled import DOT_PRODUCTS
+from delaykit.functional.compiled import DOT_PRODUCTS, compiled
 
 
-def jit(fastmath: tuple[str, ...] = ("contract",)) -> Callable[[Callable[..., Any]], Any]:
-    """Compile on first call; cached on disk where a place for it can be written."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
-
-    def decorate(kernel: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, **options)(kernel)
-        except RuntimeError:  # no writable place for a cache
-            return numba.njit(**options)(kernel)
-
-    return decorate
-
-
-@jit()
+@compiled()
 def response(elapsed, tau_i, tau_v):  # type: ignore[no-untyped-def]
     """Return (e_I, e_V, kappa) after a time."""
     e_i = np.exp(-elapsed / tau_i)
@@ -47,7 +30,7 @@ def response(elapsed, tau_i, tau_v):  # type: ignore[no-untyped-def]
     return e_i, e_v, max(e_i, e_v) * -np.expm1(-size * elapsed) / size
 
 
-@jit()
+@compiled(calls=[response])
 def first_crossing(current, potential, left, tau_i, tau_v, threshold, closed):  # type: ignore[no-untyped-def]
     """Time until V reaches the threshold, -1 if not within ``left``; current > 0."""
     if potential >= threshold:
@@ -78,7 +61,7 @@ def first_crossing(current, potential, left, tau_i, tau_v, threshold, closed):  
     return elapsed
 
 
-@jit()
+@compiled()
 def grown(values):  # type: ignore[no-untyped-def]
     """Return a copy of twice the size."""
     larger = np.empty(2 * len(values), values.dtype)
@@ -86,7 +69,7 @@ def grown(values):  # type: ignore[no-untyped-def]
     return larger
 
 
-@jit()
+@compiled(calls=[response, first_crossing, grown])
 def forward_tile(  # type: ignore[no-untyped-def]
     times, pre, count, weight, first, last, samples, tau_i, tau_v, threshold, end, limit, closed, potential
 ):
@@ -143,7 +126,7 @@ def forward_tile(  # type: ignore[no-untyped-def]
     return begin, interval[:total].copy(), neuron[:total].copy(), when[:total].copy(), strength[:total].copy()
 
 
-@jit(fastmath=DOT_PRODUCTS)
+@compiled(DOT_PRODUCTS, calls=[response])
 def backward_tile(  # type: ignore[no-untyped-def]
     times, pre, count, weight, first, last, samples, tau_i, tau_v, threshold, end, floor,
     begin, interval, neuron, when, strength, grad_when, grad_potential, grad_weight, grad_times,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import in_threads
+from delaykit_timing import kernels, own_order_kernels
 from delaykit_timing.arrivals import Arrivals, Record
 from delaykit_timing.dynamics import Dynamics
 
@@ -17,8 +18,6 @@ NO_LIMIT = np.iinfo(np.int64).max
 
 def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
     """Find all spikes; see :func:`delaykit_timing.torch.run`."""
-    from delaykit_timing import kernels, own_order_kernels
-
     tiles = _tiles(arrivals.batch, len(weight))
     potential = np.empty((arrivals.batch, len(weight)))
     limit = NO_LIMIT if dynamics.max_spikes is None else dynamics.max_spikes
@@ -40,8 +39,6 @@ def gradients(
     arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Go back from spikes and potentials; see :func:`delaykit_timing.torch.gradients`."""
-    from delaykit_timing import kernels, own_order_kernels
-
     tiles, post = _tiles(arrivals.batch, len(weight)), len(weight)
     given, matrices = _shared(arrivals), _matrices(arrivals, weight)
     floor = dynamics.slope_floor * dynamics.threshold / dynamics.tau_v

@@ -1,4 +1,4 @@
-"""Numba kernels, imported on first use: neurons that each have their own order of arrivals.
+"""Numba kernels, compiled on first use: neurons that each have their own order of arrivals.
 
 With a delay on every synapse, ``arrival = t + d[post, pre]``, each neuron sorts its arrivals anew, once on the way
 there and once on the way back (kept is nothing but the spikes). The dynamics are those of
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from delaykit_timing.kernels import first_crossing, grown, jit, response
+from delaykit.functional.compiled import compiled
+from delaykit_timing.kernels import first_crossing, grown, response
 
 
-@jit()
+@compiled()
 def sort_pairs(keys, values, size, spare_keys, spare_values, bucket):  # type: ignore[no-untyped-def]
     """Sort keys, and values with them, in place and stably: spread over as many buckets, then by insertion."""
     low = high = keys[0]
@@ -36,7 +37,7 @@ def sort_pairs(keys, values, size, spare_keys, spare_values, bucket):  # type: i
         keys[m], values[m] = key, value
 
 
-@jit()
+@compiled(calls=[sort_pairs])
 def sort_arrivals(  # type: ignore[no-untyped-def]
     times, pre, count, delays, end, arrivals, order, spare, spare_order, bucket
 ):
@@ -54,14 +55,14 @@ def sort_arrivals(  # type: ignore[no-untyped-def]
     return kept
 
 
-@jit()
+@compiled()
 def scratch(size):  # type: ignore[no-untyped-def]
     """Room for the arrivals of one neuron."""
     wholes = np.empty((2, size), np.int64)
     return np.empty(size), wholes[0], np.empty(size), wholes[1], np.empty(size + 2, np.int64)
 
 
-@jit()
+@compiled(calls=[scratch, sort_arrivals, first_crossing, grown, response])
 def forward_tile(  # type: ignore[no-untyped-def]
     times, pre, count, weight, delays, first, last, samples, tau_i, tau_v, threshold, end, limit, closed, potential
 ):
@@ -100,7 +101,7 @@ def forward_tile(  # type: ignore[no-untyped-def]
     return begin, interval[:total].copy(), neuron[:total].copy(), when[:total].copy(), strength[:total].copy()
 
 
-@jit()
+@compiled(calls=[scratch, sort_arrivals, response])
 def backward_tile(  # type: ignore[no-untyped-def]
     times, pre, count, weight, delays, first, last, samples, tau_i, tau_v, threshold, end, floor,
     begin, interval, neuron, when, strength, grad_when, grad_potential, grad_weight, grad_delays, grad_times,

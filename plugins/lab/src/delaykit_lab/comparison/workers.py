@@ -110,7 +110,9 @@ def _in_processes(todo: list[Unit], folder: Path, workers: int, done: Done) -> l
 def _submitted(todo: list[Unit], folder: Path, cluster: str | None, done: Done) -> list[dict[str, Any]]:
     try:
         import submitit
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "submitit":
+            raise
         found, fix = "submitit not installed", "pip install delaykit-lab[cluster]"
         raise dk.ConfigError("backend", found, "it, for --backend submitit", fix) from None
     try:

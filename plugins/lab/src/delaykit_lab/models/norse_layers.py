@@ -40,7 +40,9 @@ class NorseLayers(nn.Module):
         super().__init__()
         try:
             import norse.torch as norse
-        except ImportError:
+        except ModuleNotFoundError as error:
+            if error.name not in ("norse", "norse.torch"):
+                raise
             fix = "pip install delaykit-lab[norse], or use rsnn: of snnTorch"
             raise dk.ConfigError("model norse", "no Norse", "it", fix) from None
         self.depth = len(sizes)

@@ -88,7 +88,9 @@ class Board:
         self.folder, self.file, self.writer = folder, None, None  # type: Path, Any, Any
         try:
             from tensorboard.summary.writer.record_writer import RecordWriter
-        except ImportError:
+        except ModuleNotFoundError as error:
+            if error.name != "tensorboard":
+                raise
             return
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         try:

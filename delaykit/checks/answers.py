@@ -1,0 +1,174 @@
+"""Answers held to annotations: what a class of somebody else returns is asked where it is given. Imports no torch.
+
+Arguments of public calls are asked by ``annotations.py``; here it is the other way round. An interface says what its
+methods return; a class that implements it is wrapped once, when it is defined, so that no caller can forget to look.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import functools
+import inspect
+import numbers
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from delaykit.checks.annotations import UNIONS, in_words
+from delaykit.checks.values import shown
+from delaykit.errors import DelaykitError, PluginError
+
+MEND = "mend this method of the adapter"
+
+
+def hold_answers_(cls: type, interface: type) -> None:
+    """Hold what the methods of a class answer to what the annotations of an interface say.
+
+    A wrong answer, and an error of the method's own, becomes a :class:`~delaykit.errors.PluginError` that names both;
+    what a module raises that the method calls is that module's, and stays what it is.
+
+    Args:
+        cls: a class that was just defined; its methods are replaced.
+        interface: it says by annotations what each method returns. Methods that return None, or Any, may return
+            anything.
+    """
+    for name, kind in _kinds(interface).items():
+        given = inspect.getattr_static(cls, name)
+        abstract = getattr(given, "__isabstractmethod__", False)
+        if given is not vars(interface)[name] and not hasattr(given, "held_to") and not abstract:
+            setattr(cls, name, _held(name, given, kind))
+
+
+@functools.cache
+def _kinds(interface: type) -> dict[str, Any]:
+    """Return what each public method of an interface returns."""
+    methods = {name: m for name, m in vars(interface).items() if inspect.isfunction(m) and not name.startswith("_")}
+    return {name: typing.get_type_hints(method).get("return", Any) for name, method in methods.items()}
+
+
+def _held(name: str, given: Any, kind: Any) -> Callable[..., Any]:
+    function, free = _function(given), kind in (Any, type(None))
+    plain = tuple(one for one in (typing.get_args(kind) if typing.get_origin(kind) in UNIONS else (kind,))
+                  if isinstance(one, type) and typing.get_origin(one) is None and not _hints(one))  # fmt: skip
+
+    @functools.wraps(function)
+    def held(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = function(self, *args, **kwargs)
+        except DelaykitError:
+            raise
+        except Exception as error:
+            if _of_a_module(error):
+                raise
+            found = f"{type(error).__name__}{_about(args)}: {error}"
+            raise PluginError(_where(self, name), found, _expected(kind), MEND) from error
+        if free or isinstance(answer, plain):
+            return answer
+        wrong = misfit(answer, kind)
+        if wrong is not None:
+            raise PluginError(_where(self, name), f"{wrong[0]}{_about(args)}", wrong[1], MEND)
+        return answer
+
+    held.held_to = kind  # type: ignore[attr-defined]
+    return held
+
+
+def _function(given: Any) -> Callable[..., Any]:
+    """Return what is called with the object first, of a method of any sort."""
+    if inspect.isfunction(given):
+        return given
+
+    def bound(self: Any, *args: Any, **kwargs: Any) -> Any:
+        getter = getattr(type(given), "__get__", None)
+        return (given if getter is None else getter(given, self, type(self)))(*args, **kwargs)
+
+    return bound
+
+
+def misfit(value: Any, kind: Any) -> tuple[str, str] | None:
+    """Say what was found and what an annotation expects, of the first part of a value that is another; None: it fits.
+
+    Unlike arguments, which may be any list, an answer may not be a generator, which can be read once; and a field of a
+    record is looked at, too.
+
+    Example:
+        >>> misfit([1, "a"], list[int]), misfit(None, int | None), misfit(None, list[int])
+        (("'a'", 'a whole number'), None, ('None', 'a list of whole numbers'))
+    """
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return None
+    if origin in UNIONS:
+        wrong = {one: misfit(value, one) for one in inside}
+        nearest = [found for one, found in wrong.items() if isinstance(one, type) and isinstance(value, one)]
+        return next(iter(nearest), None) if nearest or None in wrong.values() else (shown(value), in_words(kind))
+    parts: list[tuple[Any, Any]] = []
+    if origin is typing.Literal:
+        fits = isinstance(value, str) and value in inside
+    elif origin is tuple:
+        fits = isinstance(value, tuple) and (Ellipsis in inside or len(value) == len(inside))
+        parts = list(zip(value, inside, strict=False)) if fits and Ellipsis not in inside else []
+    elif origin is list:
+        fits = isinstance(value, list | tuple)
+        parts = [(one, inside[0]) for one in value] if fits else []
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        fits = isinstance(value, Mapping)
+        parts = [part for pair in value.items() for part in zip(pair, inside, strict=True)] if fits else []
+    elif origin is collections.abc.Callable:
+        fits = callable(value)
+    elif kind in (int, float):
+        fits = isinstance(value, numbers.Integral if kind is int else numbers.Real) and not isinstance(value, bool)
+    else:
+        fits = not isinstance(kind, type) or isinstance(value, kind)
+        if fits and dataclasses.is_dataclass(kind):
+            return _field(value)
+    if not fits:
+        return shown(value), _expected(kind)
+    return next((wrong for part in parts if (wrong := misfit(*part)) is not None), None)
+
+
+def _field(record: Any) -> tuple[str, str] | None:
+    """Return the first field of a record that is of another kind than it says."""
+    for name, kind in _hints(type(record)).items():
+        wrong = misfit(getattr(record, name), kind)
+        if wrong is not None:
+            return f"a {type(record).__name__} with {name}={wrong[0]}", wrong[1]
+    return None
+
+
+@functools.cache
+def _hints(record: type) -> dict[str, Any]:
+    """Return the kinds of a record's fields, where it asks for them to be looked at; others look at their own."""
+    if not getattr(record, "fields_are_checked", False):
+        return {}
+    hints = typing.get_type_hints(record)
+    return {field.name: hints[field.name] for field in dataclasses.fields(record)}
+
+
+def _expected(kind: Any) -> str:
+    return "an answer" if kind is Any else "no error" if kind is type(None) else in_words(kind)
+
+
+def _where(adapter: Any, method: str) -> str:
+    return f"adapter {getattr(adapter, 'name', '')!r}, {type(adapter).__name__}.{method}()"
+
+
+def _about(args: tuple[Any, ...]) -> str:
+    """Name the kind of the module that a method was asked about."""
+    for given in args:
+        module = given if hasattr(given, "named_modules") else getattr(given, "module", None)
+        if hasattr(module, "named_modules"):
+            return f" for a {type(module).__name__}"
+    return ""
+
+
+def _of_a_module(error: BaseException) -> bool:
+    """Tell whether an error came out of a call of a module, whose input may be to blame."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_name == "_call_impl" and "self" in code.co_varnames:
+            return True
+        trace = trace.tb_next
+    return False
