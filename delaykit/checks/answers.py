@@ -100,9 +100,9 @@ def misfit(value: Any, kind: Any) -> tuple[str, str] | None:
     if kind is Any:
         return None
     if origin in UNIONS:
-        wrong = {one: misfit(value, one) for one in inside}
-        nearest = [found for one, found in wrong.items() if isinstance(one, type) and isinstance(value, one)]
-        return next(iter(nearest), None) if nearest or None in wrong.values() else (shown(value), in_words(kind))
+        each = {one: misfit(value, one) for one in inside}
+        nearest = [found for one, found in each.items() if isinstance(one, type) and isinstance(value, one)]
+        return next(iter(nearest), None) if nearest or None in each.values() else (shown(value), in_words(kind))
     parts: list[tuple[Any, Any]] = []
     if origin is typing.Literal:
         fits = isinstance(value, str) and value in inside
@@ -130,7 +130,8 @@ def misfit(value: Any, kind: Any) -> tuple[str, str] | None:
 
 def _field(record: Any) -> tuple[str, str] | None:
     """Return the first field of a record that is of another kind than it says."""
-    for name, kind in _hints(type(record)).items():
+    cls: Any = type(record)
+    for name, kind in _hints(cls).items():
         wrong = misfit(getattr(record, name), kind)
         if wrong is not None:
             return f"a {type(record).__name__} with {name}={wrong[0]}", wrong[1]

@@ -7,7 +7,6 @@ that are tested as part of a whole are listed in ``ELSEWHERE`` with the file tha
 from __future__ import annotations
 
 import ast
-from fnmatch import fnmatch
 from pathlib import Path
 
 import delaykit
@@ -20,9 +19,11 @@ BY_KIND = {  # what spans rooms
     "networks": "networks that tests of several rooms share", "packaging": "the source tree and its distributions",
 }  # fmt: skip
 ELSEWHERE = {
-    "adapters.*.constants": "test_time_constants.py",
-    "adapters.*.dynamics": "functional/recurrence/test_recurrence_libraries.py",
-    "adapters.*.exact": "planning/test_exact.py",
+    "adapters.norse.constants": "test_time_constants.py",
+    "adapters.norse.dynamics": "functional/recurrence/test_recurrence_libraries.py",
+    "adapters.norse.exact": "planning/test_exact.py",
+    "adapters.snntorch.constants": "test_time_constants.py",
+    "adapters.snntorch.exact": "planning/test_exact.py",
     "adapters.snntorch.followed": "hostile/test_membrane_edits.py",
     "adapters.snntorch.living": "adapters/test_snntorch_copies.py",
     "attaching.attachment": "hostile/test_rewrapped.py",
@@ -32,7 +33,8 @@ ELSEWHERE = {
     "attaching.connection.connections": "integration/test_convolutions.py",
     "attaching.connection.loop": "adapters/test_norse_recurrent.py",
     "attaching.connection.pieces": "adapters/test_norse_pieces.py",
-    "attaching.exact.*": "integration/test_exact_lifecycle.py",
+    "attaching.exact.currents": "integration/test_exact_lifecycle.py",
+    "attaching.exact.neurons": "integration/test_exact_lifecycle.py",
     "attaching.exact_ends": "integration/test_exact_wrapping.py",
     "attaching.exporters": "hostile/test_exporters.py",
     "attaching.fused_parts": "wrapping/test_fused_snntorch.py",
@@ -41,35 +43,94 @@ ELSEWHERE = {
     "attaching.neuron.constants": "test_time_constants.py",
     "attaching.neuron_mixins": "adapters/test_snntorch_loops.py",
     "attaching.root": "wrapping/test_interrupted_unwrap.py",
-    "functional.*.torch": "functional/test_operators.py",
+    "functional.decay_tape.torch": "functional/test_operators.py",
+    "functional.delay_line.torch": "functional/test_operators.py",
     "functional.delayed_convolution.spatial": "integration/test_convolutions.py",
+    "functional.delayed_linear.torch": "functional/test_operators.py",
     "functional.eager": "integration/test_compiled_sequences.py",
     "functional.engine": "engines/test_cells.py",
-    "functional.event_gradients.*": "engines/test_exact.py",
+    "functional.event_gradients.rule": "engines/test_exact.py",
     "functional.exact": "docs/test_reference.py",
-    "functional.llvm.*": "functional/test_operators.py",
-    "functional.recurrence.*": "functional/recurrence/test_recurrence.py",
-    "functional.step_tape.*": "functional/step_tape/test_step_cells.py",
-    "hardware.*": "hardware/test_hardware.py",
-    "nir.*": "nir/test_round_trip.py",
+    "functional.llvm.narrow": "functional/test_delay_line.py",
+    "functional.llvm.polynomials": "functional/step_tape/test_step_cells.py",
+    "functional.llvm.recurrence.ahead": "functional/recurrence/test_recurrence_llvm.py",
+    "functional.llvm.recurrence.between": "functional/recurrence/test_recurrence_llvm.py",
+    "functional.llvm.recurrence.pairs": "functional/recurrence/test_recurrence_llvm.py",
+    "functional.llvm.recurrence.vector": "functional/recurrence/test_recurrence_llvm.py",
+    "functional.llvm.recurrence.windows": "functional/recurrence/test_recurrence_llvm.py",
+    "functional.llvm.registers": "functional/test_event_product.py",
+    "functional.llvm.rows.dots": "functional/test_event_product.py",
+    "functional.llvm.rows.layout": "functional/test_event_product.py",
+    "functional.recurrence.adjoint": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.connection.base": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.connection.gradients": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.connection.taps": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.neuron.base": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.neuron.rows": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.state": "functional/recurrence/test_recurrence.py",
+    "functional.step_tape.cells.bells": "functional/step_tape/test_step_cells.py",
+    "functional.step_tape.cells.kernels": "functional/step_tape/test_step_cells.py",
+    "functional.step_tape.cells.reading": "functional/step_tape/test_step_cells.py",
+    "functional.step_tape.packing": "functional/step_tape/test_step_tape.py",
+    "functional.step_tape.segment": "functional/step_tape/test_step_tape.py",
+    "functional.step_tape.torch": "functional/test_operators.py",
+    "hardware.fitting": "hardware/test_hardware.py",
+    "hardware.targets": "hardware/test_hardware.py",
+    "nir.building": "nir/test_round_trip.py",
+    "nir.calling": "nir/test_inputs.py",
+    "nir.checking": "nir/test_hostile_graphs.py",
+    "nir.lines": "nir/test_round_trip.py",
+    "nir.modules": "nir/test_round_trip.py",
+    "nir.network": "nir/test_round_trip.py",
+    "nir.observing": "nir/test_circles.py",
+    "nir.proving": "nir/test_outputs.py",
+    "nir.values": "nir/test_hostile_graphs.py",
+    "nir.writing": "nir/test_round_trip.py",
     "planning.beats": "hostile/test_skipped_steps.py",
     "planning.between": "integration/test_exact_wrapping.py",
     "planning.constants": "test_time_constants.py",
     "planning.rules": "planning/test_plan.py",
     "planning.sequences": "hostile/test_said_time.py",
     "planning.timing": "hostile/test_sequences.py",
-    "plotting.*": "plotting/test_plotting.py",
+    "plotting.charts": "plotting/test_plotting.py",
+    "plotting.look": "plotting/test_plotting.py",
     "plugins.builtins": "functional/test_operators.py",
     "plugins.hookspecs": "plugins/test_registry.py",
     "plugins.records": "plugins/test_registry.py",
-    "testing.adapters.*": "adapters/test_adapter_mutants.py",
-    "testing.laws_*": "testing/test_conformance_kit.py",
-    "testing.nets.*": "testing/test_conformance.py",
+    "testing.adapters.laws_delays": "adapters/test_adapter_mutants.py",
+    "testing.adapters.laws_neurons": "adapters/test_adapter_mutants.py",
+    "testing.adapters.laws_wrapping": "adapters/test_adapter_mutants.py",
+    "testing.adapters.library_net": "adapters/test_adapter_mutants.py",
+    "testing.laws_config": "testing/test_conformance_kit.py",
+    "testing.laws_network": "testing/test_conformance_kit.py",
+    "testing.laws_operator": "testing/test_conformance_kit.py",
+    "testing.laws_pruning": "testing/test_conformance_kit.py",
+    "testing.laws_training": "testing/test_conformance_kit.py",
+    "testing.nets.norse": "testing/test_conformance.py",
+    "testing.nets.reference": "testing/test_conformance.py",
+    "testing.nets.snntorch": "testing/test_conformance.py",
+    "testing.nets.snntorch_synaptic": "testing/test_conformance.py",
     "testing.stored": "wrapping/test_checkpoint_stored.py",
     "wrapping.apply": "integration/test_bad_input.py",
-    "wrapping.checkpoint.*": "wrapping/test_checkpoint.py",
+    "wrapping.checkpoint.bounded": "wrapping/test_checkpoint_damage.py",
+    "wrapping.checkpoint.constants_json": "wrapping/test_checkpoint.py",
+    "wrapping.checkpoint.container": "wrapping/test_checkpoint_damage.py",
+    "wrapping.checkpoint.pairs": "wrapping/test_checkpoint.py",
+    "wrapping.checkpoint.plan_json": "wrapping/test_checkpoint.py",
+    "wrapping.checkpoint.preconditions": "wrapping/test_checkpoint_places.py",
+    "wrapping.checkpoint.prunings": "wrapping/test_checkpoint.py",
+    "wrapping.checkpoint.save_load": "wrapping/test_checkpoint.py",
     "wrapping.discretizing": "wrapping/test_controls.py",
-    "wrapping.fused.*": "wrapping/test_fused_shapes.py",
+    "wrapping.fused.evaluate": "wrapping/test_fused_shapes.py",
+    "wrapping.fused.graph": "wrapping/test_fused_shapes.py",
+    "wrapping.fused.model": "wrapping/test_fused_snntorch.py",
+    "wrapping.fused.program": "wrapping/test_fused_snntorch.py",
+    "wrapping.fused.proof": "wrapping/test_fused_changes.py",
+    "wrapping.fused.recipe": "wrapping/test_fused_shapes.py",
+    "wrapping.fused.run": "wrapping/test_fused_hostile.py",
+    "wrapping.fused.tracks": "wrapping/test_fused_norse.py",
+    "wrapping.fused.units": "wrapping/test_fused_snntorch.py",
+    "wrapping.fused.watch": "wrapping/test_fused_hostile.py",
     "wrapping.projection": "wrapping/test_controls.py",
 }
 FILES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
@@ -114,14 +175,12 @@ def named(module: str) -> list[Path]:
 
 
 def test_every_module_is_named_by_a_test_of_its_room_or_listed() -> None:
-    bare = [m for m in MODULES if not named(m) and not any(fnmatch(m, pattern) for pattern in ELSEWHERE)]
-    assert bare == []
+    assert [m for m in MODULES if not named(m) and m not in ELSEWHERE] == []
 
 
 def test_the_list_has_no_file_that_is_gone_and_nothing_that_needs_none() -> None:
     assert [file for file in ELSEWHERE.values() if Path(file) not in FILES] == []
-    unnamed = [m for m in MODULES if not named(m)]
-    assert [pattern for pattern in ELSEWHERE if not any(fnmatch(m, pattern) for m in unnamed)] == []
+    assert [m for m in ELSEWHERE if m not in MODULES or named(m)] == []
 
 
 def test_every_folder_of_tests_is_a_room_of_the_core_or_says_what_it_spans() -> None:
