@@ -41,16 +41,6 @@ def compiled(
             Of the kernel's own file, whose changes the cache on disk sees.
         calls: kernels of a module, each under this decorator and compiled by its own ``fastmath``, that this one calls
             by their names.
-
-    Example:
-        >>> @compiled()
-        ... def double(x):
-        ...     return 2.0 * x
-        >>> @compiled(calls=[double])
-        ... def quadruple(x):
-        ...     return double(double(x))
-        >>> quadruple(1.5)  # doctest: +SKIP
-        6.0
     """
 
     parts, calls = tuple(parts), tuple(calls)

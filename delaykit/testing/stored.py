@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 import delaykit as dk
+from delaykit.attaching.root import is_extra
 from delaykit.testing.kit import VALUE_TOLERANCE, assert_equal
 from delaykit.testing.nets.tiny import LIBRARIES, MORE_NETS, Record, TinyNet, input_spikes, tiny_nets
 from delaykit.wrapping.checkpoint.container import DIGEST, PLAN, digest_of, unpack
@@ -38,7 +39,7 @@ def store_run(net: nn.Module, tiny: TinyNet, label: str, folder: Path) -> None:
     spikes = input_spikes(10, 2)
     with torch.no_grad():
         found = tiny.run(net.eval(), spikes)
-    bare = {BARE + k: v.contiguous() for k, v in net.state_dict().items() if "dk" not in k.split(".")}
+    bare = {BARE + k: v.contiguous() for k, v in net.state_dict().items() if not is_extra(k)}
     tensors = {"input": spikes, "spikes": found.spikes, "membranes": found.membranes}
     save_file({k: v.clone() for k, v in (bare | tensors).items()}, f"{base}.run.safetensors")
 

@@ -70,8 +70,7 @@ def wrap_(
     _check_fits(net, todo)
     wrapping = (known := wrapping_of(net)) or Wrapping(RootScope())
     scope = wrapping.scope
-    done, known_before = len(wrapping.undo), (len(scope.histories), len(scope.watches))
-    before = Anatomy(net)
+    done, known_before, before = len(wrapping.undo), (len(scope.histories), len(scope.watches)), Anatomy(net)
     merged = _one_each(todo.sites)
     synapses = [build_synapse(entry, generator, net) for entry in merged]
     decays = [_build_decays(entry, generator, net) for entry in todo.constants]
@@ -83,9 +82,8 @@ def wrap_(
         for entry, synapse in zip(merged, synapses, strict=True):
             _attach(net, entry, synapse, wrapping, todo)
         for constants, part in zip(todo.constants, decays, strict=True):
-            mixin = constants.neuron.adapter.learned
-            assert mixin is not None
-            wrapping.undo += attach_constants_(constants.neuron.module, part, mixin)
+            neuron = constants.neuron  # the plan saw that it has a mixin
+            wrapping.undo += attach_constants_(neuron.module, part, neuron.adapter.learned)  # type: ignore[arg-type]
         if known is None:
             retype_(net, WrappedRoot)
             wire_(net).root = wrapping

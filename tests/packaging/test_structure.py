@@ -33,6 +33,12 @@ def read_toml(path: Path) -> dict:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+JUDGES_IN_USE = {  # by whom, and what judges them then
+    "delaykit/engines/linear.py": "of a response that an author wrote out, the definition is all there is to run; "
+    "networks with one are judged by delaykit.testing.nets.reference, which shares nothing with it",
+}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The core's sdist and wheel."""
@@ -133,3 +139,23 @@ def test_a_package_that_is_broken_is_not_taken_for_one_that_is_absent() -> None:
                     asked = node.name and f"{node.name}.name" in "".join(map(ast.unparse, node.body))
                     bare |= set() if asked else {path.relative_to(ROOT).as_posix()}
     assert bare == set(TELLS_IN_ANOTHER_WAY)
+
+
+def test_a_judge_runs_where_it_is_asked_for_and_nowhere_else() -> None:
+    """What a file named ``reference`` defines is called behind ``wants_reference()``, or the list says what judges."""
+    unasked = set()
+    for path in SOURCES:
+        if path.stem == "reference" or "testing" in path.parts:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        judges = {
+            alias.asname or alias.name for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").endswith(".reference") for alias in node.names
+        }  # fmt: skip
+        branches = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+        branches = [node for node in branches if "wants_reference" in ast.unparse(node.test)]
+        asked = {id(inner) for node in branches for part in node.body for inner in ast.walk(part)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in judges and id(node) not in asked:
+                unasked.add(path.relative_to(ROOT).as_posix())
+    assert unasked == set(JUDGES_IN_USE)

@@ -22,8 +22,8 @@ def test_an_old_checkpoint_computes_what_it_did(path):
     assert all(float(delay.detach().max()) > 0 for delay in dk.status(net).delays.values())
 
 
-def test_every_granularity_and_both_libraries_are_stored():
+def test_every_component_granularity_and_library_is_stored():
     labels = {path.name.partition(".")[2] for path in RUNS}
-    assert labels == {"free-layer", "free-axonal", "free-dendritic", "free-synaptic", "recurrent"}
+    assert labels == {"free-layer", "free-axonal", "free-dendritic", "free-synaptic", "recurrent", "time-constants"}
     assert {path.name.partition("-")[0] for path in RUNS} == {"snntorch", "norse"}
     assert {path.parent.name for path in RUNS} == {"checkpoints", "format_2"}
