@@ -54,6 +54,16 @@ def test_only_the_last_mention_of_a_split_is_replaced(tmp_path, writer):
     assert locate(tmp_path / "test_bench_train.h5", "test").name == "test_bench_test.h5"
 
 
+def test_recordings_that_are_still_packed_are_not_passed_over_for_a_smaller_set(tmp_path, writer):
+    writer(tmp_path / "tiny_train.h5")
+    (tmp_path / "all_train.h5.xz").write_bytes(b"\xfd7zXZ packed")
+    with pytest.raises(DataError, match=r"tiny_train\.h5.*all_train\.h5\.xz"):
+        locate(tmp_path, "train")
+    assert locate(tmp_path / "tiny_train.h5", "train").name == "tiny_train.h5"
+    (tmp_path / "tiny_train.h5").rename(tmp_path / "all_train.h5")
+    assert locate(tmp_path, "train").name == "all_train.h5"
+
+
 @pytest.mark.parametrize("case", ["nothing", "two", "no sibling", "unnamed"])
 def test_locate_refuses(tmp_path, writer, case):
     path = tmp_path

@@ -25,6 +25,7 @@ UNITS = 700
 CLASSES = 2**16  # the layout's labels are uint16
 CHILD = "delaykit_lab.data.hdf5_child"
 _PACKED = {b"\xfd7zXZ": ("xz", "xz -dk"), b"\x1f\x8b": ("gzip", "gunzip -k"), b"PK\x03\x04": ("zip", "unzip")}
+_ENDINGS = {".xz", ".gz", ".zip"}
 _FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 
 
@@ -59,15 +60,15 @@ def locate(path: str | Path, split: str) -> Path:
     """Find the file of one split.
 
     Looks for, in this order: ``path/SHD/shd_{split}.h5`` (tonic's cache), ``path/shd_{split}.h5``, the only
-    ``*{split}*.h5`` in ``path``; or, where ``path`` is a file whose name holds the name of a split
-    (``digits_train.h5``), its sibling of the split asked for.
+    ``*{split}*.h5`` in ``path``, if no recordings lie packed beside it; or, where ``path`` is a file whose name holds
+    the name of a split (``digits_train.h5``), its sibling of the split asked for.
 
     Args:
         path: folder or file.
         split: ``"train"`` or ``"test"``.
 
     Raises:
-        DataError: nothing or several files fit.
+        DataError: nothing or several files fit, or packed ones that nobody has unpacked lie beside the only one.
     """
     path = path_of("locate path", path).expanduser()
     if path.is_file():
@@ -78,6 +79,14 @@ def locate(path: str | Path, split: str) -> Path:
         if candidate.is_file():
             return candidate
     found = sorted(path.glob(f"*{split}*.h5"))
+    packed = [file for file in sorted(path.glob(f"*{split}*.h5.*")) if _is_packed(file)]
+    if len(found) == 1 and packed:
+        raise DataError(
+            str(path),
+            f"{found[0].name}, and {packed[0].name} that is still packed",
+            f"one set of recordings for the {split} split",
+            f"unpack {packed[0].name} and name the file you want, or name {found[0].name}",
+        )
     if len(found) == 1:
         return found[0]
     listing = ", ".join(file.name for file in found) or "none"
@@ -114,6 +123,11 @@ def mark_for_tonic(folder: str | Path) -> list[Path]:
     for marker in markers:
         marker.touch()
     return markers
+
+
+def _is_packed(file: Path) -> bool:
+    """Whether ``file`` is an archive (tonic's markers are empty) whose contents do not lie beside it."""
+    return file.suffix in _ENDINGS and file.stat().st_size > 0 and not file.with_suffix("").exists()
 
 
 def _sibling(path: Path, split: str) -> Path:
