@@ -85,7 +85,7 @@ def locate(path: str | Path, split: str) -> Path:
             str(path),
             f"{found[0].name}, and {packed[0].name} that is still packed",
             f"one set of recordings for the {split} split",
-            f"unpack {packed[0].name} and name the file you want, or name {found[0].name}",
+            f"unpack {packed[0].name} into a folder of its own, or name {found[0].name}",
         )
     if len(found) == 1:
         return found[0]
