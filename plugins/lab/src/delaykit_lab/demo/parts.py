@@ -157,7 +157,7 @@ class DemoConfig(Part):
     _: dataclasses.KW_ONLY
     seeds: int = 3
     epochs: int = 40
-    rates: tuple[float, ...] = (1e-2, 2e-2)
+    rates: tuple[float, ...] = (5e-3, 1e-2, 2e-2, 4e-2)
     delay_lr: float = 0.2
     max_delay: int = 25
     hidden: int = 48
