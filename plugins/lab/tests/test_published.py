@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -101,7 +102,25 @@ def test_scripts_run_at_low_priority(source) -> None:
 def test_the_list_and_an_unknown_name(source) -> None:
     listed = CliRunner().invoke(reproduce, ["--list"])
     assert listed.exit_code == 0 and "0.5 CPU h  learned against frozen" in listed.output
-    assert CliRunner().invoke(reproduce, ["delrec", "--only", "nothing"]).exit_code == 2
+    unknown = CliRunner().invoke(reproduce, ["delrec", "--only", "nothing"])
+    assert unknown.exit_code == 2 and "no such experiment at scale cpu" in unknown.output
+
+
+def test_a_full_experiment_is_found_by_its_name_with_and_without_its_ending(source) -> None:
+    name = ONE["name"]
+    for only in (name, f"{name}_full"):
+        (one,) = experiments.chosen(source, "full", ONE["paper"], only)
+        assert one.name == f"{name}_full"
+    with pytest.raises(DataError, match="--scale full"):
+        experiments.chosen(source, "cpu", None, f"{name}_full")
+
+
+def test_recordings_that_are_nearly_there_are_named(source, tmp_path) -> None:
+    (one, _) = experiments.experiments(source, "cpu")
+    one = dataclasses.replace(one, data="speech")
+    (tmp_path / "tiny_train.h5").touch()
+    (tmp_path / "all_train.h5.xz").write_bytes(b"packed")
+    assert "all_train.h5.xz that is still packed" in experiments.run(one, source, tmp_path)
 
 
 def test_outside_a_checkout_is_an_error(tmp_path, monkeypatch) -> None:

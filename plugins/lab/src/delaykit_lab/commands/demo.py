@@ -72,10 +72,10 @@ def reproduce(
             for path in published.update(source):
                 click.echo(f"{path.relative_to(source)}: rewritten")
             return
-        chosen = [one for one in experiments.experiments(source, scale) if paper in (None, one.paper)]
-        chosen = [one for one in chosen if only in (None, one.name)]
-        if not chosen:
-            raise click.UsageError(f"no experiment {only or paper} at scale {scale}; --list shows them")
+        try:
+            chosen = experiments.chosen(source, scale, paper, only)
+        except DelaykitError as problem:
+            raise click.UsageError(str(problem)) from problem
         if listed:
             for one in chosen:
                 click.echo(f"{one.paper:8} {one.name:32} {one.cpu_hours:6g} CPU h  {one.what}")

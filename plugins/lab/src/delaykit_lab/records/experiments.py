@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from delaykit import DataError
+from delaykit_lab.data.spike_hdf5 import locate
 
 LIST = Path("results") / "experiments.json"
 NEEDS = {
@@ -89,6 +90,23 @@ def experiments(source: Path, scale: str) -> list[Experiment]:
     return found
 
 
+def chosen(source: Path, scale: str, paper: str | None, only: str | None) -> list[Experiment]:
+    """Return the experiments of a paper (None: of all), or the one of a name, written with ``_full`` or without.
+
+    Raises:
+        DataError: there is none at this scale.
+    """
+    found = [one for one in experiments(source, scale) if paper in (None, one.paper)]
+    if only is not None:
+        found = [one for one in found if only.removesuffix("_full") == one.name.removesuffix("_full")]
+        if only.endswith("_full") and scale != "full":
+            found = []
+    if not found:
+        fix = f"--list --scale {scale} shows those there are" + (", or --scale full" if scale != "full" else "")
+        raise DataError(f"delaykit reproduce, {only or paper}", f"no such experiment at scale {scale}", "one", fix)
+    return found
+
+
 def data_for(kind: str, folder: Path | None) -> Path | None:
     """Return the folder or its subfolder that holds one kind of data, None where there is none.
 
@@ -96,8 +114,6 @@ def data_for(kind: str, folder: Path | None) -> Path | None:
         >>> data_for("mnist", None) is None
         True
     """
-    from delaykit_lab.data.spike_hdf5 import locate
-
     if folder is None:
         return None
     if kind in SPLITS:
@@ -134,11 +150,22 @@ def run(
     if experiment.data is not None:
         place = data_for(experiment.data, data)
         if place is None:
-            return f"not run: needs {NEEDS[experiment.data]}"
+            return f"not run: needs {NEEDS[experiment.data]}{_why(experiment.data, data)}"
         words += ["--data", str(place)]
     nice = ["nice", "-n", "10"] if shutil.which("nice") else []
     status = call([*nice, *words])
     return "done" if status == 0 else f"failed ({status})"
+
+
+def _why(kind: str, folder: Path | None) -> str:
+    """Say what stands in the way of recordings that are nearly there."""
+    if kind != "speech" or folder is None:
+        return ""
+    try:
+        locate(folder, "train")
+    except DataError as problem:
+        return f" ({problem})"
+    return ""
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
