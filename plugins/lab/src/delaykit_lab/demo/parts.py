@@ -150,7 +150,7 @@ class DemoConfig(Part):
     """
 
     name: ClassVar[str] = "speech"
-    found: ClassVar[Mapping[str, float]] = {"bare": 0.02, "frozen": 0.01, "learned": 0.01, "whole": 0.02}
+    found: ClassVar[Mapping[str, float]] = {"bare": 0.02, "frozen": 0.02, "learned": 0.01, "whole": 0.02}
 
     library: str = "snntorch"
     data: str | None = None
