@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 SIZES, TIME, BATCH = (140, 256, 256, 20), 100, 32
+# Freed memory is kept in both trees alike: newer ones ask for it, from the first compiled kernel on, and so whichever
+# case comes later would be faster there.
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 CASES = ("axonal", "dendritic", "synaptic", "triangle", "hetsyn", "outside", "norse", "cell", "bare")
 
 
@@ -148,6 +151,7 @@ class Tree:
     def __init__(self, top: Path) -> None:
         paths = [top, *sorted((top / "plugins").glob("*/src"))]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
+        environment |= KEPT
         environment["DELAYKIT_PLUGINS"] = "hetsyn,delrec"  # of this tree; others may be installed for another one
         command = [sys.executable, __file__, "--worker"]
         pipe = subprocess.PIPE

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.functional.engine import bits_of, same_bytes, same_values, version_of
+from delaykit.functional.engine import bits_of, memory_comparison, same_bytes, same_values, version_of
 from delaykit.synapse import Synapse
 
 MANY = 1 << 17  # numbers that are not all looked at in every step: more than a weight has
@@ -30,11 +30,12 @@ class ReadParameter:
     def __init__(self, store: dict[str, Any], name: str, tensor: Tensor) -> None:
         self.store, self.name, self.tensor = store, name, tensor
         self.shape, self.dtype = tensor.shape, tensor.dtype  # net.double() changes them in the same tensor
-        self.version, self.place, self.values = version_of(tensor), 0, None
+        self.version, self.place, self.values, self.size = version_of(tensor), 0, None, 0
         many = tensor.numel() > MANY
         self.live, self.some = (None, _some_of(tensor)) if many else (bits_of(tensor), None)
         if self.live is not None:
             self.place, self.values = tensor.data_ptr(), self.live.tobytes()
+            self.size = len(self.values)
         elif self.some is not None:
             self.place, self.values = tensor.data_ptr(), self.some.copy()
 
@@ -92,6 +93,8 @@ class ReadParameters:
             store, name = place
             self._read.append(ReadParameter(store, name, store[name]))
         self._leak = None if leak is None or place else leak.clone()  # it may be a parameter of the neuron
+        self._compare = memory_comparison()
+        self._quick = [(e, e.store, e.name, e.tensor, e.place, e.values, e.size) for e in self._read]
 
     @torch.no_grad()
     def _leak_now(self) -> Tensor | None:
@@ -99,8 +102,10 @@ class ReadParameters:
 
     def changed(self) -> bool:
         """Tell whether any of it is another by now."""
-        for entry in self._read:
-            if entry.changed():
+        compare = self._compare
+        for entry, store, name, tensor, place, values, size in self._quick:  # asked at every step: no calls
+            at_rest = size and compare is not None and store.get(name) is tensor and tensor.data_ptr() == place
+            if (not at_rest or compare(place, values, size)) and entry.changed():
                 return True
         for one, learns in self._learns:
             if one.requires_grad != learns:
