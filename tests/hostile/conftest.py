@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE / "fuzz")]  # pytest's importlib mode adds no folders
+sys.path[:0] = [str(HERE), str(HERE / "fuzz"), str(HERE / "training")]  # pytest's importlib mode adds no folders
