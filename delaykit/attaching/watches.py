@@ -17,6 +17,7 @@ from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, begin
 from delaykit.attaching.batch.refusals import (
     cut_too_late,
     lost_between_calls,
+    maybe_cut,
     one_of_several,
     other_streams,
     out_of_step,
@@ -123,6 +124,7 @@ class NeuronWatch:
         if not self.inside and self._left and self.period == 1 and self.module is not None:
             change = self._left[0].look(self.adapter.membrane(self.module), self._of_one_sample)
             if change != SAME:
+                self._refuse_doubt(change, steps=1)
                 self._tell(change, (*self.followers, *self.owned))
                 self._left[0].keep(self.adapter.membrane(self.module))
                 self._left[0].line = self._left[0].line and not change.cut
@@ -218,6 +220,7 @@ class NeuronWatch:
         change = self._left[0].look(membrane, self._of_one_sample, self._resting)
         if change == SAME:
             return
+        self._refuse_doubt(change, steps=2)
         if not handed:
             self._tell(change, (*self.followers, *self.owned))
             self._refuse_alone(change, first)
@@ -237,6 +240,12 @@ class NeuronWatch:
             late = [h.where for h in stale if h.under_way(before_last=True)]
             if late:
                 raise two_readings(self.path, change, late[0])
+
+    def _refuse_doubt(self, change: Change, steps: int) -> None:
+        """Refuse a membrane of which nobody can tell whether it was detached, where lines hold a graph of ``steps``."""
+        late = [h.where for h in self.truncated if h.holds_graph(steps)] if change.doubt else []
+        if late:
+            raise maybe_cut(f"the membrane of neuron {self.path!r}", late[0])
 
     def _refuse_alone(self, change: Change, first: bool) -> None:
         """Refuse a beginning that the neuron which a connection follows had no part in."""

@@ -81,7 +81,7 @@ def _moved(
     now, before = _leaves(state), left.tensors
     if len(before) != len(now):
         return entry
-    if was_cut(left, now, [entry if entry.history is None else entry.history]):
+    if was_cut(where, left, now, [entry if entry.history is None else entry.history]):
         entry = entry.detach()
     if all(a is b for a, b in zip(before, now, strict=True)) and not left.written():
         return entry

@@ -28,12 +28,14 @@ class Change(NamedTuple):
         cut: its graph is gone (truncated BPTT).
         rows: mask of the rows that were reset (``rows``).
         batch: number of rows now (``resized``, ``unclear``); 0 where it is as before.
+        doubt: it may have been detached, too, and had no graph by which to tell.
     """
 
     kind: Kind
     cut: bool = False
     rows: Tensor | None = None
     batch: int = 0
+    doubt: bool = False
 
 
 SAME, CUT, RESET = Change("same"), Change("same", cut=True), Change("reset")
@@ -154,9 +156,8 @@ class LeftMembrane:
         if not self.line or self._graph:
             return self._compared(membrane, self._graph and membrane.is_leaf, of_one_sample, resting)
         change = self._compared(membrane, membrane.is_leaf and self._detached(membrane), of_one_sample, resting)
-        # An edit says nothing of gradients, where there are none to be lost.
         edited = change.kind != "same" and not shares_memory(membrane, left)
-        return change._replace(cut=False) if edited else change
+        return change._replace(cut=False, doubt=True) if edited else change
 
     def _compared(
         self, membrane: Tensor, cut: bool, of_one_sample: Callable[[], bool], resting: Callable[[], Tensor | None]

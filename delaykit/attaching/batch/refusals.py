@@ -90,3 +90,15 @@ def out_of_step(where: str, path: str, found: int, expected: int) -> HistoryErro
         f"{expected}, as in the example",
         "call it at every step, with zeros where it has no input; or pass an example that runs as you do now",
     )
+
+
+def maybe_cut(what: str, where: str) -> HistoryError:
+    """Say that what was changed behind a step without gradients may have been detached, too."""
+    return HistoryError(
+        where,
+        f"{what} replaced by one of other values behind a step that was not recorded: it may have been detached, too, "
+        "or not, while gradients through spikes under way are recorded",
+        "a change that says whether the graph is cut",
+        "call dk.detach(net) there to cut it; to keep it, change values in place (mem.mul_(...)), or a carried state "
+        "by torch.utils._pytree.tree_map over all of it",
+    )

@@ -64,7 +64,7 @@ def _copies(tensors: list[Tensor]) -> list[Tensor]:
     return [tensor if getattr(tensor, "stands_in", False) else tensor.detach().clone() for tensor in tensors]
 
 
-def comes_cut(left: LeftState, now: list[Tensor]) -> bool:
+def comes_cut(left: LeftState, now: list[Tensor]) -> bool | None:
     """Tell whether a state that had no graph to lose was detached: other tensors of equal values, but no views.
 
     Behind a step in inference mode only a copy can go on, which says nothing.
@@ -72,10 +72,13 @@ def comes_cut(left: LeftState, now: list[Tensor]) -> bool:
     Args:
         left: the state as it was left.
         now: its tensors of today.
+
+    Returns:
+        None where nobody can tell, since all of it was replaced and its values are others.
     """
     before = left.tensors
     pairs = list(zip(before, now, strict=False))
-    if len(before) != len(now) or any(a is b or a.shape != b.shape for a, b in pairs):
+    if len(before) != len(now) or any(a is b for a, b in pairs):
         return False
     shared = [(a, b) for a, b in pairs if shares_memory(b, a)]
     if any(not is_detached(b, a) for a, b in shared):
@@ -85,7 +88,8 @@ def comes_cut(left: LeftState, now: list[Tensor]) -> bool:
     values = left.values()
     if values is None or any(a.is_inference() for a in before):
         return False
-    return all(torch.equal(a.to(b), b) for a, b in zip(values, now, strict=True))
+    same = all(a.shape == b.shape and torch.equal(a.to(b), b) for a, b in zip(values, now, strict=True))
+    return True if same else None
 
 
 def tensors_of(state: Any) -> list[Tensor]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+import weakref
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from delaykit.attaching.batch.refusals import maybe_cut
 from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, tensors_of
 from delaykit.attaching.history.histories import History
@@ -23,6 +26,7 @@ from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
 
 Histories = dict[str, History]
+ASIDE = 64  # sequences left at rest with spikes under way that are known beside the newest
 COPY = "a copy of a state: what is under way stays with the original"
 LATE_COPY = COPY + ", and something was"  # it may be at rest, as one that begins a sequence is, and is none
 BARE = "a state that went on without delays (dk.disabled), while spikes were under way"
@@ -131,18 +135,23 @@ class HasGraph(Protocol):
     def recorded(self) -> bool:
         """Tell whether what is remembered has a graph, which a cut would take away."""
 
+    def graph_under_way(self) -> bool:
+        """Tell whether a gradient of later steps would reach one of those before."""
+
 
 class _Running(threading.local):
-    histories: Histories | None = None
-    newest: tuple[Histories, Any] | None = None  # what the last step left, and the values of its state
+    def __init__(self) -> None:
+        self.histories: Histories | None = None
+        self.newest: tuple[Histories, Any] | None = None  # what the last step left, and the values of its state
+        self.aside: deque[list[weakref.ref[History]]] = deque(maxlen=ASIDE)  # sequences left at rest, not the newest
 
 
 @dataclasses.dataclass
 class CarriedRun:
     """Beside a neuron whose histories ride in its state: those of the step that runs now, in this thread.
 
-    It also knows what its last step left. A state that was rebuilt by hand has lost its histories, and where it is at
-    rest it looks like one that begins a sequence.
+    It also knows what its last step left, and which other sequences were left at rest with spikes under way. A state
+    that was rebuilt by hand has lost its histories, and where it is at rest it looks like one that begins a sequence.
 
     Args:
         adapter: who tells a state that begins a sequence from a running one.
@@ -153,7 +162,20 @@ class CarriedRun:
 
     def leave(self, histories: Histories, state: Any) -> None:
         """Note what a step left; no graph is kept."""
-        self._local.newest = histories, _values(state)
+        local = self._local
+        if local.newest is not None and local.newest[0] is not histories:
+            self._set_aside()
+        if local.aside:
+            mine = set(histories.values())
+            kept = [lines for lines in local.aside if not any(line() in mine for line in lines)]
+            local.aside = deque(kept, maxlen=ASIDE)
+        local.newest = histories, _values(state)
+
+    def _set_aside(self) -> None:
+        """Remember of the last step that its sequence may go on at rest, now that another one is stepped."""
+        newest, self._local.newest = self._local.newest, None
+        if newest is not None and _late(newest[0]) and self.adapter.begins(newest[1]):
+            self._local.aside.append([weakref.ref(line) for line in newest[0].values()])
 
     def begin(self, where: str, state: Any, rebuilt: bool) -> None:
         """Begin a sequence on a state without histories.
@@ -164,26 +186,30 @@ class CarriedRun:
             rebuilt: whether it is of the class that carries histories, and so was made of a running one.
 
         Raises:
-            HistoryError: it may be the state that the last step left at rest, while spikes were under way.
+            HistoryError: it may be the state that a step left at rest, while spikes were under way: the last one, or
+                that of another sequence.
         """
-        newest, self._local.newest = self._local.newest, None
-        if state is None or newest is None:
+        if state is None:
+            self._set_aside()
             return
-        late, rests = any(h.under_way() for h in newest[0].values()), self.adapter.begins(newest[1])
-        if late and rests or (rebuilt and not rests):
-            self._local.newest = newest
+        newest = self._local.newest
+        rests = newest is not None and self.adapter.begins(newest[1])
+        late = bool(self._local.aside) or (newest is not None and rests and _late(newest[0]))
+        if late or (rebuilt and newest is not None and not rests):
             raise HistoryError(
                 where,
                 f"a {type(state).__name__} at rest without delay history, behind a step that left "
-                + ("one at rest, too, with spikes under way" if late and rests else "one that is not")
+                + ("one at rest, too, with spikes under way" if late else "one that is not")
                 + ": it may be a state rebuilt by hand, or begin a sequence",
                 "None where a sequence begins, else the state that the step before returned",
                 f"pass None, or call dk.reset(net), to begin; {KEEP}",
             )
+        self._local.newest = None
 
     def forget(self) -> None:
-        """Know nothing of the last step: the user says that a sequence begins."""
+        """Know nothing of the steps before: the user says that a sequence begins."""
         self._local.newest = None
+        self._local.aside.clear()
 
     @property
     def running(self) -> Histories | None:
@@ -196,6 +222,10 @@ class CarriedRun:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CarriedRun, (self.adapter,)
+
+
+def _late(histories: Histories) -> bool:
+    return any(history.under_way() for history in histories.values())
 
 
 def _values(state: Any) -> Any:
@@ -227,7 +257,8 @@ def take_histories(
         if not run.adapter.begins(state):
             found = f"a running {type(state).__name__} without its delay history"
             raise HistoryError(where, found, "the state that the step before returned", KEEP)
-        run.begin(where, state, hasattr(type(state), "_dk_plain") and carried is None)
+        known = carried == COPY  # of which nothing was under way
+        run.begin(where, None if known else state, hasattr(type(state), "_dk_plain") and carried is None)
         return {slot: History(where) for slot in slots}
     if carried.owner is not None and carried.owner is not run:
         found = "the state of another cell, or of this one before it was unwrapped, or of which it is a copy"
@@ -242,28 +273,37 @@ def take_histories(
     left = carried.left
     if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
         _follow_rows(where, state, carried, None if neuron is None else run.adapter.resting(neuron, state))
-    if was_cut(left, tensors_of(without_histories(state)), histories.values(), state._dk_rows):
+    if was_cut(where, left, tensors_of(without_histories(state)), histories.values(), state._dk_rows):
         for history in histories.values():
             history.detach()
     return histories
 
 
-def was_cut(left: LeftState, now: list[Tensor], lines: Iterable[HasGraph], rows: Rows | None = None) -> bool:
+def was_cut(
+    where: str, left: LeftState, now: list[Tensor], lines: Iterable[HasGraph], rows: Rows | None = None
+) -> bool:
     """Tell whether a state lost its graph, and its lines are to lose theirs.
 
     A state of a step that was not recorded has none to lose, while spikes under way may have that of the steps before.
 
     Args:
+        where: site name, for messages.
         left: the state as it was left.
         now: its tensors of today.
         lines: what goes with it.
         rows: what a ``tree_map`` over all of it did to its rows.
+
+    Raises:
+        HistoryError: nobody can tell, and it matters.
     """
     if left.had_graph:
         return all(b.is_leaf for b in now)
     if all(a is b for a, b in zip(left.tensors, now, strict=False)) or not any(h.recorded() for h in lines):
         return False
-    return comes_cut(left, now) if rows is None or not rows.touched else rows.cut
+    cut = comes_cut(left, now) if rows is None or not rows.touched else rows.cut
+    if cut is None and any(h.graph_under_way() for h in lines):
+        raise maybe_cut("a state", where)
+    return bool(cut)
 
 
 def go_bare(before: Any, after: Any, histories: Histories, owner: Any) -> Any:

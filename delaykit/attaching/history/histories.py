@@ -218,8 +218,11 @@ class History:
 
     def reads_graph(self) -> bool:
         """Tell whether the newest step has read inputs of earlier ones, and recorded it."""
-        recorded = torch.is_grad_enabled() and self.age - self._cut_at > 1
-        return recorded and self.graph_under_way()
+        return torch.is_grad_enabled() and self.holds_graph(2)
+
+    def holds_graph(self, steps: int) -> bool:
+        """Tell whether it holds the graph of inputs, after at least so many steps since it was last cut."""
+        return self.age - self._cut_at >= steps and self.graph_under_way()
 
     def step(self, synapse: Synapse, product: Product, spikes: Tensor, streams: int = 1) -> Tensor:
         """Run one step ``(batch, pre, *space) -> (batch, post, *space)`` of the stream whose turn it is."""

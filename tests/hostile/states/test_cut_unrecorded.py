@@ -15,7 +15,14 @@ STEPS, GAP, DELAY = 9, 3, 2.5
 GRANULARITIES = ["layer", "axonal", "dendritic", "synaptic"]
 COPIES = {"clone": lambda v: v.clone(), "detached clone": lambda v: v.detach().clone()}
 CUTS = {"detach": lambda v: v.detach(), "data": lambda v: v.data, "view of it": lambda v: v.detach()[:], **COPIES}
-STAYS = {"as it is": lambda v: v, "view": lambda v: v[:], "edit": lambda v: v * 1.5}
+STAYS = {"as it is": lambda v: v, "view": lambda v: v[:], "edit": lambda v: v.mul_(1.5)}
+MASK = torch.tensor([[1.0], [0.0], [1.0]], dtype=torch.float64)
+REPLACED = {
+    "edited": lambda v: v * 1.5,
+    "detached and edited": lambda v: v.detach() * 1.5,
+    "detached, a row at zero": lambda v: v.detach() * MASK,
+    "detached and permuted": lambda v: v.detach()[[1, 2, 0]],
+}
 SITES = [(granularity, False) for granularity in GRANULARITIES] + [("axonal", True)]  # True: nothing in it learns
 
 
@@ -129,9 +136,17 @@ def test_a_detached_membrane_cuts_the_line_and_a_view_or_an_edit_does_not(run, g
 
 @pytest.mark.parametrize("run", [hidden, handed])
 def test_an_edit_that_shall_cut_says_so_by_detach(run):
-    edit = STAYS["edit"]
-    for granularity in GRANULARITIES:
-        agree(run(granularity, False, edit, dk.detach), by_queue(granularity, False, True, edit))
+    for edit in (STAYS["edit"], REPLACED["edited"]):
+        for granularity in GRANULARITIES:
+            agree(run(granularity, False, edit, dk.detach), by_queue(granularity, False, True, edit))
+
+
+@pytest.mark.parametrize("run", [hidden, handed])
+@pytest.mark.parametrize(("granularity", "frozen"), SITES)
+@pytest.mark.parametrize("change", REPLACED)
+def test_one_that_was_replaced_by_other_values_may_have_been_detached(run, granularity, frozen, change):
+    with pytest.raises(dk.HistoryError, match="dk.detach|two readings|while spikes"):
+        run(granularity, frozen, REPLACED[change])
 
 
 def norse_cell():
@@ -185,6 +200,20 @@ def test_a_tree_map_over_all_of_a_norse_state_tells_a_copy_from_a_detached_one()
     agree(run_cell(guarded), run_cell(True, delayed=False))
 
 
+@pytest.mark.parametrize("change", REPLACED)
+def test_a_norse_state_replaced_by_other_values_may_have_been_detached(change):
+    for way in (by_fields(REPLACED[change]), over_all(lambda v: REPLACED[change](v) if torch.is_tensor(v) else v)):
+        with pytest.raises(dk.HistoryError, match="may have been detached, too|rows were changed"):
+            run_cell(way)
+    agree(run_cell(lambda state: state._replace(v=state.v * 1.0 + 0.0)), run_cell(False, delayed=False))  # a part of it
+
+
+def test_a_tree_map_that_edits_says_whether_it_detached():
+    for cut in (True, False):
+        found = run_cell(over_all(lambda v, cut=cut: (v.detach() if cut else v) * 1.0 + 0.0))
+        agree(found, run_cell(cut, delayed=False))
+
+
 def run_container(cut):
     net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LIFCell(norse.LIFParameters(v_th=torch.tensor(1e9))))
     net, x, state, out = net.double(), frames(), None, []
@@ -210,3 +239,6 @@ def test_neurons_of_a_container_detached_by_hand():
     for way in CUTS.values():
         agree(run_container(alone(way)), cut)
     agree(run_container(alone(STAYS["view"])), not_cut)
+    for change in REPLACED.values():
+        with pytest.raises(dk.HistoryError, match="may have been detached, too|rows were changed"):
+            run_container(alone(change))

@@ -87,6 +87,40 @@ def test_one_of_another_stream_is_refused():
             net(spikes(1)[0], type(one)(*one))
 
 
+@pytest.mark.parametrize("rebuild", REBUILT)
+@pytest.mark.parametrize("older", [False, True])
+def test_two_sequences_in_turns_rebuilt_at_every_step(rebuild, older):
+    """Both are at rest with a spike under way, which would be lost in silence; the states themselves are exact."""
+    net = cell()
+    with torch.no_grad():
+        for rebuilt in (True, False):
+            states, seen = [None, None], [[], []]
+            for t, x in enumerate(spikes(6, 0)):
+                for k in (0, 1):
+                    if rebuilt and t == 1 and k != older:
+                        with pytest.raises(dk.HistoryError, match="rebuilt by hand"):
+                            net(x, REBUILT[rebuild](states[k]))
+                        continue
+                    _, states[k] = net(x * (1 + k), states[k])
+                    seen[k].append(round(float(states[k].i), 3))
+            if not rebuilt:
+                assert seen == [[0.0, 0.0, 0.0, 0.8, 0.64, 0.512], [0.0, 0.0, 0.0, 1.6, 1.28, 1.024]]
+
+
+def test_sequences_that_went_on_or_had_nothing_under_way_leave_others_free_to_begin_at_rest():
+    net = cell()
+    with torch.no_grad():
+        _, one = net(spikes(1, 0)[0], None)
+        _, two = net(spikes(1)[0], None)
+        for x in spikes(3):
+            _, one = net(x, one)
+        assert one.i.any()
+        _, three = net(spikes(1, 0)[0], fresh())
+        for x in spikes(3):
+            _, three = net(x, three)
+        assert float(three.i) == pytest.approx(0.8)
+
+
 def fresh():
     return LIFState(*(torch.zeros(1, 1) for _ in range(3)))
 
