@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.batch.membranes import ReadsMembrane
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.history.beginnings import Beginnings, Ends, KnowsMembranes
@@ -23,7 +24,7 @@ from delaykit.attaching.history.carried_states import (
 )
 from delaykit.attaching.history.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
-from delaykit.attaching.watches import NeuronWatch, ReadsMembrane
+from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
 from delaykit.functional.eager import eager
 from delaykit.synapse import Synapse

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
-from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, begins_alike
+from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, ReadsMembrane, begins_alike
 from delaykit.attaching.batch.refusals import (
     cut_too_late,
     lost_between_calls,
@@ -29,21 +29,6 @@ from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
 
 RECENT = 16  # membranes by which other streams than in the example are known
-
-
-class ReadsMembrane(Protocol):
-    """The part of an adapter that a watch asks."""
-
-    def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
-        """Return the membrane that a neuron keeps between its calls, or the one in ``state``; None before the first."""
-
-    def resting(self, module: nn.Module, state: Any) -> Any:
-        """Return a fresh state beside ``state``; None where a fresh one is zero."""
-
-    def given_membrane(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Tensor | None:
-        """Return the membrane that a call passes explicitly, or None."""
 
 
 class NeuronWatch:
