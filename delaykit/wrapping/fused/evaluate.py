@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from delaykit.wrapping.fused.graph import Node, NotAhead, Operation
+from delaykit.wrapping.fused.graph import Argument, Node, NotAhead, Operation, Result
 from delaykit.wrapping.fused.recipe import Ahead, Apply, Each, Fixed, Recipe, Step
 
 
@@ -19,7 +19,7 @@ class Timed(NamedTuple):
 
     Args:
         tensor: ``(time, ...)``, or without time where it is the same at all steps.
-        handed: the very tensors that a unit hands out, one a step, where it is a unit's output.
+        handed: the very tensors that a unit hands out, one a step, where it is a unit's output or cut from a tensor.
         constant: whether there is no time.
     """
 
@@ -73,10 +73,25 @@ class Evaluation:
         if isinstance(recipe, Each):
             parts = self.sources.parts(recipe.operation)
             steps = self.sources.length(len(parts) - recipe.offset)
-            return Timed(torch.stack(parts[recipe.offset : recipe.offset + steps]))
+            own = slice(recipe.offset, recipe.offset + steps)
+            cut = self._cut(recipe.operation, parts)
+            return Timed(torch.stack(parts[own])) if cut is None else Timed(cut[own], tuple(parts[own]))
         assert isinstance(recipe, Apply)
         with _no_random_numbers():
             return self._apply(recipe)
+
+    def _cut(self, operation: Operation, parts: list[Tensor]) -> Tensor | None:
+        """Return what the parts are views of, with time in front; None where they are none, or ask for gradients."""
+        plain = all(part.layout is torch.strided and not part.requires_grad for part in parts)
+        if operation.function not in (Tensor.unbind, torch.unbind) or not plain:
+            return None
+        given, *dim = *operation.args, *operation.kwargs.values()
+        if not isinstance(given, Argument | Result):
+            return None
+        whole = self.sources.fixed(given)
+        whole = whole.movedim(dim[0] if dim else 0, 0)
+        alike = len(whole) == len(parts) and all(_lies_as(whole[k], parts[k]) for k in (0, -1))
+        return whole if alike and not whole.requires_grad else None
 
     def _apply(self, recipe: Apply) -> Timed:
         leaves, spec = tree_flatten((recipe.args, recipe.kwargs))
@@ -112,6 +127,11 @@ class Evaluation:
             filled = [_at(value, step) for value in values]
             made.append(_call(recipe, tree_unflatten(filled, spec)))
         return Timed(torch.stack(made))
+
+
+def _lies_as(one: Tensor, two: Tensor) -> bool:
+    """Tell whether two tensors are the same memory, looked at in the same way."""
+    return one.data_ptr() == two.data_ptr() and one.stride() == two.stride() and one.shape == two.shape
 
 
 def _call(recipe: Apply, arguments: Any) -> Tensor:

@@ -217,6 +217,7 @@ class Spiking(Track):
         if wiring is not None and wiring.watch is not None:
             wiring.watch.check_begins(start.membrane)
         self.last: Any = None
+        self.whole = 0  # 1 where spikes are handed back, too
         spikes, membrane, after = _run(dynamics, parts, inputs, _from_rest(start, dynamics))
         current = None
         if dynamics.synapse_decay is not None:
@@ -239,6 +240,8 @@ class Spiking(Track):
         unit: Any = self.unit
         self.check(step, args[0] if args else next(iter(kwargs.values()), None))
         adapter = unit.neuron.adapter
+        if step == 1:
+            self.whole = int(type(self.last) is tuple and len(args) == len(self.last) + 1)
         if step == 1 or (step > 1 and not self._returns(args, kwargs)):
             given = adapter.state_of_call(unit.module, args, kwargs)
             before = self.states[step - 1]
@@ -252,11 +255,11 @@ class Spiking(Track):
         return self.last
 
     def _returns(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Tell at a glance whether the call gives back the very state of the answer before, and nothing else."""
+        """Tell at a glance whether the call gives back the very answer before, or its state, as the second call did."""
         last = self.last
-        if kwargs or len(args) < 2 or type(last) is not tuple or len(args) != len(last):
+        if kwargs or len(args) < 2 or type(last) is not tuple or len(args) != len(last) + self.whole:
             return False
-        return all(a is b for a, b in zip(args[1:], last[1:], strict=True))
+        return all(a is b for a, b in zip(args[1:], last[1 - self.whole :], strict=True))
 
 
 def _held(unit: Unit) -> Iterator[tuple[dict[str, Any], str, Any, int | None]]:
