@@ -22,11 +22,14 @@ unexport PYTHONDONTWRITEBYTECODE # sources are compiled, and asserts rewritten, 
 help:
 	@echo "make demo | test | slow | lint | types | bench | reproduce | tutorials | docs | wheels | release-check | clean"
 
-# One pip command: pip must see the core and its plugins together, since a plugin requires `delaykit` from this tree.
+# The core first, then all together: pip must see the core and its plugins at once, since a plugin requires `delaykit` from
+# this tree, and what builds them is there by then, in place of an environment made for each. Modules are compiled when
+# they are first imported, which most of those that are installed never are.
+PIP_INSTALL := -m pip install --disable-pip-version-check --no-compile -c constraints.txt -e '.[all,dev,docs]'
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
-		-e '.[all,dev,docs]' $(addprefix -e ./,$(PLUGINS))
+	$(BIN)/python $(PIP_INSTALL)
+	$(BIN)/python $(PIP_INSTALL) --no-build-isolation $(addprefix -e ./,$(PLUGINS))
 	touch $@
 
 demo: $(INSTALLED)

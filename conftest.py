@@ -65,10 +65,16 @@ def params_of(item: pytest.Function) -> dict[str, object]:
     return item.callspec.params if hasattr(item, "callspec") else {}
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Let the garbage collector look past what lives to the end: ten thousand tests, and all modules."""
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
