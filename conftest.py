@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -32,23 +33,36 @@ def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collecto
     return [one for one in found if not (isinstance(one, DoctestModule) and "tests" in file_path.parts)]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` leaves out
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest, which takes out what `-m` leaves out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
+    """Mark what is slow; let workers begin with the longest files, so that none has one left when the others end."""
+    long = {item for item in items if item.get_closest_marker("slow") and "tiny" not in params_of(item)}
+    mark_what_is_shown_elsewhere(config, items)
+    found = yield
+    if hasattr(config, "workerinput"):
+        tenths: Counter[Path] = Counter()  # of seconds, as a rule
+        for item in items:
+            tenths[item.path] += 100 if item in long else 1
+        items.sort(key=lambda item: (-tenths[item.path], item.path))  # files stay together, and in order
+    return found
+
+
+def mark_what_is_shown_elsewhere(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark as slow what another component, or another net, shows in the fast set; leave out what both show."""
-    seen: dict[tuple[str, str], list[str]] = {}  # by class and library, its nets in order
+    seen: dict[tuple[str, str, str], list[str]] = {}  # by class, law and library, its nets in order
     laws = [item for item in items if isinstance(item, pytest.Function) and item.cls is not None]
-    on_nets = [(item, item.callspec.params["tiny"]) for item in laws if "tiny" in params_of(item)]
+    on_nets = [(item, params_of(item)["tiny"]) for item in laws if params_of(item).get("tiny")]
     for item, net in on_nets:
-        nets = seen.setdefault((item.cls.__name__, net.library), [])
+        nets = seen.setdefault((item.cls.__name__, item.originalname, net.library), [])
         nets += [] if net.name in nets else [net.name]
     left_out: list[pytest.Item] = []
     for item, net in on_nets:
-        nets = seen[item.cls.__name__, net.library]
+        nets = seen[item.cls.__name__, item.originalname, net.library]
         slow = item.get_closest_marker("slow") is not None
         turn = f"{item.cls.__name__} {item.originalname}" if slow else item.cls.__name__
         if item.cls.__name__ != SHOWN_BY and net.name != nets[zlib.crc32(turn.encode()) % len(nets)]:
             item.add_marker(pytest.mark.slow)
-            left_out += [item] if slow and not EVERYTHING and "skip_law" not in item.fixturenames else []
+            left_out += [item] if slow and not EVERYTHING and not picks_nets(item) else []
     for item in laws:
         if item.originalname == LONG_ADAPTER_LAW and item.cls.nets.index(params_of(item)["case"]) % 2:
             item.add_marker(pytest.mark.slow)
@@ -58,6 +72,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gone = set(map(id, left_out))
         items[:] = [item for item in items if id(item) not in gone]
         config.hook.pytest_deselected(items=left_out)
+
+
+def picks_nets(law: pytest.Function) -> bool:
+    """Tell whether a law holds for some nets only."""
+    return "skip_law" in law.fixturenames or getattr(law.function, "speaks_of", None) is not None
 
 
 def params_of(item: pytest.Function) -> dict[str, object]:

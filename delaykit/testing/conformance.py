@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from delaykit.testing.laws_operator import OperatorLaws
 from delaykit.testing.laws_pruning import PruningLaws
 from delaykit.testing.laws_scale import ScaleLaws
 from delaykit.testing.laws_training import TrainingLaws
-from delaykit.testing.nets.tiny import missing, tiny_nets
+from delaykit.testing.nets.tiny import TinyNet, missing, tiny_nets
 
 SHORTEST_REASON = 10  # characters
 
@@ -59,13 +59,21 @@ class ComponentConformance(ConfigLaws, OperatorLaws, NetworkLaws, TrainingLaws, 
                 setattr(cls, f"test_{name}", None)  # not collected
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run a law once for each net, or for each library, that its arguments ask for."""
+        """Run a law once for each net that it speaks of, or for each library; one that is left out is told once."""
+        reason = self.skip.get(metafunc.function.__name__.removeprefix("test_"))
         if "tiny" in metafunc.fixturenames:
-            nets = [net for library in self.libraries for net in tiny_nets(library) if self.rules(net, self.config)]
+            nets = [] if reason else self._nets_of(getattr(metafunc.function, "speaks_of", None))
             cases = [pytest.param(net, marks=_needs(net.library), id=net.name) for net in nets]
-            metafunc.parametrize("tiny", cases)
+            reason = reason or f"speaks of no net of {', '.join(self.libraries)} with this component"
+            none = pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")
+            metafunc.parametrize("tiny", cases or [none])
         if "library" in metafunc.fixturenames:
-            metafunc.parametrize("library", [pytest.param(name, marks=_needs(name)) for name in self.libraries])
+            names = self.libraries[:1] if reason else self.libraries
+            metafunc.parametrize("library", [pytest.param(name, marks=_needs(name)) for name in names])
+
+    def _nets_of(self, speaks_of: Callable[[TinyNet, Collection[str]], bool] | None) -> list[TinyNet]:
+        nets = [(net, self.rules(net, self.config)) for library in self.libraries for net in tiny_nets(library)]
+        return [net for net, rules in nets if rules and (speaks_of is None or speaks_of(net, rules))]
 
     @pytest.fixture(autouse=True)
     def _skip_with_a_reason(self, request: pytest.FixtureRequest) -> None:

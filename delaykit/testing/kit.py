@@ -6,7 +6,7 @@ Tolerances live here and nowhere else; a test class cannot change them.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -29,11 +29,11 @@ TIME, BATCH, OPERATOR_SITE = 24, 3, Site("operator", 5, 4)
 Law = TypeVar("Law", bound=Callable[..., Any])
 
 
-def law(*kinds: str) -> Callable[[Law], Law]:
-    """Say for which kinds of component a law holds."""
+def law(*kinds: str, speaks_of: Callable[[TinyNet, Collection[str]], bool] | None = None) -> Callable[[Law], Law]:
+    """Say for which kinds of component a law holds, and of which nets and their wrapped sites it speaks: None, all."""
 
     def mark(method: Law) -> Law:
-        method.kinds = kinds  # type: ignore[attr-defined]
+        method.kinds, method.speaks_of = kinds, speaks_of  # type: ignore[attr-defined]
         return method
 
     return mark
