@@ -62,7 +62,9 @@ def run_law(kit, law, tmp_path, nets=("snntorch", "norse")):
     wanted = inspect.signature(method).parameters
     cases = [{}]
     if "tiny" in wanted:
-        cases = [{"tiny": net} for library in nets for net in tiny_nets(library)]
+        speaks_of = method.speaks_of or (lambda net, sites: True)
+        every = [net for library in nets for net in tiny_nets(library)]
+        cases = [{"tiny": net} for net in every if speaks_of(net, kit.rules(net, kit.config))]
     if "library" in wanted:
         cases = [{"library": library} for library in nets]
     for k, case in enumerate(cases):
