@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from delaykit import DataError
+from delaykit import CheckpointError, DataError
+from delaykit_lab import record_path, remembered
 from delaykit_lab.commands.demo import reproduce
 from delaykit_lab.records import benchmarks, budget, experiments, figures, page, published
 from delaykit_lab.records.answers import PAGE, answers
@@ -344,6 +345,15 @@ def test_numbers_in_the_words_of_a_readme_are_those_of_its_tables() -> None:
 def with_zero(number: str) -> str:
     """Write .81 as 0.81."""
     return f"0{number}" if number.startswith(".") else number
+
+
+def test_a_record_that_was_changed_by_hand_gets_into_no_table(tmp_path) -> None:
+    path = record_path(tmp_path, {"seed": 0}, "a")
+    remembered(path, {"seed": 0}, lambda: {"test": 0.5})
+    assert [one["result"]["test"] for one in experiments.records(tmp_path)] == [0.5]
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    with pytest.raises(CheckpointError, match="digest"):
+        experiments.records(tmp_path)
 
 
 @pytest.mark.skipif(not (ROOT / "results").is_dir(), reason="no checkout")

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from delaykit_lab.records.statistics import standard_error
+from delaykit_lab.records.statistics import interval, standard_error
 from delaykit_lab.records.tables import markdown
 
 ENOUGH = 3  # seeds
@@ -15,20 +15,20 @@ ENOUGH = 3  # seeds
 def verdict(values: Sequence[float]) -> str:
     """Say in words what differences of paired seeds show, more being better.
 
-    Fewer than three seeds show nothing. Three and more do where all have one sign and the mean is above twice its
-    standard error; where many pairs are listed, a few will be so by chance.
+    Fewer than three seeds show nothing. Three and more do where the 95 % interval of their mean by Student's t leaves
+    out zero; where many pairs are listed, one in twenty will be so by chance.
 
     Args:
         values: learned minus frozen, one a seed.
 
     Example:
-        >>> verdict([2.0, 2.5, 3.0]), verdict([-2.0, 1.0, 1.0]), verdict([9.0])
+        >>> verdict([2.0, 2.5, 3.0]), verdict([1.0, 2.0, 3.0]), verdict([9.0])
         ('learning helps', 'not shown', 'too few seeds')
     """
     if len(values) < ENOUGH:
         return "too few seeds"
-    mean, error = statistics.mean(values), standard_error(values) or 0.0
-    if abs(mean) > 2 * error and all((value > 0) == (mean > 0) for value in values):
+    mean, (low, high) = statistics.mean(values), interval(values)
+    if low > 0 or high < 0:
         return "learning helps" if mean > 0 else "freezing is better"
     return "not shown"
 

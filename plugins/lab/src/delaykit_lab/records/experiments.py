@@ -18,6 +18,7 @@ from typing import Any
 
 from delaykit import DataError
 from delaykit_lab.data.spike_hdf5 import locate
+from delaykit_lab.records.finished import read_record
 
 LIST = Path("results") / "experiments.json"
 NEEDS = {
@@ -169,8 +170,12 @@ def _why(kind: str, folder: Path | None) -> str:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """Read the records of an experiment, those of tuning runs left out."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """Read the records of an experiment, those of tuning runs left out.
+
+    Raises:
+        CheckpointError: one is damaged, or was changed by hand.
+    """
+    return [read_record(path) for path in sorted(folder.glob("*.json"))]
 
 
 def spent_hours(folder: Path) -> float:

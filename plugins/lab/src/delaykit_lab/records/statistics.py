@@ -49,6 +49,22 @@ def standard_error(values: Sequence[float]) -> float | None:
     return round(float(np.std(values, ddof=1) / math.sqrt(len(values))), 12)
 
 
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over seeds, by Student's t.
+
+    Args:
+        values: one a seed, two or more.
+
+    Example:
+        >>> "{:.2f} {:.2f}".format(*interval([2.0, 2.5, 3.0]))
+        '1.26 3.74'
+    """
+    from scipy import stats  # type: ignore[import-untyped]
+
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * (standard_error(values) or 0.0)
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
 def compare(first: Sequence[float], second: Sequence[float], samples: int) -> Comparison:
     """Compare two methods by Welch's t interval over seeds.
 
@@ -70,7 +86,7 @@ def compare(first: Sequence[float], second: Sequence[float], samples: int) -> Co
     errors = standard_error(first), standard_error(second)
     if errors[0] is None or errors[1] is None:
         return Comparison(difference, None, None)
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     variances = [max(error, 1.0 / samples) ** 2 for error in errors if error is not None]
     counts = len(first), len(second)
