@@ -129,7 +129,6 @@ ELSEWHERE = {
     "wrapping.fused.recipe": "wrapping/test_fused_shapes.py",
     "wrapping.fused.run": "wrapping/test_fused_hostile.py",
     "wrapping.fused.tracks": "wrapping/test_fused_norse.py",
-    "wrapping.fused.units": "wrapping/test_fused_snntorch.py",
     "wrapping.fused.watch": "wrapping/test_fused_hostile.py",
     "wrapping.projection": "wrapping/test_controls.py",
 }

@@ -220,7 +220,7 @@ def test_communities_find_blocks_whatever_the_order(monkeypatch: pytest.MonkeyPa
 
     def without(name, *args, **kwargs):
         if name == "networkx":
-            raise ImportError(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
