@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, ReadsMembrane, begins_alike
+from delaykit.attaching.batch.older import OlderMembranes
 from delaykit.attaching.batch.refusals import (
     cut_too_late,
     lost_between_calls,
@@ -70,7 +71,7 @@ class NeuronWatch:
         self._began: Tensor | None = None  # the membrane that the last call of the root began with
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
         self._recent: deque[weakref.ref[Tensor]] = deque(maxlen=RECENT + 2 * self.period)
-        self._matched, self._unknown = False, 0
+        self._matched, self._unknown, self._older = False, 0, OlderMembranes()
 
     def expect(self, streams: int) -> None:
         """Let at least so many streams take turns on the neuron."""
@@ -100,18 +101,18 @@ class NeuronWatch:
 
     def watches_values(self) -> bool:
         """Tell whether a membrane that is written to must be compared with what was there."""
-        return bool(self.followers or self.owned)
+        return bool(self.followers or self.owned or self.inputs)
 
     def moment(self) -> Moment:
         """Return the moment as of now, counting a reset that the neuron itself has not met yet."""
         if not (self.steps or self.resets) and self.module is not None and self.adapter.membrane(self.module) is None:
             self.resets = 1  # at rest before its first step, be it of a copy: a sequence begins
         if not self.inside and self._left and self.period == 1 and self.module is not None:
-            change = self._left[0].look(self.adapter.membrane(self.module), self._of_one_sample)
+            change = self._left[0].look(membrane := self.adapter.membrane(self.module), self._of_one_sample)
             if change != SAME:
-                self._refuse_doubt(change, steps=1)
+                self._refuse_unknown(change, membrane, steps=1)
                 self._tell(change, (*self.followers, *self.owned))
-                self._left[0].keep(self.adapter.membrane(self.module))
+                self._left[0].keep(membrane)
                 self._left[0].line = self._left[0].line and not change.cut
         return Moment(self.resets, self.cuts)
 
@@ -119,8 +120,8 @@ class NeuronWatch:
         """Note a reset that the library has just made: whatever membrane comes next is a new one."""
         if self.inside:
             return
-        self.resets += 1
-        self.forgotten += 1
+        self.resets, self.forgotten = self.resets + 1, self.forgotten + 1
+        self._older.note(*(left.values for left in self._left))
         self._left.clear()
         for history in (*self.followers, *self.owned):
             history.clear_with(self)  # now, and not when it is next stepped: a copy made in between has lost nothing
@@ -162,8 +163,7 @@ class NeuronWatch:
         for history in self.inputs:
             if history.resized is not None:
                 raise unknown_rows(self.path, history.where, history.resized)
-        self.steps += 1
-        self.inside = True
+        self.steps, self.inside = self.steps + 1, True
 
     def _begin_too(self, membrane: Tensor | None) -> None:
         """Refuse to go on where a connection began anew with another neuron that it leads to."""
@@ -205,7 +205,7 @@ class NeuronWatch:
         change = self._left[0].look(membrane, self._of_one_sample, self._resting)
         if change == SAME:
             return
-        self._refuse_doubt(change, steps=2)
+        self._refuse_unknown(change, membrane, steps=2)
         if not handed:
             self._tell(change, (*self.followers, *self.owned))
             self._refuse_alone(change, first)
@@ -226,8 +226,15 @@ class NeuronWatch:
             if late:
                 raise two_readings(self.path, change, late[0])
 
-    def _refuse_doubt(self, change: Change, steps: int) -> None:
-        """Refuse a membrane of which nobody can tell whether it was detached, where lines hold a graph of ``steps``."""
+    def _refuse_unknown(self, change: Change, membrane: Tensor | None, steps: int) -> None:
+        """Refuse a membrane of an older sequence, whose line is gone, and one that nobody can tell to be detached.
+
+        The second where lines hold a graph of so many ``steps``.
+        """
+        if change.kind == "reset":
+            self._older.note(self._left[0].values)
+        elif change.kind == "edit" and membrane in self._older:
+            raise other_streams(self.path, self.period, (*self.inputs, *self.followers, *self.owned)[0].where)
         late = [h.where for h in self.truncated if h.holds_graph(steps)] if change.doubt else []
         if late:
             raise maybe_cut(f"the membrane of neuron {self.path!r}", late[0])
@@ -291,8 +298,7 @@ class NeuronWatch:
                 raise two_readings(self.path, change, history.where)
 
     def _resize(self, histories: Iterable[History], batch: int) -> None:
-        before = self._left[0].tensor
-        if before is not None:
+        if (before := self._left[0].tensor) is not None:
             for history in histories:
                 history.resize(len(before), batch, before.device)
 

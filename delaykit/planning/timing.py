@@ -8,7 +8,7 @@ from typing import Any
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connection.connections import channel_space
-from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.errors import ConfigError, HistoryError, PluginError, ShapeError
 from delaykit.planning.beats import beats_of, calls_a_step, is_reused, steps_of
 from delaykit.planning.sequences import check_is_time, outside_the_loop, sequence_timing, time_dim_of, whole_policy
 from delaykit.planning.survey import primary
@@ -245,7 +245,17 @@ def _followed(
     others = [len(c) for c in trace.neurons.values()]
     if neuron is None and max(others) > steps:
         raise outside_the_loop(spot)
+    _check_kept(leader, trace, neurons)
     return Decision(Timing("follow", None, streams), neuron, leader)
+
+
+def _check_kept(leader: str, trace: Trace, neurons: dict[str, Neuron]) -> None:
+    """Raise where an adapter finds no membrane behind any step of a neuron: each would seem to begin a sequence."""
+    adapter, calls = neurons[leader].adapter, trace.neurons[leader]
+    if calls and not any(call.left for call in calls):
+        found = f"None behind all {len(calls)} steps of neuron {leader!r}, which follows"
+        where = f"adapter {adapter.name!r}, {type(adapter).__name__}.membrane()"
+        raise PluginError(where, found, "the tensor that the neuron keeps", "override membrane(), or follows=False")
 
 
 def _streams(

@@ -43,6 +43,7 @@ class Call:
     kept: bool = False  # neuron: it went on from a state that it had before this call of the model began
     anew: bool = False  # neuron: this call of the model has given it another state before its first step
     given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
+    left: bool = False  # neuron: it keeps a membrane that its adapter can find, for the next call
     handed: bool = True  # neuron: called as `output, state = neuron(input, state)`, as far as can be seen
     outside: bool = False  # connection: after the model was called, and not inside such a call
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
@@ -248,6 +249,7 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         if not neuron.follows:
             call.handed = _is_handed_on(args, output)
         left = adapter.held_state(module) if neuron.follows else []
+        call.left = neuron.follows and adapter.membrane(module) is not None
         provenance.mark((output, left), ("state", neuron.path, call.number))
         witness(neuron.path, (args, kwargs), output)
         return output

@@ -7,13 +7,14 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit import checks
+from delaykit.attaching.adapter import NeuronAdapter
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.fast_paths import call_always_
 from delaykit.attaching.leftovers import copy_lines_, leave_lines_, take_up_lines_
@@ -24,7 +25,7 @@ from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wrapping, unwire_, wire_
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, PluginError
 from delaykit.planning import survey
 from delaykit.planning.constants import ConstantsPlan
 from delaykit.planning.exact import attach_exact_, check_exact
@@ -214,11 +215,17 @@ def _attach(net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrappin
     wrapping.undo += call_always_(net, spot.path)
     attachment = Attachment(spot.name, entry.timing, wrapping.scope, watch, owned, spot.product)
     if entry.recurrent is None:
-        wrapping.undo += spot.adapter.attach_(spot, synapse, attachment)  # type: ignore[union-attr]
+        adapter, method = cast(NeuronAdapter, spot.adapter), "attach_"
+        undo = adapter.attach_(spot, synapse, attachment)
     else:
         neuron = todo.neurons[entry.spot.path]
         weight = recurrent_weight(entry, next(iter(net.parameters()), None))
-        wrapping.undo += neuron.adapter.add_recurrent_(neuron, synapse, attachment, weight, entry.recurrent.bias)
+        adapter, method = neuron.adapter, "add_recurrent_"
+        undo = adapter.add_recurrent_(neuron, synapse, attachment, weight, entry.recurrent.bias)
+    if not undo:
+        where, fix = f"adapter {adapter.name!r}, {type(adapter).__name__}.{method}()", "return what it has to take back"
+        raise PluginError(where, "[]: nothing was attached, or nothing can be taken back", "a list of Undo", fix)
+    wrapping.undo += undo
     for path, each in entry.beats:
         attachment.lead_to(watches[path], path, each)
     if entry.timing.policy == "root":  # whose states may go on from call to call, while delays begin anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,10 @@ def delayed(net: nn.Module, **rules: Any) -> nn.Module:
     return dk.wrap_(net, rules, example=lambda: run(net, SPIKES))
 
 
+def followed(net: nn.Module) -> nn.Module:
+    return delayed(net, **{"0": dk.FreeDelay("axonal", init=2.0)})
+
+
 def constants(net: nn.Module) -> Any:
     return dk.wrap_(net, {"1": dk.TimeConstants("membrane")}, example=lambda: page.run(net, SPIKES))
 
@@ -81,9 +86,14 @@ ASKED: list[tuple[str, Any, Callable[[nn.Module], Any]]] = [  # method, its answ
     ("find", broken, delayed),
     ("find", None, lambda net: dk.rollout(net[1], SPIKES)),
     ("find", broken, lambda net: dk.fused(net)(SPIKES)),
+    ("find", lambda: ([], Neuron("elsewhere", nn.Linear(1, 1), Listed())), delayed),
+    ("find", lambda: ([Spot("0", "", nn.Linear(1, 1), -1, 8)], None), delayed),
     ("attach_", None, delayed),
+    ("attach_", [], delayed),
     ("attach_", broken, delayed),
     ("add_recurrent_", None, delayed),
+    ("add_recurrent_", [], delayed),
+    ("membrane", lambda: None, followed),
     ("watch_", None, delayed),
     ("watch_", [], delayed),
     ("count_", broken, delayed),
@@ -97,6 +107,17 @@ ASKED: list[tuple[str, Any, Callable[[nn.Module], Any]]] = [  # method, its answ
     ("exact_refusal", broken, exact),
     ("exact_refusal", "", exact),  # without a synaptic current, or a way to be exact
 ]
+
+
+@pytest.mark.parametrize("step", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_step_of_no_length_is_refused(step: float) -> None:
+    class Timeless(Listed):
+        def find(self, path, module):
+            spots, neuron = super().find(path, module)
+            return spots, None if neuron is None else dataclasses.replace(neuron, dt_ms=step)
+
+    with adapter_on_trial(Timeless), pytest.raises(PluginError, match=r"Timeless.*: found a Neuron with dt_ms="):
+        delayed(kept())
 
 
 @pytest.mark.parametrize(("method", "answer", "ask"), ASKED)

@@ -49,6 +49,6 @@ def test_every_module_can_be_imported_first() -> None:
     names = [name for name in names if "._" not in name and (here or not name.endswith(".triton"))]
     assert "delaykit.wrapping.apply" in names and "delaykit.functional.taps" in names
     done = subprocess.run(
-        [sys.executable, "-c", EACH_IN_A_FORK, json.dumps(names)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", EACH_IN_A_FORK, json.dumps(names)], capture_output=True, text=True, timeout=300
     )
     assert json.loads(done.stdout.splitlines()[-1]) == {}, done.stderr

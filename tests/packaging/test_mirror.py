@@ -27,6 +27,7 @@ ELSEWHERE = {
     "adapters.snntorch.followed": "hostile/test_membrane_edits.py",
     "adapters.snntorch.living": "adapters/test_snntorch_copies.py",
     "attaching.attachment": "hostile/test_rewrapped.py",
+    "attaching.batch.older": "hostile/states/test_older_sequences.py",
     "attaching.batch.refusals": "hostile/test_membrane_edits.py",
     "attaching.batch.streams": "hostile/test_streams.py",
     "attaching.connection.calls": "hostile/test_sequences.py",

@@ -90,6 +90,11 @@ class LeftMembrane:
             else:
                 values.copy_(membrane.detach())
 
+    @property
+    def values(self) -> Tensor | None:
+        """What was there, where copies are kept; else what is there now."""
+        return self._values if self._values is not None or self.tensor is None else self.tensor.detach()
+
     def release(self) -> None:
         """Let the graph go, keep the values: a run has ended."""
         if self.tensor is not None and self._graph:
@@ -177,9 +182,8 @@ class LeftMembrane:
     def _compared(
         self, membrane: Tensor, cut: bool, of_one_sample: Callable[[], bool], resting: Callable[[], Tensor | None]
     ) -> Change:
-        left = self.tensor
-        assert left is not None
-        before = left.detach() if self._values is None else self._values
+        left, before = self.tensor, self.values
+        assert left is not None and before is not None
         if membrane is not left and membrane.data_ptr() == left.data_ptr() and membrane.shape == left.shape:
             if version_of(membrane) == self._version:
                 return CUT if cut else SAME
