@@ -98,7 +98,7 @@ def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
 def _check_found(adapter: NeuronAdapter, path: str, found: list[Spot], neuron: Neuron | None) -> None:
     """Raise where what an adapter found here cannot be: another path, a size or a step that is none."""
     sizes = [(name, getattr(spot, name)) for spot in found for name in ("pre", "post")]
-    wrong = [f"a Spot with {name}={size}" for name, size in sizes if size is not None and size < 1]
+    wrong = [f"a Spot with {name}={size}" for name, size in sizes if size is not None and size < 0]
     if neuron is not None:
         if neuron.path != path:
             wrong.append(f"a Neuron with path={neuron.path!r}, asked about {path!r}")
@@ -106,7 +106,7 @@ def _check_found(adapter: NeuronAdapter, path: str, found: list[Spot], neuron: N
             wrong.append(f"a Neuron with dt_ms={neuron.dt_ms}")
     if wrong:
         where = f"adapter {adapter.name!r}, {type(adapter).__name__}.find()"
-        expected = "the path that was asked about, sizes of 1 and more, milliseconds above 0 or None"
+        expected = "the path that was asked about, sizes, none below 0, milliseconds above 0 or None"
         raise PluginError(where, wrong[0], expected, "mend this method of the adapter")
 
 
