@@ -7,6 +7,7 @@ import io
 
 import pytest
 import torch
+from nets import Spike
 from torch import nn
 from torch.utils._pytree import tree_map
 
@@ -17,19 +18,6 @@ snn = pytest.importorskip("snntorch")
 
 WIDTHS, STEPS, LONGEST = (4, 6, 3), 10, 5
 PAIRS = [("axonal", "synaptic"), ("dendritic", "axonal")]  # delays of the first and of the second layer
-
-
-class Fire(torch.autograd.Function):
-    """A surrogate that keeps float64, which snnTorch's own do not."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad / (1 + 3 * ctx.saved_tensors[0].abs()) ** 2
 
 
 class Queued(nn.Module):
@@ -55,7 +43,7 @@ class Looped(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(i, j) for i, j in zip(WIDTHS, WIDTHS[1:], strict=False))
-        self.neurons = nn.ModuleList(snn.Leaky(beta, spike_grad=Fire.apply) for beta in (0.9, 0.8))
+        self.neurons = nn.ModuleList(snn.Leaky(beta, spike_grad=Spike.apply) for beta in (0.9, 0.8))
 
     def forward(self, frames):
         state, out = [neuron.reset_mem() for neuron in self.neurons], []
@@ -68,8 +56,8 @@ class Looped(nn.Module):
 
 def outer():
     return nn.Sequential(
-        nn.Linear(*WIDTHS[:2]), snn.Leaky(0.9, init_hidden=True, spike_grad=Fire.apply),
-        nn.Linear(*WIDTHS[1:]), snn.Leaky(0.8, init_hidden=True, output=True, spike_grad=Fire.apply),
+        nn.Linear(*WIDTHS[:2]), snn.Leaky(0.9, init_hidden=True, spike_grad=Spike.apply),
+        nn.Linear(*WIDTHS[1:]), snn.Leaky(0.8, init_hidden=True, output=True, spike_grad=Spike.apply),
     )  # fmt: skip
 
 

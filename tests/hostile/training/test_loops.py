@@ -129,29 +129,34 @@ def test_what_is_done_to_a_net_in_mid_sequence_leaves_spikes_under_way(kind, gra
 @pytest.mark.parametrize("granularities", PAIRS, ids="-".join)
 @pytest.mark.parametrize("kind", STEPPED)
 def test_truncated_backpropagation_with_an_update_at_every_cut(kind, granularities):
-    net, twin = pair(kind, granularities)
-    for run in (net, twin):
-        for x in SEQUENCES[:2]:
-            run.begin()
-            for part in x.split(4):
-                loss_of(torch.stack([run.step(frame) for frame in part])).backward()
-                run.learn()
-                run.cut()
-    agree(net, twin)
+    def train(run, x):
+        for part in x.split(4):
+            loss_of(torch.stack([run.step(frame) for frame in part])).backward()
+            run.learn()
+            run.cut()
+
+    trained_alike(kind, granularities, train)
 
 
 @pytest.mark.parametrize("granularities", PAIRS, ids="-".join)
 @pytest.mark.parametrize("kind", STEPPED)
 def test_steps_without_gradients_before_those_that_learn(kind, granularities):
+    def train(run, x):
+        with torch.no_grad():
+            for frame in x[:4]:
+                run.step(frame)
+        loss_of(torch.stack([run.step(frame) for frame in x[4:]])).backward()
+        run.learn()
+
+    trained_alike(kind, granularities, train)
+
+
+def trained_alike(kind, granularities, train):
     net, twin = pair(kind, granularities)
     for run in (net, twin):
         for x in SEQUENCES[:2]:
             run.begin()
-            with torch.no_grad():
-                for frame in x[:4]:
-                    run.step(frame)
-            loss_of(torch.stack([run.step(frame) for frame in x[4:]])).backward()
-            run.learn()
+            train(run, x)
     agree(net, twin)
 
 
