@@ -7,6 +7,8 @@ from collections import deque
 import torch
 from torch import Tensor
 
+from delaykit.functional.eager import eager
+
 KNOWN = 64  # sequences
 
 
@@ -23,6 +25,7 @@ class OlderMembranes:
     def __init__(self) -> None:
         self._known: deque[tuple[torch.Size, int]] = deque(maxlen=KNOWN)
 
+    @eager
     def note(self, *membranes: Tensor | None) -> None:
         """Remember membranes that are left behind; one at rest may be any other one, too, and is not."""
         for membrane in membranes:
@@ -32,6 +35,7 @@ class OlderMembranes:
                 if bool(membrane.any()):
                     self._known.append(_print_of(membrane))
 
+    @eager
     def __contains__(self, membrane: Tensor | None) -> bool:
         if membrane is None or not self._known:
             return False
