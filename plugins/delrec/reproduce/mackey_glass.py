@@ -162,11 +162,10 @@ def draw(rows: dict[str, list[dict]], path: Path, title: str) -> None:
 
     with style():
         _, ax = pyplot.subplots(figsize=(6.4, 3.2))
-        for k, (name, runs) in enumerate(rows.items()):
-            ax.plot([run["test"] for run in runs], [k] * len(runs), "o", color=CATEGORIES[k % len(CATEGORIES)])
-            ax.annotate(name, (0.0, k), xytext=(4, 7), textcoords="offset points", xycoords=("axes fraction", "data"))
-        ax.set(xlabel="test NRMSE", yticks=[], title=title, xlim=(0, None))
-        ax.set_ylim(len(rows) - 0.4, -0.9)
+        for k, runs in enumerate(rows.values()):
+            ax.plot([run["test"] for run in runs], [k] * len(runs), "o", color=CATEGORIES[0], alpha=0.7)
+        ax.set(xlabel="test NRMSE", yticks=range(len(rows)), yticklabels=list(rows), title=title, xlim=(0, None))
+        ax.set_ylim(len(rows) - 0.4, -0.6)
         pyplot.savefig(path)
 
 

@@ -119,7 +119,7 @@ def picture(found: dict[str, dict[str, Any]], title: str, path: Path) -> None:
         left.set(xlabel="step of the optimizer", ylabel="mean F1", ylim=(-0.02, 1.02))
         right.set(xlabel="time behind the cue (steps)", ylabel="F1 in bins; darker: later in training")
         right.set_ylim(-0.02, 1.02)
-        left.legend(fontsize=9, loc="center right")
+        left.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(found))
         figure.suptitle(title, fontsize=10)
         figure.savefig(path)
         pyplot.close(figure)

@@ -136,8 +136,10 @@ def main() -> None:
     sparse = [row for row in rows if "degree" in row.get("structure", {})]  # records of before had less
     sparse.sort(key=lambda row: (row["network"] != "3-D", abs(row["kept"] - 0.1), row["seed"]))
     for shown in sparse[:1]:
-        what = f"{shown['network']}, {shown['kept']:g} kept; {title}"
-        draw_structure(shown["structure"], DELAY_BIN_MS, what, given.out / "structure.png")
+        one = shown["structure"]
+        what = f"{shown['network']}, {shown['kept']:g} kept: test accuracy {100 * one['test']:.1f} % (chance 5 %)"
+        what += f", {one['hertz']:.1f} Hz; {title}"
+        draw_structure(one, DELAY_BIN_MS, what, given.out / "structure.png")
 
 
 if __name__ == "__main__":

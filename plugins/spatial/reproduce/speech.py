@@ -110,7 +110,7 @@ def main() -> None:
 
 def pictures(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path, many: bool) -> None:
     """Draw accuracy against dims, or against sizes if there are many; used length of paths and AdEx where there are."""
-    from common.plotting import against_dims, against_size
+    from common.plotting import against_dims, against_size, headed
     from common.speech_pictures import stages, tortuous
     from matplotlib import pyplot
 
@@ -119,13 +119,11 @@ def pictures(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path, ma
     shown = {name: runs for name, runs in rows.items() if "min_slope" not in name}
     with style():
         if many:
-            figure = against_size(shown)
-            figure.suptitle(title, fontsize=9)
+            figure = headed(against_size(shown), title)
             figure.savefig(folder / "accuracy_against_size.png")
         else:
             ax = against_dims({name: [one["test"] for one in runs] for name, runs in shown.items()}, chance=0.05)
-            ax.set_title(title.replace(", ", ",\n", 1), fontsize=9)
-            ax.figure.savefig(folder / "accuracy_against_dims.png")
+            headed(ax.figure, title).savefig(folder / "accuracy_against_dims.png")
         bent = {name: runs[0] for name, runs in shown.items() if "used_of_extra" in runs[0]}
         if bent:
             tortuous(bent, folder / "tortuous.png")

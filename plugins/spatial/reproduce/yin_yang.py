@@ -12,9 +12,9 @@ cosine to a tenth at step 10 000, scale factor 1.0. The reduction moves position
 
 4 inputs -> hidden neurons -> 3 outputs; every neuron fires at most once in 12 ms, and the first output names the class.
 For every network the same three learning rates are tried in one short run each, on validation points; then all
-seeds run with the best. Of each run the epoch that was best on validation is kept, and the test points are looked at
-once, with that. Finished runs are kept under ``--out``,
-interrupted ones go on where they were.
+seeds run with the best. Of each run, those of the rates included, the epoch that was best on validation counts, and
+the test points are looked at once, with that. Finished runs are kept under ``--out``, interrupted ones go on where
+they were.
 
 ``--engine operators`` sends whole sequences through ``exact_arrivals`` and ``exact_rollout``; the default computes the
 same from event to event, without steps and five times as fast; ``interp`` trains by interpolated arrivals, in whole
@@ -205,10 +205,10 @@ def run(setting: Setting, folder: Path, judge: bool) -> dict[str, Any]:
 
 
 def tuned(setting: Setting, full: bool, folder: Path) -> Setting:
-    """Choose the learning rate: one short run each, judged on validation points over its last five epochs."""
+    """Choose the learning rate: one short run each, judged as runs are scored, by the best epoch on validation."""
     epochs, rates = min(TUNING_EPOCHS[full], setting.epochs), RATES[full]
     trials = [dataclasses.replace(setting, rate=rate, epochs=epochs, seed=TUNING_SEED) for rate in rates]
-    scores = [sum(run(trial, folder / "tuning", judge=False)["curve"][-5:]) for trial in trials]
+    scores = [run(trial, folder / "tuning", judge=False)["validation"] for trial in trials]
     return dataclasses.replace(setting, rate=rates[scores.index(max(scores))])
 
 
@@ -263,21 +263,20 @@ def main() -> None:
 
 def sizes(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path) -> None:
     """Draw accuracy against the number of hidden neurons, and of parameters: a line for each kind of network."""
-    from common.plotting import against_size
+    from common.plotting import against_size, headed
     from matplotlib import pyplot
 
     from delaykit.plotting import style
 
     with style():
-        figure = against_size(rows)
-        figure.suptitle(title, fontsize=10)
+        figure = headed(against_size(rows), title)
         figure.savefig(folder / "accuracy_against_size.png")
         pyplot.close(figure)
 
 
 def pictures(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path) -> None:
     """Draw accuracy against dims, and what the first seeds of up to five networks get wrong."""
-    from common.plotting import against_dims, mistakes
+    from common.plotting import against_dims, headed, mistakes
     from matplotlib import pyplot
 
     from delaykit.plotting import style
@@ -285,8 +284,7 @@ def pictures(rows: dict[str, list[dict[str, Any]]], title: str, folder: Path) ->
     test = YinYang().points(0).test
     with style():
         ax = against_dims({name: [one["test"] for one in runs] for name, runs in rows.items()})
-        ax.set_title(title)
-        ax.figure.savefig(folder / "accuracy_against_dims.png")
+        headed(ax.figure, title).savefig(folder / "accuracy_against_dims.png")
         firsts = {name: torch.tensor(runs[0]["answers"]) for name, runs in list(rows.items())[:5]}
         figure = mistakes(test.places, test.labels, firsts)
         figure.savefig(folder / "mistakes.png")

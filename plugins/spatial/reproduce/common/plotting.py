@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,16 +16,23 @@ from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK
 from delaykit_lab.tasks.yin_yang import NAMES
 
 
+def headed(figure: Any, title: str) -> Any:
+    """Write a title over a figure, in as many lines as its width asks for, and return it."""
+    figure.suptitle(textwrap.fill(title, int(13 * figure.get_figwidth())), fontsize=10, x=0.02, ha="left")
+    return figure
+
+
 def against_dims(values: Mapping[str, Sequence[float]], *, chance: float | None = None) -> Any:
-    """Draw the test accuracy of each network: every seed a dot, the median a line.
+    """Draw the test accuracy of each network, by dims: every seed a dot, the median a line.
 
     Args:
-        values: for each network the accuracy of each seed, as fractions.
+        values: for each network, ``2-D`` or ``2-D, frozen``, the accuracy of each seed, as fractions.
         chance: chance level, as a fraction, for the label.
 
     Returns:
         The axes of a new figure.
     """
+    values = dict(sorted(values.items(), key=lambda one: float(one[0].partition("-D")[0])))
     ax = pyplot.subplots(figsize=(max(6.4, 1.6 + 0.95 * len(values)), 3.8))[1]
     for column, (color, runs) in enumerate(zip(CATEGORIES * 2, values.values(), strict=False)):
         percent = [100 * run for run in runs]

@@ -10,6 +10,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.ticker import LogLocator
 
+from common.plotting import headed
 from delaykit.plotting import CATEGORIES, GREY, style
 
 Rows = Sequence[Mapping[str, Any]]
@@ -51,8 +52,7 @@ def accuracies(rows: Rows, networks: Sequence[str], title: str, path: Path) -> N
         right.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for ax in (left, middle, right):
             ax.legend(fontsize=9)
-        figure.suptitle(title, fontsize=10)
-        figure.savefig(path)
+        headed(figure, title).savefig(path)
         pyplot.close(figure)
 
 
@@ -83,8 +83,7 @@ def structure(one: Mapping[str, Any], bin_ms: float, title: str, path: Path) -> 
         within = f"recurrent: {sum(change['created_within'])} created, {sum(change['removed_within'])} removed"
         axes[1, 1].set(xlabel="input channel", ylabel="synapses, since the first epoch", title=within)
         axes[1, 1].legend(fontsize=9)
-        figure.suptitle(title, fontsize=10)
-        figure.savefig(path)
+        headed(figure, title).savefig(path)
         pyplot.close(figure)
 
 
