@@ -15,7 +15,7 @@ import numpy as np
 from delaykit.functional.compiled import compiled
 from delaykit.functional.llvm.registers import vectors_of
 
-BLOCK = 128  # channels at a time: enough of them to be read in one go, and few enough to be kept in a cache
+BLOCK = 256  # channels at a time: enough of them to be read in one go, and few enough to be kept in a cache
 UNIT = 32  # channels at a time within registers
 PART = 64  # steps summed up in the dtype of the sequence before they go into a sum in float64
 sum_rows: Any = None  # by these names, the kernels find what is made when they are compiled
