@@ -10,8 +10,9 @@
 The choice follows the device and what is installed; :func:`backend` overrides it in a ``with`` block. Who runs what is
 a table of strings, ``("operator", "backend") -> "package.module:function"``, to which the core and every plugin add
 through the hook ``delaykit_operators``; a function is imported when it first runs. A device of another kind runs the
-backend of its own name, e.g. ``mps``, where somebody wrote one. An operator without an implementation in the chosen
-backend runs in ``torch``, and so does everything where Numba or Triton is installed and broken, after one warning.
+backend of its own name, e.g. ``mps``, where somebody wrote one. An operator without an implementation for a chip runs
+in ``torch``, and so does everything where Numba or Triton is installed and broken, after one warning; one without a
+judge is refused under ``backend("reference")``: nothing but a judge answers for one.
 Kernels in vector registers are one folder, ``delaykit.functional.llvm``: without it the backend ``cpu`` runs Numba's
 plain loops, or torch where it has none. `delaykit doctor` tells what is there.
 """
@@ -50,7 +51,8 @@ def register(operator: str, backend: str) -> Callable[[Implementation], Implemen
 
     Args:
         operator: name that :func:`resolve` is asked for; choose one that no plugin begins with.
-        backend: ``torch``, ``cpu`` or ``gpu``. Every operator needs one for ``torch``, which runs on all devices.
+        backend: ``reference``, ``torch``, ``cpu`` or ``gpu``. Every operator needs one for ``torch``, which runs on all
+            devices; without one for ``reference`` it is refused there.
 
     Raises:
         UnknownNameError: there is no such backend.
@@ -128,7 +130,8 @@ def resolve(operator: str, device: torch.device, work: int | None = None) -> Cal
 
     Raises:
         UnknownNameError: nobody registered such an operator.
-        ConfigError: the backend asked for cannot run on that device.
+        ConfigError: the backend asked for cannot run on that device; or ``reference`` was asked for, and the operator
+            has none.
         PluginError: a plugin's record points at nothing that can be imported.
     """
     name, found = _chosen.get(), None
@@ -143,7 +146,11 @@ def resolve(operator: str, device: torch.device, work: int | None = None) -> Cal
     else:
         expected = "a cpu tensor" if name == "cpu" else "a cuda tensor (or TRITON_INTERPRET=1 in the environment)"
         raise ConfigError(f"backend({name!r})", f"a {device} tensor", expected, "leave the choice to delaykit")
-    found = found or _function(operator, "torch")
+    plain = _function(operator, "torch")
+    if found is None and name == "reference" and plain is not None:
+        where, fix = f"operator {operator!r}", "give its plugin's Operator record, or leave the choice to delaykit"
+        raise ConfigError(where, "no implementation in 'reference'", "a judge of its own", fix)
+    found = found or plain
     if found is None:
         known = {known for known, _ in registry.loader().operators} | {key[0] for key, f in _found.items() if f}
         raise registry.missing_operator(operator, known)

@@ -47,6 +47,7 @@ def delaykit_operators() -> Iterable[Operator]:  # type: ignore[empty-body]
         >>> from delaykit import Operator, hookimpl
         >>> @hookimpl
         ... def delaykit_operators():
+        ...     yield Operator("mine_filter", "reference", "delaykit_mine.reference:mine_filter")
         ...     yield Operator("mine_filter", "torch", "delaykit_mine.torch:mine_filter")
         ...     yield Operator("mine_filter", "cpu", "delaykit_mine.numba:mine_filter")
     """

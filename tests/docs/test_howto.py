@@ -38,7 +38,7 @@ def test_the_blocks_of_a_page_run(page, capsys, tmp_path, monkeypatch):
         assert said[0][0] == "none" and float(said[0][1]) > 0.0 and said[1] == ["straight-through", "0.0"]
     if page.stem == "write_a_plugin":  # its blocks are parts of a plugin: what they register is yielded
         assert [one.name for one in namespace["delaykit_components"]()] == ["my_delay"]
-        assert len(list(namespace["delaykit_operators"]())) == 3
+        assert len(list(namespace["delaykit_operators"]())) == 4
 
 
 def test_every_page_with_a_python_block_is_run_by_some_test():

@@ -108,6 +108,21 @@ def test_a_plugin_brings_a_chip_for_an_operator_of_the_core(table: dict, monkeyp
     assert resolve("tap_filter", CPU) is not operator.mul
 
 
+def test_nothing_but_a_judge_answers_for_one(table: dict) -> None:
+    table["example_twice", "torch"] = table["example_twice", "cpu"] = operator.mul
+    assert resolve("example_twice", CPU) is operator.mul
+    with (
+        backend("reference"),
+        pytest.raises(ConfigError, match="operator 'example_twice': found no implementation in 'reference'"),
+    ):
+        resolve("example_twice", CPU)
+    table["example_twice", "reference"] = operator.add
+    with backend("reference"):
+        assert resolve("example_twice", CPU) is operator.add
+    with backend("reference"), pytest.raises(UnknownNameError, match="example_thrice"):
+        resolve("example_thrice", CPU)
+
+
 def test_an_operator_of_a_disabled_plugin_says_so(table: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     source = PluginSource("mine", lambda: types.ModuleType("plugin"))
     loader = PluginLoader([source], {"DELAYKIT_DISABLE": "mine"})

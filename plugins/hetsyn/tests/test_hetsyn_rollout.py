@@ -12,6 +12,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import backend
+from delaykit.plugins import registry
 from delaykit_hetsyn.reset_currents import Jumps
 from delaykit_hetsyn.rollout import rollout
 from delaykit_hetsyn.surrogates import MultiGaussian, Triangle
@@ -73,6 +74,32 @@ def test_decays_of_zero_and_one_have_exact_gradients(name: str) -> None:
     for a, b in zip(results[1], results[0], strict=True):
         assert bool(b[:2].abs().sum(1).gt(0).any())
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cpu", "torch"])
+@pytest.mark.parametrize("through_reset", [False, True])
+@pytest.mark.parametrize("rows", [0, 1, POST], ids=["no synapses", "a decay a neuron", "a decay a synapse"])
+@pytest.mark.parametrize("time", [0, 1, TIME])
+def test_each_operator_equals_its_own_judge(time: int, rows: int, through_reset: bool, name: str) -> None:
+    generator = torch.Generator().manual_seed(2)
+
+    def random(*size: int) -> Tensor:
+        return torch.rand(*size, generator=generator, dtype=torch.float64)
+
+    drive, wipes = 2.0 * random(time, BATCH, POST) - 0.6, torch.tensor([True, False])
+    given = random(POST if rows else 0, POST) - 0.4, random(rows, POST), random(2, POST), random(2, POST), wipes
+    judge, judge_back, run, back = (
+        registry.implementation(operator, one)
+        for one in ("reference", name)
+        for operator in ("hetsyn_rollout", "hetsyn_rollout_adjoint")
+    )
+    spikes, membrane = wanted = judge(drive, *given, 1.0)
+    assert time < TIME or 0.02 < float(spikes.mean()) < 0.6
+    ways = random(3, time, BATCH, POST) - 0.3
+    into = judge_back(*ways, spikes, membrane, *given, through_reset)
+    assert time < TIME or all(bool(one.any()) for one in into if one.numel())
+    found = *run(drive, *given, 1.0), *back(*ways, spikes, membrane, *given, through_reset)
+    torch.testing.assert_close(found, (*wanted, *into), rtol=1e-12, atol=1e-12)
 
 
 def test_an_infinitesimal_change_of_what_does_not_spike_moves_the_membrane_as_the_adjoint_says() -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from delaykit import ShapeError, backend
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape import ResponseTape
-from delaykit_motifs import numba as events
+from delaykit.plugins import registry
 from delaykit_motifs import tapped_correlation, tapped_linear
-from delaykit_motifs import torch as plain
+from delaykit_motifs.backends import numba as events
+from delaykit_motifs.backends import torch as plain
 from delaykit_motifs.config import Motif
 from delaykit_motifs.operators import bank_of
 from delaykit_motifs.tape import TappedTape
@@ -49,6 +50,25 @@ def test_operator_and_gradients_equal_the_dense_convolution(density: float, name
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     for a, b in zip(two, one, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("name", ["torch", "cpu"])
+@pytest.mark.parametrize("depth", [1, 6, 15])
+def test_each_operator_equals_its_own_judge(depth: int, name: str, density: float) -> None:
+    spikes, taps, _ = example(density, depth=depth)
+    x, bank = spikes.detach(), bank_of(taps.detach())
+    y = torch.randn(12, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    rows = torch.cat([x.new_zeros(depth - 1, 3, 5), x]).permute(2, 0, 1).contiguous()
+    given = {
+        "tapped_linear": (x, bank), "tapped_adjoint": (y, bank), "tapped_correlation": (x, y, depth),
+        "window_read": (rows, depth + 2, bank),
+    }  # fmt: skip
+    for operator, arguments in given.items():
+        judge, run = (registry.implementation(f"motifs_{operator}", one) for one in ("reference", name))
+        wanted = judge(*arguments)
+        assert density < 0.1 or wanted.any(), operator
+        torch.testing.assert_close(run(*arguments), wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("density", [0.03, 1.0])

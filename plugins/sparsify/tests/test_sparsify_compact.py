@@ -14,6 +14,7 @@ import delaykit as dk
 from delaykit.arrivals import Gaussian, Linear, Triangle
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.taps import Taps
+from delaykit.plugins import registry
 from delaykit.testing.nets.reference import surrogate_spike
 from delaykit_sparsify import CompactLinear, DynamicSparsity, compact_, sparse_filter
 from delaykit_sparsify.compact_parts import CompactDelay
@@ -67,7 +68,7 @@ def test_listing_arrivals_loses_nothing(kernel, shape):
     assert not bool(response[..., found.shape[-1] :].any())
 
 
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("backend", ["torch", "cpu", "reference"])
 @given(
     time=st.integers(1, 12), batch=st.integers(1, 3), pre=st.integers(1, 6), post=st.integers(1, 6),
     depth=st.integers(1, 15), kept=st.floats(0.05, 0.9), rate=st.floats(0.01, 1.0), seed=st.integers(0, 99),
@@ -85,6 +86,8 @@ def test_sequence_and_steps_equal_the_dense_convolution(backend, time, batch, pr
     wanted = causal_convolution(spikes, response)
     with dk.backend(backend):
         torch.testing.assert_close(sparse_filter(spikes, arrivals, bias), wanted + bias, **TOLERANCE)
+        run = registry.implementation("sparsify_filter", backend)
+        torch.testing.assert_close(run(spikes, *arrivals), wanted, **TOLERANCE)
         for given in (None, bias):
             ring, then = Ring(arrivals, given), wanted if given is None else wanted + given
             torch.testing.assert_close(torch.stack([ring.push(x) for x in spikes]), then, **TOLERANCE)

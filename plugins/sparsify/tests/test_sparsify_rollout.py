@@ -7,10 +7,9 @@ import torch
 
 import delaykit as dk
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.reference import causal_convolution
 from delaykit_sparsify import compact_
 from delaykit_sparsify.rollout import rollout
-from delaykit_sparsify.sparse import arrivals_of_response, dense_response
+from delaykit_sparsify.sparse import arrivals_of_response
 
 pytest.importorskip("numba", reason="needs Numba, the extra `fast`")
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
@@ -34,18 +33,10 @@ def drive():
     return random(STEPS, BATCH, NEURONS, seed=3).abs()
 
 
-def stepped(arrivals, currents, bias, mask, neuron):
-    """Run the neuron's own steps behind the dense response."""
-    response, state = dense_response(arrivals), neuron.start(currents[0])
-    last, spikes, membranes = [torch.zeros_like(currents[0])], [], []
-    for now in currents:
-        recurrent = causal_convolution(torch.stack(last), response)[-1]
-        recurrent = recurrent if bias is None else recurrent + bias
-        fired, state = neuron.step(now + (recurrent if mask is None else mask * recurrent), state)
-        last.append(fired)
-        spikes.append(fired)
-        membranes.append(state[1])
-    return torch.stack(spikes), torch.stack(membranes)
+def stepped(*given):
+    """Run the judge: the neuron's own steps behind every arrival."""
+    with dk.backend("reference"):
+        return rollout(*given)
 
 
 NEURON_KINDS = {

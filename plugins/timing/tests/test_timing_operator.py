@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from delaykit import ConfigError, ShapeError, backend
+from delaykit.plugins import registry
 from delaykit_timing import Dynamics, spike_times
+from delaykit_timing.arrivals import Arrivals
 
 DELAYS = {"none": None, "layer": (1, 1), "axonal": (1, 6), "dendritic": (4, 1), "synaptic": (4, 6)}
 RATIOS = (0.5, 1.0, 1.5, 2.0, 3.0)
@@ -75,6 +77,34 @@ def test_backends_equal_the_reference(ratio: float, delay: str) -> None:
             torch.testing.assert_close(found[2], right[2], rtol=0, atol=1e-11)
             for mine, theirs in zip(found[3], right[3], strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["torch", "cpu"])
+@pytest.mark.parametrize("delay", ["none", "synaptic"])
+@pytest.mark.parametrize("limit", [None, 2, 0])
+def test_each_operator_equals_its_own_judge(limit: int | None, delay: str, name: str) -> None:
+    times, neurons, weight, delays = problem(7, delay)
+    arrivals = Arrivals(times, neurons, (times < 1).sum(1), delays)
+    dynamics = Dynamics(0.6, 0.4, max_spikes=limit) if limit != 0 else Dynamics(0.6, 0.4).silent()
+    g = torch.Generator().manual_seed(3)
+    factor, into_end = (torch.randn(*n, generator=g, dtype=torch.float64) for n in ((99,), (3, 4)))
+    results = []
+    for one in ("reference", name):
+        run, back = (registry.implementation(f"timing_{part}", one) for part in ("spikes", "gradients"))
+        record, potential = run(arrivals, weight, dynamics)
+        owner = record.sample * 1000 + record.neuron
+        order = sorted(range(len(owner)), key=lambda k: (int(owner[k]), float(record.when[k])))
+        into_when = torch.zeros_like(record.when)
+        into_when[order] = factor[: len(order)]
+        grads = back(arrivals, weight, dynamics, record, into_when, into_end)
+        spikes = [x[order].double() for x in (owner, record.interval, record.when, record.strength)]
+        results.append((spikes, potential, [one for one in grads if one is not None]))
+    (spikes, potential, judged), (found, end, grads) = results
+    assert (len(spikes[0]) > 5) == (limit != 0) and all(bool(one.any()) for one in (*judged, potential))
+    assert len(judged) == (2 if delays is None else 3)
+    torch.testing.assert_close((*found, end), (*spikes, potential), rtol=0, atol=1e-11)
+    for mine, theirs in zip(grads, judged, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
 
 
 def simulate(times: np.ndarray, weight: np.ndarray, dynamics: Dynamics, steps: int) -> np.ndarray:

@@ -26,5 +26,5 @@ def delaykit_components() -> Iterator[Component]:
 def delaykit_operators() -> Iterator[Operator]:
     """Yield the rollout of a layer, forwards and backwards."""
     for name, function in (("hetsyn_rollout", "rollout"), ("hetsyn_rollout_adjoint", "adjoint")):
-        yield Operator(name, "torch", f"delaykit_hetsyn.torch:{function}")
-        yield Operator(name, "cpu", f"delaykit_hetsyn.numba:{function}")
+        for backend, file in (("reference", "reference"), ("torch", "torch"), ("cpu", "numba")):
+            yield Operator(name, backend, f"delaykit_hetsyn.{file}:{function}")

@@ -83,7 +83,7 @@ def rollout(
         # One a presynaptic neuron runs as one a synapse; expanding is differentiable, so its gradient is the sum.
         factors = decay.T.expand(1, post) if decay.shape[1] == 1 else decay.T.expand(post, post)
     if wants_reference():
-        return reference.rollout(drive.to(work), weight, decay, jumps, surrogate, threshold, detach_reset)
+        return reference.layer(drive.to(work), weight, decay, jumps, surrogate, threshold, detach_reset)
     tensors = [t.to(work).contiguous() for t in (drive, rows, factors, jumps.decay, jumps.amplitude)]
     return _Rollout.apply(*tensors, jumps.wipes, surrogate, threshold, detach_reset)
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from delaykit import checks
 from delaykit.errors import ShapeError
-from delaykit.functional.compiled import compiled, in_threads
 from delaykit.functional.dispatch import resolve
 from delaykit_motifs.dynamics import Dynamics
 from delaykit_motifs.noise import check_mute
@@ -82,97 +80,3 @@ def free_run(
     bank = bank_of(taps.detach())
     bank = bank if bank.dtype == torch.float64 else bank.float()
     return Run(*run(bank, (drive != 0).to(taps.device), dynamics, clamp, mute, most))
-
-
-def portable_free_run(
-    bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
-) -> tuple[Tensor, Tensor]:
-    """Run all patterns side by side, one step after the other; for every device."""
-    (time, patterns, neurons), depth = drive.shape, bank.shape[1]
-    coming, u = bank.new_zeros(patterns, depth, neurons), bank.new_zeros(patterns, neurons)
-    spikes, nothing = torch.zeros_like(drive), drive.new_zeros(patterns, neurons)
-    total = torch.zeros(patterns, dtype=torch.int64, device=bank.device)
-    stopped, before = torch.full_like(total, time), nothing
-    for t in range(time):
-        if t < clamp:
-            fired = drive[t] & ~mute
-        else:
-            hard = dynamics.reset == "hard"
-            rest = dynamics.beta * u * ~before if hard else dynamics.beta * u - dynamics.theta * before
-            u = rest + coming[:, 0]
-            fired = ((u >= dynamics.theta) | drive[t]) & ~mute & (stopped == time).unsqueeze(1)
-            total += fired.sum(1)
-            stopped = torch.where((total > most) & (stopped == time), t, stopped)
-        before = nothing if t < clamp else fired
-        coming = torch.cat([coming[:, 1:], torch.zeros_like(coming[:, :1])], 1)
-        pattern, neuron = fired.nonzero(as_tuple=True)
-        coming.index_add_(0, pattern, bank[neuron])
-        spikes[t] = fired
-    return spikes, stopped
-
-
-def compiled_free_run(
-    bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
-) -> tuple[Tensor, Tensor]:
-    """Run each pattern by itself, in threads."""
-    (time, patterns, neurons), depth = drive.shape, bank.shape[1]
-    spikes, stopped = torch.zeros_like(drive, memory_format=torch.contiguous_format), torch.full((patterns,), time)
-    blocks = bank.view(neurons, depth * neurons).numpy()
-    number = blocks.dtype.type
-    given = (
-        blocks,
-        drive.contiguous().view(torch.uint8).numpy(),
-        number(dynamics.theta),
-        number(dynamics.beta),
-        dynamics.reset == "hard",
-        clamp,
-        mute.numpy(),
-        most,
-        spikes.view(torch.uint8).numpy(),
-        stopped.numpy(),
-    )
-    # The number of spikes is not known beforehand; a thread pays off for any real pattern.
-    in_threads(lambda first, last: _run(*given, first, last), patterns, drive.numel() * depth)
-    return spikes, stopped
-
-
-@compiled()
-def _run(bank, drive, theta, beta, hard, clamp, mute, most, spikes, stopped, first, last):  # type: ignore[no-untyped-def]
-    """Keep a ring of the ``depth`` rows of currents to come; a spike's block is added in two contiguous parts."""
-    time, _, neurons = drive.shape
-    size = bank.shape[1]
-    depth = size // neurons
-    ring, u = np.zeros(size, bank.dtype), np.zeros(neurons, bank.dtype)
-    fired, before = np.zeros(neurons, np.uint8), np.zeros(neurons, np.uint8)
-    for m in range(first, last):
-        ring[:] = 0
-        u[:] = 0
-        before[:] = 0
-        total = 0
-        for t in range(time):
-            row = (t % depth) * neurons
-            for j in range(neurons):
-                if t < clamp:
-                    fired[j] = drive[t, m, j]
-                else:
-                    rest = beta * u[j] - theta * before[j]
-                    if hard:
-                        rest = beta * u[j] * (1 - before[j])
-                    u[j] = rest + ring[row + j]
-                    fired[j] = u[j] >= theta or drive[t, m, j] != 0
-                ring[row + j] = 0
-            after = row + neurons  # row of the next step: tau = 0 arrives there
-            for j in range(neurons):
-                if mute[j]:
-                    fired[j] = 0
-                before[j] = fired[j] if t >= clamp else 0
-                if fired[j]:
-                    spikes[t, m, j] = 1
-                    total += t >= clamp
-                    for k in range(size - after):
-                        ring[after + k] += bank[j, k]
-                    for k in range(after):
-                        ring[k] += bank[j, size - after + k]
-            if total > most:
-                stopped[m] = t
-                break

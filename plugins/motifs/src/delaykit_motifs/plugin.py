@@ -26,11 +26,9 @@ def delaykit_components() -> Iterator[Component]:
 @hookimpl
 def delaykit_operators() -> Iterator[Operator]:
     """Yield the sums over taps and the network that runs by itself."""
-    for name in ("tapped_linear", "tapped_adjoint", "tapped_correlation", "window_read"):
-        yield Operator(f"motifs_{name}", "torch", f"delaykit_motifs.torch:{name}")
-        yield Operator(f"motifs_{name}", "cpu", f"delaykit_motifs.numba:{name}")
-    yield Operator("motifs_free_run", "torch", "delaykit_motifs.network:portable_free_run")
-    yield Operator("motifs_free_run", "cpu", "delaykit_motifs.network:compiled_free_run")
+    for name in ("tapped_linear", "tapped_adjoint", "tapped_correlation", "window_read", "free_run"):
+        for backend, file in (("reference", "reference"), ("torch", "torch"), ("cpu", "numba")):
+            yield Operator(f"motifs_{name}", backend, f"delaykit_motifs.backends.{file}:{name}")
 
 
 @hookimpl

@@ -33,8 +33,9 @@ def delaykit_components() -> Iterator[Component]:
 def delaykit_operators() -> Iterator[Operator]:
     """Yield the delivery of spikes through sparse synapses."""
     for name, function in (("sparsify_filter", "sparse_filter"), ("sparsify_deliver", "deliver")):
-        yield Operator(name, "torch", f"delaykit_sparsify.torch:{function}")
-        yield Operator(name, "cpu", f"delaykit_sparsify.numba:{function}")
+        for backend, file in (("reference", "reference"), ("torch", "torch"), ("cpu", "numba")):
+            yield Operator(name, backend, f"delaykit_sparsify.{file}:{function}")
+    yield Operator("sparsify_rollout", "reference", "delaykit_sparsify.reference:rollout")
     yield Operator("sparsify_rollout", "torch", "delaykit_sparsify.rollout:step_by_step")
     yield Operator("sparsify_rollout", "cpu", "delaykit_sparsify.rollout:by_rows")
 

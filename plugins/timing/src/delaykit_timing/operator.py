@@ -82,7 +82,7 @@ def spike_times(
     arrivals = Arrivals(times, neurons, counts, delays)
     dtype = torch.promote_types(times.dtype, weight.dtype)
     if wants_reference():
-        when, sample, neuron, potential = reference.run(arrivals, weight, dynamics)
+        when, sample, neuron, potential = reference.layer(arrivals, weight, dynamics)
     else:
         when, potential, sample, neuron = _Spikes.apply(times, weight, delays, arrivals, dynamics)
     return SpikeTimes(when.to(dtype), sample, neuron, potential.to(dtype))

@@ -20,8 +20,8 @@ def delaykit_components() -> Iterator[Component]:
 def delaykit_operators() -> Iterator[Operator]:
     """Yield the layer of exact spike times, forwards and backwards."""
     for name, function in (("timing_spikes", "run"), ("timing_gradients", "gradients")):
-        yield Operator(name, "torch", f"delaykit_timing.torch:{function}")
-        yield Operator(name, "cpu", f"delaykit_timing.numba:{function}")
+        for backend, file in (("reference", "reference"), ("torch", "torch"), ("cpu", "numba")):
+            yield Operator(name, backend, f"delaykit_timing.{file}:{function}")
 
 
 @hookimpl

@@ -10,16 +10,17 @@ and a spike time found as a number t_0 gets its gradient from ``t = t_0 - (V(t_0
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
 from torch import Tensor
 
-from delaykit_timing.arrivals import Arrivals
+from delaykit_timing.arrivals import Arrivals, Record
 from delaykit_timing.dynamics import Dynamics, membrane_response
 
 
-def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def layer(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find all spikes, differentiable by autograd.
 
     Args:
@@ -28,24 +29,62 @@ def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Tensor,
         dynamics: the neuron.
 
     Returns:
-        Time, sample and neuron of each spike, and the potential at the end ``(sample, post)``.
+        Time, sample and neuron of each spike, and the potential at the end ``(sample, post)``, in float64.
     """
     spikes: list[tuple[Tensor, int, int]] = []
     potentials = []
     for b in range(arrivals.batch):
-        filled = int(arrivals.counts[b])
-        times, sources = arrivals.times[b, :filled], arrivals.neurons[b, :filled]
         for j in range(len(weight)):
-            own = times if arrivals.delays is None else times + arrivals.delays[j, sources]
-            own, order = own.sort(stable=True)
-            early = own.detach() < dynamics.end
-            found, potential = neuron_spikes(own[early], weight[j, sources[order][early]], dynamics)
+            found, potential = neuron_spikes(*_received(arrivals, weight, dynamics, b, j), dynamics)
             spikes += [(when, b, j) for when in found]
             potentials.append(potential)
-    when = torch.stack([s[0] for s in spikes]) if spikes else weight.new_zeros(0)
+    nothing = weight.new_zeros(0, dtype=torch.float64)
+    when = torch.stack([s[0] for s in spikes]) if spikes else nothing
     sample, neuron = (torch.tensor([s[k] for s in spikes], dtype=torch.int64) for k in (1, 2))
-    end = torch.stack(potentials) if potentials else weight.new_zeros(0)
+    end = torch.stack(potentials) if potentials else nothing
     return when, sample, neuron, end.reshape(arrivals.batch, len(weight))
+
+
+@torch.no_grad()
+def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
+    """Find all spikes; see :func:`delaykit_timing.torch.run`."""
+    when, sample, neuron, potential = layer(arrivals, weight, dynamics)
+    interval, strength = torch.zeros_like(sample), torch.zeros_like(when)
+    for k, (t, b, j) in enumerate(zip(when, sample.tolist(), neuron.tolist(), strict=True)):
+        times, weights = _received(arrivals, weight, dynamics, b, j)
+        here = times <= t
+        interval[k] = here.sum() - 1
+        strength[k] = (weights[here] * torch.exp(-(t - times[here]) / dynamics.tau_synapse)).sum()
+    return Record(sample, interval, neuron, when, strength, None), potential
+
+
+@torch.enable_grad()
+def gradients(
+    arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Go back by autograd, through a run of its own; see :func:`delaykit_timing.torch.gradients`."""
+    times, weight = (x.detach().double().requires_grad_() for x in (arrivals.times, weight))
+    delays = None if arrivals.delays is None else arrivals.delays.detach().double().requires_grad_()
+    again = dataclasses.replace(arrivals, times=times, delays=delays)
+    when, _, _, potential = layer(again, weight, dynamics)
+    outputs, ways = [when, potential], [grad_when, grad_potential]
+    needed = [k for k, one in enumerate(outputs) if one.requires_grad]
+    leaves = [x for x in (times, weight, delays) if x is not None]
+    zeros = tuple(torch.zeros_like(x) for x in leaves)
+    if needed:
+        found = torch.autograd.grad([outputs[k] for k in needed], leaves, [ways[k] for k in needed], allow_unused=True)
+        zeros = tuple(z if g is None else g for g, z in zip(found, zeros, strict=True))
+    return zeros[0], zeros[1], None if delays is None else zeros[2]
+
+
+def _received(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, b: int, j: int) -> tuple[Tensor, Tensor]:
+    """Return what neuron ``j`` receives in sample ``b`` within the window: times, ascending, and weights, float64."""
+    filled = int(arrivals.counts[b])
+    times, sources = arrivals.times[b, :filled].double(), arrivals.neurons[b, :filled]
+    own = times if arrivals.delays is None else times + arrivals.delays[j, sources]
+    own, order = own.sort(stable=True)
+    early = own.detach() < dynamics.end
+    return own[early], weight[j, sources[order][early]].double()
 
 
 def neuron_spikes(times: Tensor, weight: Tensor, dynamics: Dynamics) -> tuple[list[Tensor], Tensor]:

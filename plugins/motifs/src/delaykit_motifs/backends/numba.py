@@ -1,4 +1,4 @@
-"""The operators' inner sums event by event, by Numba; backend ``cpu``. Dense input goes to the matrix products.
+"""The operators event by event, by Numba; backend ``cpu``. Dense input goes to the matrix products.
 
 A bank is ``(pre, depth, post)``: what a spike sends is one contiguous block of ``depth * post`` numbers. Threads share
 the post neurons, so no two ever write to the same place and the order of summation does not depend on their number.
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit_motifs import torch as plain
+from delaykit_motifs.backends import torch as plain
+from delaykit_motifs.dynamics import Dynamics
 
 EVENT_DENSITY = 0.12  # of the input, above which `depth` matrix products are faster than rows added one by one
 SPARSE_TARGET = 0.03  # of the currents, below which only pairs of events are visited
 
 
 def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
-    """Filter; see :func:`delaykit_motifs.torch.tapped_linear`."""
+    """Filter; see :func:`delaykit_motifs.backends.torch.tapped_linear`."""
     if _wants_products(x):
         return plain.tapped_linear(x, bank)
     out = x.new_zeros(*x.shape[:2], bank.shape[2])
@@ -29,7 +30,7 @@ def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
 
 
 def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
-    """Filter backwards; see :func:`delaykit_motifs.torch.tapped_adjoint`.
+    """Filter backwards; see :func:`delaykit_motifs.backends.torch.tapped_adjoint`.
 
     Every input has a gradient, spike or not, so this is dense.
     """
@@ -37,7 +38,7 @@ def tapped_adjoint(y: Tensor, bank: Tensor) -> Tensor:
 
 
 def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
-    """Correlate; see :func:`delaykit_motifs.torch.tapped_correlation`."""
+    """Correlate; see :func:`delaykit_motifs.backends.torch.tapped_correlation`."""
     if _wants_products(x):
         return plain.tapped_correlation(x, y, depth)
     out = x.new_zeros(x.shape[2], depth, y.shape[2])
@@ -52,13 +53,38 @@ def tapped_correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
 
 
 def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
-    """Give one step; see :func:`delaykit_motifs.torch.window_read`."""
+    """Give one step; see :func:`delaykit_motifs.backends.torch.window_read`."""
     window = rows[:, row - bank.shape[1] + 1 : row + 1]
     if _wants_products(window):
         return plain.window_read(rows, row, bank)
     out = rows.new_zeros(rows.shape[2], bank.shape[2])
     _gather(rows.detach().numpy(), row, bank.numpy(), out.numpy())
     return out
+
+
+def free_run(
+    bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
+) -> tuple[Tensor, Tensor]:
+    """Run each pattern by itself, in threads; see :func:`delaykit_motifs.backends.torch.free_run`."""
+    (time, patterns, neurons), depth = drive.shape, bank.shape[1]
+    spikes, stopped = torch.zeros_like(drive, memory_format=torch.contiguous_format), torch.full((patterns,), time)
+    blocks = bank.view(neurons, depth * neurons).numpy()
+    number = blocks.dtype.type
+    given = (
+        blocks,
+        drive.contiguous().view(torch.uint8).numpy(),
+        number(dynamics.theta),
+        number(dynamics.beta),
+        dynamics.reset == "hard",
+        clamp,
+        mute.numpy(),
+        most,
+        spikes.view(torch.uint8).numpy(),
+        stopped.numpy(),
+    )
+    # The number of spikes is not known beforehand; a thread pays off for any real pattern.
+    in_threads(lambda first, last: _run(*given, first, last), patterns, drive.numel() * depth)
+    return spikes, stopped
 
 
 def _wants_products(x: Tensor) -> bool:
@@ -137,3 +163,45 @@ def _gather(rows, row, bank, out):  # type: ignore[no-untyped-def]
                     source, target = bank[i, tau], out[c]
                     for j in range(post):
                         target[j] += v * source[j]
+
+
+@compiled()
+def _run(bank, drive, theta, beta, hard, clamp, mute, most, spikes, stopped, first, last):  # type: ignore[no-untyped-def]
+    """Keep a ring of the ``depth`` rows of currents to come; a spike's block is added in two contiguous parts."""
+    time, _, neurons = drive.shape
+    size = bank.shape[1]
+    depth = size // neurons
+    ring, u = np.zeros(size, bank.dtype), np.zeros(neurons, bank.dtype)
+    fired, before = np.zeros(neurons, np.uint8), np.zeros(neurons, np.uint8)
+    for m in range(first, last):
+        ring[:] = 0
+        u[:] = 0
+        before[:] = 0
+        total = 0
+        for t in range(time):
+            row = (t % depth) * neurons
+            for j in range(neurons):
+                if t < clamp:
+                    fired[j] = drive[t, m, j]
+                else:
+                    rest = beta * u[j] - theta * before[j]
+                    if hard:
+                        rest = beta * u[j] * (1 - before[j])
+                    u[j] = rest + ring[row + j]
+                    fired[j] = u[j] >= theta or drive[t, m, j] != 0
+                ring[row + j] = 0
+            after = row + neurons  # row of the next step: tau = 0 arrives there
+            for j in range(neurons):
+                if mute[j]:
+                    fired[j] = 0
+                before[j] = fired[j] if t >= clamp else 0
+                if fired[j]:
+                    spikes[t, m, j] = 1
+                    total += t >= clamp
+                    for k in range(size - after):
+                        ring[after + k] += bank[j, k]
+                    for k in range(after):
+                        ring[k] += bank[j, size - after + k]
+            if total > most:
+                stopped[m] = t
+                break
