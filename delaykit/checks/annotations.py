@@ -193,6 +193,8 @@ def in_words(kind: Any) -> str:
         return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, inside))}"
+    if kind is Any:
+        return "anything"
     if kind in PLAIN or origin in PLAIN:
         return PLAIN[kind if kind in PLAIN else origin]
     if origin is collections.abc.Callable or kind is collections.abc.Callable:

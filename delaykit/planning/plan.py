@@ -13,7 +13,7 @@ from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing, emptied_by
 from delaykit.attaching.connection.connections import fan_in, refuse_hidden_product
 from delaykit.attaching.neuron.driven import DrivenNeuron
-from delaykit.errors import ConfigError, DelaykitError, ShapeError, WrapError
+from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey, timing
 from delaykit.planning.between import refuse_between
@@ -119,6 +119,9 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
     Returns:
         The plan. ``plan.issues`` lists every problem at once.
 
+    Raises:
+        PluginError: an adapter answers wrongly.
+
     Example:
         >>> import torch, snntorch as snn, delaykit as dk
         >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
@@ -154,7 +157,20 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
         introduce_(net, list(built.values()))
     except DelaykitError as error:
         problems.append(error)
-    entries = []
+    entries, more = _all_constants(constants, neurons, trace, failure)
+    problems += more
+    for problem in problems:
+        if isinstance(problem, PluginError):  # an adapter's, which no other rules would mend
+            raise problem
+    made = {entry.site.name: built.get((id(entry.spot.module), entry.spot.slot)) for entry in sites}
+    return Plan(tuple(sites), tuple(problems), neurons, tuple(entries), tuple(too_late(sites, made, trace)))
+
+
+def _all_constants(
+    constants: Mapping[tuple[str, str], Any], neurons: Mapping[str, Neuron], trace: Trace | None, failure: Any
+) -> tuple[list[ConstantsPlan], list[DelaykitError]]:
+    entries: list[ConstantsPlan] = []
+    problems: list[DelaykitError] = []
     for (path, _), config in constants.items():
         if failure is not None and config.per != "layer":
             continue  # why nobody knows the neurons has been said
@@ -162,8 +178,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
             entries.append(plan_constants(neurons[path], config, trace))
         except DelaykitError as error:
             problems.append(error)
-    made = {entry.site.name: built.get((id(entry.spot.module), entry.spot.slot)) for entry in sites}
-    return Plan(tuple(sites), tuple(problems), neurons, tuple(entries), tuple(too_late(sites, made, trace)))
+    return entries, problems
 
 
 def _quarrels(chosen: Mapping[str, Any], spots: list[Spot]) -> list[DelaykitError]:

@@ -49,13 +49,16 @@ def adapter_on_trial(cls: type[NeuronAdapter]) -> Iterator[None]:
 
 
 def _checked(name: str, cls: type[NeuronAdapter]) -> NeuronAdapter:
-    version = getattr(cls, "api", None)
-    if version != ADAPTER_API:
-        newer = isinstance(version, int) and version > ADAPTER_API
-        fix = "upgrade delaykit" if newer else f"upgrade its plugin, or disable it: DELAYKIT_DISABLE={name}"
-        raise PluginError(f"adapter {name!r}", f"interface version {version!r}", f"version {ADAPTER_API}", fix)
     if not issubclass(cls, NeuronAdapter):
         raise PluginError(f"adapter {name!r}", f"the class {cls.__name__}", "a subclass of NeuronAdapter", "derive it")
+    version, own = getattr(cls, "api", None), getattr(cls, "name", None)
+    if not isinstance(own, str) or not own.strip():
+        found = f"{cls.__name__}.name = {checks.shown(own)}"
+        raise PluginError(f"adapter {name!r}", found, "the name of its library", 'write name = "..." in the class')
+    if type(version) is not int or version != ADAPTER_API:
+        newer = type(version) is int and version > ADAPTER_API
+        fix = "upgrade delaykit" if newer else f"upgrade its plugin, or disable it: DELAYKIT_DISABLE={name}"
+        raise PluginError(f"adapter {name!r}", f"interface version {version!r}", f"version {ADAPTER_API}", fix)
     learned = cls.learned
     if learned is not None and not isinstance(learned, type):
         found = f"{cls.__name__}.learned = {checks.shown(learned)}"

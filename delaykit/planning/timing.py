@@ -206,7 +206,8 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
 
 def _nobody_carries(spot: Spot) -> ConfigError:
     return ConfigError(
-        spot.name, "reset='carried'", "a Norse cell, or a connection inside its SequentialState", "use reset='auto'"
+        spot.name, "reset='carried'", "a connection whose history rides in a state that the caller carries (Norse)",
+        "use reset='auto'",
     )
 
 
@@ -236,7 +237,8 @@ def _followed(
             else "no neuron that delaykit knows"
         )
         found = f"a time loop outside the model and {what}, whose reset cannot be seen"
-        raise HistoryError(spot.name, found, "a loop inside the model, or a snnTorch neuron to follow", ASK_MANUAL)
+        expected = "a loop inside the model, or a neuron to follow, one that keeps its state itself"
+        raise HistoryError(spot.name, found, expected, ASK_MANUAL)
     if any(call.given == "fresh" for call in trace.neurons[leader]):
         found = f"a sequence of several calls of the model, in which {leader!r} is handed its state"
         raise HistoryError(spot.name, found, "a state that the neuron keeps itself", ASK_MANUAL)

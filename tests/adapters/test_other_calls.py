@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit.adapters import Neuron, NeuronAdapter
-from delaykit.errors import WrapError
+from delaykit.errors import PluginError, WrapError
 from delaykit.testing import AdapterConformance, LibraryNet, adapter_on_trial
 
 fire = pulse.load().fire
@@ -98,6 +98,6 @@ def test_a_recurrence_that_the_adapter_forgot_to_refuse_is_refused() -> None:
 
 
 def test_an_error_of_an_adapter_is_not_the_examples() -> None:
-    with adapter_on_trial(Broken), pytest.raises(WrapError, match=r"Broken.given_state\(\).*StateFirst") as caught:
+    with adapter_on_trial(Broken), pytest.raises(PluginError, match=r"Broken.given_state\(\).*StateFirst") as caught:
         dk.wrap(Loop(), {"fc": dk.FreeDelay()}, torch.rand(4, 1, 6))
     assert "bare model runs" not in str(caught.value)

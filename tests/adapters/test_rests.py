@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import delaykit as dk
 from delaykit.adapters import Neuron, NeuronAdapter
 from delaykit.attaching.batch.membranes import compare
-from delaykit.errors import PluginError, WrapError
+from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
 
 fire = pulse.load().fire
@@ -101,7 +101,7 @@ def test_a_rest_of_another_number_is_told_by_a_membrane_of_none() -> None:
 
 
 def test_a_number_is_no_membrane_and_no_fault_of_the_example() -> None:
-    with pytest.raises(WrapError, match=r"Adapter.membrane\(\): found 0.0 for a Resting") as caught:
+    with pytest.raises(PluginError, match=r"Adapter.membrane\(\): found 0.0 for a Resting") as caught:
         pair(lambda v: 0.0)
     assert "bare model runs" not in str(caught.value)
 

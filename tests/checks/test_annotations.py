@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fractions
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from delaykit.checks import annotated, annotations, fits
+from delaykit.checks import annotated, annotations, fits, in_words
 from delaykit.errors import ConfigError, ShapeError
 
 VALUES = [
@@ -46,3 +47,7 @@ def test_every_sort_of_argument_reaches_its_place():
     ]:
         with pytest.raises(error, match=told):
             wrong()
+
+
+def test_what_may_be_anything_is_said_in_words() -> None:
+    assert in_words(tuple[int, Any]) == "(a whole number, anything)"

@@ -6,6 +6,7 @@ A name that has to go leaves ``public_names.json`` when its warning has been out
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import json
 import warnings
@@ -25,6 +26,15 @@ def test_names_that_were_public_can_be_imported(package: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         exec(f"from {package} import {', '.join(PUBLIC[package])}", {})
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_what_a_module_says_is_public_is_on_the_list_and_the_other_way_round(package: str) -> None:
+    if package.startswith("delaykit_"):
+        pytest.importorskip(package.partition(".")[0], reason="is a distribution of its own")
+    said = getattr(importlib.import_module(package), "__all__", None)
+    if said is not None:  # numbers may be there for who imports them by name
+        assert sorted(said) == sorted(name for name in PUBLIC[package] if name in said or not name.isupper())
 
 
 def test_the_list_is_of_all_distributions() -> None:

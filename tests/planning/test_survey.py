@@ -36,6 +36,7 @@ def test_an_adapter_replaces_the_registered_one_of_its_name():
 
 
 @pytest.mark.parametrize(("version", "fix"), [(ADAPTER_API - 1, "upgrade its plugin"), (None, "upgrade its plugin"),
+                                              (True, "upgrade its plugin"), (1.0, "upgrade its plugin"),
                                               (ADAPTER_API + 1, "upgrade delaykit")])  # fmt: skip
 def test_another_interface_version_is_refused(version, fix):
     members = {} if version is None else {"api": version}
@@ -44,3 +45,11 @@ def test_another_interface_version_is_refused(version, fix):
     with adapter_on_trial(other), pytest.raises(PluginError, match=fix) as raised:
         dk.plan(nn.Sequential(nn.Linear(2, 2)), {"0": dk.FreeDelay()})
     assert "adapter 'other'" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", [3, "", " ", None, b"other"])
+def test_an_adapter_without_a_name_is_refused(name):
+    members = {} if name is None else {"name": name}
+    other = type("Other", (NeuronAdapter,), {"api": ADAPTER_API, "find": Mine.find, **members})
+    with adapter_on_trial(other), pytest.raises(PluginError, match=r"found Other\.name = .*; expected the name of"):
+        dk.plan(nn.Sequential(nn.Linear(2, 2)), {"0": dk.FreeDelay()})

@@ -13,8 +13,8 @@ from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
 
-FITS = "a neuron whose first state adds its input up linearly: Leaky, RLeaky, Lapicque, Synaptic, RSynaptic, or a LIF "
-FITS += "or LI of Norse"
+FITS = "a neuron whose first state adds its input up linearly, such as Leaky, RLeaky, Lapicque, Synaptic and RSynaptic "
+FITS += "of snnTorch, or LIF and LI of Norse"
 
 
 class DrivenNeuron:

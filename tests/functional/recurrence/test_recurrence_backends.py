@@ -12,9 +12,9 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import numba as in_numba
 from delaykit.functional.recurrence import rollout
 from delaykit.functional.recurrence import torch as in_torch
-from delaykit.functional.recurrence.connection import SparseTaps
 from delaykit.functional.recurrence.connection import numba as compiled
 from delaykit.functional.recurrence.connection import torch as plain
+from delaykit.functional.recurrence.connection.base import SparseTaps
 from delaykit.functional.recurrence.connection.kernels import sparse_product
 from delaykit.functional.recurrence.neuron import numba as compiled_neuron
 from delaykit.functional.recurrence.neuron import torch as plain_neuron

@@ -1,6 +1,6 @@
 """What a tape owes beyond the right numbers: any backward pass, any order of modes, any number of streams.
 
-Each test names the rule it checks; the judge is the naive list of inputs of ``tests/functional/test_step_tape.py``.
+Each test names the rule it checks; the judge is the naive list of inputs of ``test_step_tape.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A recurrent connection, step by step, forwards and backwards."""
 
-from delaykit.functional.recurrence.connection.base import Fading, Inputs, RecurrentConnection, SparseTaps
+from delaykit.functional.recurrence.connection.base import RecurrentConnection
 
 Connection = RecurrentConnection  # its former name
 
-__all__ = ["Connection", "Fading", "Inputs", "RecurrentConnection", "SparseTaps"]
+__all__ = ["RecurrentConnection"]
