@@ -2,6 +2,8 @@
 
     python plugins/lab/reproduce/demo.py --part wave
     python plugins/lab/reproduce/demo.py --part speech
+
+What is finished is recorded and not repeated.
 """
 
 from __future__ import annotations

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
 import torch
 
-from delaykit import checks
+from delaykit import DelaykitError, checks
 
 
 @checks.annotated
@@ -56,6 +60,9 @@ def command_line(
 def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read a script's options, make its folder for results, and give a reduction one thread.
 
+    From then on a `delaykit.DelaykitError` and Ctrl-C end the script in a sentence, without a traceback; a folder made
+    here goes at the end if nothing was written into it.
+
     Args:
         parser: made by `command_line`.
         arguments: words of the command line; None: those of this process.
@@ -76,7 +83,9 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
     options.full = getattr(options, "full", False)
     options.seeds = options.seeds or options._seeds[options.full]
     options.out = options.out or Path(options._out.format_map(vars(options)) + ("_full" if options.full else ""))
-    options.out.mkdir(parents=True, exist_ok=True)
+    _make(options.out)
+    if sys.excepthook is sys.__excepthook__:  # nobody else's
+        sys.excepthook = _in_a_sentence
     if not options.full:
         torch.set_num_threads(1)
     return options
@@ -99,6 +108,36 @@ def data_folder(options: argparse.Namespace) -> Path:
     if not options.data.exists():
         raise SystemExit(f"{options.data}: no such folder; pass --data: {options._data}")
     return options.data
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and see to it that it goes at the end if it is as empty then."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    if new:
+        atexit.register(_unmake, new)
+
+
+def _unmake(folders: Sequence[Path]) -> None:
+    within = sorted((path for path in folders[0].rglob("*") if path.is_dir()), reverse=True)
+    for folder in (*within, *folders):
+        with contextlib.suppress(OSError):  # not empty, or gone
+            folder.rmdir()
+
+
+def _in_a_sentence(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Tell what ends a script: an error of the library, or Ctrl-C, which compiled code turns into another error."""
+    chain: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in chain:
+        chain.append(one)
+        one = one.__cause__ or one.__context__
+    if any(isinstance(one, KeyboardInterrupt) for one in chain):
+        print("stopped; what is finished is kept: run the same command to go on", file=sys.stderr)
+    elif isinstance(error, DelaykitError):
+        print(f"Error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, where)
 
 
 def _positive(word: str) -> int:

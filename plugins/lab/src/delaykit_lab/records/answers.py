@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from delaykit_lab.records.files import write_json
+from delaykit_lab.records.files import read_json, write_json
 from delaykit_lab.records.provenance import provenance
+from delaykit_lab.records.rates import BEYOND, at_edge
 from delaykit_lab.records.statistics import percent
 from delaykit_lab.records.tables import markdown
 
@@ -38,7 +39,7 @@ def write_answer(name: str, text: str | None, results: dict[str, Any], folder: P
 
 def answers(source: Path) -> str:
     """Write all answers that have a record, as they stand in the page: the questions, then other comparisons."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((source / RECORDS).glob("*.json"))]
+    records = [read_json(path) for path in sorted((source / RECORDS).glob("*.json"))]
     return "\n".join(_answer(record) for record in records)
 
 
@@ -51,10 +52,10 @@ def _answer(record: dict[str, Any]) -> str:
         delayed = row["recurrent"] != "none" or row["forward"] != "none"
         plain = [found for (name, other), found in against.items() if name == row["name"] and other == "none"]
         frozen = [found for (name, other), found in against.items() if name == row["name"] and other != "none"]
+        rate = f"{row['rate']:g}{at_edge(row['rate'], setup['rates'])}"
         rows.append([
-            f"`{row['name']}`", ", ".join(map(str, row["sizes"])), row["runs"][0]["parameters"],
-            f"{row['rate']:g}", _percent(row, "test"), _percent(row, "test_whole") if delayed else "-", _points(plain),
-            _points(frozen),
+            f"`{row['name']}`", ", ".join(map(str, row["sizes"])), row["runs"][0]["parameters"], rate,
+            _percent(row, "test"), _percent(row, "test_whole") if delayed else "-", _points(plain), _points(frozen),
         ])  # fmt: skip
     head = ["row", "neurons", "numbers", "rate", "test, %", "whole delays, %", "against `none`"]
     head.append("learned against frozen")
@@ -66,7 +67,8 @@ def _answer(record: dict[str, Any]) -> str:
         f"{samples['test']} test samples, chance {100 * results['chance']:.1f} %. It took {record['cpu_s'] / 60:.1f} "
         f"minutes of one core (commit {str(record['commit'])[:7]})."
     )
-    said = [line for line in results["findings"]["sentences"] if "fit their training" in line or "diverged" in line]
+    said = [BEYOND] if any(at_edge(row["rate"], setup["rates"]) for row in results["rows"]) else []
+    said += [line for line in results["findings"]["sentences"] if "fit their training" in line or "diverged" in line]
     other = f"Methods compared on {results['title'].partition(':')[0]}"
     head_line = f"{asked['name']}. {asked['question']}" if asked["question"] else other
     parts = [f"### {head_line}", made, markdown(head, rows), *said]

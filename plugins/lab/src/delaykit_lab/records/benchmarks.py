@@ -6,11 +6,11 @@ order in which they first come; a column that begins with ``x`` is a ratio.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from delaykit_lab.records.files import read_json
 from delaykit_lab.records.tables import markdown
 
 PAGE = Path("benchmarks") / "README.md"
@@ -20,7 +20,7 @@ APART = {"script", "about", "machine", "load"}  # of the settings: what is said 
 
 def benchmarks(source: Path) -> str:
     """Write the tables of all records of a checkout that hold some, by the name of the script."""
-    found = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((source / RECORDS).glob("*.json"))]
+    found = [(path, read_json(path)) for path in sorted((source / RECORDS).glob("*.json"))]
     return "\n\n".join(_section(path, one) for path, one in found if "tables" in one["result"])
 
 

@@ -5,18 +5,20 @@
     {"cpu_hours": 40, "order": [{"turn": "1", "paper": "spatial", "experiment": "yin_yang_full"}]}
 
 An experiment that has records is done and not listed, unless its entry says what of it is missing (``missing``) and how
-many hours that takes (``cpu_hours``). What has no entry comes last.
+many hours that takes (``cpu_hours``), or some of its networks have fewer seeds than its options ask for. What has no
+entry comes last.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from delaykit import DataError
+from delaykit_lab.records.asked import asked_seeds, lacking
 from delaykit_lab.records.experiments import Experiment, experiments, records, spent_hours
+from delaykit_lab.records.files import read_json
 from delaykit_lab.records.tables import markdown
 
 ORDER = Path("results") / "order.json"
@@ -59,16 +61,22 @@ def what_is_left(source: Path) -> str:
 def _row(one: Experiment, entry: Mapping[str, Any] | None, source: Path) -> list[list[str]]:
     """Return its row, or none where nothing is missing."""
     folder = one.folder(source)
-    ran, missing = folder.is_dir() and bool(records(folder)), (entry or {}).get("missing")
-    if ran != (missing is not None) and entry is not None:
+    ran, entry = records(folder), entry or {}
+    less, said = lacking(ran, asked_seeds(one)), entry.get("missing")
+    if entry and (said is not None and not ran or said is None and ran and not less):
         found = f"{one.paper}/{one.name}, {'with' if ran else 'without'} records"
         raise DataError(str(ORDER), found, "'missing' where some are there and some are not", "mend or drop its entry")
-    if ran and entry is None:
+    if ran and said is None and not less:
         return []
-    hours = (entry or {}).get("cpu_hours", one.cpu_hours)
-    return [[(entry or {}).get("turn", "later"), one.paper, one.name, missing or "all of it", f"{hours:g}"]]
+    parts, hours = [said] if said else [], entry.get("cpu_hours", 0.0 if ran else one.cpu_hours)
+    if less:
+        runs, seeds = sum(less.values()), ", ".join(map(str, less))
+        parts.append(f"{runs} of {len(ran) + runs} runs (seed{'s' if len(less) > 1 else ''} {seeds})")
+        hours += runs * sum(record.get("cpu_s", 0.0) for record in ran) / len(ran) / 3600
+    missing = "; ".join(parts) or "all of it"
+    return [[entry.get("turn", "later"), one.paper, one.name, missing, f"{hours:.2g}" if less else f"{hours:g}"]]
 
 
 def _order(source: Path) -> dict[str, Any]:
     path = source / ORDER
-    return json.loads(path.read_text()) if path.exists() else {"cpu_hours": 0, "order": []}
+    return read_json(path) if path.exists() else {"cpu_hours": 0, "order": []}

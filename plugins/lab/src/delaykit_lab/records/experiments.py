@@ -7,7 +7,6 @@ a record in ``results/<paper>/<experiment>/`` (:mod:`delaykit_lab.records.finish
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 
 from delaykit import DataError
 from delaykit_lab.data.spike_hdf5 import locate
+from delaykit_lab.records.files import read_json
 from delaykit_lab.records.finished import read_record
 
 LIST = Path("results") / "experiments.json"
@@ -80,14 +80,12 @@ def find_source(start: Path) -> Path:
 def experiments(source: Path, scale: str) -> list[Experiment]:
     """Read the list of a checkout; an entry without that scale is left out."""
     found = []
-    for one in json.loads((source / LIST).read_text()):
+    for one in read_json(source / LIST, list):
         if scale in one:
             name = one["name"] + ("_full" if scale == "full" else "")
             options = tuple(shlex.split(one[scale]["options"]))
             kept = {key: one[key] for key in ("paper", "script", "data", "what")}
-            found.append(
-                Experiment(name=name, scale=scale, options=options, cpu_hours=one[scale]["cpu_hours"], **kept)
-            )
+            found.append(Experiment(name=name, scale=scale, options=options, cpu_hours=one[scale]["cpu_hours"], **kept))
     return found
 
 
@@ -104,6 +102,8 @@ def chosen(source: Path, scale: str, paper: str | None, only: str | None) -> lis
             found = []
     if not found:
         fix = f"--list --scale {scale} shows those there are" + (", or --scale full" if scale != "full" else "")
+        if scale != "full" and only is not None and any(one.name == only for one in experiments(source, "full")):
+            fix = f"pass --scale full: {only} is the paper's size"
         raise DataError(f"delaykit reproduce, {only or paper}", f"no such experiment at scale {scale}", "one", fix)
     return found
 
@@ -180,7 +180,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def spent_hours(folder: Path) -> float:
     """Add up the process time of all records, tuning runs included."""
-    return sum(json.loads(path.read_text()).get("cpu_s", 0.0) for path in folder.rglob("*.json")) / 3600
+    return sum(read_json(path).get("cpu_s", 0.0) for path in folder.rglob("*.json")) / 3600
 
 
 def lookup(values: Mapping[str, Any], path: str) -> Any:

@@ -11,11 +11,11 @@ reduction.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from delaykit import DataError
 from delaykit_lab.records.experiments import Experiment, experiments
+from delaykit_lab.records.files import read_json
 from delaykit_lab.records.tables import markdown
 
 LIST = Path("results") / "figures.json"
@@ -28,7 +28,7 @@ def figures(source: Path) -> str:
     Raises:
         DataError: a figure names an experiment that is not listed.
     """
-    listed = json.loads((source / LIST).read_text()) if (source / LIST).exists() else []
+    listed = read_json(source / LIST, list) if (source / LIST).exists() else []
     known = {(one.paper, one.name): one for scale in ("cpu", "full") for one in experiments(source, scale)}
     rows = []
     for figure in listed:

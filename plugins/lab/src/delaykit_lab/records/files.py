@@ -39,6 +39,25 @@ def prepare_folder(folder: Path, resume: bool, kind: str = "training") -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Read JSON of a checkout: a list of experiments, a table's description, a record.
+
+    Args:
+        path: of the file.
+        kind: ``dict`` or ``list``.
+
+    Raises:
+        DataError: it holds none, or a value of another kind.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise dk.DataError(str(path), f"no JSON ({problem})", "a file as it was written", "restore it") from None
+    if not isinstance(values, kind):
+        raise dk.DataError(str(path), f"a {type(values).__name__}", f"a {kind.__name__}", "restore it")
+    return values
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write JSON; an interruption leaves the earlier file whole."""
     commit(path, (json.dumps(values, indent=1) + "\n").encode())

@@ -18,7 +18,6 @@ the experiment's folder, ``pictures`` several.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from pathlib import Path
@@ -27,10 +26,13 @@ from typing import Any
 from delaykit import DataError
 from delaykit_lab.records import benchmarks
 from delaykit_lab.records.answers import PAGE, RECORDS, answers
+from delaykit_lab.records.asked import asked_seeds, lacking, of_asked, seeds_of
 from delaykit_lab.records.budget import spent_text, what_is_left
 from delaykit_lab.records.experiments import Experiment, experiments, lookup, records, spent_hours
 from delaykit_lab.records.figures import figures
+from delaykit_lab.records.files import read_json
 from delaykit_lab.records.page import learned_against_frozen
+from delaykit_lab.records.rates import BEYOND, edges, told, trials, tried
 from delaykit_lab.records.tables import markdown
 
 RESULTS = Path("results") / "README.md"
@@ -99,34 +101,67 @@ def every_experiment(source: Path) -> str:
 
 def _cells(one: Experiment, source: Path) -> list[str]:
     folder = one.folder(source)
-    count = len(records(folder)) if folder.is_dir() else 0
-    spent = f"{spent_hours(folder):.2f}" if count else "-"
-    cells = [one.paper, f"{one.name}: {one.what}", str(count) if count else "not run", spent, f"{one.cpu_hours:g}"]
+    found = records(folder)
+    spent = f"{spent_hours(folder):.2f}" if found else "-"
+    count = _of_all(found, asked_seeds(one)) if found else "not run"
+    cells = [one.paper, f"{one.name}: {one.what}", count, spent, f"{one.cpu_hours:g}"]
     return [*cells, f"`{one.command()}`"]
 
 
+def _of_all(found: list[dict[str, Any]], asked: int | None) -> str:
+    return of_asked(len(found), len(found) + sum(lacking(found, asked).values()))
+
+
 def _settings(source: Path, paper: str) -> dict[str, Any]:
-    return json.loads((source / "results" / paper / "tables.json").read_text())
+    return read_json(source / "results" / paper / "tables.json")
 
 
 def _table(source: Path, paper: str, table: dict[str, Any], readme: str) -> str:
     folder = source / "results" / paper / table["experiment"]
-    found = records(folder)
-    names = [column["name"] for column in table["columns"]]
-    published = any("paper" in row for row in table["rows"])
+    found, asked = records(folder), seeds_of(source, paper, table["experiment"])
     rows = []
     for row in table["rows"]:
-        mine = _mine(found, {**table.get("where", {}), **row["where"]}, f"results/{paper}/tables.json, {row['name']!r}")
-        cells = [_cell(mine, column) for column in table["columns"]]
-        rows.append([row["name"], *cells, len(mine), *([row.get("paper", "-")] if published else [])])
-    lines = [f"**{table['title']}**", "", markdown(["", *names, "seeds", *(["paper"] if published else [])], rows)]
+        place = f"results/{paper}/tables.json, {row['name']!r}"
+        rows.append((row, _mine(found, {**table.get("where", {}), **row["where"]}, place)))
+    chosen = _rates([mine for _, mine in rows], folder)
+    columns = [[column["name"], *(_cell(mine, column) for _, mine in rows)] for column in table["columns"]]
+    if any(chosen):
+        columns.append(["rate", *map(told, chosen)])
+    columns.append(["seeds", *(of_asked(len(mine), asked) for _, mine in rows)])
+    if any("paper" in row for row, _ in rows):
+        columns.append(["paper", *(row.get("paper", "-") for row, _ in rows)])
+    head, *cells = zip(["", *(row["name"] for row, _ in rows)], *columns, strict=True)
     where = os.path.relpath(folder, source / Path(readme).parent)
-    lines += ["", f"*Unit:* {table['unit']}; mean ± standard error over seeds. *Protocol:* {table['protocol']}"]
+    lines = [f"**{table['title']}**", "", markdown(head, cells), "", f"*Unit:* {table['unit']}; mean ± standard error"]
+    lines[-1] += f" over seeds. *Protocol:* {table['protocol']}{' ' + BEYOND if any(map(edges, chosen)) else ''}"
     lines[-1] += f" *Against the paper:* {table['why']}" if "why" in table else ""
-    lines[-1] += f" Records: [{paper}/{table['experiment']}]({where})."
+    lines[-1] += f" Records: [{paper}/{table['experiment']}]({where}){_what_is_there(found, asked)}."
     for picture in table.get("pictures", [table["picture"]] if "picture" in table else []):
-        lines += ["", f"![{table['title']}]({where}/{picture})"]
+        lines += ["", f"![{table['title']}]({where}/{_there(folder / picture)})"]
     return "\n".join([*lines, ""])
+
+
+def _rates(rows: list[list[dict[str, Any]]], folder: Path) -> list[dict[str, tuple[float, list[float]]]]:
+    """Return for each row of a table which rates were chosen of which; the seeds of a row have one."""
+    among = trials(folder)
+    return [tried(mine[0], among) for mine in rows]
+
+
+def _what_is_there(found: list[dict[str, Any]], asked: int | None) -> str:
+    """Say that the command makes more runs than there are."""
+    count = _of_all(found, asked)
+    return f", {count} that its command makes" if " of " in count else ""
+
+
+def _there(picture: Path) -> str:
+    """Return a picture's name.
+
+    Raises:
+        DataError: it is not there.
+    """
+    if not picture.is_file():
+        raise DataError(str(picture), "no picture", "one that its script drew", "restore it, or run its command again")
+    return picture.name
 
 
 def _mine(found: list[dict[str, Any]], wanted: dict[str, Any], where: str) -> list[dict[str, Any]]:
