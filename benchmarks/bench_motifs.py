@@ -19,7 +19,7 @@ from record import keep, options
 from torch import Tensor
 
 import delaykit as dk
-from delaykit_motifs import Dynamics, MotifMemory, bernoulli_patterns, ridge, tapped_linear
+from delaykit_motifs import MotifDynamics, MotifMemory, bernoulli_patterns, ridge, tapped_linear
 
 TIME, BATCH, REPEATS = 250, 4, 3
 Case = Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +69,7 @@ def measure(case: Case, name: str | None, spikes: Tensor, taps: Tensor) -> dict[
     return {**best, "kept_mb": sum(kept.values()) / 1e6}
 
 
-def gather_recall(taps: Tensor, patterns: Tensor, dynamics: Dynamics) -> Tensor:
+def gather_recall(taps: Tensor, patterns: Tensor, dynamics: MotifDynamics) -> Tensor:
     """Step by step in plain torch: collect the rows of all spikes of the last D steps."""
     (steps, count, neurons), depth = patterns.shape, taps.shape[2]
     rows = taps.permute(1, 2, 0).reshape(neurons * depth, neurons).contiguous()
@@ -88,7 +88,7 @@ def gather_recall(taps: Tensor, patterns: Tensor, dynamics: Dynamics) -> Tensor:
 def recalls(neurons: int, depth: int) -> dict[str, float]:
     """CPU seconds of an exact recall of 4 patterns of 500 steps, with 16 spikes in a context."""
     patterns = bernoulli_patterns(500, 4, neurons, 16 / (neurons * depth), torch.Generator().manual_seed(0))
-    memory = MotifMemory(ridge(patterns, depth, Dynamics(theta=0.65)), Dynamics(theta=0.65))
+    memory = MotifMemory(ridge(patterns, depth, MotifDynamics(theta=0.65)), MotifDynamics(theta=0.65))
     ways: dict[str, Callable[[], Tensor]] = {
         "event by event": lambda: memory.recall(patterns[:depth], 500).spikes,
         "gather (plain torch)": lambda: gather_recall(memory.taps.detach(), patterns, memory.dynamics),

@@ -16,7 +16,7 @@ from record import keep, options
 from torch import Tensor
 
 from delaykit import backend
-from delaykit_timing import Dynamics, spike_times
+from delaykit_timing import TimingDynamics, spike_times
 
 BATCH, EVENTS, PRE, POST = 100, 150, 784, 400
 
@@ -32,7 +32,7 @@ def cases() -> dict[str, Callable[[], tuple[float, float, float, float, float, f
     times, neurons, weight = inputs()
     g = torch.Generator().manual_seed(1)
 
-    def case(dynamics: Dynamics, shape: tuple[int, int] | None, scale: float = 1.0):
+    def case(dynamics: TimingDynamics, shape: tuple[int, int] | None, scale: float = 1.0):
         delays = None if shape is None else (0.2 * torch.rand(shape, generator=g).double()).requires_grad_()
         loud = (weight.detach() * scale).requires_grad_()
 
@@ -49,12 +49,12 @@ def cases() -> dict[str, Callable[[], tuple[float, float, float, float, float, f
 
         return run
 
-    two, three = Dynamics(0.8), Dynamics(0.8, 0.8 / 3)
+    two, three = TimingDynamics(0.8), TimingDynamics(0.8, 0.8 / 3)
     return {
         "no delay": case(two, None),
         "no delay, loud": case(two, None, 4.0),
         "no delay, p = 3": case(three, None),
-        "at most one spike": case(Dynamics(0.8, max_spikes=1), None),
+        "at most one spike": case(TimingDynamics(0.8, max_spikes=1), None),
         "axonal delays": case(two, (1, PRE)),
         "dendritic delays": case(two, (POST, 1)),
         "synaptic delays": case(two, (POST, PRE)),

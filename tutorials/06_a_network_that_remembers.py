@@ -30,7 +30,7 @@ import torch
 import delaykit as dk
 import delaykit_motifs as motifs
 from delaykit import plotting
-from delaykit_motifs import Dynamics, MotifMemory
+from delaykit_motifs import MotifDynamics, MotifMemory
 
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
@@ -57,7 +57,7 @@ print(f"{tuple(patterns.shape)} = (time, pattern, neuron), {int(patterns.sum())}
 # %%
 start = time.process_time()
 taps = motifs.hebbian(patterns, depth=41)
-memory = MotifMemory(taps, Dynamics(theta=0.95, beta=0.7))
+memory = MotifMemory(taps, MotifDynamics(theta=0.95, beta=0.7))
 run = memory.recall(patterns[:41], steps=1000)  # a cue of 41 steps, then the network is alone
 print(memory)
 print(f"F1 = {motifs.f1(run.spikes, patterns, start=41)} in {time.process_time() - start:.1f} CPU seconds")
@@ -82,7 +82,7 @@ def shuffled(taps):
 
 
 for name, control in (("one delay", motifs.hebbian(patterns, depth=1)), ("delays shuffled", shuffled(taps))):
-    recalled = MotifMemory(control, Dynamics(theta=0.95, beta=0.7)).recall(patterns[:41], steps=1000)
+    recalled = MotifMemory(control, MotifDynamics(theta=0.95, beta=0.7)).recall(patterns[:41], steps=1000)
     print(f"{name:16} F1 = {motifs.f1(recalled.spikes, patterns, start=41):.3f}")
 
 # %% [markdown]
@@ -128,7 +128,7 @@ with plotting.style():
     _, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True)
     for ax, noise, label in zip(axes, ("flip", "truncate"), ("spikes moved elsewhere", "cue cut off"), strict=True):
         for k, theta in enumerate((0.95, 0.8, 0.65)):
-            tested = MotifMemory(taps, Dynamics(theta))
+            tested = MotifMemory(taps, MotifDynamics(theta))
             given = [1 - level if noise == "truncate" else level for level in levels]
             scores = [motifs.robustness(tested, patterns, noise, x, torch.Generator().manual_seed(0)) for x in given]
             ax.plot(levels, scores, marker="o", color=plotting.CATEGORIES[k], label=f"threshold {theta}")
@@ -147,7 +147,7 @@ with plotting.style():
 
 # %%
 small = motifs.bernoulli_patterns(300, 4, 128, 5e-3, torch.Generator().manual_seed(0))
-student = MotifMemory(0.02 * torch.randn(128, 128, 21, generator=generator), Dynamics(theta=0.7))
+student = MotifMemory(0.02 * torch.randn(128, 128, 21, generator=generator), MotifDynamics(theta=0.7))
 print(f"before: F1 = {motifs.recall_score(student, small):.3f}")
 runs, done = {}, 0
 for steps in (6, 9, 12, 60):
@@ -173,7 +173,7 @@ print("taps a synapse   share of all taps in use   F1")
 for count in (41, 3, 2, 1):
     fewer = motifs.strongest_taps(taps, count)
     share = torch.count_nonzero(fewer) / torch.count_nonzero(taps)
-    score = motifs.recall_score(MotifMemory(fewer, Dynamics(0.65)), patterns)
+    score = motifs.recall_score(MotifMemory(fewer, MotifDynamics(0.65)), patterns)
     print(f"{count:14d}   {share:24.1%}   {score:.3f}")
 
 weight, config = motifs.to_free_delay(motifs.strongest_taps(student.taps, 1))

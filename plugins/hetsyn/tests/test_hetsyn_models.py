@@ -15,13 +15,13 @@ from delaykit.errors import ConfigError, TrainingError
 from delaykit_hetsyn import (
     MODELS,
     AdaptationCurrent,
-    Connection,
+    HetSynConnection,
     HetSynLIF,
     HetSynNet,
     MultiGaussian,
     Neurons,
     ResetCurrent,
-    Triangle,
+    TriangularSurrogate,
     ZeroReset,
     attach,
     make_layer,
@@ -32,7 +32,7 @@ from delaykit_hetsyn import (
 TIME, BATCH, PRE, POST = 60, 3, 7, 5
 NEURONS = Neurons(
     dt_ms=1.0, tau=("normal", 12.0, 4.0), tau_reset=9.0, tau_adaptation=30.0, adaptation=0.2, gain=2.0,
-    recurrent_gain=1.5, surrogate=Triangle(1.0),
+    recurrent_gain=1.5, surrogate=TriangularSurrogate(1.0),
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def leaky(z: Tensor, w: Tensor, u: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]
     out = []
     for t in range(TIME):
         membrane = rho * membrane + z[t] @ w.T + fired @ u.T - fired
-        fired = Triangle(1.0)(membrane - 1.0)
+        fired = TriangularSurrogate(1.0)(membrane - 1.0)
         out.append((fired, membrane))
     return tuple(torch.stack(x) for x in zip(*out, strict=True))  # type: ignore[return-value]
 
@@ -72,7 +72,7 @@ def own_reset(z: Tensor, w: Tensor, u: Tensor, rho: Tensor, adaptive: bool = Fal
         current = rho * current + z[t] @ w.T + fired @ u.T
         reset = math.exp(-1.0 / 9.0) * reset + fired
         raised = math.exp(-1.0 / 30.0) * raised + (0.2 if adaptive else 0.0) * fired
-        fired = Triangle(1.0)(current - reset - (1.0 + raised))
+        fired = TriangularSurrogate(1.0)(current - reset - (1.0 + raised))
         out.append((fired, current - reset - raised))
     return tuple(torch.stack(x) for x in zip(*out, strict=True))  # type: ignore[return-value]
 
@@ -90,7 +90,7 @@ def synaptic(z: Tensor, w: Tensor, u: Tensor, r: Tensor, q: Tensor) -> tuple[Ten
             membrane = membrane + torch.einsum("jk,sjk,sbk->bj", u, q ** ages[1:, None, None], past)
             membrane = membrane - torch.einsum("s,sbj->bj", kappa ** ages[1:], past)
         membranes.append(membrane)
-        spikes.append(Triangle(1.0)(membrane - 1.0))
+        spikes.append(TriangularSurrogate(1.0)(membrane - 1.0))
     return torch.stack(spikes), torch.stack(membranes)
 
 
@@ -290,9 +290,9 @@ def test_unknown_models_granularities_and_shares_are_errors() -> None:
     for wrong in (
         lambda: HetSynNet("LIF", (2, 2, 2)),
         lambda: HetSynNet("HetSynLIF", (2, 2)),
-        lambda: Connection(2, 2, "neuron"),
-        lambda: Connection(2, 2, frozen=1.5),
-        lambda: Connection(2, 2, dt_ms=0.0),
+        lambda: HetSynConnection(2, 2, "neuron"),
+        lambda: HetSynConnection(2, 2, frozen=1.5),
+        lambda: HetSynConnection(2, 2, dt_ms=0.0),
         lambda: HetSynLIF(2, 2, threshold=0.0),
         lambda: HetSynLIF(2, 2, reset="zero"),  # type: ignore[arg-type]
         lambda: HetSynLIF(2, 2, reset=[0.9]),  # type: ignore[list-item]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from delaykit import ConfigError
-from delaykit_hetsyn import AdaptationCurrent, HetSynLIF, ResetCurrent, SelfCurrent, Triangle, ZeroReset
+from delaykit_hetsyn import AdaptationCurrent, HetSynLIF, ResetCurrent, SelfCurrent, TriangularSurrogate, ZeroReset
 from delaykit_hetsyn.reset_currents import Jumps, gather
 from delaykit_hetsyn.rollout import rollout
 
@@ -15,7 +15,7 @@ def one_spike(current: SelfCurrent, time: int = 6) -> list[float]:
     """What a lone spike at step 0, from a membrane of 2, takes from the membrane afterwards."""
     drive = torch.zeros(time, 1, 1, dtype=torch.float64)
     drive[0] = 2.0
-    return rollout(drive, None, None, gather([current], None, drive, 1), Triangle())[1].flatten().tolist()
+    return rollout(drive, None, None, gather([current], None, drive, 1), TriangularSurrogate())[1].flatten().tolist()
 
 
 def test_a_reset_current_takes_theta_one_step_later_and_forgets_it() -> None:
@@ -34,8 +34,12 @@ def test_currents_add_up_and_none_means_no_reset() -> None:
     drive = torch.zeros(3, 1, 1)
     drive[0] = 2.0
     both = gather([ResetCurrent(0.5), AdaptationCurrent(0.25, 0.5)], None, drive, 1)
-    assert rollout(drive, None, None, both, Triangle())[1].flatten().tolist() == [2.0, -1.5, -0.625]
-    assert rollout(drive, None, None, gather([], None, drive, 1), Triangle())[1].flatten().tolist() == [2.0, 0.0, 0.0]
+    assert rollout(drive, None, None, both, TriangularSurrogate())[1].flatten().tolist() == [2.0, -1.5, -0.625]
+    assert rollout(drive, None, None, gather([], None, drive, 1), TriangularSurrogate())[1].flatten().tolist() == [
+        2.0,
+        0.0,
+        0.0,
+    ]
 
 
 def test_a_current_without_decay_follows_the_synapses_and_passes_its_gradient_on() -> None:

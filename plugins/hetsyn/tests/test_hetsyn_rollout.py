@@ -15,7 +15,7 @@ from delaykit.functional.dispatch import backend
 from delaykit.plugins import registry
 from delaykit_hetsyn.reset_currents import Jumps
 from delaykit_hetsyn.rollout import rollout
-from delaykit_hetsyn.surrogates import MultiGaussian, Triangle
+from delaykit_hetsyn.surrogates import MultiGaussian, TriangularSurrogate
 
 TIME, BATCH, POST = 40, 3, 6
 SHAPES = (None, (POST, POST), (POST, 1), (1, POST), (1, 1))
@@ -69,7 +69,7 @@ def test_decays_of_zero_and_one_have_exact_gradients(name: str) -> None:
     results = []
     for one in ("reference", name):
         with backend(one):
-            out = rollout(drive, weight, decay, Jumps(kappa, amplitude, wipes), Triangle(), 1.0, False)
+            out = rollout(drive, weight, decay, Jumps(kappa, amplitude, wipes), TriangularSurrogate(), 1.0, False)
             results.append(torch.autograd.grad(out[1].pow(2).sum() + out[0].sum(), (decay, kappa)))
     for a, b in zip(results[1], results[0], strict=True):
         assert bool(b[:2].abs().sum(1).gt(0).any())
@@ -111,10 +111,15 @@ def test_an_infinitesimal_change_of_what_does_not_spike_moves_the_membrane_as_th
 
     def loss(*given: Tensor) -> Tensor:
         jumps = Jumps(given[1], given[2], wipes)
-        return rollout(given[0], given[3], given[4], jumps, Triangle(0.1), 2.9, True)[1]
+        return rollout(given[0], given[3], given[4], jumps, TriangularSurrogate(0.1), 2.9, True)[1]
 
     given = [t[:6].clone() if k == 0 else t for k, t in enumerate((drive, kappa, amplitude, 0.1 * weight, decay))]
-    assert float(rollout(given[0], given[3], given[4], Jumps(kappa, amplitude, wipes), Triangle(), 2.9)[0].sum()) > 0
+    assert (
+        float(
+            rollout(given[0], given[3], given[4], Jumps(kappa, amplitude, wipes), TriangularSurrogate(), 2.9)[0].sum()
+        )
+        > 0
+    )
     given[0][0] = 4.0  # outside the surrogate's support
     torch.autograd.gradcheck(loss, [t.requires_grad_() for t in given])
 
@@ -123,9 +128,11 @@ def test_batch_rows_are_independent_and_threads_change_nothing() -> None:
     tensors, wipes = problem((POST, POST), zero=False)
     drive, kappa, amplitude, weight, decay = (t.detach() for t in tensors)
     jumps = Jumps(kappa, amplitude, wipes)
-    whole = rollout(drive, weight, decay, jumps, Triangle())[1]
+    whole = rollout(drive, weight, decay, jumps, TriangularSurrogate())[1]
     for b in range(BATCH):
-        assert torch.equal(rollout(drive[:, b : b + 1], weight, decay, jumps, Triangle())[1], whole[:, b : b + 1])
+        assert torch.equal(
+            rollout(drive[:, b : b + 1], weight, decay, jumps, TriangularSurrogate())[1], whole[:, b : b + 1]
+        )
     many = drive.repeat(40, 20, 1)
     grads = []
     before = torch.get_num_threads()
@@ -133,7 +140,7 @@ def test_batch_rows_are_independent_and_threads_change_nothing() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             given = [t.clone().requires_grad_() for t in (many, weight, decay)]
-            out = rollout(*given, jumps, Triangle())
+            out = rollout(*given, jumps, TriangularSurrogate())
             grads.append(torch.autograd.grad(out[0].sum() + out[1].sum(), given))
     finally:
         torch.set_num_threads(before)
@@ -147,7 +154,7 @@ def test_it_is_causal() -> None:
     jumps = Jumps(kappa, amplitude, wipes)
     changed = drive.clone()
     changed[20:] += 1.0
-    one, two = (rollout(d, weight, decay, jumps, Triangle())[1] for d in (drive, changed))
+    one, two = (rollout(d, weight, decay, jumps, TriangularSurrogate())[1] for d in (drive, changed))
     assert torch.equal(one[:20], two[:20]) and not torch.equal(one[20:], two[20:])
 
 
@@ -166,7 +173,7 @@ def test_nothing_a_synapse_is_kept_for_the_backward_pass(name: str) -> None:
         return t
 
     with backend(name), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = rollout(drive, weight, decay, jumps, Triangle())
+        out = rollout(drive, weight, decay, jumps, TriangularSurrogate())
     sequence = time * batch * post * 4
     assert 0 < saved <= 2 * sequence + 3 * post * post * 4  # spikes, membrane, the parameters
     assert 4 * sequence < time * batch * post * post  # a synapse's state a step would not fit
@@ -176,9 +183,9 @@ def test_nothing_a_synapse_is_kept_for_the_backward_pass(name: str) -> None:
 def test_single_precision_differs_from_double_only_at_the_threshold() -> None:
     tensors, wipes = problem((POST, POST), zero=False)
     drive, kappa, amplitude, weight, decay = (t.detach() for t in tensors)
-    spikes, membrane = rollout(drive, weight, decay, Jumps(kappa, amplitude, wipes), Triangle())
+    spikes, membrane = rollout(drive, weight, decay, Jumps(kappa, amplitude, wipes), TriangularSurrogate())
     small = Jumps(kappa.float(), amplitude.float(), wipes)
-    found, _ = rollout(drive.float(), weight.float(), decay.float(), small, Triangle())
+    found, _ = rollout(drive.float(), weight.float(), decay.float(), small, TriangularSurrogate())
     assert found.dtype == torch.float32
     first = (found.double() != spikes).any(2).any(1).nonzero()
     where = TIME if not len(first) else int(first[0])
@@ -196,7 +203,7 @@ def test_shapes_that_do_not_fit_are_errors() -> None:
         (drive, None, None, Jumps(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([False]))),
     ):
         with pytest.raises(ShapeError):
-            rollout(*arguments, Triangle())
+            rollout(*arguments, TriangularSurrogate())
 
 
 @settings(max_examples=25, deadline=None)
@@ -221,7 +228,7 @@ def test_any_size_equals_the_plain_loop(
     results = []
     for judge in (True, False):
         with backend("reference") if judge else contextlib.nullcontext():
-            out = rollout(drive, weight, decay, Jumps(kappa, amplitude, wipes), Triangle(), 0.6, detach)
+            out = rollout(drive, weight, decay, Jumps(kappa, amplitude, wipes), TriangularSurrogate(), 0.6, detach)
         loss = (out[0] * 0.3 + out[1].pow(2)).sum()
         results.append((*out, *torch.autograd.grad(loss, tensors, allow_unused=True)))
     for a, b in zip(*reversed(results), strict=True):
@@ -230,5 +237,5 @@ def test_any_size_equals_the_plain_loop(
 
 def test_an_empty_sequence_is_no_error() -> None:
     jumps = Jumps(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([False]))
-    spikes, membrane = rollout(torch.zeros(0, 2, 3), torch.zeros(3, 3), torch.zeros(3, 3), jumps, Triangle())
+    spikes, membrane = rollout(torch.zeros(0, 2, 3), torch.zeros(3, 3), torch.zeros(3, 3), jumps, TriangularSurrogate())
     assert spikes.shape == membrane.shape == (0, 2, 3)

@@ -8,14 +8,20 @@ import pytest
 import torch
 
 from delaykit import ConfigError
-from delaykit_hetsyn import MultiGaussian, Surrogate, Triangle
+from delaykit_hetsyn import MultiGaussian, Surrogate, TriangularSurrogate
 
 X = torch.linspace(-12.0, 12.0, 4001, dtype=torch.float64)
 
 
 def test_the_triangle_is_one_at_the_threshold_and_zero_a_width_away() -> None:
-    assert Triangle(0.5).slope(torch.tensor([-0.5, -0.25, 0.0, 0.25, 0.6])).tolist() == [0.0, 0.5, 1.0, 0.5, 0.0]
-    assert float(torch.trapezoid(Triangle(2.0).slope(X), X)) == pytest.approx(2.0, abs=1e-4)
+    assert TriangularSurrogate(0.5).slope(torch.tensor([-0.5, -0.25, 0.0, 0.25, 0.6])).tolist() == [
+        0.0,
+        0.5,
+        1.0,
+        0.5,
+        0.0,
+    ]
+    assert float(torch.trapezoid(TriangularSurrogate(2.0).slope(X), X)) == pytest.approx(2.0, abs=1e-4)
 
 
 def test_the_multi_gaussian_is_the_papers() -> None:
@@ -30,7 +36,7 @@ def test_the_multi_gaussian_is_the_papers() -> None:
     assert float(MultiGaussian().slope(torch.tensor(2.0))) < 0
 
 
-@pytest.mark.parametrize("surrogate", [Triangle(0.7), MultiGaussian()])
+@pytest.mark.parametrize("surrogate", [TriangularSurrogate(0.7), MultiGaussian()])
 def test_a_surrogate_spikes_above_zero_and_passes_its_slope_back(surrogate: Surrogate) -> None:
     x = torch.tensor([-0.3, 0.0, 0.3], dtype=torch.float64, requires_grad=True)
     spikes = surrogate(x)
@@ -42,6 +48,6 @@ def test_a_surrogate_spikes_above_zero_and_passes_its_slope_back(surrogate: Surr
 @pytest.mark.parametrize("width", [0.0, -1.0, math.inf, math.nan])
 def test_widths_must_be_positive(width: float) -> None:
     with pytest.raises(ConfigError):
-        Triangle(width)
+        TriangularSurrogate(width)
     with pytest.raises(ConfigError):
         MultiGaussian(sd=width)

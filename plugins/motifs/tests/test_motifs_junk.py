@@ -47,7 +47,7 @@ CALLS = {
     "to_delays": (lambda: {"taps": motifs.strongest_taps(taps(), 1)},),
     "to_free_delay": (lambda: {"taps": motifs.strongest_taps(taps(), 1)}, "learn"),
     "MotifDelay": (lambda: {"config": Motif(3), "site": SITE}, "generator"),
-    "Dynamics": (dict, "theta", "beta", "reset"),
+    "MotifDynamics": (dict, "theta", "beta", "reset"),
     "Setting": (small, *(f.name for f in dataclasses.fields(Setting) if f.name not in small())),
     "robustness": (lambda: {**remembered(), "noise": "flip", "level": 0.1}, "generator"),
     "sweep": (lambda: {"base": Setting(**small()), "field": "rate", "values": [0.1]}, "seeds"),
@@ -66,7 +66,7 @@ CALLS = {
     "f1_over_time": (compared, "start", "width"),
     "f1_per_pattern": (compared, "start"),
     "free_run": (
-        lambda: {"taps": taps(), "drive": torch.rand(4, 2, 3), "dynamics": motifs.Dynamics()}, "clamp", "mute",
+        lambda: {"taps": taps(), "drive": torch.rand(4, 2, 3), "dynamics": motifs.MotifDynamics()}, "clamp", "mute",
         "runaway",
     ),
     "flip_cue": (lambda: {"cue": patterns(), "fraction": 0.1}, "generator"),

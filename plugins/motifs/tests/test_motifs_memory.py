@@ -14,7 +14,7 @@ from delaykit.sealed import seal
 from delaykit.testing.faults import how_many
 from delaykit.testing.faults.damage import check_changed_bytes
 from delaykit.testing.messages import check_told
-from delaykit_motifs import Dynamics, MotifMemory
+from delaykit_motifs import MotifDynamics, MotifMemory
 from delaykit_motifs.hebb import context_sizes
 from delaykit_motifs.network import free_run
 
@@ -33,7 +33,7 @@ def test_free_run_equals_its_judge(reset: str, name: str, clamp: int) -> None:
     drive = torch.rand(25, 3, 6, generator=seeded(1)) < 0.2
     drive[: max(clamp, 3)] |= torch.rand(max(clamp, 3), 3, 6, generator=seeded(2)) < 0.3
     mute = torch.tensor([False, False, True, False, False, False])
-    dynamics = Dynamics(0.8, 0.7, reset)  # type: ignore[arg-type]
+    dynamics = MotifDynamics(0.8, 0.7, reset)  # type: ignore[arg-type]
     with backend(name):
         found = free_run(taps, drive, dynamics, clamp, mute, runaway=1.0)
     with backend("reference"):
@@ -50,7 +50,7 @@ def test_runaways_are_stopped_where_they_cross_the_limit(name: str) -> None:
     drive = torch.zeros(40, 2, 8, dtype=torch.bool)
     drive[0, 1, 0] = True  # pattern 0 stays silent
     with backend(name):
-        spikes, stopped = free_run(taps, drive, Dynamics(), 1, runaway=0.1)
+        spikes, stopped = free_run(taps, drive, MotifDynamics(), 1, runaway=0.1)
     assert stopped.tolist() == [40, 5]  # 8 spikes a step from step 1 on; 0.1 * 40 * 8 = 32 are allowed
     assert not spikes[:, 0].any() and spikes[1:6, 1].all() and not spikes[6:].any()
 
@@ -78,7 +78,7 @@ def test_a_wrapped_linear_in_a_users_loop_is_the_same_network() -> None:
 @pytest.mark.parametrize("reset", RESETS)
 def test_hebbian_equals_the_sum_over_contexts(normalise, reset: str) -> None:
     depth, patterns = 4, motifs.bernoulli_patterns(20, 3, 5, 0.15, seeded())
-    dynamics = Dynamics(beta=0.6, reset=reset)  # type: ignore[arg-type]
+    dynamics = MotifDynamics(beta=0.6, reset=reset)  # type: ignore[arg-type]
     wanted, s = torch.zeros(5, 5, depth, dtype=torch.float64), patterns.double()
     for m in range(3):
         for t in range(depth, 20):
@@ -171,7 +171,7 @@ def test_noise_and_background_before_the_cue() -> None:
 @pytest.mark.parametrize("reset", RESETS)
 def test_teacher_forced_membranes_equal_their_definition(reset: str) -> None:
     patterns = motifs.bernoulli_patterns(20, 2, 5, 0.2, seeded())
-    memory = MotifMemory(torch.randn(5, 5, 4, dtype=torch.float64), Dynamics(0.8, 0.6, reset))  # type: ignore[arg-type]
+    memory = MotifMemory(torch.randn(5, 5, 4, dtype=torch.float64), MotifDynamics(0.8, 0.6, reset))  # type: ignore[arg-type]
     s, u, wanted = patterns.double(), torch.zeros(2, 5, dtype=torch.float64), []
     for t in range(4, 20):
         current = sum(s[t - d] @ memory.taps[:, :, d - 1].T for d in range(1, 5))
@@ -187,7 +187,7 @@ def test_teacher_forced_membranes_equal_their_definition(reset: str) -> None:
 @pytest.mark.parametrize("used", [0.05, 1.0])
 def test_a_saved_memory_comes_back_to_the_bit(tmp_path: Path, used: float) -> None:
     taps = torch.randn(16, 16, 9, generator=seeded()) * (torch.rand(16, 16, 9, generator=seeded(1)) < used)
-    memory = MotifMemory(taps, Dynamics(0.8, 0.6, "subtractive"))
+    memory = MotifMemory(taps, MotifDynamics(0.8, 0.6, "subtractive"))
     memory.save(tmp_path / "memory.safetensors")
     again = MotifMemory.load(tmp_path / "memory.safetensors")
     assert torch.equal(again.taps, taps) and again.dynamics == memory.dynamics
@@ -302,6 +302,6 @@ def test_shapes_and_values_that_do_not_fit_are_named() -> None:
     with pytest.raises(ShapeError, match="square"):
         MotifMemory(torch.zeros(4, 3, 2))
     with pytest.raises(ConfigError, match="theta"):
-        Dynamics(theta=0.0)
+        MotifDynamics(theta=0.0)
     with pytest.raises(ConfigError, match="normalise"):
         motifs.hebbian(torch.zeros(9, 1, 2), 3, normalise="sum")  # type: ignore[arg-type]

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 import delaykit_motifs as motifs
 from delaykit import ConfigError, FreeDelay, ShapeError, Site
 from delaykit.functional.reference import causal_convolution
-from delaykit_motifs import Dynamics, MotifMemory
+from delaykit_motifs import MotifDynamics, MotifMemory
 from delaykit_motifs.operators import bank_of
 from delaykit_motifs.training import free_running_spikes
 
-DYNAMICS = Dynamics(0.7, 0.7)
+DYNAMICS = MotifDynamics(0.7, 0.7)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -58,7 +58,7 @@ def test_hinge_loss_equals_its_formula() -> None:
 @pytest.mark.parametrize("reset", ["hard", "subtractive"])
 def test_free_running_spikes_are_those_of_recall_and_have_a_gradient(reset: str) -> None:
     patterns = motifs.bernoulli_patterns(200, 2, 96, 0.005, seeded())
-    dynamics = Dynamics(0.8, 0.7, reset)  # type: ignore[arg-type]
+    dynamics = MotifDynamics(0.8, 0.7, reset)  # type: ignore[arg-type]
     memory = MotifMemory(motifs.hebbian(patterns, 31, dynamics), dynamics)
     spikes = free_running_spikes(memory, patterns)
     assert torch.equal(spikes != 0, memory.recall(patterns[:31], 200, runaway=1.0).spikes[31:])

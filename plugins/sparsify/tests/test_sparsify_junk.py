@@ -14,7 +14,7 @@ from delaykit_sparsify.sparse import arrivals_of_response
 
 SITE = dk.Site("fc", 3, 4)
 APART = (  # what calls return, which nobody makes
-    "Arrivals", "CompactDelay", "CompactLinear", "CompactReport", "Compacted", "Connectivity", "ParameterReport",
+    "SparseSynapses", "CompactDelay", "CompactLinear", "CompactReport", "Compacted", "Connectivity", "ParameterReport",
     "SiteParameters", "Turnover",
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import torch
 
 import delaykit_timing as timing
 from delaykit.testing.junk import check_all_called, check_arguments
-from delaykit_timing import Dynamics, Events, MultiSpikeLIF, PotentialReadout, TimingNet
+from delaykit_timing import Events, MultiSpikeLIF, PotentialReadout, TimingDynamics, TimingNet
 
 APART = ("SpikeTimeReport", "SpikeTimes", "TimingOutput")  # what calls return, which nobody makes
 
@@ -51,8 +51,8 @@ CALLS = {
     "compare": (lambda: {**discrete(), "layer": MultiSpikeLIF(3, 2), "raster": torch.zeros(4, 2, 3), "dt": 0.1},),
     "to_discrete": (lambda: {"layer": MultiSpikeLIF(3, 2), "dt": 0.1}, "library"),
     "to_events": (lambda: {**discrete(), "dt": 0.1, "end": 1.0},),
-    "Dynamics": (dict, *(field.name for field in dataclasses.fields(Dynamics))),
-    "membrane_response": (lambda: {"elapsed": torch.rand(3), "dynamics": Dynamics()},),
+    "TimingDynamics": (dict, *(field.name for field in dataclasses.fields(TimingDynamics))),
+    "membrane_response": (lambda: {"elapsed": torch.rand(3), "dynamics": TimingDynamics()},),
     "first_spike_encode": (lambda: {"values": torch.rand(2, 3)}, "start", "span"),
     "latency_encode": (lambda: {"values": torch.rand(2, 3)}, "end"),
     "Events": (lambda: {"times": torch.rand(2, 3), "neurons": torch.zeros(2, 3).long(), "size": 2}, "potential"),
@@ -76,7 +76,7 @@ CALLS = {
     "project_after_steps": (trained,),
     "spike_times": (
         lambda: {"times": torch.rand(2, 3), "neurons": torch.zeros(2, 3).long(), "weight": torch.rand(2, 3),
-                 "dynamics": Dynamics()}, "delays",
+                 "dynamics": TimingDynamics()}, "delays",
     ),
     "membrane_trace": (
         lambda: {"layer": MultiSpikeLIF(3, 2), "events": events(), "sample": 0, "neuron": 1, "when": torch.rand(3)},
@@ -86,7 +86,7 @@ RUNS = {
     "MultiSpikeLIF": lambda **given: MultiSpikeLIF(**given)(events()),
     "PotentialReadout": lambda **given: PotentialReadout(**given)(events()),
     "TimingNet": lambda **given: TimingNet(**given)(events()),
-    "Dynamics": lambda **given: timing.membrane_response(torch.rand(3), Dynamics(**given)),
+    "TimingDynamics": lambda **given: timing.membrane_response(torch.rand(3), TimingDynamics(**given)),
 }  # what is made has to run, too
 
 

@@ -8,10 +8,10 @@ import torch
 import delaykit as dk
 from delaykit.testing.messages import check_told
 from delaykit_timing import (
-    Dynamics,
     Events,
     MultiSpikeLIF,
     PotentialReadout,
+    TimingDynamics,
     first_spike_encode,
     from_raster,
     from_tonic,
@@ -30,13 +30,17 @@ FIELDS = {
     "max_spikes": (0, 1.5, "2"),
     "slope_floor": (0.0, NAN),
 }
-CALLS = {f"Dynamics {k}={v!r}": lambda k=k, v=v: Dynamics(**{k: v}) for k, values in FIELDS.items() for v in values}
+CALLS = {
+    f"TimingDynamics {k}={v!r}": lambda k=k, v=v: TimingDynamics(**{k: v})
+    for k, values in FIELDS.items()
+    for v in values
+}
 TIMES, NEURONS = torch.tensor([[0.1, 0.2]]), torch.tensor([[0, 1]])
 WEIGHT = torch.tensor([[4.0, 4.0]])
 
 
 def finds(times=TIMES, neurons=NEURONS, weight=WEIGHT, delays=None):
-    return lambda: spike_times(times, neurons, weight, Dynamics(0.8), delays)
+    return lambda: spike_times(times, neurons, weight, TimingDynamics(0.8), delays)
 
 
 CALLS |= {
@@ -81,6 +85,6 @@ def test_a_learned_spread_is_told_in_full(granularity):
 
 def test_second_derivatives_are_told_in_full():
     weight = WEIGHT.clone().requires_grad_()
-    out = spike_times(TIMES, NEURONS, weight, Dynamics(0.8))
+    out = spike_times(TIMES, NEURONS, weight, TimingDynamics(0.8))
     first = torch.autograd.grad(out.when.sum(), weight, create_graph=True)[0]
     check_told(lambda: first.sum().backward())

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from delaykit import ConfigError, ShapeError, backend
 from delaykit.plugins import registry
-from delaykit_timing import Dynamics, spike_times
-from delaykit_timing.arrivals import Arrivals
+from delaykit_timing import TimingDynamics, spike_times
+from delaykit_timing.spikes import InputSpikes
 
 DELAYS = {"none": None, "layer": (1, 1), "axonal": (1, 6), "dendritic": (4, 1), "synaptic": (4, 6)}
 RATIOS = (0.5, 1.0, 1.5, 2.0, 3.0)
@@ -49,7 +49,7 @@ def ordered(out) -> tuple[Tensor, Tensor]:
     return out.when[order], owner[order]
 
 
-def solve(given, dynamics: Dynamics, name: str):
+def solve(given, dynamics: TimingDynamics, name: str):
     """Spikes, owners, potentials and gradients of a fixed random loss in one backend."""
     times, neurons, weight, delays = given
     leaves = [x.clone().requires_grad_() for x in (times, weight, delays) if x is not None]
@@ -66,7 +66,7 @@ def solve(given, dynamics: Dynamics, name: str):
 def test_backends_equal_the_reference(ratio: float, delay: str) -> None:
     given = problem(7, delay)
     for limit in (None, 2):
-        dynamics = Dynamics(0.6, 0.6 / ratio, max_spikes=limit)
+        dynamics = TimingDynamics(0.6, 0.6 / ratio, max_spikes=limit)
         right = solve(given, dynamics, "reference")
         assert len(right[0]) > 5
         assert all(float(theirs.abs().max()) > 0.01 for theirs in right[3])
@@ -84,8 +84,8 @@ def test_backends_equal_the_reference(ratio: float, delay: str) -> None:
 @pytest.mark.parametrize("limit", [None, 2, 0])
 def test_each_operator_equals_its_own_judge(limit: int | None, delay: str, name: str) -> None:
     times, neurons, weight, delays = problem(7, delay)
-    arrivals = Arrivals(times, neurons, (times < 1).sum(1), delays)
-    dynamics = Dynamics(0.6, 0.4, max_spikes=limit) if limit != 0 else Dynamics(0.6, 0.4).silent()
+    arrivals = InputSpikes(times, neurons, (times < 1).sum(1), delays)
+    dynamics = TimingDynamics(0.6, 0.4, max_spikes=limit) if limit != 0 else TimingDynamics(0.6, 0.4).silent()
     g = torch.Generator().manual_seed(3)
     factor, into_end = (torch.randn(*n, generator=g, dtype=torch.float64) for n in ((99,), (3, 4)))
     results = []
@@ -107,7 +107,7 @@ def test_each_operator_equals_its_own_judge(limit: int | None, delay: str, name:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
 
 
-def simulate(times: np.ndarray, weight: np.ndarray, dynamics: Dynamics, steps: int) -> np.ndarray:
+def simulate(times: np.ndarray, weight: np.ndarray, dynamics: TimingDynamics, steps: int) -> np.ndarray:
     """Step I and V through the window exactly between arrivals, and interpolate crossings to third order."""
     tau_i, tau_v, dt = dynamics.tau_synapse, dynamics.tau_v, dynamics.end / steps
 
@@ -146,7 +146,7 @@ def simulate(times: np.ndarray, weight: np.ndarray, dynamics: Dynamics, steps: i
 def test_spike_times_equal_a_fine_simulation_to_1e_9(ratio: float) -> None:
     rng = np.random.default_rng(3)
     times, weight = np.sort(rng.uniform(0, 1, 40)), rng.normal(0.5, 0.9, 40)
-    dynamics = Dynamics(0.6, 0.6 / ratio)
+    dynamics = TimingDynamics(0.6, 0.6 / ratio)
     right = simulate(times, weight, dynamics, 20000)
     arrivals = torch.from_numpy(times)[None], torch.arange(40)[None]
     out = spike_times(*arrivals, torch.from_numpy(weight)[None], dynamics)
@@ -170,7 +170,7 @@ def test_the_paper_s_sums_give_the_same_times() -> None:
         if torch.isinf(last):
             break
         right.append(tau * float(last.log()))
-    out = spike_times(t[None], torch.arange(60)[None], w[None], Dynamics(tau))
+    out = spike_times(t[None], torch.arange(60)[None], w[None], TimingDynamics(tau))
     assert len(right) > 3
     assert np.allclose(sorted(out.when.tolist()), right, rtol=0, atol=1e-12)
 
@@ -178,7 +178,7 @@ def test_the_paper_s_sums_give_the_same_times() -> None:
 def test_the_readout_is_the_sum_of_the_paper() -> None:
     # v = A / z_out - B / z_out^2 with A = c sum w z and B = c sum w z^2 (Algorithm 1, lines 19-20, put right)
     times, neurons, weight, _ = problem(2)
-    dynamics = Dynamics(0.8)
+    dynamics = TimingDynamics(0.8)
     out = spike_times(times[:1], neurons[:1], weight, dynamics.silent())
     z, z_out = torch.exp(times[0, :-4] / 0.8), math.exp(1 / 0.8)
     w = weight[:, neurons[0, :-4]]
@@ -193,7 +193,7 @@ def test_gradients_equal_finite_differences_to_1e_7(ratio: float, delay: str) ->
     times, neurons, weight, delays = problem(11, delay)
     times = times[:2].masked_fill(~torch.isfinite(times[:2]), 2.0)  # finite, yet after the window
     times = times + 1e-3 * torch.arange(times.shape[1])  # untie: on a tie the derivative has two sides
-    dynamics = Dynamics(0.6, 0.6 / ratio)
+    dynamics = TimingDynamics(0.6, 0.6 / ratio)
     leaves = [x.clone().requires_grad_() for x in (times, weight, delays) if x is not None]
     g = torch.Generator().manual_seed(5)
     factor = torch.randn(200, generator=g, dtype=torch.float64)
@@ -222,7 +222,7 @@ def test_gradients_equal_finite_differences_to_1e_7(ratio: float, delay: str) ->
 def test_no_value_is_ever_nan(seed: int, delay: str, ratio: float, tau: float) -> None:
     given = problem(seed, delay)
     given = (given[0], given[1], given[2] / tau, given[3])
-    when, _, potential, grads = solve(given, Dynamics(tau, tau / ratio), "cpu")
+    when, _, potential, grads = solve(given, TimingDynamics(tau, tau / ratio), "cpu")
     for values in (when, potential, *grads):
         assert bool(torch.isfinite(values).all())
 
@@ -231,8 +231,8 @@ def test_no_value_is_ever_nan(seed: int, delay: str, ratio: float, tau: float) -
 @given(st.integers(0, 10**6), st.floats(0.05, 0.5))
 def test_later_input_makes_the_same_spikes_later(seed: int, shift: float) -> None:
     times, neurons, weight, _ = problem(seed)
-    early, _ = ordered(spike_times(times, neurons, weight, Dynamics(0.4, end=5.0)))
-    late, _ = ordered(spike_times(times + shift, neurons, weight, Dynamics(0.4, end=5.0 + shift)))
+    early, _ = ordered(spike_times(times, neurons, weight, TimingDynamics(0.4, end=5.0)))
+    late, _ = ordered(spike_times(times + shift, neurons, weight, TimingDynamics(0.4, end=5.0 + shift)))
     torch.testing.assert_close(late, early + shift, rtol=0, atol=1e-9)
 
 
@@ -243,15 +243,15 @@ def test_no_spike_before_its_cause(seed: int, cut: int) -> None:
     moment = min(1.0, float(times[0, cut]))
     changed = neurons.clone()
     changed[:, cut:] = (changed[:, cut:] + 1) % 6
-    runs = [ordered(spike_times(times[:1], n[:1], weight, Dynamics(0.5)))[0] for n in (neurons, changed)]
+    runs = [ordered(spike_times(times[:1], n[:1], weight, TimingDynamics(0.5)))[0] for n in (neurons, changed)]
     before = [run[run < moment].sort().values for run in runs]
     assert torch.equal(*before)
 
 
 def test_rows_of_the_batch_are_independent() -> None:
     times, neurons, weight, _ = problem(3)
-    whole, owner = ordered(spike_times(times, neurons, weight, Dynamics(0.5)))
-    alone, _ = ordered(spike_times(times[1:2], neurons[1:2], weight, Dynamics(0.5)))
+    whole, owner = ordered(spike_times(times, neurons, weight, TimingDynamics(0.5)))
+    alone, _ = ordered(spike_times(times[1:2], neurons[1:2], weight, TimingDynamics(0.5)))
     assert torch.equal(whole[owner // 1000 == 1], alone)
 
 
@@ -260,7 +260,7 @@ def test_of_tied_arrivals_only_their_sum_counts(name: str) -> None:
     # one alone would cross at once after it; both together never do
     times, neurons = torch.tensor([[0.2, 0.2]]).double(), torch.tensor([[0, 1]])
     with backend(name):
-        out = spike_times(times, neurons, torch.tensor([[50.0, -49.0]]).double(), Dynamics(0.8))
+        out = spike_times(times, neurons, torch.tensor([[50.0, -49.0]]).double(), TimingDynamics(0.8))
     assert len(out.when) == 0
 
 
@@ -268,7 +268,7 @@ def test_of_tied_arrivals_only_their_sum_counts(name: str) -> None:
 @pytest.mark.parametrize("ratio", [2.0, 3.0])
 def test_a_grazing_spike_has_a_bounded_gradient(ratio: float, name: str) -> None:
     times, neurons = torch.tensor([[0.0]]).double(), torch.tensor([[0]])
-    dynamics = Dynamics(0.8, 0.8 / ratio, end=5.0)
+    dynamics = TimingDynamics(0.8, 0.8 / ratio, end=5.0)
     rise = math.log(ratio) / (1 / dynamics.tau_v - 1 / 0.8)
     peak = (math.exp(-rise / 0.8) - math.exp(-rise / dynamics.tau_v)) / (1 / dynamics.tau_v - 1 / 0.8)
     for excess, spikes in ((1e-13, 1), (-1e-13, 0)):
@@ -289,7 +289,7 @@ def test_the_slope_that_a_gradient_is_divided_by_has_a_floor(delay: float, name:
     for floor, expected in ((1e-6, None), (0.5, 0.5)):
         weight = torch.full((2, 1), 5.2, dtype=torch.float64, requires_grad=True)
         with backend(name):
-            out = spike_times(times, neurons, weight, Dynamics(0.8, max_spikes=1, slope_floor=floor), given)
+            out = spike_times(times, neurons, weight, TimingDynamics(0.8, max_spikes=1, slope_floor=floor), given)
             out.when.sum().backward()
         t = float(out.when.detach()[0]) - delay
         kappa = 0.8 * (math.exp(-t / 0.8) - math.exp(-t / 0.4))
@@ -304,7 +304,7 @@ def test_a_small_time_constant_in_a_long_window_does_not_overflow() -> None:
     times = (torch.rand(2, 400, generator=g).double() * 200).sort(1).values
     weight = torch.rand(3, 4, generator=g).double() * 60 + 20
     given = times, torch.randint(0, 4, (2, 400), generator=g), weight, None
-    dynamics = Dynamics(0.05, end=200.0)
+    dynamics = TimingDynamics(0.05, end=200.0)
     found, right = (solve(given, dynamics, name) for name in ("cpu", "torch"))
     assert len(found[0]) > 100 and torch.equal(found[1], right[1])
     torch.testing.assert_close(found[0], right[0], rtol=0, atol=1e-12)
@@ -315,7 +315,7 @@ def test_a_small_time_constant_in_a_long_window_does_not_overflow() -> None:
 def test_a_strong_input_makes_thousands_of_spikes() -> None:
     times, neurons = torch.tensor([[0.0]]).double(), torch.tensor([[0]])
     weight = torch.tensor([[5000.0]], dtype=torch.float64, requires_grad=True)
-    out = spike_times(times, neurons, weight, Dynamics(0.8))
+    out = spike_times(times, neurons, weight, TimingDynamics(0.8))
     assert len(out.when) > 2000 and bool((out.when.diff() > 0).all())
     out.when.sum().backward()
     assert math.isfinite(weight.grad.item())
@@ -327,7 +327,7 @@ def test_silence_has_no_spikes_and_no_gradient() -> None:
         weight = torch.ones(4, 5, dtype=torch.float64, requires_grad=True)
         for name in ("torch", "cpu", "reference"):
             with backend(name):
-                out = spike_times(times, torch.zeros(2, slots, dtype=torch.int64), weight, Dynamics(0.5))
+                out = spike_times(times, torch.zeros(2, slots, dtype=torch.int64), weight, TimingDynamics(0.5))
             assert len(out.when) == 0 and out.potential.shape == (2, 4) and not out.potential.any()
             if out.potential.requires_grad:
                 assert not torch.autograd.grad(out.potential.sum(), weight)[0].any()
@@ -341,7 +341,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            runs.append(solve(given, Dynamics(0.5), "cpu"))
+            runs.append(solve(given, TimingDynamics(0.5), "cpu"))
     finally:
         torch.set_num_threads(before)
     assert len(runs[0][0]) > 1000
@@ -352,8 +352,8 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 def test_float32_input_is_computed_in_float64() -> None:
     times, neurons, weight, _ = problem(4)
     times, weight = times.float(), weight.float()
-    exact = spike_times(times.double(), neurons, weight.double(), Dynamics(0.5))
-    single = spike_times(times, neurons, weight, Dynamics(0.5))
+    exact = spike_times(times.double(), neurons, weight.double(), TimingDynamics(0.5))
+    single = spike_times(times, neurons, weight, TimingDynamics(0.5))
     assert single.when.dtype == single.potential.dtype == torch.float32
     assert torch.equal(single.when, exact.when.float())
 
@@ -361,13 +361,13 @@ def test_float32_input_is_computed_in_float64() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     times, neurons, weight, _ = problem(0)
     with pytest.raises(ShapeError, match="int64"):
-        spike_times(times, neurons.int(), weight, Dynamics(0.5))
+        spike_times(times, neurons.int(), weight, TimingDynamics(0.5))
     with pytest.raises(ShapeError, match=r"0\.\.4"):
-        spike_times(times, neurons, weight[:, :5], Dynamics(0.5))
+        spike_times(times, neurons, weight[:, :5], TimingDynamics(0.5))
     with pytest.raises(ShapeError, match="delays"):
-        spike_times(times, neurons, weight, Dynamics(0.5), torch.zeros(6, 5))
+        spike_times(times, neurons, weight, TimingDynamics(0.5), torch.zeros(6, 5))
     with pytest.raises(ShapeError, match="post, pre"):
-        spike_times(times, neurons, weight[0], Dynamics(0.5))
+        spike_times(times, neurons, weight[0], TimingDynamics(0.5))
 
 
 def test_kept_memory_grows_with_spikes_not_with_synapses() -> None:
@@ -375,7 +375,7 @@ def test_kept_memory_grows_with_spikes_not_with_synapses() -> None:
     times = torch.rand(20, 50, generator=torch.Generator().manual_seed(1)).double().sort(1).values
     neurons = torch.randint(0, 200, (20, 50), generator=torch.Generator().manual_seed(2))
     weight = (weight * 0.3).requires_grad_()
-    out = spike_times(times, neurons, weight, Dynamics(0.5))
+    out = spike_times(times, neurons, weight, TimingDynamics(0.5))
     record = out.when.grad_fn.record
     numbers = sum(getattr(record, name).numel() for name in ("sample", "interval", "neuron", "when", "strength"))
     assert numbers == 5 * len(out.when)
@@ -391,7 +391,7 @@ def test_a_step_leaves_nothing_for_the_garbage_collector(name):
             gc.disable()
             try:
                 leaves = [x.clone().requires_grad_() for x in (times.nan_to_num(posinf=9.0), weight, delays)]
-                spike_times(leaves[0], neurons, leaves[1], Dynamics(0.6, 0.3), leaves[2]).when.sum().backward()
+                spike_times(leaves[0], neurons, leaves[1], TimingDynamics(0.6, 0.3), leaves[2]).when.sum().backward()
                 del leaves
                 alive = sum(type(one) is Tensor for one in gc.get_objects())
                 gc.collect()
@@ -403,5 +403,5 @@ def test_a_step_leaves_nothing_for_the_garbage_collector(name):
 
 def test_delays_in_the_place_of_dynamics_are_named():
     times, neurons, weight, delays = problem(0, "synaptic")
-    with pytest.raises(ConfigError, match="a Dynamics"):
-        spike_times(times, neurons, weight, delays, Dynamics(0.6))
+    with pytest.raises(ConfigError, match="a TimingDynamics"):
+        spike_times(times, neurons, weight, delays, TimingDynamics(0.6))

@@ -1,5 +1,6 @@
 from .config import HetSyn as HetSyn
 from .connection import Connection as Connection
+from .connection import HetSynConnection as HetSynConnection
 from .layer import HetSynLIF as HetSynLIF
 from .layer import attach as attach
 from .layer import param_groups as param_groups
@@ -21,6 +22,7 @@ from .rollout import rollout as rollout
 from .surrogates import MultiGaussian as MultiGaussian
 from .surrogates import Surrogate as Surrogate
 from .surrogates import Triangle as Triangle
+from .surrogates import TriangularSurrogate as TriangularSurrogate
 from .time_constants import decay_of as decay_of
 from .time_constants import draw as draw
 from .time_constants import tau_of as tau_of

@@ -24,7 +24,7 @@ FORMER = {"decay": "r", "frozen": "frozen", "drawn": "held"}  # names of what ol
 
 
 @checks.annotated
-class Connection(nn.Module):
+class HetSynConnection(nn.Module):
     """Hold ``weight (post, pre)`` and the decays of :class:`~delaykit_hetsyn.HetSyn`, in ``heterogeneity``.
 
     Args:
@@ -40,7 +40,7 @@ class Connection(nn.Module):
         generator: source of the draws.
 
     Example:
-        >>> Connection(3, 2, tau=20.0)(torch.zeros(5, 1, 3)).shape
+        >>> HetSynConnection(3, 2, tau=20.0)(torch.zeros(5, 1, 3)).shape
         torch.Size([5, 1, 2])
     """
 
@@ -54,28 +54,30 @@ class Connection(nn.Module):
         learn: bool = True,
         frozen: float = 0.0,
         gain: float = 1.0,
-        share: Connection | None = None,
+        share: HetSynConnection | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        checks.number("Connection.dt_ms", dt_ms, above=0, what="number of ms")
-        checks.whole("Connection.pre", pre, what="number of inputs")
-        checks.whole("Connection.post", post, what="number of neurons")
-        checks.flag("Connection.learn", learn)
-        checks.number("Connection.gain", gain)
-        if share is not None and not isinstance(share, Connection):
-            raise ConfigError("Connection.share", f"a {type(share).__name__}", "a Connection", "pass such a one")
+        checks.number("HetSynConnection.dt_ms", dt_ms, above=0, what="number of ms")
+        checks.whole("HetSynConnection.pre", pre, what="number of inputs")
+        checks.whole("HetSynConnection.post", post, what="number of neurons")
+        checks.flag("HetSynConnection.learn", learn)
+        checks.number("HetSynConnection.gain", gain)
+        if share is not None and not isinstance(share, HetSynConnection):
+            raise ConfigError(
+                "HetSynConnection.share", f"a {type(share).__name__}", "a HetSynConnection", "pass such a one"
+            )
         config = HetSyn(granularity, tau=tau, dt_ms=dt_ms, train=learn, frozen=frozen if learn else 0.0)
         self.weight = nn.Parameter(torch.randn(post, pre, generator=generator) * (gain / math.sqrt(max(pre, 1))))
         self.heterogeneity = (
-            Decays(config, Site("Connection", pre, post), generator) if share is None else self._shared(share)
+            Decays(config, Site("HetSynConnection", pre, post), generator) if share is None else self._shared(share)
         )
 
-    def _shared(self, other: Connection) -> Decays:
+    def _shared(self, other: HetSynConnection) -> Decays:
         if other.decay.shape[1] != 1 or other.decay.shape[0] not in (1, self.weight.shape[0]):
             expected = "decays one a layer or a postsynaptic neuron"
             fix = "share between connections of one size"
-            raise ConfigError("Connection.share", f"decays {tuple(other.decay.shape)}", expected, fix)
+            raise ConfigError("HetSynConnection.share", f"decays {tuple(other.decay.shape)}", expected, fix)
         return other.heterogeneity
 
     @property
@@ -128,3 +130,6 @@ class Connection(nn.Module):
         post, pre = self.weight.shape
         tau = self.tau_ms()
         return f"{pre} -> {post}, tau {float(tau.min()):.1f}..{float(tau.max()):.1f} ms"
+
+
+Connection = HetSynConnection  # its former name

@@ -21,10 +21,10 @@ import delaykit as dk
 from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit_hetsyn.component import Decays
-from delaykit_hetsyn.connection import Connection
+from delaykit_hetsyn.connection import HetSynConnection
 from delaykit_hetsyn.reset_currents import Jumps, ResetCurrent, SelfCurrent, gather
 from delaykit_hetsyn.rollout import rollout
-from delaykit_hetsyn.surrogates import Surrogate, Triangle
+from delaykit_hetsyn.surrogates import Surrogate, TriangularSurrogate
 from delaykit_hetsyn.time_constants import Taus
 
 RESET_MS = 20.0  # time constant of the reset current in the paper's speech and pattern tasks
@@ -59,7 +59,7 @@ class HetSynLIF(nn.Module):
         threshold: a spike is due above it.
         surrogate: slope of a spike in the backward pass.
         detach_reset: True lets no gradient through the spikes that start reset currents.
-        gain: of the input weights' normal distribution, see :class:`Connection`.
+        gain: of the input weights' normal distribution, see :class:`HetSynConnection`.
         recurrent_gain: of the recurrent weights'.
         generator: source of the draws.
 
@@ -102,10 +102,10 @@ class HetSynLIF(nn.Module):
         for flag, value in (("recurrent", recurrent), ("share_decay", share_decay), ("detach_reset", detach_reset)):
             checks.flag(f"HetSynLIF.{flag}", value)
         options: dict[str, Any] = {"tau": tau, "dt_ms": dt_ms, "learn": learn, "frozen": frozen, "generator": generator}
-        self.input = Connection(pre, post, granularity, gain=gain, **options)
-        self.recurrent: Connection | None = None
+        self.input = HetSynConnection(pre, post, granularity, gain=gain, **options)
+        self.recurrent: HetSynConnection | None = None
         if recurrent:
-            self.recurrent = Connection(
+            self.recurrent = HetSynConnection(
                 post, post, recurrent_granularity or granularity, gain=recurrent_gain,
                 share=self.input if share_decay else None, **options,
             )  # fmt: skip
@@ -116,7 +116,7 @@ class HetSynLIF(nn.Module):
             raise ConfigError("HetSynLIF.reset", checks.shown(reset), "a list of reset currents", fix)
         self.reset = nn.ModuleList(reset)
         self.threshold = float(threshold)
-        self.surrogate = surrogate or Triangle(self.threshold)
+        self.surrogate = surrogate or TriangularSurrogate(self.threshold)
         self.detach_reset = detach_reset
         self.jumps(self.input.decay)  # says at once if a reset has no decay to follow
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.errors import ConfigError
-from delaykit_hetsyn.connection import Connection
+from delaykit_hetsyn.connection import HetSynConnection
 from delaykit_hetsyn.layer import HetSynLIF
 from delaykit_hetsyn.reset_currents import AdaptationCurrent, ResetCurrent, SelfCurrent
-from delaykit_hetsyn.surrogates import Surrogate, Triangle
+from delaykit_hetsyn.surrogates import Surrogate, TriangularSurrogate
 from delaykit_hetsyn.time_constants import Taus, mean
 
 MODELS = ("HomNeuLIF", "HomNeuALIF", "HetNeuLIF", "HetSynLIF")
@@ -125,7 +125,7 @@ class HetSynNet(nn.Module):
         checks.number("HetSynNet.dropout", dropout, least=0, most=1, what="probability")
         hidden = zip(sizes[:-2], sizes[1:-1], strict=True)
         self.layers = nn.ModuleList(make_layer(model, pre, post, recurrent, neurons, generator) for pre, post in hidden)
-        self.readout = Connection(
+        self.readout = HetSynConnection(
             sizes[-2], sizes[-1], gain=neurons.readout_gain, generator=generator, **_decays(model, neurons)
         )
         self.dropout = dropout
@@ -166,7 +166,7 @@ def make_layer(
         reset.append(AdaptationCurrent(slow, neurons.adaptation))
     return HetSynLIF(
         pre, post, recurrent=recurrent, share_decay=not own, reset=reset, threshold=neurons.threshold,
-        surrogate=neurons.surrogate or Triangle(neurons.threshold), detach_reset=neurons.detach_reset,
+        surrogate=neurons.surrogate or TriangularSurrogate(neurons.threshold), detach_reset=neurons.detach_reset,
         gain=neurons.gain, recurrent_gain=neurons.recurrent_gain, generator=generator, **_decays(model, neurons),
     )  # fmt: skip
 

@@ -62,10 +62,11 @@ def rollout(
         ShapeError: shapes that do not fit each other.
 
     Example:
-        >>> from delaykit_hetsyn.surrogates import Triangle
+        >>> from delaykit_hetsyn.surrogates import TriangularSurrogate
         >>> from delaykit_hetsyn.reset_currents import ResetCurrent, gather
         >>> drive = torch.full((4, 1, 1), 1.5)
-        >>> spikes, membrane = rollout(drive, None, None, gather([ResetCurrent(0.5)], None, drive, 1), Triangle())
+        >>> jumps = gather([ResetCurrent(0.5)], None, drive, 1)
+        >>> spikes, membrane = rollout(drive, None, None, jumps, TriangularSurrogate())
         >>> membrane.flatten().tolist()
         [1.5, 0.5, 1.0, 1.25]
 

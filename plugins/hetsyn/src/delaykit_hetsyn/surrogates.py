@@ -31,24 +31,27 @@ class Surrogate(ABC):
 
 @checks.annotated
 @dataclasses.dataclass(frozen=True)
-class Triangle(Surrogate):
+class TriangularSurrogate(Surrogate):
     """``max(0, 1 - |x| / width)``.
 
     Args:
         width: distance from the threshold at which the slope vanishes, > 0; the paper takes the threshold itself.
 
     Example:
-        >>> Triangle().slope(torch.tensor([-2.0, -0.5, 0.0, 1.0])).tolist()
+        >>> TriangularSurrogate().slope(torch.tensor([-2.0, -0.5, 0.0, 1.0])).tolist()
         [0.0, 0.5, 1.0, 0.0]
     """
 
     width: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.number("Triangle.width", self.width, above=0)
+        checks.number("TriangularSurrogate.width", self.width, above=0)
 
     def slope(self, x: Tensor) -> Tensor:
         return (1.0 - x.abs() / self.width).clamp(min=0.0)
+
+
+Triangle = TriangularSurrogate  # its former name
 
 
 @checks.annotated

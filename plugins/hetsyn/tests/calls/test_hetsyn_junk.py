@@ -10,7 +10,7 @@ from torch import nn
 
 import delaykit_hetsyn as hetsyn
 from delaykit.testing.junk import check_all_called, check_arguments, check_fields
-from delaykit_hetsyn import Connection, HetSyn, HetSynLIF, HetSynNet, Neurons, ResetCurrent, Triangle
+from delaykit_hetsyn import HetSyn, HetSynConnection, HetSynLIF, HetSynNet, Neurons, ResetCurrent, TriangularSurrogate
 
 X = torch.ones(4, 2, 3)
 APART = ("Answer", "SelfCurrent", "Surrogate", "ZeroReset")  # a result, two interfaces, one without arguments
@@ -32,14 +32,14 @@ def trained():
 def drive():
     jumps = HetSynLIF(3, 2).jumps(torch.zeros(2, 2))
     return {"drive": torch.rand(4, 2, 2), "weight": torch.eye(2), "decay": torch.rand(2, 2), "jumps": jumps,
-            "surrogate": Triangle()}  # fmt: skip
+            "surrogate": TriangularSurrogate()}  # fmt: skip
 
 
 LAYER = ("granularity", "recurrent", "recurrent_granularity", "share_decay", "tau", "dt_ms", "learn", "frozen", "reset",
          "threshold", "surrogate", "detach_reset", "gain", "recurrent_gain", "generator")  # fmt: skip
 CALLS = {
     "HetSynLIF": (sizes, *LAYER),
-    "Connection": (sizes, "granularity", "tau", "dt_ms", "learn", "frozen", "gain", "share", "generator"),
+    "HetSynConnection": (sizes, "granularity", "tau", "dt_ms", "learn", "frozen", "gain", "share", "generator"),
     "attach": (trained,),
     "param_groups": (lambda: {"net": net(), "lr": 0.1}, "decay_lr"),
     "project_": (lambda: {"net": net()},),
@@ -54,14 +54,14 @@ CALLS = {
     "ResetCurrent": (dict, "decay", "theta", "learn"),
     "rollout": (drive, "threshold", "detach_reset"),
     "MultiGaussian": (dict, "gain", "height", "sd", "widening"),
-    "Triangle": (dict, "width"),
+    "TriangularSurrogate": (dict, "width"),
     "decay_of": (lambda: {"tau_ms": torch.ones(3), "dt_ms": 1.0},),
     "draw": (lambda: {"taus": 20.0, "shape": (2, 3)}, "generator"),
     "tau_of": (lambda: {"decay": torch.rand(3), "dt_ms": 1.0},),
 }
 RUNS = {
     "HetSynLIF": lambda **given: HetSynLIF(**given)(X),
-    "Connection": lambda **given: Connection(**given)(X),
+    "HetSynConnection": lambda **given: HetSynConnection(**given)(X),
     "HetSynNet": lambda **given: HetSynNet(**given)(X),
     "Neurons": lambda **given: [hetsyn.make_layer(m, 3, 2, True, Neurons(**given))(X) for m in hetsyn.MODELS],
     "AdaptationCurrent": lambda **given: HetSynLIF(3, 2, reset=[hetsyn.AdaptationCurrent(**given)])(X),

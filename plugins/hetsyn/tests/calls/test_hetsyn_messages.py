@@ -10,14 +10,14 @@ import delaykit as dk
 from delaykit.testing.messages import check_told
 from delaykit_hetsyn import (
     AdaptationCurrent,
-    Connection,
     HetSyn,
+    HetSynConnection,
     HetSynLIF,
     HetSynNet,
     MultiGaussian,
     Neurons,
     ResetCurrent,
-    Triangle,
+    TriangularSurrogate,
     make_layer,
     rate_penalty,
     rollout,
@@ -45,7 +45,7 @@ def jumps(post=2):
 
 
 def rolls(drive, weight=None, decay=None, kappa=None):
-    return lambda: rollout(drive, weight, decay, jumps() if kappa is None else kappa, Triangle())
+    return lambda: rollout(drive, weight, decay, jumps() if kappa is None else kappa, TriangularSurrogate())
 
 
 CALLS |= {
@@ -64,14 +64,14 @@ CALLS |= {
     "rollout weight alone": rolls(DRIVE, torch.eye(2)),
     "rollout weight shape": rolls(DRIVE, torch.eye(3), torch.eye(3)),
     "rollout decay shape": rolls(DRIVE, torch.eye(2), torch.rand(2)),
-    "Connection sizes": lambda: Connection(-1, 2),
-    "Connection words": lambda: Connection("3", 2),
+    "HetSynConnection sizes": lambda: HetSynConnection(-1, 2),
+    "HetSynConnection words": lambda: HetSynConnection("3", 2),
     "ResetCurrent": lambda: ResetCurrent(1.5),
     "ResetCurrent word": lambda: ResetCurrent("fast"),
     "AdaptationCurrent nan": lambda: AdaptationCurrent(float("nan"), 1.0),
     "MultiGaussian": lambda: MultiGaussian(sd=-1.0),
     "MultiGaussian word": lambda: MultiGaussian(sd="wide"),
-    "Triangle width": lambda: Triangle(-1.0),
+    "TriangularSurrogate width": lambda: TriangularSurrogate(-1.0),
     "make_layer": lambda: make_layer("hetsin", 3, 2, False, Neurons()),
     "HetSynNet sizes": lambda: HetSynNet("HetSynLIF", (3,)),
     "HetSynNet model": lambda: HetSynNet("lif2", (3, 4, 2)),
@@ -151,7 +151,7 @@ def test_second_derivatives_of_the_rollout_are_told_in_full(loss):
     drive, weight = DRIVE.clone().requires_grad_(), torch.eye(2, requires_grad=True)
 
     def twice():
-        _, membrane = rollout(drive, weight, torch.full((2, 2), 0.5), jumps(), Triangle())
+        _, membrane = rollout(drive, weight, torch.full((2, 2), 0.5), jumps(), TriangularSurrogate())
         torch.autograd.grad(loss(membrane), weight, create_graph=True)[0].sum().backward()
 
     check_told(twice)

@@ -5,6 +5,7 @@ from .convert import to_delays as to_delays
 from .convert import to_free_delay as to_free_delay
 from .delay import MotifDelay as MotifDelay
 from .dynamics import Dynamics as Dynamics
+from .dynamics import MotifDynamics as MotifDynamics
 from .experiments import Point as Point
 from .experiments import Setting as Setting
 from .experiments import robustness as robustness

@@ -12,7 +12,7 @@ RESETS = ("hard", "subtractive")
 
 @checks.annotated
 @dataclasses.dataclass(frozen=True)
-class Dynamics:
+class MotifDynamics:
     """Describe the neurons of a motif memory; one step is 1 ms.
 
     ``u[t] = beta u[t-1] (1 - s[t-1]) + I[t]`` (hard) or ``beta u[t-1] - theta s[t-1] + I[t]`` (subtractive),
@@ -34,6 +34,9 @@ class Dynamics:
     reset: Literal["hard", "subtractive"] = "hard"
 
     def __post_init__(self) -> None:
-        checks.number("Dynamics.theta", self.theta, above=0, what="threshold", fix="pass e.g. 0.95")
-        checks.number("Dynamics.beta", self.beta, least=0, most=1, what="factor", fix="pass e.g. 0.7")
-        checks.choice("Dynamics.reset", self.reset, RESETS)
+        checks.number("MotifDynamics.theta", self.theta, above=0, what="threshold", fix="pass e.g. 0.95")
+        checks.number("MotifDynamics.beta", self.beta, least=0, most=1, what="factor", fix="pass e.g. 0.7")
+        checks.choice("MotifDynamics.reset", self.reset, RESETS)
+
+
+Dynamics = MotifDynamics  # its former name

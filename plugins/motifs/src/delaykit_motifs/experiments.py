@@ -12,7 +12,7 @@ from torch import Tensor
 
 from delaykit import checks
 from delaykit.errors import ConfigError
-from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.dynamics import MotifDynamics
 from delaykit_motifs.hebb import hebbian, ridge
 from delaykit_motifs.memory import MotifMemory
 from delaykit_motifs.metrics import f1, f1_per_pattern
@@ -64,9 +64,9 @@ class Setting:
             raise ConfigError("Setting.time", found, "patterns longer than their cue", "raise time")
 
     @property
-    def dynamics(self) -> Dynamics:
+    def dynamics(self) -> MotifDynamics:
         """The neurons."""
-        return Dynamics(self.theta, self.beta, self.reset)  # type: ignore[arg-type]
+        return MotifDynamics(self.theta, self.beta, self.reset)  # type: ignore[arg-type]
 
     def draw(self, seed: int) -> Tensor:
         """Draw the patterns, bool ``(time, pattern, neuron)``."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.errors import ConfigError
 from delaykit.functional.inputs import check_tensors
-from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.dynamics import MotifDynamics
 from delaykit_motifs.operators import tapped_correlation, tapped_linear
 from delaykit_motifs.patterns import check_patterns
 
@@ -27,7 +27,7 @@ AT_ONCE = 1 << 26  # numbers of a block of patterns
 def hebbian(
     patterns: Tensor,
     depth: int,
-    dynamics: Dynamics | None = None,
+    dynamics: MotifDynamics | None = None,
     normalise: Normalise = "context",
     deconvolve: bool | None = None,
     dtype: torch.dtype = torch.float32,
@@ -43,7 +43,7 @@ def hebbian(
     Args:
         patterns: spikes ``(time, pattern, neuron)``.
         depth: number of delays D.
-        dynamics: gives ``beta`` and ``reset``; default :class:`Dynamics`.
+        dynamics: gives ``beta`` and ``reset``; default :class:`MotifDynamics`.
         normalise: ``context`` (above), or one number for all contexts: ``mean`` (``N D p_A``, the mean of ``|c|^2``),
             ``published`` (``N D p_A M``), or None.
         deconvolve: default True for a subtractive reset and False for a hard one, which forgets by itself.
@@ -66,12 +66,12 @@ def hebbian(
     check_patterns("hebbian patterns", patterns)
     check_tensors("hebbian", floating=False, patterns=patterns)
     checks.whole("hebbian depth", depth, least=1, what="number of delays")
-    if not (dynamics is None or isinstance(dynamics, Dynamics)) or not isinstance(dtype, torch.dtype):
-        found, fix = f"dynamics={dynamics!r:.80}, dtype={dtype!r:.80}", "pass e.g. Dynamics(0.95, 0.7)"
-        raise ConfigError("hebbian", found, "a Dynamics or None, and a torch.dtype", fix)
+    if not (dynamics is None or isinstance(dynamics, MotifDynamics)) or not isinstance(dtype, torch.dtype):
+        found, fix = f"dynamics={dynamics!r:.80}, dtype={dtype!r:.80}", "pass e.g. MotifDynamics(0.95, 0.7)"
+        raise ConfigError("hebbian", found, "a MotifDynamics or None, and a torch.dtype", fix)
     if deconvolve is not None:
         checks.flag("hebbian deconvolve", deconvolve)
-    wanted = _currents(patterns, depth, dynamics or Dynamics(), deconvolve, dtype)
+    wanted = _currents(patterns, depth, dynamics or MotifDynamics(), deconvolve, dtype)
     if not (normalise is None or isinstance(normalise, str)) or normalise not in NORMALISERS:
         raise ConfigError("hebbian.normalise", repr(normalise), f"one of {NORMALISERS}", "spell one of these")
     if normalise == "context":
@@ -96,7 +96,7 @@ def context_sizes(patterns: Tensor, depth: int) -> Tensor:
 def ridge(
     patterns: Tensor,
     depth: int,
-    dynamics: Dynamics | None = None,
+    dynamics: MotifDynamics | None = None,
     penalty: float = 1e-3,
     deconvolve: bool | None = None,
     steps: int = 30,
@@ -128,7 +128,7 @@ def ridge(
     if not penalty >= 0:
         raise ConfigError("ridge.penalty", repr(penalty), "a number >= 0", "pass e.g. 1e-3")
     spikes = patterns.to(dtype)
-    residual = _currents(patterns, depth, dynamics or Dynamics(), deconvolve, dtype)
+    residual = _currents(patterns, depth, dynamics or MotifDynamics(), deconvolve, dtype)
     answer, direction = torch.zeros_like(residual), residual.clone()
     size = residual.square().sum((0, 1))
     enough = tolerance**2 * size
@@ -172,7 +172,9 @@ def cross_correlogram(patterns: Tensor, depth: int) -> Tensor:
     return torch.cat([later[:, :, 1:].flip(2).transpose(0, 1), later], 2)
 
 
-def _currents(patterns: Tensor, depth: int, dynamics: Dynamics, deconvolve: bool | None, dtype: torch.dtype) -> Tensor:
+def _currents(
+    patterns: Tensor, depth: int, dynamics: MotifDynamics, deconvolve: bool | None, dtype: torch.dtype
+) -> Tensor:
     """Say which current each step after the cue should have."""
     wanted = patterns.to(dtype, copy=True)
     if dynamics.reset == "subtractive" if deconvolve is None else deconvolve:

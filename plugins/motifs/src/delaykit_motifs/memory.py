@@ -16,7 +16,7 @@ from delaykit import checks
 from delaykit.errors import CheckpointError, ConfigError, ShapeError
 from delaykit.functional.inputs import check_tensors
 from delaykit.sealed import commit, read_file, seal, unseal
-from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.dynamics import MotifDynamics
 from delaykit_motifs.membrane import leaky_membrane
 from delaykit_motifs.network import Run, free_run
 from delaykit_motifs.operators import tapped_linear
@@ -48,15 +48,15 @@ class MotifMemory(nn.Module):
         1.0
     """
 
-    def __init__(self, taps: Tensor, dynamics: Dynamics | None = None) -> None:
+    def __init__(self, taps: Tensor, dynamics: MotifDynamics | None = None) -> None:
         super().__init__()
         check_tensors("MotifMemory", taps=taps)
-        if dynamics is not None and not isinstance(dynamics, Dynamics):
-            fix = "pass e.g. Dynamics(0.95, 0.7)"
-            raise ConfigError("MotifMemory.dynamics", f"a {type(dynamics).__name__}", "a Dynamics or None", fix)
+        if dynamics is not None and not isinstance(dynamics, MotifDynamics):
+            fix = "pass e.g. MotifDynamics(0.95, 0.7)"
+            raise ConfigError("MotifMemory.dynamics", f"a {type(dynamics).__name__}", "a MotifDynamics or None", fix)
         if taps.dim() != 3 or taps.shape[0] != taps.shape[1]:
             raise ShapeError("MotifMemory", f"taps {tuple(taps.shape)}", "(neuron, neuron, depth)", "make them square")
-        self.dynamics = Dynamics() if dynamics is None else dynamics
+        self.dynamics = MotifDynamics() if dynamics is None else dynamics
         bank = taps.detach().permute(1, 2, 0).contiguous()
         self.taps = nn.Parameter(bank.permute(2, 0, 1))
 
@@ -156,7 +156,7 @@ class MotifMemory(nn.Module):
         if about.get("format") != FORMAT:
             raise CheckpointError(where, f"format {about.get('format')!r:.80}", FORMAT, fix)
         try:
-            bank, dynamics = _bank(about["shape"], tensors), Dynamics(**about["dynamics"])
+            bank, dynamics = _bank(about["shape"], tensors), MotifDynamics(**about["dynamics"])
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError, ConfigError) as problem:
             found = f"a memory that does not hold together ({type(problem).__name__}: {problem!s:.300})"
             raise CheckpointError(where, found, "what MotifMemory.save writes", fix) from None

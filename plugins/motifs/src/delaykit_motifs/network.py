@@ -1,7 +1,7 @@
 """A recurrent network of motif tensors that runs by itself, event by event.
 
 ``I[t, m, j] = sum_i sum_{tau < depth} taps[j, i, tau] s[t - 1 - tau, m, i]``, neurons as in
-:class:`~delaykit_motifs.dynamics.Dynamics`. A spike adds its block of ``depth * neurons`` numbers to a ring of the
+:class:`~delaykit_motifs.dynamics.MotifDynamics`. A spike adds its block of ``depth * neurons`` numbers to a ring of the
 ``depth`` currents to come, so a run costs ``spikes * depth * neurons`` and remembers ``depth * neurons`` a pattern.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
-from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.dynamics import MotifDynamics
 from delaykit_motifs.noise import check_mute
 from delaykit_motifs.operators import bank_of
 
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 def free_run(
     taps: Tensor,
     drive: Tensor,
-    dynamics: Dynamics,
+    dynamics: MotifDynamics,
     clamp: int = 0,
     mute: Tensor | None = None,
     runaway: float = 1.0,
@@ -64,7 +64,7 @@ def free_run(
         >>> taps[1, 0, 1] = taps[0, 1, 0] = 1.0  # 0 -> 1 takes two steps, 1 -> 0 takes one
         >>> drive = torch.zeros(6, 1, 2, dtype=torch.bool)
         >>> drive[0, 0, 0] = True
-        >>> free_run(taps, drive, Dynamics(), clamp=1).spikes[:, 0].int().tolist()
+        >>> free_run(taps, drive, MotifDynamics(), clamp=1).spikes[:, 0].int().tolist()
         [[1, 0], [0, 0], [0, 1], [1, 0], [0, 0], [0, 1]]
     """
     neurons = taps.shape[0] if taps.dim() == 3 else -1

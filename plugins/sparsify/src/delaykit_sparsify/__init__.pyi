@@ -18,6 +18,7 @@ from .report import parameter_report as parameter_report
 from .report import published_count as published_count
 from .report import turnover as turnover
 from .sparse import Arrivals as Arrivals
+from .sparse import SparseSynapses as SparseSynapses
 from .sparse import sparse_filter as sparse_filter
 from .sparsifier import Sparsifier as Sparsifier
 from .sparsifier import connection_weights as connection_weights

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from delaykit import ConfigError, Delay, Wrapped, checks, wrapped_sites
 from delaykit.interfaces import PointDelay
 from delaykit_sparsify.compact_parts import CompactDelay, CompactLinear
-from delaykit_sparsify.sparse import Arrivals, arrivals_of_response, arrivals_of_taps
+from delaykit_sparsify.sparse import SparseSynapses, arrivals_of_response, arrivals_of_taps
 from delaykit_sparsify.sparsifier import CELL_WEIGHTS
 
 
@@ -151,7 +151,7 @@ def _compact_linear_(name: str, module: nn.Linear, density: float) -> Compacted:
     return Compacted(name, weight.numel(), kept, size, compact.arrivals().nbytes())
 
 
-def _arrivals(delay: Delay | None, weight: Tensor) -> Arrivals:
+def _arrivals(delay: Delay | None, weight: Tensor) -> SparseSynapses:
     weight = weight.detach()
     if isinstance(delay, PointDelay):
         return arrivals_of_taps(weight, delay.taps())

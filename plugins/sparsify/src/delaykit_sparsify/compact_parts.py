@@ -11,7 +11,7 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.connection import RecurrentConnection
 from delaykit.synapse import Engine
 from delaykit_sparsify.rollout import rollout
-from delaykit_sparsify.sparse import Arrivals, Ring, check_inference, dense_response, sparse_filter
+from delaykit_sparsify.sparse import Ring, SparseSynapses, check_inference, dense_response, sparse_filter
 
 
 class CompactDelay(Delay):
@@ -27,16 +27,16 @@ class CompactDelay(Delay):
     place: Tensor
     value: Tensor
 
-    def __init__(self, arrivals: Arrivals, kept: int) -> None:
+    def __init__(self, arrivals: SparseSynapses, kept: int) -> None:
         super().__init__()
         self.outputs, self.kept, self.depth = arrivals.outputs, kept, arrivals.depth()
         self.register_buffer("first", arrivals.first)
         self.register_buffer("place", arrivals.place)
         self.register_buffer("value", arrivals.value)
 
-    def arrivals(self) -> Arrivals:
+    def arrivals(self) -> SparseSynapses:
         """Return the synapses as the operators take them."""
-        return Arrivals(self.first, self.place, self.value, self.outputs)
+        return SparseSynapses(self.first, self.place, self.value, self.outputs)
 
     def impulse_response(self, weight: Tensor) -> Tensor:
         """Write the response out densely; ``weight`` is a placeholder and is not read."""
@@ -68,7 +68,7 @@ class CompactEngine(Engine):
 
     copies = False  # the weight is a placeholder, of no numbers that could change
 
-    def __init__(self, arrivals: Arrivals, bias: Tensor | None) -> None:
+    def __init__(self, arrivals: SparseSynapses, bias: Tensor | None) -> None:
         self.arrivals, self.bias = arrivals, bias
 
     def sequence(self, spikes: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class CompactEngine(Engine):
 class CompactRecurrence(RecurrentConnection):
     """Sparse synapses inside a rollout; forward only."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: SparseSynapses) -> None:
         self.arrivals = arrivals
 
     def begin(self, steps: int, batch: int) -> None:

@@ -21,14 +21,14 @@ from delaykit.functional.compiled import compiled, in_threads
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.recurrence.neuron import THRESHOLD, Switches, commit_row, fire, integrate_row, pack
-from delaykit_sparsify.sparse import Arrivals
+from delaykit_sparsify.sparse import SparseSynapses
 
 BLOCK = 2  # rows whose spikes are checked at a time, while they are in the second cache
 TURN = 5  # times the longest delay: steps after which the currents to come are moved back to the beginning
 
 
 def rollout(
-    arrivals: Arrivals, currents: Tensor, bias: Tensor | None, mask: Tensor | None, dynamics: LIFDynamics
+    arrivals: SparseSynapses, currents: Tensor, bias: Tensor | None, mask: Tensor | None, dynamics: LIFDynamics
 ) -> tuple[Tensor, Tensor] | None:
     """Run neurons with sparse recurrent synapses over a whole sequence from rest.
 

@@ -25,7 +25,7 @@ from delaykit.functional.taps import Taps
 LARGEST = 2**31 - 1
 
 
-class Arrivals(NamedTuple):
+class SparseSynapses(NamedTuple):
     """The synapses of one connection.
 
     Args:
@@ -49,7 +49,10 @@ class Arrivals(NamedTuple):
         return sum(x.numel() * x.element_size() for x in (self.first, self.place, self.value))
 
 
-def list_arrivals(post: Tensor, pre: Tensor, tau: Tensor, value: Tensor, shape: tuple[int, int]) -> Arrivals:
+Arrivals = SparseSynapses  # its former name
+
+
+def list_arrivals(post: Tensor, pre: Tensor, tau: Tensor, value: Tensor, shape: tuple[int, int]) -> SparseSynapses:
     """Sort arrivals by presynaptic neuron, delay and postsynaptic neuron.
 
     Args:
@@ -71,10 +74,10 @@ def list_arrivals(post: Tensor, pre: Tensor, tau: Tensor, value: Tensor, shape: 
     order = order[pre[order].argsort(stable=True)]
     counts = torch.bincount(pre, minlength=inputs)
     first = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(torch.int32)
-    return Arrivals(first, place[order].to(torch.int32), value[order].contiguous(), outputs)
+    return SparseSynapses(first, place[order].to(torch.int32), value[order].contiguous(), outputs)
 
 
-def arrivals_of_taps(weight: Tensor, taps: Taps) -> Arrivals:
+def arrivals_of_taps(weight: Tensor, taps: Taps) -> SparseSynapses:
     """List the arrivals of a weight matrix behind the taps of any point delay.
 
     Args:
@@ -95,13 +98,13 @@ def arrivals_of_taps(weight: Tensor, taps: Taps) -> Arrivals:
     return list_arrivals(post, pre, tau, strength[m, post, pre], (weight.shape[0], weight.shape[1]))
 
 
-def arrivals_of_response(response: Tensor) -> Arrivals:
+def arrivals_of_response(response: Tensor) -> SparseSynapses:
     """List the arrivals of any impulse response ``(post, pre, depth)``."""
     post, pre, tau = response.nonzero(as_tuple=True)
     return list_arrivals(post, pre, tau, response[post, pre, tau], (response.shape[0], response.shape[1]))
 
 
-def dense_response(arrivals: Arrivals) -> Tensor:
+def dense_response(arrivals: SparseSynapses) -> Tensor:
     """Write the impulse response out, ``(post, pre, depth)``: the inverse of :func:`arrivals_of_response`."""
     first, place, value, outputs = arrivals
     inputs = len(first) - 1
@@ -111,7 +114,7 @@ def dense_response(arrivals: Arrivals) -> Tensor:
     return out.index_put(tuple(x.long() for x in where), value, accumulate=True)
 
 
-def sparse_filter(spikes: Tensor, arrivals: Arrivals, bias: Tensor | None = None) -> Tensor:
+def sparse_filter(spikes: Tensor, arrivals: SparseSynapses, bias: Tensor | None = None) -> Tensor:
     """Run a whole sequence through sparse synapses; inference only.
 
     ``current[t, b, j] = sum over arrivals (i -> j, tau, value): value spikes[t - tau, b, i] + bias[j]``
@@ -134,9 +137,9 @@ def sparse_filter(spikes: Tensor, arrivals: Arrivals, bias: Tensor | None = None
         [[[2.0, 0.0]], [[0.0, 4.0]]]
     """
     check_inference("sparse_filter", spikes)
-    if not isinstance(arrivals, Arrivals):
+    if not isinstance(arrivals, SparseSynapses):
         found, fix = checks.shown(arrivals), "pass arrivals_of_taps(weight, taps)"
-        raise ShapeError("sparse_filter", found, "Arrivals", fix)
+        raise ShapeError("sparse_filter", found, "SparseSynapses", fix)
     check_tensors("sparse_filter", optional=("bias",), bias=bias)
     if bias is not None and bias.shape != (arrivals.outputs,):
         fix = "give one number for each output"
@@ -173,7 +176,7 @@ class Ring:
         [0.0, 1.0, 0.0]
     """
 
-    def __init__(self, arrivals: Arrivals, bias: Tensor | None = None) -> None:
+    def __init__(self, arrivals: SparseSynapses, bias: Tensor | None = None) -> None:
         self.arrivals, self.depth, self.slot = arrivals, arrivals.depth(), 0
         self.bias = None if bias is None else bias.detach().to(arrivals.value)
         self._deliver: Callable[[Tensor, int], Tensor] | None = None

@@ -3,6 +3,7 @@ from .discrete import compare as compare
 from .discrete import to_discrete as to_discrete
 from .discrete import to_events as to_events
 from .dynamics import Dynamics as Dynamics
+from .dynamics import TimingDynamics as TimingDynamics
 from .dynamics import membrane_response as membrane_response
 from .encoders import first_spike_encode as first_spike_encode
 from .encoders import latency_encode as latency_encode

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.errors import ConfigError, ShapeError
-from delaykit_timing.dynamics import Dynamics, membrane_response
+from delaykit_timing.dynamics import TimingDynamics, membrane_response
 from delaykit_timing.events import from_raster, to_raster
 from delaykit_timing.layer import MultiSpikeLIF
 
@@ -186,7 +186,7 @@ def compare(
     )  # fmt: skip
 
 
-def _one_step(dynamics: Dynamics, dt: float) -> float:
+def _one_step(dynamics: TimingDynamics, dt: float) -> float:
     if not (dt > 0 and math.isfinite(dt)):
         raise ConfigError("discrete", f"dt={dt}", "a finite length > 0", "pass e.g. dt=1.0")
     return float(membrane_response(torch.tensor(dt, dtype=torch.float64), dynamics))

@@ -26,7 +26,7 @@ from delaykit.functional.inputs import check_tensors
 
 @checks.annotated
 @dataclasses.dataclass(frozen=True)
-class Dynamics:
+class TimingDynamics:
     """Constants of a layer of spiking neurons; all times in one unit of your choice.
 
     Args:
@@ -42,7 +42,7 @@ class Dynamics:
         ConfigError: a number is out of range.
 
     Example:
-        >>> Dynamics(tau_synapse=0.8).ratio
+        >>> TimingDynamics(tau_synapse=0.8).ratio
         2.0
 
     Reference:
@@ -57,14 +57,14 @@ class Dynamics:
     slope_floor: float = 1e-6
 
     def __post_init__(self) -> None:
-        checks.number("Dynamics.tau_synapse", self.tau_synapse, above=0, fix="give times in one unit")
+        checks.number("TimingDynamics.tau_synapse", self.tau_synapse, above=0, fix="give times in one unit")
         if self.tau_membrane is None:
             object.__setattr__(self, "tau_membrane", self.tau_synapse / 2)
         for name in ("tau_membrane", "end", "slope_floor", "threshold"):
             if name != "threshold" or not (isinstance(self.threshold, float) and self.threshold == math.inf):
-                checks.number(f"Dynamics.{name}", getattr(self, name), above=0, fix="give times in one unit")
+                checks.number(f"TimingDynamics.{name}", getattr(self, name), above=0, fix="give times in one unit")
         if self.max_spikes is not None:
-            checks.whole("Dynamics.max_spikes", self.max_spikes, least=1, fix="use None for no limit")
+            checks.whole("TimingDynamics.max_spikes", self.max_spikes, least=1, fix="use None for no limit")
 
     @property
     def tau_v(self) -> float:
@@ -77,13 +77,16 @@ class Dynamics:
         """``p = tau_synapse / tau_membrane``."""
         return self.tau_synapse / self.tau_v
 
-    def silent(self) -> Dynamics:
+    def silent(self) -> TimingDynamics:
         """The same neuron without a threshold, as a readout has it."""
         return dataclasses.replace(self, threshold=math.inf)
 
 
+Dynamics = TimingDynamics  # its former name
+
+
 @checks.annotated
-def membrane_response(elapsed: Tensor, dynamics: Dynamics) -> Tensor:
+def membrane_response(elapsed: Tensor, dynamics: TimingDynamics) -> Tensor:
     """Return ``kappa(s)``, the potential that one unit of current has caused after a time ``s``.
 
     ``kappa(s) = (exp(-s / tau_synapse) - exp(-s / tau_membrane)) / (1 / tau_membrane - 1 / tau_synapse)``; where both
@@ -97,7 +100,7 @@ def membrane_response(elapsed: Tensor, dynamics: Dynamics) -> Tensor:
         Potential of the same shape, differentiable.
 
     Example:
-        >>> f"{membrane_response(torch.tensor(1.0), Dynamics(1.0, 1.0)):.4f}"
+        >>> f"{membrane_response(torch.tensor(1.0), TimingDynamics(1.0, 1.0)):.4f}"
         '0.3679'
     """
     check_tensors("membrane_response", elapsed=elapsed)

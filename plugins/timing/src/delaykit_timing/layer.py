@@ -14,7 +14,7 @@ from delaykit.arrivals import Hard
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
 from delaykit.interfaces import ComponentConfig, PointDelay, Site
 from delaykit.sizes import check_sizes, remember_sizes_
-from delaykit_timing.dynamics import Dynamics
+from delaykit_timing.dynamics import TimingDynamics
 from delaykit_timing.events import Events
 from delaykit_timing.operator import SpikeTimes, spike_times
 
@@ -39,7 +39,7 @@ class MultiSpikeLIF(nn.Module):
         dt: length of a step of the delay, in the unit of the times; needed with ``delay``: a component counts steps.
         weight_mean: mean of the initial weights.
         weight_std: standard deviation of the initial weights.
-        slope_floor: see :class:`Dynamics`.
+        slope_floor: see :class:`TimingDynamics`.
         generator: source of random initial values.
 
     Raises:
@@ -82,7 +82,7 @@ class MultiSpikeLIF(nn.Module):
         checks.number(f"{where}.weight_mean", weight_mean)
         checks.number(f"{where}.weight_std", weight_std, least=0)
         limit = 1 if single_spike else max_spikes
-        self.dynamics = Dynamics(tau_synapse, tau_membrane, threshold, end, limit, slope_floor)
+        self.dynamics = TimingDynamics(tau_synapse, tau_membrane, threshold, end, limit, slope_floor)
         self.pre, self.post = pre, post
         self.weight = nn.Parameter(weight_mean + weight_std * torch.randn(post, pre, generator=generator))
         self.dt = dt

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from delaykit.functional.compiled import in_threads
 from delaykit_timing import kernels, own_order_kernels
-from delaykit_timing.arrivals import Arrivals, Record
-from delaykit_timing.dynamics import Dynamics
+from delaykit_timing.dynamics import TimingDynamics
+from delaykit_timing.spikes import InputSpikes, Record
 
 BLOCK = 64  # neurons of a tile: their state fits the cache and fills vectors
 LEAST_TILES = 4  # few neurons are shared out by samples as well
 NO_LIMIT = np.iinfo(np.int64).max
 
 
-def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
+def run(arrivals: InputSpikes, weight: Tensor, dynamics: TimingDynamics) -> tuple[Record, Tensor]:
     """Find all spikes; see :func:`delaykit_timing.torch.run`."""
     tiles = _tiles(arrivals.batch, len(weight))
     potential = np.empty((arrivals.batch, len(weight)))
@@ -36,7 +36,12 @@ def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record,
 
 
 def gradients(
-    arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
+    arrivals: InputSpikes,
+    weight: Tensor,
+    dynamics: TimingDynamics,
+    record: Record,
+    grad_when: Tensor,
+    grad_potential: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Go back from spikes and potentials; see :func:`delaykit_timing.torch.gradients`."""
     tiles, post = _tiles(arrivals.batch, len(weight)), len(weight)
@@ -79,12 +84,12 @@ def _tiles(batch: int, post: int) -> list[tuple[int, int, tuple[int, int]]]:
     return [(first, last, samples) for first, last in blocks for samples in ranges]
 
 
-def _shared(arrivals: Arrivals) -> tuple[np.ndarray, ...]:
+def _shared(arrivals: InputSpikes) -> tuple[np.ndarray, ...]:
     times, neurons, counts = (x.detach().contiguous() for x in (arrivals.times, arrivals.neurons, arrivals.counts))
     return times.double().numpy(), neurons.numpy(), counts.numpy()
 
 
-def _matrices(arrivals: Arrivals, weight: Tensor) -> tuple[np.ndarray, ...]:
+def _matrices(arrivals: InputSpikes, weight: Tensor) -> tuple[np.ndarray, ...]:
     """The weight as (pre, post), so that neurons lie side by side; with delays both as (post, pre)."""
     if arrivals.delays is None:
         return (weight.detach().double().T.contiguous().numpy(),)

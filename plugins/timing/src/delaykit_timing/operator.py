@@ -19,8 +19,8 @@ from delaykit.functional.derivatives import first_only
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.inputs import check_operands, check_tensors
 from delaykit_timing import reference
-from delaykit_timing.arrivals import Arrivals
-from delaykit_timing.dynamics import Dynamics
+from delaykit_timing.dynamics import TimingDynamics
+from delaykit_timing.spikes import InputSpikes
 
 
 class SpikeTimes(NamedTuple):
@@ -41,7 +41,7 @@ class SpikeTimes(NamedTuple):
 
 @torch.compiler.disable
 def spike_times(
-    times: Tensor, neurons: Tensor, weight: Tensor, dynamics: Dynamics, delays: Tensor | None = None
+    times: Tensor, neurons: Tensor, weight: Tensor, dynamics: TimingDynamics, delays: Tensor | None = None
 ) -> SpikeTimes:
     """Find all spikes of a layer.
 
@@ -62,15 +62,15 @@ def spike_times(
 
     Example:
         >>> times, neurons = torch.tensor([[0.1, 0.2]], dtype=torch.float64), torch.tensor([[0, 1]])
-        >>> out = spike_times(times, neurons, torch.tensor([[4.0, 4.0]]).double(), Dynamics(0.8))
+        >>> out = spike_times(times, neurons, torch.tensor([[4.0, 4.0]]).double(), TimingDynamics(0.8))
         >>> [f"{float(t):.4f}" for t in out.when]
         ['0.3280', '0.5744']
 
     Reference:
         Yamamoto, Sakemi, Aihara, eqs. 12-19; we keep (I, V) since the latest event in place of sums over exp(t / tau).
     """
-    if not isinstance(dynamics, Dynamics):
-        raise ConfigError("spike_times", f"dynamics={dynamics!r}", "a Dynamics", "give delays after it")
+    if not isinstance(dynamics, TimingDynamics):
+        raise ConfigError("spike_times", f"dynamics={dynamics!r}", "a TimingDynamics", "give delays after it")
     _check(times, neurons, weight, delays)
     if delays is not None and delays.shape[0] == 1:  # one sort a sample
         shift = delays.expand(1, weight.shape[1])[0]
@@ -79,7 +79,7 @@ def spike_times(
     elif delays is not None:
         delays = delays.expand(weight.shape)
     counts = (times.detach() < dynamics.end).sum(1)
-    arrivals = Arrivals(times, neurons, counts, delays)
+    arrivals = InputSpikes(times, neurons, counts, delays)
     dtype = torch.promote_types(times.dtype, weight.dtype)
     if wants_reference():
         when, sample, neuron, potential = reference.layer(arrivals, weight, dynamics)
@@ -93,7 +93,7 @@ class _Spikes(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
-        ctx: Any, times: Tensor, weight: Tensor, delays: Tensor | None, arrivals: Arrivals, dynamics: Dynamics
+        ctx: Any, times: Tensor, weight: Tensor, delays: Tensor | None, arrivals: InputSpikes, dynamics: TimingDynamics
     ):
         record, potential = resolve("timing_spikes", weight.device)(arrivals, weight, dynamics)
         ctx.save_for_backward(times, weight, delays, arrivals.neurons, arrivals.counts)
@@ -107,7 +107,7 @@ class _Spikes(torch.autograd.Function):
     @first_only("spike_times")
     def backward(ctx: Any, grad_when: Tensor, grad_potential: Tensor, *_: Any):  # type: ignore[no-untyped-def]
         times, weight, delays, neurons, counts = ctx.saved_tensors
-        arrivals = Arrivals(times, neurons, counts, delays)
+        arrivals = InputSpikes(times, neurons, counts, delays)
         found = ctx.gradients(arrivals, weight, ctx.dynamics, ctx.record, grad_when.double(), grad_potential.double())
         grads = [None if g is None else g.to(x.dtype) for g, x in zip(found, (times, weight, delays), strict=True)]
         return *grads, None, None

@@ -16,11 +16,11 @@ import math
 import torch
 from torch import Tensor
 
-from delaykit_timing.arrivals import Arrivals, Record
-from delaykit_timing.dynamics import Dynamics, membrane_response
+from delaykit_timing.dynamics import TimingDynamics, membrane_response
+from delaykit_timing.spikes import InputSpikes, Record
 
 
-def layer(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def layer(arrivals: InputSpikes, weight: Tensor, dynamics: TimingDynamics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find all spikes, differentiable by autograd.
 
     Args:
@@ -46,7 +46,7 @@ def layer(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Tenso
 
 
 @torch.no_grad()
-def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
+def run(arrivals: InputSpikes, weight: Tensor, dynamics: TimingDynamics) -> tuple[Record, Tensor]:
     """Find all spikes; see :func:`delaykit_timing.torch.run`."""
     when, sample, neuron, potential = layer(arrivals, weight, dynamics)
     interval, strength = torch.zeros_like(sample), torch.zeros_like(when)
@@ -60,7 +60,12 @@ def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record,
 
 @torch.enable_grad()
 def gradients(
-    arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
+    arrivals: InputSpikes,
+    weight: Tensor,
+    dynamics: TimingDynamics,
+    record: Record,
+    grad_when: Tensor,
+    grad_potential: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Go back by autograd, through a run of its own; see :func:`delaykit_timing.torch.gradients`."""
     times, weight = (x.detach().double().requires_grad_() for x in (arrivals.times, weight))
@@ -77,7 +82,7 @@ def gradients(
     return zeros[0], zeros[1], None if delays is None else zeros[2]
 
 
-def _received(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, b: int, j: int) -> tuple[Tensor, Tensor]:
+def _received(arrivals: InputSpikes, weight: Tensor, dynamics: TimingDynamics, b: int, j: int) -> tuple[Tensor, Tensor]:
     """Return what neuron ``j`` receives in sample ``b`` within the window: times, ascending, and weights, float64."""
     filled = int(arrivals.counts[b])
     times, sources = arrivals.times[b, :filled].double(), arrivals.neurons[b, :filled]
@@ -87,7 +92,7 @@ def _received(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, b: int, j:
     return own[early], weight[j, sources[order][early]].double()
 
 
-def neuron_spikes(times: Tensor, weight: Tensor, dynamics: Dynamics) -> tuple[list[Tensor], Tensor]:
+def neuron_spikes(times: Tensor, weight: Tensor, dynamics: TimingDynamics) -> tuple[list[Tensor], Tensor]:
     """Find the spikes of one neuron.
 
     Args:
@@ -99,7 +104,7 @@ def neuron_spikes(times: Tensor, weight: Tensor, dynamics: Dynamics) -> tuple[li
         Spike times in order, and the potential at the end of the window.
 
     Example:
-        >>> spikes, _ = neuron_spikes(torch.tensor([0.1, 0.2]), torch.tensor([4.0, 4.0]), Dynamics(0.8))
+        >>> spikes, _ = neuron_spikes(torch.tensor([0.1, 0.2]), torch.tensor([4.0, 4.0]), TimingDynamics(0.8))
         >>> [f"{float(t):.4f}" for t in spikes]
         ['0.3280', '0.5744']
     """
@@ -122,7 +127,7 @@ def neuron_spikes(times: Tensor, weight: Tensor, dynamics: Dynamics) -> tuple[li
 
 
 def _state(
-    t: Tensor, times: Tensor, weight: Tensor, arrived: int, spikes: list[Tensor], dynamics: Dynamics
+    t: Tensor, times: Tensor, weight: Tensor, arrived: int, spikes: list[Tensor], dynamics: TimingDynamics
 ) -> tuple[Tensor, Tensor]:
     """Potential and its slope at ``t`` from the first ``arrived`` arrivals and the spikes so far."""
     times, weight = times[:arrived], weight[:arrived]
@@ -140,7 +145,7 @@ def _state(
 
 @torch.no_grad()
 def _crossing(
-    low: float, high: float, times: Tensor, weight: Tensor, arrived: int, spikes: list[Tensor], dynamics: Dynamics
+    low: float, high: float, times: Tensor, weight: Tensor, arrived: int, spikes: list[Tensor], dynamics: TimingDynamics
 ) -> float | None:
     """First time in [low, high) at which the potential reaches the threshold: bisect for the peak, then for it."""
     if not low < high:

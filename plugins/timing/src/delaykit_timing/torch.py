@@ -11,11 +11,11 @@ import math
 import torch
 from torch import Tensor
 
-from delaykit_timing.arrivals import Arrivals, Record
-from delaykit_timing.dynamics import Dynamics, membrane_response
+from delaykit_timing.dynamics import TimingDynamics, membrane_response
+from delaykit_timing.spikes import InputSpikes, Record
 
 
-def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record, Tensor]:
+def run(arrivals: InputSpikes, weight: Tensor, dynamics: TimingDynamics) -> tuple[Record, Tensor]:
     """Find all spikes.
 
     Args:
@@ -50,7 +50,12 @@ def run(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Record,
 
 
 def gradients(
-    arrivals: Arrivals, weight: Tensor, dynamics: Dynamics, record: Record, grad_when: Tensor, grad_potential: Tensor
+    arrivals: InputSpikes,
+    weight: Tensor,
+    dynamics: TimingDynamics,
+    record: Record,
+    grad_when: Tensor,
+    grad_potential: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Go back from spikes and potentials.
 
@@ -93,7 +98,7 @@ def gradients(
     return _collect(arrivals, weight, order, jumps, shifts)
 
 
-def _ordered(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor, Tensor]:
+def _ordered(arrivals: InputSpikes, weight: Tensor, dynamics: TimingDynamics) -> tuple[Tensor, Tensor, Tensor]:
     """Arrival times with the end behind them ``(sample, 1 | post, slot + 1)``, their weights and their slots."""
     slots = arrivals.times.shape[1]
     filled = torch.arange(slots, device=weight.device) < arrivals.counts[:, None]
@@ -109,7 +114,7 @@ def _ordered(arrivals: Arrivals, weight: Tensor, dynamics: Dynamics) -> tuple[Te
     return torch.cat([times, ends], -1), torch.where(late, 0.0, weights), order
 
 
-def _first_crossing(current: Tensor, potential: Tensor, left: Tensor, dynamics: Dynamics) -> Tensor:
+def _first_crossing(current: Tensor, potential: Tensor, left: Tensor, dynamics: TimingDynamics) -> Tensor:
     """Time until V reaches the threshold within ``left``, infinity where it does not."""
     threshold, tau_v = dynamics.threshold, dynamics.tau_v
     if math.isinf(threshold):
@@ -127,7 +132,7 @@ def _first_crossing(current: Tensor, potential: Tensor, left: Tensor, dynamics: 
     return torch.where((possible | at_once) & (current > 0) & (elapsed < left), elapsed, math.inf)
 
 
-def _newton(current: Tensor, potential: Tensor, left: Tensor, dynamics: Dynamics) -> tuple[Tensor, Tensor]:
+def _newton(current: Tensor, potential: Tensor, left: Tensor, dynamics: TimingDynamics) -> tuple[Tensor, Tensor]:
     """From the left, on a concave rise: every iterate stays before the crossing."""
     threshold, tau_v = dynamics.threshold, dynamics.tau_v
     elapsed = torch.zeros_like(current)
@@ -163,7 +168,7 @@ def _record(rounds: list[tuple[int, Tensor, Tensor, Tensor]], like: Tensor) -> R
 
 
 def _collect(
-    arrivals: Arrivals, weight: Tensor, order: Tensor, jumps: list[Tensor], shifts: list[Tensor]
+    arrivals: InputSpikes, weight: Tensor, order: Tensor, jumps: list[Tensor], shifts: list[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     batch, slots = arrivals.times.shape
     if not jumps:

@@ -14,7 +14,7 @@ from delaykit_lab.training.runner import FitConfig, fit
 
 
 @dataclasses.dataclass(frozen=True)
-class Arrivals:
+class LearnedDelays:
     """Delays of eight detectors of a wave's direction, one a class.
 
     Args:
@@ -36,7 +36,7 @@ class Arrivals:
 
         Example:
             >>> lags = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
-            >>> Arrivals(lags, torch.zeros(2, 2), lags.flip(0)).text(1.0).partition(": ")[2]
+            >>> LearnedDelays(lags, torch.zeros(2, 2), lags.flip(0)).text(1.0).partition(": ")[2]
             'the spikes of its wave arrive over +-1.0 ms before training, over +-0.0 ms after, mean of 2 neurons'
         """
         before, after = (step_ms * self.spread(delays) for delays in (self.before, self.after))
@@ -46,7 +46,7 @@ class Arrivals:
         )
 
 
-def learn_arrivals(task: MovingWave | None = None, seed: int = 0, epochs: int = 20) -> Arrivals:
+def learn_arrivals(task: MovingWave | None = None, seed: int = 0, epochs: int = 20) -> LearnedDelays:
     """Train the delays of one detector a direction; arrivals are wide at first, so that gradients reach across gaps.
 
     Args:
@@ -67,4 +67,4 @@ def learn_arrivals(task: MovingWave | None = None, seed: int = 0, epochs: int = 
     optimizer = torch.optim.Adam(dk.param_groups(net, lr=3e-3, delay_lr=0.4))
     dk.attach(optimizer, net)
     fit(net, splits, optimizer, FitConfig(epochs=epochs, seed=seed), advance=lambda done: dk.advance_(net, done))
-    return Arrivals(task.lags()[..., 0], before, dk.status(net).delays["fc"].double())
+    return LearnedDelays(task.lags()[..., 0], before, dk.status(net).delays["fc"].double())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from delaykit import plotting
-from delaykit_lab.demo.detectors import Arrivals
+from delaykit_lab.demo.detectors import LearnedDelays
 from delaykit_lab.demo.runs import DemoResult
 from delaykit_lab.demo.variants import VARIANTS
 from delaykit_lab.task import Frames
@@ -47,7 +47,7 @@ def draw(result: DemoResult, frames: Frames, step_ms: float | None, output: str 
     return paths
 
 
-def draw_arrivals(found: Arrivals, step_ms: float, path: str | Path, label: int = 2) -> Path:
+def draw_arrivals(found: LearnedDelays, step_ms: float, path: str | Path, label: int = 2) -> Path:
     """Draw when the spikes of a wave arrive at its detector, before and after training.
 
     Args:

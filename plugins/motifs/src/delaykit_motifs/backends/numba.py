@@ -12,7 +12,7 @@ from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
 from delaykit_motifs.backends import torch as plain
-from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.dynamics import MotifDynamics
 
 EVENT_DENSITY = 0.12  # of the input, above which `depth` matrix products are faster than rows added one by one
 SPARSE_TARGET = 0.03  # of the currents, below which only pairs of events are visited
@@ -63,7 +63,7 @@ def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
 
 
 def free_run(
-    bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
+    bank: Tensor, drive: Tensor, dynamics: MotifDynamics, clamp: int, mute: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
     """Run each pattern by itself, in threads; see :func:`delaykit_motifs.backends.torch.free_run`."""
     (time, patterns, neurons), depth = drive.shape, bank.shape[1]

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.dynamics import MotifDynamics
 
 
 def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
 
 
 def free_run(
-    bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
+    bank: Tensor, drive: Tensor, dynamics: MotifDynamics, clamp: int, mute: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
     """Run each pattern by itself; see :func:`delaykit_motifs.backends.torch.free_run`."""
     time, patterns, _ = drive.shape
@@ -69,7 +69,7 @@ def free_run(
 
 
 def _step(
-    t: int, bank: Tensor, drive: Tensor, spikes: Tensor, u: list[float], dynamics: Dynamics, clamp: int
+    t: int, bank: Tensor, drive: Tensor, spikes: Tensor, u: list[float], dynamics: MotifDynamics, clamp: int
 ) -> tuple[list[bool], list[float]]:
     """Say which neurons fire at ``t``, and their membranes, from the ``spikes (time, neuron)`` before it."""
     forced = [bool(one) for one in drive[t]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit_motifs.dynamics import Dynamics
+from delaykit_motifs.dynamics import MotifDynamics
 
 
 def tapped_linear(x: Tensor, bank: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def window_read(rows: Tensor, row: int, bank: Tensor) -> Tensor:
 
 
 def free_run(
-    bank: Tensor, drive: Tensor, dynamics: Dynamics, clamp: int, mute: Tensor, most: int
+    bank: Tensor, drive: Tensor, dynamics: MotifDynamics, clamp: int, mute: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
     """Run all patterns of a network side by side, one step after the other.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Arrivals:
+class InputSpikes:
     """Spikes on their way into a layer; each row is sorted by time.
 
     Args:
