@@ -13,18 +13,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from delaykit.attaching.batch import refusals
 from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, ReadsMembrane, begins_alike
 from delaykit.attaching.batch.older import OlderMembranes
-from delaykit.attaching.batch.refusals import (
-    cut_too_late,
-    lost_between_calls,
-    maybe_cut,
-    one_of_several,
-    other_streams,
-    out_of_step,
-    two_readings,
-    unknown_rows,
-)
 from delaykit.attaching.history.histories import History, Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
@@ -131,6 +122,7 @@ class NeuronWatch:
         self._forgot = True
         self._recent.clear()
 
+    @refusals.taken_once
     def enter(
         self, held: Tensor | None, given: Tensor | None, passes: bool, call: tuple[Any, Any] = ((), {})
     ) -> None:
@@ -146,7 +138,7 @@ class NeuronWatch:
         for history in self.inputs:
             for beat in history.beats:
                 if beat.neuron is self and history.age and self.steps - beat.mark >= beat.each and history.under_way():
-                    raise out_of_step(history.where, self.path, self.steps - beat.mark + 1, beat.each)
+                    raise refusals.out_of_step(history.where, self.path, self.steps - beat.mark + 1, beat.each)
         membrane, self._handed = (given if passes else held), passes
         serial = 0 if self.scope is None or self.scope.depth == 0 else self.scope.serial
         first, self._call = self._call != serial, serial
@@ -162,7 +154,7 @@ class NeuronWatch:
             self._begin_too(membrane)
         for history in self.inputs:
             if history.resized is not None:
-                raise unknown_rows(self.path, history.where, history.resized)
+                raise refusals.unknown_rows(self.path, history.where, history.resized)
         self.steps, self.inside = self.steps + 1, True
 
     def _begin_too(self, membrane: Tensor | None) -> None:
@@ -173,7 +165,7 @@ class NeuronWatch:
                 continue
             there = membrane.detach()
             if bool((there if rows is None or len(rows) != len(there) else there[rows]).any()):
-                raise one_of_several(history.where, history.leader.path, self.path)
+                raise refusals.one_of_several(history.where, history.leader.path, self.path)
 
     def may_be_cut(self) -> bool:
         """Tell whether it is the caller who holds the membrane, and connections follow it."""
@@ -189,7 +181,7 @@ class NeuronWatch:
             if history not in self.followers:
                 continue
             if history.reads_graph():
-                raise cut_too_late(self.path, history.where)
+                raise refusals.cut_too_late(self.path, history.where)
             history.moment = Moment(self.resets, self.cuts)  # cut already, or nothing to cut
 
     def _meet(self, membrane: Tensor | None, handed: bool, first: bool) -> None:
@@ -201,7 +193,7 @@ class NeuronWatch:
         if handed and membrane is not self._left[0].tensor and self._left_ago(membrane) > 1:
             late = [h.where for h in self.inputs if h.age > 1 and h.under_way(before_last=True)]
             if late:
-                raise other_streams(self.path, self.period, late[0])
+                raise refusals.other_streams(self.path, self.period, late[0])
         change = self._left[0].look(membrane, self._of_one_sample, self._resting)
         if change == SAME:
             return
@@ -224,7 +216,7 @@ class NeuronWatch:
             stale = [h for h in stale if not first or self._goes_on(h)]
             late = [h.where for h in stale if h.under_way(before_last=True)]
             if late:
-                raise two_readings(self.path, change, late[0])
+                raise refusals.two_readings(self.path, change, late[0])
 
     def _refuse_unknown(self, change: Change, membrane: Tensor | None, steps: int) -> None:
         """Refuse a membrane of an older sequence, whose line is gone, and one that nobody can tell to be detached.
@@ -234,10 +226,10 @@ class NeuronWatch:
         if change.kind == "reset":
             self._older.note(self._left[0].values)
         elif change.kind == "edit" and membrane in self._older:
-            raise other_streams(self.path, self.period, (*self.inputs, *self.followers, *self.owned)[0].where)
+            raise refusals.other_streams(self.path, self.period, (*self.inputs, *self.followers, *self.owned)[0].where)
         late = [h.where for h in self.truncated if h.holds_graph(steps)] if change.doubt else []
         if late:
-            raise maybe_cut(f"the membrane of neuron {self.path!r}", late[0])
+            raise refusals.maybe_cut(f"the membrane of neuron {self.path!r}", late[0])
 
     def _refuse_alone(self, change: Change, first: bool) -> None:
         """Refuse a beginning that the neuron which a connection follows had no part in."""
@@ -246,7 +238,7 @@ class NeuronWatch:
         rows, shared = change.rows, [h for h in self.inputs if h.leads_several() and h.leader is not self and h.age > 1]
         for history in shared if not first else filter(self._goes_on, shared):
             if history.under_way(True) if rows is None else history.rows_under_way(rows, True):
-                raise one_of_several(history.where, self.path, history.leader.path)
+                raise refusals.one_of_several(history.where, self.path, history.leader.path)
 
     def _goes_on(self, history: History) -> bool:
         """Tell whether a connection follows a neuron from one root call to the next."""
@@ -267,7 +259,9 @@ class NeuronWatch:
         if not late or membrane is None or not membrane.numel() or (not own and begins_alike(self._began, membrane)):
             self._began = None if membrane is None else membrane.detach()
             return
-        raise lost_between_calls(self.path, ", ".join(late), left is not None and left.look(membrane).kind == "same")
+        held = self.module is None or self.adapter.membrane(self.module) is not None
+        same = left is not None and left.look(membrane).kind == "same"
+        raise refusals.lost_between_calls(self.path, ", ".join(late), same, held)
 
     def _tell(self, change: Change, histories: tuple[History, ...] | list[History]) -> None:
         """Pass a change on to histories that have not been stepped since."""
@@ -283,7 +277,7 @@ class NeuronWatch:
         elif change.kind == "unclear":
             late = [h.where for h in histories if h.under_way()]
             if late:
-                raise two_readings(self.path, change, late[0])
+                raise refusals.two_readings(self.path, change, late[0])
 
     def _tell_owned(self, change: Change) -> None:
         """Pass a handed membrane's change on to the neuron's own connections, which see it in time."""
@@ -295,7 +289,7 @@ class NeuronWatch:
             elif change.kind == "resized":
                 self._resize([history], change.batch)
             elif change.kind == "unclear" and history.under_way():
-                raise two_readings(self.path, change, history.where)
+                raise refusals.two_readings(self.path, change, history.where)
 
     def _resize(self, histories: Iterable[History], batch: int) -> None:
         if (before := self._left[0].tensor) is not None:
@@ -345,7 +339,7 @@ class NeuronWatch:
         self._unknown += not ago
         late = [h.where for h in self.inputs if h.under_way()]
         if late and (ago or (not self._matched and self._unknown > 2 * self.period)):
-            raise other_streams(self.path, self.period, late[0])
+            raise refusals.other_streams(self.path, self.period, late[0])
 
     def leave(self, membrane: Tensor | None) -> None:
         """End a step and remember the membrane it left."""
@@ -368,7 +362,7 @@ class NeuronWatch:
         wrong: list[HistoryError] = []
         if self.period > 1:
             if self._unknown and not self._matched:
-                wrong = [other_streams(self.path, self.period, h.where) for h in self.inputs if h.under_way()]
+                wrong = [refusals.other_streams(self.path, self.period, h.where) for h in self.inputs if h.under_way()]
             self._left.clear()
             self._matched, self._unknown = False, 0
         if not self.followers:  # else the run goes on, and an older membrane may be handed to the next call

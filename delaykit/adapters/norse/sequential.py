@@ -18,7 +18,6 @@ from delaykit.attaching.connection.connections import CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, was_cut
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
-from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
 
 Carried = (CarriedState, CarriedTail)
@@ -69,7 +68,7 @@ def _follow(container: Any, state: list[Any]) -> None:
             continue
         if now is None:  # that neuron begins anew, and its line with it
             state[index] = None
-        elif not (isinstance(entry, CarriedState) and entry.changed):
+        elif not entry.changed:
             where = f"{list(container._modules)[index]} of SequentialState"
             neuron = list(container._modules.values())[place]
             state[index] = _moved(where, entry, left, now, neuron)
@@ -85,19 +84,17 @@ def _moved(
         entry = entry.detach()
     if all(a is b for a, b in zip(before, now, strict=True)) and not left.written():
         return entry
-    if isinstance(entry, CarriedState):
+    if isinstance(entry, CarriedTail):
+        alone = entry.alone
+    else:
         alone = of_one_sample(before[0], [entry.history])
-        entry.batch, batch = (1, 1) if alone else (len(now[0]), len(before[0]))
-        rows = read_values(left, now, alone, _fresh(neuron, state))
-        refuse_joined(where, rows, batch, entry.batch)
-        move_rows(where, [entry.history], rows, batch, entry.batch, now[0].device)
-    elif entry.under_way() or entry.masked():
-        alone = len(entry.kind[0]) == 1  # without time only a channel is left
-        if read_values(left, now, alone) != list(range(1 if alone else len(before[0]))):
-            raise HistoryError(
-                where, "the states of a neuron whose rows were changed between two pieces while spikes are under way",
-                "states that go on as they are", "begin both with None, or feed the sequence step by step",
-            )  # fmt: skip
+    after, batch = (1, 1) if alone else (len(now[0]), len(before[0]))
+    rows = read_values(left, now, alone, _fresh(neuron, state))
+    refuse_joined(where, rows, batch, after)
+    if isinstance(entry, CarriedTail):
+        return entry.followed(where, rows, batch, after)
+    entry.batch = after
+    move_rows(where, [entry.history], rows, batch, after, now[0].device)
     return entry
 
 

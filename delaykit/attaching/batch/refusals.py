@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from delaykit.attaching.batch.membranes import Change
 from delaykit.errors import HistoryError
+from delaykit.functional.step_tape.segment import refuse_backward
 
 MANUAL = "or use dk.At(component, reset='manual') and call dk.reset(net) where a sequence begins"
+
+
+def taken_once(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a step that is refused within a backward pass say so: it was taken before, and that is the reason."""
+
+    @functools.wraps(step)
+    def checked(self: Any, *args: Any) -> Any:
+        try:
+            return step(self, *args)
+        except HistoryError:
+            refuse_backward(self.path)
+            raise
+
+    return checked
 
 
 def two_readings(path: str, change: Change, where: str) -> HistoryError:
@@ -43,8 +62,15 @@ def cut_too_late(path: str, where: str) -> HistoryError:
     )
 
 
-def lost_between_calls(path: str, where: str, same: bool) -> HistoryError:
-    """Say that a sequence may go on in a call that delays begin anew with; ``same``: on the state of the last one."""
+def lost_between_calls(path: str, where: str, same: bool, held: bool) -> HistoryError:
+    """Say that a sequence may go on in a call that delays begin anew with.
+
+    Args:
+        path: the neuron.
+        where: the connections.
+        same: whether it goes on from the state of the last call.
+        held: whether the neuron keeps a membrane that connections could follow; else the caller carries it.
+    """
     found = f"the state that neuron {path!r} left at the end of the last call, handed on to this one"
     if not same:
         found = f"neuron {path!r} on a state that is not at rest: that of the last call, edited, or one that "
@@ -52,10 +78,16 @@ def lost_between_calls(path: str, where: str, same: bool) -> HistoryError:
     return HistoryError(
         where, f"{found}, while delays begin anew with every call, and spikes were under way",
         "one call a sequence, as in the example",
-        "wrap with example=: a function that runs one sequence in two calls; or use dk.At(component, "
-        "reset='manual') and call dk.reset(net) before each sequence; or dk.At(component, reset='root') if "
-        "spikes under way shall be lost, or states of your own begin sequences",
+        ("wrap with example=: a function that runs one sequence in two calls" if held else _IN_A_CONTAINER)
+        + "; or use dk.At(component, reset='manual') and call dk.reset(net) before each sequence; or "
+        "dk.At(component, reset='root') if spikes under way shall be lost, or states of your own begin sequences",
     )  # fmt: skip
+
+
+_IN_A_CONTAINER = (
+    "put the layer itself and its neuron into norse.SequentialState as entries of their own (a Linear, without Lift, "
+    "takes whole sequences, too), whose list of states carries what is under way"
+)
 
 
 def other_streams(path: str, period: int, where: str) -> HistoryError:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Run(Protocol):
+    """Whose rows they are."""
+
+    def under_way(self) -> bool:
+        """Tell whether a later step may hear of an input."""
 
 
 class Rows:
@@ -18,14 +26,22 @@ class Rows:
         ids: (batch, 1, ...), of the rank of the state.
         touched: whether anything was done to them: else it was done to tensors alone.
         cut: whether they were detached, which tells also of a state without a graph to lose.
+        run: what the rows are of, which knows whether spikes are under way.
+
+    Attributes:
+        joined: whether rows of another run are among them, and spikes were under way in one of them.
     """
 
-    def __init__(self, ids: Tensor, touched: bool = False, cut: bool = False) -> None:
-        self.ids, self.touched, self.cut = ids, touched, cut
+    joined = False
+
+    def __init__(self, ids: Tensor, touched: bool = False, cut: bool = False, run: Run | None = None) -> None:
+        self.ids, self.touched, self.cut, self.run = ids, touched, cut, run
 
     def detach(self) -> Rows:
         """Know that the graph was cut here."""
-        return Rows(self.ids, True, True)
+        out = self._with(self.ids)
+        out.cut = True
+        return out
 
     def detach_(self) -> Rows:
         """Know that the graph was cut here."""
@@ -38,11 +54,21 @@ class Rows:
 
     def met(self, others: list[Rows]) -> Rows:
         """Return what stands for the rows of all of these, as in ``torch.cat``."""
-        return self
+        runs = [self.run, *(other.run for other in others if other.run is not self.run)]
+        out = self if len(runs) < 2 else self._with(self.ids)
+        out.joined = self.joined or (len(runs) > 1 and any(run is not None and run.under_way() for run in runs))
+        return out
 
     def made(self, ids: Any) -> Any:
-        """Wrap the result of an operation."""
-        return Rows(ids, True, self.cut) if isinstance(ids, Tensor) else ids
+        """Wrap the result of an operation, each part of it where there are several (``v.chunk(2)``)."""
+        if isinstance(ids, Tensor):
+            return self._with(ids)
+        return type(ids)(map(self.made, ids)) if type(ids) in (tuple, list) else ids
+
+    def _with(self, ids: Tensor) -> Rows:
+        out = Rows(ids, True, self.cut, self.run)
+        out.joined = self.joined
+        return out
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -81,6 +107,77 @@ def _operator(name: str) -> Any:
 for _name in "add radd sub rsub mul rmul truediv neg pow eq ne lt gt le ge".split():
     setattr(Rows, f"__{_name}__", _operator(f"__{_name}__"))
 Rows.__hash__ = object.__hash__  # type: ignore[method-assign]
+
+
+class LineRows(Rows):
+    """The state of a connection, which takes part in ``tree_map`` as one of its rows do.
+
+    Args:
+        shape: of what its rows are, without time: ``(batch, ...)``, or one dimension without a batch.
+        dtype: of the numbers.
+        device: of the numbers.
+        alone: whether there is no batch, so that all of it is one row.
+        line: what remembers its past: two states of the same line are of one run.
+
+    Attributes:
+        batch: number of rows before anything was done to them.
+        joined: whether it is of several runs that had spikes under way.
+        owner: the connection: no other one may go on from here.
+        drives: a container's own: the place and the state of the neuron behind it.
+        bare: whether its sequence went on without delays, while spikes were under way.
+    """
+
+    owner: Any = None
+    drives: Any = None
+    bare = False
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, alone: bool, line: Any) -> None:
+        self.batch, self.run, self.alone = 1 if alone else shape[0], line, alone
+        self._kind = self.batch, len(shape), dtype, device  # made at every step: no tensor is kept
+        self._ids: Tensor | None = None
+
+    def under_way(self) -> bool:
+        """Tell whether a later step may hear of an input."""
+        raise NotImplementedError
+
+    @property
+    def ids(self) -> Tensor:  # type: ignore[override]
+        """The numbers of the rows, made when somebody asks."""
+        if self._ids is None:
+            self._ids = self._numbered()
+        return self._ids
+
+    def _numbered(self) -> Tensor:
+        rows, rank, dtype, device = self._kind
+        return number(torch.empty(rows, *[1] * (rank - 1), dtype=dtype, device=device))
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done to the rows, and not only asked; without a batch there are none."""
+        return self._kind[1] > 1 and self._ids is not None and not torch.equal(self._ids, self._numbered())
+
+    def went(self) -> list[int | None] | None:
+        """Read the numbers: where each row was before, None for one at zero; None where nobody can tell."""
+        if self.alone and len(self.ids) != 1:  # something was done to its channels
+            return None
+        rows = moved(self.ids, self.batch)
+        return list(range(self.batch)) if isinstance(rows, str) else rows
+
+    def met(self, others: list[Rows]) -> Rows:
+        """Know that lines were joined which cannot be, if something is in them."""
+        runs = {id(one.run): one for one in (self, *others) if isinstance(one, LineRows)}
+        if len(runs) < 2:
+            return self
+        return self.twin(joined=any(one.joined or one.under_way() for one in runs.values()))
+
+    def _with(self, ids: Tensor) -> Rows:
+        return self.twin(_ids=ids, drives=None, batch=self._kind[0])
+
+    def twin(self, **changes: Any) -> Any:
+        """Return a copy with other attributes; copy.copy would ask for what a pickle of it is."""
+        out = object.__new__(type(self))
+        out.__dict__ |= self.__dict__ | changes
+        return out
 
 
 def _ids(value: Any) -> Any:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
-from delaykit.attaching.batch.rows import Rows, moved, number
+from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.connection.calls import sequence_connection, step_connection
 from delaykit.attaching.connection.pieces import CarriedTail, carried_sequence, followed_sequence
 from delaykit.attaching.exporters import refuse_exporters
@@ -26,6 +25,7 @@ from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.delayed_convolution import Convolution
 from delaykit.functional.eager import eager
+from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
 
@@ -59,7 +59,7 @@ class DelayedConnection:
         return describe(self, super().extra_repr())  # type: ignore[misc]
 
 
-class CarriedState(Rows):
+class CarriedState(LineRows):
     """The state of a connection inside Norse's ``SequentialState``: its history, carried by the caller.
 
     It takes part in ``tree_map`` as a leaf: its rows go where those of the other states go. One state continues one
@@ -67,52 +67,12 @@ class CarriedState(Rows):
     """
 
     def __init__(self, history: History, like: Tensor) -> None:
-        rows = 1 if history.lines == 1 else like.shape[0]  # one that came without a batch
-        self.history, self.age, self.batch = history, history.age, rows
-        self._kind = rows, like.ndim, like.dtype, like.device  # made at every step: no tensor is kept
-        self._ids: Tensor | None = None
-        self.owner: Attachment | None = None  # no other connection may go on from here
-        self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
-        self.joined = False  # whether it is of several runs that had spikes under way
-        self.bare = False  # whether its sequence went on without delays, while spikes were under way
+        super().__init__(like.shape, like.dtype, like.device, history.lines == 1, history)
+        self.history, self.age = history, history.age
 
     def under_way(self) -> bool:
         """Tell whether a later step may hear of an input."""
         return self.history.under_way()
-
-    @property
-    def ids(self) -> Tensor:  # type: ignore[override]
-        """The numbers of the rows, made when somebody asks."""
-        if self._ids is None:
-            self._ids = self._numbered()
-        return self._ids
-
-    def _numbered(self) -> Tensor:
-        rows, rank, dtype, device = self._kind
-        return number(torch.empty(rows, *[1] * (rank - 1), dtype=dtype, device=device))
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was done to the rows, and not only asked; without a batch there are none."""
-        return self._kind[1] > 1 and self._ids is not None and not torch.equal(self._ids, self._numbered())
-
-    def met(self, others: list[Rows]) -> Rows:
-        """Know that lines were joined which cannot be, if something is in them."""
-        runs = {id(one.history): one for one in (self, *others) if isinstance(one, CarriedState)}
-        if len(runs) < 2:
-            return self
-        out = object.__new__(CarriedState)
-        out.__dict__ |= self.__dict__
-        out.joined = any(one.joined or one.under_way() for one in runs.values())
-        return out
-
-    def made(self, ids: Any) -> Any:
-        """Keep the history with the rows."""
-        if not isinstance(ids, Tensor):
-            return ids
-        out = CarriedState.__new__(CarriedState)
-        out.__dict__ |= self.__dict__ | {"_ids": ids, "drives": None, "batch": self._kind[0]}
-        return out
 
     def detach(self) -> CarriedState:
         """Cut the graph (truncated BPTT) and keep the remembered spikes."""
@@ -158,9 +118,7 @@ def go_bare(state: Any) -> Any:
     """Return the state behind a step without delays (``dk.disabled``): one with spikes under way lacks that step."""
     if not isinstance(state, (CarriedState, CarriedTail)) or state.bare or not state.under_way():
         return state
-    out = object.__new__(type(state))  # copy.copy would ask for what a pickle of it is
-    out.__dict__ |= state.__dict__ | {"bare": True}
-    return out
+    return state.twin(bare=True)
 
 
 def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachment) -> list[Undo]:
@@ -193,13 +151,12 @@ def carried_history(where: str, state: Any) -> History:
         found = "the states of several runs in one, while spikes were under way"
         raise HistoryError(where, found, JOINED_EXPECTED, JOINED_FIX)
     if state.age != state.history.age:
+        refuse_backward(where)
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "start both sequences from None"
         )
     if state.changed:
-        rows = moved(state.ids, state.batch)
-        rows = list(range(state.batch)) if rows == "edit" else rows
-        move_rows(where, [state.history], rows, state.batch, len(state.ids), state.ids.device)
+        move_rows(where, [state.history], state.went(), state.batch, len(state.ids), state.ids.device)
     return state.history
 
 
@@ -215,6 +172,7 @@ def run_connection(module: Any, attachment: Attachment, product: Product, input:
 @eager  # whether a sequence begins is read off identities and counts
 def _run_remembering(module: Any, attachment: Attachment, product: Product, input: Tensor) -> Tensor:
     timing, history = attachment.timing, attachment.history
+    refuse_backward(attachment.where)
     history.enter(attachment.clock.moment())
     if timing.time_dim is not None:
         return followed_sequence(module.dk, history, timing.streams, product, input, timing.time_dim)

@@ -8,14 +8,16 @@ sequences have one piece only: what the steps need is made of its inputs when a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.connection.calls import over_time
-from delaykit.attaching.history.carried_states import COPY
+from delaykit.attaching.history.carried_states import COPY, JOINED_EXPECTED, JOINED_FIX, move_rows
 from delaykit.attaching.history.histories import History, weight_changed
 from delaykit.attaching.history.parameters import ReadParameters
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
@@ -24,12 +26,13 @@ from delaykit.errors import HistoryError
 from delaykit.functional.draws import Draws
 from delaykit.functional.eager import eager
 from delaykit.functional.engine import Engine, computes_with, frozen
+from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
 
 
-class CarriedTail:
-    """The state of a connection between two pieces of a sequence.
+class CarriedTail(LineRows):
+    """The state of a connection between two pieces of a sequence; its rows go where those of the other states go.
 
     Args:
         kind: what the pieces have in common: shape but for time, dtype, device.
@@ -41,6 +44,7 @@ class CarriedTail:
         history: what remembers the past from the second piece on.
         mask: the dropout of this sequence.
         draws: random numbers of this sequence.
+        along: where the rows are in ``inputs``; None where there is no batch.
     """
 
     def __init__(
@@ -54,13 +58,13 @@ class CarriedTail:
         history: History | None = None,
         mask: Mask | None = None,
         draws: Draws | None = None,
+        along: int | None = 1,
     ) -> None:
+        shape, dtype, device = kind
+        super().__init__(shape, dtype, device, along is None, inputs if history is None else history)
         self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
-        self.made_by, self.lingers, self.mask, self.draws = made_by, lingers, mask, draws
+        self.made_by, self.lingers, self.mask, self.draws, self.along = made_by, lingers, mask, draws, along
         self.history, self.age = history, 0 if history is None else history.age
-        self.owner: Any = None  # the connection: no other one may go on from here
-        self.drives: Any = None  # a container's own: the place and the state of the neuron behind it
-        self.bare = False  # whether its sequence went on without delays, while spikes were under way
 
     def detach(self) -> CarriedTail:
         """Cut the graph and keep what is under way."""
@@ -68,7 +72,8 @@ class CarriedTail:
             self.history.detach()
             return self
         assert self.inputs is not None
-        return self._cut(self.inputs.detach())
+        tail: CarriedTail = self.twin(inputs=self.inputs.detach(), cut=True)
+        return tail
 
     def recorded(self) -> bool:
         """Tell whether what is remembered has a graph, which a cut would take away."""
@@ -79,12 +84,8 @@ class CarriedTail:
     def __deepcopy__(self, memo: dict[int, Any]) -> CarriedTail | str:
         if self.history is not None:
             return COPY
-        return self._cut(None if self.inputs is None else self.inputs.detach().clone())
-
-    def _cut(self, inputs: Tensor | None) -> CarriedTail:
-        twin = CarriedTail(self.kind, inputs)
-        twin.__dict__ |= self.__dict__ | {"inputs": inputs, "cut": True}
-        return twin
+        tail: CarriedTail = self.twin(inputs=None if self.inputs is None else self.inputs.detach().clone(), cut=True)
+        return tail
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, (COPY,)
@@ -105,6 +106,39 @@ class CarriedTail:
         """Tell whether some neurons of some rows have lost the connection for this sequence."""
         return self.mask is not None and self.mask.factors is not None
 
+    def followed(self, where: str, rows: list[int | None] | None, before: int, now: int) -> CarriedTail:
+        """Return what goes on from here where row k of ``now`` was ``rows[k]`` of those ``before``; None begins anew.
+
+        Raises:
+            HistoryError: nobody can tell, and spikes are under way; or a row goes on, or begins, under a dropout that
+                was drawn for all rows.
+        """
+        if rows == list(range(before)) and now == before:
+            return self
+        if self.masked():
+            raise HistoryError(
+                where, "rows that change between two pieces of a sequence, which has one dropout",
+                "the same rows in every piece", "begin all rows anew with None, or change rows without dropout",
+            )  # fmt: skip
+        shape, dtype, device = self.kind
+        kind = (shape if self.along is None else (now, *shape[1:])), dtype, device
+        tail: CarriedTail = self.twin(kind=kind, _ids=None)
+        move_rows(where, [tail], rows, before, now, device)
+        return tail
+
+    def select(self, rows: Sequence[int | None], device: torch.device, of: int) -> None:
+        """Let row k go on as ``rows[k]`` of ``of`` rows has been; None begins with nothing under way."""
+        along, inputs = self.along, self.inputs
+        if self.history is not None:
+            self.history.select(rows, device, of)
+        elif inputs is not None and along is None:
+            self.inputs = inputs if rows == [0] else torch.zeros_like(inputs)
+        elif inputs is not None and along is not None:
+            pairs = [(place, row) for place, row in enumerate(rows) if row is not None]
+            places, sources = (torch.tensor([p[k] for p in pairs], dtype=torch.long, device=device) for k in (0, 1))
+            shape = [len(rows) if dim == along else size for dim, size in enumerate(inputs.shape)]
+            self.inputs = inputs.new_zeros(shape).index_copy(along, places, inputs.index_select(along, sources))
+
 
 @eager  # what is under way is looked at
 def carried_sequence(
@@ -114,6 +148,11 @@ def carried_sequence(
     if state is not None and not isinstance(state, CarriedTail):
         found = state if state == COPY else f"a state of type {type(state).__name__}"
         raise HistoryError(where, found, "None or the state of the piece before", "pass None first")
+    if state is not None and state.joined:
+        found = "the states of several runs in one, while spikes were under way"
+        raise HistoryError(where, found, JOINED_EXPECTED, JOINED_FIX)
+    if state is not None and state.changed:
+        state = state.followed(where, state.went(), state.batch, len(state.ids))
     if state is not None and state.kind != kind_of(input, time_dim):
         shape, dtype, device = state.kind
         found = f"a piece of {tuple(input.shape)}, {input.dtype} on {input.device}, behind one of {shape} without "
@@ -165,14 +204,17 @@ class _Piece:
         kept = self.made if self.makes else joined
         length, reach, cut = kept.shape[self.along], engine.reach(), not torch.is_grad_enabled()
         longest = None if delay is None else delay.longest()
+        alone = len(kind[0]) <= 1 + self.product.space
+        rows = None if alone else 1 if self.along == 0 else 0
         if self.synapse.heterogeneity is not None or (reach is None and longest is None):
             made_by = frozen(engine)
-            return CarriedTail(kind, kept.clone(), False, made_by, True, cut, mask=self.mask, draws=self.draws)
+            keeps = kept.clone()
+            return CarriedTail(kind, keeps, False, made_by, True, cut, None, self.mask, self.draws, rows)
         keep = min(length, 2 * (reach or 0) if longest is None else longest)
         late = kept.narrow(self.along, length - keep, keep).clone()  # the caller may write over the input
         forgot = keep < length or (self.state is not None and self.state.forgot)
         made_by = frozen(engine) if self.dendritic and not self.makes else None
-        return CarriedTail(kind, late, forgot, made_by, cut=cut, mask=self.mask, draws=self.draws)
+        return CarriedTail(kind, late, forgot, made_by, False, cut, None, self.mask, self.draws, rows)
 
 
 def _check_remembers(where: str, engine: Engine, state: CarriedTail, along: int) -> None:
@@ -192,6 +234,7 @@ def _step_on(
     if history is None:
         history = _replayed(synapse, where, product, time_dim, state)
     elif state.age != history.age:
+        refuse_backward(where)
         found, fix = "the state of a piece that was continued already", "start both sequences from None"
         raise HistoryError(where, found, "each state used once", fix)
 
@@ -200,7 +243,7 @@ def _step_on(
         return torch.stack(outputs) if outputs else spikes.new_empty(0, spikes.shape[1], synapse.site.post)
 
     output = over_time(synapse, where, product, input, time_dim, run)
-    return output, CarriedTail(state.kind, history=history)
+    return output, CarriedTail(state.kind, history=history, along=state.along)
 
 
 def _replayed(synapse: Synapse, where: str, product: Product, time_dim: int, state: CarriedTail) -> History:

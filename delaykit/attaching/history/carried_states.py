@@ -24,6 +24,7 @@ from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, t
 from delaykit.attaching.history.histories import History
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
+from delaykit.functional.step_tape.segment import refuse_backward
 
 Histories = dict[str, History]
 ASIDE = 64  # sequences left at rest with spikes under way that are known beside the newest
@@ -53,6 +54,10 @@ class CarriedHistories:
         self.histories, self.owner = histories, owner
         self.left = LeftState(state, tensors_of(state))
         self.ages = {slot: h.age for slot, h in histories.items()}
+
+    def under_way(self) -> bool:
+        """Tell whether a later step may hear of an input."""
+        return _late(self.histories)
 
 
 @functools.cache
@@ -87,7 +92,7 @@ def _flatten(state: Any) -> tuple[list[Any], Any]:
     leaf = _first_leaf(state)
     if not isinstance(state._dk, CarriedHistories) or leaf is None:
         return list(state), (type(state)._dk_plain, state._dk, False)
-    rows = state._dk_rows if state._dk_rows is not None else Rows(number(leaf))
+    rows = state._dk_rows if state._dk_rows is not None else Rows(number(leaf), run=state._dk)
     return [*state, rows], (type(state)._dk_plain, state._dk, True)
 
 
@@ -267,6 +272,7 @@ def take_histories(
         raise HistoryError(where, BARE, "a sequence that begins there", "pass None first")
     histories: Histories = carried.histories
     if any(histories[slot].age != age for slot, age in carried.ages.items()):
+        refuse_backward(where)
         raise HistoryError(
             where, "a state that was stepped already", "each state used once", "begin each sequence with None"
         )
@@ -331,6 +337,8 @@ def _follow_rows(where: str, state: Any, carried: CarriedHistories, resting: Any
     if before is None or now is None:
         return
     histories, rest = carried.histories.values(), None if resting is None else tensors_of(resting)
+    if state._dk_rows is not None and state._dk_rows.joined:
+        raise HistoryError(where, "rows of several runs in one state", JOINED_EXPECTED, JOINED_FIX)
     if of_one_sample(before, histories):  # its one dimension counts neurons, and so do the numbers
         move_rows(where, histories, read_values(left, after, True, rest), 1, 1, now.device)
         return

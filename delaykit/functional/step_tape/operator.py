@@ -34,7 +34,7 @@ from delaykit.functional.step_tape.cells.tents import TentFilter
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
 from delaykit.functional.step_tape.operators import FilterOperator, LineOperator, Operator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
-from delaykit.functional.step_tape.segment import Segment, Step, inside_backward
+from delaykit.functional.step_tape.segment import Segment, Step, refuse_backward
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents
 
@@ -89,13 +89,7 @@ class Tape(ABC):
                 :meth:`detach`, or the step is taken inside a backward pass (activation checkpointing).
             ShapeError: the input does not fit the connection.
         """
-        if inside_backward():
-            raise HistoryError(
-                type(self).__name__,
-                "a step inside a backward pass",
-                "steps in the order of time, each once",
-                "leave delayed connections out of activation checkpointing",
-            )
+        refuse_backward(type(self).__name__)
         segment = self._segment
         if segment is None:
             segment = self._open(x)

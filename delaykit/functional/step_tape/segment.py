@@ -25,6 +25,19 @@ def inside_backward() -> bool:
     return _graph_task() != -1
 
 
+def refuse_backward(where: str) -> None:
+    """Raise where a step is taken inside a backward pass: it was taken before, and is no step of its own.
+
+    Raises:
+        HistoryError: it is.
+    """
+    if inside_backward():
+        raise HistoryError(
+            where, "a step inside a backward pass", "steps in the order of time, each once",
+            "leave delayed connections out of activation checkpointing",
+        )  # fmt: skip
+
+
 class Segment:
     """Steps that share their parameters and one graph. Nodes hold the segment; it never holds a node."""
 
@@ -175,6 +188,8 @@ def check_not_freed(ctx: Any) -> None:
             _ = [node.saved_tensors for node, _ in ctx.next_functions if type(node) is type(ctx)]
         if getattr(ctx, "before", None) is not None:
             _ = ctx.before.saved_tensors
+    except HistoryError:  # of a step that activation checkpointing takes again
+        raise
     except RuntimeError as error:
         raise HistoryError(
             "tape backward",
