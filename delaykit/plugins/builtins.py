@@ -21,7 +21,11 @@ _ROOMS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("decay_tape", ("decay_step", "decay_step_back"), _EVERYWHERE),
     ("step_tape", ("tape_lines", "tape_series", "tape_synapses", "tape_correlation"), _EVERYWHERE),
     ("step_tape", ("tape_store",), _WITHOUT_TRITON),  # one kernel of torch's
-    ("step_tape", ("tape_polynomials", "tape_tents", "tape_heights", "tape_deliver", "tape_overlap"), _WITHOUT_TRITON),
+    (
+        "step_tape",
+        ("tape_polynomials", "tape_tents", "tape_pending", "tape_heights", "tape_deliver", "tape_overlap"),
+        _WITHOUT_TRITON,
+    ),
     ("recurrence", ("recurrence",), _EVERYWHERE),
 )
 

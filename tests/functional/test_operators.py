@@ -19,7 +19,7 @@ from tests.functional.judging import DTYPES, assert_close, device_of, drawn, nee
 
 RECORDS = list(builtins.delaykit_operators())
 TABLE = {record.name: {r.backend: r for r in RECORDS if r.name == record.name} for record in RECORDS}
-CELLS = {"tape_polynomials", "tape_tents", "tape_heights", "tape_deliver", "tape_overlap"}  # lines of them: on the CPU
+CELLS = {"tape_polynomials", "tape_tents", "tape_pending", "tape_heights", "tape_deliver", "tape_overlap"}  # on the CPU
 IN_TORCH = {"tape_store", *CELLS}  # the first is one kernel anyway
 SUMS = [name for name in TABLE if name != "recurrence"]  # which has test_recurrence_reference.py
 WITHOUT_SUMS = {"delayed_convolution": "tap_filter"}  # room: by what it runs; judged in test_delayed_convolution.py
@@ -137,7 +137,8 @@ CASES: dict[str, list[tuple]] = {
         for terms in (2, 4) for rows in (ROWS, drawn(PRE, 20, 43, seed=13))
     ],
     "tape_correlation": [(ROWS, ROWS.flip(1), DELAYS)],
-    "tape_tents": [(ROWS, 6, drawn(own, 5, seed=10), ROWS.flip(1), 3) for own in (1, PRE)],
+    "tape_tents": [(ROWS, 6, drawn(own, 5, seed=10), ROWS.flip(1), 3, n) for own, n in ((1, 5), (PRE, 4))],
+    "tape_pending": [(ROWS, 6, drawn(own, 9, seed=10), 3, 2, drawn(PRE, 5, 4, seed=12)) for own in (1, PRE)],
     "tape_heights": [(ROWS, 6, drawn(PRE, 5, seed=10), torch.empty(PRE, 4).double())],
     "tape_deliver": [(ROWS, 7, AHEAD[0][..., 0].int().contiguous(), AHEAD[1], drawn(POST, 5, 4, seed=12), 3)],
     "tape_overlap": [(ROWS, 10, -AHEAD[0].int(), drawn(POST, 4, seed=11), torch.zeros(PRE, POST, TAPS).double())],

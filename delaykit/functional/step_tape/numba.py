@@ -10,7 +10,13 @@ from torch import Tensor
 
 from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled
 from delaykit.functional.step_tape import torch as plain
-from delaykit.functional.step_tape.cells.kernels import add_overlap, deliver_pairs, read_heights, write_heights
+from delaykit.functional.step_tape.cells.kernels import (
+    add_overlap,
+    deliver_pairs,
+    read_heights,
+    write_heights,
+    write_pending,
+)
 from delaykit.functional.step_tape.packing import by_age, packed, places_in
 
 try:
@@ -152,9 +158,14 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
     return out.to(rows.dtype)
 
 
-def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
+def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int, count: int) -> None:
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_tents` does."""
-    write_heights(rows.numpy(), row, height.numpy(), source.numpy(), at)
+    write_heights(rows.numpy(), row, height.numpy(), source.numpy(), at, count)
+
+
+def tape_pending(rows: Tensor, row: int, height: Tensor, begin: int, phases: int, pending: Tensor) -> None:
+    """Do what :func:`~delaykit.functional.step_tape.torch.tape_pending` does."""
+    write_pending(rows.numpy(), row, height.numpy(), begin, phases, pending.numpy())
 
 
 def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:

@@ -60,12 +60,22 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
     return out
 
 
-def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
+def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int, count: int) -> None:
     """Write triangles; see :func:`delaykit.functional.step_tape.torch.tape_tents`."""
     for c in range(len(rows)):
         own = height[0] if len(height) == 1 else height[c]
-        for k in range(len(own)):
+        for k in range(count):
             rows[c, row + k] += own[k] * source[c, at]
+
+
+def tape_pending(rows: Tensor, row: int, height: Tensor, begin: int, phases: int, pending: Tensor) -> None:
+    """Write what waited; see :func:`delaykit.functional.step_tape.torch.tape_pending`."""
+    steps = pending.shape[1]
+    for c in range(len(rows)):
+        own = height[0] if len(height) == 1 else height[c]
+        for j in range(steps):
+            for k in range(len(own) - begin - (steps - 1 - j) * phases):
+                rows[c, row + k] += own[begin + k + (steps - 1 - j) * phases] * pending[c, j]
 
 
 def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:

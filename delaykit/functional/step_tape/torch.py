@@ -102,8 +102,8 @@ def tape_correlation(rows: Tensor, gradients: Tensor, index: Tensor) -> Tensor:
     return torch.stack(shares)
 
 
-def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) -> None:
-    """Add ``height[c, k] source[c, at]`` to ``rows[c, row + k]``.
+def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int, count: int) -> None:
+    """Add ``height[c, k] source[c, at]`` to ``rows[c, row + k]``, k < count.
 
     Args:
         rows: cells ``(channel, cell, chunk)``.
@@ -111,9 +111,28 @@ def tape_tents(rows: Tensor, row: int, height: Tensor, source: Tensor, at: int) 
         height: ``(channel, k)``, or ``(1, k)`` for all channels.
         source: ``(channel, time, chunk)``.
         at: which of its steps.
+        count: how many cells are written to.
     """
-    cells = rows[:, row : row + height.shape[1]]
-    cells.addcmul_(source[:, at].unsqueeze(1).to(rows.dtype), height.unsqueeze(2))
+    cells = rows[:, row : row + count]
+    cells.addcmul_(source[:, at].unsqueeze(1).to(rows.dtype), height[:, :count].unsqueeze(2))
+
+
+def tape_pending(rows: Tensor, row: int, height: Tensor, begin: int, phases: int, pending: Tensor) -> None:
+    """Add ``height[c, begin + k + (steps - 1 - j) phases] pending[c, j]`` to ``rows[c, row + k]``, one j after another.
+
+    Args:
+        rows: cells ``(channel, cell, chunk)``.
+        row: the first that is written to.
+        height: ``(channel, k)``, or ``(1, k)`` for all channels; 0 behind its end.
+        begin: which of them the last step has at ``row``.
+        phases: how many cells earlier the step before has it.
+        pending: ``(channel, steps, chunk)``.
+    """
+    steps = pending.shape[1]
+    for j in range(steps):
+        values = height[:, begin + (steps - 1 - j) * phases :]
+        cells = rows[:, row : row + values.shape[1]]
+        cells.addcmul_(pending[:, j].unsqueeze(1), values.unsqueeze(2))
 
 
 def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:

@@ -15,7 +15,7 @@ from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.step_tape import LinearTape
 from delaykit.functional.step_tape.cells.basis import EXACT, Basis, Bells, basis_for
-from delaykit.functional.step_tape.cells.lines import SLACK
+from delaykit.functional.step_tape.cells.lines import LATER, SLACK, Heights, Written
 from delaykit.functional.step_tape.cells.spreads import fits
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents
@@ -205,3 +205,24 @@ def test_other_connections_keep_their_taps() -> None:
     assert Triangle(spread, normalize=True).own_tents(delays) is None
     assert Triangle(spread.t()).own_tents(delays) is None, "widths of outputs"
     assert Triangle(1.0).own_tents(delays) is None, "one number"
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("own", [1, PRE], ids=["common", "own"])
+def test_cells_far_ahead_are_written_later_to_the_same_bits(own: int, run: str) -> None:
+    g, steps, phases = torch.Generator().manual_seed(0), 3 * SLACK + 5, 2
+    x = torch.randn(PRE, steps, BATCH, generator=g)
+    heights = Heights(-7, torch.randn(own, 60, generator=g))
+    near = Heights(-7, heights.values[:, : 7 + 2 * LATER * phases + 1].contiguous())
+    with backend(run):
+        for ahead in (heights, near):
+            line = Written(phases, 20, ahead, (PRE, BATCH))
+            assert bool(line._soon) == (ahead is heights), "a line of which little lies ahead is written at once"
+            plain = Written(phases, 20, ahead, (PRE, BATCH))
+            plain._soon = []
+            for step in range(steps):
+                silent = step % 11 == 4
+                line.write(x, step, silent=silent)
+                plain.write(x, step, silent=silent)
+                read = [w.rows[:, w.now - 20 : w.now + 2 * phases] for w in (line, plain)]  # what may be asked for
+                assert torch.equal(*read)

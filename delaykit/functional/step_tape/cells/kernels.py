@@ -11,17 +11,34 @@ from delaykit.functional.compiled import DOT_PRODUCTS, compiled
 
 
 @compiled()
-def write_heights(rows, row, height, source, at):  # type: ignore[no-untyped-def]
-    """Add what an input is in each cell; one row of heights may be common to all channels."""
+def write_heights(rows, row, height, source, at, count):  # type: ignore[no-untyped-def]
+    """Add what an input is in each of the first ``count`` cells; one row of heights may be common to all channels."""
     channels, _, chunk = rows.shape
     when, common = np.uintp(at), height.shape[0] == 1
     for c in range(channels):
         own = np.uintp(0 if common else c)
-        for k in range(height.shape[1]):
+        for k in range(count):
             h, to = height[own, k], np.uintp(row + k)
             if h != 0:
                 for n in range(chunk):
                     rows[c, to, n] += h * source[c, when, n]
+
+
+@compiled()
+def write_pending(rows, row, height, begin, phases, pending):  # type: ignore[no-untyped-def]
+    """Add what some steps are in each cell from ``row`` on, a cell at a time."""
+    channels, _, chunk = rows.shape
+    steps, size, common = pending.shape[1], height.shape[1], height.shape[0] == 1
+    for c in range(channels):
+        own = np.uintp(0 if common else c)
+        for k in range(size - begin):
+            to = np.uintp(row + k)
+            for j in range(steps):
+                late, step = begin + k + (steps - 1 - j) * phases, np.uintp(j)
+                h = height[own, np.uintp(late)] if late < size else height.dtype.type(0)
+                if h != 0:
+                    for n in range(chunk):
+                        rows[c, to, n] += h * pending[c, step, n]
 
 
 @compiled()

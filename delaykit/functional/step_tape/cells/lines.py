@@ -12,6 +12,7 @@ from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.recording import empty_rows, spread
 
 SLACK = 32  # steps after which a line is moved back to its beginning
+LATER = 8  # steps whose writes to cells far ahead are made at once: a line is longer than a cache that is near
 
 
 class Line:
@@ -64,6 +65,9 @@ class Heights:
 class Written(Line):
     """A line that a stream is written into, row by row of it, forwards or backwards.
 
+    Nobody reads a cell before its moment has come. So what some steps write beyond the next ones waits, and is then
+    added in one go, in the order in which it would have been.
+
     Args:
         phases: see :class:`Line`.
         farthest: rows that the longest delay is late.
@@ -79,17 +83,37 @@ class Written(Line):
         super().__init__(phases, max(farthest, -heights.first), max(heights.last, 0), heights.values, shape)
         self.heights, self.gone = heights, gone
         self._begun: int | None = None
-        self._write = resolve("tape_tents", heights.values.device)
+        device, self._step = heights.values.device, 0
+        self._write, self._write_pending = resolve("tape_tents", device), resolve("tape_pending", device)
+        self._soon: list[int] = []  # how many rows of its heights each step of a block writes at once
+        if heights.last > 2 * LATER * phases:  # else little waits
+            self._pending = empty_rows((shape[0], LATER, shape[1]), heights.values.dtype, device)
+            self._soon = [(left + 1) * phases - heights.first for left in range(LATER, 0, -1)]
 
     def write(self, source: Tensor, row: int, silent: bool = False) -> None:
         """Go on by a step, and write ``source[:, row]``, unless it is known to be silent."""
         self.advance()
         if not silent:
-            self._write(self.rows, self.now + self.heights.first, self.heights.values, source, row)
+            count = self._soon[self._step] if self._soon else self.heights.values.shape[1]
+            self._write(self.rows, self.now + self.heights.first, self.heights.values, source, row, count)
+        if self._soon:
+            self._put_off(source, row, silent)
         if self.gone is None:
             return
         self._begun = row if self._begun is None else self._begun
         steps, heights = self.gone
         ended = row - steps if row > self._begun else row + steps
         if min(self._begun, row) <= ended <= max(self._begun, row):
-            self._write(self.rows, self.now + heights.first, heights.values, source, ended)
+            self._write(self.rows, self.now + heights.first, heights.values, source, ended, heights.values.shape[1])
+
+    def _put_off(self, source: Tensor, row: int, silent: bool) -> None:
+        """Let the cells wait that are read after the steps of this block, and write all of them behind the last one."""
+        waits = self._pending[:, self._step]
+        waits.zero_() if silent else waits.copy_(source[:, row])
+        self._step = (self._step + 1) % LATER
+        if self._step == 0:
+            begin = 2 * self.phases  # one step more than this one's: the slope of a triangle looks a cell ahead
+            values = self.heights.values
+            self._write_pending(
+                self.rows, self.now + begin, values, begin - self.heights.first, self.phases, self._pending
+            )
