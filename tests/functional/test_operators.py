@@ -63,7 +63,9 @@ def test_no_judge_runs_what_it_judges(record: Operator) -> None:
     }
     allowed = ["delaykit.functional.taps", "delaykit.functional.reference"]
     if record.name == "recurrence":  # what its arguments are
-        allowed += [f"delaykit.functional.{file}" for file in ("dynamics", "tents", "recurrence.state")]
+        allowed += [
+            f"delaykit.functional.{file}" for file in ("dynamics", "tents", "recurrence.state", "recurrence.dense")
+        ]
         allowed.append("delaykit.functional.recurrence.connection.base")
     assert not [name for name in imported if name.startswith("delaykit") and not name.startswith(tuple(allowed))]
 
@@ -132,9 +134,17 @@ CASES: dict[str, list[tuple]] = {
         for strength in (AHEAD[1], AHEAD[1] * (AHEAD[1] > 0.3))
     ],
     "tape_polynomials": [
-        (rows, 10, -AHEAD[0][..., 0].contiguous(), AHEAD[1][..., 1].contiguous(), AHEAD[1][..., 0].contiguous(), terms,
-         torch.empty(POST, 1, rows.shape[2]).double())
-        for terms in (2, 4) for rows in (ROWS, drawn(PRE, 20, 43, seed=13))
+        (
+            rows,
+            10,
+            -AHEAD[0][..., 0].contiguous(),
+            AHEAD[1][..., 1].contiguous(),
+            AHEAD[1][..., 0].contiguous(),
+            terms,
+            torch.empty(POST, 1, rows.shape[2]).double(),
+        )
+        for terms in (2, 4)
+        for rows in (ROWS, drawn(PRE, 20, 43, seed=13))
     ],
     "tape_correlation": [(ROWS, ROWS.flip(1), DELAYS)],
     "tape_tents": [(ROWS, 6, drawn(own, 5, seed=10), ROWS.flip(1), 3, n) for own, n in ((1, 5), (PRE, 4))],

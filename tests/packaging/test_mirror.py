@@ -66,6 +66,8 @@ ELSEWHERE = {
     "functional.recurrence.connection.base": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.connection.gradients": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.connection.taps": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.dense": "functional/recurrence/test_recurrence.py",
+    "functional.recurrence.generic": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.neuron.base": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.neuron.rows": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.state": "functional/recurrence/test_recurrence.py",
