@@ -63,7 +63,6 @@ ELSEWHERE = {
     "functional.llvm.rows.dots": "functional/test_event_product.py",
     "functional.llvm.rows.layout": "functional/test_event_product.py",
     "functional.recurrence.adjoint": "functional/recurrence/test_recurrence.py",
-    "functional.recurrence.connection.base": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.connection.gradients": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.connection.taps": "functional/recurrence/test_recurrence.py",
     "functional.recurrence.dense": "functional/recurrence/test_recurrence.py",

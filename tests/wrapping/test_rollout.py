@@ -9,7 +9,7 @@ from hand import HIDDEN, PRE, spike
 from torch import nn
 
 import delaykit as dk
-from delaykit.functional.recurrence.connection import SparseTaps
+from delaykit.functional.recurrence.connection.base import SparseTaps
 from delaykit.functional.recurrence.connection.taps import connect
 from delaykit.functional.recurrence.connection.torch import PARTS
 

@@ -10,7 +10,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import backend, resolve
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import RolloutState, rollout
-from delaykit.functional.recurrence.connection import Fading
+from delaykit.functional.recurrence.connection.base import Fading
 from tests.functional.recurrence.cases import GRANULARITIES, RESETS, Case, leaf, naive, smooth, spike
 
 
