@@ -45,7 +45,7 @@ def test_a_long_delay_that_costs_little_runs():
 
 
 def test_a_short_delay_may_be_as_large_as_it_is(monkeypatch):
-    from delaykit.attaching.history import histories
+    from delaykit.attaching.history import lines
 
-    monkeypatch.setattr(histories, "LARGE_LINE", 100)
+    monkeypatch.setattr(lines, "LARGE_LINE", 100)
     assert torch.isfinite(manual(late(3))(torch.zeros(32, 30))).all()

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "attaching.exporters": "hostile/test_exporters.py",
     "attaching.fused_parts": "wrapping/test_fused_snntorch.py",
     "attaching.history.beginnings": "hostile/states/test_whole_handed.py",
+    "attaching.history.lines": "hostile/test_long_delays.py",
     "attaching.leftovers": "hostile/test_rewrapped.py",
     "attaching.neuron.constants": "test_time_constants.py",
     "attaching.neuron_mixins": "adapters/test_snntorch_loops.py",

@@ -13,17 +13,16 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from delaykit import checks
 from delaykit.attaching.batch.refusals import one_of_several, out_of_step
 from delaykit.attaching.batch.streams import Stream
+from delaykit.attaching.history import lines
 from delaykit.attaching.history.beginnings import Ends
 from delaykit.attaching.history.parameters import ReadParameters
-from delaykit.errors import DelayRangeError, HistoryError
+from delaykit.errors import HistoryError
 from delaykit.functional.draws import Draws
 from delaykit.synapse import Engine, Product, Synapse
 
 IN_A_COPY = "in a copy of the model"
-LONG_LINE, LARGE_LINE = checks.LONG, checks.LARGE  # steps; bytes
 
 
 class Moment(NamedTuple):
@@ -190,12 +189,7 @@ class History:
 
     def rows_under_way(self, rows: Tensor, before_last: bool = False) -> bool:
         """Tell whether something may be under way in one of these rows, a mask (batch,)."""
-        for stream in self.streams:
-            if stream is not None:
-                lines = rows.repeat_interleave(max(1, stream.batch // max(1, len(rows)))).tolist()
-                if not stream.silent_in(lines, before_last):
-                    return True
-        return False
+        return lines.rows_under_way(self.streams, rows, before_last)
 
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
@@ -241,7 +235,7 @@ class History:
         if stream is None or stream.seen != seen:
             kind = (spikes.shape[1:], spikes.dtype, spikes.device)
             if stream is None or stream.kind != kind or stream.batch != len(spikes):
-                stream = self.streams[turn] = self._fitting(stream, spikes, kind)
+                stream = self.streams[turn] = self._fitting(self.engine, stream, spikes, kind)
             stream.seen = seen
         self.age += 1
         return stream.step(self.engine, spikes)
@@ -263,35 +257,16 @@ class History:
             if self.age and gone != beat.each and self.under_way():
                 raise out_of_step(self.where, beat.path, gone, beat.each)
 
-    def _fitting(self, stream: Stream | None, spikes: Tensor, kind: Any) -> Stream:
+    def _fitting(self, engine: Engine, stream: Stream | None, spikes: Tensor, kind: Any) -> Stream:
         """Return the stream for a batch of another size: rows leave at the end, or come there."""
         if stream is None or stream.silent():
-            self._afford(spikes)
+            lines.afford(self.where, engine.holds(), spikes)
             return Stream(len(spikes), kind)
         if stream.kind != kind or not self.beats:
-            now, then = (f"{dtype} on {device} " for _, dtype, device in (kind, stream.kind))
-            now, then = ("", "") if now == then else (now, then)
-            found = f"an input of {tuple(spikes.shape)} {now}while spikes of a batch of {stream.batch} {then}"
-            found += "are under way"
-            raise HistoryError(self.where, found, "one batch a sequence", "reset the model before another sequence")
+            raise lines.another_input(self.where, stream, spikes, kind)
         self.resized = stream.batch if self.resized is None else self.resized
-        stream.select(_first(stream.batch, len(spikes)), spikes.device)
+        stream.select(lines.first(stream.batch, len(spikes)), spikes.device)
         return stream
-
-    def _afford(self, spikes: Tensor) -> None:
-        """Refuse a line whose memory tells of a slip, such as a delay in ms or samples taken for steps.
-
-        Raises:
-            DelayRangeError: it is long, and large.
-        """
-        steps = 0 if self.engine is None else self.engine.holds()
-        size = steps * spikes.numel() * spikes.element_size()
-        if steps > LONG_LINE and size > LARGE_LINE:
-            found = f"a delay of {steps - 1} steps: its line would take {size / 2**30:.1f} GiB "
-            found += f"for an input of {tuple(spikes.shape)}, and a training some times as much"
-            fix = "give delays in steps, lower max_delay=, take fewer rows at once, or feed whole sequences (time_dim=)"
-            expected = f"at most {LONG_LINE} steps, or {LARGE_LINE / 2**30:g} GiB"
-            raise DelayRangeError(self.where, found, expected, fix)
 
     @property
     def lines(self) -> int | None:
@@ -307,7 +282,7 @@ class History:
             device: where the rows are.
         """
         if self.resized is None:  # else the input came cut, and its line with it
-            self.select(_first(before, batch), device, before)
+            self.select(lines.first(before, batch), device, before)
 
     def select(self, rows: Sequence[int | None], device: torch.device, of: int) -> None:
         """Let row k go on as ``rows[k]`` of ``of`` rows has been, in all streams; None begins with nothing under way.
@@ -317,23 +292,11 @@ class History:
         if any(piece is not None and piece.under_way() for piece in self.pieces):
             found = "rows that change between two pieces of a sequence, while spikes are under way"
             raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
-        for stream in self.streams:
-            if stream is not None:
-                stream.select(self._spread(rows, of, stream.batch), device)
+        lines.select(self.where, self.streams, rows, device, of)
         if self.last_output is not None:
             picked = [torch.zeros_like(self.last_output[0]) if r is None else self.last_output[r] for r in rows]
             self.last_output = torch.stack(picked)
             self._last_version = self.last_output._version
-
-    def _spread(self, rows: Sequence[int | None], of: int, lines: int) -> Sequence[int | None]:
-        """Say for lines what was said of rows, each of which has as many of them."""
-        if lines == of:
-            return rows
-        each, rest = divmod(lines, of) if of else (0, lines)
-        if rest:
-            found = f"a state of {of} rows behind inputs of {lines}"
-            raise HistoryError(self.where, found, "the same rows in both", "reset all rows at once: dk.reset(net)")
-        return [None if row is None else row * each + k for row in rows for k in range(each)]
 
     def fit_mask(self, rows: Tensor) -> None:
         """Raise where a mask of rows is not one number a row.
@@ -341,10 +304,7 @@ class History:
         Raises:
             HistoryError: it is not.
         """
-        for stream in self.streams:
-            if stream is not None and stream.batch != len(rows) * self.each:
-                found = f"rows= a mask of {len(rows)} for a batch of {stream.batch // self.each}"
-                raise HistoryError(self.where, found, "one truth value a row", "pass a bool tensor (batch,)")
+        lines.fit_mask(self.where, self.streams, rows, self.each)
 
     def clear_rows(self, rows: Tensor) -> None:
         """Forget the past of some rows; ``rows`` is a mask (batch,)."""
@@ -405,7 +365,3 @@ def weight_changed(where: str) -> HistoryError:
         "one weight and delay from a reset or detach to the next",
         "cut the graph first (detach the membranes, or dk.detach(net)), or change them under torch.no_grad() runs only",
     )
-
-
-def _first(before: int, now: int) -> list[int | None]:
-    return [row if row < before else None for row in range(now)]
