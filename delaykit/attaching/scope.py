@@ -43,7 +43,7 @@ class RootScope:
         Raises:
             HistoryError: another thread is inside.
         """
-        if self.histories and not self._turn.acquire(blocking=False):
+        if (self.histories or self.watches) and not self._turn.acquire(blocking=False):
             raise HistoryError(
                 "net",
                 "a call while another thread is inside the same model, whose delays remember one run",
@@ -75,7 +75,7 @@ class RootScope:
             for history in self.histories:
                 history.close(failed)
         self.depth -= 1
-        if self.histories:
+        if self.histories or self.watches:
             self._turn.release()
         if problems and not failed:
             raise problems[0]

@@ -214,7 +214,8 @@ class NeuronWatch:
             if not handed and change.kind != "unclear":
                 stale = [h for h in stale if not h.leads_several()]  # these are asked above
             stale = [h for h in stale if not first or self._goes_on(h)]
-            late = [h.where for h in stale if h.under_way(before_last=True)]
+            rows = change.rows if change.kind == "rows" else None
+            late = [h.where for h in stale if _late_in(h, rows)]
             if late:
                 raise refusals.two_readings(self.path, change, late[0])
 
@@ -237,7 +238,7 @@ class NeuronWatch:
             return
         rows, shared = change.rows, [h for h in self.inputs if h.leads_several() and h.leader is not self and h.age > 1]
         for history in shared if not first else filter(self._goes_on, shared):
-            if history.under_way(True) if rows is None else history.rows_under_way(rows, True):
+            if _late_in(history, rows):
                 raise refusals.one_of_several(history.where, self.path, history.leader.path)
 
     def _goes_on(self, history: History) -> bool:
@@ -381,3 +382,8 @@ class NeuronWatch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= {"truncated": state["followers"]} | state
         self.begin()
+
+
+def _late_in(history: History, rows: Tensor | None) -> bool:
+    """Tell whether anything is under way from before the last step, in these rows or in any."""
+    return history.under_way(True) if rows is None else history.rows_under_way(rows, True)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from rigs import Loop, late, ones, spikes
+from rigs import Loop, late, leaky, ones, spikes
 from torch import nn
 
 import delaykit as dk
@@ -107,6 +107,57 @@ def test_a_snntorch_net_with_explicit_states():
     net = Explicit()
     dk.wrap_(net, {"fc": dk.At(late(3), reset="root")}, example=(spikes(8), lambda: None))
     check(net)
+
+
+class Stepped(nn.Module):
+    """One step a call, its state the caller's; ``meet`` may let another thread in between the two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.lif = ones(), leaky()
+
+    def forward(self, x, mem=None, meet=lambda: None):
+        mem = self.lif.init_leaky() if mem is None else mem
+        current = self.fc(x)
+        meet()
+        return self.lif(current, mem)[1]
+
+
+def test_a_step_while_another_thread_is_in_the_midst_of_one():
+    """The loop is outside and each thread has its own membranes, but there is one line."""
+    net, x = Stepped(), spikes(3, 0)
+    dk.wrap_(net, {"fc": late(1)}, example=lambda: net(x[1], net(x[0])))
+    refused, inside, over = [], threading.Event(), threading.Event()
+
+    def other():
+        inside.wait(5)
+        try:
+            net(spikes(1, 0)[0])
+        except dk.HistoryError as error:
+            refused.append(str(error))
+        over.set()
+
+    def meet():
+        inside.set()
+        over.wait(5)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    mem = net(x[1], net(x[0]), meet)
+    thread.join()
+    assert len(refused) == 1 and "another thread is inside" in refused[0]
+    assert float(mem) == 1.0  # the spike of step 0, one step late, with none of the other thread's
+
+
+def test_a_sequence_may_go_on_in_another_thread():
+    """No false alarm: a server's pool may take any thread for the next step."""
+    net, mem, out = Stepped(), None, []
+    dk.wrap_(net, {"fc": late(1)}, example=lambda: net(spikes(1)[0], net(spikes(1)[0])))
+    for step in spikes(4, 0):
+        with ThreadPoolExecutor(1) as pool:
+            mem = pool.submit(net, step, mem).result()
+        out.append(round(float(mem), 4))
+    assert out == [0.0, 1.0, 0.9, 0.81]
 
 
 def test_one_call_after_the_other_from_different_threads():

@@ -31,6 +31,30 @@ class Step(nn.Module):
         return out
 
 
+@pytest.mark.parametrize("how", ["zeroed", "written"])
+def test_rows_that_were_reset_by_name_may_be_zeroed_by_hand(how: str) -> None:
+    """``dk.reset(net, rows=)``, as the error advises, and then a state whose row is at zero: nothing is in doubt."""
+    net, done = Step(), torch.tensor([True, False])
+    dk.wrap_(
+        net,
+        {"fc": dk.FreeDelay("axonal", max_delay=5, init=DELAY)},
+        example=lambda: net(torch.zeros(2, 1), net(torch.zeros(2, 1), net.lif.init_leaky())[1]),
+    )
+    with torch.no_grad():
+        _, mem = net(torch.ones(2, 1), net.lif.init_leaky())
+        for _ in range(4):
+            _, mem = net(torch.zeros(2, 1), mem)
+        _, mem = net(torch.ones(2, 1), mem)
+        dk.reset(net, rows=done)
+        mem = mem * ~done[:, None] if how == "zeroed" else mem.masked_fill_(done[:, None], 0.0)
+        seen = []
+        for _ in range(4):
+            _, mem = net(torch.zeros(2, 1), mem)
+            seen.append(mem)
+    assert all(not bool(row[0].any()) for row in seen)  # its spike is gone
+    torch.testing.assert_close(seen[2][1] - 0.5 * seen[1][1], torch.tensor([1.0, 2.0]))  # the other's arrives
+
+
 class Pieces(Step):
     """Several steps a call."""
 
