@@ -98,7 +98,7 @@ class _Listener:
         return NeuronConstants(torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.75, dtype=torch.float64))
 
 
-class Operator:
+class LoneOperator:
     """The component alone on one ``(4, 5)`` matrix, and the dense convolution that judges it.
 
     Args:

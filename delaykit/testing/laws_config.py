@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from delaykit.testing.kit import OPERATOR_SITE, TIME, Kit, Operator, gradients, law, require
+from delaykit.testing.kit import OPERATOR_SITE, TIME, Kit, LoneOperator, gradients, law, require
 from delaykit.testing.messages import check_told
 
 EVERY_KIND = ("delay", "heterogeneity", "pruning")
@@ -38,7 +38,7 @@ class ConfigLaws(Kit):
     @law(*PARTS)
     def test_schedules_keep_parameters_legal(self) -> None:
         """``advance_`` from 0 to 1 keeps every parameter finite and the part runnable."""
-        operator = Operator(self.config)
+        operator = LoneOperator(self.config)
         for progress in (0.0, 0.1, 0.5, 0.9, 1.0):
             for part in operator.parts:
                 part.advance_(progress)
@@ -51,9 +51,9 @@ class ConfigLaws(Kit):
     @law(*PARTS)
     def test_replaced_parameters_are_told(self) -> None:
         """A parameter that is taken out, or replaced by one of another size, is refused by its name and never runs."""
-        for name, parameter in Operator(self.config).synapse.named_parameters():
+        for name, parameter in LoneOperator(self.config).synapse.named_parameters():
             for other in (None, nn.Parameter(torch.zeros(*parameter.shape, 2))):
-                operator = Operator(self.config)
+                operator = LoneOperator(self.config)
                 holder, _, last = name.rpartition(".")
                 setattr(operator.synapse.get_submodule(holder), last, other)
                 told = str(check_told(operator.synapse.check))
@@ -62,7 +62,7 @@ class ConfigLaws(Kit):
     @law(*PARTS)
     def test_projection_brings_illegal_values_back(self) -> None:
         """``project_`` makes any finite parameters legal, leaves legal ones alone, and twice is once."""
-        operator = Operator(self.config)
+        operator = LoneOperator(self.config)
         legal = [p.detach().clone() for p in operator.synapse.parameters()]
         for part in operator.parts:
             part.project_()
@@ -84,7 +84,7 @@ class ConfigLaws(Kit):
     def test_bounds_do_not_stop_learning(self, skip_law: Callable[[str], None]) -> None:
         """At both ends of the bounds a gradient still reaches every trained parameter: no clamp in forward."""
         for far in (-1e4, 1e4):
-            operator = Operator(self.config)
+            operator = LoneOperator(self.config)
             trained = [p for p in operator.synapse.parameters() if p.requires_grad]
             if not trained:
                 skip_law("nothing here is trained")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from delaykit.testing.kit import GRADIENT_TOLERANCE, TIME, VALUE_TOLERANCE, Kit, Operator, assert_equal, gradients, law
+from delaykit.testing.kit import (
+    GRADIENT_TOLERANCE,
+    TIME,
+    VALUE_TOLERANCE,
+    Kit,
+    LoneOperator,
+    assert_equal,
+    gradients,
+    law,
+)
 from delaykit.testing.laws_config import PARTS
 
 
@@ -15,7 +24,7 @@ class OperatorLaws(Kit):
     def test_sequence_equals_reference(self) -> None:
         """The sequence operator and all its gradients equal the convolution with ``impulse_response``."""
         for stir in (False, True):
-            operator = Operator(self.config, stir)
+            operator = LoneOperator(self.config, stir)
             spikes = operator.spikes()
             found, wanted = operator.sequence(spikes), operator.judge(spikes)
             assert_equal([found], [wanted], VALUE_TOLERANCE, "sequence operator")
@@ -26,7 +35,7 @@ class OperatorLaws(Kit):
     @law(*PARTS)
     def test_step_equals_sequence(self) -> None:
         """Stepping through a sequence gives the currents and gradients of the whole-sequence operator."""
-        operator = Operator(self.config)
+        operator = LoneOperator(self.config)
         spikes = operator.spikes()
         found, wanted = operator.steps(spikes), operator.sequence(spikes)
         assert_equal([found], [wanted], VALUE_TOLERANCE, "step operator")
@@ -37,7 +46,7 @@ class OperatorLaws(Kit):
     @law(*PARTS)
     def test_causality(self) -> None:
         """What comes later changes nothing before, and its gradient reaches no later input."""
-        operator = Operator(self.config)
+        operator = LoneOperator(self.config)
         spikes, now = operator.spikes(), TIME // 2
         other = spikes.detach().clone()
         other[now:] += 1.0
@@ -50,7 +59,7 @@ class OperatorLaws(Kit):
     @law(*PARTS)
     def test_batch_rows_are_independent(self) -> None:
         """A row of a batch gives what it gives alone."""
-        operator = Operator(self.config)
+        operator = LoneOperator(self.config)
         spikes = operator.spikes()
         for run in (operator.sequence, operator.steps):
             whole = run(spikes)
@@ -60,6 +69,6 @@ class OperatorLaws(Kit):
     @law(*PARTS)
     def test_gradcheck(self) -> None:
         """Finite differences confirm every gradient away from kinks, in float64."""
-        operator = Operator(self.config)
+        operator = LoneOperator(self.config)
         spikes = operator.spikes(time=9, batch=2)
         torch.autograd.gradcheck(lambda *_: operator.sequence(spikes), operator.leaves(spikes))

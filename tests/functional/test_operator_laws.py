@@ -28,7 +28,7 @@ DELAY_KERNELS: list[Kernel] = [
 ]
 
 
-class Connection(NamedTuple):
+class Case(NamedTuple):
     """One drawn connection: sizes, parameters, and the operator as a function of spikes."""
 
     run: Callable[[Tensor], Tensor]
@@ -39,7 +39,7 @@ class Connection(NamedTuple):
 
 
 @st.composite
-def connections(draw: st.DrawFn, operators: tuple[str, ...] = ("delay", "decay")) -> Connection:
+def connections(draw: st.DrawFn, operators: tuple[str, ...] = ("delay", "decay")) -> Case:
     time, batch, pre, post = (draw(st.integers(1, most)) for most in (12, 3, 5, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     shape = dict(zip(GRANULARITIES, [(1, 1), (1, pre), (post, 1), (post, pre)], strict=True))[
@@ -75,7 +75,7 @@ def connections(draw: st.DrawFn, operators: tuple[str, ...] = ("delay", "decay")
     def judge(x: Tensor) -> Tensor:
         return reference.causal_convolution(x, response)
 
-    return Connection(run, judge, spikes, weight, parameter)
+    return Case(run, judge, spikes, weight, parameter)
 
 
 def assert_equal(found: Tensor, expected: Tensor) -> None:
@@ -84,13 +84,13 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 
 @settings(deadline=None)
 @given(connections())
-def test_the_reference_is_the_judge(c: Connection) -> None:
+def test_the_reference_is_the_judge(c: Case) -> None:
     assert_equal(c.run(c.spikes), c.judge(c.spikes))
 
 
 @settings(deadline=None)
 @given(connections(), st.integers(0, 11))
-def test_causality(c: Connection, step: int) -> None:
+def test_causality(c: Case, step: int) -> None:
     """What comes at ``step`` changes nothing before it."""
     step = step % len(c.spikes)
     changed = c.spikes.clone()
@@ -100,21 +100,21 @@ def test_causality(c: Connection, step: int) -> None:
 
 @settings(deadline=None)
 @given(connections(), st.floats(-3, 3))
-def test_linearity(c: Connection, factor: float) -> None:
+def test_linearity(c: Case, factor: float) -> None:
     other = torch.cos(torch.arange(c.spikes.numel(), dtype=c.spikes.dtype)).reshape(c.spikes.shape)
     assert_equal(c.run(c.spikes + factor * other), c.run(c.spikes) + factor * c.run(other))
 
 
 @settings(deadline=None)
 @given(connections())
-def test_rows_of_a_batch_are_independent(c: Connection) -> None:
+def test_rows_of_a_batch_are_independent(c: Case) -> None:
     alone = torch.cat([c.run(c.spikes[:, b : b + 1]) for b in range(c.spikes.shape[1])], 1)
     assert_equal(c.run(c.spikes), alone)
 
 
 @settings(deadline=None)
 @given(connections(), st.integers(0, 12))
-def test_time_invariance_and_time_split(c: Connection, split: int) -> None:
+def test_time_invariance_and_time_split(c: Case, split: int) -> None:
     """A sequence is the sum of its first part and of its second part, which is the same run later."""
     split = split % (len(c.spikes) + 1)
     first, second = c.spikes.clone(), c.spikes[split:]
@@ -130,7 +130,7 @@ def test_time_invariance_and_time_split(c: Connection, split: int) -> None:
     st.sampled_from([Linear(), Triangle(0.0), Hard()]),
     st.booleans(),
 )
-def test_an_integer_delay_is_a_shift(c: Connection, steps: int, kernel: Kernel, numba: bool) -> None:
+def test_an_integer_delay_is_a_shift(c: Case, steps: int, kernel: Kernel, numba: bool) -> None:
     taps = kernel.taps(torch.full_like(c.parameter, steps))
     with backend("cpu" if numba else "torch"):
         found = delayed_linear(c.spikes, c.weight, taps)
@@ -140,7 +140,7 @@ def test_an_integer_delay_is_a_shift(c: Connection, steps: int, kernel: Kernel, 
 
 @settings(deadline=None)
 @given(connections(operators=("delay",)), st.integers(0, 5))
-def test_delays_add_up(c: Connection, steps: int) -> None:
+def test_delays_add_up(c: Case, steps: int) -> None:
     """A line of d, then a line of whole steps, is a line of both."""
     delays = c.parameter.reshape(-1)[:1].reshape(1, 1)
     once = delay_line(c.spikes, Linear().taps(delays + steps))
@@ -150,7 +150,7 @@ def test_delays_add_up(c: Connection, steps: int) -> None:
 
 @settings(deadline=None)
 @given(connections())
-def test_input_gradient_is_the_anti_causal_twin(c: Connection) -> None:
+def test_input_gradient_is_the_anti_causal_twin(c: Case) -> None:
     """<K x, y> = <x, K* y>, and K* run backwards in time is causal."""
     spikes = c.spikes.clone().requires_grad_()
     out = c.run(spikes)

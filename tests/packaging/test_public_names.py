@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = json.loads((Path(__file__).parent / "public_names.json").read_text(encoding="utf-8"))  # by package
+SEVERAL = {"Operator"}  # a plugin's record of one, and what a segment of a step tape runs
 SOURCES = sorted(ROOT.glob("plugins/*/src/**/*.py"))
 
 
@@ -40,6 +41,21 @@ def test_what_a_module_says_is_public_is_on_the_list_and_the_other_way_round(pac
 def test_the_list_is_of_all_distributions() -> None:
     plugins = {path.name for path in ROOT.glob("plugins/*/src/delaykit_*")}
     assert {"delaykit", "delaykit.functional", "delaykit.testing", "delaykit.kernels", *plugins} <= set(PUBLIC)
+
+
+def test_a_public_class_has_its_name_to_itself() -> None:
+    """One word, one thing: former names, which stand for a class of another name, are none."""
+    named: dict[str, set[type]] = {}
+    for package in PUBLIC:
+        if package.startswith("delaykit_"):
+            pytest.importorskip(package.partition(".")[0], reason="is a distribution of its own")
+        module = importlib.import_module(package)
+        for name in PUBLIC[package]:
+            value = getattr(module, name, None)
+            if isinstance(value, type) and value.__name__ == name:
+                named.setdefault(name, set()).add(value)
+    assert len(named) > 100
+    assert {name for name, found in named.items() if len(found) > 1} == SEVERAL
 
 
 def is_module(name: str) -> bool:

@@ -14,7 +14,7 @@ from fused_cases import HIDDEN, PRE, TIME, TwoLayers, ahead_in, firing, gradient
 from torch import Tensor, nn
 
 import delaykit as dk
-from delaykit.wrapping.fused.units import Connection
+from delaykit.wrapping.fused.units import ConnectionUnit
 
 SHORT = 4  # steps of an example that shows nothing of what happens later
 
@@ -113,13 +113,13 @@ def test_cut_inputs_are_not_copied(name: str, monkeypatch: pytest.MonkeyPatch) -
     x = spikes().detach()
     x = x.transpose(0, 1).contiguous() if dim == 1 else x
     fast = dk.fused(net, example=x)
-    real = Connection.sequence
+    real = ConnectionUnit.sequence
 
-    def sequence(self: Connection, inputs: Tensor) -> Tensor:
+    def sequence(self: ConnectionUnit, inputs: Tensor) -> Tensor:
         places.append((inputs.data_ptr(), inputs.stride()))
         return real(self, inputs)
 
-    monkeypatch.setattr(Connection, "sequence", sequence)
+    monkeypatch.setattr(ConnectionUnit, "sequence", sequence)
     fast(x)
     moved = x.movedim(dim or 0, 0)
     same = name != "of another tensor"  # there it is that other one, which is gone

@@ -21,7 +21,7 @@ from delaykit.wrapping.fused.graph import Miss, NotAhead, Output
 from delaykit.wrapping.fused.program import Program, own_loop
 from delaykit.wrapping.fused.recipe import Comparison, find_loop
 from delaykit.wrapping.fused.run import Layout, Run
-from delaykit.wrapping.fused.units import Connection, NeuronUnit, Unit, units_of
+from delaykit.wrapping.fused.units import ConnectionUnit, NeuronUnit, Unit, units_of
 from delaykit.wrapping.fused.watch import Seen, watch
 
 Values = list[tuple[str, Tensor | None]]
@@ -197,7 +197,7 @@ def layout_of(units: dict[str, Unit], seen: Seen, program: Program) -> Layout:
 
 def _goes_on(unit: Unit, program: Program) -> str:
     """Say why the delays of a unit may not begin with a run, or ``""``."""
-    if program is not own_loop or not isinstance(unit, (Connection, NeuronUnit)):
+    if program is not own_loop or not isinstance(unit, (ConnectionUnit, NeuronUnit)):
         return ""
     for module in unit.module.modules():
         wiring = wiring_of(module)
@@ -215,9 +215,7 @@ def _values(output: Any, wanted: list[Tensor]) -> Values:
     if not learned or not wanted:
         return values
     generator = torch.Generator().manual_seed(0)
-    total = sum(
-        (x * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)).sum() for x in learned
-    )
+    total = sum((x * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)).sum() for x in learned)
     assert isinstance(total, Tensor)
     gradients = torch.autograd.grad(total, wanted, allow_unused=True)
     return values + [(f"the gradient of a {tuple(w.shape)} tensor", g) for w, g in zip(wanted, gradients, strict=True)]

@@ -18,7 +18,7 @@ from delaykit.functional.engine import version_of
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.wrapping.fused.evaluate import Timed
 from delaykit.wrapping.fused.graph import Miss, NotAhead
-from delaykit.wrapping.fused.units import Connection, Layer, NeuronUnit, Unit, refuse_autocast
+from delaykit.wrapping.fused.units import ConnectionUnit, Layer, NeuronUnit, Unit, refuse_autocast
 from delaykit.wrapping.rollout import run_fused
 
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
@@ -158,10 +158,10 @@ class Track(ABC):
 class FeedForward(Track):
     """A connection, or a layer without memory."""
 
-    def __init__(self, unit: Connection | Layer, timed: Timed, length: int, args: Any, kwargs: Any) -> None:
+    def __init__(self, unit: ConnectionUnit | Layer, timed: Timed, length: int, args: Any, kwargs: Any) -> None:
         super().__init__(unit, Foreseen(unit.path, timed), length)
         refuse_autocast(timed.tensor)
-        self.carried = isinstance(unit, Connection) and unit.carried
+        self.carried = isinstance(unit, ConnectionUnit) and unit.carried
         if self.carried and _state(args, kwargs) is not None:
             raise NotAhead("its delays go on from an earlier run")
         inputs = timed.tensor

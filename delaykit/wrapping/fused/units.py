@@ -85,7 +85,7 @@ class Layer(Unit):
         return torch.vmap(lambda step: base(self.module, step))(inputs)
 
 
-class Connection(Unit):
+class ConnectionUnit(Unit):
     """A Linear or a convolution, wrapped or bare."""
 
     @property
@@ -173,7 +173,7 @@ def _unit(path: str, module: nn.Module, known: list[Any]) -> Unit | None:
             return NeuronUnit(neuron) if neuron.style == "step" else None
     cls = original_class(module)
     if cls is nn.Linear or cls in CONVOLUTIONS:
-        return Connection(path, module, cls.__name__)
+        return ConnectionUnit(path, module, cls.__name__)
     return Layer(path, module, cls.__name__) if cls in WITHOUT_MEMORY else None
 
 
