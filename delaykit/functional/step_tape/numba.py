@@ -13,6 +13,7 @@ from delaykit.functional.step_tape import torch as plain
 from delaykit.functional.step_tape.cells.kernels import (
     add_overlap,
     deliver_pairs,
+    list_cells,
     read_heights,
     write_heights,
     write_pending,
@@ -173,10 +174,26 @@ def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:
     read_heights(rows.numpy(), row, height.numpy(), out.numpy())
 
 
-def tape_deliver(rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int) -> None:
+def tape_deliver(
+    rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int,
+    kept: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Do what :func:`~delaykit.functional.step_tape.torch.tape_deliver` does."""
-    flat = rows.view(-1).numpy()
-    deliver_pairs(flat, row, rows.shape[1], place.numpy(), strength.numpy(), source.numpy(), at)
+    cells, chunk = rows.shape[1:]
+    if vector_rows is None:
+        deliver_pairs(rows.view(-1).numpy(), row, cells, place.numpy(), strength.numpy(), source.numpy(), at)
+        return
+    kept = {} if kept is None else kept
+    shapes = rows.shape, source.shape
+    if kept.get("shapes") != shapes:  # cell by cell, each of which is read and written once
+        kept["shapes"], kept["first"] = shapes, np.zeros(len(rows) * cells + 2, np.int64)
+        kept["where"] = np.empty(strength.numel(), np.int32 if source.numel() < 2**31 else np.int64)
+        kept["weight"] = np.empty_like(strength.numpy()).reshape(-1)
+        listed = kept["first"], kept["where"], kept["weight"]
+        list_cells(*arrays(place, strength), cells, source.shape[1] * chunk, *listed)
+    target, lanes = rows.view(-1, chunk)[row:].numpy(), VECTOR_BYTES // rows.element_size()
+    first, now = kept["first"][None, :-1], at * chunk
+    vector_rows.read_taps(source.reshape(-1).numpy(), now, lanes, first, kept["where"], kept["weight"], target)
 
 
 def tape_overlap(rows: Tensor, row: int, offset: Tensor, x: Tensor, out: Tensor) -> None:

@@ -84,7 +84,9 @@ def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:
         out[c] = sum(height[c, k] * rows[c, row + k] for k in range(height.shape[1]))
 
 
-def tape_deliver(rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int) -> None:
+def tape_deliver(
+    rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int, kept: object = None
+) -> None:
     """Deliver; see :func:`delaykit.functional.step_tape.torch.tape_deliver`."""
     channels, sources = place.shape
     for b in range(channels):

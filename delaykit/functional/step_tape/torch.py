@@ -140,7 +140,9 @@ def tape_heights(rows: Tensor, row: int, height: Tensor, out: Tensor) -> None:
     torch.sum(rows[:, row : row + height.shape[1]] * height.unsqueeze(2), 1, out=out)
 
 
-def tape_deliver(rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int) -> None:
+def tape_deliver(
+    rows: Tensor, row: int, place: Tensor, strength: Tensor, source: Tensor, at: int, kept: object = None
+) -> None:
     """Add ``strength[b, a, m] source[a, at]`` to ``rows[b, row + place[b, a] + m]``.
 
     Args:
@@ -150,6 +152,7 @@ def tape_deliver(rows: Tensor, row: int, place: Tensor, strength: Tensor, source
         strength: ``(channel, sources, 2)``.
         source: ``(sources, time, chunk)``.
         at: which of its steps.
+        kept: belongs to these places and strengths; a backend may keep there what it makes of them.
     """
     channel = torch.arange(rows.shape[0], device=rows.device)
     for a in range(place.shape[1]):

@@ -101,6 +101,8 @@ def read_taps(flat, at, lanes, first, place, weight, out):
     for block in range(len(first)):
         for r in range(outputs):
             to, low, high, n = r * chunk, first[block, r], first[block, r + 1], 0
+            if low == high:
+                continue
             while n + 4 * lanes <= chunk:
                 add_four(result, to + n, flat, at + n, place, weight, low, high)
                 n += 4 * lanes

@@ -72,6 +72,35 @@ def deliver_pairs(rows, row, cells, place, strength, source, at):  # type: ignor
                 rows[second + n] += high * source[a, when, n]
 
 
+@compiled()
+def list_cells(place, strength, cells, stride, first, where, weight):  # type: ignore[no-untyped-def]
+    """List what each row of ``rows (channel, cells, chunk)`` is given, row by row: where it lies, and what it weighs.
+
+    Args:
+        place: cell of a synapse's first share, ``(channel, sources)``.
+        strength: ``(channel, sources, shares)``, neighbouring cells; nothing is listed for 0.
+        cells: rows of a channel.
+        stride: from a source to the next.
+        first: zeros, one more than a row and its end; is written: the first of each row's entries.
+        where: of each entry, is written.
+        weight: of each entry, is written.
+    """
+    channels, sources, shares = strength.shape
+    for c in range(channels):
+        for a in range(sources):
+            for m in range(shares):
+                first[c * cells + place[c, a] + m + 2] += strength[c, a, m] != 0
+    for row in range(2, len(first)):
+        first[row] += first[row - 1]
+    for c in range(channels):
+        for a in range(sources):
+            for m in range(shares):
+                if strength[c, a, m] != 0:
+                    row = c * cells + place[c, a] + m + 1
+                    where[first[row]], weight[first[row]] = a * stride, strength[c, a, m]
+                    first[row] += 1
+
+
 @compiled(DOT_PRODUCTS)
 def add_overlap(rows, row, offset, x, out):  # type: ignore[no-untyped-def]
     """Multiply the cells of each synapse with its input, and sum over a chunk."""

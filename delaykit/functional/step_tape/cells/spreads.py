@@ -9,6 +9,7 @@ collects it. Gradients of delays, widths and weights are sums over lags, once af
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,12 +105,13 @@ class SpreadAdjoint:
         device = heights.values.device
         self._deliver, self._collect = resolve("tape_deliver", device), resolve("tape_heights", device)
         self._sums = heights.values.new_empty(filter.inputs, chunk)
+        self._kept: dict[str, Any] = {}
 
     def write(self, source: Tensor, row: int, silent: bool = False) -> None:
         """Go back by a step, and deliver the output gradients ``source[:, row]``, unless they are known to be zero."""
         self.line.advance()
         if not silent:
-            self._deliver(self.line.rows, self.line.now, *self.filter.delivered, source, row)
+            self._deliver(self.line.rows, self.line.now, *self.filter.delivered, source, row, self._kept)
 
     def read(self, out: Tensor) -> None:
         """Write the input gradient of this step to ``out (inputs, batch, space)``."""
