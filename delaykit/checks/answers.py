@@ -7,12 +7,13 @@ methods return; a class that implements it is wrapped once, when it is defined, 
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import functools
 import inspect
 import numbers
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from delaykit.checks.annotations import UNIONS, in_words
@@ -48,7 +49,7 @@ def _kinds(interface: type) -> dict[str, Any]:
 
 
 def _held(name: str, given: Any, kind: Any) -> Callable[..., Any]:
-    function, free = _function(given), kind in (Any, type(None))
+    function, free, records = _function(given), kind in (Any, type(None)), _records(kind)
     plain = tuple(one for one in (typing.get_args(kind) if typing.get_origin(kind) in UNIONS else (kind,))
                   if isinstance(one, type) and typing.get_origin(one) is None and not _hints(one))  # fmt: skip
 
@@ -56,22 +57,57 @@ def _held(name: str, given: Any, kind: Any) -> Callable[..., Any]:
     def held(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             answer = function(self, *args, **kwargs)
-        except DelaykitError:
-            raise
+        except DelaykitError as error:
+            with blamed_on(self, name, records):
+                raise error
         except Exception as error:
             if _of_a_module(error):
                 raise
             found = f"{type(error).__name__}{_about(args)}: {error}"
-            raise PluginError(_where(self, name), found, _expected(kind), MEND) from error
+            raise PluginError(answer_of(self, name), found, _expected(kind), MEND) from error
         if free or isinstance(answer, plain):
             return answer
         wrong = misfit(answer, kind)
         if wrong is not None:
-            raise PluginError(_where(self, name), f"{wrong[0]}{_about(args)}", wrong[1], MEND)
+            raise PluginError(answer_of(self, name), f"{wrong[0]}{_about(args)}", wrong[1], MEND)
         return answer
 
     held.held_to = kind  # type: ignore[attr-defined]
     return held
+
+
+def _records(kind: Any) -> frozenset[str]:
+    """Return the names of the records that an answer is made of."""
+    inside = frozenset(name for one in typing.get_args(kind) for name in _records(one))
+    return inside | {kind.__name__} if isinstance(kind, type) and dataclasses.is_dataclass(kind) else inside
+
+
+@contextlib.contextmanager
+def blamed_on(adapter: Any, method: str, fields: Collection[str]) -> Iterator[None]:
+    """Let errors about a record, or some fields of one, be those of the method that answered with it.
+
+    Args:
+        adapter: who answered.
+        method: name of the method.
+        fields: where such errors are, ``"LIFDynamics"`` or ``"LIFDynamics.surrogate"``.
+
+    Raises:
+        PluginError: in the block, a :class:`~delaykit.errors.DelaykitError` was raised about one of them.
+
+    Example:
+        >>> from delaykit.errors import ConfigError
+        >>> with blamed_on([], "sort", ["Key"]):
+        ...     raise ConfigError("Key.size", "3", "4")
+        Traceback (most recent call last):
+        delaykit.errors.PluginError: adapter '', list.sort(): found 3 as Key.size; expected 4. To go on: mend this ...
+    """
+    try:
+        yield
+    except DelaykitError as error:
+        if error.where not in fields and error.where.partition(".")[0] not in fields:
+            raise
+        found = f"{error.found} as {error.where}"
+        raise PluginError(answer_of(adapter, method), found, error.expected, MEND) from error
 
 
 def _function(given: Any) -> Callable[..., Any]:
@@ -151,7 +187,17 @@ def _expected(kind: Any) -> str:
     return "an answer" if kind is Any else "no error" if kind is type(None) else in_words(kind)
 
 
-def _where(adapter: Any, method: str) -> str:
+def answer_of(adapter: Any, method: str) -> str:
+    """Name a method of an adapter as messages do.
+
+    Args:
+        adapter: the adapter, or any object that answers.
+        method: name of the method.
+
+    Example:
+        >>> answer_of([], "sort")
+        "adapter '', list.sort()"
+    """
     return f"adapter {getattr(adapter, 'name', '')!r}, {type(adapter).__name__}.{method}()"
 
 

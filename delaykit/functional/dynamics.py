@@ -11,17 +11,25 @@ hand-written adjoint, and :meth:`LIFDynamics.step` is the slow, obvious step tha
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
+import numbers
+import weakref
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.surrogates import Slope
 
 PARAMETERS = ("decay", "synapse_decay", "gain", "offset", "threshold", "reset_value")
+NUMBERS = (*PARAMETERS, "rest")
+FLAGS = ("reset_spares_input", "detach_reset", "synapse_state_decayed", "heaviside")
+_ELEMENTWISE: weakref.WeakSet[Any] = weakref.WeakSet()  # surrogates that were seen to be
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +65,7 @@ class LIFDynamics:
         slope: the surrogate's derivative in closed form, where it is known to have this one; None: autograd is asked.
 
     Raises:
-        ConfigError: an unknown reset, or a combination that no adjoint is written for.
+        ConfigError: a field of another kind, an unknown reset, or a combination that no adjoint is written for.
 
     Example:
         >>> neuron = LIFDynamics(decay=0.5, threshold=1.0, surrogate=lambda x: (x > 0).float(), reset_when="same")
@@ -86,6 +94,7 @@ class LIFDynamics:
     slope: Slope | None = None
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.reset not in ("subtract", "zero", "none"):
             fix = "name one of the three"
             raise ConfigError("LIFDynamics", f"reset={self.reset!r}", "'subtract', 'zero' or 'none'", fix)
@@ -107,6 +116,44 @@ class LIFDynamics:
                 "a surrogate without parameters",
                 "run the neuron by rollout_generic",
             )
+
+    def _check_kinds(self) -> None:
+        for name in NUMBERS:
+            value = getattr(self, name)
+            if not (_is_number(value) or (value is None and name == "synapse_decay")):
+                expected = "a number or a tensor of real numbers" + (", or None" if name == "synapse_decay" else "")
+                raise ConfigError(f"LIFDynamics.{name}", checks.shown(value), expected, f"correct {name}=")
+        for name in FLAGS:
+            checks.flag(f"LIFDynamics.{name}", getattr(self, name))
+        if self.surrogate is not None and not callable(self.surrogate):
+            expected = "an elementwise function, or None for a readout"
+            raise ConfigError("LIFDynamics.surrogate", checks.shown(self.surrogate), expected, "pass a function")
+        if self.slope is not None and not isinstance(self.slope, Slope):
+            fix = "leave it out: autograd is asked then"
+            raise ConfigError("LIFDynamics.slope", checks.shown(self.slope), "a Slope, or None", fix)
+
+    def check_surrogate(self, like: Tensor) -> None:
+        """Raise for a surrogate that is no elementwise function; asked once of each, before it runs.
+
+        Args:
+            like: any tensor with the dtype and device to use.
+
+        Raises:
+            ConfigError: it answers no tensor or one of another shape, or does not treat each element by itself.
+        """
+        surrogate = self.surrogate
+        if surrogate is None or _is_known(surrogate):
+            return
+        x = torch.linspace(-1.0, 2.0, 6, dtype=like.dtype, device=like.device).reshape(2, 3)
+        try:
+            wrong = _no_spikes(surrogate(x), surrogate(x[1:, 1:]))
+        except Exception as error:  # whatever somebody's function does
+            wrong = f"a function that raises {type(error).__name__}: {error}"
+        if wrong:
+            fix = "correct it, or run the neuron by rollout_generic"
+            raise ConfigError("LIFDynamics.surrogate", wrong, "an elementwise, deterministic function of a tensor", fix)
+        with contextlib.suppress(TypeError):  # one that nothing can refer to weakly is asked again
+            _ELEMENTWISE.add(surrogate)
 
     @property
     def spiking(self) -> bool:
@@ -198,3 +245,28 @@ class LIFDynamics:
             return None
         earlier = self.surrogate(membrane - threshold).to(membrane.dtype)
         return earlier.detach() if self.detach_reset or self.reset_when == "both" else earlier
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_complex() and value.dtype != torch.bool
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _is_known(surrogate: Any) -> bool:
+    try:
+        return surrogate in _ELEMENTWISE
+    except TypeError:  # it has no hash, or no weak reference
+        return False
+
+
+def _no_spikes(fired: Any, alone: Any) -> str:
+    """Say what is wrong with what a surrogate answered to (2, 3) numbers, and to the last two of them alone."""
+    if not isinstance(fired, Tensor) or not isinstance(alone, Tensor):
+        return f"a function that answers {checks.shown(fired)}"
+    if fired.shape != (2, 3) or alone.shape != (1, 2):
+        return f"a function that turns shape (2, 3) into {tuple(fired.shape)}"
+    if fired.is_complex():
+        return "a function that answers complex numbers"
+    alike = torch.allclose(fired[1:, 1:].detach(), alone.detach(), rtol=1e-4, atol=1e-6, equal_nan=True)
+    return "" if alike else "a function whose answer for an element depends on the others, or on chance"

@@ -20,6 +20,7 @@ from delaykit.planning.between import refuse_between
 from delaykit.planning.constants import ConstantsPlan, plan_constants
 from delaykit.planning.exact import check_exact, sources
 from delaykit.planning.lengths import too_late
+from delaykit.planning.reports import check_spot
 from delaykit.planning.rules import Recurrent, select
 from delaykit.planning.siblings import introduce_
 from delaykit.planning.trace import Trace, run_example
@@ -215,6 +216,8 @@ def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Ne
     survey.refuse_spot(spot)
     survey.refuse_own_forward(spot, trace)
     pre, post = survey.channels(spot, trace)
+    calls = [] if trace is None else trace.sites.get(survey.primary(spot, spots).name, [])
+    check_spot(spot, pre, post, calls)
     decision = timing.decide(spot, rule, trace, neurons, spots)
     drives, origins = timing.driven(spot, trace, spots), sources(spot, trace, spots)
     survey.refuse_ends(spot, [neurons[path] for path in drives])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import math
 from collections.abc import Iterator
 
 import torch
@@ -17,6 +16,7 @@ from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.retyping import original_class
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError
+from delaykit.planning.reports import check_found
 from delaykit.planning.rules import Recurrent
 from delaykit.planning.trace import Trace, has_own_forward
 from delaykit.plugins import registry
@@ -82,7 +82,7 @@ def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
     for adapter in adapters():
         for path, module in names.items():
             found, neuron = adapter.find(path, module)
-            _check_found(adapter, path, found, neuron)
+            check_found(adapter, path, found, neuron)
             if neuron is not None and id(module) not in {id(n.module) for n in neurons.values()}:
                 neurons[path] = neuron
             for spot in found:
@@ -96,21 +96,6 @@ def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
             others = [a for a in aliases.get(id(spot.module), []) if a != spot.path]
             spots += [dataclasses.replace(spot, path=a) for a in others]
     return spots, neurons
-
-
-def _check_found(adapter: NeuronAdapter, path: str, found: list[Spot], neuron: Neuron | None) -> None:
-    """Raise where what an adapter found here cannot be: another path, a size or a step that is none."""
-    sizes = [(name, getattr(spot, name)) for spot in found for name in ("pre", "post")]
-    wrong = [f"a Spot with {name}={size}" for name, size in sizes if size is not None and size < 0]
-    if neuron is not None:
-        if neuron.path != path:
-            wrong.append(f"a Neuron with path={neuron.path!r}, asked about {path!r}")
-        if neuron.dt_ms is not None and not 0 < neuron.dt_ms < math.inf:
-            wrong.append(f"a Neuron with dt_ms={neuron.dt_ms}")
-    if wrong:
-        where = f"adapter {adapter.name!r}, {type(adapter).__name__}.find()"
-        expected = "the path that was asked about, sizes, none below 0, milliseconds above 0 or None"
-        raise PluginError(where, wrong[0], expected, "mend this method of the adapter")
 
 
 def primary(spot: Spot, spots: list[Spot]) -> Spot:

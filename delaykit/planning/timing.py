@@ -8,8 +8,10 @@ from typing import Any
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connection.connections import channel_space
+from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, HistoryError, PluginError, ShapeError
 from delaykit.planning.beats import beats_of, calls_a_step, is_reused, steps_of
+from delaykit.planning.reports import check_state
 from delaykit.planning.sequences import check_is_time, outside_the_loop, sequence_timing, time_dim_of, whole_policy
 from delaykit.planning.survey import primary
 from delaykit.planning.trace import Call, Trace, chains_of
@@ -180,6 +182,7 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
         if trace is not None and not all(call.handed for call in trace.neurons.get(owner, [])):
             found, expected = f"a call of {owner!r} that is something else", "output, state = neuron(input, state)"
             raise ConfigError(spot.name, found, expected, "give it that call, or let it keep its state in an attribute")
+        check_state(neurons[owner], [] if trace is None else trace.neurons.get(owner, []))
         return Decision(Timing("carried"), owner)
     if reset == "carried":
         raise _nobody_carries(spot)
@@ -206,7 +209,9 @@ def _owned(spot: Spot, reset: str, trace: Trace | None, neurons: dict[str, Neuro
 
 def _nobody_carries(spot: Spot) -> ConfigError:
     return ConfigError(
-        spot.name, "reset='carried'", "a connection whose history rides in a state that the caller carries (Norse)",
+        spot.name,
+        "reset='carried'",
+        "a connection whose history rides in a state that the caller carries (Norse)",
         "use reset='auto'",
     )
 
@@ -256,7 +261,7 @@ def _check_kept(leader: str, trace: Trace, neurons: dict[str, Neuron]) -> None:
     adapter, calls = neurons[leader].adapter, trace.neurons[leader]
     if calls and not any(call.left for call in calls):
         found = f"None behind all {len(calls)} steps of neuron {leader!r}, which follows"
-        where = f"adapter {adapter.name!r}, {type(adapter).__name__}.membrane()"
+        where = answer_of(adapter, "membrane")
         raise PluginError(where, found, "the tensor that the neuron keeps", "override membrane(), or follows=False")
 
 

@@ -45,6 +45,7 @@ class Call:
     given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
     left: bool = False  # neuron: it keeps a membrane that its adapter can find, for the next call
     handed: bool = True  # neuron: called as `output, state = neuron(input, state)`, as far as can be seen
+    state: type = type(None)  # neuron: of what kind the state is that it returned
     outside: bool = False  # connection: after the model was called, and not inside such a call
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
 
@@ -248,6 +249,7 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         call.output_shape = _shape((output,), {})
         if not neuron.follows:
             call.handed = _is_handed_on(args, output)
+            call.state = type(output[1]) if call.handed else call.state
         left = adapter.held_state(module) if neuron.follows else []
         call.left = neuron.follows and adapter.membrane(module) is not None
         provenance.mark((output, left), ("state", neuron.path, call.number))

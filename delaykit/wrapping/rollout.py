@@ -13,10 +13,12 @@ from delaykit import checks
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.exact.currents import CurrentWatch
 from delaykit.attaching.fused_parts import FusedParts
+from delaykit.attaching.neuron_mixins import loop_of
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
+from delaykit.checks.answers import MEND, answer_of, blamed_on
 from delaykit.engines.dropout import draw_mask
-from delaykit.errors import ConfigError, ShapeError
+from delaykit.errors import ConfigError, PluginError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors
@@ -54,6 +56,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     Raises:
         ConfigError: not a neuron that is called step by step, or one with backward hooks of its own.
         ShapeError: ``currents`` is not (time, batch, ...).
+        PluginError: the neuron's adapter describes it wrongly.
 
     Example:
         >>> import snntorch as snn
@@ -74,7 +77,8 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     if dynamics is not None and currents.ndim == 3 and not _does_more(neuron):
         parts = found.adapter.fused_parts(neuron)
     if dynamics is not None and parts is not None:
-        return run_fused(dynamics, parts, currents, recurrent_mask)[:2]
+        with blamed_on(found.adapter, "dynamics", ["LIFDynamics.surrogate"]):
+            return run_fused(dynamics, parts, currents, recurrent_mask)[:2]
     if recurrent_mask is not None:
         found_it, expected = "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
         raise ConfigError("rollout", found_it, expected, "leave recurrent_mask out")
@@ -93,6 +97,7 @@ def run_fused(
     if not isinstance(through, RecurrentConnection):
         return run(currents, weight, bias, through, dynamics, state, mask)
     if state is None and len(currents):
+        dynamics.check_surrogate(currents)
         done = through.at_once(currents, bias, mask, dynamics)
         if done is not None:
             return *done, RolloutState(done[0][-1], None, done[1][-1])
@@ -134,6 +139,7 @@ def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
             spike, membrane, state = found.adapter.step(found, current, state)
             spikes.append(spike)
             membranes.append(membrane)
+        _check_steps(found, currents, spikes, membranes)
         failed = False
         if not spikes:
             one = currents.new_zeros(currents.shape[1:])
@@ -144,6 +150,19 @@ def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         for scope in scopes:
             scope.leave(failed)
+
+
+def _check_steps(neuron: Neuron, currents: Tensor, *answered: list[Tensor]) -> None:
+    """Raise where steps answered with other shapes than their neuron has; asked once a sequence."""
+    loop, given = loop_of(neuron.module), tuple(currents.shape[1:])
+    whole = None if loop is None else (*given[:-1], len(loop.connection.weight))  # which leads from neuron to neuron
+    for name, tensors in zip(("spikes", "membrane"), answered, strict=True):
+        shapes = dict.fromkeys(tensor.shape for tensor in tensors)
+        for shape in shapes:
+            if len(shapes) > 1 or shape[:1] != given[:1] or whole not in (None, shape):
+                found = f"{name} of shape {' and '.join(str(tuple(one)) for one in shapes)} for {given}"
+                expected = f"{whole or '(batch, post)'} at every step"
+                raise PluginError(answer_of(neuron.adapter, "step"), found, expected, MEND)
 
 
 def _scopes(neuron: nn.Module) -> list[RootScope]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.adapters import Neuron, NeuronAdapter, Spot, attach_connection_
+from delaykit.adapters import LIFDynamics, Neuron, NeuronAdapter, Spot, attach_connection_
 from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
 from delaykit.testing.adapters.laws_wrapping import _anatomy
@@ -64,6 +64,10 @@ def exact(net: nn.Module) -> Any:
     return delayed(net, **{"0": dk.FreeDelay("layer", init=1.0, estimator="exact")})
 
 
+def lif(**fields: Any) -> LIFDynamics:
+    return LIFDynamics(**({"decay": 0.8, "surrogate": page.fire, "reset_when": "same"} | fields))
+
+
 def broken() -> None:
     raise ZeroDivisionError("slip")
 
@@ -108,6 +112,17 @@ ASKED: list[tuple[str, Any, Callable[[nn.Module], Any]]] = [  # method, its answ
     ("count_", broken, delayed),
     ("dynamics", "leaky", lambda net: dk.rollout(net[1], SPIKES)),
     ("dynamics", broken, lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(decay="a"), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(reset="twice"), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(surrogate=3), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(surrogate=lambda v: None), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(surrogate=lambda v: v.sum()), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(decay="a"), lambda net: dk.fused(net)(SPIKES)),
+    ("leak", lambda: torch.tensor(2.0), lingering),
+    ("leak", lambda: torch.tensor(float("nan")), lingering),
+    ("leak", lambda: torch.tensor(0.5j), lingering),
+    ("leak_place", lambda: ({}, "beta"), lingering),
+    ("leak_place", lambda: ({"beta": 0.8}, "beta"), lingering),
     ("fused_parts", [], lambda net: dk.rollout(net[1], SPIKES)),
     ("decays", None, constants),
     ("decays", {"membrane": 0.5}, constants),
@@ -219,3 +234,50 @@ def test_what_a_neuron_lacks_is_said() -> None:
 
     with adapter_on_trial(Less), pytest.raises(PluginError, match=r"Less\.reset_\(\): found a neuron that keeps"):
         dk.rollout(page.Keep(), SPIKES)
+
+
+STEPS = {
+    "spikes": lambda x: (x[:1, :1], x), "membrane": lambda x: (x, x[:1]), "fewer": lambda x: (x[:, :3], x[:, :3]),
+    "no batch": lambda x: (x.sum(), x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_step_that_answers_with_another_shape_is_no_sequence(kind: str) -> None:
+    def step(self: Any, neuron: Neuron, input: Any, state: Any) -> Any:
+        return *STEPS[kind](input), None
+
+    net, cls = kept(), type("Wrong", (Listed,), {"step": step, "dynamics": lambda self, module: None})
+    with adapter_on_trial(cls):
+        delayed(net, **{"3": dk.Recurrent(dk.FreeDelay("layer", init=1.0))})
+        with pytest.raises(PluginError, match=r"Wrong\.step\(\): found (spikes|membrane) of shape .* for \(2, 4\)"):
+            dk.rollout(net[3], torch.rand(5, 2, 4))
+
+
+def test_steps_of_different_shapes_are_no_sequence() -> None:
+    given = iter([3, 8])
+    wrong = {"step": lambda self, neuron, x, state: (x[:, : next(given)], x, None), "dynamics": lambda *_: None}
+    with adapter_on_trial(type("Wrong", (Listed,), wrong)), pytest.raises(PluginError, match=r"\(2, 3\) and \(2, 8\)"):
+        dk.rollout(page.Keep(), torch.rand(2, 2, 8))
+
+
+def test_a_surrogate_that_is_none_is_named_by_a_fused_network() -> None:
+    snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
+    from delaykit.adapters.snntorch import SnnTorchAdapter
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(6, 8), snn.Leaky(beta=0.9)
+
+        def forward(self, spikes: Any) -> Any:
+            mem, out = self.lif.init_leaky(), []
+            for step in spikes:
+                fired, mem = self.lif(self.fc(step), mem)
+                out.append(fired)
+            return torch.stack(out)
+
+    wrong = {"dynamics": lambda self, module: lif(surrogate=lambda v: v.sum())}
+    with adapter_on_trial(type("Wrong", (SnnTorchAdapter,), wrong)):
+        with pytest.raises(PluginError, match=r"Wrong\.dynamics\(\): found a function that turns shape"):
+            dk.fused(Loop())(SPIKES)

@@ -22,7 +22,8 @@ from delaykit.attaching.batch.refusals import maybe_cut
 from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, tensors_of
 from delaykit.attaching.history.histories import History
-from delaykit.errors import HistoryError
+from delaykit.checks.answers import answer_of
+from delaykit.errors import HistoryError, PluginError
 from delaykit.functional.eager import eager
 from delaykit.functional.step_tape.segment import refuse_backward
 
@@ -61,8 +62,10 @@ class CarriedHistories:
 
 
 @functools.cache
-def carrying_class(state_class: type) -> type:
-    """Make the subclass of a state's NamedTuple that has histories."""
+def carrying_class(state_class: Any) -> type:
+    """Make the subclass of a state's NamedTuple that has histories; a TypeError refuses other states."""
+    if not (issubclass(state_class, tuple) and hasattr(state_class, "_fields")):
+        raise TypeError("a NamedTuple")
 
     def replace(self: Any, **changes: Any) -> Any:
         return with_histories(state_class(*self)._replace(**changes), self._dk, self._dk_rows)
@@ -120,8 +123,15 @@ def with_histories(state: tuple[Any, ...], carried: CarriedHistories | str, rows
 @eager  # versions are looked at
 def carry(state: Any, histories: Histories, owner: Any) -> Any:
     """Return the state of a step with the histories of that step, and what is needed to see what becomes of it."""
-    owner.leave(histories, state)
-    return with_histories(state, CarriedHistories(histories, state, owner))
+    try:
+        owner.leave(histories, state)
+        return with_histories(state, CarriedHistories(histories, state, owner))
+    except (AttributeError, TypeError) as error:
+        if isinstance(state, tuple) and hasattr(state, "_fields"):
+            raise
+        found, expected = f"a neuron whose state is a {type(state).__name__}", "a NamedTuple, where histories can ride"
+        fix = "let find() report a recurrent_refusal for it"
+        raise PluginError(answer_of(owner.adapter, "find"), found, expected, fix) from error
 
 
 class KnowsStates(Protocol):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.retyping import original_class
-from delaykit.errors import ConfigError
+from delaykit.checks.answers import answer_of
+from delaykit.errors import ConfigError, PluginError
 
 FITS = "a neuron whose first state adds its input up linearly, such as Leaky, RLeaky, Lapicque, Synaptic and RSynaptic "
 FITS += "of snnTorch, or LIF and LI of Norse"
@@ -30,6 +31,7 @@ class DrivenNeuron:
 
     Raises:
         ConfigError: a neuron whose state does not take its input in linearly, or neurons that differ.
+        PluginError: an adapter answers with a leak that is none, or with a place where none lies.
     """
 
     def __init__(self, where: str, neurons: list[Neuron], post: int) -> None:
@@ -37,9 +39,12 @@ class DrivenNeuron:
         self.path, self._adapter = neurons[0].path, type(neurons[0].adapter)
         self.module: nn.Module | None = neurons[0].module
         first = self.leak()
+        _check_leak(neurons[0], first)
+        self.leak_place()
         self._kept = first.detach()
         for other in neurons[1:]:
             leak = _leak(where, other.path, other.module, type(other.adapter), post)
+            _check_leak(other, leak)
             if other.module is not self.module and (leak.requires_grad or not torch.equal(leak, first)):
                 found = f"a connection shared by {self.path!r} and {other.path!r}, whose leaks differ or learn apart"
                 raise ConfigError(where, found, "one leak", "use one connection for each, or neurons of one fixed leak")
@@ -51,8 +56,20 @@ class DrivenNeuron:
         return _leak(self.where, self.path, self.module, self._adapter, self.post)
 
     def leak_place(self) -> tuple[dict[str, Any], str] | None:
-        """Return where the tensor lies that alone decides the leak; None where it has to be computed."""
-        return None if self.module is None else self._adapter().leak_place(self.module)
+        """Return where the tensor lies that alone decides the leak; None where it has to be computed.
+
+        Raises:
+            PluginError: there is no tensor of that name.
+        """
+        if self.module is None:
+            return None
+        adapter = self._adapter()
+        place = adapter.leak_place(self.module)
+        if place is not None and not isinstance(place[0].get(place[1]), Tensor):
+            found = f"{place[1]!r} for a {original_class(self.module).__name__}, where no tensor lies"
+            fix = "answer with a dict of a module and a name in it, or None"
+            raise PluginError(answer_of(adapter, "leak_place"), found, "the place of the tensor that is the leak", fix)
+        return place
 
     def find_(self, modules: Mapping[str, nn.Module]) -> None:
         """Take the neuron of this model, after a pickle has left it out."""
@@ -68,6 +85,15 @@ class DrivenNeuron:
     def __reduce__(self) -> tuple[Any, ...]:
         state = {**self.__dict__, "module": None, "_kept": self.leak().detach()}
         return object.__new__, (DrivenNeuron,), state
+
+
+def _check_leak(neuron: Neuron, leak: Tensor) -> None:
+    """Raise for a leak that is none; a negative one is, of a neuron whose step is longer than its time constant."""
+    if leak.is_complex() or not bool((torch.isfinite(leak) & (leak <= 1)).all()):
+        kind, values = original_class(neuron.module).__name__, leak.detach().flatten()[:4].tolist()
+        found = f"{', '.join(f'{value:g}' for value in values)} for a {kind}"
+        fix = "mend this method of the adapter, or the neuron's time constant"
+        raise PluginError(answer_of(neuron.adapter, "leak"), found, "what is kept each step, finite and at most 1", fix)
 
 
 def _leak(where: str, path: str, module: nn.Module, adapter: type, post: int) -> Tensor:

@@ -19,7 +19,7 @@ from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.eager import eager
 from delaykit.functional.recurrence import torch as plain
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
-from delaykit.functional.recurrence.state import Recurrence, RolloutState, check, check_state
+from delaykit.functional.recurrence.state import HALF, Recurrence, RolloutState, check, check_state
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents
 
@@ -58,7 +58,7 @@ def rollout(
 
     Raises:
         ShapeError: a tensor does not fit the currents.
-        ConfigError: a recurrent connection of a neuron that does not spike.
+        ConfigError: a recurrent connection of a neuron that does not spike, or a surrogate that is not elementwise.
         HistoryError: a delayed connection is to continue from spikes that it does not remember.
 
     Example:
@@ -75,7 +75,7 @@ def rollout(
         Queant et al. 2025 (DelRec), arXiv 2509.24852, eq. 5-9; the adjoint is ours.
     """
     check(currents, weight, bias, taps, dynamics, recurrent_mask)
-    currents = currents.float() if currents.dtype in (torch.float16, torch.bfloat16) else currents
+    currents = currents.float() if currents.dtype in HALF else currents
     state = state or RolloutState()
     check_state(state, weight, taps)
     if not len(currents):

@@ -14,6 +14,8 @@ from delaykit.functional.recurrence.connection.base import Fading, RecurrentConn
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents
 
+HALF = (torch.float16, torch.bfloat16)  # computed in float32
+
 
 class RolloutState(NamedTuple):
     """State between two sequences, each ``(batch, post)`` or None for its value at rest.
@@ -60,7 +62,7 @@ class Recurrence(NamedTuple):
 
 def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Taps | Tents | OwnTents | Fading | None,
           dynamics: LIFDynamics | None, mask: Tensor | None) -> None:  # fmt: skip
-    """Raise for tensors that do not fit the currents, and for a recurrence without spikes."""
+    """Raise for tensors that do not fit the currents, a surrogate that is none, and a recurrence without spikes."""
     optional = ("bias", "recurrent_mask", "weight")
     check_operands("rollout", optional=optional, currents=currents, weight=weight, bias=bias, recurrent_mask=mask)
     if currents.dim() != 3 or not currents.is_floating_point():
@@ -78,6 +80,8 @@ def check(currents: Tensor, weight: Tensor | None, bias: Tensor | None, taps: Ta
     if taps is not None and any(size not in (1, post) for size in taps.shape):
         fix = "make the taps from delays of the recurrent connection"
         raise ShapeError("rollout(taps)", f"delays of shape {taps.shape}", f"1 or {post} in both places", fix)
+    if dynamics is not None:
+        dynamics.check_surrogate(currents.float() if currents.dtype in HALF else currents)
     if weight is not None and dynamics is not None and not dynamics.spiking:
         raise ConfigError(
             "rollout", "a recurrent weight for a neuron without surrogate", "a spiking neuron", "pass weight=None"

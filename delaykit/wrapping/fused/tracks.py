@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.wiring import wiring_of
+from delaykit.checks.answers import blamed_on
 from delaykit.errors import DelaykitError
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.engine import version_of
@@ -213,6 +214,8 @@ class Spiking(Track):
         start = adapter.state_of_call(module, args, kwargs)
         if dynamics is None or parts is None or start is None:
             raise NotAhead("as it is called here it runs step by step only")
+        with blamed_on(adapter, "dynamics", ["LIFDynamics.surrogate"]):
+            dynamics.check_surrogate(inputs)
         wiring = wiring_of(module)
         if wiring is not None and wiring.watch is not None:
             wiring.watch.check_begins(start.membrane)
