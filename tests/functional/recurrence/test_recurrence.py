@@ -51,7 +51,8 @@ def test_a_surrogate_known_to_fire_above_zero_is_asked_for_its_gradient_only(res
         asked.append(x.requires_grad)
         return spike(torch.nextafter(x, torch.full_like(x, -1e9)))  # spike() fires at zero, too
 
-    runs = [Case(5, GRANULARITIES["axonal"], Linear(), above, **reset | {"heaviside": h}).run(rollout) for h in (0, 1)]
+    axonal = GRANULARITIES["axonal"]
+    runs = [Case(5, axonal, Linear(), above, **reset | {"heaviside": h}).run(rollout) for h in (False, True)]
     for found, wanted in zip(*(torch.utils._pytree.tree_leaves(run) for run in runs), strict=True):
         assert torch.equal(found, wanted)
     asked.clear()
