@@ -213,7 +213,13 @@ class FreeDelayModule(PointDelay):
 
 
 def describe_delays(delay: Tensor, granularity: str, learn: bool) -> str:
-    """Return e.g. ``axonal delays 0.0..24.1 steps, mean 8.3, learned``."""
+    """Return e.g. ``axonal delays 0.0..24.1 steps, mean 8.3, learned``.
+
+    Args:
+        delay: delays in steps, any shape.
+        granularity: what has one each, e.g. ``axonal``.
+        learn: whether they are learned.
+    """
     d = delay.detach()
     kind = "learned" if learn else "fixed"
     if d.numel() == 1:
@@ -222,7 +228,14 @@ def describe_delays(delay: Tensor, granularity: str, learn: bool) -> str:
 
 
 def check_delays(where: str, delay: Tensor, max_delay: float, fix: str = "") -> None:
-    """Raise :class:`DelayRangeError` unless every delay is finite and in [0, max_delay]."""
+    """Raise :class:`DelayRangeError` unless every delay is finite and in [0, max_delay].
+
+    Args:
+        where: name of the site, for the message.
+        delay: delays in steps, any shape.
+        max_delay: the longest that there may be, in steps.
+        fix: how to go on; what mends most where it is empty.
+    """
     if delay.numel() == 0:
         return
     low, high = float(delay.min()), float(delay.max())

@@ -11,7 +11,11 @@ SIZES = "_dk_sizes"
 
 
 def remember_sizes_(part: nn.Module) -> None:
-    """Write down the sizes of a part's parameters, for :func:`check_sizes`."""
+    """Write down the sizes of a part's parameters, for :func:`check_sizes`.
+
+    Args:
+        part: a delay, a heterogeneity or decays.
+    """
     named = part.named_parameters(remove_duplicate=False)
     part.__dict__[SIZES] = {name: (p.shape, p.is_floating_point()) for name, p in named}
 

@@ -66,7 +66,13 @@ def _pickles(module: nn.Module | None) -> bool:
 
 
 def make_exact_(module: nn.Module, mixin: type, adapter: ReadsDynamics) -> list[Undo]:
-    """Put ``mixin`` into a neuron, once; return how to take it back."""
+    """Put ``mixin`` into a neuron, once; return how to take it back.
+
+    Args:
+        module: the neuron.
+        mixin: adds to each step what makes spikes and resets exact.
+        adapter: who reads the neuron's dynamics.
+    """
     wiring = wire_(module)
     if wiring.exact is not None:
         return []

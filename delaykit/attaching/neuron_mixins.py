@@ -88,7 +88,13 @@ class HandedNeuron:
 def follow_(
     module: nn.Module, adapter: ReadsMembrane, mixin: type = FollowedNeuron
 ) -> tuple[NeuronWatch, list[Undo]]:
-    """Retype a neuron, once, so that its steps and membranes are seen; return its watch and how to take it back."""
+    """Retype a neuron, once, so that its steps and membranes are seen; return its watch and how to take it back.
+
+    Args:
+        module: a neuron that keeps its membrane.
+        adapter: who knows where its membrane is.
+        mixin: :class:`FollowedNeuron` or a subclass, whose resets call ``_dk.watch.forget()``.
+    """
     wiring = wiring_of(module)
     if wiring is not None and wiring.watch is not None:
         return wiring.watch, []
@@ -105,7 +111,13 @@ def _unfollow_(module: nn.Module, before: type) -> None:
 
 
 def add_loop_(module: nn.Module, loop: RecurrentLoop, attachment: Attachment) -> list[Undo]:
-    """Give a followed neuron a recurrent connection; return how to take it back."""
+    """Give a followed neuron a recurrent connection; return how to take it back.
+
+    Args:
+        module: the neuron, which :func:`follow_` has retyped.
+        loop: the connection; its weight is ``(post, post)``.
+        attachment: its timing and history.
+    """
     wire_(module).sites[LOOP] = attachment
     module.add_module("dk", loop)
     return [Undo(_remove_loop_, (module, attachment))]
@@ -236,13 +248,21 @@ def _detach_slot_(module: nn.Module, slot: str, before: type) -> None:
 
 
 def synapses_of(module: nn.Module) -> dict[str, Synapse]:
-    """Return the synapses of a module's wrapped connections by slot, those that are switched off left out."""
+    """Return the synapses of a module's wrapped connections by slot, those that are switched off left out.
+
+    Args:
+        module: any module, wrapped or bare.
+    """
     wiring = wiring_of(module) or Wiring()
     return {slot: part_at(module, slot)[0] for slot, attachment in wiring.sites.items() if not attachment.off}
 
 
 def loop_of(module: nn.Module) -> RecurrentLoop | None:
-    """Return the connection that :class:`delaykit.Recurrent` gave to a neuron, or None."""
+    """Return the connection that :class:`delaykit.Recurrent` gave to a neuron, or None.
+
+    Args:
+        module: any module, wrapped or bare.
+    """
     wiring = wiring_of(module)
     return part_at(module, LOOP)[1] if wiring is not None and LOOP in wiring.sites else None
 

@@ -62,6 +62,10 @@ def _anchor(base: type) -> tuple[type, ...]:
 def retype_(module: nn.Module, mixin: type) -> None:
     """Put ``mixin`` in front of the module's class, in place; mixins stack.
 
+    Args:
+        module: what gets the class.
+        mixin: goes before all that were put there earlier.
+
     Raises:
         ConfigError: Python gives objects of that class no other one.
     """
@@ -88,6 +92,10 @@ def give_class_(module: nn.Module, before: type) -> None:
 
     ``torch.nn.utils.parametrize`` makes a subclass of what it finds, delaykit's class. The same subclass is made of
     ``before`` then: copies of the module may share the present one.
+
+    Args:
+        module: a module that was retyped.
+        before: the class that it had.
     """
     if before is type(module):
         return
@@ -98,7 +106,11 @@ def give_class_(module: nn.Module, before: type) -> None:
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class the module had before it was wrapped."""
+    """Return the class the module had before it was wrapped.
+
+    Args:
+        module: any module, retyped or not.
+    """
     recipe: Recipe | None = getattr(type(module), "_dk_recipe", None)
     return type(module) if recipe is None else recipe.base
 
@@ -110,12 +122,22 @@ def mixins_of(module: nn.Module) -> tuple[type, ...]:
 
 
 def has_mixin(module: nn.Module, mixin: type) -> bool:
-    """Tell whether ``mixin``, or a subclass of it, was put in front of the module's class."""
+    """Tell whether ``mixin``, or a subclass of it, was put in front of the module's class.
+
+    Args:
+        module: any module, retyped or not.
+        mixin: the class that is looked for.
+    """
     return any(issubclass(found, mixin) for found in mixins_of(module))
 
 
 def library_class(module: nn.Module, library: str) -> str | None:
-    """Name the library's class of a module; None for a subclass that is neither the library's nor delaykit's."""
+    """Name the library's class of a module; None for a subclass that is neither the library's nor delaykit's.
+
+    Args:
+        module: any module, retyped or not.
+        library: name of the package, e.g. ``snntorch``.
+    """
     return library_name(type(module), library)
 
 

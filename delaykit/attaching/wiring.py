@@ -70,12 +70,20 @@ class Wiring:
 
 
 def wiring_of(module: nn.Module) -> Wiring | None:
-    """Return the record of a module, or None."""
+    """Return the record of a module, or None.
+
+    Args:
+        module: any module, wrapped or bare.
+    """
     return module.__dict__.get("_dk")
 
 
 def wire_(module: nn.Module) -> Wiring:
-    """Return the record of a module, an empty one if it had none."""
+    """Return the record of a module, an empty one if it had none.
+
+    Args:
+        module: any module.
+    """
     return module.__dict__.setdefault("_dk", Wiring())
 
 
@@ -116,6 +124,10 @@ def keep_(module: nn.Module, name: str, value: Any) -> list[Undo]:
 
 def kept(module: nn.Module, name: str) -> Any:
     """Return what :func:`keep_` keeps beside a module.
+
+    Args:
+        module: what it is kept beside.
+        name: of the data.
 
     Raises:
         KeyError: nothing of that name.

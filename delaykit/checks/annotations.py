@@ -102,6 +102,10 @@ def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
 def fits(value: Any, kind: Any) -> bool:
     """Tell whether a value is what an annotation says, as far as can be seen; numbers may be numpy's.
 
+    Args:
+        value: what was given.
+        kind: an annotation, evaluated.
+
     Example:
         >>> fits(2, int | None), fits(True, int), fits([1, 2], tuple[int, ...]), fits("ab", Sequence[str])
         (True, False, True, False)
@@ -182,6 +186,9 @@ def _torch(name: str) -> Any:
 
 def in_words(kind: Any) -> str:
     """Say an annotation in words.
+
+    Args:
+        kind: an annotation, evaluated.
 
     Example:
         >>> in_words(int | None), in_words(Sequence[float])

@@ -18,6 +18,9 @@ LARGEST = 3e38  # what float32 holds
 def shown(value: Any) -> str:
     """Return a value as a message has it: short, a model by its kind.
 
+    Args:
+        value: what was given, of any kind.
+
     Example:
         >>> shown("axnal"), shown(range(3)), len(shown([0.0] * 1000))
         ("'axnal'", 'range(0, 3)', 200)
@@ -72,6 +75,13 @@ def number(
 def whole(where: str, value: Any, *, least: int = 0, what: str = "whole number", fix: str = "") -> None:
     """Refuse what is not a whole number, ``least`` or more.
 
+    Args:
+        where: name of the field.
+        value: what was given.
+        least: it must not be smaller than this.
+        what: what the number is, e.g. ``number of steps``.
+        fix: how to go on.
+
     Raises:
         ConfigError: another type, or a smaller number.
 
@@ -111,6 +121,11 @@ def affordable(where: str, count: int, each: int, what: str, fix: str) -> None:
 def choice(where: str, value: Any, choices: Sequence[str]) -> None:
     """Refuse a word that is none of ``choices``.
 
+    Args:
+        where: name of the field, e.g. ``FreeDelay.kernel``.
+        value: what was given.
+        choices: the words that there are.
+
     Raises:
         ConfigError: another word, or no word.
 
@@ -127,6 +142,10 @@ def choice(where: str, value: Any, choices: Sequence[str]) -> None:
 
 def flag(where: str, value: Any) -> None:
     """Refuse what is neither True nor False.
+
+    Args:
+        where: name of the field.
+        value: what was given.
 
     Raises:
         ConfigError: anything else, 0 and 1 included.
@@ -165,6 +184,10 @@ def known(where: str, named: Iterable[str], names: Sequence[str]) -> None:
 def is_model(where: str, net: Any) -> None:
     """Refuse what is not a model, such as arguments in another order.
 
+    Args:
+        where: what was called, and which argument.
+        net: what was given.
+
     Raises:
         ConfigError: it is no ``torch.nn.Module``.
 
@@ -182,6 +205,9 @@ def is_model(where: str, net: Any) -> None:
 
 def is_path(value: Any) -> bool:
     r"""Tell whether a value can name a file or a folder.
+
+    Args:
+        value: what was given.
 
     Example:
         >>> is_path("run/delays"), is_path(3), is_path("a\0b"), is_path("\ud800")

@@ -149,7 +149,13 @@ def keep_freed_memory() -> None:
 
 
 def in_threads(work: Callable[[int, int], None], rows: int, multiply_adds: int) -> None:
-    """Call ``work(first, last)`` on shares of ``range(rows)``, in as many threads as torch may use and pay off."""
+    """Call ``work(first, last)`` on shares of ``range(rows)``, in as many threads as torch may use and pay off.
+
+    Args:
+        work: runs the rows from ``first`` to ``last - 1``.
+        rows: how many there are.
+        multiply_adds: of all rows together, by which it is told whether threads pay off.
+    """
     threads = max(1, min(torch.get_num_threads(), rows, multiply_adds // SMALLEST_SHARE))
     if threads == 1:
         work(0, rows)

@@ -100,6 +100,11 @@ def is_dual(tensor: Tensor) -> bool:
 def check_operands(where: str, *, optional: Sequence[str] = (), **tensors: Tensor | None) -> None:
     """Check the tensors of an operator with an adjoint of its own: what they are, and who differentiates.
 
+    Args:
+        where: the operator.
+        optional: names of those that may be None.
+        **tensors: by the name that the caller knows them by.
+
     Raises:
         ShapeError: see :func:`check_tensors`.
         HistoryError: see :func:`refuse_transforms`.

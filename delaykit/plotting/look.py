@@ -126,6 +126,9 @@ def array(values: ArrayLike, dimensions: int | None, where: str, expected: str) 
 def colours(count: int) -> list[str]:
     """List a colour for each of ``count`` categories, in their fixed order; the eighth is the first again.
 
+    Args:
+        count: how many, 0 or more.
+
     Example:
         >>> colours(8)[7] == CATEGORIES[0]
         True

@@ -65,6 +65,10 @@ def find(kind: str, name: str) -> Component:
 def resolve(kind: str, name: str) -> type:
     """Import the config class (or adapter, or task) behind a name; it is imported on first use.
 
+    Args:
+        kind: ``delay``, ``heterogeneity``, ``pruning``, ``adapter`` or ``task``.
+        name: of the component.
+
     Raises:
         UnknownNameError: if no component has that name.
         PluginError: if the target cannot be imported.

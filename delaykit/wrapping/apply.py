@@ -107,6 +107,12 @@ def wrap(
 
     An ``example`` that is a callable must not refer to ``net`` itself: pass a batch or arguments here.
 
+    Args:
+        net: a bare model, or one that is wrapped in part.
+        rules: as in :func:`wrap_`.
+        example: as in :func:`wrap_`, and not a callable that refers to ``net``.
+        generator: as in :func:`wrap_`.
+
     Example:
         >>> import torch, snntorch as snn, delaykit as dk
         >>> net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(beta=0.9, init_hidden=True))
@@ -148,6 +154,9 @@ def unwrap_(net: Net) -> Net:
 
     Spikes under way are gone with their lines. A sequence that goes on when the model is wrapped again is refused at
     its next step.
+
+    Args:
+        net: the model that was given to :func:`wrap_`.
 
     Raises:
         ConfigError: ``net`` is not a wrapped model, or its weights were given away.

@@ -58,6 +58,9 @@ class Wrapped:
 def wrapped_sites(net: nn.Module) -> list[Wrapped]:
     """List the wrapped connections of a model or of a part of it.
 
+    Args:
+        net: a wrapped model, or a part of one.
+
     Raises:
         ConfigError: there are none, and no neuron with :class:`TimeConstants` either.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import json
 import pkgutil
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PUBLIC = json.loads((Path(__file__).parent / "public_names.json").read_text(encoding="utf-8"))
 
 
 def public_modules() -> list[str]:
@@ -47,3 +49,18 @@ def test_public_names_are_documented(name: str) -> None:
                 and not inspect.getdoc(getattr(value, method))
             ]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_say_what_their_arguments_are(name: str) -> None:
+    if name.startswith("delaykit_"):
+        pytest.importorskip(name.partition(".")[0], reason="is a distribution of its own")
+    module = importlib.import_module(name)
+    functions = {one: getattr(module, one, None) for one in PUBLIC[name]}
+    taking = {one: f for one, f in functions.items() if inspect.isfunction(f) and inspect.signature(f).parameters}
+    assert [one for one, f in taking.items() if "\nArgs:\n" not in (inspect.getdoc(f) or "")] == []
+
+
+def test_functions_of_the_door_are_among_them() -> None:
+    door = importlib.import_module("delaykit.adapters")
+    assert {"follow_", "keep_"} < {one for one in PUBLIC["delaykit.adapters"] if inspect.isfunction(getattr(door, one))}

@@ -24,7 +24,15 @@ HALF = (torch.float16, torch.bfloat16)
 def step_connection(
     synapse: Synapse, attachment: Attachment, product: Product, input: Tensor, history: History
 ) -> Tensor:
-    """Run one time step: ``(..., pre, *space) -> (..., post, *space)``."""
+    """Run one time step: ``(..., pre, *space) -> (..., post, *space)``.
+
+    Args:
+        synapse: of the connection.
+        attachment: its timing, and what its last input was.
+        product: the module's own linear map.
+        input: spikes of this step, ``(..., pre, *space)``.
+        history: what was under way; goes one step on.
+    """
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         refuse_recordings(attachment.where)
     return _step(synapse, attachment, product, input, history)

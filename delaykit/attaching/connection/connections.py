@@ -122,7 +122,13 @@ def go_bare(state: Any) -> Any:
 
 
 def attach_connection_(module: nn.Module, synapse: Synapse, attachment: Attachment) -> list[Undo]:
-    """Retype one connection module in place, so that its calls go through ``synapse``; return how to take it back."""
+    """Retype one connection module in place, so that its calls go through ``synapse``; return how to take it back.
+
+    Args:
+        module: a Linear, a convolution, or a module with a product of its own.
+        synapse: what its calls go through.
+        attachment: its timing and history.
+    """
     refuse_hidden_product(attachment.where, module, synapse, attachment.product)
     before = module.__class__
     mixin = CarriedConnection if attachment.timing.policy == "carried" else DelayedConnection

@@ -20,7 +20,12 @@ def constants_of(module: nn.Module) -> dict[str, NeuronDecays]:
 
 
 def learned(module: nn.Module, state: str) -> Tensor | None:
-    """Return the decays in use for a state; None where there are none, or where they are switched off."""
+    """Return the decays in use for a state; None where there are none, or where they are switched off.
+
+    Args:
+        module: the neuron.
+        state: ``membrane`` or ``synapse``, as the adapter's ``decays()`` names it.
+    """
     held = module._modules.get(CONSTANTS)
     part: Any = None if held is None else held._modules.get(state)
     if part is None or part.off:

@@ -147,6 +147,9 @@ def missing(library: str) -> str:
 def tiny_nets(library: str) -> tuple[TinyNet, ...]:
     """Return the networks of one library.
 
+    Args:
+        library: ``snntorch`` or ``norse``.
+
     Raises:
         ConfigError: a library that delaykit has no networks of.
 

@@ -50,7 +50,12 @@ class Switches:
 
 
 def pack(neuron: LIFDynamics, parameters: tuple[Tensor, ...]) -> Tensor:
-    """Stack decay, alpha, gain, offset, threshold, what resets subtract, and the reset value: ``(8, post)``."""
+    """Stack decay, alpha, gain, offset, threshold, what resets subtract, and the reset value: ``(8, post)``.
+
+    Args:
+        neuron: the equations.
+        parameters: its numbers in the order of ``dynamics.PARAMETERS``, each ``(post,)``.
+    """
     decay, alpha, gain, offset, threshold, reset_value = parameters
     none = torch.zeros_like(threshold)
     subtract = neuron.reset == "subtract"
@@ -60,7 +65,12 @@ def pack(neuron: LIFDynamics, parameters: tuple[Tensor, ...]) -> Tensor:
 
 
 def fire(neuron: LIFDynamics, shifted: Tensor) -> Tensor:
-    """Spikes of ``u - threshold`` in its own dtype, without a graph."""
+    """Spikes of ``u - threshold`` in its own dtype, without a graph.
+
+    Args:
+        neuron: the equations.
+        shifted: ``u - threshold``, any shape.
+    """
     if neuron.surrogate is None:
         return torch.zeros_like(shifted)
     return neuron.surrogate(shifted).detach().to(shifted.dtype)

@@ -172,7 +172,11 @@ class HetSynLIF(nn.Module):
 
 @checks.annotated
 def project_(net: nn.Module) -> None:
-    """Bring all decays of a model's HetSyn layers back into [0, 1], and frozen ones to where they were."""
+    """Bring all decays of a model's HetSyn layers back into [0, 1], and frozen ones to where they were.
+
+    Args:
+        net: a model with HetSyn layers.
+    """
     for module in net.modules():
         if isinstance(module, (Decays, SelfCurrent)):
             module.project_()
@@ -180,7 +184,12 @@ def project_(net: nn.Module) -> None:
 
 @checks.annotated
 def attach(optimizer: torch.optim.Optimizer, net: nn.Module) -> torch.utils.hooks.RemovableHandle:
-    """Project the decays after every step of the optimizer: :func:`delaykit.attach`, which layers take part in, too."""
+    """Project the decays after every step of the optimizer: :func:`delaykit.attach`, which layers take part in, too.
+
+    Args:
+        optimizer: what trains the decays.
+        net: a model with HetSyn layers, or a wrapped one.
+    """
     return dk.attach(optimizer, net)
 
 

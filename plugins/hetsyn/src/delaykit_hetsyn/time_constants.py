@@ -86,13 +86,23 @@ def mean(taus: Taus) -> float:
 
 @checks.annotated
 def decay_of(tau_ms: Tensor, dt_ms: float) -> Tensor:
-    """Return the factor a step, ``exp(-dt / tau)``."""
+    """Return the factor a step, ``exp(-dt / tau)``.
+
+    Args:
+        tau_ms: time constants in ms, above 0, any shape.
+        dt_ms: length of a step in ms.
+    """
     checks.number("decay_of dt_ms", dt_ms, above=0, what="number of ms")
     return torch.exp(-dt_ms / tau_ms)
 
 
 @checks.annotated
 def tau_of(decay: Tensor, dt_ms: float) -> Tensor:
-    """Return time constants in ms; 0 for a decay of 0, infinite for a decay of 1."""
+    """Return time constants in ms; 0 for a decay of 0, infinite for a decay of 1.
+
+    Args:
+        decay: factors a step in [0, 1], any shape.
+        dt_ms: length of a step in ms.
+    """
     checks.number("tau_of dt_ms", dt_ms, above=0, what="number of ms")
     return dt_ms / torch.log(decay).abs()  # abs: the logarithm of 1 is a zero without a sign to divide by

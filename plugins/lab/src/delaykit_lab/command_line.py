@@ -94,6 +94,9 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | Non
 def data_folder(options: argparse.Namespace) -> Path:
     """Return the folder given by ``--data``; without one, say what is missing and end the script with an error.
 
+    Args:
+        options: what :func:`read_options` read.
+
     Raises:
         SystemExit: there is no such folder.
 

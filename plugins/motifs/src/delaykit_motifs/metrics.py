@@ -33,7 +33,13 @@ def f1(recalled: Tensor, target: Tensor, start: int = 0) -> float:
 
 @checks.annotated
 def f1_per_pattern(recalled: Tensor, target: Tensor, start: int = 0) -> Tensor:
-    """Return F1 of each pattern, float64 ``(pattern,)``; see :func:`f1`."""
+    """Return F1 of each pattern, float64 ``(pattern,)``; see :func:`f1`.
+
+    Args:
+        recalled: as in :func:`f1`.
+        target: as in :func:`f1`.
+        start: as in :func:`f1`.
+    """
     return _score(*(counts.sum(0) for counts in _counts(recalled, target, start)))
 
 

@@ -66,6 +66,11 @@ def truncate_cue(cue: Tensor, keep: float) -> Tensor:
 def silence(neurons: int, fraction: float, generator: torch.Generator | None = None) -> Tensor:
     """Choose ``round(fraction * neurons)`` neurons that never fire; bool ``(neuron,)``, True where silent.
 
+    Args:
+        neurons: how many there are.
+        fraction: of them that is silent, in [0, 1].
+        generator: source of the choice; default torch's global one.
+
     Example:
         >>> int(silence(100, 0.25).sum())
         25

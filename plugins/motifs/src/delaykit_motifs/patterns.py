@@ -83,6 +83,10 @@ def evidence_of(rate: float, refractory: int) -> float:
 
     The mean interval is ``1 / rate = refractory - 1 + 1 / q``, so ``q = 1 / (1 / rate - refractory + 1)``.
 
+    Args:
+        rate: spikes a step, in (0, 1).
+        refractory: steps from a spike to the next that there may be, 1 or more.
+
     Raises:
         ConfigError: a rate that the refractory period does not allow.
 

@@ -223,7 +223,12 @@ def free_running_spikes(memory: MotifMemory, patterns: Tensor, slope: float = 15
 
 @checks.annotated
 def recall_score(memory: MotifMemory, patterns: Tensor) -> float:
-    """Recall all patterns from clean cues and return the pooled F1 behind them."""
+    """Recall all patterns from clean cues and return the pooled F1 behind them.
+
+    Args:
+        memory: the trained network.
+        patterns: what it stored.
+    """
     check_patterns("recall_score patterns", patterns, memory.neurons)
     return f1(memory.recall(patterns[: memory.depth], len(patterns)).spikes, patterns, memory.depth)
 

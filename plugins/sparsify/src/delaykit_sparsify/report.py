@@ -145,7 +145,11 @@ class Turnover:
 
 @checks.annotated
 def masks(net: nn.Module) -> dict[str, Tensor]:
-    """Return which synapses are not zero, by site name of a wrapped model."""
+    """Return which synapses are not zero, by site name of a wrapped model.
+
+    Args:
+        net: a wrapped model.
+    """
     sites = [s for s in wrapped_sites(net) if s.weight is not None and s.kept is not None]
     return {site.name: site.weight.detach() != 0 for site in sites if site.weight is not None}
 

@@ -115,6 +115,9 @@ class Sparsifier:
 def connection_weights(net: nn.Module) -> dict[str, bool]:
     """Name the weights of all connections in the order of the model, and tell which are recurrent.
 
+    Args:
+        net: a model, wrapped or bare.
+
     Example:
         >>> connection_weights(nn.Sequential(nn.Conv1d(2, 3, 1), nn.Linear(3, 2)))
         {'0.weight': False, '1.weight': False}

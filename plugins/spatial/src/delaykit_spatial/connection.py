@@ -49,6 +49,9 @@ def share_positions_(net: nn.Module) -> nn.Module:
 
     Wrapping does this by itself; a net built of this plugin's neurons calls it once.
 
+    Args:
+        net: the model; it is changed, and returned.
+
     Raises:
         ConfigError: two connections disagree about a population.
     """

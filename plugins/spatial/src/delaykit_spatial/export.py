@@ -89,6 +89,9 @@ def export_positions(net: nn.Module, path: str | os.PathLike[str], unit: str = "
 def read_positions(path: str | os.PathLike[str]) -> Placement:
     """Read what :func:`export_positions` wrote, or a table like it.
 
+    Args:
+        path: of the file.
+
     Raises:
         DataError: the file is missing, damaged, of another form, or holds NaN; it names the row.
     """

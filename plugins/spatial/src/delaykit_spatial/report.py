@@ -37,6 +37,9 @@ class Link:
 def links(net: nn.Module) -> dict[str, Link]:
     """List the spatial connections of a wrapped net, or of one built from this plugin's neurons, by name.
 
+    Args:
+        net: the model.
+
     Raises:
         ConfigError: there are none.
     """
@@ -58,6 +61,9 @@ def links(net: nn.Module) -> dict[str, Link]:
 @checks.annotated
 def populations(net: nn.Module) -> dict[str, Tensor]:
     """Return the positions of every population, ``(neuron, dims)`` in length units; the Parameters themselves.
+
+    Args:
+        net: as in :func:`links`.
 
     Example:
         >>> import delaykit as dk

@@ -70,6 +70,9 @@ def leak_of(neuron: nn.Module) -> Tensor | None:
     ``1 - 1/tau`` of the LIF family, 1 of IF, ``c_decay`` of CUBALIF. QIF, EIF and Izhikevich bend their membranes, and
     RAF turns its own: none of them has one.
 
+    Args:
+        neuron: any module.
+
     Example:
         >>> from spikingjelly.activation_based.neuron import LIFNode, QIFNode
         >>> leak_of(LIFNode(tau=4.0)), leak_of(QIFNode())

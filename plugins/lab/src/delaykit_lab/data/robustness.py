@@ -61,7 +61,13 @@ def warp_time(events: EventSet, factor: float) -> EventSet:
 
 @checks.annotated
 def warp_factors(count: int, generator: torch.Generator, largest: float = 0.5) -> list[float]:
-    """Draw factors whose base-2 logarithm is uniform in ``[-largest, largest]``."""
+    """Draw factors whose base-2 logarithm is uniform in ``[-largest, largest]``.
+
+    Args:
+        count: how many.
+        generator: source of the factors.
+        largest: base-2 logarithm of the largest factor.
+    """
     checks.whole("warp_factors count", count)
     checks.affordable("warp_factors count", count, 1, "factors", "ask for fewer")
     checks.number("warp_factors largest", largest, least=0, most=100)

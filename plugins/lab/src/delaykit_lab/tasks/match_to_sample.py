@@ -134,6 +134,11 @@ class MatchToSample(Task):
 def iterations_to(accuracy: Sequence[float], level: float = 0.95, window: int = 10) -> int | None:
     """Count the iterations until the mean accuracy of the last ``window`` reaches ``level``; None: never.
 
+    Args:
+        accuracy: of every iteration, in [0, 1].
+        level: what the mean has to reach, in [0, 1].
+        window: iterations that the mean is of.
+
     Example:
         >>> iterations_to([0.5] * 5 + [1.0] * 20, level=0.95, window=10)
         14

@@ -216,6 +216,9 @@ def first_spike_loss(
 def first_to_spike(times: Tensor) -> Tensor:
     """Return which output is first, ``(batch,)``; -1, which is never right, where two are first together or none is.
 
+    Args:
+        times: of the first spikes, ``(batch, output)``.
+
     Example:
         >>> first_to_spike(torch.tensor([[2.0, 1.0, 3.0], [1.0, 1.0, 3.0]])).tolist()
         [1, -1]

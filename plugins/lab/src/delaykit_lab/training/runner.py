@@ -223,6 +223,13 @@ def predict(
 ) -> Tensor:
     """Score all samples without gradients, in evaluation mode; the mode is restored.
 
+    Args:
+        net: the model.
+        frames: its samples.
+        batch_size: samples at a time.
+        device: where it runs.
+        forward: what is called in the place of ``net``, for example ``dk.fused(net)``.
+
     Returns:
         Scores ``(sample, class)`` on the CPU.
     """
