@@ -22,7 +22,7 @@ from torch import Tensor
 from delaykit.errors import ShapeError
 from delaykit.functional.step_tape.filters import ChannelFilter
 from delaykit.functional.step_tape.operator import Tape
-from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import ByteRecording, Recording
 from delaykit.functional.taps import Taps
 
@@ -78,7 +78,7 @@ class ArrivalTape(Tape):
             each = decay.to(response.dtype).expand(response.shape[:2])
             self._parameters = (response, each, each if leak is None else each - leak, bias)
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         post, pre, _ = self._parameters[0].shape
         if x.dim() != 2 or x.shape[1] != pre:
             found = f"an input {tuple(x.shape)} for {post} x {pre} synapses"
@@ -86,7 +86,7 @@ class ArrivalTape(Tape):
         return ArrivalOperator(*self._parameters, x, self._state)
 
 
-class ArrivalOperator(Operator):
+class ArrivalOperator(SegmentOperator):
     """One segment of an :class:`ArrivalTape`.
 
     Args:

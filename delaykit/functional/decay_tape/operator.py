@@ -19,7 +19,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.filters import ChannelFilter
 from delaykit.functional.step_tape.operator import Tape
-from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import ByteRecording, Recording
 from delaykit.functional.taps import Taps
 
@@ -85,7 +85,7 @@ class SynapseTape(Tape):
         with torch.enable_grad():  # a segment may begin under no_grad and train later
             self._parameters = (decay, weight, weight * (decay if leak is None else decay - leak), bias)
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         weight = self._parameters[1]
         if x.dim() != 2 or x.shape[1] != weight.shape[1]:
             found = f"an input {tuple(x.shape)} for weight {tuple(weight.shape)}"
@@ -98,7 +98,7 @@ def _rests(state: Tensor) -> bool:
     return not (bool(state[:1].any()) or bool(state[1:].any()))
 
 
-class DecayOperator(Operator):
+class DecayOperator(SegmentOperator):
     """One segment of a :class:`SynapseTape`.
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor
 from delaykit.errors import HistoryError
 from delaykit.functional.event_gradients.rule import NeuronConstants, deliver, emission_of, warn_of_explosion
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, Tape
-from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import Recording
 from delaykit.functional.step_tape.segment import Segment, check_not_freed
 from delaykit.functional.taps import Taps
@@ -54,7 +54,7 @@ class ExactTape(Tape):
         finally:
             self._source, self._told = None, False
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         inner = super()._operator(x)  # type: ignore[safe-super]
         return ExactOperator(inner, self.receiver.constants, self.receiver.where)
 
@@ -134,7 +134,7 @@ class ExactStep(torch.autograd.Function):
         return None, grad_x, None, None, *parameters
 
 
-class ExactOperator(Operator):
+class ExactOperator(SegmentOperator):
     """A tape's operator whose backward pass tells times from values.
 
     Args:
@@ -143,7 +143,7 @@ class ExactOperator(Operator):
         where: site name, for messages.
     """
 
-    def __init__(self, inner: Operator, constants: NeuronConstants, where: str) -> None:
+    def __init__(self, inner: SegmentOperator, constants: NeuronConstants, where: str) -> None:
         self.inner, self.filter, self.store, self.where = inner, inner.filter, inner.store, where
         self.dtype, self.device, self.identity = inner.dtype, inner.device, inner.identity
         now, later = (c.detach().to(inner.device, inner.dtype) for c in constants.arrival())
@@ -166,14 +166,14 @@ class ExactOperator(Operator):
     def gradients(self, recording: Recording, last: int) -> Gradients:
         return ExactGradients(self, recording, last)
 
-    def values(self) -> Operator:
+    def values(self) -> SegmentOperator:
         """Return the operator through which ``g`` goes: it knows nothing of delays."""
         operator = copy.copy(self.inner)
         operator.filter = copy.copy(self.filter)
         operator.filter.parameters = (self.filter.parameters[0].detach(), *self.filter.parameters[1:])
         return operator
 
-    def times(self) -> Operator:
+    def times(self) -> SegmentOperator:
         """Return the operator through which ``h`` goes: it knows nothing of weight and bias."""
         operator = copy.copy(self.inner)
         operator.filter = copy.copy(self.filter)

@@ -3,10 +3,12 @@
 from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape, Tape
-from delaykit.functional.step_tape.operators import FilterOperator, Operator
+from delaykit.functional.step_tape.operators import FilterOperator, SegmentOperator
 from delaykit.functional.step_tape.segment import Passes, chained
+
+Operator = SegmentOperator  # its former name
 
 __all__ = [
     "ConvolutionTape", "Filter", "FilterOperator", "LinearTape", "LineTape", "Operator", "Passes", "ResponseTape",
-    "Tape", "chained",
+    "SegmentOperator", "Tape", "chained",
 ]  # fmt: skip

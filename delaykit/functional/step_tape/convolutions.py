@@ -15,7 +15,7 @@ from delaykit.functional.delayed_convolution.operator import at_a_time, outputs_
 from delaykit.functional.delayed_convolution.spatial import Convolution
 from delaykit.functional.step_tape.filters import Filter, aligned
 from delaykit.functional.step_tape.operator import Tape, rows_dtype
-from delaykit.functional.step_tape.operators import FilterOnly, FilterOperator, Gradients, Operator
+from delaykit.functional.step_tape.operators import FilterOnly, FilterOperator, Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import Recording
 from delaykit.functional.taps import Taps
 
@@ -158,7 +158,7 @@ class ConvolutionTape(Tape):
         self._rebind()
         self._parameters = (taps, convolution, bias)
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         taps, convolution, bias = self._parameters
         if x.dim() != convolution.weight.dim() or x.shape[1] != convolution.pre:
             expected = f"(batch, {convolution.pre}" + ", space" * (convolution.weight.dim() - 2) + ")"

@@ -32,7 +32,7 @@ from delaykit.functional.step_tape.cells.reading import CellFilter, CellOperator
 from delaykit.functional.step_tape.cells.spreads import SpreadFilter
 from delaykit.functional.step_tape.cells.tents import TentFilter
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
-from delaykit.functional.step_tape.operators import FilterOperator, LineOperator, Operator
+from delaykit.functional.step_tape.operators import FilterOperator, LineOperator, SegmentOperator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
 from delaykit.functional.step_tape.segment import Segment, Step, refuse_backward
 from delaykit.functional.taps import Taps
@@ -77,7 +77,7 @@ class Tape(ABC):
         self._bound = True
 
     @abstractmethod
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         """Make the operator of a segment whose inputs look like ``x``."""
 
     @eager  # a recording is a side effect
@@ -238,7 +238,7 @@ class LineTape(Tape):
         self._rebind()
         self._taps = taps
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         taps, channels = self._taps, _channels_of(self._taps)
         if x.dim() < 2 or channels not in (1, x.shape[1]):
             raise ShapeError("LineTape", f"an input {tuple(x.shape)}", f"(batch, {channels}, ...)", "match the taps")
@@ -291,7 +291,7 @@ class LinearTape(Tape):
         self._rebind()
         self._parameters = (taps, weight, bias)
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         taps, weight, bias = self._parameters
         post, pre = weight.shape
         _check_input("LinearTape", x, pre)
@@ -343,7 +343,7 @@ class ResponseTape(Tape):
         self._rebind()
         self._parameters = (response, bias)
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         response, bias = self._parameters
         _check_input("ResponseTape", x, response.shape[1])
         dtype = rows_dtype(x, response.dtype, "ResponseTape")

@@ -1,7 +1,8 @@
 """What one segment of a tape computes: a filter alone, a filter then a product, or a product then a filter.
 
-A *segment* runs from a reset or detach to the next, with constant parameters. Its :class:`Operator` makes the outputs
-one step at a time; a backward pass makes one :class:`Gradients` that is fed the output gradients last step first.
+A *segment* runs from a reset or detach to the next, with constant parameters. Its :class:`SegmentOperator` makes the
+outputs one step at a time; a backward pass makes one :class:`Gradients` that is fed the output gradients last step
+first.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class RunningSums:
         return self.second
 
 
-class Operator(ABC):
+class SegmentOperator(ABC):
     """One connection with constant parameters.
 
     Args:
@@ -139,14 +140,12 @@ class FilterGradients:
     For order 2 a row holds the gradient of what enters the running sums: their anti-causal twin.
     """
 
-    def __init__(self, operator: Operator, recording: Recording, last: int) -> None:
+    def __init__(self, operator: SegmentOperator, recording: Recording, last: int) -> None:
         self.operator, self.filter, self.recording, self.last = operator, operator.filter, recording, last
         self.sums = operator.new_sums()
         dtype = operator.dtype if self.sums is None else torch.float64
         count = last + self.filter.reach
-        self.rows = new_rows(
-            self.filter.outputs, count, operator.chunk, dtype, operator.device, self.filter.by_time
-        )
+        self.rows = new_rows(self.filter.outputs, count, operator.chunk, dtype, operator.device, self.filter.by_time)
         self.rows[:, last + 1 :].zero_()
 
     def push(self, row: int, grad: Tensor | None) -> None:
@@ -178,7 +177,7 @@ class FilterGradients:
         return self.filter.correlate(self.rows, rows, start, self.last + 1)
 
 
-OperatorType = TypeVar("OperatorType", bound=Operator)
+OperatorType = TypeVar("OperatorType", bound=SegmentOperator)
 
 
 class Gradients(ABC, Generic[OperatorType]):
@@ -213,7 +212,7 @@ class Gradients(ABC, Generic[OperatorType]):
         """Give the gradient of every parameter; ``first`` is the first row that recorded a gradient."""
 
 
-class FilterOperator(Operator):
+class FilterOperator(SegmentOperator):
     """A filter, plus a bias: delay lines, per-synapse delays, any impulse response."""
 
     @property

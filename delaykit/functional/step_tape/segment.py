@@ -14,7 +14,7 @@ from torch import Tensor
 
 from delaykit.errors import HistoryError
 from delaykit.functional.engine import version_of
-from delaykit.functional.step_tape.operators import Gradients, Operator
+from delaykit.functional.step_tape.operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import Recording
 
 _graph_task = torch._C._current_graph_task_id
@@ -41,7 +41,7 @@ def refuse_backward(where: str) -> None:
 class Segment:
     """Steps that share their parameters and one graph. Nodes hold the segment; it never holds a node."""
 
-    def __init__(self, operator: Operator, recording: Recording, keep: int) -> None:
+    def __init__(self, operator: SegmentOperator, recording: Recording, keep: int) -> None:
         self.operator, self.recording, self.keep = operator, recording, keep
         self.first: int | None = None
         self.passes: dict[int, Gradients] = {}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
-from delaykit.functional.step_tape import Filter, FilterOperator, Operator, Tape
+from delaykit.functional.step_tape import Filter, FilterOperator, SegmentOperator, Tape
 from delaykit_motifs.operators import bank_of, is_bare, tapped_correlation
 
 
@@ -73,7 +73,7 @@ class TappedTape(Tape):
         self._rebind()
         self._parameters = (taps, bias, bare)
 
-    def _operator(self, x: Tensor) -> Operator:
+    def _operator(self, x: Tensor) -> SegmentOperator:
         taps, bias, bare = self._parameters
         if x.dim() != 2 or x.shape[1] != taps.shape[1]:
             expected = f"(batch, {taps.shape[1]})"
