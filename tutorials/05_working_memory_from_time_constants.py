@@ -35,7 +35,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit import plotting
-from delaykit_hetsyn import HetSyn, HetSynNet, Neurons, Triangle, attach, param_groups, rate_penalty
+from delaykit_hetsyn import HetSyn, HetSynNet, Neurons, TriangularSurrogate, attach, param_groups, rate_penalty
 from delaykit_hetsyn.plotting import membranes, tau_histogram
 from delaykit_lab import MatchToSample
 
@@ -94,7 +94,7 @@ class Net(nn.Module):
     def __init__(self, hidden: int = 20) -> None:
         super().__init__()
         self.fc1 = nn.Linear(30, hidden, bias=False)
-        self.lif1 = snn.Leaky(beta=0.8825, spike_grad=Triangle())  # exp(-5 ms / 40 ms)
+        self.lif1 = snn.Leaky(beta=0.8825, spike_grad=TriangularSurrogate())  # exp(-5 ms / 40 ms)
         self.fc2 = nn.Linear(hidden, 2, bias=False)
         nn.init.normal_(self.fc1.weight, std=3 / 30**0.5)
         nn.init.normal_(self.fc2.weight, std=1 / hidden**0.5)

@@ -39,3 +39,4 @@ def test_what_was_done_to_a_state_is_read_off(change: Callable[[Any], Any], befo
 def test_rows_whose_columns_differ_cannot_be_told() -> None:
     ids: Tensor = number(torch.zeros(2, 1)) * torch.tensor([[1.0, 2.0]])
     assert moved(ids, 2) is None and moved(torch.zeros(2, 0), 2) is None
+    assert moved(torch.zeros(0, 3), 2) == []  # all rows were cut off

@@ -205,7 +205,7 @@ def moved(ids: Tensor, batch: int) -> list[int | None] | None | str:
     """
     if ids.dim() == 0:
         return None
-    flat = ids.reshape(len(ids), -1)
+    flat = ids.flatten(1) if ids.dim() > 1 else ids.unsqueeze(1)
     if not flat.shape[1] or bool((flat != flat[:, :1]).any()):
         return None
     numbers = flat[:, 0].tolist()

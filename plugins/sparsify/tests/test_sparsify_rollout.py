@@ -9,7 +9,7 @@ import delaykit as dk
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit_sparsify import compact_
 from delaykit_sparsify.rollout import rollout
-from delaykit_sparsify.sparse import arrivals_of_response
+from delaykit_sparsify.sparse import Ring, arrivals_of_response
 
 pytest.importorskip("numba", reason="needs Numba, the extra `fast`")
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
@@ -119,3 +119,13 @@ def test_dk_rollout_stays_right_whatever_the_surrogate(threshold):
         for now, then in zip(dk.rollout(net[0], currents), wanted, strict=True):
             torch.testing.assert_close(now, then, **TOLERANCE)
     assert 0.02 < float(wanted[0].mean()) < 0.98
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "cpu"])
+def test_a_batch_of_no_rows_has_no_spikes(backend: str) -> None:
+    recurrent, ring = synapses(), Ring(synapses())
+    dynamics = LIFDynamics(decay=0.8, threshold=1.0, surrogate=heaviside, heaviside=True)
+    with dk.backend(backend):
+        assert ring.push(random(0, NEURONS)).shape == (0, NEURONS)
+        whole = rollout(recurrent, random(STEPS, 0, NEURONS), random(NEURONS), None, dynamics)
+    assert backend == "torch" or [x.shape for x in whole] == [(STEPS, 0, NEURONS)] * 2

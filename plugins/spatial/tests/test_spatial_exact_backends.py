@@ -133,3 +133,17 @@ def test_every_granularity(granularity: str) -> None:
         slow = network(NEURONS["lif"], GRANULARITIES[granularity], True, {})
     for mine, judge in zip((*fast[0], *fast[1]), (*slow[0], *slow[1]), strict=True):
         torch.testing.assert_close(mine, judge, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "cpu"])
+def test_no_rows_or_no_steps_have_no_spikes(name: str) -> None:
+    neuron, weight, delay = NEURONS["lif"], draw(POST, PRE), 9 * draw(POST, PRE)
+    with backend(name):
+        for steps, rows in ((STEPS, 0), (0, BATCH)):
+            jumps = exact_arrivals(draw(steps, rows, PRE), None, weight, delay, neuron.tau_syn, neuron.dt)
+            assert [x.shape for x in jumps] == [(steps, rows, POST)] * 2
+        assert exact_rollout(*jumps_of_no_rows(neuron, weight, delay), neuron).spikes.shape == (STEPS, 0, POST)
+
+
+def jumps_of_no_rows(neuron: ExactLIF, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
+    return exact_arrivals(draw(STEPS, 0, PRE), None, weight, delay, neuron.tau_syn, neuron.dt)

@@ -405,3 +405,18 @@ def test_delays_in_the_place_of_dynamics_are_named():
     times, neurons, weight, delays = problem(0, "synaptic")
     with pytest.raises(ConfigError, match="a TimingDynamics"):
         spike_times(times, neurons, weight, delays, TimingDynamics(0.6))
+
+
+@pytest.mark.parametrize("name", ["reference", "torch", "cpu"])
+@pytest.mark.parametrize(("batch", "slots", "post"), [(0, 5, 4), (3, 0, 4), (3, 5, 0)])
+@pytest.mark.parametrize("delay", ["none", "synaptic"])
+def test_no_rows_no_input_or_no_neurons_give_no_spikes(batch: int, slots: int, post: int, delay: str, name: str) -> None:
+    times = torch.rand(batch, slots, dtype=torch.float64).sort(1).values.requires_grad_()
+    weight = torch.ones(post, 6, dtype=torch.float64, requires_grad=True)
+    delays = torch.zeros(post, 6, dtype=torch.float64) if delay == "synaptic" else None
+    neurons = torch.zeros(batch, slots, dtype=torch.int64)
+    with backend(name):
+        out = spike_times(times, neurons, weight, TimingDynamics(2.0), delays)
+        (out.potential.sum() + out.when.sum() + 0 * weight.sum()).backward()
+    assert out.potential.shape == (batch, post) and (out.when.numel() == 0) == (not batch * slots * post)
+    assert weight.grad is not None and weight.grad.shape == weight.shape

@@ -37,7 +37,7 @@ def deliver(
     first: Tensor, place: Tensor, value: Tensor, currents: Tensor, bias: Tensor | None
 ) -> Callable[[Tensor, int], Tensor]:
     """Make the delivery of a step; see :func:`delaykit_sparsify.torch.deliver`."""
-    lists, coming = (first.numpy(), place.numpy(), value.numpy()), currents.view(len(currents), -1).numpy()
+    lists, coming = (first.numpy(), place.numpy(), value.numpy()), currents.flatten(1).numpy()
     shape = currents.shape[0], currents.shape[2]
     always = (value.new_zeros(shape[1]) if bias is None else bias).numpy()
 

@@ -82,7 +82,7 @@ def by_rows(currents: Tensor, first: Tensor, place: Tensor, value: Tensor, bias:
     agreed = []
 
     def work(begin: int, end: int) -> None:
-        block = end - begin if dynamics.heaviside else BLOCK
+        block = max(1, end - begin) if dynamics.heaviside else BLOCK
         shifted = currents.new_empty(1 if dynamics.heaviside else steps, block, neurons)
         for start in range(begin, end, block):
             rows = min(block, end - start)

@@ -29,7 +29,7 @@ def deliver(
         A function of the spikes ``(batch, pre)`` and of the slot of this step, which returns what has arrived for it,
         ``(batch, post)``, the bias included; the slot is empty then.
     """
-    flat = currents.view(len(currents), -1)
+    flat = currents.flatten(1)
 
     def run(x: Tensor, slot: int) -> Tensor:
         row, arrival, size = _visited(x, first)

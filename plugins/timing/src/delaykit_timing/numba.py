@@ -8,6 +8,7 @@ from torch import Tensor
 
 from delaykit.functional.compiled import in_threads
 from delaykit_timing import kernels, own_order_kernels
+from delaykit_timing import torch as plain
 from delaykit_timing.dynamics import TimingDynamics
 from delaykit_timing.spikes import InputSpikes, Record
 
@@ -18,6 +19,8 @@ NO_LIMIT = np.iinfo(np.int64).max
 
 def run(arrivals: InputSpikes, weight: Tensor, dynamics: TimingDynamics) -> tuple[Record, Tensor]:
     """Find all spikes; see :func:`delaykit_timing.torch.run`."""
+    if not len(weight):
+        return plain.run(arrivals, weight, dynamics)
     tiles = _tiles(arrivals.batch, len(weight))
     potential = np.empty((arrivals.batch, len(weight)))
     limit = NO_LIMIT if dynamics.max_spikes is None else dynamics.max_spikes
@@ -44,6 +47,8 @@ def gradients(
     grad_potential: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Go back from spikes and potentials; see :func:`delaykit_timing.torch.gradients`."""
+    if not len(weight):
+        return plain.gradients(arrivals, weight, dynamics, record, grad_when, grad_potential)
     tiles, post = _tiles(arrivals.batch, len(weight)), len(weight)
     given, matrices = _shared(arrivals), _matrices(arrivals, weight)
     floor = dynamics.slope_floor * dynamics.threshold / dynamics.tau_v

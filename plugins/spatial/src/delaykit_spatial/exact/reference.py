@@ -23,6 +23,8 @@ def arrivals(
     """Sum the jumps of current and membrane; see :func:`.exact_arrivals`."""
     steps, batch, _ = spikes.shape
     delay = delay.expand(weight.shape)
+    if not steps * batch:
+        return (spikes.new_zeros(steps, batch, len(weight)),) * 2
     samples = []
     for b in range(batch):
         current, membrane = (_table(spikes.new_zeros(steps, len(weight))) for _ in range(2))
@@ -40,6 +42,8 @@ def rollout(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Run the neuron, see :func:`.exact_rollout`; last, the membrane before the reset."""
     steps, batch, _ = i_jump.shape
+    if not batch:
+        return (torch.zeros_like(i_jump),) * 4
     samples = []
     for b in range(batch):
         current = _table(i_jump[:, b])

@@ -29,6 +29,8 @@ def arrivals(
 ) -> tuple[Tensor, Tensor]:
     """Sum the jumps of current and membrane; see :func:`.exact_arrivals`."""
     steps = len(spikes)
+    if not steps:
+        return (spikes.new_zeros(0, spikes.shape[1], len(weight)),) * 2
     current, membrane = ([spikes.new_zeros(spikes.shape[1], len(weight))] * steps for _ in range(2))
     for t in range(steps):
         tick = torch.zeros_like(spikes[t]) if clock is None else clock[t]
