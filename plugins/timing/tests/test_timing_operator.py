@@ -410,7 +410,7 @@ def test_delays_in_the_place_of_dynamics_are_named():
 @pytest.mark.parametrize("name", ["reference", "torch", "cpu"])
 @pytest.mark.parametrize(("batch", "slots", "post"), [(0, 5, 4), (3, 0, 4), (3, 5, 0)])
 @pytest.mark.parametrize("delay", ["none", "synaptic"])
-def test_no_rows_no_input_or_no_neurons_give_no_spikes(batch: int, slots: int, post: int, delay: str, name: str) -> None:
+def test_no_rows_input_or_neurons_give_no_spikes(batch: int, slots: int, post: int, delay: str, name: str) -> None:
     times = torch.rand(batch, slots, dtype=torch.float64).sort(1).values.requires_grad_()
     weight = torch.ones(post, 6, dtype=torch.float64, requires_grad=True)
     delays = torch.zeros(post, 6, dtype=torch.float64) if delay == "synaptic" else None
