@@ -29,7 +29,7 @@ def rollout_generic(
         step: ``(drive (batch, post), spikes of the step before (batch, post)) -> spikes (batch, post)``; it keeps its
             other states itself.
         currents: external drive ``(time, batch, post)``.
-        weight: as for :func:`.rollout`, as the other arguments.
+        weight: as for :func:`~delaykit.functional.recurrence.operator.rollout`, as the other arguments.
         bias: ``(post,)`` or None.
         taps: delays or None.
         recurrent_mask: ``(batch, post)`` or None.
