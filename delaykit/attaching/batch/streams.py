@@ -21,11 +21,12 @@ class Part:
     Args:
         size: number of rows of the tape.
         rows: where each of its rows is in the batch; None for one that has left.
+        since: how often the connection had been called when it began.
     """
 
-    def __init__(self, size: int, rows: list[int | None]) -> None:
+    def __init__(self, size: int, rows: list[int | None], since: int = 0) -> None:
         self.tape: Stepper | None = None
-        self.size, self.rows = size, rows
+        self.size, self.rows, self.since = size, rows, since
 
     def move(self, to: dict[int, int]) -> None:
         """Send rows to other places of the batch; those that ``to`` does not name have left."""
@@ -36,6 +37,18 @@ class Part:
         """Whether no row of the batch is here any more."""
         return all(row is None for row in self.rows)
 
+    def silent(self, before: int | None) -> bool:
+        """Tell whether nothing is under way, for sure.
+
+        Args:
+            before: count of the connection's calls at the last step, which is left out; None: all count.
+        """
+        tape: Any = self.tape
+        if tape is None or (before is not None and self.since >= before):  # it had that step alone
+            return True
+        asked = getattr(tape, "silent", None)
+        return False if asked is None else bool(asked(before is not None))
+
 
 class Stream:
     """The past of one stream, for a batch whose rows may leave, come, move and begin anew.
@@ -43,12 +56,13 @@ class Stream:
     Args:
         batch: number of rows.
         kind: what an input is beside its rows: shape of a row, dtype, device.
+        since: how often the connection had been called when it began.
     """
 
-    def __init__(self, batch: int, kind: Any) -> None:
+    def __init__(self, batch: int, kind: Any, since: int = 0) -> None:
         self.batch, self.kind = batch, kind
         self.seen: Any = None  # shape, dtype and device of the last input
-        self.parts = [Part(batch, list(range(batch)))]
+        self.parts = [Part(batch, list(range(batch)), since)]
         self._plan: list[tuple[Tensor, Tensor]] | None = None
         self._back: Tensor | None = None
 
@@ -72,10 +86,11 @@ class Stream:
             outputs.append(engine.step(part.tape, own).index_select(0, slots))  # type: ignore[arg-type]
         return torch.cat(outputs).index_select(0, self._back)  # type: ignore[arg-type]
 
-    def select(self, rows: Sequence[int | None], device: torch.device) -> None:
+    def select(self, rows: Sequence[int | None], device: torch.device, since: int = 0) -> None:
         """Let row k of the batch go on as ``rows[k]`` has been; None begins with nothing under way.
 
-        A row may be named once: its past cannot go on in two places of one graph.
+        A row may be named once: its past cannot go on in two places of one graph. ``since`` counts the connection's
+        calls.
         """
         self.batch, self.seen = len(rows), None
         to = {row: k for k, row in enumerate(rows) if row is not None}
@@ -84,7 +99,7 @@ class Stream:
         self.parts = [part for part in self.parts if not part.empty]
         fresh = [k for k, row in enumerate(rows) if row is None]
         if fresh:
-            self.parts.append(Part(len(fresh), list(fresh)))
+            self.parts.append(Part(len(fresh), list(fresh), since))
         self._index(device)
 
     def _index(self, device: torch.device) -> None:
@@ -116,30 +131,22 @@ class Stream:
 
     def graph_under_way(self) -> bool:
         """Tell whether a later gradient may have to reach an input of this segment."""
-        return any(part.tape is not None and _graph_under_way(part.tape) for part in self.parts)
+        return any(part.tape is not None and _graph_under_way(part) for part in self.parts)
 
     def recorded(self) -> bool:
         """Tell whether what is remembered has a graph at all, be it of parameters alone."""
         return any(getattr(part.tape, "recorded", False) for part in self.parts) or self.graph_under_way()
 
-    def silent(self, before_last: bool = False) -> bool:
-        """Tell whether nothing is under way, for sure; what the last step brought is left out on demand."""
-        return all(part.tape is None or _silent(part.tape, before_last) for part in self.parts)
+    def silent(self, before: int | None = None) -> bool:
+        """Tell whether nothing is under way, for sure; what came since a count of calls is left out on demand."""
+        return all(part.silent(before) for part in self.parts)
 
-    def silent_in(self, rows: list[bool], before_last: bool = False) -> bool:
+    def silent_in(self, rows: list[bool], before: int | None = None) -> bool:
         """Tell whether nothing is under way on the tapes of these rows, which may be those of others, too."""
-        for part in self.parts:
-            here = any(row is not None and row < len(rows) and rows[row] for row in part.rows)
-            if here and part.tape is not None and not _silent(part.tape, before_last):
-                return False
-        return True
+        here = (p for p in self.parts if any(row is not None and row < len(rows) and rows[row] for row in p.rows))
+        return all(part.silent(before) for part in here)
 
 
-def _silent(tape: Any, before_last: bool) -> bool:
-    asked = getattr(tape, "silent", None)
-    return False if asked is None else bool(asked(before_last))
-
-
-def _graph_under_way(tape: Any) -> bool:
-    asked = getattr(tape, "graph_under_way", None)
-    return not _silent(tape, False) if asked is None else bool(asked())
+def _graph_under_way(part: Part) -> bool:
+    asked = getattr(part.tape, "graph_under_way", None)
+    return not part.silent(None) if asked is None else bool(asked())

@@ -189,7 +189,7 @@ class History:
 
     def rows_under_way(self, rows: Tensor, before_last: bool = False) -> bool:
         """Tell whether something may be under way in one of these rows, a mask (batch,)."""
-        return lines.rows_under_way(self.streams, rows, before_last)
+        return lines.rows_under_way(self.streams, rows, self._last_step_at() if before_last else None)
 
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
@@ -200,7 +200,12 @@ class History:
 
     def in_line(self, before_last: bool = False) -> bool:
         """Tell whether something may be in a line, and not only on its way from one step to the next."""
-        return any(stream is not None and not stream.silent(before_last) for stream in self.streams)
+        before = self._last_step_at() if before_last else None
+        return any(stream is not None and not stream.silent(before) for stream in self.streams)
+
+    def _last_step_at(self) -> int:
+        """Count the calls before the last step, which is one call of each stream."""
+        return self.age - len(self.streams)
 
     def recorded(self) -> bool:
         """Tell whether what is remembered has a graph, which a cut would take away."""
@@ -261,11 +266,11 @@ class History:
         """Return the stream for a batch of another size: rows leave at the end, or come there."""
         if stream is None or stream.silent():
             lines.afford(self.where, engine.holds(), spikes)
-            return Stream(len(spikes), kind)
+            return Stream(len(spikes), kind, self.age)
         if stream.kind != kind or not self.beats:
             raise lines.another_input(self.where, stream, spikes, kind)
         self.resized = stream.batch if self.resized is None else self.resized
-        stream.select(lines.first(stream.batch, len(spikes)), spikes.device)
+        stream.select(lines.first(stream.batch, len(spikes)), spikes.device, self.age)
         return stream
 
     @property
@@ -292,7 +297,7 @@ class History:
         if any(piece is not None and piece.under_way() for piece in self.pieces):
             found = "rows that change between two pieces of a sequence, while spikes are under way"
             raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
-        lines.select(self.where, self.streams, rows, device, of)
+        lines.select(self.where, self.streams, rows, device, of, self.age)
         if self.last_output is not None:
             picked = [torch.zeros_like(self.last_output[0]) if r is None else self.last_output[r] for r in rows]
             self.last_output = torch.stack(picked)

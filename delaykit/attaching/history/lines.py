@@ -19,23 +19,28 @@ from delaykit.errors import DelayRangeError, HistoryError
 LONG_LINE, LARGE_LINE = checks.LONG, checks.LARGE  # steps; bytes
 
 
-def rows_under_way(streams: Sequence[Stream | None], rows: Tensor, before_last: bool) -> bool:
-    """Tell whether something may be under way in one of these rows, a mask (batch,)."""
+def rows_under_way(streams: Sequence[Stream | None], rows: Tensor, before: int | None) -> bool:
+    """Tell whether something may be under way in one of these rows, a mask (batch,), from before that call."""
     for stream in streams:
         if stream is not None:
             asked = rows.repeat_interleave(max(1, stream.batch // max(1, len(rows)))).tolist()
-            if not stream.silent_in(asked, before_last):
+            if not stream.silent_in(asked, before):
                 return True
     return False
 
 
 def select(
-    where: str, streams: Sequence[Stream | None], rows: Sequence[int | None], device: torch.device, of: int
+    where: str,
+    streams: Sequence[Stream | None],
+    rows: Sequence[int | None],
+    device: torch.device,
+    of: int,
+    since: int = 0,
 ) -> None:
-    """Let row k go on as ``rows[k]`` of ``of`` rows has been; None begins with nothing under way."""
+    """Let row k go on as ``rows[k]`` of ``of`` rows has been; None begins anew, ``since`` so many calls."""
     for stream in streams:
         if stream is not None:
-            stream.select(_spread(where, rows, of, stream.batch), device)
+            stream.select(_spread(where, rows, of, stream.batch), device, since)
 
 
 def _spread(where: str, rows: Sequence[int | None], of: int, lines: int) -> Sequence[int | None]:
