@@ -32,7 +32,7 @@ class RootScope:
     """Counts the calls of the wrapped root, the outermost ones only; one thread at a time."""
 
     def __init__(self) -> None:
-        self.serial, self.depth = 0, 0
+        self.serial, self.depth, self._failed = 0, 0, 0
         self.histories: list[History] = []
         self.watches: list[HearsCalls] = []
         self._turn = threading.RLock()
@@ -54,6 +54,11 @@ class RootScope:
         if self.depth == 1:
             self.serial += 1
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the call before this one, or the last one, failed."""
+        return 0 < self._failed == self.serial - (self.depth > 0)
+
     @eager  # graphs are asked for
     def foresee(self, args: Any, kwargs: Any) -> None:
         """Look at what the outermost call is given: membranes that were detached cut lines that are stepped first."""
@@ -74,6 +79,8 @@ class RootScope:
             problems = [error for watch in self.watches for error in watch.release()]
             for history in self.histories:
                 history.close(failed)
+            if failed:
+                self._failed = self.serial
         self.depth -= 1
         if self.histories or self.watches:
             self._turn.release()

@@ -138,7 +138,7 @@ class NeuronWatch:
         for history in self.inputs:
             for beat in history.beats:
                 if beat.neuron is self and history.age and self.steps - beat.mark >= beat.each and history.under_way():
-                    raise refusals.out_of_step(history.where, self.path, self.steps - beat.mark + 1, beat.each)
+                    raise history.out_of_step(beat, self.steps - beat.mark + 1)
         membrane, self._handed = (given if passes else held), passes
         serial = 0 if self.scope is None or self.scope.depth == 0 else self.scope.serial
         first, self._call = self._call != serial, serial
@@ -167,6 +167,10 @@ class NeuronWatch:
             if bool((there if rows is None or len(rows) != len(there) else there[rows]).any()):
                 raise refusals.one_of_several(history.where, history.leader.path, self.path)
 
+    def unfinished(self) -> bool:
+        """Tell whether the root's call before this one failed, and the neuron was not stepped since."""
+        return self.scope is not None and self.scope.unfinished and self._call != self.scope.serial
+
     def may_be_cut(self) -> bool:
         """Tell whether it is the caller who holds the membrane, and connections follow it."""
         return self._handed and bool(self.followers) and len(self._left) == self.period == 1
@@ -192,8 +196,10 @@ class NeuronWatch:
         """
         if handed and membrane is not self._left[0].tensor and self._left_ago(membrane) > 1:
             late = [h.where for h in self.inputs if h.age > 1 and h.under_way(before_last=True)]
+            late += [h.where for h in (*self.followers, *self.owned) if h not in self.inputs and h.under_way()]
             if late:
-                raise refusals.other_streams(self.path, self.period, late[0])
+                failed = first and self.scope is not None and self.scope.unfinished
+                raise (refusals.unfinished if failed else refusals.older_membrane)(self.path, late[0])
         change = self._left[0].look(membrane, self._of_one_sample, self._resting)
         if change == SAME:
             return
@@ -226,8 +232,9 @@ class NeuronWatch:
         """
         if change.kind == "reset":
             self._older.note(self._left[0].values)
-        elif change.kind == "edit" and membrane in self._older:
-            raise refusals.other_streams(self.path, self.period, (*self.inputs, *self.followers, *self.owned)[0].where)
+        elif change.kind != "same" and membrane in self._older:
+            where = (*self.inputs, *self.followers, *self.owned)[0].where
+            raise refusals.older_membrane(self.path, where, replaced=True)
         late = [h.where for h in self.truncated if h.holds_graph(steps)] if change.doubt else []
         if late:
             raise refusals.maybe_cut(f"the membrane of neuron {self.path!r}", late[0])

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.batch.refusals import IN_A_CONTAINER
 from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connection.connections import channel_space
 from delaykit.checks.answers import answer_of
@@ -243,7 +244,8 @@ def _followed(
         )
         found = f"a time loop outside the model and {what}, whose reset cannot be seen"
         expected = "a loop inside the model, or a neuron to follow, one that keeps its state itself"
-        raise HistoryError(spot.name, found, expected, ASK_MANUAL)
+        fix = ASK_MANUAL if leader is None else f"{IN_A_CONTAINER}; or {ASK_MANUAL}"
+        raise HistoryError(spot.name, found, expected, fix)
     if any(call.given == "fresh" for call in trace.neurons[leader]):
         found = f"a sequence of several calls of the model, in which {leader!r} is handed its state"
         raise HistoryError(spot.name, found, "a state that the neuron keeps itself", ASK_MANUAL)

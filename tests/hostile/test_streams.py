@@ -117,7 +117,7 @@ def test_an_older_membrane_handed_on_is_refused():
     net = Back()
     dk.wrap_(net, {"fc": late(3)}, example=spikes(6))
     net(spikes(6, 0))
-    with pytest.raises(dk.HistoryError, match="one stream"):
+    with pytest.raises(dk.HistoryError, match="one sequence"):
         net(spikes(6, 1), True)
 
 

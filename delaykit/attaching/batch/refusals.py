@@ -13,6 +13,15 @@ from delaykit.functional.step_tape.segment import refuse_backward
 MANUAL = "or use dk.At(component, reset='manual') and call dk.reset(net) where a sequence begins"
 
 
+UNFINISHED = "a step that began and did not finish (an error in forward?)"
+BEGIN_ANEW = "begin the sequence anew, with dk.reset(net) and a fresh state: what was stepped cannot be taken back"
+AFTER_A_FAILURE = "behind a step that did not finish " + BEGIN_ANEW
+ANOTHER_ONE = (
+    "run another sequence (a validation, another user) on a copy of the model, copy.deepcopy(net), made before either "
+    "runs, or both as rows of one batch"
+)
+
+
 def taken_once(step: Callable[..., Any]) -> Callable[..., Any]:
     """Let a step that is refused within a backward pass say so: it was taken before, and that is the reason."""
 
@@ -78,27 +87,54 @@ def lost_between_calls(path: str, where: str, same: bool, held: bool) -> History
     return HistoryError(
         where, f"{found}, while delays begin anew with every call, and spikes were under way",
         "one call a sequence, as in the example",
-        ("wrap with example=: a function that runs one sequence in two calls" if held else _IN_A_CONTAINER)
+        ("wrap with example=: a function that runs one sequence in two calls" if held else IN_A_CONTAINER)
         + "; or use dk.At(component, reset='manual') and call dk.reset(net) before each sequence; or "
         "dk.At(component, reset='root') if spikes under way shall be lost, or states of your own begin sequences",
     )  # fmt: skip
 
 
-_IN_A_CONTAINER = (
-    "put the layer itself and its neuron into norse.SequentialState as entries of their own (a Linear, without Lift, "
-    "takes whole sequences, too), whose list of states carries what is under way"
+IN_A_CONTAINER = (
+    "put the layer itself and its neuron, as entries of their own, into a container whose state carries what is under "
+    "way (Norse: SequentialState, where a Linear, without Lift, takes whole sequences, too)"
 )
 
 
 def other_streams(path: str, period: int, where: str) -> HistoryError:
     """Say that streams take other turns on a neuron than they did in the example."""
-    known = f"{period} streams that take turns" if period > 1 else "one stream"
     return HistoryError(
         where, f"neuron {path!r} stepped on other streams, or in another order, than in the example",
-        f"{known}, each going on from the membrane that it left",
+        f"{period} streams that take turns, each going on from the membrane that it left",
         "wrap again with an example that runs the streams as you do now; edit the membranes of several streams in "
-        "place, so that each is known; do not hand an older membrane to the neuron",
+        "place, so that each is known; do not hand an older membrane to the neuron; " + AFTER_A_FAILURE,
     )  # fmt: skip
+
+
+def older_membrane(path: str, where: str, replaced: bool = False) -> HistoryError:
+    """Say that a neuron was given an older membrane, while the line has gone on.
+
+    Args:
+        path: the neuron.
+        where: the connection.
+        replaced: whether another sequence is known to have begun since.
+    """
+    found, fix = f"neuron {path!r} on an older membrane than the one that it left: ", ANOTHER_ONE
+    if replaced:
+        found += "another sequence began in between, and the line of this one is gone"
+    else:
+        found, fix = f"{found}another sequence ran in between, or {UNFINISHED}", f"{fix}; {AFTER_A_FAILURE}"
+    return HistoryError(where, found, "one sequence at a time, each step behind the one before", fix)
+
+
+def unfinished(path: str, where: str) -> HistoryError:
+    """Say that a step is tried again, where the call before failed in the middle of it."""
+    found = f"a step of neuron {path!r} tried again behind {UNFINISHED}, while spikes are under way"
+    return HistoryError(where, found, "whole steps, each taken once", BEGIN_ANEW)
+
+
+def stepped_already(where: str, what: str = "a state that was stepped already") -> HistoryError:
+    """Say that a carried state was used twice, the second time maybe after an error."""
+    fix = "begin each sequence with None, also where a step of it did not finish; " + ANOTHER_ONE
+    return HistoryError(where, f"{what}, by another sequence or by {UNFINISHED}", "each state used once", fix)
 
 
 def one_of_several(where: str, began: str, other: str) -> HistoryError:

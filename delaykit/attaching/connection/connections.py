@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
+from delaykit.attaching.batch.refusals import stepped_already
 from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.connection.calls import sequence_connection, step_connection
 from delaykit.attaching.connection.pieces import CarriedTail, carried_sequence, followed_sequence
@@ -158,9 +159,7 @@ def carried_history(where: str, state: Any) -> History:
         raise HistoryError(where, found, JOINED_EXPECTED, JOINED_FIX)
     if state.age != state.history.age:
         refuse_backward(where)
-        raise HistoryError(
-            where, "a state that was stepped already", "each state used once", "start both sequences from None"
-        )
+        raise stepped_already(where)
     if state.changed:
         move_rows(where, [state.history], state.went(), state.batch, len(state.ids), state.ids.device)
     return state.history

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delaykit.attaching.batch.refusals import stepped_already
 from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.connection.calls import over_time
@@ -235,8 +236,7 @@ def _step_on(
         history = _replayed(synapse, where, product, time_dim, state)
     elif state.age != history.age:
         refuse_backward(where)
-        found, fix = "the state of a piece that was continued already", "start both sequences from None"
-        raise HistoryError(where, found, "each state used once", fix)
+        raise stepped_already(where, "the state of a piece that was continued already")
 
     def run(spikes: Tensor) -> Tensor:
         outputs = [history.step(synapse, product, x) for x in spikes]

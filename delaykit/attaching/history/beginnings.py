@@ -168,10 +168,10 @@ _LOST = (
     "spikes under way shall be lost"
 )
 _HAND_ON = (
-    "put connection and neuron into norse.SequentialState, whose list of states carries what is under way; or call "
-    "both at every step of a loop" + _LOST
+    "put connection and neuron into a container whose state carries what is under way (Norse: SequentialState); or "
+    "call both at every step of a loop" + _LOST
 )
 _GO_ON = (
-    "let the neuron keep its state (init_hidden=True) and wrap with an example of two calls; or call the layer at "
-    "every step of the loop" + _LOST
+    "let the neuron keep its state from call to call (snnTorch: init_hidden=True) and wrap with an example of two "
+    "calls; or call the layer at every step of the loop" + _LOST
 )

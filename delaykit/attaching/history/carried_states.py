@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from delaykit.attaching.batch.refusals import maybe_cut
+from delaykit.attaching.batch.refusals import maybe_cut, stepped_already
 from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, tensors_of
 from delaykit.attaching.history.histories import History
@@ -283,9 +283,7 @@ def take_histories(
     histories: Histories = carried.histories
     if any(histories[slot].age != age for slot, age in carried.ages.items()):
         refuse_backward(where)
-        raise HistoryError(
-            where, "a state that was stepped already", "each state used once", "begin each sequence with None"
-        )
+        raise stepped_already(where)
     left = carried.left
     if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
         _follow_rows(where, state, carried, None if neuron is None else run.adapter.resting(neuron, state))

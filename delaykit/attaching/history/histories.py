@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from delaykit.attaching.batch.refusals import one_of_several, out_of_step
+from delaykit.attaching.batch.refusals import one_of_several, out_of_step, unfinished
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.history import lines
 from delaykit.attaching.history.beginnings import Ends
@@ -36,6 +36,9 @@ class CountsSteps(Protocol):
     """A neuron that a connection leads to."""
 
     steps: int
+
+    def unfinished(self) -> bool:
+        """Tell whether a step failed, and none came since."""
 
 
 class Beat:
@@ -260,7 +263,13 @@ class History:
         for beat in self.beats:
             gone, beat.mark = beat.neuron.steps - beat.mark, beat.neuron.steps
             if self.age and gone != beat.each and self.under_way():
-                raise out_of_step(self.where, beat.path, gone, beat.each)
+                raise self.out_of_step(beat, gone)
+
+    def out_of_step(self, beat: Beat, found: int) -> HistoryError:
+        """Say that a neuron took other steps than this connection's calls."""
+        if beat.neuron.unfinished():
+            return unfinished(beat.path, self.where)
+        return out_of_step(self.where, beat.path, found, beat.each)
 
     def _fitting(self, engine: Engine, stream: Stream | None, spikes: Tensor, kind: Any) -> Stream:
         """Return the stream for a batch of another size: rows leave at the end, or come there."""

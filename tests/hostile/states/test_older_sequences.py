@@ -96,7 +96,7 @@ def test_a_validation_within_a_sequence(copied: bool, said: bool) -> None:
         found, _ = run(net, DATA[1])
     torch.testing.assert_close(found, by_hand(DATA[1]))
     kept = tuple(mem.clone() for mem in state) if copied else state
-    with pytest.raises(dk.HistoryError, match="other streams"):
+    with pytest.raises(dk.HistoryError, match="another sequence"):
         run(net, DATA[0][6:], kept)
 
 
@@ -110,14 +110,14 @@ def test_two_users_in_turns_whose_states_are_stored() -> None:
                 _, state = run(net, x[begin : begin + 4], states[user])
                 states[user] = tuple(mem.clone() for mem in state)
 
-    with torch.no_grad(), pytest.raises(dk.HistoryError, match="other streams"):
+    with torch.no_grad(), pytest.raises(dk.HistoryError, match="another sequence"):
         serve()
 
 
 def test_the_model_within_its_own_forward() -> None:
     net = Loop()
     delayed(net, lambda: net(DATA[0]))
-    with pytest.raises(dk.HistoryError, match="other streams"):
+    with pytest.raises(dk.HistoryError, match="another sequence"):
         net(DATA[0], other=DATA[1][:4])
 
 
@@ -132,7 +132,7 @@ def test_a_membrane_put_back_behind_another_sequence() -> None:
     for x in DATA[1]:
         net(x)
     net[1].mem = kept
-    with pytest.raises(dk.HistoryError, match="other streams"):
+    with pytest.raises(dk.HistoryError, match="another sequence"):
         net(DATA[0][6])
 
 

@@ -131,6 +131,9 @@ def test_the_advice_on_a_lifted_layer_in_pieces_can_be_followed():
     with pytest.raises(dk.HistoryError, match=r"without Lift") as refused:
         net(data()[6:], net(data()[:6])[1])
     assert "two calls" not in str(refused.value)
+    pieces = build(norse.Lift)
+    with pytest.raises(dk.WrapError, match=r"without Lift"):
+        dk.wrap_(pieces, {"0.lifted_module": late(3)}, example=lambda: pieces(data()[6:], pieces(data()[:6])[1]))
     dk.wrap_(whole, {"0": late(3)}, example=data())
     first, state = whole(data()[:6])
     both = torch.cat([first, whole(data()[6:], state)[0]])
