@@ -198,8 +198,8 @@ class NeuronWatch:
             late = [h.where for h in self.inputs if h.age > 1 and h.under_way(before_last=True)]
             late += [h.where for h in (*self.followers, *self.owned) if h not in self.inputs and h.under_way()]
             if late:
-                failed = first and self.scope is not None and self.scope.unfinished
-                raise (refusals.unfinished if failed else refusals.older_membrane)(self.path, late[0])
+                tried = first and self.scope is not None and self.scope.unfinished
+                raise (refusals.unfinished if tried else refusals.older_membrane)(self.path, late[0])
         change = self._left[0].look(membrane, self._of_one_sample, self._resting)
         if change == SAME:
             return
@@ -220,8 +220,7 @@ class NeuronWatch:
             if not handed and change.kind != "unclear":
                 stale = [h for h in stale if not h.leads_several()]  # these are asked above
             stale = [h for h in stale if not first or self._goes_on(h)]
-            rows = change.rows if change.kind == "rows" else None
-            late = [h.where for h in stale if _late_in(h, rows)]
+            late = [h.where for h in stale if h.late_in(change.rows)]
             if late:
                 raise refusals.two_readings(self.path, change, late[0])
 
@@ -245,7 +244,7 @@ class NeuronWatch:
             return
         rows, shared = change.rows, [h for h in self.inputs if h.leads_several() and h.leader is not self and h.age > 1]
         for history in shared if not first else filter(self._goes_on, shared):
-            if _late_in(history, rows):
+            if history.late_in(rows):
                 raise refusals.one_of_several(history.where, self.path, history.leader.path)
 
     def _goes_on(self, history: History) -> bool:
@@ -389,8 +388,3 @@ class NeuronWatch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= {"truncated": state["followers"]} | state
         self.begin()
-
-
-def _late_in(history: History, rows: Tensor | None) -> bool:
-    """Tell whether anything is under way from before the last step, in these rows or in any."""
-    return history.under_way(True) if rows is None else history.rows_under_way(rows, True)

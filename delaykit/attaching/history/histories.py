@@ -194,6 +194,10 @@ class History:
         """Tell whether something may be under way in one of these rows, a mask (batch,)."""
         return lines.rows_under_way(self.streams, rows, self._last_step_at() if before_last else None)
 
+    def late_in(self, rows: Tensor | None) -> bool:
+        """Tell whether anything is under way from before the last step, in these rows or in any."""
+        return self.under_way(True) if rows is None else self.rows_under_way(rows, True)
+
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
         late = self.in_line(before_last)
