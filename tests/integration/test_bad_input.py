@@ -152,7 +152,7 @@ RULES = {
     "two delays": ({"fc1": (dk.FreeDelay(), dk.FreeDelay())}, dk.ConfigError, ["two delay", "at most one"]),
     "init shape": ({"fc1": dk.FreeDelay(init=[1.0, 2.0])}, dk.ShapeError, ["(5,)"]),
     "time_dim": ({"fc1": dk.At(dk.FreeDelay(), time_dim=1)}, dk.ShapeError, ["time_dim=1"]),
-    "carried": ({"fc1": dk.At(dk.FreeDelay(), reset="carried")}, dk.ConfigError, ["SequentialState"]),
+    "carried": ({"fc1": dk.At(dk.FreeDelay(), reset="carried")}, dk.ConfigError, ["a state that the caller carries"]),
 }
 
 
