@@ -146,11 +146,12 @@ def resolve(operator: str, device: torch.device, work: int | None = None) -> Cal
     else:
         expected = "a cpu tensor" if name == "cpu" else "a cuda tensor (or TRITON_INTERPRET=1 in the environment)"
         raise ConfigError(f"backend({name!r})", f"a {device} tensor", expected, "leave the choice to delaykit")
-    plain = _function(operator, "torch")
-    if found is None and name == "reference" and plain is not None:
+    if found is not None:
+        return found
+    found = _function(operator, "torch")
+    if name == "reference" and found is not None:
         where, fix = f"operator {operator!r}", "give its plugin's Operator record, or leave the choice to delaykit"
         raise ConfigError(where, "no implementation in 'reference'", "a judge of its own", fix)
-    found = found or plain
     if found is None:
         known = {known for known, _ in registry.loader().operators} | {key[0] for key, f in _found.items() if f}
         raise registry.missing_operator(operator, known)

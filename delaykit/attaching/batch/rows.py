@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -136,9 +137,9 @@ class LineRows(Rows):
         self._kind = self.batch, len(shape), dtype, device  # made at every step: no tensor is kept
         self._ids: Tensor | None = None
 
+    @abstractmethod
     def under_way(self) -> bool:
         """Tell whether a later step may hear of an input."""
-        raise NotImplementedError
 
     @property
     def ids(self) -> Tensor:  # type: ignore[override]
