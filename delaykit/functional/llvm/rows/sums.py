@@ -16,7 +16,9 @@ from delaykit.functional.compiled import compiled
 from delaykit.functional.llvm.registers import entry_of, repeated, vectors_of
 from delaykit.functional.llvm.rows.layout import TILE
 
-REGISTERS = 16  # vectors in a piece of a row
+REGISTERS = 7  # vectors in a piece of a row: 14 registers of AVX2's 16, two of which hold what they are multiplied by
+SHORT = 2  # the same where less is left
+EVENTS = 4  # the same where events scale whole rows
 ROWS = 128  # rows of a gradient that are added up together, from the second cache
 CHAINS = 4  # sums of one number that do not wait for each other, where registers would be idle
 add_piece: Any = None  # by these names, the kernels find what is made when they are compiled
@@ -30,7 +32,7 @@ add_quarter: Any = None
 
 @compiled(
     intrinsics=lambda numba: {
-        "add_piece": make_add(numba, REGISTERS), "add_short": make_add(numba, REGISTERS // 4),
+        "add_piece": make_add(numba, REGISTERS), "add_short": make_add(numba, SHORT),
         "add_vector": make_add(numba, 1), "add_quarter": make_add(numba, 1, 1, 4),
     }
 )  # fmt: skip
@@ -51,7 +53,7 @@ def mix_rows(source, start, length, lanes, first, place, weight, out, row, width
         begin: of the outputs, to ``end - 1``.
     """
     piece = REGISTERS * lanes
-    short, span = piece // 4, piece + 16
+    short, span = SHORT * lanes, piece + 16
     sums = np.empty((end - begin) * span, out.dtype)
     for opening in range(0, length, piece):
         size, base = min(piece, length - opening), start + opening
@@ -132,9 +134,9 @@ def read_taps(flat, at, lanes, first, place, weight, out):
 def add_scaled(out, at, length, lanes, flat, place, size, first, last):
     """Add ``sum_e size[e] flat[place[e] + n]`` to ``out[at + n]``, e = first .. last - 1, for all n < length."""
     done = 0
-    while done + REGISTERS * lanes <= length:
+    while done + EVENTS * lanes <= length:
         add_piece(out, at + done, flat, done, place, size, first, last)
-        done += REGISTERS * lanes
+        done += EVENTS * lanes
     while done + lanes <= length:
         add_vector(out, at + done, flat, done, place, size, first, last)
         done += lanes
@@ -145,7 +147,7 @@ def add_scaled(out, at, length, lanes, flat, place, size, first, last):
 
 @compiled(
     parts=(add_scaled,),
-    intrinsics=lambda numba: {"add_piece": make_add(numba, REGISTERS), "add_vector": make_add(numba, 1)},
+    intrinsics=lambda numba: {"add_piece": make_add(numba, EVENTS), "add_vector": make_add(numba, 1)},
 )
 def add_events(x, matrix, out, lanes, begin, end):
     """Add ``x @ matrix`` to ``out`` for the rows ``begin`` to ``end - 1`` of x, by the numbers that are not 0."""
@@ -162,7 +164,7 @@ def add_events(x, matrix, out, lanes, begin, end):
 
 @compiled(
     parts=(add_scaled,),
-    intrinsics=lambda numba: {"add_piece": make_add(numba, REGISTERS), "add_vector": make_add(numba, 1)},
+    intrinsics=lambda numba: {"add_piece": make_add(numba, EVENTS), "add_vector": make_add(numba, 1)},
 )
 def correlate_events(x, grad, out, lanes, begin, end):
     """Add ``x.T @ grad`` to ``out`` for the columns ``begin`` to ``end - 1`` of x, by the numbers that are not 0."""
