@@ -17,7 +17,7 @@ from delaykit.functional.filtered_linear.operator import filtered_linear
 from delaykit.functional.recurrence.connection.base import Fading
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
-from delaykit.functional.step_tape.segment import Passes, chained
+from delaykit.functional.step_tape.segment import Passes, chained, refuse_second_derivatives
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import Delay, Heterogeneity, PointDelay
 
@@ -39,7 +39,8 @@ class Decaying(SegmentParameters):
         self.decay = heterogeneity.decay().to(weight.dtype)
         leak = heterogeneity.leak()
         self.leak = None if leak is None else leak.to(weight.device, weight.dtype)
-        self.beyond = None if self.leak is None else self.weight * (self.decay - self.leak)
+        self.gap = None if self.leak is None else self.decay - self.leak
+        self.beyond = None if self.gap is None else self.weight * self.gap
         self.before: Taps | None = None
         self.behind: Taps | None = None
         self.inside: Tensor | None = None
@@ -58,8 +59,8 @@ class Decaying(SegmentParameters):
 
     def fading(self) -> Fading:
         """Return how currents linger on a recurrent connection without delays."""
-        beyond = self.decay if self.leak is None else self.decay - self.leak
-        return Fading(self.decay.expand_as(self.weight), self.weight * beyond)
+        gap = self.decay if self.gap is None else self.gap
+        return Fading(self.decay.expand_as(self.weight), self.weight * gap)
 
     def response(self, depth: int) -> Tensor:
         """Write out the first steps: the judge of every faster path."""
@@ -120,12 +121,15 @@ class DecayTape:
         self.synapses: SynapseTape | ArrivalTape | None = None
         self.earlier: SynapseTape | None = None  # currents that were made with another weight
         self._made_with: Tensor | None = None
+        self._cut = self._recorded = False  # whether the state holds constants, and whether it has a graph
+        self._since: Tensor | None = None  # its share that has come since it was cut
         self.passes = Passes()
         self.rebind(parameters)
 
     def rebind(self, parameters: Decaying) -> None:
         """Start a new segment with these parameters."""
         self.parameters = p = parameters
+        self._cut_state()
         self._settle(p)
         for name, taps in (("before", p.before), ("behind", p.behind)):
             if taps is not None and name in self.lines:
@@ -160,7 +164,7 @@ class DecayTape:
         self.earlier.add_(currents)
         if isinstance(self.synapses, SynapseTape):
             self.synapses.forget()
-        self.state = None
+        self.state, self._cut = None, False
 
     def _lingering_spikes(self) -> Tensor | None:
         """Return the spikes that linger at each synapse, (batch, pre, post); None where nothing does, or currents."""
@@ -178,15 +182,19 @@ class DecayTape:
         return not lingers and all(tape.silent(before_last) for tape in tapes)
 
     def graph_under_way(self) -> bool:
-        """Tell whether a later gradient has to reach an input of this segment."""
+        """Tell whether a later gradient has to reach an input of this segment, or the weight that made a current."""
         tapes = [tape for tape in (*self.lines.values(), self.synapses, self.earlier) if tape is not None]
-        lingers = self.state is not None and self.state.requires_grad
-        return lingers or any(tape.graph_under_way() for tape in tapes)
+        return self._recorded or any(tape.graph_under_way() for tape in tapes)
+
+    def _cut_state(self) -> None:
+        """Make constants of the currents that linger."""
+        self._cut, self._recorded, self._since = self.state is not None, False, None
+        self.state = None if self.state is None else self.state.detach()
 
     def detach(self) -> None:
         """Cut the graph, keep currents and remembered spikes."""
         self.passes = Passes()
-        self.state = None if self.state is None else self.state.detach()
+        self._cut_state()
         for tape in (*self.lines.values(), self.synapses, self.earlier):
             if tape is not None:
                 tape.detach()
@@ -203,6 +211,9 @@ class DecayTape:
             before = self.state
             linked = before is not None and any(x is not None and x.requires_grad for x in (before, p.beyond))
             output = chained(self._lingering(spikes, bias), self.passes, linked)
+            if not torch.is_grad_enabled():  # what such a step leaves are constants
+                self._cut_state()
+            self._recorded = self._recorded or output.requires_grad
         if self.earlier is not None:
             output = output + self.earlier.step(torch.zeros_like(spikes))
         if "behind" not in self.lines:
@@ -218,12 +229,29 @@ class DecayTape:
             leak = None if p.leak is None else p.leak.reshape(-1)
             output = output + self._rest(output, p.decay.reshape(-1), leak)
             return output if bias is None else output + bias
-        before = self._remember(spikes, p.decay.reshape(-1))
-        if p.beyond is None:  # the spikes linger, and one product is enough
+        decay, earlier = p.decay.reshape(-1), self._since
+        before = self._remember(spikes, decay)
+        if self._cut and torch.is_grad_enabled():
+            new = spikes.detach()
+            self._since = new.clone() if earlier is None else torch.addcmul(new, decay.detach(), earlier)
+        gap = p.gap
+        if p.beyond is None or gap is None:  # the spikes linger, and one product is enough
             assert self.state is not None
-            return nn.functional.linear(self.state, p.weight, bias)
+            return self._product(self.state, self._since, None, p.weight, bias)
+        if before is not None and self._cut and torch.is_grad_enabled() and len(gap) == 1:  # one product is enough, too
+            since = spikes.detach() if earlier is None else torch.addcmul(spikes.detach(), gap.detach(), earlier)
+            return self._product(torch.addcmul(spikes, gap, before), since, None, p.weight, bias)
         output = nn.functional.linear(spikes, p.weight, bias)
-        return output if before is None else output + nn.functional.linear(before, p.beyond)
+        return output if before is None else output + self._product(before, earlier, gap, p.beyond, None)
+
+    def _product(
+        self, lingers: Tensor, since: Tensor | None, gap: Tensor | None, factor: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """Return ``linear(lingers, factor, bias)``; the gradient of the weight is that of ``since`` behind a cut."""
+        if not self._cut or not torch.is_grad_enabled():
+            return nn.functional.linear(lingers, factor, bias)
+        output: Tensor = _BehindACut.apply(lingers, since, self.parameters.weight, gap, factor.detach(), bias)
+        return output
 
     def _rest(self, arrivals: Tensor, decay: Tensor, leak: Tensor | None) -> Tensor:
         """Return what is left of earlier arrivals beyond the neuron's leak, and remember these."""
@@ -235,6 +263,35 @@ class DecayTape:
         before = self.state
         self.state = arrivals.clone() if before is None else decay * before + arrivals  # the caller may write over his
         return before
+
+
+class _BehindACut(torch.autograd.Function):
+    """``linear(lingers, weight * gap, bias)``, where what came before a cut is a current that no weight makes any more.
+
+    The gradient of ``weight`` counts ``since``, that part of ``lingers`` which has come since the cut, the gradient of
+    ``gap`` all of it. ``factor`` has the values of the product; ``gap`` None is 1.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, lingers: Tensor, since: Tensor | None, weight: Tensor, gap: Tensor | None, factor: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(lingers if ctx.needs_input_grad[3] else None, since, weight, gap, factor)
+        return nn.functional.linear(lingers, factor, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        refuse_second_derivatives()
+        lingers, since, weight, gap, factor = ctx.saved_tensors
+        into_lingers, _, into_weight, into_gap, _, into_bias = ctx.needs_input_grad
+        grad, grad_weight = grad.to(weight.dtype), None
+        if into_weight and since is not None:
+            grad_weight = grad.t() @ since
+            grad_weight = grad_weight if gap is None else grad_weight * gap
+        grad_gap = weight * (grad.t() @ lingers) if into_gap else None
+        grad_lingers = grad @ factor if into_lingers else None
+        return grad_lingers, None, grad_weight, grad_gap, None, grad.sum(0) if into_bias else None
 
 
 class DecayEngine(Engine):

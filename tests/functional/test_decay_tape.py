@@ -129,28 +129,38 @@ def test_a_loss_that_sees_some_steps_and_a_second_pass(into_inputs: bool, chosen
             torch.testing.assert_close(mine, true, rtol=1e-12, atol=1e-12)
 
 
-def test_after_a_cut_what_lingers_counts_for_weights_and_decays_but_not_for_old_inputs(chosen: str) -> None:
+def by_recurrence(given: dict[str, Tensor], cuts: tuple[int, ...]) -> Tensor:
+    """The definition: a current of each synapse, which is a constant from a cut on."""
+    current, out = torch.zeros(BATCH, POST, PRE, dtype=torch.float64), []
+    for t, x in enumerate(given["spikes"]):
+        current = current.detach() if t in cuts else current
+        left = (given["decay"] - given["leak"]) * current
+        out.append(left.sum(-1) + x @ given["weight"].T + given["bias"])
+        current = given["decay"] * current + given["weight"] * x.unsqueeze(1)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("into_inputs", [True, False])
+@pytest.mark.parametrize("cuts", [(10,), (3, 10, 11, 18)])
+def test_after_a_cut_what_lingers_is_a_constant_that_decays(
+    cuts: tuple[int, ...], into_inputs: bool, chosen: str
+) -> None:
+    """The weight's gradient counts the spikes since the cut, that of decay and leak also what was there before."""
     given = tensors()
-    names = ("decay", "weight", "bias", "leak")
-    own = [given[name] for name in names]
-    tape = SynapseTape(*own)
-    for x in given["spikes"][:10]:
-        tape.step(x)
-    tape.detach()
-    tape.rebind(*own)
-    found = torch.stack([tape.step(x) for x in given["spikes"][10:]])
-    torch.testing.assert_close(found, naive(**given)[10:], rtol=0, atol=1e-12)
-    # The judge: the traces of the first ten steps as constants, everything after them by autograd.
-    trace = torch.zeros(BATCH, POST, PRE, dtype=torch.float64)
-    for x in given["spikes"][:10]:
-        trace = (given["decay"] * trace + x.unsqueeze(1)).detach()
-    out = []
-    for x in given["spikes"][10:]:
-        beyond = given["weight"] * (given["decay"] - given["leak"])
-        out.append((beyond * trace).sum(-1) + x @ given["weight"].T + given["bias"])
-        trace = given["decay"] * trace + x.unsqueeze(1)
-    leaves = [given["spikes"], *own]
-    one, two = (torch.autograd.grad(y.pow(2).sum(), leaves) for y in (found, torch.stack(out)))
+    given["spikes"] = given["spikes"].detach().requires_grad_(into_inputs)
+    own = [given[name] for name in ("decay", "weight", "bias", "leak")]
+    tape, found = SynapseTape(*own), []
+    for t, x in enumerate(given["spikes"]):
+        if t in cuts:
+            tape.detach()
+            assert not tape.graph_under_way()
+            tape.rebind(*own)
+        found.append(tape.step(x))
+        assert tape.graph_under_way()
+    wanted = by_recurrence(given, cuts)
+    torch.testing.assert_close(torch.stack(found), wanted, rtol=0, atol=1e-12)
+    leaves = [value for value in given.values() if value.requires_grad]
+    one, two = (torch.autograd.grad(y.pow(2).sum(), leaves) for y in (torch.stack(found), wanted))
     for mine, true in zip(one, two, strict=True):
         torch.testing.assert_close(mine, true, rtol=1e-11, atol=1e-11)
 
@@ -167,9 +177,11 @@ def test_a_segment_that_begins_without_gradients_still_trains(chosen: str) -> No
     whole.detach()
     whole.rebind(*own)
     runs = [torch.stack([tape.step(x) for x in given["spikes"][6:]]) for tape in (whole, part)]
+    runs.append(by_recurrence(given, (6,))[6:])
     found = [torch.autograd.grad(y.pow(2).sum(), own) for y in runs]
-    for one, two in zip(*found, strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+    for *mine, true in zip(*found, strict=True):
+        for one in mine:
+            torch.testing.assert_close(one, true, rtol=1e-12, atol=1e-12)
 
 
 def test_a_loop_keeps_no_number_for_each_synapse_and_step() -> None:

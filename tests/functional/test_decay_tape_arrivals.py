@@ -89,9 +89,8 @@ def test_steps_without_gradients_cut_what_lingers_as_plain_autograd_does(quiet: 
         nonlocal state
         past.insert(0, row)
         arrived = sum(x.unsqueeze(1) * r for x, r in zip(past, own[0].unbind(2), strict=False))
-        scale = own[0].squeeze(2) if kind == "synapses" else 1.0  # spikes linger, not currents
-        before, state = state, own[1] * state + (row.unsqueeze(1) if kind == "synapses" else arrived)
-        return (arrived + (own[1] - own[3]) * scale * before).sum(-1) + own[2]
+        before, state = state, own[1] * state + arrived
+        return (arrived + (own[1] - own[3]) * before).sum(-1) + own[2]
 
     tape = ArrivalTape(*own) if kind == "arrivals" else SynapseTape(own[1], own[0].squeeze(2), *own[2:])
     found, wanted = (torch.stack(paused(step, given["x"], quiet)) for step in (tape.step, plainly))

@@ -73,6 +73,12 @@ class ArrivalTape(Tape):
         state = operator.state if isinstance(operator, ArrivalOperator) else self._state
         return (state is None or not bool(state.any())) and super().silent(before_last)
 
+    def graph_under_way(self) -> bool:
+        """Tell whether a later gradient has to reach what lingers or is under way: inputs, and the response."""
+        operator = None if self._segment is None or not self.recorded else self._segment.operator
+        lingers = isinstance(operator, ArrivalOperator) and operator.lingers
+        return lingers or super().graph_under_way()
+
     def _bind(self, response: Tensor, decay: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
         with torch.enable_grad():  # a segment may begin under no_grad and train later
             each = decay.to(response.dtype).expand(response.shape[:2])
@@ -128,6 +134,11 @@ class ArrivalOperator(SegmentOperator):
 
     def pause(self) -> None:
         self._paused = True
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the last step has left currents with a graph."""
+        return self._recorded and not self._paused
 
     def forward(self, x: Tensor, recording: Recording, row: int, keep: int | None) -> Tensor:
         if self._paused:

@@ -7,6 +7,12 @@ input wants a gradient, nobody waits for a step: then all is done in one sweep, 
     y_j[t] = bias_j + sum_i weight_ji x_i[t] + sum_i beyond_ji X_ji[t-1],      X_ji[t] = decay_ji X_ji[t-1] + x_i[t]
 
 with ``beyond = weight (decay - leak)``. Arrays of synapses are ``(pre, post)``, their states ``(batch, pre, post)``.
+
+What an earlier segment left are currents, constants that go on decaying: the gradient of the weight counts the inputs
+of its own segment, those of decay and leak all that lingers,
+
+    grad_weight_ji = sum_t grad_y_j[t] x_i[t] + gap_ji sum_t x_i[t] P_ji[t]
+    grad_gap_ji    = weight_ji (sum_t x_i[t] P_ji[t] + X_ji[0] P_ji[0]),      gap = decay - leak
 """
 
 from __future__ import annotations
@@ -48,7 +54,7 @@ class SynapseTape(Tape):
         self._bind(decay, weight, bias, leak)
 
     def rebind(self, decay: Tensor, weight: Tensor, bias: Tensor | None = None, leak: Tensor | None = None) -> None:
-        """Start a new segment with these parameters; currents that linger go on with the new weights."""
+        """Start a new segment with these parameters; what lingers goes on as constants, scaled by the new weights."""
         self._rebind()
         self._bind(decay, weight, bias, leak)
 
@@ -78,12 +84,16 @@ class SynapseTape(Tape):
         state = operator.state if isinstance(operator, DecayOperator) else self._state
         return (state is None or _rests(state)) and super().silent(before_last)
 
+    def graph_under_way(self) -> bool:
+        """Tell whether a later gradient has to reach what lingers: inputs of this segment, and the weight."""
+        return self.recorded
+
     def _bind(self, decay: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor | None) -> None:
         if decay.shape != weight.shape:
             found = f"decay {tuple(decay.shape)} for weight {tuple(weight.shape)}"
             raise ShapeError("SynapseTape", found, "twice (post, pre)", "give every synapse a decay")
         with torch.enable_grad():  # a segment may begin under no_grad and train later
-            self._parameters = (decay, weight, weight * (decay if leak is None else decay - leak), bias)
+            self._parameters = (decay, weight, decay if leak is None else decay - leak, bias)
 
     def _operator(self, x: Tensor) -> SegmentOperator:
         weight = self._parameters[1]
@@ -104,7 +114,7 @@ class DecayOperator(SegmentOperator):
     Args:
         decay: ``(post, pre)``.
         weight: ``(post, pre)``.
-        beyond: ``(post, pre)``, factor on what is left of earlier steps.
+        gap: ``(post, pre)``, decay minus leak.
         bias: ``(post,)`` or None.
         x: an input like those to come.
         state: what an earlier segment left, ``(batch, pre, post)``; taken over and changed in place.
@@ -113,14 +123,14 @@ class DecayOperator(SegmentOperator):
     recording = ByteRecording
 
     def __init__(
-        self, decay: Tensor, weight: Tensor, beyond: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
+        self, decay: Tensor, weight: Tensor, gap: Tensor, bias: Tensor | None, x: Tensor, state: Tensor | None
     ) -> None:
         at_once = Taps(decay.new_zeros(1, 1, 1, dtype=torch.int64), decay.new_ones(1, 1, 1), 0)
         direct = ChannelFilter(at_once, weight.shape[1], weight.dtype)
         super().__init__(direct, True, x.shape, weight.dtype, x.device, weight, bias)
-        self.decay, self.beyond = decay, beyond
+        self.decay, self.gap = decay, gap
         # Copies, also of a single row: the parameters' own storages stay as they are (see `compiled.array`).
-        self.factors = tuple(t.detach().t().clone(memory_format=torch.contiguous_format) for t in (decay, beyond))
+        self.factors = tuple(t.detach().t().clone(memory_format=torch.contiguous_format) for t in (decay, weight * gap))
         self.state = weight.new_zeros(len(x), *self.factors[0].shape) if state is None else state
         self.first: Tensor | None = None  # the state before the first recorded step
         self.needs_grad_x = self._recorded = False
@@ -128,7 +138,7 @@ class DecayOperator(SegmentOperator):
 
     @property
     def parameters(self) -> tuple[Tensor | None, ...]:
-        return self.decay, self.weight, self.beyond, self.bias
+        return self.decay, self.weight, self.gap, self.bias
 
     @property
     def outlasts(self) -> int:
@@ -143,6 +153,23 @@ class DecayOperator(SegmentOperator):
         x, out = x.to(self.dtype), x.dtype
         assert self.weight is not None
         return F.linear(x, self.weight, self.bias).add_(self._advance(self.state, x, *self.factors)).to(out)
+
+    def by_parameter(
+        self, decay: Tensor, at_once: Tensor, beyond: Tensor, of_left: Tensor | None, bias: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Turn the sums of a backward pass, ``(post, pre)``, into the gradients of the parameters.
+
+        Args:
+            decay: gradient of the decay.
+            at_once: gradient of the weight on inputs of the same step.
+            beyond: gradient of ``weight * gap`` by inputs of this segment.
+            of_left: the same by what an earlier segment left; None where nothing was.
+            bias: gradient of the bias.
+        """
+        assert self.weight is not None
+        weight, gap = self.weight.detach(), self.gap.detach()
+        grad_gap = weight * (beyond if of_left is None else beyond + of_left)
+        return self.wanted(decay, at_once.addcmul_(beyond, gap), grad_gap, bias)
 
     def gradients(self, recording: Recording, last: int) -> Gradients:
         kind = _AtOnce if self.first is None and not self.needs_grad_x else _StepByStep
@@ -167,7 +194,7 @@ class _AtOnce(Gradients[DecayOperator]):
         operator, y = self.operator, self.rows[first - self.recording.pad :]
         rows = self.recording.rows[:, first : self.last + 1]  # (pre, time, batch)
         pull = resolve("decay_filter_gradient", operator.device)
-        factors = tuple(t.detach() for t in (operator.decay, operator.beyond))
+        factors = tuple(t.t().contiguous() for t in operator.factors)
         grad_decay, grad_beyond = torch.zeros_like(factors[0]), torch.zeros_like(factors[1])
         grad_weight = torch.zeros_like(factors[0])
         for part, grad in zip(rows.split(AT_ONCE, 2), y.split(AT_ONCE, 1), strict=True):
@@ -176,7 +203,7 @@ class _AtOnce(Gradients[DecayOperator]):
             grad_decay += of_decay
             grad_beyond += of_beyond
             grad_weight.addmm_(grad.flatten(0, 1).t(), x.flatten(0, 1))
-        return operator.wanted(grad_decay, grad_weight, grad_beyond, y.sum((0, 1)))
+        return operator.by_parameter(grad_decay, grad_weight, grad_beyond, None, y.sum((0, 1)))
 
 
 class _StepByStep(Gradients[DecayOperator]):
@@ -206,9 +233,9 @@ class _StepByStep(Gradients[DecayOperator]):
         return self.grad_x
 
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
-        operator = self.operator
-        if operator.first is not None:  # what lingered before acts like an input of each synapse's own
-            self.grad_beyond += (operator.first * self.later).sum(0)
+        operator, of_left = self.operator, None
+        if operator.first is not None:  # it acts like an input of each synapse's own, for all but the weight
+            of_left = (operator.first * self.later).sum(0).t()
             self.grad_decay += (operator.first * self.slope).sum(0)
         grad_decay = (self.grad_decay * operator.factors[1]).t()
-        return operator.wanted(grad_decay, self.grad_weight, self.grad_beyond.t(), self.grad_bias)
+        return operator.by_parameter(grad_decay, self.grad_weight, self.grad_beyond.t(), of_left, self.grad_bias)

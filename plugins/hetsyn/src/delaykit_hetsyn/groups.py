@@ -76,7 +76,6 @@ class GroupEngine(Engine):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, split: Tensor, shared: Tensor, leak: Tensor | None) -> None:
         self.weight, self.bias, self.shared, self.leak = weight, bias, shared, leak
-        self.weight_then = weight.detach().clone()
         self.strength = weight * split  # (groups, post, pre)
         beyond = shared.reshape(-1, 1, 1) if leak is None else shared.reshape(-1, 1, 1) - leak
         self.beyond = self.strength * beyond  # (groups, post, pre): what is left a step later
@@ -99,16 +98,20 @@ class GroupEngine(Engine):
 
 
 class GroupTape:
-    """Step mode: the spikes as each shared decay has left them, ``(groups, batch, pre)``, by plain autograd."""
+    """Step mode: the spikes since a cut as each shared decay has left them, ``(groups, batch, pre)``, by autograd."""
 
     def __init__(self, engine: GroupEngine) -> None:
         self.engine = engine
         self.past: Tensor | None = None
         self.passes = Passes()
-        self.earlier: Tensor | None = None  # (groups, batch, post): currents that were made with another weight
+        self.earlier: Tensor | None = None  # (groups, batch, post): currents from before the last cut
+        self._constant = False  # whether the spikes were left by a step without gradients
 
     def step(self, x: Tensor) -> Tensor:
         """Run one step: (batch, pre) -> (batch, post)."""
+        if self._constant and torch.is_grad_enabled():
+            self._settle()
+        self._constant = not torch.is_grad_enabled()
         e, past, earlier = self.engine, self.past, self.earlier
         current, shared = F.linear(x, e.weight, e.bias), e.shared.reshape(-1, 1, 1)
         if earlier is not None:
@@ -121,19 +124,22 @@ class GroupTape:
         return chained(current + torch.bmm(past, e.beyond.transpose(1, 2)).sum(0), self.passes)
 
     def rebind(self, engine: GroupEngine) -> None:
-        """Go on with the parameters of a new segment; a current keeps what it has summed with another weight."""
-        before, self.engine = self.engine, engine
+        """Go on with the parameters of a new segment; a current keeps what it has summed."""
         self.detach()
-        if self.past is None or torch.equal(before.weight_then, engine.weight_then):
-            return
-        currents = torch.bmm(self.past, before.strength.detach().transpose(1, 2))
-        self.earlier = currents if self.earlier is None else self.earlier + currents
+        self.engine = engine
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Make currents of the spikes that linger, constants from now on."""
+        if self.past is not None:
+            currents = torch.bmm(self.past, self.engine.strength.transpose(1, 2))
+            self.earlier = currents if self.earlier is None else self.earlier.detach() + currents
         self.past = None
 
     def detach(self) -> None:
         """Cut the graph, keep what lingers."""
         self.passes = Passes()
-        self.past = None if self.past is None else self.past.detach()
+        self._settle()
         self.earlier = None if self.earlier is None else self.earlier.detach()
 
     def silent(self, before_last: bool = False) -> bool:
@@ -141,5 +147,6 @@ class GroupTape:
         return not any(state is not None and bool(state.any()) for state in (self.past, self.earlier))
 
     def graph_under_way(self) -> bool:
-        """Tell whether a later gradient has to reach an input of this segment."""
-        return any(state is not None and state.requires_grad for state in (self.past, self.earlier))
+        """Tell whether a later gradient has to reach an input of this segment, or the weight that made a current."""
+        recorded = self.past is not None and not self._constant
+        return recorded and (self.past.requires_grad or self.engine.strength.requires_grad)  # type: ignore[union-attr]
