@@ -17,7 +17,7 @@ from delaykit.functional.filtered_linear.operator import filtered_linear
 from delaykit.functional.recurrence.connection.base import Fading
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
-from delaykit.functional.step_tape.segment import Passes, chained, refuse_second_derivatives
+from delaykit.functional.step_tape.segment import Passes, chained
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import Delay, Heterogeneity, PointDelay
 
@@ -32,15 +32,14 @@ class Decaying(SegmentParameters):
         bias: ``(post,)`` or None; it does not linger.
     """
 
-    def __init__(
-        self, heterogeneity: Heterogeneity, delay: Delay | None, weight: Tensor, bias: Tensor | None
-    ) -> None:
+    def __init__(self, heterogeneity: Heterogeneity, delay: Delay | None, weight: Tensor, bias: Tensor | None) -> None:
         self.heterogeneity, self.delay, self.weight, self.bias = heterogeneity, delay, weight, bias
         self.decay = heterogeneity.decay().to(weight.dtype)
         leak = heterogeneity.leak()
         self.leak = None if leak is None else leak.to(weight.device, weight.dtype)
         self.gap = None if self.leak is None else self.decay - self.leak
-        self.beyond = None if self.gap is None else self.weight * self.gap
+        leaks_apart = self.gap is not None and len(self.decay) < len(self.gap)
+        self.beyond = weight * self.gap if self.gap is not None and leaks_apart else None
         self.before: Taps | None = None
         self.behind: Taps | None = None
         self.inside: Tensor | None = None
@@ -121,15 +120,16 @@ class DecayTape:
         self.synapses: SynapseTape | ArrivalTape | None = None
         self.earlier: SynapseTape | None = None  # currents that were made with another weight
         self._made_with: Tensor | None = None
-        self._cut = self._recorded = False  # whether the state holds constants, and whether it has a graph
-        self._since: Tensor | None = None  # its share that has come since it was cut
+        self.left: Tensor | None = None  # spikes from before a cut: their currents are constants, whatever the weight
+        self._recorded = False  # whether what lingers has a graph, or leads to a weight
         self.passes = Passes()
+        self.parameters = parameters
         self.rebind(parameters)
 
     def rebind(self, parameters: Decaying) -> None:
         """Start a new segment with these parameters."""
-        self.parameters = p = parameters
         self._cut_state()
+        self.parameters = p = parameters
         self._settle(p)
         for name, taps in (("before", p.before), ("behind", p.behind)):
             if taps is not None and name in self.lines:
@@ -164,21 +164,19 @@ class DecayTape:
         self.earlier.add_(currents)
         if isinstance(self.synapses, SynapseTape):
             self.synapses.forget()
-        self.state, self._cut = None, False
+        self.left = None
 
     def _lingering_spikes(self) -> Tensor | None:
         """Return the spikes that linger at each synapse, (batch, pre, post); None where nothing does, or currents."""
         if isinstance(self.synapses, SynapseTape):
             self.synapses.detach()
             return self.synapses.lingering()
-        if self.synapses is not None or self.state is None or self._made_with is None:
-            return None
-        return self.state.detach().unsqueeze(2)
+        return None if self.left is None else self.left.unsqueeze(2)
 
     def silent(self, before_last: bool = False) -> bool:
         """Tell whether nothing lingers and nothing is under way."""
         tapes = [tape for tape in (*self.lines.values(), self.synapses, self.earlier) if tape is not None]
-        lingers = self.state is not None and bool(self.state.any())
+        lingers = any(state is not None and bool(state.any()) for state in (self.state, self.left))
         return not lingers and all(tape.silent(before_last) for tape in tapes)
 
     def graph_under_way(self) -> bool:
@@ -187,9 +185,13 @@ class DecayTape:
         return self._recorded or any(tape.graph_under_way() for tape in tapes)
 
     def _cut_state(self) -> None:
-        """Make constants of the currents that linger."""
-        self._cut, self._recorded, self._since = self.state is not None, False, None
-        self.state = None if self.state is None else self.state.detach()
+        """Make constants of the currents that linger; those of spikes are told apart from later ones."""
+        self._recorded = False
+        state, left = (None if x is None else x.detach().clone() for x in (self.state, self.left))
+        if self.parameters.decay.shape[1] == 1:
+            self.state = state
+        else:
+            self.state, self.left = None, left if state is None else state if left is None else left + state
 
     def detach(self) -> None:
         """Cut the graph, keep currents and remembered spikes."""
@@ -208,12 +210,18 @@ class DecayTape:
         if self.synapses is not None:
             output = self.synapses.step(spikes)
         else:
-            before = self.state
-            linked = before is not None and any(x is not None and x.requires_grad for x in (before, p.beyond))
-            output = chained(self._lingering(spikes, bias), self.passes, linked)
-            if not torch.is_grad_enabled():  # what such a step leaves are constants
+            if not torch.is_grad_enabled() and self.left is not None:
                 self._cut_state()
-            self._recorded = self._recorded or output.requires_grad
+                self.state, self.left = self.left, None  # all that such a step leaves is a constant
+            elif torch.is_grad_enabled() and not self._recorded:
+                self._cut_state()
+            past = [x for x in (self.state, self.left) if x is not None]
+            shared = () if p.gap is None else (p.gap, p.weight)
+            linked = bool(past) and any(x.requires_grad for x in (*past, *shared))
+            output = chained(self._lingering(spikes, bias), self.passes, linked)
+            held = (self.state, self.left, p.weight)
+            learns = self._recorded or any(x is not None and x.requires_grad for x in held)
+            self._recorded = learns and torch.is_grad_enabled()
         if self.earlier is not None:
             output = output + self.earlier.step(torch.zeros_like(spikes))
         if "behind" not in self.lines:
@@ -229,29 +237,19 @@ class DecayTape:
             leak = None if p.leak is None else p.leak.reshape(-1)
             output = output + self._rest(output, p.decay.reshape(-1), leak)
             return output if bias is None else output + bias
-        decay, earlier = p.decay.reshape(-1), self._since
-        before = self._remember(spikes, decay)
-        if self._cut and torch.is_grad_enabled():
-            new = spikes.detach()
-            self._since = new.clone() if earlier is None else torch.addcmul(new, decay.detach(), earlier)
-        gap = p.gap
-        if p.beyond is None or gap is None:  # the spikes linger, and one product is enough
-            assert self.state is not None
-            return self._product(self.state, self._since, None, p.weight, bias)
-        if before is not None and self._cut and torch.is_grad_enabled() and len(gap) == 1:  # one product is enough, too
-            since = spikes.detach() if earlier is None else torch.addcmul(spikes.detach(), gap.detach(), earlier)
-            return self._product(torch.addcmul(spikes, gap, before), since, None, p.weight, bias)
-        output = nn.functional.linear(spikes, p.weight, bias)
-        return output if before is None else output + self._product(before, earlier, gap, p.beyond, None)
-
-    def _product(
-        self, lingers: Tensor, since: Tensor | None, gap: Tensor | None, factor: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        """Return ``linear(lingers, factor, bias)``; the gradient of the weight is that of ``since`` behind a cut."""
-        if not self._cut or not torch.is_grad_enabled():
-            return nn.functional.linear(lingers, factor, bias)
-        output: Tensor = _BehindACut.apply(lingers, since, self.parameters.weight, gap, factor.detach(), bias)
-        return output
+        before, left, held = self._remember(spikes, p.decay.reshape(-1)), self.left, p.weight.detach()
+        self.left = None if left is None else p.decay.reshape(-1) * left
+        if p.beyond is not None and p.gap is not None:  # neurons that leak each at its own rate
+            output = nn.functional.linear(spikes, p.weight, bias)
+            output = output if before is None else output + nn.functional.linear(before, p.beyond)
+            return output if left is None else output + nn.functional.linear(left, p.gap * held)
+        assert self.state is not None
+        now, then = self.state, self.left
+        if p.gap is not None:
+            now = spikes if before is None else torch.addcmul(spikes, p.gap, before)
+            then = None if left is None else p.gap * left
+        output = nn.functional.linear(now, p.weight, bias)
+        return output if then is None else output + nn.functional.linear(then, held)
 
     def _rest(self, arrivals: Tensor, decay: Tensor, leak: Tensor | None) -> Tensor:
         """Return what is left of earlier arrivals beyond the neuron's leak, and remember these."""
@@ -261,37 +259,9 @@ class DecayTape:
     def _remember(self, arrivals: Tensor, decay: Tensor) -> Tensor | None:
         """Return the sum of earlier arrivals, each as far as it has decayed; take these into it."""
         before = self.state
-        self.state = arrivals.clone() if before is None else decay * before + arrivals  # the caller may write over his
+        # A copy, as the caller may write over his.
+        self.state = arrivals.clone() if before is None else torch.addcmul(arrivals, decay, before)
         return before
-
-
-class _BehindACut(torch.autograd.Function):
-    """``linear(lingers, weight * gap, bias)``, where what came before a cut is a current that no weight makes any more.
-
-    The gradient of ``weight`` counts ``since``, that part of ``lingers`` which has come since the cut, the gradient of
-    ``gap`` all of it. ``factor`` has the values of the product; ``gap`` None is 1.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, lingers: Tensor, since: Tensor | None, weight: Tensor, gap: Tensor | None, factor: Tensor,
-        bias: Tensor | None,
-    ) -> Tensor:  # fmt: skip
-        ctx.save_for_backward(lingers if ctx.needs_input_grad[3] else None, since, weight, gap, factor)
-        return nn.functional.linear(lingers, factor, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        refuse_second_derivatives()
-        lingers, since, weight, gap, factor = ctx.saved_tensors
-        into_lingers, _, into_weight, into_gap, _, into_bias = ctx.needs_input_grad
-        grad, grad_weight = grad.to(weight.dtype), None
-        if into_weight and since is not None:
-            grad_weight = grad.t() @ since
-            grad_weight = grad_weight if gap is None else grad_weight * gap
-        grad_gap = weight * (grad.t() @ lingers) if into_gap else None
-        grad_lingers = grad @ factor if into_lingers else None
-        return grad_lingers, None, grad_weight, grad_gap, None, grad.sum(0) if into_bias else None
 
 
 class DecayEngine(Engine):

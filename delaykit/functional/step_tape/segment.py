@@ -109,23 +109,6 @@ class Segment:
         return self.operator.gradients(self.recording, last)
 
 
-def refuse_second_derivatives() -> None:
-    """Raise in a backward pass that records a graph of its own.
-
-    ``once_differentiable`` would let a loss that is linear in the output pass, with second derivatives of zero.
-
-    Raises:
-        HistoryError: it does.
-    """
-    if torch.is_grad_enabled():
-        raise HistoryError(
-            "tape backward",
-            "create_graph=True",
-            "first derivatives only",
-            "use the sequence operators of delaykit.functional with the reference backend",
-        )
-
-
 class Step(torch.autograd.Function):
     """One time step. The token carries no number: it makes the backward of a step wait for that of the next."""
 
@@ -138,7 +121,14 @@ class Step(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> Any:
-        refuse_second_derivatives()
+        if torch.is_grad_enabled():
+            # once_differentiable would let a loss that is linear in the output pass, with second derivatives of zero.
+            raise HistoryError(
+                "tape backward",
+                "create_graph=True",
+                "first derivatives only",
+                "use the sequence operators of delaykit.functional with the reference backend",
+            )
         check_not_freed(ctx)
         grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)
         return None, grad_x, None, *parameters
