@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from delaykit.attaching.exporters import refuse_compiling, refuse_placeholders
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, DelaykitError, PluginError
 
 
 @functools.cache
@@ -199,14 +199,26 @@ class Undo:
     Args:
         action: a function that can be found by its name; it may be run again where it was interrupted.
         arguments: what it is called with.
+        by: who answered with it, for messages; set where an adapter did.
     """
 
     action: Callable[..., None]
     arguments: tuple[Any, ...]
+    by: str = ""
 
     def run(self) -> None:
-        """Take the change back."""
-        self.action(*self.arguments)
+        """Take the change back; an error of an adapter's own way back is a PluginError that names it."""
+        try:
+            self.action(*self.arguments)
+        except DelaykitError:
+            raise
+        except Exception as error:  # whatever an author's function does
+            if not self.by:
+                raise
+            action = getattr(self.action, "__name__", type(self.action).__name__)
+            found = f"an Undo of {action}(), which raised {type(error).__name__}: {error}"
+            expected = "a way back that can be run, and run again"
+            raise PluginError(self.by, found, expected, "mend that function") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"arguments": tuple(map(_recipe_of, self.arguments))}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from delaykit.attaching.batch import refusals
 from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, ReadsMembrane, begins_alike
 from delaykit.attaching.batch.older import OlderMembranes
+from delaykit.attaching.batch.states import resting_of
 from delaykit.attaching.history.histories import History, Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
@@ -123,9 +124,7 @@ class NeuronWatch:
         self._recent.clear()
 
     @refusals.taken_once
-    def enter(
-        self, held: Tensor | None, given: Tensor | None, passes: bool, call: tuple[Any, Any] = ((), {})
-    ) -> None:
+    def enter(self, held: Tensor | None, given: Tensor | None, passes: bool, call: tuple[Any, Any] = ((), {})) -> None:
         """Begin a step of the neuron.
 
         Args:
@@ -309,7 +308,7 @@ class NeuronWatch:
         state = args[1] if len(args) > 1 else kwargs.get("state")
         if self.module is None or not isinstance(state, tuple):
             return None
-        fresh = self.adapter.resting(self.module, state)
+        fresh = resting_of(self.adapter, self.module, state)
         return None if fresh is None else self.adapter.membrane(self.module, fresh)
 
     def _of_one_sample(self) -> bool:

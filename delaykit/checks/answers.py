@@ -21,6 +21,7 @@ from delaykit.checks.values import shown
 from delaykit.errors import DelaykitError, PluginError
 
 MEND = "mend this method of the adapter"
+PAIR = 2
 
 
 def hold_answers_(cls: type, interface: type) -> None:
@@ -184,6 +185,11 @@ def _hints(record: type) -> dict[str, Any]:
 
 
 def _expected(kind: Any) -> str:
+    inside = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple and len(inside) == PAIR and Ellipsis not in inside:
+        return f"a pair: {_expected(inside[0])}, and {_expected(inside[1])}"
+    if typing.get_origin(kind) is list and isinstance(inside[0], type) and dataclasses.is_dataclass(inside[0]):
+        return f"a list of {inside[0].__name__}s"
     return "an answer" if kind is Any else "no error" if kind is type(None) else in_words(kind)
 
 

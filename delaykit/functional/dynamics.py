@@ -139,14 +139,17 @@ class LIFDynamics:
             like: any tensor with the dtype and device to use.
 
         Raises:
-            ConfigError: it answers no tensor or one of another shape, or does not treat each element by itself.
+            ConfigError: it answers no tensor or one of another shape, writes to what it is given, or does not
+                treat each element by itself.
         """
         surrogate = self.surrogate
         if surrogate is None or _is_known(surrogate):
             return
         x = torch.linspace(-1.0, 2.0, 6, dtype=like.dtype, device=like.device).reshape(2, 3)
         try:
-            wrong = _no_spikes(surrogate(x), surrogate(x[1:, 1:]))
+            given = x.clone()
+            wrong = _no_spikes(surrogate(given), surrogate(x[1:, 1:].clone()))
+            wrong = wrong if torch.equal(given, x) else "a function that writes to its argument"
         except Exception as error:  # whatever somebody's function does
             wrong = f"a function that raises {type(error).__name__}: {error}"
         if wrong:

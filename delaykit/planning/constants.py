@@ -59,7 +59,7 @@ def plan_constants(neuron: Neuron, config: TimeConstants, trace: Trace | None) -
     survey.refuse_taken(neuron.path, neuron.module)
     where, kind = neuron.path or "model", original_class(neuron.module).__name__
     known = neuron.adapter.decays(neuron.module)
-    check_decays(neuron, known)
+    check_decays(neuron, known, features(neuron, trace))
     if config.state not in known or neuron.adapter.learned is None:
         found = f"{kind}, of which delaykit knows {' and '.join(f'a {s}' for s in known) or 'no'} decay"
         fix = f"use TimeConstants({next(iter(known))!r})" if known else "leave it out of the rule"

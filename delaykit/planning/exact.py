@@ -10,6 +10,7 @@ from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exact.currents import CurrentWatch, unwatch_, watch_
 from delaykit.attaching.exact_ends import ListeningNeuron
+from delaykit.attaching.neuron.numbers import dynamics_of
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.attaching.wiring import wire_
 from delaykit.engines.exact import INTERP, refuse_exact
@@ -62,7 +63,7 @@ def check_exact(
             kind = original_class(neuron.module).__name__
             found = f"estimator='exact' on a connection {side} neuron {path!r} ({kind}): {reason}"
             raise ConfigError(where, found, f"{FITS} at both ends", INTERP)
-    dynamics = neurons[drives[0]].adapter.dynamics(neurons[drives[0]].module)
+    dynamics = dynamics_of(neurons[drives[0]].adapter, neurons[drives[0]].module)
     if dynamics is None or dynamics.synapse_decay is None:
         raise _half_exact(neurons[drives[0]], "dynamics", "no synapse_decay of it")
     sizes = {torch.as_tensor(value).numel() for value in (dynamics.decay, dynamics.synapse_decay)}

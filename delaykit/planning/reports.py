@@ -6,6 +6,7 @@ What kind an answer is was asked where it was given, by :mod:`delaykit.checks.an
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.connection.connections import CONVOLUTIONS, channel_space
+from delaykit.attaching.neuron.numbers import has_as_many
 from delaykit.attaching.retyping import original_class
 from delaykit.checks.answers import MEND, answer_of
 from delaykit.errors import DelaykitError, PluginError
@@ -23,18 +25,43 @@ from delaykit.synapse import Product
 from delaykit.time_constants import STATES
 
 
-def check_found(adapter: NeuronAdapter, path: str, found: list[Spot], neuron: Neuron | None) -> None:
-    """Raise where what an adapter found here cannot be: another path, a size or a step that is none."""
-    sizes = [(name, getattr(spot, name)) for spot in found for name in ("pre", "post")]
-    wrong = [f"a Spot with {name}={size}" for name, size in sizes if size is not None and size < 0]
+def check_found(
+    adapter: NeuronAdapter, path: str, modules: Mapping[str, nn.Module], found: list[Spot], neuron: Neuron | None
+) -> None:
+    """Raise where what an adapter found at a path cannot be: another path or module, a size or a step that is none."""
+    wrong = [fault for spot in found for fault in _spot_faults(adapter, modules, spot)]
     if neuron is not None:
         if neuron.path != path:
             wrong.append(f"a Neuron with path={neuron.path!r}, asked about {path!r}")
+        if neuron.module is not modules[path]:
+            wrong.append(f"a Neuron with a module that is not the one at {path!r}")
         if neuron.dt_ms is not None and not 0 < neuron.dt_ms < math.inf:
             wrong.append(f"a Neuron with dt_ms={neuron.dt_ms}")
     if wrong:
-        expected = "the path that was asked about, sizes, none below 0, milliseconds above 0 or None"
+        expected = "the path asked about, modules at their paths, sizes, none below 0, milliseconds above 0 or None"
         raise PluginError(answer_of(adapter, "find"), wrong[0], expected, MEND)
+
+
+def _spot_faults(adapter: NeuronAdapter, modules: Mapping[str, nn.Module], spot: Spot) -> list[str]:
+    sizes = [(name, getattr(spot, name)) for name in ("pre", "post")]
+    wrong = [f"a Spot with {name}={size}" for name, size in sizes if size is not None and size < 0]
+    if modules.get(spot.path) is not spot.module:
+        wrong.append(f"a Spot with path={spot.path!r}, where its module is not")
+    if type(spot.adapter or adapter).attach_ is NeuronAdapter.attach_:  # it knows whole modules, called at each step
+        if spot.slot:
+            wrong.append(f"a Spot with slot={spot.slot!r} for {spot.path!r}, and no attach_() for that")
+        elif spot.carried and spot.owner is None:
+            wrong.append(f"a Spot with carried=True and no owner for {spot.path!r}, and no attach_() for that")
+    return wrong
+
+
+def check_owners(spots: list[Spot], modules: Mapping[str, nn.Module], neurons: Iterable[Neuron]) -> None:
+    """Raise for a connection inside a neuron that nobody found."""
+    known = {id(neuron.module) for neuron in neurons}
+    for spot in spots:
+        if spot.owner is not None and spot.adapter is not None and id(modules.get(spot.owner)) not in known:
+            found, expected = f"a Spot with owner={spot.owner!r} for {spot.name!r}", "the path of a Neuron, or None"
+            raise PluginError(answer_of(spot.adapter, "find"), found, expected, MEND)
 
 
 def check_spot(spot: Spot, pre: int, post: int, calls: list[Call]) -> None:
@@ -120,9 +147,26 @@ def check_state(neuron: Neuron, calls: list[Call]) -> None:
             raise PluginError(answer_of(neuron.adapter, "find"), found, expected, MEND)
 
 
-def check_decays(neuron: Neuron, decays: dict[str, Tensor]) -> None:
-    """Raise for decays of a state that has no name here, or that are no decays."""
+def check_membranes(neuron: Neuron, calls: list[Call]) -> None:
+    """Raise where what an adapter finds behind the steps of the example cannot be the membrane that a neuron keeps."""
+    looks = [call for call in calls if call.odd]
+    if looks:
+        found, expected = f"{looks[0].odd} of neuron {neuron.path!r}", "the tensor that the neuron keeps"
+        method = "given_membrane" if looks[0].odd.endswith("call") else "membrane"
+        raise PluginError(answer_of(neuron.adapter, method), found, expected, MEND)
+    if len(calls) > 1 and all(call.untouched for call in calls):
+        found = f"a tensor that none of {len(calls)} steps of neuron {neuron.path!r} changed"
+        raise PluginError(answer_of(neuron.adapter, "membrane"), found, "the tensor that a step leaves behind", MEND)
+
+
+def check_decays(neuron: Neuron, decays: dict[str, Tensor], features: tuple[int, ...] | None) -> None:
+    """Raise for decays of a state that has no name here, that are no decays, or as many as it has nothing of."""
+    sizes = {1} if features is None else {1, *features[:1], math.prod(features)}
     for state, decay in decays.items():
+        if features is not None and decay.numel() not in sizes and not has_as_many(neuron.module, decay.numel()):
+            found = f"{decay.numel()} decays of {state!r} for a {original_class(neuron.module).__name__}"
+            expected = f"one number, or one each of {math.prod(features)} neurons"
+            raise PluginError(answer_of(neuron.adapter, "decays"), found, expected, MEND)
         sound = not decay.is_complex() and bool((torch.isfinite(decay) & (decay <= 1)).all())
         if state not in STATES or not sound:
             values, kind = decay.detach().flatten()[:4].tolist(), original_class(neuron.module).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -16,7 +17,7 @@ from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.retyping import original_class
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError
-from delaykit.planning.reports import check_found
+from delaykit.planning.reports import check_found, check_owners
 from delaykit.planning.rules import Recurrent
 from delaykit.planning.trace import Trace, has_own_forward
 from delaykit.plugins import registry
@@ -63,11 +64,27 @@ def _checked(name: str, cls: type[NeuronAdapter]) -> NeuronAdapter:
     if learned is not None and not isinstance(learned, type):
         found = f"{cls.__name__}.learned = {checks.shown(learned)}"
         raise PluginError(f"adapter {name!r}", found, "a mixin class, or None", "name the class itself")
+    if learned is not None and not _is_mixin(learned):
+        found = f"{cls.__name__}.learned = {learned.__name__}, which no neuron can be given in front of its class"
+        raise PluginError(f"adapter {name!r}", found, "a plain mixin of properties, or None", "write one")
     try:
         return cls()
     except Exception as error:  # whatever an author's __init__ does; an abstract class lacks a method
         found = f"{type(error).__name__} from {cls.__name__}(): {error}"
         raise PluginError(f"adapter {name!r}", found, "a class that is made without arguments", "mend it") from error
+
+
+@functools.cache
+def _is_mixin(cls: type) -> bool:
+    """Tell whether a class can go in front of a module's: no module itself, and of Python's usual layout."""
+    if issubclass(cls, nn.Module):
+        return False
+    module = nn.Module()
+    try:
+        module.__class__ = type(cls.__name__, (cls, nn.Module), {})
+    except TypeError:
+        return False
+    return True
 
 
 def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
@@ -82,7 +99,7 @@ def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
     for adapter in adapters():
         for path, module in names.items():
             found, neuron = adapter.find(path, module)
-            check_found(adapter, path, found, neuron)
+            check_found(adapter, path, names, found, neuron)
             if neuron is not None and id(module) not in {id(n.module) for n in neurons.values()}:
                 neurons[path] = neuron
             for spot in found:
@@ -91,6 +108,7 @@ def survey(net: nn.Module) -> tuple[list[Spot], dict[str, Neuron]]:
                 if not spot.slot:
                     claimed.add(id(spot.module))
                 spots.append(dataclasses.replace(spot, adapter=spot.adapter or adapter))
+    check_owners(spots, names, neurons.values())
     for spot in list(spots):
         if not spot.slot:
             others = [a for a in aliases.get(id(spot.module), []) if a != spot.path]

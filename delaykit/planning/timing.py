@@ -12,7 +12,7 @@ from delaykit.attaching.connection.connections import channel_space
 from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, HistoryError, PluginError, ShapeError
 from delaykit.planning.beats import beats_of, calls_a_step, is_reused, steps_of
-from delaykit.planning.reports import check_state
+from delaykit.planning.reports import check_membranes, check_state
 from delaykit.planning.sequences import check_is_time, outside_the_loop, sequence_timing, time_dim_of, whole_policy
 from delaykit.planning.survey import primary
 from delaykit.planning.trace import Call, Trace, chains_of
@@ -246,6 +246,7 @@ def _followed(
         expected = "a loop inside the model, or a neuron to follow, one that keeps its state itself"
         fix = ASK_MANUAL if leader is None else f"{IN_A_CONTAINER}; or {ASK_MANUAL}"
         raise HistoryError(spot.name, found, expected, fix)
+    check_membranes(neurons[leader], trace.neurons[leader])
     if any(call.given == "fresh" for call in trace.neurons[leader]):
         found = f"a sequence of several calls of the model, in which {leader!r} is handed its state"
         raise HistoryError(spot.name, found, "a state that the neuron keeps itself", ASK_MANUAL)

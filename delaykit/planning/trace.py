@@ -20,7 +20,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.asides import lines_aside
+from delaykit.attaching.neuron.looks import is_untouched, odd_membrane
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
+from delaykit.functional.engine import version_of
 from delaykit.planning.between import Alterations, SeesDropout
 from delaykit.planning.snapshot import Snapshot
 
@@ -44,6 +46,8 @@ class Call:
     anew: bool = False  # neuron: this call of the model has given it another state before its first step
     given_input: Tensor | None = None  # neuron: its input, held so that its address is its own
     left: bool = False  # neuron: it keeps a membrane that its adapter can find, for the next call
+    odd: str = ""  # neuron: what is wrong with the membrane that its adapter found behind it, or in the call
+    untouched: bool = False  # neuron: its membrane is the very tensor of before, and nobody wrote to it
     handed: bool = True  # neuron: called as `output, state = neuron(input, state)`, as far as can be seen
     state: type = type(None)  # neuron: of what kind the state is that it returned
     outside: bool = False  # connection: after the model was called, and not inside such a call
@@ -245,9 +249,15 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         if neuron.follows and not began and call.given != "fresh":
             call.anew = membrane is not None and (BEGIN, neuron.path, 0) not in provenance.of(membrane)
         calls.append(call)
+        passed = adapter.given_membrane(module, args, kwargs) if neuron.follows else None
+        before = None if membrane is None or membrane.is_meta else (version_of(membrane), membrane.clone())
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
-        if not neuron.follows:
+        if neuron.follows:
+            after = adapter.membrane(module)
+            call.odd = odd_membrane(after, passed, output)
+            call.untouched = after is membrane and not call.odd and is_untouched(after, before, args)
+        else:
             call.handed = _is_handed_on(args, output)
             call.state = type(output[1]) if call.handed else call.state
         left = adapter.held_state(module) if neuron.follows else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import itertools
@@ -25,6 +26,7 @@ from delaykit.attaching.root import WrappedRoot, wrapping_of
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wrapping, unwire_, wire_
+from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, PluginError
 from delaykit.planning import survey
 from delaykit.planning.constants import ConstantsPlan
@@ -89,8 +91,7 @@ def wrap_(
             retype_(net, WrappedRoot)
             wire_(net).root = wrapping
     except BaseException:
-        for undo in reversed(wrapping.undo[done:]):
-            undo.run()
+        _take_back(wrapping.undo[done:])
         del wrapping.undo[done:], scope.histories[known_before[0] :], scope.watches[known_before[1] :]
         before.restore()  # what an adapter changed that broke off, and so gave no way back
         raise
@@ -195,6 +196,13 @@ def unwrap_(net: Net) -> Net:
     return net
 
 
+def _take_back(undo: list[Undo]) -> None:
+    """Take back what a wrapping did that broke off; why it did is said already, and not again why this breaks off."""
+    for one in reversed(undo):
+        with contextlib.suppress(PluginError):
+            one.run()
+
+
 def build_synapse(entry: SitePlan, generator: torch.Generator | None, net: nn.Module) -> Synapse:
     """Make the synapse of one site, on the device and, for float64 models, in the dtype of its weights."""
     synapse = Synapse(entry.site, entry.configs, generator)
@@ -232,8 +240,10 @@ def _attach(net: nn.Module, entry: SitePlan, synapse: Synapse, wrapping: Wrappin
         adapter, method = neuron.adapter, "add_recurrent_"
         undo = adapter.add_recurrent_(neuron, synapse, attachment, weight, entry.recurrent.bias)
     if not undo:
-        where, fix = f"adapter {adapter.name!r}, {type(adapter).__name__}.{method}()", "return what it has to take back"
+        where, fix = answer_of(adapter, method), "return what it has to take back"
         raise PluginError(where, "[]: nothing was attached, or nothing can be taken back", "a list of Undo", fix)
+    for one in undo:
+        one.by = answer_of(adapter, method)
     wrapping.undo += undo
     for path, each in entry.beats:
         attachment.lead_to(watches[path], path, each)

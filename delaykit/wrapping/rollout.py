@@ -13,10 +13,11 @@ from delaykit import checks
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.exact.currents import CurrentWatch
 from delaykit.attaching.fused_parts import FusedParts
+from delaykit.attaching.neuron.numbers import by_dynamics, check_spikes, dynamics_of
 from delaykit.attaching.neuron_mixins import loop_of
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
-from delaykit.checks.answers import MEND, answer_of, blamed_on
+from delaykit.checks.answers import MEND, answer_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, PluginError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
@@ -73,11 +74,11 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     if neuron._backward_hooks or neuron._backward_pre_hooks:
         found_it, expected = "backward hooks on the neuron, which see what each call is given", "none"
         raise ConfigError("rollout", found_it, expected, "hang them on its connection, or run your own loop")
-    dynamics, parts = found.adapter.dynamics(neuron), None
+    dynamics, parts = dynamics_of(found.adapter, neuron), None
     if dynamics is not None and currents.ndim == 3 and not _does_more(neuron):
         parts = found.adapter.fused_parts(neuron)
     if dynamics is not None and parts is not None:
-        with blamed_on(found.adapter, "dynamics", ["LIFDynamics.surrogate"]):
+        with by_dynamics(found.adapter, neuron):
             return run_fused(dynamics, parts, currents, recurrent_mask)[:2]
     if recurrent_mask is not None:
         found_it, expected = "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
@@ -146,6 +147,7 @@ def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
             if not found.follows:  # an input of a cell is not as wide as its output, and a step leaves nothing in it
                 one = found.adapter.step(found, one, None)[0]
             return one.new_empty(0, *one.shape), one.new_empty(0, *one.shape)
+        check_spikes(found, currents, spikes)
         return torch.stack(spikes), torch.stack(membranes)
     finally:
         for scope in scopes:

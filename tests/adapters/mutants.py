@@ -34,6 +34,21 @@ class AllKept(Adapter):
         return spots, neuron and dataclasses.replace(neuron, follows=True)
 
 
+class AllSequences(Adapter):
+    """Takes a neuron that is called step by step for one that is called with a sequence."""
+
+    def find(self, path, module):
+        spots, neuron = super().find(path, module)
+        return spots, neuron and dataclasses.replace(neuron, style="sequence")
+
+
+class BatchIsTime(Adapter):
+    """Takes the batch of a connection that is called step by step for time."""
+
+    def find(self, path, module):
+        return _every_linear(self, path, module, time_dim=0) or super().find(path, module)
+
+
 class AllowsGates(Adapter):
     """Does not refuse what cannot be delayed."""
 
@@ -234,14 +249,14 @@ def _without_bias(module, forward):
     return Product(product, product, module.weight, None)
 
 
-def _every_linear(adapter, path, module, product=None):
+def _every_linear(adapter, path, module, product=None, time_dim=None):
     if not isinstance(module, torch.nn.Linear) or path.endswith("inner"):
         return None
-    return [Spot(path, "", module, module.in_features, module.out_features, product=product)], None
+    return [Spot(path, "", module, module.in_features, module.out_features, product=product, time_dim=time_dim)], None
 
 
 MUTANTS = (
-    OtherVersion, MissesCarried, AllKept, AllowsGates, NoReason, EmptiesMembrane, NeverReset, NoMembrane, IdleReset,
-    OtherRest, AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias, SharesHistory, StaysOn,
-    LosesWeights, Pokes, KeepsOn,
+    OtherVersion, MissesCarried, AllKept, AllSequences, BatchIsTime, AllowsGates, NoReason, EmptiesMembrane, NeverReset,
+    NoMembrane, IdleReset, OtherRest, AlwaysBegins, WrongDecay, WrongReset, ForgetsLoop, WrongLeak, NoUndo, DropsBias,
+    SharesHistory, StaysOn, LosesWeights, Pokes, KeepsOn,
 )  # fmt: skip

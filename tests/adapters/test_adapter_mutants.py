@@ -18,6 +18,8 @@ KILLED_BY = {
     "OtherVersion": "test_states_its_interface_version",
     "MissesCarried": "test_finds_what_is_there",
     "AllKept": "test_finds_what_is_there",
+    "AllSequences": "test_finds_what_is_there",
+    "BatchIsTime": "test_delays_are_shifts",
     "AllowsGates": "test_refuses_with_a_reason",
     "NoReason": "test_refuses_with_a_reason",
     "EmptiesMembrane": "test_delays_are_shifts",

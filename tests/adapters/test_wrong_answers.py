@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.adapters import LIFDynamics, Neuron, NeuronAdapter, Spot, attach_connection_
+from delaykit.adapters import LIFDynamics, Neuron, NeuronAdapter, Spot, Undo, attach_connection_
 from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
 from delaykit.testing.adapters.laws_wrapping import _anatomy
@@ -117,10 +117,18 @@ ASKED: list[tuple[str, Any, Callable[[nn.Module], Any]]] = [  # method, its answ
     ("dynamics", lambda: lif(surrogate=3), lambda net: dk.rollout(net[1], SPIKES)),
     ("dynamics", lambda: lif(surrogate=lambda v: None), lambda net: dk.rollout(net[1], SPIKES)),
     ("dynamics", lambda: lif(surrogate=lambda v: v.sum()), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(surrogate=lambda v: v.add_(1)), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(decay=5.0), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(synapse_decay=torch.tensor(1.1)), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(gain=float("inf")), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(threshold=torch.tensor([float("nan")])), lambda net: dk.rollout(net[1], SPIKES)),
+    ("dynamics", lambda: lif(decay=torch.ones(3)), lambda net: dk.rollout(net[1], SPIKES)),
     ("dynamics", lambda: lif(decay="a"), lambda net: dk.fused(net)(SPIKES)),
     ("leak", lambda: torch.tensor(2.0), lingering),
     ("leak", lambda: torch.tensor(float("nan")), lingering),
     ("leak", lambda: torch.tensor(0.5j), lingering),
+    ("leak", lambda: torch.ones(3), lingering),
+    ("find", lambda: ([], Neuron("", nn.Linear(1, 1), Listed())), delayed),  # of another model
     ("leak_place", lambda: ({}, "beta"), lingering),
     ("leak_place", lambda: ({"beta": 0.8}, "beta"), lingering),
     ("fused_parts", [], lambda net: dk.rollout(net[1], SPIKES)),
@@ -225,6 +233,129 @@ def test_an_adapter_that_cannot_be_made_is_refused_by_name() -> None:
     for cls, found in ((Needs, "TypeError from Needs"), (Half, "TypeError from Half"), (Mixed, "Mixed.learned")):
         with adapter_on_trial(cls), pytest.raises(PluginError, match=rf"adapter '{cls.name}': found {found}"):
             delayed(kept())
+
+
+RESTS = {
+    "number": 3, "text": "a", "module": nn.Identity(), "empty": (), "numbers": (1,), "rows": (torch.zeros(3, 8),),
+    "width": (torch.zeros(2, 7),), "two": (torch.zeros(2, 8),) * 2, "nan": (torch.full((2, 8), float("nan")),),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RESTS)
+def test_a_rest_that_is_no_state_is_the_adapters(kind: str) -> None:
+    net = page.Loop()
+    with adapter_on_trial(wrong("resting", lambda: RESTS[kind])):
+        delayed(net, fc=dk.FreeDelay("axonal", init=2.0), cell=dk.Recurrent(dk.FreeDelay("layer", init=1.0)))
+        state = net.cell(torch.rand(2, 8), net.cell(torch.rand(2, 8))[1])[1]
+        with pytest.raises(PluginError, match=r"Wrong\.resting\(\): found .* expected None, or a state"):
+            net.cell(torch.rand(2, 8), state._replace(u=state.u + 0.1))
+
+
+@pytest.mark.parametrize("rest", [torch.full((2, 8), 0.5), torch.full((8,), 0.5), torch.full((1, 8), 0.5)])
+def test_a_rest_of_one_row_or_of_all_is_one(rest: torch.Tensor) -> None:
+    net = page.Loop()
+    with adapter_on_trial(wrong("resting", lambda: (rest,))):
+        delayed(net, fc=dk.FreeDelay("axonal", init=2.0), cell=dk.Recurrent(dk.FreeDelay("layer", init=1.0)))
+        state = net.cell(torch.rand(2, 8), net.cell(torch.rand(2, 8))[1])[1]
+        fresh = torch.cat([torch.full((1, 8), 0.5), state.u[1:]])
+        assert net.cell(torch.rand(2, 8), state._replace(u=fresh))[0].shape == (2, 8)
+
+
+@pytest.mark.parametrize("kind", ["long", "double", "cfloat", "nan"])
+def test_spikes_of_another_dtype_or_none_are_the_steps(kind: str) -> None:
+    spikes = (lambda x: x * float("nan")) if kind == "nan" else lambda x: x.to(getattr(torch, kind))
+    steps = {"step": lambda self, neuron, x, state: (spikes(x), x, None), "dynamics": lambda *_: None}
+    found = r"Wrong\.step\(\): found spikes (of torch|that are NaN)"
+    with adapter_on_trial(type("Wrong", (Listed,), steps)):
+        with pytest.raises(PluginError, match=found):
+            dk.rollout(page.Keep(), torch.rand(3, 2, 8))
+        neuron = page.Keep()  # whose own numbers are finer than its input, or NaN
+        neuron.gain = torch.full((8,), float("nan"), dtype=torch.double)
+        if kind in ("double", "nan"):
+            assert len(dk.rollout(neuron, torch.rand(3, 2, 8))[0]) == 3
+
+
+MEMBRANES = {
+    "complex": lambda module: None if module.u is None else torch.complex(module.u, module.u),
+    "sparse": lambda module: None if module.u is None else module.u.detach().to_sparse(),
+    "meta": lambda module: None if module.u is None else torch.empty(2, 8, device="meta"),
+    "weight": lambda module: WEIGHT,
+}
+WEIGHT = torch.ones(2, 8)
+
+
+@pytest.mark.parametrize("kind", MEMBRANES)
+def test_what_cannot_be_the_membrane_that_a_step_leaves_is_seen_in_the_example(kind: str) -> None:
+    method = {"membrane": lambda self, module, state=None: MEMBRANES[kind](module)}
+    net = kept()
+    before = _anatomy(net)
+    found = r"^adapter 'pulse', Wrong\.membrane\(\): found a (\w+ )?tensor (behind a step|that none of 6 steps)"
+    with adapter_on_trial(type("Wrong", (Listed,), method)), pytest.raises(PluginError, match=found):
+        followed(net)
+    assert _anatomy(net) == before
+
+
+@pytest.mark.parametrize(("shape", "fits"), [((2, 2), False), ((3, 8), False), ((1, 2, 8), False), ((2, 8), True)])
+def test_a_given_membrane_is_of_the_neurons_shape(shape: tuple[int, ...], fits: bool) -> None:
+    given = {"given_membrane": lambda self, module, args, kwargs: torch.ones(shape)}
+    net = nn.Sequential(nn.Linear(6, 8), page.Keep())
+    with adapter_on_trial(type("Wrong", (Listed,), given)):
+        if fits:
+            assert followed(net) is net
+            return
+        with pytest.raises(PluginError, match=r"Wrong\.given_membrane\(\): found a membrane of shape .*, not \(2, 8\)"):
+            followed(net)
+
+
+def test_a_way_back_that_raises_is_named() -> None:
+    class Stuck(Listed):
+        def attach_(self, spot, synapse, attachment):
+            return [*super().attach_(spot, synapse, attachment), Undo(broken, ())]
+
+    net = kept()
+    with adapter_on_trial(Stuck):
+        delayed(net, **{"0": dk.FreeDelay("axonal", init=2.0)})
+        found = (
+            r"^adapter 'pulse', Stuck\.attach_\(\): found an Undo of broken\(\), which raised ZeroDivisionError: slip"
+        )
+        with pytest.raises(PluginError, match=found):
+            dk.unwrap_(net)
+
+
+@pytest.mark.parametrize("learned", [nn.Linear, dict, nn.Module])
+def test_a_mixin_that_no_neuron_can_be_given_is_refused(learned: type) -> None:
+    cls = type("Wrong", (Listed,), {"learned": learned})
+    with adapter_on_trial(cls), pytest.raises(PluginError, match=rf"'pulse': found Wrong.learned = {learned.__name__}"):
+        delayed(kept())
+
+
+@pytest.mark.parametrize("reset", ["none", "zero"])
+def test_a_readout_by_an_infinite_threshold_is_one(reset: str) -> None:
+    neuron = pytest.importorskip("snntorch").Leaky(beta=0.9, threshold=float("inf"), reset_mechanism=reset)
+    membrane, steps = neuron.init_leaky(), []
+    for current in SPIKES:
+        membrane = neuron(current, membrane)[1]
+        steps.append(membrane)
+    spikes, membranes = dk.rollout(neuron, SPIKES)
+    torch.testing.assert_close(membranes, torch.stack(steps))
+    assert not spikes.any()
+
+
+def test_what_a_diverged_network_computes_is_no_fault_of_the_adapter() -> None:
+    with adapter_on_trial(type("Stepped", (Listed,), {"dynamics": lambda *_: None})):
+        for current in (float("nan"), float("inf")):
+            assert dk.rollout(page.Keep(), torch.full((3, 2, 8), current))[0].shape == (3, 2, 8)
+
+
+def test_numbers_that_the_neuron_has_as_many_of_are_no_fault_of_the_adapter() -> None:
+    class Sized(Listed):
+        def dynamics(self, module):
+            return lif(decay=module.rates)
+
+    neuron = page.Keep()
+    neuron.rates = torch.full((3,), 0.5)
+    with adapter_on_trial(Sized), pytest.raises(dk.ShapeError, match="LIFDynamics.decay: found shape"):
+        dk.rollout(neuron, SPIKES)
 
 
 def test_what_a_neuron_lacks_is_said() -> None:

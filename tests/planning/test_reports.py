@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import pytest
@@ -198,3 +199,46 @@ def test_decays_that_are_none_are_the_adapters(answer: dict[str, Tensor], found:
     wrong = type("Wrong", (Hands,), {"decays": lambda self, module: answer, "learned": learned})
     with adapter_on_trial(wrong), pytest.raises(PluginError, match=rf"Wrong\.decays\(\): found {found} for a Hand"):
         dk.plan(Loop(Hand()), {"cell": dk.TimeConstants("membrane")}, SPIKES)
+
+
+@pytest.mark.parametrize(("count", "named"), [(3, True), (1, False), (6, False)], ids=["neither", "one", "one each"])
+def test_decays_as_many_as_the_neuron_has_nothing_of_are_the_adapters(count: int, named: bool) -> None:
+    answer = {"membrane": torch.full((count,), 0.5)}
+    wrong = type("Wrong", (Hands,), {"decays": lambda self, module: answer, "learned": type("Learned", (), {})})
+    with adapter_on_trial(wrong), contextlib.ExitStack() as stack:
+        if named:
+            stack.enter_context(pytest.raises(PluginError, match=r"Wrong\.decays\(\): found 3 decays of 'membrane'"))
+        plan = dk.plan(Loop(Hand()), {"cell": dk.TimeConstants("membrane", per="neuron")}, SPIKES)
+        assert not named and not plan.issues
+
+
+class Misplaces(NeuronAdapter):
+    name, api = "misplaces", ADAPTER_API
+    spot: dict[str, Any] = {}
+
+    def find(self, path, module):
+        if not isinstance(module, nn.Linear):
+            return [], Neuron(path, module, self) if isinstance(module, Hand) else None
+        fields: dict[str, Any] = {"path": path, "slot": "", "module": module, "pre": 6, "post": 6}
+        return [Spot(**(fields | self.spot))], None
+
+
+@pytest.mark.parametrize(
+    ("spot", "found"),
+    [
+        ({"path": "nowhere"}, "a Spot with path='nowhere', where its module is not"),
+        ({"module": nn.Linear(6, 6)}, "a Spot with path='0', where its module is not"),
+        ({"slot": "weight"}, "a Spot with slot='weight' for '0', and no attach_"),
+        ({"carried": True}, "a Spot with carried=True and no owner for '0', and no attach_"),
+        ({"owner": "gone"}, "a Spot with owner='gone' for '0'"),
+        ({"owner": "0"}, "a Spot with owner='0' for '0'"),
+    ],
+    ids="path module slot carried gone owner".split(),
+)
+def test_a_connection_that_is_not_where_it_is_said_to_be_is_the_adapters(spot: dict[str, Any], found: str) -> None:
+    cls = type("Wrong", (Misplaces,), {"spot": spot})
+    with (
+        adapter_on_trial(cls),
+        pytest.raises(PluginError, match=rf"^adapter 'misplaces', Wrong\.find\(\): found {found}"),
+    ):
+        dk.plan(nn.Sequential(nn.Linear(6, 6)), {"0": dk.FreeDelay("axonal")}, SPIKES)

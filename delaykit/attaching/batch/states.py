@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from delaykit.attaching.batch.membranes import Change, compare, is_detached, shares_memory
+from delaykit.checks.answers import MEND, answer_of
+from delaykit.checks.values import shown
+from delaykit.errors import PluginError
 from delaykit.functional.eager import eager
 
 
@@ -101,6 +104,32 @@ def tensors_of(state: Any) -> list[Tensor]:
         elif entry is not None:
             leaves += [leaf for leaf in _pytree.tree_leaves(entry) if isinstance(leaf, Tensor)]
     return leaves
+
+
+def resting_of(adapter: Any, module: Any, state: Any) -> Any:
+    """Ask an adapter for a fresh state beside one; None where that is zero.
+
+    Raises:
+        PluginError: what it answers is no state, or not like this one: as many tensors, each of one row or of all.
+    """
+    fresh = adapter.resting(module, state)
+    if fresh is None:
+        return None
+    wanted = tensors_of(state)
+    found = tensors_of(fresh) if isinstance(fresh, tuple | list) else []
+    alike = len(found) == len(wanted) and all(map(_spreads, found, wanted))
+    if not alike or not all(bool(torch.isfinite(tensor).all()) for tensor in found):
+        kind = f"tensors of shapes {', '.join(str(tuple(t.shape)) for t in found)}" if found else shown(fresh)
+        kind = "numbers that are not finite" if alike else kind
+        expected = f"None, or a state like {', '.join(str(tuple(t.shape)) for t in wanted)}, of finite numbers"
+        raise PluginError(answer_of(adapter, "resting"), f"{kind} for a {type(state).__name__}", expected, MEND)
+    return fresh
+
+
+def _spreads(one: Tensor, there: Tensor) -> bool:
+    """Tell whether a tensor of a fresh state can be that of every row of another."""
+    sizes = zip(reversed(one.shape), reversed(there.shape), strict=False)
+    return one.dim() <= there.dim() and all(a in (1, b) for a, b in sizes)
 
 
 def read_values(

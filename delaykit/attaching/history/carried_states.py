@@ -20,7 +20,7 @@ from torch.utils import _pytree
 
 from delaykit.attaching.batch.refusals import maybe_cut, stepped_already
 from delaykit.attaching.batch.rows import Rows, moved, number
-from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, tensors_of
+from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, resting_of, tensors_of
 from delaykit.attaching.history.histories import History
 from delaykit.checks.answers import answer_of
 from delaykit.errors import HistoryError, PluginError
@@ -286,7 +286,7 @@ def take_histories(
         raise stepped_already(where)
     left = carried.left
     if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
-        _follow_rows(where, state, carried, None if neuron is None else run.adapter.resting(neuron, state))
+        _follow_rows(where, state, carried, None if neuron is None else resting_of(run.adapter, neuron, state))
     if was_cut(where, left, tensors_of(without_histories(state)), histories.values(), state._dk_rows):
         for history in histories.values():
             history.detach()

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.adapter import Neuron
+from delaykit.attaching.neuron.numbers import has_as_many
 from delaykit.attaching.retyping import original_class
-from delaykit.checks.answers import answer_of
+from delaykit.checks.answers import MEND, answer_of
 from delaykit.errors import ConfigError, PluginError
 
 FITS = "a neuron whose first state adds its input up linearly, such as Leaky, RLeaky, Lapicque, Synaptic and RSynaptic "
@@ -92,7 +93,7 @@ def _check_leak(neuron: Neuron, leak: Tensor) -> None:
     if leak.is_complex() or not bool((torch.isfinite(leak) & (leak <= 1)).all()):
         kind, values = original_class(neuron.module).__name__, leak.detach().flatten()[:4].tolist()
         found = f"{', '.join(f'{value:g}' for value in values)} for a {kind}"
-        fix = "mend this method of the adapter, or the neuron's time constant"
+        fix = f"{MEND}, or the neuron's time constant"
         raise PluginError(answer_of(neuron.adapter, "leak"), found, "what is kept each step, finite and at most 1", fix)
 
 
@@ -103,5 +104,8 @@ def _leak(where: str, path: str, module: nn.Module, adapter: type, post: int) ->
         fix = "leave this connection out, or put it before a neuron that fits"
         raise ConfigError(where, f"{kind} {path!r} behind it", FITS, fix)
     if leak.numel() not in (1, post):
+        if not has_as_many(module, leak.numel()):
+            found = f"{leak.numel()} leaks for a {kind}"
+            raise PluginError(answer_of(adapter(), "leak"), found, f"one, or {post}", MEND)
         raise ConfigError(where, f"{leak.numel()} leaks in {kind} {path!r}", f"one, or {post}", "check the sizes")
     return leak.reshape(-1, 1)

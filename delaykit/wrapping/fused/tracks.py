@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.fused_parts import FusedParts
+from delaykit.attaching.neuron.numbers import by_dynamics, check_start, dynamics_of
 from delaykit.attaching.wiring import wiring_of
-from delaykit.checks.answers import blamed_on
 from delaykit.errors import DelaykitError
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.engine import version_of
@@ -210,11 +210,12 @@ class Spiking(Track):
         if timed.constant:
             inputs = inputs.unsqueeze(0).expand(length, *inputs.shape)
         adapter, module = unit.neuron.adapter, unit.module
-        dynamics, parts = adapter.dynamics(module), adapter.fused_parts(module)
+        dynamics, parts = dynamics_of(adapter, module), adapter.fused_parts(module)
         start = adapter.state_of_call(module, args, kwargs)
         if dynamics is None or parts is None or start is None:
             raise NotAhead("as it is called here it runs step by step only")
-        with blamed_on(adapter, "dynamics", ["LIFDynamics.surrogate"]):
+        check_start(adapter, start)
+        with by_dynamics(adapter, module):
             dynamics.check_surrogate(inputs)
         wiring = wiring_of(module)
         if wiring is not None and wiring.watch is not None:
@@ -268,7 +269,8 @@ class Spiking(Track):
 def _held(unit: Unit) -> Iterator[tuple[dict[str, Any], str, Any, int | None]]:
     """Yield where a unit keeps each parameter and constant, it, and its version; a neuron's state is neither."""
     neuron = isinstance(unit, NeuronUnit)
-    state = {id(x) for x in unit.neuron.adapter.held_state(unit.module)} if isinstance(unit, NeuronUnit) else set()
+    kept = unit.neuron.adapter.held_state(unit.module) if isinstance(unit, NeuronUnit) and unit.neuron.follows else []
+    state = {id(tensor) for tensor in kept}
     for module in unit.module.modules():
         own = vars(module) if neuron and module is unit.module else {}
         plain = [name for name in own if not name.startswith("_") and name != "forward"]
