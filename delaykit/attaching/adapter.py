@@ -132,6 +132,9 @@ class NeuronAdapter(ABC):
     learned: ClassVar[type | None] = None
     """Mixin for a neuron whose :meth:`decays` may be learned: its attributes read
     :func:`delaykit.adapters.learned`."""
+    fits: ClassVar[Mapping[str, str]] = {}
+    """Which neurons of the library a method has an answer for, as a message names them, by the method:
+    ``{"leak": "Leaky and Synaptic of snnTorch"}``; of ``leak`` and ``exact_``."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

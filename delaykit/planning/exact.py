@@ -10,6 +10,7 @@ from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exact.currents import CurrentWatch, unwatch_, watch_
 from delaykit.attaching.exact_ends import ListeningNeuron
+from delaykit.attaching.neuron.driven import such_as
 from delaykit.attaching.neuron.numbers import dynamics_of
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.attaching.wiring import wire_
@@ -19,7 +20,7 @@ from delaykit.planning.survey import primary
 from delaykit.planning.trace import Trace
 from delaykit.synapse import Synapse
 
-FITS = "plain leaky neurons with a synaptic current (snnTorch Synaptic, RSynaptic; Norse LIF)"
+FITS = "plain leaky neurons with a synaptic current"
 
 
 def sources(spot: Spot, trace: Trace | None, spots: list[Spot]) -> tuple[str, ...]:
@@ -62,7 +63,8 @@ def check_exact(
             side = "into" if path in drives else "from"
             kind = original_class(neuron.module).__name__
             found = f"estimator='exact' on a connection {side} neuron {path!r} ({kind}): {reason}"
-            raise ConfigError(where, found, f"{FITS} at both ends", INTERP)
+            expected = f"at both ends {FITS}{such_as(type(neuron.adapter), 'exact_')}"
+            raise ConfigError(where, found, expected, INTERP)
     dynamics = dynamics_of(neurons[drives[0]].adapter, neurons[drives[0]].module)
     if dynamics is None or dynamics.synapse_decay is None:
         raise _half_exact(neurons[drives[0]], "dynamics", "no synapse_decay of it")

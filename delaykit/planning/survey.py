@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -67,6 +67,9 @@ def _checked(name: str, cls: type[NeuronAdapter]) -> NeuronAdapter:
     if learned is not None and not _is_mixin(learned):
         found = f"{cls.__name__}.learned = {learned.__name__}, which no neuron can be given in front of its class"
         raise PluginError(f"adapter {name!r}", found, "a plain mixin of properties, or None", "write one")
+    if not isinstance(cls.fits, Mapping) or not all(isinstance(names, str) for names in cls.fits.values()):
+        found = f"{cls.__name__}.fits = {checks.shown(cls.fits)}"
+        raise PluginError(f"adapter {name!r}", found, 'names of neurons by method, {"leak": "..."}', "name them so")
     try:
         return cls()
     except Exception as error:  # whatever an author's __init__ does; an abstract class lacks a method

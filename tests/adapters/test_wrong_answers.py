@@ -347,6 +347,23 @@ def test_what_a_diverged_network_computes_is_no_fault_of_the_adapter() -> None:
             assert dk.rollout(page.Keep(), torch.full((3, 2, 8), current))[0].shape == (3, 2, 8)
 
 
+@pytest.mark.parametrize("fits", [3, {"leak": None}, ["leak"]])
+def test_names_of_neurons_are_text_by_method(fits: Any) -> None:
+    with adapter_on_trial(type("Wrong", (Listed,), {"fits": fits})):
+        with pytest.raises(PluginError, match=r"^adapter 'pulse': found Wrong.fits = "):
+            delayed(kept())
+
+
+@pytest.mark.parametrize("ask", [lingering, exact], ids=["leak", "exact_"])
+def test_a_message_names_what_fits_in_the_library_of_the_neuron(ask: Any) -> None:
+    names = {"leak": "Round of Pulse", "exact_": "Round of Pulse"}
+    for fits, ending in ((names, ", such as Round of Pulse"), ({}, "")):
+        fields = {"fits": fits, "leak": lambda *_: None, "exact_refusal": lambda *_: "it is square"}
+        with adapter_on_trial(type("Square", (Listed,), fields)), pytest.raises(dk.WrapError) as caught:
+            ask(kept())
+        assert f"{('linearly', 'current')[ask is exact]}{ending}. To go on" in str(caught.value)
+
+
 def test_numbers_that_the_neuron_has_as_many_of_are_no_fault_of_the_adapter() -> None:
     class Sized(Listed):
         def dynamics(self, module):

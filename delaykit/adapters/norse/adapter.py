@@ -42,6 +42,7 @@ class NorseAdapter(NeuronAdapter):
 
     name: ClassVar[str] = "norse"
     api: ClassVar[int] = 1
+    fits: ClassVar[dict[str, str]] = {"leak": "LIF, LI and IAF of Norse", "exact_": "LIF of Norse"}
     learned: ClassVar[type | None] = LearnedNorse
 
     def __init__(self) -> None:

@@ -47,6 +47,10 @@ class SnnTorchAdapter(NeuronAdapter):
 
     name: ClassVar[str] = "snntorch"
     api: ClassVar[int] = 1
+    fits: ClassVar[dict[str, str]] = {
+        "leak": "Leaky, RLeaky, Lapicque, Synaptic and RSynaptic of snnTorch",
+        "exact_": "Synaptic and RSynaptic of snnTorch",
+    }
     learned: ClassVar[type | None] = LearnedSnn
 
     def find(self, path: str, module: nn.Module) -> tuple[list[Spot], Neuron | None]:

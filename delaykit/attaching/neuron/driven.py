@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.adapter import Neuron
+from delaykit.attaching.adapter import Neuron, NeuronAdapter
 from delaykit.attaching.neuron.numbers import has_as_many
 from delaykit.attaching.retyping import original_class
 from delaykit.checks.answers import MEND, answer_of
 from delaykit.errors import ConfigError, PluginError
 
-FITS = "a neuron whose first state adds its input up linearly, such as Leaky, RLeaky, Lapicque, Synaptic and RSynaptic "
-FITS += "of snnTorch, or LIF and LI of Norse"
+FITS = "a neuron whose first state adds its input up linearly"
 
 
 class DrivenNeuron:
@@ -97,12 +96,17 @@ def _check_leak(neuron: Neuron, leak: Tensor) -> None:
         raise PluginError(answer_of(neuron.adapter, "leak"), found, "what is kept each step, finite and at most 1", fix)
 
 
-def _leak(where: str, path: str, module: nn.Module, adapter: type, post: int) -> Tensor:
+def such_as(adapter: type[NeuronAdapter], method: str) -> str:
+    """Name the neurons of a library that a method of its adapter has an answer for, to go on a sentence with."""
+    return f", such as {adapter.fits[method]}" if method in adapter.fits else ""
+
+
+def _leak(where: str, path: str, module: nn.Module, adapter: type[NeuronAdapter], post: int) -> Tensor:
     leak: Tensor | None = adapter().leak(module)
     kind = original_class(module).__name__
     if leak is None:
         fix = "leave this connection out, or put it before a neuron that fits"
-        raise ConfigError(where, f"{kind} {path!r} behind it", FITS, fix)
+        raise ConfigError(where, f"{kind} {path!r} behind it", FITS + such_as(adapter, "leak"), fix)
     if leak.numel() not in (1, post):
         if not has_as_many(module, leak.numel()):
             found = f"{leak.numel()} leaks for a {kind}"

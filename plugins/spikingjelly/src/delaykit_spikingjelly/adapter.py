@@ -78,6 +78,7 @@ class SpikingJellyAdapter(NeuronAdapter):
 
     name: ClassVar[str] = "spikingjelly"
     api: ClassVar[int] = 1
+    fits: ClassVar[dict[str, str]] = {"leak": "IFNode, LIFNode, ParametricLIFNode and CUBALIFNode of SpikingJelly"}
 
     def __init__(self, mode: str | None = None) -> None:
         self.mode = mode
