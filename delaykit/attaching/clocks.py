@@ -1,9 +1,9 @@
 """When a sequence begins: each reset policy is one :class:`Clock`, asked before every step of its connection.
 
 ``root`` listens to the calls of the wrapped model (:class:`RootScope`) and to the library's own reset of its neuron,
-``follow`` to the membrane of that neuron (:class:`~delaykit.attaching.watches.NeuronWatch`), ``manual`` to nobody; in
-policy ``carried`` the history rides in the caller's state (:mod:`~delaykit.attaching.history.carried_states`), and no
-clock is asked.
+``follow`` to the membrane of that neuron (:class:`~delaykit.attaching.watches.NeuronWatch`), ``manual`` to nobody, but
+it knows calls of the model that failed; in policy ``carried`` the history rides in the caller's state
+(:mod:`~delaykit.attaching.history.carried_states`), and no clock is asked.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from delaykit.attaching.history.histories import Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError
+
+ANY, AGAIN = Moment(), Moment(again=True)
 
 Policy = Literal["root", "follow", "carried", "manual"]
 POLICIES: tuple[str, ...] = ("root", "follow", "carried", "manual")
@@ -107,10 +109,19 @@ class FollowClock(Clock):
 
 
 class ManualClock(Clock):
-    """Sequences begin when ``dk.reset`` is called."""
+    """Sequences begin when ``dk.reset`` is called.
+
+    Args:
+        scope: the wrapped root, one of whose calls may fail behind a step of the connection.
+    """
+
+    def __init__(self, scope: RootScope) -> None:
+        self.scope, self._serial = scope, 0
 
     def moment(self) -> Moment:
-        return Moment()
+        scope, before = self.scope, self._serial
+        self._serial = scope.serial if scope.depth else 0
+        return AGAIN if before and scope.unfinished and before == scope.failed else ANY
 
 
 def clock_of(policy: Policy, where: str, scope: RootScope, watch: NeuronWatch | None, owned: bool) -> Clock:
@@ -118,4 +129,4 @@ def clock_of(policy: Policy, where: str, scope: RootScope, watch: NeuronWatch | 
     if policy == "root":
         return RootClock(where, scope, watch, owned)
     listens = watch if policy == "follow" or owned else None
-    return ManualClock() if listens is None else FollowClock(listens)
+    return ManualClock(scope) if listens is None else FollowClock(listens)

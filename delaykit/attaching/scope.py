@@ -29,10 +29,15 @@ class HearsCalls(Protocol):
 
 
 class RootScope:
-    """Counts the calls of the wrapped root, the outermost ones only; one thread at a time."""
+    """Counts the calls of the wrapped root, the outermost ones only; one thread at a time.
+
+    Attributes:
+        serial: number of calls that have begun.
+        failed: which of them was the last to fail; 0: none.
+    """
 
     def __init__(self) -> None:
-        self.serial, self.depth, self._failed = 0, 0, 0
+        self.serial, self.depth, self.failed = 0, 0, 0
         self.histories: list[History] = []
         self.watches: list[HearsCalls] = []
         self._turn = threading.RLock()
@@ -57,7 +62,7 @@ class RootScope:
     @property
     def unfinished(self) -> bool:
         """Whether the call before this one, or the last one, failed."""
-        return 0 < self._failed == self.serial - (self.depth > 0)
+        return 0 < self.failed == self.serial - (self.depth > 0)
 
     @eager  # graphs are asked for
     def foresee(self, args: Any, kwargs: Any) -> None:
@@ -80,7 +85,7 @@ class RootScope:
             for history in self.histories:
                 history.close(failed)
             if failed:
-                self._failed = self.serial
+                self.failed = self.serial
         self.depth -= 1
         if self.histories or self.watches:
             self._turn.release()

@@ -125,9 +125,13 @@ def older_membrane(path: str, where: str, replaced: bool = False) -> HistoryErro
     return HistoryError(where, found, "one sequence at a time, each step behind the one before", fix)
 
 
-def unfinished(path: str, where: str) -> HistoryError:
-    """Say that a step is tried again, where the call before failed in the middle of it."""
-    found = f"a step of neuron {path!r} tried again behind {UNFINISHED}, while spikes are under way"
+def unfinished(path: str | None, where: str) -> HistoryError:
+    """Say that a step is tried again, where the call before failed in the middle of it.
+
+    ``path``: the neuron; None where none is known.
+    """
+    of = "" if path is None else f" of neuron {path!r}"
+    found = f"a step{of} tried again behind {UNFINISHED}, while spikes are under way"
     return HistoryError(where, found, "whole steps, each taken once", BEGIN_ANEW)
 
 

@@ -26,10 +26,14 @@ IN_A_COPY = "in a copy of the model"
 
 
 class Moment(NamedTuple):
-    """When a call happens: a history is cleared where ``sequence`` is new, and cut where ``segment`` is new."""
+    """When a call happens: a history is cleared where ``sequence`` is new, and cut where ``segment`` is new.
+
+    ``again``: the call of the model in which the step before was taken has failed, and nobody knows where.
+    """
 
     sequence: Any = None
     segment: Any = None
+    again: bool = False
 
 
 class CountsSteps(Protocol):
@@ -140,7 +144,8 @@ class History:
         """Compare the moment of this call with the last one's.
 
         Raises:
-            HistoryError: a sequence goes on that has lost its spikes under way other than by a reset.
+            HistoryError: a sequence goes on that has lost its spikes under way other than by a reset, or behind a call
+                that failed.
         """
         if self.gap is not None and self.gap[0] == moment.sequence:
             raise HistoryError(
@@ -149,6 +154,8 @@ class History:
                 "a sequence that begins there",
                 "reset the model first (dk.reset(net), or its neurons' own reset), or go on as before",
             )
+        if moment.again and self.under_way():
+            raise unfinished(None, self.where)
         if self.moment is None:
             owes = self.owes
             self.clear()

@@ -130,6 +130,55 @@ def test_a_second_sequence_within_one(sites, options, rows, quiet):
     assert "example" not in str(refused.value)
 
 
+@pytest.mark.parametrize("line", [1, 2, 3, 4])
+@pytest.mark.parametrize(("sites", "options"), PLACES)
+def test_a_step_tried_again_where_the_user_resets(sites, options, line):
+    net = Net(**options)
+    rules = {site: dk.At(dk.FreeDelay("axonal", max_delay=4, init=2.0), reset="manual") for site in sites}
+    dk.wrap_(net, rules, example=lambda: run(net, X[0]))
+    dk.reset(net)
+    want = run(copy.deepcopy(net), X[0])[0]
+    before, state = run(net, X[0, :AT])
+    net.at = line
+    if not (options.get("readout") and line == 4):
+        with pytest.raises(Boom):
+            net(X[0, AT], state)
+    net.at = None
+    try:
+        got = torch.cat([before, run(net, X[0, AT:], state)[0]])
+    except dk.HistoryError as error:
+        assert "did not finish (an error in forward?)" in error.found
+        assert "dk.reset(net)" in error.fix
+    else:
+        torch.testing.assert_close(got, want)
+    dk.reset(net)
+    torch.testing.assert_close(run(net, X[0])[0], want)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_step_tried_again_without_a_neuron(at):
+    """Nothing counts the steps but the calls of the model: the layers before the fault have stepped, the others not."""
+    torch.manual_seed(0)
+    net, delay = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)), dk.FreeDelay("axonal", max_delay=4, init=2.0)
+    dk.wrap_(net, {"*": dk.At(delay, reset="manual")}, example=X[0, 0])
+    want = torch.stack([net(x) for x in X[0]])
+    dk.reset(net)
+    got = [net(x) for x in X[0, :AT]]
+    handle = net[1].register_forward_hook(fail) if at == 2 else net[at].register_forward_pre_hook(fail)
+    with pytest.raises(Boom):
+        net(X[0, AT])
+    handle.remove()
+    try:
+        got += [net(x) for x in X[0, AT:]]
+    except dk.HistoryError as error:
+        assert "did not finish (an error in forward?)" in error.found
+        assert "dk.reset(net)" in error.fix
+    else:
+        torch.testing.assert_close(torch.stack(got), want)
+    dk.reset(net)
+    torch.testing.assert_close(torch.stack([net(x) for x in X[0]]), want)
+
+
 def fail(*_):
     raise Boom
 
