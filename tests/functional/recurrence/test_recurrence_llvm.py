@@ -143,11 +143,13 @@ def test_many_spikes_of_size_one(width, batch, dtype, monkeypatch):
 @pytest.mark.parametrize("turned, dtype", [(False, torch.float64), (True, torch.float64), (True, torch.float32)])
 @pytest.mark.parametrize("batch", [1, 16, 45])
 @pytest.mark.parametrize("longest", [0.0, 2.5, 9.0, 200.0])
-def test_reading_ahead_equals_the_dense_sum(turned, longest, batch, dtype):
+@pytest.mark.parametrize("whole", [False, True])
+def test_reading_ahead_equals_the_dense_sum(turned, whole, longest, batch, dtype):
     """At each depth, and for as long as the history is moved several times; some weights are 0."""
     steps, pre, post = 2 * SLACK_AHEAD + 5, 19, 21
     delays = (draw(20, post, pre) * longest).clamp(min=longest / 3)
     delays[0, 0], delays[1] = 0.0, delays[1].round()
+    delays = delays.round() if whole else delays
     weight = draw(21, post, pre) - 0.4
     weight[2, 3] = 0.0
     x = (draw(22, steps, batch, pre) - 0.5) * (draw(23, steps, batch, pre) < 0.4)
@@ -157,6 +159,7 @@ def test_reading_ahead_equals_the_dense_sum(turned, longest, batch, dtype):
     if turned:
         given = [t.t().contiguous().t() for t in given]
     ahead = Ahead(rollout_windows, given[0], [t.to(dtype) for t in given[1:]], steps, batch)
+    assert ahead.whole == (whole or longest == 0)
     early = 33
     ahead.follow([*x[:early].to(dtype)])
     response = weight.unsqueeze(-1) * Linear().response(delays, steps)

@@ -4,8 +4,8 @@ A recurrent layer knows its inputs up to now. A synapse that is ``k`` steps late
 ``k`` that follow, so that all but the quickest synapses are summed up for ``AHEAD`` steps at once: their weights are
 loaded that much less often, and the sums of one output fill the vector registers. The quickest add to it step by step.
 
-The rows of a history are ``(neuron, step, row of the batch)``, of as many rows of a batch as one or two vectors have
-numbers; what lies before the first step is silence.
+The rows of a history are ``(neuron, step, row of the batch)``, of as many rows of a batch as a vector has numbers;
+what lies before the first step is silence. Whole delays read one step, all others two.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -15,13 +15,13 @@ from typing import Any
 
 from delaykit.functional.compiled import compiled
 from delaykit.functional.llvm.recurrence.pairs import make_add_pairs, make_turn
+from delaykit.functional.llvm.rows.sums import make_add
 
 AHEAD = 4  # steps
-OUTPUTS = 512  # whose sums stay in the second cache
-add_late_two: Any = None  # by these names, the kernel finds what is made when it is compiled
-add_late_one: Any = None
-add_soon_two: Any = None
-add_soon_one: Any = None
+add_late_pairs: Any = None  # by these names, the kernel finds what is made when it is compiled
+add_late: Any = None
+add_soon_pairs: Any = None
+add_soon: Any = None
 turn: Any = None
 
 
@@ -68,61 +68,58 @@ def list_ahead(cell, low, high, steps, few, moves, late, soon):
 
 @compiled(
     intrinsics=lambda numba: {
-        "add_late_two": make_add_pairs(numba, AHEAD, 2), "add_late_one": make_add_pairs(numba, AHEAD, 1),
-        "add_soon_two": make_add_pairs(numba, 1, 2), "add_soon_one": make_add_pairs(numba, 1, 1),
-        "turn": make_turn(numba),
+        "add_late_pairs": make_add_pairs(numba, AHEAD), "add_late": make_add(numba, AHEAD),
+        "add_soon_pairs": make_add_pairs(numba, 1), "add_soon": make_add(numba, 1), "turn": make_turn(numba),
     }
 )  # fmt: skip
-def read_ahead(x, history, at, stride, width, lanes, phase, late, soon, sums, out):
+def read_ahead(x, histories, at, stride, lanes, phase, whole, late, soon, scratch, out):
     """Take in the step's input x ``(batch, pre)``, and write what its synapses give now to out ``(batch, post)``.
 
     Args:
         x: input.
-        history: flat rows of the inputs.
+        histories: flat rows of the inputs, ``(share of the batch, numbers)``.
         at: where this step lies in each of them.
         stride: of a row.
-        width: numbers of a step, ``lanes`` or twice as many.
-        lanes: numbers in a vector.
+        lanes: numbers in a vector, and of a step.
         phase: number of this step among those that are summed up at once.
+        whole: whether no synapse reads a second step.
         late: see :func:`list_ahead`, as is soon.
         soon: see late.
-        sums: flat scratch, ``(post, AHEAD, width)``.
+        scratch: sums, ``(share of the batch, post * AHEAD * lanes)``.
         out: is written.
     """
-    (batch, inputs), outputs = x.shape, out.shape[1]
-    given, result = x.reshape(-1), out.reshape(-1)
-    rows = batch // lanes * lanes
-    for b in range(0, rows, lanes):
-        for q in range(0, inputs - lanes + 1, lanes):
-            turn(history, q * stride + at + b, stride, given, b * inputs + q, inputs)
-    for b in range(batch):
-        for q in range(inputs // lanes * lanes if b < rows else 0, inputs):
-            history[q * stride + at + b] = given[b * inputs + q]
+    (batch, inputs), outputs, span = x.shape, out.shape[1], AHEAD * lanes
+    given, result, start = x.reshape(-1), out.reshape(-1), phase * lanes
     first, place, early, after = late
     begin, near, here, there = soon
-    span, two = AHEAD * width, width > lanes
-    for opening in range(0, outputs, OUTPUTS):
-        closing = min(opening + OUTPUTS, outputs)
+    for share in range(len(histories)):
+        history, sums, opening = histories[share], scratch[share], share * lanes
+        closing = min(opening + lanes, batch)
+        turned = inputs // lanes * lanes if closing - opening == lanes else 0
+        for q in range(0, turned, lanes):
+            turn(history, q * stride + at, stride, given, opening * inputs + q, inputs)
+        for b in range(opening, closing):
+            for q in range(turned, inputs):
+                history[q * stride + at + b - opening] = given[b * inputs + q]
         if phase == 0:
-            for n in range(opening * span, closing * span):
+            for n in range(outputs * span):
                 sums[n] = 0
             for block in range(len(first)):
-                for r in range(opening, closing):
-                    to, lowest, end = r * span, first[block, r], first[block, r + 1]
-                    if two:
-                        add_late_two(sums, to, history, at, place, early, after, lowest, end)
+                for r in range(outputs):
+                    low, high = first[block, r], first[block, r + 1]
+                    if whole:
+                        add_late(sums, r * span, history, at, place, early, low, high)
                     else:
-                        add_late_one(sums, to, history, at, place, early, after, lowest, end)
-        for r in range(opening, closing):
-            to = r * span + phase * width
-            if two:
-                add_soon_two(sums, to, history, at, near, here, there, begin[0, r], begin[0, r + 1])
+                        add_late_pairs(sums, r * span, history, at, place, early, after, low, high)
+        for r in range(outputs):
+            to, low, high = r * span + start, begin[0, r], begin[0, r + 1]
+            if whole:
+                add_soon(sums, to, history, at, near, here, low, high)
             else:
-                add_soon_one(sums, to, history, at, near, here, there, begin[0, r], begin[0, r + 1])
-    start = phase * width
-    for b in range(0, rows, lanes):
-        for r in range(0, outputs - lanes + 1, lanes):
-            turn(result, b * outputs + r, outputs, sums, r * span + start + b, span)
-    for b in range(batch):
-        for r in range(outputs // lanes * lanes if b < rows else 0, outputs):
-            result[b * outputs + r] = sums[r * span + start + b]
+                add_soon_pairs(sums, to, history, at, near, here, there, low, high)
+        turned = outputs // lanes * lanes if closing - opening == lanes else 0
+        for r in range(0, turned, lanes):
+            turn(result, opening * outputs + r, outputs, sums, r * span + start, span)
+        for b in range(opening, closing):
+            for r in range(turned, outputs):
+                result[b * outputs + r] = sums[r * span + start + b - opening]

@@ -10,12 +10,12 @@ from delaykit.functional.llvm.rows.dots import summed
 from delaykit.functional.llvm.rows.layout import TOGETHER
 
 
-def make_add_pairs(numba: Any, steps: int, registers: int) -> Any:
-    """Make ``add(out, at, flat, base, place, low, high, first, last)`` for rows of so many steps and vectors a step.
+def make_add_pairs(numba: Any, steps: int) -> Any:
+    """Make ``add(out, at, flat, base, place, low, high, first, last)`` for rows of so many steps, a vector each.
 
     ``out[at + n] += sum_e low[e] flat[base + place[e] + n] + high[e] flat[base + place[e] + n - width]`` for all n in
-    ``steps`` times ``width`` numbers, those of ``registers`` vectors; e = first .. last - 1. What two steps share is
-    loaded once. All arrays are flat, contiguous and of one type, nothing is bounds-checked.
+    ``steps`` times ``width`` numbers, those of a vector; e = first .. last - 1. What two steps share is loaded once.
+    All arrays are flat, contiguous and of one type, nothing is bounds-checked.
     """
     from llvmlite import ir  # type: ignore[import-untyped]
     from numba.core import cgutils, types
@@ -28,9 +28,9 @@ def make_add_pairs(numba: Any, steps: int, registers: int) -> Any:
 
         def generate(context, builder, sig, args):
             row, pointer = vectors_of(context, builder, sig, args)
-            kept = [pointer(0, args[1], k) for k in range(steps * registers)]
+            kept = [pointer(0, args[1], k) for k in range(steps)]
             sums = [cgutils.alloca_once_value(builder, builder.load(k, align=4)) for k in kept]
-            before = ir.Constant(args[3].type, -registers * row.count)
+            before = ir.Constant(args[3].type, -row.count)
 
             def gain(total, scale, values):
                 product = builder.fmul(scale, values, flags=("contract",))
@@ -40,9 +40,9 @@ def make_add_pairs(numba: Any, steps: int, registers: int) -> Any:
                 e = builder.add(args[7], loop.index)
                 source = builder.add(builder.add(args[3], before), entry_of(context, builder, sig, args, 4, e))
                 scales = [repeated(builder, entry_of(context, builder, sig, args, n, e), row) for n in (5, 6)]
-                read = [builder.load(pointer(2, source, k), align=4) for k in range((steps + 1) * registers)]
+                read = [builder.load(pointer(2, source, k), align=4) for k in range(steps + 1)]
                 for k, total in enumerate(sums):
-                    gain(total, scales[0], read[k + registers])
+                    gain(total, scales[0], read[k + 1])
                 for k, total in enumerate(sums):
                     gain(total, scales[1], read[k])
             for total, place in zip(sums, kept, strict=True):

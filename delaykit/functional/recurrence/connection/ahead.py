@@ -35,14 +35,15 @@ class Ahead:
         outputs, inputs = cell.shape
         self.longest = min(int(cell.max()) + 1, steps)
         self.lanes = VECTOR_BYTES // weights[0].element_size()
-        self.width = self.lanes if batch <= self.lanes else 2 * self.lanes
         self.room = self.longest + SLACK
-        stride = self.lanes * (self.room * self.width // self.lanes | 1)  # odd: rows lie in different parts of a cache
-        shares = -(-batch // self.width)
+        stride = self.lanes * (self.room | 1)  # odd: rows lie in different parts of a cache
+        shares = -(-batch // self.lanes)
+        self.whole = not bool(weights[1].any())
         self.history = weights[0].new_zeros(shares, inputs, stride)
+        self.flat = self.history.flatten(1)  # the same numbers
         self.now, self.phase = self.longest, 0  # of the step to come
         self.listed = self._list(cell, weights, steps)
-        self.sums = weights[0].new_empty(shares, outputs * kernels.AHEAD * self.width)
+        self.sums = weights[0].new_empty(shares, outputs * kernels.AHEAD * self.lanes)
         self.out = weights[0].new_empty(batch, outputs)
 
     def _list(self, cell: Tensor, weights: Sequence[Tensor], steps: int) -> list[tuple[np.ndarray, ...]]:
@@ -50,7 +51,7 @@ class Ahead:
         (outputs, inputs), stride = cell.shape, self.history.shape[2]
         turned = not cell.is_contiguous()
         flat = [array((x.t() if turned else x).contiguous().view(-1)) for x in (cell, *weights)]
-        near = (self.longest + self.kernels.AHEAD) * self.width * weights[0].element_size()
+        near = (self.longest + self.kernels.AHEAD) * self.lanes * weights[0].element_size()
         few, room = max(FEWEST, NEAR_BYTES // near), cell.numel() + 1
         lists = [
             (
@@ -60,7 +61,7 @@ class Ahead:
             )
             for blocks in (-(-inputs // few), 1)
         ]
-        moves = outputs, inputs, *((1, outputs) if turned else (inputs, 1)), stride, self.width
+        moves = outputs, inputs, *((1, outputs) if turned else (inputs, 1)), stride, self.lanes
         self.kernels.list_ahead(*flat, steps, few, moves, *lists)
         return lists
 
@@ -68,24 +69,22 @@ class Ahead:
         """Begin after these inputs, each ``(batch, pre)``, the newest last."""
         for x in past[-self.longest :]:
             self._make_room()
-            at = self.now * self.width
-            for rows, history in zip(x.split(self.width), self.history, strict=True):
+            at = self.now * self.lanes
+            for rows, history in zip(x.split(self.lanes), self.history, strict=True):
                 history[:, at : at + len(rows)] = rows.t()
             self.now += 1
 
     def read(self, x: Tensor) -> Tensor:
         """Take in the input ``(batch, pre)`` of the next step; return ``(batch, post)``, valid until the next call."""
         self._make_room()
-        place = self.now * self.width, self.history.shape[2], self.width, self.lanes, self.phase
-        given, result, history, sums = (array(t) for t in (x, self.out, self.history, self.sums))
-        for share, past in enumerate(history):
-            rows = slice(share * self.width, (share + 1) * self.width)
-            self.kernels.read_ahead(given[rows], past.reshape(-1), *place, *self.listed, sums[share], result[rows])
+        place = self.now * self.lanes, self.history.shape[2], self.lanes, self.phase, self.whole
+        given, result, history, sums = (array(t) for t in (x, self.out, self.flat, self.sums))
+        self.kernels.read_ahead(given, history, *place, *self.listed, sums, result)
         self.now, self.phase = self.now + 1, (self.phase + 1) % self.kernels.AHEAD
         return self.out
 
     def _make_room(self) -> None:
         if self.now == self.room:
-            kept, end = self.longest * self.width, self.now * self.width
+            kept, end = self.longest * self.lanes, self.now * self.lanes
             self.history[..., :kept] = self.history[..., end - kept : end].clone()
             self.now = self.longest

@@ -35,9 +35,7 @@ SINGLE = 64  # synapses that are summed up one by one
 FEW_ROWS = 16  # of a batch: reading ahead takes as long for fewer
 
 
-def tents_connection(
-    tents: Tents, currents: Tensor, correlate: Correlate, kernels: ModuleType
-) -> Connect | None:
+def tents_connection(tents: Tents, currents: Tensor, correlate: Correlate, kernels: ModuleType) -> Connect | None:
     """Return what connects through two cells a synapse, None where listing taps serves better.
 
     ``correlate`` is the correlation of a backend for each synapse, for the ends of triangles, and ``kernels`` are its
@@ -209,7 +207,7 @@ class _Falling:
         self.of, self.steps, self.batch, self.lately = of, steps, batch, 0.0
         near = sum(x.nbytes for x in (of.cell, *of.weights)) <= NEAR_BYTES
         self.most = (MOST_NEAR if near else MOST_FAR) * of.weight.shape[1] * max(batch, FEW_ROWS)
-        self.most *= 2 if of.whole else 1  # each falls into one cell, not two
+        self.most *= 1.15 if of.whole else 1  # each falls into one cell, not two, and is also read from one
         self.rows, self.past = _Rows(of, batch), collections.deque[Tensor](maxlen=int(of.cell.max()) + 1)
         self.ahead: Ahead | None = None
 
@@ -218,7 +216,7 @@ class _Falling:
             used = self.of.kernels.count_used(x.reshape(-1).numpy())
             self.lately += (used - self.lately) / 8  # a mean over about eight steps
             if max(self.lately, used / 2) <= self.most:
-                self.past.append(x.clone())
+                self.past.append(x)  # spikes of a rollout, which nobody writes to again
                 return self.rows.deliver(t, x)
             # for good: rows do not learn of what comes from now on
             self.ahead = Ahead(self.of.kernels, self.of.cell, self.of.weights, self.steps, self.batch)
@@ -232,7 +230,7 @@ class _Rows:
     def __init__(self, of: GridSynaptic, batch: int) -> None:
         self.post, self.kernel = len(of.weight), of.kernels.deliver
         self.phases, self.first = of.grid.phases, (of.grid.reach + 1) * of.grid.phases
-        self.ahead = of.mask + 1
+        self.ahead = max(int(of.cell.max()) + 2, self.first)
         self.now = self.first - self.phases
         self.window = of.weight.new_zeros(batch, (self.first + self.ahead + SLACK * self.phases) * self.post)
         self.out = of.weight.new_empty(batch, self.post)
