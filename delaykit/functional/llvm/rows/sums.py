@@ -16,7 +16,7 @@ from delaykit.functional.compiled import compiled
 from delaykit.functional.llvm.registers import entry_of, repeated, vectors_of
 from delaykit.functional.llvm.rows.layout import TILE
 
-REGISTERS = 7  # vectors in a piece of a row: 14 registers of AVX2's 16, two of which hold what they are multiplied by
+REGISTERS = 7  # vectors in a piece of a row: 14 of AVX2's 16 registers; the other two hold what it is multiplied by
 SHORT = 2  # the same where less is left
 EVENTS = 4  # the same where events scale whole rows
 ROWS = 128  # rows of a gradient that are added up together, from the second cache
