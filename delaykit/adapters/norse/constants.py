@@ -45,9 +45,7 @@ def decays_of(cell: nn.Module) -> dict[str, Tensor]:
         return {}
     inner, _ = _inner(own)
     return {
-        state: 1 - _step(cell, getattr(inner, name)).double()
-        for state, name in NAMES.items()
-        if hasattr(inner, name)
+        state: 1 - _step(cell, getattr(inner, name)).double() for state, name in NAMES.items() if hasattr(inner, name)
     }
 
 

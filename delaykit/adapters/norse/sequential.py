@@ -7,6 +7,7 @@ behind it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.utils import _pytree
 
 from delaykit.adapters.norse.cell import resting
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
-from delaykit.attaching.connection.connections import CarriedState
+from delaykit.attaching.connection.connections import CarriedConnection, CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, was_cut
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
@@ -35,6 +36,19 @@ class FollowedStates:
         output, state = super().forward(input_tensor, state)  # type: ignore[misc]
         _remember(state)
         return output, state
+
+    def register_forward_state_hooks(self, forward_hook: Callable[..., Any]) -> None:
+        """Register a hook for the neurons, as on the bare container: its connections had no state."""
+        stateful: list[bool] = self.stateful_layers
+        children = self.children()  # type: ignore[attr-defined]
+        kept = [
+            flag and not has_mixin(child, CarriedConnection) for flag, child in zip(stateful, children, strict=True)
+        ]
+        try:
+            self.stateful_layers = kept
+            super().register_forward_state_hooks(forward_hook)  # type: ignore[misc]
+        finally:
+            self.stateful_layers = stateful
 
 
 def follow_states_(container: nn.Module) -> list[Undo]:

@@ -86,9 +86,7 @@ def sequence_connection(
     return _at_once(synapse, where, product, input, time_dim, ends)
 
 
-def _at_once(
-    synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, ends: Ends | None
-) -> Tensor:
+def _at_once(synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, ends: Ends | None) -> Tensor:
     def run(spikes: Tensor) -> Tensor:
         engine = synapse.engine(product)
         if ends is not None:

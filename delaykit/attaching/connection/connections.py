@@ -87,11 +87,30 @@ class CarriedState(LineRows):
         return str, (COPY,)
 
 
+class Handed:
+    """A state on its way around the hooks of a connection, which had none when they were written."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+
 class CarriedConnection(DelayedConnection):
     """Mixin for a connection inside ``SequentialState``: the history rides in the returned state."""
 
+    def __call__(self, input: Tensor, state: Any = None) -> Any:
+        """Run one step; return (output, state that carries the history). Hooks meet input and output alone."""
+        handed = Handed(state)
+        output = super().__call__(input, state=handed)  # type: ignore[misc]
+        return output, handed.state
+
     def forward(self, input: Tensor, state: Any = None) -> Any:
         """Run one step; return (output, state that carries the history)."""
+        if not isinstance(state, Handed):
+            return self._dk_stepped(input, state)
+        output, state.state = self._dk_stepped(input, state.state)
+        return output
+
+    def _dk_stepped(self, input: Tensor, state: Any) -> Any:
         base, attachment = super(DelayedConnection, self).forward, self._dk.sites[""]  # type: ignore[misc]
         if not attachment.scope.depth:
             refuse_exporters(attachment.where, input)

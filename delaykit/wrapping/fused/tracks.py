@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from delaykit.attaching.connection.connections import Handed
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron.numbers import by_dynamics, check_start, dynamics_of
 from delaykit.attaching.wiring import wiring_of
@@ -163,7 +164,7 @@ class FeedForward(Track):
         super().__init__(unit, Foreseen(unit.path, timed), length)
         refuse_autocast(timed.tensor)
         self.carried = isinstance(unit, ConnectionUnit) and unit.carried
-        if self.carried and _state(args, kwargs) is not None:
+        if self.carried and _handed(unit.path, args, kwargs).state is not None:
             raise NotAhead("its delays go on from an earlier run")
         inputs = timed.tensor
         if timed.constant:
@@ -186,10 +187,12 @@ class FeedForward(Track):
         output = self.output.handed[step]
         if not self.carried:
             return output
-        if _state(args, kwargs) is not self.tokens[step]:
+        handed = _handed(self.unit.path, args, kwargs)
+        if handed.state is not self.tokens[step]:
             raise Miss(self.unit.path, "its state is changed between steps")
-        self.tokens.append(FusedState())
-        return output, self.tokens[-1]
+        handed.state = FusedState()
+        self.tokens.append(handed.state)
+        return output
 
 
 class FusedState:
@@ -289,8 +292,11 @@ def _is_or_none(given: Any, before: Any) -> bool:
     return given is None or given is before
 
 
-def _state(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[1] if len(args) > 1 else kwargs.get("state")
+def _handed(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handed:
+    state = args[1] if len(args) > 1 else kwargs.get("state")
+    if not isinstance(state, Handed):
+        raise Miss(path, "its forward is called, and not the layer")
+    return state
 
 
 def _from_rest(start: RolloutState, dynamics: LIFDynamics) -> RolloutState | None:
