@@ -155,12 +155,14 @@ def one_of_several(where: str, began: str, other: str) -> HistoryError:
 
 def out_of_step(where: str, path: str, found: int, expected: int) -> HistoryError:
     """Say that a connection and its neuron do not go together: delays could count the calls of one or of the other."""
+    replaced = "" if found else "; or wrap the model anew, if another module has taken the neuron's place"
     return HistoryError(
         where,
         f"{found} step(s) of neuron {path!r} between two calls of this connection, while spikes are under way: its "
         "delays could count its own calls or the neuron's steps",
         f"{expected}, as in the example",
-        "call it at every step, with zeros where it has no input; or pass an example that runs as you do now",
+        "call it at every step, with zeros where it has no input; or pass an example that runs as you do now"
+        + replaced,
     )
 
 

@@ -127,7 +127,7 @@ class Step(torch.autograd.Function):
                 "tape backward",
                 "create_graph=True",
                 "first derivatives only",
-                "use the sequence operators of delaykit.functional with the reference backend",
+                "call the layer with the whole sequence (for current in fc(spikes): ...) under dk.backend('reference')",
             )
         check_not_freed(ctx)
         grad_x, *parameters = ctx.segment.backward(ctx.row, grad, ctx.dtype)

@@ -138,3 +138,17 @@ def test_the_advice_on_a_lifted_layer_in_pieces_can_be_followed():
     first, state = whole(data()[:6])
     both = torch.cat([first, whole(data()[6:], state)[0]])
     torch.testing.assert_close(both, net(data())[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_neuron_replaced_by_another_module_is_told():
+    """The line still follows the one it was wrapped with."""
+    net = wrapped()
+    net(data())
+    net.l1 = snn.Leaky(0.5)
+    with pytest.raises(dk.HistoryError, match="wrap the model anew"):
+        net(data())
+    with pytest.raises(dk.HistoryError) as left_out:
+        twice = wrapped()
+        twice.fc1.register_forward_pre_hook(lambda *_: twice.l1(torch.zeros(3, 8), torch.zeros(3, 8)) and None)
+        twice(data())
+    assert "anew" not in str(left_out.value)

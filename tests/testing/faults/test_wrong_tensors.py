@@ -135,6 +135,19 @@ def test_second_derivatives_through_steps_are_told_in_full(granularity, loss):
     check_told(twice)
 
 
+@pytest.mark.parametrize("granularity", ["layer", "axonal", "dendritic", "synaptic"])
+def test_whole_sequences_have_second_derivatives_as_the_error_says(granularity):
+    net = wrapped(granularity, time_dim=0).double()
+    values = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
+    x = SEQUENCE.double().requires_grad_()
+
+    def run(x, *parameters):
+        return torch.func.functional_call(net, dict(zip(values, parameters, strict=True)), (x,))
+
+    with dk.backend("reference"):
+        assert torch.autograd.gradgradcheck(run, (x, *values.values()))
+
+
 def test_second_derivatives_of_decays_are_told_in_full():
     decay, weight = torch.full((4, 3), 0.5, requires_grad=True), WEIGHT.clone().requires_grad_()
     out = filtered_linear(SEQUENCE, weight, decay)
