@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.arrivals import Kernel
-from delaykit.errors import PROJECT, ConfigError, DelayRangeError, ShapeError
+from delaykit.errors import PROJECT, ConfigError, DelayRangeError, PluginError, ShapeError
 from delaykit.functional.draws import drawn
 from delaykit.functional.engine import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
@@ -31,6 +31,7 @@ from delaykit.plugins.records import Component as Component
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]
+MEND = "mend this method of the component"
 ESTIMATORS = ("interp", "exact", "none")
 Estimator = Literal["interp", "exact", "none"]
 
@@ -117,6 +118,33 @@ class ComponentConfig(ABC):
                 cls.__name__, f"unknown field(s) {unknown}", f"only {sorted(known)}", "use a matching delaykit version"
             )
         return cls(**values)
+
+
+ONE_A_SYNAPSE = "(1, 1), (1, pre), (post, 1) or (post, pre)"
+RESPONSE_SHAPE = "(post, pre, depth), of one step at least"
+
+
+def numbers_of(part: nn.Module, method: str, answer: Any, expected: str) -> Tensor:
+    """Return what a method of a part answered, a tensor of real numbers with as many dimensions as its shape says.
+
+    Args:
+        part: a delay or a heterogeneity.
+        method: name of its method.
+        answer: what it answered.
+        expected: shapes in words, the first in parentheses.
+
+    Raises:
+        PluginError: it is no tensor, or one of other numbers.
+        ShapeError: it has another number of dimensions.
+    """
+    where = f"{type(part).__name__}.{method}()"
+    if not isinstance(answer, Tensor) or answer.is_complex() or answer.dtype == torch.bool:
+        found = f"a tensor of {answer.dtype}" if isinstance(answer, Tensor) else checks.shown(answer)
+        raise PluginError(where, found, f"a tensor of real numbers, {expected}", MEND)
+    if answer.ndim != expected.partition(")")[0].count(",") + 1:
+        fix = "reshape, so that pre and post cannot be taken for each other"
+        raise ShapeError(where, f"shape {tuple(answer.shape)}", expected, fix)
+    return answer
 
 
 class Delay(nn.Module, ABC):
@@ -229,11 +257,9 @@ class PointDelay(Delay):
         """The shape of an arrival: linear, triangle(spread), gaussian(spread) or hard."""
 
     def check(self) -> None:
-        delays = self.delays().detach()
-        if delays.ndim != 2:
-            where, found = f"{type(self).__name__}.delays()", f"shape {tuple(delays.shape)}"
-            fix = "reshape, so that pre and post cannot be taken for each other"
-            raise ShapeError(where, found, "(1, 1), (1, pre), (post, 1) or (post, pre)", fix)
+        delays, kernel = numbers_of(self, "delays", self.delays(), ONE_A_SYNAPSE).detach(), self.kernel()
+        if not isinstance(kernel, Kernel):
+            raise PluginError(f"{type(self).__name__}.kernel()", checks.shown(kernel), "the shape of an arrival", MEND)
         if not bool(torch.isfinite(delays).all()):
             raise DelayRangeError(
                 type(self).__name__, "NaN or infinite delays", "finite delays >= 0", "reload a checkpoint"
@@ -271,6 +297,23 @@ class PointDelay(Delay):
             taps = self.taps()
             response = taps.response(max(taps.depth(), 1))
         return weight.unsqueeze(-1) * response
+
+
+def response_of(delay: Delay, weight: Tensor) -> Tensor:
+    """Ask a delay for its impulse response on a weight ``(post, pre)``: ``(post, pre, depth)``.
+
+    Raises:
+        PluginError: it is no tensor, or one of another kind of numbers than the weight.
+        ShapeError: its shape is another, or of no step.
+    """
+    response = numbers_of(delay, "impulse_response", delay.impulse_response(weight), RESPONSE_SHAPE)
+    where = f"{type(delay).__name__}.impulse_response()"
+    if response.shape[:2] != weight.shape or not response.shape[2]:
+        expected = f"{RESPONSE_SHAPE}, here ({weight.shape[0]}, {weight.shape[1]}, depth)"
+        raise ShapeError(where, f"shape {tuple(response.shape)}", expected, "tau is the last dimension")
+    if response.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
+        raise PluginError(where, f"a tensor of {response.dtype}", f"{weight.dtype}, as the weight", MEND)
+    return response
 
 
 class LeakyNeuron(Protocol):
@@ -331,7 +374,7 @@ class Heterogeneity(nn.Module, ABC):
 
     def check(self) -> None:
         """Raise :class:`~delaykit.errors.DelayRangeError` unless every decay is in [0, 1]; called once a segment."""
-        decay = self.decay().detach()
+        decay = numbers_of(self, "decay", self.decay(), ONE_A_SYNAPSE).detach()
         if not bool(((decay >= 0) & (decay <= 1)).all()):
             fix = PROJECT
             raise DelayRangeError(type(self).__name__, "a decay that is NaN or outside [0, 1]", "decays in [0, 1]", fix)

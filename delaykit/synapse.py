@@ -17,12 +17,12 @@ from delaykit.engines.dropout import DropoutEngine
 from delaykit.engines.exact import Listener, exact_engine, refuse_exact
 from delaykit.engines.linear import ConvolutionEngine, LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
 from delaykit.engines.tents import tents_engine
-from delaykit.errors import ConfigError, ShapeError
+from delaykit.errors import ConfigError
 from delaykit.functional.draws import Draws, drawing
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
 from delaykit.functional.taps import checked
-from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
+from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site, response_of
 from delaykit.sizes import check_sizes, remember_sizes_
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]
@@ -148,12 +148,7 @@ class Synapse(nn.Module):
         if isinstance(self.delay, PointDelay):
             by_cells = tents_engine(self.delay, weight, bias) or cells_engine(self.delay, weight, bias)
             return by_cells or MatrixEngine(self.delay.taps(), weight, bias, self.delay.granularity == "dendritic")
-        response = self.delay.impulse_response(weight)
-        if response.ndim != 3 or response.shape[:2] != weight.shape:
-            where, found = f"{type(self.delay).__name__}.impulse_response()", f"shape {tuple(response.shape)}"
-            expected = f"(post, pre, depth), here ({weight.shape[0]}, {weight.shape[1]}, depth)"
-            raise ShapeError(where, found, expected, "tau is the last dimension")
-        return ResponseEngine(response, bias)
+        return ResponseEngine(response_of(self.delay, weight), bias)
 
     def _line_engine(self, product: Product) -> Engine:
         if self.delay is None:

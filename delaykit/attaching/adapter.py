@@ -288,7 +288,7 @@ class NeuronAdapter(ABC):
         raise self._lacks("exact_", "a neuron that exact_refusal() lets through")
 
     def after_copy(self, module: nn.Module) -> None:  # noqa: B027 - optional hook
-        """Mend what ``copy.deepcopy`` forgets about a module of this library."""
+        """Mend what the copy that ``dk.wrap`` makes has lost of a module of this library."""
 
     def _lacks(self, method: str, what: str) -> PluginError:
         where = f"adapter {self.name!r}, {type(self).__name__}.{method}()"

@@ -19,7 +19,7 @@ from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
 from delaykit.functional.step_tape.segment import Passes, chained
 from delaykit.functional.taps import Taps
-from delaykit.interfaces import Delay, Heterogeneity, PointDelay
+from delaykit.interfaces import Delay, Heterogeneity, PointDelay, response_of
 
 
 class Decaying(SegmentParameters):
@@ -49,7 +49,7 @@ class Decaying(SegmentParameters):
         elif isinstance(delay, PointDelay):
             self.inside = _written_out(delay.taps(), weight)
         elif delay is not None:
-            self.inside = delay.impulse_response(weight)
+            self.inside = response_of(delay, weight)
 
     @property
     def each(self) -> bool:

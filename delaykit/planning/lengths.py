@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from delaykit.interfaces import PointDelay
+from delaykit.interfaces import ONE_A_SYNAPSE, PointDelay, numbers_of
 from delaykit.planning.trace import Trace
 from delaykit.synapse import Synapse
 
@@ -28,7 +28,7 @@ def too_late(sites: Sequence[Any], built: Mapping[str, Synapse | None], trace: T
         if synapse is None or steps is None or not isinstance(synapse.delay, PointDelay):
             continue
         with torch.no_grad():
-            late = synapse.delay.delays().double() >= steps
+            late = numbers_of(synapse.delay, "delays", synapse.delay.delays(), ONE_A_SYNAPSE).double() >= steps
         if late.any():
             share, dt = 100 * float(late.double().mean()), entry.site.dt_ms
             length = f"{steps} steps" + (f" ({steps * dt:g} ms)" if dt is not None else "")

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron
+from delaykit.attaching.asides import lines_aside
 from delaykit.attaching.exact.currents import CurrentWatch
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron.numbers import by_dynamics, check_spikes, dynamics_of
@@ -136,10 +137,11 @@ def _step_by_step(found: Neuron, currents: Tensor) -> tuple[Tensor, Tensor]:
     failed = True
     try:
         spikes, membranes, state = [], [], None
-        for current in currents:
-            spike, membrane, state = found.adapter.step(found, current, state)
-            spikes.append(spike)
-            membranes.append(membrane)
+        with lines_aside(found.module):  # connections that follow the neuron are not called meanwhile
+            for current in currents:
+                spike, membrane, state = found.adapter.step(found, current, state)
+                spikes.append(spike)
+                membranes.append(membrane)
         _check_steps(found, currents, spikes, membranes)
         failed = False
         if not spikes:

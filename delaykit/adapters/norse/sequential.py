@@ -28,6 +28,7 @@ class FollowedStates:
     """Mixin for a ``SequentialState`` with delayed connections, whose states the caller carries."""
 
     keeps_signature = True
+    stateful_layers: list[bool]
 
     def forward(self, input_tensor: Any, state: Any = None) -> Any:
         """Run one call; lines follow what became of the neurons' states since the last."""

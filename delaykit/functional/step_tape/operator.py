@@ -345,6 +345,9 @@ class ResponseTape(Tape):
 
     def _operator(self, x: Tensor) -> SegmentOperator:
         response, bias = self._parameters
+        if response.dim() != 3 or not response.shape[2]:
+            found = f"a response {tuple(response.shape)}"
+            raise ShapeError("ResponseTape", found, "(post, pre, depth), of one step at least", "pad it with zeros")
         _check_input("ResponseTape", x, response.shape[1])
         dtype = rows_dtype(x, response.dtype, "ResponseTape")
         return FilterOperator(ResponseFilter(response), False, x.shape, dtype, x.device, bias=bias)
