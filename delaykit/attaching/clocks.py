@@ -17,8 +17,6 @@ from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError
 
-ANY, AGAIN = Moment(), Moment(again=True)
-
 Policy = Literal["root", "follow", "carried", "manual"]
 POLICIES: tuple[str, ...] = ("root", "follow", "carried", "manual")
 
@@ -120,8 +118,8 @@ class ManualClock(Clock):
 
     def moment(self) -> Moment:
         scope, before = self.scope, self._serial
-        self._serial = scope.serial if scope.depth else 0
-        return AGAIN if before and scope.unfinished and before == scope.failed else ANY
+        self._serial = call = scope.serial if scope.depth else 0
+        return Moment(again=bool(before) and scope.unfinished and before == scope.failed, call=call)
 
 
 def clock_of(policy: Policy, where: str, scope: RootScope, watch: NeuronWatch | None, owned: bool) -> Clock:

@@ -28,12 +28,14 @@ IN_A_COPY = "in a copy of the model"
 class Moment(NamedTuple):
     """When a call happens: a history is cleared where ``sequence`` is new, and cut where ``segment`` is new.
 
-    ``again``: the call of the model in which the step before was taken has failed, and nobody knows where.
+    ``call``: under which call of the model, counted from 1; 0 where nobody asks. ``again``: the one before has failed,
+    and nobody knows where.
     """
 
     sequence: Any = None
     segment: Any = None
     again: bool = False
+    call: int = 0
 
 
 class CountsSteps(Protocol):
@@ -84,6 +86,7 @@ class History:
         self.ends: Ends | None = None
         self.neurons: list[Any] = []
         self.leader: Any = None
+        self._call = 0  # in which its age was _age_before when it was first stepped
         self.clear()
 
     def clear(self) -> None:
@@ -93,7 +96,7 @@ class History:
         self.engine: Engine | None = None
         self.streams: list[Stream | None] = []
         self.moment: Moment | None = None
-        self.age = self._cut_at = 0
+        self.age = self._cut_at = self._age_before = 0
         self.parameters: Any = None  # what the engine has read of them
         self.gap: tuple[Any, str] | None = None
         self.owes: object = None  # a mark of a beginning that not all neurons behind it have shared yet
@@ -154,7 +157,7 @@ class History:
                 "a sequence that begins there",
                 "reset the model first (dk.reset(net), or its neurons' own reset), or go on as before",
             )
-        if moment.again and self.under_way():
+        if moment.again and self.age > self._age_before and self.under_way():
             raise unfinished(None, self.where)
         if self.moment is None:
             owes = self.owes
@@ -167,6 +170,8 @@ class History:
             raise one_of_several(self.where, self.left_by, self.leader.path)
         elif self.moment.segment != moment.segment:
             self.detach()
+        if self._call != moment.call:
+            self._call, self._age_before = moment.call, self.age
         self.moment = moment
 
     def leads_several(self) -> bool:

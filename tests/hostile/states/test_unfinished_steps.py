@@ -179,6 +179,38 @@ def test_a_step_tried_again_without_a_neuron(at):
     torch.testing.assert_close(torch.stack([net(x) for x in X[0]]), want)
 
 
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_call_that_fails_in_the_layer_itself_counts_for_the_steps_that_it_has_taken(taken):
+    """A step that the layer refuses has not been taken; those before it in the same call have."""
+
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc = nn.Linear(4, 5)
+
+        def forward(self, xs):
+            return torch.stack([self.fc(x) for x in xs])
+
+    net, delay = Loop(), dk.FreeDelay("axonal", max_delay=4, init=2.0)
+    dk.wrap_(net, {"*": dk.At(delay, reset="manual")}, example=X[0])
+    want = net(X[0])
+    dk.reset(net)
+    got, wrong = net(X[0, :AT]), torch.zeros(2, 4)  # another batch
+    for _ in range(2):
+        with pytest.raises(dk.HistoryError, match="a batch of"):
+            net([*X[0, AT : AT + taken], wrong])
+        if taken:
+            break
+    if taken:
+        with pytest.raises(dk.HistoryError, match="did not finish"):
+            net(X[0, AT:])
+        dk.reset(net)
+        torch.testing.assert_close(net(X[0]), want)
+    else:
+        torch.testing.assert_close(torch.cat([got, net(X[0, AT:])]), want)
+
+
 def fail(*_):
     raise Boom
 
