@@ -121,7 +121,6 @@ class ComponentConfig(ABC):
 
 
 ONE_A_SYNAPSE = "(1, 1), (1, pre), (post, 1) or (post, pre)"
-RESPONSE_SHAPE = "(post, pre, depth), of one step at least"
 
 
 def numbers_of(part: nn.Module, method: str, answer: Any, expected: str) -> Tensor:
@@ -306,10 +305,10 @@ def response_of(delay: Delay, weight: Tensor) -> Tensor:
         PluginError: it is no tensor, or one of another kind of numbers than the weight.
         ShapeError: its shape is another, or of no step.
     """
-    response = numbers_of(delay, "impulse_response", delay.impulse_response(weight), RESPONSE_SHAPE)
+    expected = f"(post, pre, depth), of one step at least, here ({weight.shape[0]}, {weight.shape[1]}, depth)"
+    response = numbers_of(delay, "impulse_response", delay.impulse_response(weight), expected)
     where = f"{type(delay).__name__}.impulse_response()"
     if response.shape[:2] != weight.shape or not response.shape[2]:
-        expected = f"{RESPONSE_SHAPE}, here ({weight.shape[0]}, {weight.shape[1]}, depth)"
         raise ShapeError(where, f"shape {tuple(response.shape)}", expected, "tau is the last dimension")
     if response.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
         raise PluginError(where, f"a tensor of {response.dtype}", f"{weight.dtype}, as the weight", MEND)
