@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.arrivals import Kernel
-from delaykit.errors import PROJECT, ConfigError, DelayRangeError, PluginError, ShapeError
+from delaykit.errors import PROJECT, ConfigError, DelayRangeError, PluginError
 from delaykit.functional.draws import drawn
 from delaykit.functional.engine import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
@@ -28,10 +28,10 @@ from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents
 from delaykit.plugins.records import API_VERSION as API_VERSION
 from delaykit.plugins.records import Component as Component
+from delaykit.sizes import MEND, ONE_A_SYNAPSE, numbers_of
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]
-MEND = "mend this method of the component"
 ESTIMATORS = ("interp", "exact", "none")
 Estimator = Literal["interp", "exact", "none"]
 
@@ -118,32 +118,6 @@ class ComponentConfig(ABC):
                 cls.__name__, f"unknown field(s) {unknown}", f"only {sorted(known)}", "use a matching delaykit version"
             )
         return cls(**values)
-
-
-ONE_A_SYNAPSE = "(1, 1), (1, pre), (post, 1) or (post, pre)"
-
-
-def numbers_of(part: nn.Module, method: str, answer: Any, expected: str) -> Tensor:
-    """Return what a method of a part answered, a tensor of real numbers with as many dimensions as its shape says.
-
-    Args:
-        part: a delay or a heterogeneity.
-        method: name of its method.
-        answer: what it answered.
-        expected: shapes in words, the first in parentheses.
-
-    Raises:
-        PluginError: it is no tensor, or one of other numbers.
-        ShapeError: it has another number of dimensions.
-    """
-    where = f"{type(part).__name__}.{method}()"
-    if not isinstance(answer, Tensor) or answer.is_complex() or answer.dtype == torch.bool:
-        found = f"a tensor of {answer.dtype}" if isinstance(answer, Tensor) else checks.shown(answer)
-        raise PluginError(where, found, f"a tensor of real numbers, {expected}", MEND)
-    if answer.ndim != expected.partition(")")[0].count(",") + 1:
-        fix = "reshape, so that pre and post cannot be taken for each other"
-        raise ShapeError(where, f"shape {tuple(answer.shape)}", expected, fix)
-    return answer
 
 
 class Delay(nn.Module, ABC):
@@ -296,23 +270,6 @@ class PointDelay(Delay):
             taps = self.taps()
             response = taps.response(max(taps.depth(), 1))
         return weight.unsqueeze(-1) * response
-
-
-def response_of(delay: Delay, weight: Tensor) -> Tensor:
-    """Ask a delay for its impulse response on a weight ``(post, pre)``: ``(post, pre, depth)``.
-
-    Raises:
-        PluginError: it is no tensor, or one of another kind of numbers than the weight.
-        ShapeError: its shape is another, or of no step.
-    """
-    expected = f"(post, pre, depth), of one step at least, here ({weight.shape[0]}, {weight.shape[1]}, depth)"
-    response = numbers_of(delay, "impulse_response", delay.impulse_response(weight), expected)
-    where = f"{type(delay).__name__}.impulse_response()"
-    if response.shape[:2] != weight.shape or not response.shape[2]:
-        raise ShapeError(where, f"shape {tuple(response.shape)}", expected, "tau is the last dimension")
-    if response.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
-        raise PluginError(where, f"a tensor of {response.dtype}", f"{weight.dtype}, as the weight", MEND)
-    return response
 
 
 class LeakyNeuron(Protocol):

@@ -1,13 +1,18 @@
-"""Parameters keep the sizes that they were made with: another one in the place of one is told, and never runs."""
+"""Sizes that parts must have: parameters those that they were made with, answers of methods those they promise."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delaykit.errors import ShapeError
+from delaykit import checks
+from delaykit.errors import PluginError, ShapeError
 
 SIZES = "_dk_sizes"
+MEND = "mend this method of the component"
+ONE_A_SYNAPSE = "(1, 1), (1, pre), (post, 1) or (post, pre)"
 
 
 def remember_sizes_(part: nn.Module) -> None:
@@ -55,3 +60,26 @@ def check_sizes(where: str, part: nn.Module) -> None:
         fix = "write new values into it, with torch.no_grad(): parameter.copy_(values); for another size, unwrap the "
         fix += "model and wrap it again"
         raise ShapeError(where, found, expected, fix)
+
+
+def numbers_of(part: nn.Module, method: str, answer: Any, expected: str) -> Tensor:
+    """Return what a method of a part answered, a tensor of real numbers with as many dimensions as its shape says.
+
+    Args:
+        part: a delay or a heterogeneity.
+        method: name of its method.
+        answer: what it answered.
+        expected: shapes in words, the first in parentheses.
+
+    Raises:
+        PluginError: it is no tensor, or one of other numbers.
+        ShapeError: it has another number of dimensions.
+    """
+    where = f"{type(part).__name__}.{method}()"
+    if not isinstance(answer, Tensor) or answer.is_complex() or answer.dtype == torch.bool:
+        found = f"a tensor of {answer.dtype}" if isinstance(answer, Tensor) else checks.shown(answer)
+        raise PluginError(where, found, f"a tensor of real numbers, {expected}", MEND)
+    if answer.ndim != expected.partition(")")[0].count(",") + 1:
+        fix = "reshape, so that pre and post cannot be taken for each other"
+        raise ShapeError(where, f"shape {tuple(answer.shape)}", expected, fix)
+    return answer

@@ -15,14 +15,22 @@ from delaykit.engines.cells import cells_engine
 from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
 from delaykit.engines.dropout import DropoutEngine
 from delaykit.engines.exact import Listener, exact_engine, refuse_exact
-from delaykit.engines.linear import ConvolutionEngine, LineEngine, MatrixEngine, Product, ResponseEngine, identity_taps
+from delaykit.engines.linear import (
+    ConvolutionEngine,
+    LineEngine,
+    MatrixEngine,
+    Product,
+    ResponseEngine,
+    identity_taps,
+    response_of,
+)
 from delaykit.engines.tents import tents_engine
 from delaykit.errors import ConfigError
 from delaykit.functional.draws import Draws, drawing
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
 from delaykit.functional.taps import checked
-from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site, response_of
+from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
 from delaykit.sizes import check_sizes, remember_sizes_
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.engines.linear import reach_of
+from delaykit.engines.linear import reach_of, response_of
 from delaykit.functional.decay_tape.arrivals import ArrivalTape
 from delaykit.functional.decay_tape.operator import SynapseTape
 from delaykit.functional.delay_line.operator import delay_line
@@ -19,7 +19,7 @@ from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.operator import LineTape
 from delaykit.functional.step_tape.segment import Passes, chained
 from delaykit.functional.taps import Taps
-from delaykit.interfaces import Delay, Heterogeneity, PointDelay, response_of
+from delaykit.interfaces import Delay, Heterogeneity, PointDelay
 
 
 class Decaying(SegmentParameters):

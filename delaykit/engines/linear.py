@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delaykit.errors import PluginError, ShapeError
 from delaykit.functional.delay_line.operator import delay_line
 from delaykit.functional.delayed_convolution import Convolution, delayed_convolution
 from delaykit.functional.delayed_linear.operator import delayed_linear
@@ -17,6 +18,8 @@ from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
+from delaykit.interfaces import Delay
+from delaykit.sizes import MEND, numbers_of
 
 
 class Product:
@@ -74,6 +77,23 @@ class MatrixEngine(Engine):
 
     def reach(self) -> int:
         return reach_of(self.parameters[0])
+
+
+def response_of(delay: Delay, weight: Tensor) -> Tensor:
+    """Ask a delay for its impulse response on a weight ``(post, pre)``: ``(post, pre, depth)``.
+
+    Raises:
+        PluginError: it is no tensor, or one of another kind of numbers than the weight.
+        ShapeError: its shape is another, or of no step.
+    """
+    expected = f"(post, pre, depth), of one step at least, here ({weight.shape[0]}, {weight.shape[1]}, depth)"
+    response = numbers_of(delay, "impulse_response", delay.impulse_response(weight), expected)
+    where = f"{type(delay).__name__}.impulse_response()"
+    if response.shape[:2] != weight.shape or not response.shape[2]:
+        raise ShapeError(where, f"shape {tuple(response.shape)}", expected, "tau is the last dimension")
+    if response.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
+        raise PluginError(where, f"a tensor of {response.dtype}", f"{weight.dtype}, as the weight", MEND)
+    return response
 
 
 class ResponseEngine(Engine):

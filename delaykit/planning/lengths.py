@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from delaykit.interfaces import ONE_A_SYNAPSE, PointDelay, numbers_of
+from delaykit.interfaces import PointDelay
 from delaykit.planning.trace import Trace
+from delaykit.sizes import ONE_A_SYNAPSE, numbers_of
 from delaykit.synapse import Synapse
 
 
