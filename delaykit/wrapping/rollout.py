@@ -58,7 +58,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     Raises:
         ConfigError: not a neuron that is called step by step, or one with backward hooks of its own.
         ShapeError: ``currents`` is not (time, batch, ...).
-        PluginError: the neuron's adapter describes it wrongly.
+        PluginError: what the neuron's adapter says of it cannot be; numbers that could be are taken as they are.
 
     Example:
         >>> import snntorch as snn
