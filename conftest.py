@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import heapq
 import importlib
+import itertools
 import os
 import random
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what is slow; let workers begin with the longest files, so that none has one left when the others end."""
     long = {item for item in items if item.get_closest_marker("slow") and "tiny" not in params_of(item)}
     mark_what_is_shown_elsewhere(config, items)
+    mark_what_pairs_leave(items)
     found = yield
     if hasattr(config, "workerinput"):
         tenths: Counter[Path] = Counter()  # of seconds, as a rule
@@ -66,12 +69,43 @@ def mark_what_is_shown_elsewhere(config: pytest.Config, items: list[pytest.Item]
     for item in laws:
         if item.originalname == LONG_ADAPTER_LAW and item.cls.nets.index(params_of(item)["case"]) % 2:
             item.add_marker(pytest.mark.slow)
-        if item.originalname in LONG_LAWS and (item.cls.__name__ != SHOWN_BY or "loop" not in item.name):
+        if item.originalname in LONG_LAWS:
             item.add_marker(pytest.mark.slow)
     if left_out:
         gone = set(map(id, left_out))
         items[:] = [item for item in items if id(item) not in gone]
         config.hook.pytest_deselected(items=left_out)
+
+
+def mark_what_pairs_leave(items: list[pytest.Item]) -> None:
+    """Mark as slow, of a test with three lists of parameters or more, what shows no two values together anew."""
+    tests: dict[object, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and params_of(item) and not item.get_closest_marker("slow"):
+            tests.setdefault((item.path, item.cls, item.originalname), []).append(item)
+    for cases in tests.values():
+        values = [item.callspec._idlist for item in cases]  # an id for each list
+        if min(map(len, values)) > 2:
+            chosen = pairwise(values)
+            for item in [item for k, item in enumerate(cases) if k not in chosen]:
+                item.add_marker(pytest.mark.slow)
+
+
+def pairwise(cases: Sequence[Sequence[object]]) -> set[int]:
+    """Choose a few cases, by number, in which every two values meet that meet in any."""
+    pairs = [set(itertools.combinations(enumerate(case), 2)) for case in cases]
+    missing = set().union(*pairs)
+    most = [(-len(of_one), k) for k, of_one in enumerate(pairs)]  # that a case may still add
+    chosen: set[int] = set()
+    while missing:
+        promised, k = heapq.heappop(most)
+        adds = len(pairs[k] & missing)
+        if adds == -promised:
+            chosen.add(k)
+            missing -= pairs[k]
+        elif adds:
+            heapq.heappush(most, (-adds, k))
+    return chosen
 
 
 def picks_nets(law: pytest.Function) -> bool:

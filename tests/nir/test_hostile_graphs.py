@@ -70,13 +70,19 @@ def test_sound_nodes_are_read(kind):
     assert y.shape == (4, 2, *shape) and bool(y.isfinite().all())
 
 
-@pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in NODES for field in fields(kind)])
-def test_every_number_of_every_node(kind, field, bad):
-    node = NODES[kind]()
-    setattr(node, field, BAD[bad](np.asarray(getattr(node, field))))
-    with pytest.raises(dk.ConfigError, match="part"):
-        dk.from_nir(graph_of(node, SHAPES.get(kind, (3,))), dt_ms=1.0)
+def test_every_number_of_every_node(kind, field):
+    let_through = []
+    for bad, change in BAD.items():
+        node = NODES[kind]()
+        setattr(node, field, change(np.asarray(getattr(node, field))))
+        try:
+            dk.from_nir(graph_of(node, SHAPES.get(kind, (3,))), dt_ms=1.0)
+        except dk.ConfigError as error:
+            if "part" in str(error):
+                continue
+        let_through.append(bad)
+    assert not let_through
 
 
 @pytest.mark.parametrize(("kind", "field", "value"), [

@@ -8,6 +8,8 @@ pytest.importorskip("snntorch", reason="fuzzes snntorch loops")
 pytest.importorskip("norse.torch", reason="fuzzes norse loops")
 from compare import fuzz, report  # noqa: E402
 
+from delaykit.testing.faults import how_many  # noqa: E402
+
 
 def test_a_hundred_programs():
     faults, refused = fuzz(range(100))
@@ -17,7 +19,8 @@ def test_a_hundred_programs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
-def test_thousands_of_programs(part):
-    faults, refused = fuzz(range(1000 + 500 * part, 1500 + 500 * part))
+def test_hundreds_of_programs(part):  # all planted faults show in 300; all of these ran before
+    first, many = 1000 + 500 * part, how_many(125, 500)
+    faults, refused = fuzz(range(first, first + many))
     assert not faults, report(faults)
-    assert refused < 200
+    assert refused < 0.4 * many
