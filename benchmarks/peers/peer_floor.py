@@ -1,4 +1,4 @@
-"""What no implementation can do without: the dense products alone, over the whole sequence; and with streams of memory.
+"""The floor: the dense products alone, over the whole sequence; and with streams of memory.
 
 A layer's membranes and spikes have to be written, and read by the backward pass: ``streams`` passes every current twice
 through memory, forward and backward, which costs what the machine's bandwidth allows.
