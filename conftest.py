@@ -20,11 +20,13 @@ import pytest
 from _pytest.doctest import DoctestModule
 
 # One component shows all laws on all nets in the fast set, but for those that take ten seconds a net. The others show
-# theirs on one net of each library, which one goes by turns. The rest is run by `make slow`. Components that are slow
-# as a whole show each law on one net of each library, by turns of the law, and on all nets where it may pass over one.
+# each of theirs on one net, by turns of component and law, so that each component meets most nets, and each law all of
+# them. The rest is run by `make slow`, but for laws that take ten seconds a net. Components that are slow as a whole
+# show each law on one net of each library, by the same turns, and on all nets where it may pass over one.
 LONG_LAWS = ("test_compiled_equals_eager", "test_compiled_sequences_equal_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
 EVERYTHING = os.environ.get("DELAYKIT_FAULTS") == "full"  # also what is shown twice, as all faults of testing.faults
+LONG_EXAMPLES = "delaykit/testing/faults/streams.py"  # which tests of every component run anyway
 LONG_ADAPTER_LAW = "test_delays_are_shifts"  # seconds a net: every other net of an adapter shows it in the fast set
 
 
@@ -39,6 +41,9 @@ def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collecto
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
     """Mark what is slow; let workers begin with the longest files, so that none has one left when the others end."""
     long = {item for item in items if item.get_closest_marker("slow") and "tiny" not in params_of(item)}
+    for item in items:
+        if item.nodeid.startswith(LONG_EXAMPLES):
+            item.add_marker(pytest.mark.slow)
     mark_what_is_shown_elsewhere(config, items)
     mark_what_pairs_leave(items)
     found = yield
@@ -52,20 +57,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def mark_what_is_shown_elsewhere(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark as slow what another component, or another net, shows in the fast set; leave out what both show."""
-    seen: dict[tuple[str, str, str], list[str]] = {}  # by class, law and library, its nets in order
+    seen: dict[tuple[type, str], dict[str, list[str]]] = {}  # by class and law: libraries, and nets of each in order
     laws = [item for item in items if isinstance(item, pytest.Function) and item.cls is not None]
-    on_nets = [(item, params_of(item)["tiny"]) for item in laws if params_of(item).get("tiny")]
+    here = [item for item in laws if params_of(item).get("tiny") and not item.get_closest_marker("skip")]
+    on_nets = [(item, params_of(item)["tiny"]) for item in here]
     for item, net in on_nets:
-        nets = seen.setdefault((item.cls.__name__, item.originalname, net.library), [])
+        nets = seen.setdefault((item.cls, item.originalname), {}).setdefault(net.library, [])
         nets += [] if net.name in nets else [net.name]
     left_out: list[pytest.Item] = []
     for item, net in on_nets:
-        nets = seen[item.cls.__name__, item.originalname, net.library]
+        libraries = seen[item.cls, item.originalname]
+        turn, nets = zlib.crc32(f"{item.cls.__name__} {item.originalname}".encode()), libraries[net.library]
         slow = item.get_closest_marker("slow") is not None
-        turn = f"{item.cls.__name__} {item.originalname}" if slow else item.cls.__name__
-        if item.cls.__name__ != SHOWN_BY and net.name != nets[zlib.crc32(turn.encode()) % len(nets)]:
+        shown = net.name == nets[turn % len(nets)]
+        fast = shown and net.library == [*libraries][turn // 64 % len(libraries)]
+        if item.cls.__name__ != SHOWN_BY and not (shown if slow else fast):
             item.add_marker(pytest.mark.slow)
-            left_out += [item] if slow and not EVERYTHING and not picks_nets(item) else []
+            twice = item.originalname in LONG_LAWS or (slow and not picks_nets(item))
+            left_out += [item] if twice and not EVERYTHING else []
     for item in laws:
         if item.originalname == LONG_ADAPTER_LAW and item.cls.nets.index(params_of(item)["case"]) % 2:
             item.add_marker(pytest.mark.slow)

@@ -187,8 +187,11 @@ def test_memory_is_of_neurons_not_of_synapses(granularity: str) -> None:
     assert sum(kept.values()) <= 4 * time * batch * pre  # what the caller did not hold anyway
 
 
-@pytest.mark.parametrize("granularity", SHAPES)
+SLOWLY = [pytest.param(name, marks=pytest.mark.slow) for name in SHAPES if name not in ("axonal", "synaptic")]
+
+
 @pytest.mark.parametrize("kernel", [Linear(), pytest.param(Triangle(5.0), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("granularity", ["axonal", "synaptic", *SLOWLY])
 def test_compiles_without_a_graph_break(granularity: str, kernel: Kernel) -> None:
     inputs = (
         spikes_of(1.0),

@@ -159,7 +159,8 @@ def test_the_suite_of_the_operators_passes_where_it_was_deleted(tmp_path: Path) 
     left = shutil.ignore_patterns("__pycache__", ".*")
     for name in ("delaykit", "tests", "docs/reference"):
         shutil.copytree(ROOT.parent / name, tmp_path / name, ignore=left)
-    shutil.copy(ROOT.parent / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "conftest.py"):
+        shutil.copy(ROOT.parent / name, tmp_path)
     shutil.rmtree(tmp_path / FOLDER.relative_to(ROOT.parent))
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *SELECTED]

@@ -140,6 +140,7 @@ def test_every_delay_component_has_the_switch():
         assert part.delay.grad.abs().sum() > 0 and part.taps().index.shape[0] == 1
 
 
+@pytest.mark.slow
 def test_training_with_exact_gradients_learns():
     torch.manual_seed(0)
     net, x = wrapped_chain(), spikes_in(30, 8)

@@ -80,7 +80,10 @@ def test_axonal_recurrent_delays_in_sc_neurocore(reset, tmp_path):
     assert torch.equal(found, wanted)
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv", "groups", "depthwise"])
+SLOWLY = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv", "depthwise")]  # which are groups, too
+
+
+@pytest.mark.parametrize("kind", ["linear", "groups", *SLOWLY])
 def test_synaptic_delays_in_brian2(kind, tmp_path):
     torch.manual_seed(3)
     lif = snn.Leaky(0.8, 0.7, surrogate_spike, reset_mechanism="zero", reset_delay=False, init_hidden=True)

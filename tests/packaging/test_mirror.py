@@ -7,6 +7,7 @@ that are tested as part of a whole are listed in ``ELSEWHERE`` with the file tha
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import delaykit
@@ -139,6 +140,7 @@ ELSEWHERE = {
 FILES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse((TESTS / path).read_text(encoding="utf-8"))):
@@ -168,13 +170,12 @@ MODULES = sorted(
     ".".join(path.relative_to(CORE).with_suffix("").parts)
     for path in CORE.rglob("*.py") if not path.name.startswith("__init__") and "_template" not in path.parts
 )  # fmt: skip
-IMPORTS = {path: imported(path) for path in FILES}
 
 
 def named(module: str) -> list[Path]:
     """The test files of a module's room that have its name, or import it."""
     own = [path for path in FILES if in_its_room(path, module)]
-    return [path for path in own if is_called(path, module) or f"delaykit.{module}" in IMPORTS[path]]
+    return [path for path in own if is_called(path, module) or f"delaykit.{module}" in imported(path)]
 
 
 def test_every_module_is_named_by_a_test_of_its_room_or_listed() -> None:

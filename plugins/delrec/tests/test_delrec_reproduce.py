@@ -178,6 +178,7 @@ def test_what_is_cut_at_the_start_stays_cut_and_is_the_same_for_a_pair(script, t
     assert all(torch.equal(one, two) for one, two in zip(*zeros, strict=True))
 
 
+@pytest.mark.slow
 def test_with_rates_every_row_gets_the_same_trials_on_validation(script, tmp_path, monkeypatch) -> None:
     rows = script("equal_parameters")
     words = ["x", "--epochs", "2", "--seeds", "1", "--rates", "0.5", "2", "--out", str(tmp_path)]

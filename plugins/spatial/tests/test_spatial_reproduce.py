@@ -170,6 +170,7 @@ def test_two_circles_leave_a_record_a_net(script, tmp_path, monkeypatch) -> None
     assert all(0 <= one["result"]["test"] <= 1 for one in records) and (tmp_path / "two_circles.png").exists()
 
 
+@pytest.mark.slow
 def test_the_map_of_positions_compares_pairs_of_one_seed_on_validation(script, tmp_path, monkeypatch, capsys) -> None:
     regime = script("regime")
     monkeypatch.setattr(regime, "YinYang", lambda: script("delaykit_lab").YinYang(samples=60, held=30))
