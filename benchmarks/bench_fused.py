@@ -5,7 +5,7 @@
 Linear layers 140-256-256-20 with ``snn.Leaky`` behind each, the loop in ``forward``; bare, and wrapped with axonal and
 synaptic delays of whole connections. Outputs and gradients are compared before anything is timed; cases take turns,
 so that a busy machine is as busy for all of them, and the figures to read are the ratios. ``products`` are the three
-dense products alone, forward and backward, over the whole sequence: what only those can undercut who skip silent inputs.
+dense products alone, forward and backward, over the whole sequence: less takes only who skips silent inputs.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     Equal to calling the neuron step by step from a fresh state, but with one hand-written adjoint for the LIF family
     (snnTorch ``Leaky``, ``RLeaky``, ``Synaptic``, ``RSynaptic``; Norse LIF, LIFBox and LI): one matrix product a step,
     memory for spikes and membrane only, and a cost that grows with neither the longest delay nor the width of a
-    triangle. Other neurons run step by step, so do those with forward hooks or parametrizations, which may compute a weight anew at every step.
+    triangle. Other neurons run step by step, so do those with forward hooks or parametrizations, which may compute a
+    weight anew at every step.
 
     Args:
         neuron: a snnTorch neuron, a Norse cell or one of another adapter's, with or without delays.
