@@ -26,6 +26,7 @@ from delaykit.time_constants import NeuronDecays
 NEARLY_ALL = 0.9  # share of delays at a bound that is worth a note
 NEAR = 0.01  # of the largest delay: as good as at the bound
 
+
 @dataclasses.dataclass(frozen=True)
 class Wrapped:
     """One wrapped connection as it stands in a model.
@@ -301,7 +302,15 @@ def status(net: nn.Module) -> Status:
         events = emptied_by(timing, None if watch is None else watch.path)
         rows.append(
             SiteStatus(
-                site.name, "; ".join(parts) or "plain", trainable, density, when, weights, kept, delays, events,
+                site.name,
+                "; ".join(parts) or "plain",
+                trainable,
+                density,
+                when,
+                weights,
+                kept,
+                delays,
+                events,
                 _collapsed(site),
             )  # fmt: skip
         )

@@ -72,9 +72,7 @@ def discretized(
         _refuse_changes(changed, written)
 
 
-def _fit_(
-    sites: list[Wrapped], budget: tuple[int, int | None], weights: list[Tensor], weight_bits: int | None
-) -> None:
+def _fit_(sites: list[Wrapped], budget: tuple[int, int | None], weights: list[Tensor], weight_bits: int | None) -> None:
     spacing, largest = budget
     for weight in weights:
         round_weights_(weight, weight_bits)

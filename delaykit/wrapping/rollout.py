@@ -126,7 +126,9 @@ def _find(neuron: nn.Module) -> Neuron:
             return found
     kind = type(neuron).__name__
     raise ConfigError(
-        "rollout", kind, "a neuron that is called step by step, of snnTorch, Norse or an adapter that is installed",
+        "rollout",
+        kind,
+        "a neuron that is called step by step, of snnTorch, Norse or an adapter that is installed",
         "pass the neuron, not the net",
     )
 

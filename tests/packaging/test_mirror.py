@@ -127,6 +127,7 @@ ELSEWHERE = {
     "wrapping.checkpoint.save_load": "wrapping/test_checkpoint.py",
     "wrapping.discretizing": "wrapping/test_controls.py",
     "wrapping.fused.evaluate": "wrapping/test_fused_shapes.py",
+    "wrapping.fused.finding": "wrapping/test_fused_loop.py",
     "wrapping.fused.graph": "wrapping/test_fused_shapes.py",
     "wrapping.fused.model": "wrapping/test_fused_snntorch.py",
     "wrapping.fused.program": "wrapping/test_fused_snntorch.py",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -10,18 +9,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from delaykit import checks
-from delaykit.attaching.asides import lines_aside
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.eager import eager
 from delaykit.functional.engine import version_of
 from delaykit.planning.snapshot import Snapshot
 from delaykit.tables import text_table
+from delaykit.wrapping.fused.finding import find_loop
 from delaykit.wrapping.fused.graph import Miss
 from delaykit.wrapping.fused.program import Program, outer_loop, own_loop
-from delaykit.wrapping.fused.proof import disprove, learn, uncompiled
+from delaykit.wrapping.fused.proof import disprove, learn
 from delaykit.wrapping.fused.run import Layout, Run
-from delaykit.wrapping.fused.units import NeuronUnit, units_of
-from delaykit.wrapping.fused.watch import watch
+from delaykit.wrapping.fused.units import units_of
 
 MOST_PROOFS = 8  # a bound where every batch has a size of its own, or every call its own numbers
 Check = Literal["first", "always"] | int
@@ -47,13 +45,15 @@ def fused(
             on real batches, too.
         loop: ``"inside"``: ``net(sequence)`` holds the time loop. ``"outside"``: the model is called once a step; the
             result then takes ``(time, ...)``, begins at rest, returns all outputs stacked along time, and after them
-            the last state of a model that carries its state. None: found from the example.
+            the last state of a model that carries its state. None: found from the example; where that is the latter,
+            printing the result says why.
 
     Returns:
         A callable with the model's signature; printing it shows which layers run ahead and why others do not.
 
     Raises:
         ConfigError: an argument that is none of these.
+        Exception: what the model itself raises for the example.
         HistoryError: a check on a real batch found another result.
 
     Example:
@@ -66,6 +66,7 @@ def fused(
         layer  kind    runs
         0      Linear  ahead
         1      Leaky   ahead
+        the time loop is taken to be outside the model, which is called once a step: net(example) calls no neuron ...
     """
     checks.is_model("fused", net)
     if isinstance(net, torch.jit.ScriptModule) or hasattr(net, "_orig_mod"):
@@ -100,7 +101,7 @@ class FusedModel:
         self.known: dict[Any, Layout] = {}  # by kind of the arguments, and their sizes where these matter
         self.sizes: dict[Any, Any] = {}  # of the first proof of a kind
         self.by_size: set[Any] = set()
-        self.precision = ""
+        self.precision, self.taken = "", ""
         self.last: Layout | None = None
         self.calls = 0
 
@@ -158,14 +159,12 @@ class FusedModel:
 
     def step_by_step(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model over a sequence by its own loop."""
-        if self.loop is None:
-            self.loop = _find_loop(self.net, args, kwargs)
+        self._find_loop(args, kwargs)
         return self._program(self.net, *args, **kwargs)
 
     def prove(self, *args: Any, **kwargs: Any) -> Layout:
         """Prove the run ahead for arguments like these, if that was not done yet; return what is known."""
-        if self.loop is None:
-            self.loop = _find_loop(self.net, args, kwargs)
+        self._find_loop(args, kwargs)
         kind, sizes = self._kind(args, kwargs), _sizes(args, kwargs)
         if (kind, None) not in self.known and len(self.known) >= MOST_PROOFS:
             kind = next((k for k, _ in reversed(self.known) if k[:-1] == kind[:-1]), kind)  # but for these numbers
@@ -177,6 +176,10 @@ class FusedModel:
             self.sizes.setdefault(kind, sizes)
         self.last = self.known[key]
         return self.last
+
+    def _find_loop(self, args: Any, kwargs: Any) -> None:
+        if self.loop is None:
+            self.loop, self.taken = find_loop(self.net, args, kwargs)
 
     @property
     def _program(self) -> Program:
@@ -223,7 +226,8 @@ class FusedModel:
             return "not run yet"
         modules = dict(self.net.named_modules())
         rows = [(path, type(modules[path]).__name__, how) for path, how in self.report().items()]
-        return text_table([("layer", "kind", "runs"), *rows])
+        table = text_table([("layer", "kind", "runs"), *rows])
+        return f"{table}\n{self.taken}" if self.taken else table
 
     __repr__ = __str__
 
@@ -255,43 +259,3 @@ def _marks(net: nn.Module, args: Any, kwargs: Any) -> list[Any]:
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
     return [(id(x), version_of(x)) for x in (*tensors, *gradients)]
-
-
-def _find_loop(net: nn.Module, args: Any, kwargs: Any) -> str:
-    """Tell where the time loop is: outside, where one call of the model calls every neuron at most once.
-
-    A model that takes whole sequences without a loop, by ``dk.rollout`` for one, calls none more than once either; it
-    cannot take a single step.
-    """
-    units = units_of(net)
-    try:
-        calls = _tried(net, lambda: watch(net, units, [], lambda: net(*args, **kwargs))[0].calls)
-    except Exception:
-        return "outside"
-    neurons = [path for path, unit in units.items() if isinstance(unit, NeuronUnit)]  # a step may use a Linear twice
-    if any(len(calls[path]) > 1 for path in neurons or calls):
-        return "inside"
-    one = args[:1] and (args[0][:1],)
-    if _runs(net, lambda: outer_loop(net, *one, *args[1:], **kwargs)):
-        return "outside"
-    if one and _runs(net, lambda: net(one[0][0], *args[1:], **kwargs)):  # a step, whose states nobody hands on
-        _tried(net, lambda: outer_loop(net, *one, *args[1:], **kwargs))
-    return "inside"
-
-
-def _runs(net: nn.Module, run: Callable[[], Any]) -> bool:
-    try:
-        _tried(net, run)
-    except Exception:
-        return False
-    return True
-
-
-def _tried(net: nn.Module, run: Callable[[], Any]) -> Any:
-    """Return what a run gives, and leave the model as it was."""
-    before = Snapshot(net)
-    try:
-        with lines_aside(net), torch.no_grad(), uncompiled():
-            return run()
-    finally:
-        before.restore()
