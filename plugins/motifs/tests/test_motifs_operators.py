@@ -52,6 +52,11 @@ def test_operator_and_gradients_equal_the_dense_convolution(density: float, name
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+def test_taps_that_are_zero_one_step_late_and_not_two_are_no_bare_layer() -> None:
+    spikes, taps = torch.tensor([1.0, 0.0, 0.0, 1.0]).reshape(4, 1, 1), torch.tensor([[[3.0, 0.0, 1.0]]])
+    assert tapped_linear(spikes, taps).flatten().tolist() == [3.0, 0.0, 1.0, 3.0]
+
+
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("name", ["torch", "cpu"])
 @pytest.mark.parametrize("depth", [1, 6, 15])
