@@ -14,14 +14,8 @@ from delaykit.attaching.batch.membranes import ReadsMembrane
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.history.beginnings import Beginnings, Ends, KnowsMembranes
-from delaykit.attaching.history.carried_states import (
-    CarriedRun,
-    KnowsStates,
-    carry,
-    go_bare,
-    take_histories,
-    without_histories,
-)
+from delaykit.attaching.history.carried_run import CarriedRun, KnowsStates
+from delaykit.attaching.history.carried_states import carry, go_bare, take_histories, without_histories
 from delaykit.attaching.history.histories import History
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch

@@ -10,7 +10,7 @@ from torch import nn
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exact.neurons import ExactNeuron
 from delaykit.attaching.history.beginnings import Beginnings
-from delaykit.attaching.history.carried_states import CarriedRun
+from delaykit.attaching.history.carried_run import CarriedRun
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch

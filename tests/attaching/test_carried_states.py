@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils import _pytree
 
+from delaykit.attaching.history.carried_run import CarriedRun
 from delaykit.attaching.history.carried_states import (
     CarriedHistories,
-    CarriedRun,
     take_histories,
     with_histories,
     without_histories,

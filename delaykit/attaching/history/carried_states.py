@@ -8,33 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import threading
-import weakref
-from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree
 
 from delaykit.attaching.batch.refusals import maybe_cut, stepped_already
 from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, resting_of, tensors_of
+from delaykit.attaching.history.carried_run import KEEP, CarriedRun, Histories, any_under_way
 from delaykit.attaching.history.histories import History
 from delaykit.checks.answers import answer_of
 from delaykit.errors import HistoryError, PluginError
 from delaykit.functional.eager import eager
 from delaykit.functional.step_tape.segment import refuse_backward
 
-Histories = dict[str, History]
-ASIDE = 64  # sequences left at rest with spikes under way that are known beside the newest
 COPY = "a copy of a state: what is under way stays with the original"
 LATE_COPY = COPY + ", and something was"  # it may be at rest, as one that begins a sequence is, and is none
 BARE = "a state that went on without delays (dk.disabled), while spikes were under way"
 JOINED_EXPECTED = "the rows of one run; new ones at rest"
 JOINED_FIX = "run what belongs together as one batch from the beginning, or each run by itself"
-KEEP = "change states with state._replace(...) or torch.utils._pytree.tree_map, or begin a sequence with None"
 
 
 class CarriedHistories:
@@ -58,7 +53,7 @@ class CarriedHistories:
 
     def under_way(self) -> bool:
         """Tell whether a later step may hear of an input."""
-        return _late(self.histories)
+        return any_under_way(self.histories)
 
 
 @functools.cache
@@ -134,16 +129,6 @@ def carry(state: Any, histories: Histories, owner: Any) -> Any:
         raise PluginError(answer_of(owner.adapter, "find"), found, expected, fix) from error
 
 
-class KnowsStates(Protocol):
-    """The part of an adapter that carried states ask."""
-
-    def begins(self, state: Any) -> bool:
-        """Tell whether a state is one that nobody stepped yet."""
-
-    def resting(self, module: nn.Module, state: Any) -> Any:
-        """Return a fresh state beside ``state``; None where a fresh one is zero."""
-
-
 class HasGraph(Protocol):
     """A line that remembers a graph, maybe."""
 
@@ -152,100 +137,6 @@ class HasGraph(Protocol):
 
     def graph_under_way(self) -> bool:
         """Tell whether a gradient of later steps would reach one of those before."""
-
-
-class _Running(threading.local):
-    def __init__(self) -> None:
-        self.histories: Histories | None = None
-        self.newest: tuple[Histories, Any] | None = None  # what the last step left, and the values of its state
-        self.aside: deque[list[weakref.ref[History]]] = deque(maxlen=ASIDE)  # sequences left at rest, not the newest
-
-
-@dataclasses.dataclass
-class CarriedRun:
-    """Beside a neuron whose histories ride in its state: those of the step that runs now, in this thread.
-
-    It also knows what its last step left, and which other sequences were left at rest with spikes under way. A state
-    that was rebuilt by hand has lost its histories, and where it is at rest it looks like one that begins a sequence.
-
-    Args:
-        adapter: who tells a state that begins a sequence from a running one.
-    """
-
-    adapter: KnowsStates
-    _local: _Running = dataclasses.field(default_factory=_Running, compare=False, repr=False)
-
-    def leave(self, histories: Histories, state: Any) -> None:
-        """Note what a step left; no graph is kept."""
-        local = self._local
-        if local.newest is not None and local.newest[0] is not histories:
-            self._set_aside()
-        if local.aside:
-            mine = set(histories.values())
-            kept = [lines for lines in local.aside if not any(line() in mine for line in lines)]
-            local.aside = deque(kept, maxlen=ASIDE)
-        local.newest = histories, _values(state)
-
-    def _set_aside(self) -> None:
-        """Remember of the last step that its sequence may go on at rest, now that another one is stepped."""
-        newest, self._local.newest = self._local.newest, None
-        if newest is not None and _late(newest[0]) and self.adapter.begins(newest[1]):
-            self._local.aside.append([weakref.ref(line) for line in newest[0].values()])
-
-    def begin(self, where: str, state: Any, rebuilt: bool) -> None:
-        """Begin a sequence on a state without histories.
-
-        Args:
-            where: site name, for messages.
-            state: None, or one at rest.
-            rebuilt: whether it is of the class that carries histories, and so was made of a running one.
-
-        Raises:
-            HistoryError: it may be the state that a step left at rest, while spikes were under way: the last one, or
-                that of another sequence.
-        """
-        if state is None:
-            self._set_aside()
-            return
-        newest = self._local.newest
-        rests = newest is not None and self.adapter.begins(newest[1])
-        late = bool(self._local.aside) or (newest is not None and rests and _late(newest[0]))
-        if late or (rebuilt and newest is not None and not rests):
-            raise HistoryError(
-                where,
-                f"a {type(state).__name__} at rest without delay history, behind a step that left "
-                + ("one at rest, too, with spikes under way" if late else "one that is not")
-                + ": it may be a state rebuilt by hand, or begin a sequence",
-                "None where a sequence begins, else the state that the step before returned",
-                f"pass None, or call dk.reset(net), to begin; {KEEP}",
-            )
-        self._local.newest = None
-
-    def forget(self) -> None:
-        """Know nothing of the steps before: the user says that a sequence begins."""
-        self._local.newest = None
-        self._local.aside.clear()
-
-    @property
-    def running(self) -> Histories | None:
-        """Histories by slot, None between steps."""
-        return self._local.histories
-
-    @running.setter
-    def running(self, histories: Histories | None) -> None:
-        self._local.histories = histories
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return CarriedRun, (self.adapter,)
-
-
-def _late(histories: Histories) -> bool:
-    return any(history.under_way() for history in histories.values())
-
-
-def _values(state: Any) -> Any:
-    parts = [v.detach() if isinstance(v, Tensor) else _values(v) if isinstance(v, tuple) else v for v in state]
-    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 def take_histories(
