@@ -21,17 +21,19 @@ import dataclasses
 import math
 import numbers
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from delaykit import checks
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, DelayRangeError
 from delaykit.functional.event_gradients.rule import whole_taps
 from delaykit.functional.inputs import is_dual
 from delaykit.functional.second_differences import triangle_taps
 from delaykit.functional.taps import Taps, check_causal, check_matrix
 from delaykit.functional.tents import OwnTents, Tents
+from delaykit.sizes import hold_component_, is_hidden
 
 __all__ = ["GAUSSIAN_FLOOR", "NORMALIZE_EPSILON", "Gaussian", "Hard", "Kernel", "Linear", "Triangle"]
 
@@ -44,6 +46,11 @@ MAX_DIRECT_RADIUS = 3  # a triangle of up to 7 taps is listed tap by tap, a wide
 
 class Kernel(ABC):
     """The impulse response of one delay, dense and sparse."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__ != __name__:
+            hold_component_(cls, Kernel)
 
     @abstractmethod
     def response(self, delays: Tensor, depth: int | None = None) -> Tensor:
@@ -101,6 +108,27 @@ class Kernel(ABC):
     @abstractmethod
     def depth(self, max_delay: float) -> int:
         """Count the steps that hold the response, and its derivative, of every delay up to ``max_delay``."""
+
+
+def check_spread(where: str, kernel: Kernel) -> None:
+    """Raise for a spread given as a tensor that is NaN, infinite or, of a triangle, below 0. Host sync.
+
+    Args:
+        where: who answered with the kernel, for the message.
+        kernel: any; numbers were looked at when it was made.
+
+    Raises:
+        DelayRangeError: its spread cannot run.
+    """
+    spread = getattr(kernel, "spread", None)
+    if not isinstance(spread, Tensor) or not spread.numel() or is_hidden(spread):
+        return
+    low, high = torch.stack(torch.aminmax(spread.detach())).tolist()
+    known = -math.inf < low and high < math.inf
+    if not known or (low < 0 and isinstance(kernel, Triangle)):
+        found = f"a spread of {low:g} steps" if known else "a NaN or infinite spread"
+        fix = "bring it back into its bounds in project_() and advance_() of the component"
+        raise DelayRangeError(where, found, "finite spreads >= 0", fix)
 
 
 def _check_response(kernel: Kernel, delays: Tensor, depth: int | None) -> None:

@@ -11,6 +11,7 @@ Dimension words: ``time batch pre post depth``. Delays are real numbers of steps
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol
@@ -28,7 +29,7 @@ from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents
 from delaykit.plugins.records import API_VERSION as API_VERSION
 from delaykit.plugins.records import Component as Component
-from delaykit.sizes import MEND, ONE_A_SYNAPSE, numbers_of
+from delaykit.sizes import hold_component_
 
 GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic")
 Granularity = Literal["layer", "axonal", "dendritic", "synaptic"]
@@ -62,7 +63,12 @@ class Site:
     fan_in: int | None = None
 
     def delay_shape(self, granularity: Granularity) -> tuple[int, int]:
-        """Two-dimensional shape of one delay per layer, pre neuron, post neuron or synapse (of a convolution: pair)."""
+        """Two-dimensional shape of one delay per layer, pre neuron, post neuron or synapse (of a convolution: pair).
+
+        Raises:
+            ConfigError: there is no such granularity.
+        """
+        checks.choice("Site.delay_shape", granularity, GRANULARITIES)
         return {
             "layer": (1, 1),
             "axonal": (1, self.pre),
@@ -95,6 +101,10 @@ class ComponentConfig(ABC):
         if fields:
             checks.known(cls.__name__, named, names)
         return super().__new__(cls)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        hold_component_(cls, ComponentConfig)
 
     @abstractmethod
     def build(self, site: Site, generator: torch.Generator | None = None) -> Any:
@@ -129,6 +139,10 @@ class Delay(nn.Module, ABC):
 
     dropout: float = 0.0
     estimator: Estimator = "interp"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        hold_component_(cls, Delay)
 
     @abstractmethod
     def impulse_response(self, weight: Tensor) -> Tensor:
@@ -221,6 +235,10 @@ class PointDelay(Delay):
 
     granularity: Granularity
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        hold_component_(cls, PointDelay)
+
     @abstractmethod
     def delays(self) -> Tensor:
         """Delays in steps, >= 0, differentiable; shape (1, 1), (1, pre), (post, 1) or (post, pre)."""
@@ -230,9 +248,7 @@ class PointDelay(Delay):
         """The shape of an arrival: linear, triangle(spread), gaussian(spread) or hard."""
 
     def check(self) -> None:
-        delays, kernel = numbers_of(self, "delays", self.delays(), ONE_A_SYNAPSE).detach(), self.kernel()
-        if not isinstance(kernel, Kernel):
-            raise PluginError(f"{type(self).__name__}.kernel()", checks.shown(kernel), "the shape of an arrival", MEND)
+        delays = self.delays().detach()
         if not bool(torch.isfinite(delays).all()):
             raise DelayRangeError(
                 type(self).__name__, "NaN or infinite delays", "finite delays >= 0", "reload a checkpoint"
@@ -272,6 +288,27 @@ class PointDelay(Delay):
         return weight.unsqueeze(-1) * response
 
 
+def check_attributes(delay: Delay) -> None:
+    """Refuse a delay whose granularity, estimator or dropout is none.
+
+    Raises:
+        PluginError: with the attribute of the delay's class.
+    """
+    words = {"estimator": ESTIMATORS} | ({"granularity": GRANULARITIES} if isinstance(delay, PointDelay) else {})
+    dropout = delay.dropout
+    wrong = {name: one_of for name, one_of in words.items() if not _among(getattr(delay, name, None), one_of)}
+    for name, one_of in wrong.items():
+        found, expected = checks.shown(getattr(delay, name, None)), f"one of {', '.join(one_of)}"
+        raise PluginError(f"{type(delay).__name__}.{name}", found, expected, "set it in the component's class")
+    if isinstance(dropout, bool) or not (isinstance(dropout, numbers.Real) and 0 <= dropout < 1):
+        fix = "set it in the component's class"
+        raise PluginError(f"{type(delay).__name__}.dropout", checks.shown(dropout), "a number in [0, 1)", fix)
+
+
+def _among(value: Any, words: Sequence[str]) -> bool:
+    return isinstance(value, str) and value in words
+
+
 class LeakyNeuron(Protocol):
     """The neuron that a connection drives, as far as a lingering current must know it."""
 
@@ -281,6 +318,10 @@ class LeakyNeuron(Protocol):
 
 class Heterogeneity(nn.Module, ABC):
     """How long: each synapse's current decays by a factor in [0, 1] per step."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        hold_component_(cls, Heterogeneity)
 
     @abstractmethod
     def decay(self) -> Tensor:
@@ -330,7 +371,7 @@ class Heterogeneity(nn.Module, ABC):
 
     def check(self) -> None:
         """Raise :class:`~delaykit.errors.DelayRangeError` unless every decay is in [0, 1]; called once a segment."""
-        decay = numbers_of(self, "decay", self.decay(), ONE_A_SYNAPSE).detach()
+        decay = self.decay().detach()
         if not bool(((decay >= 0) & (decay <= 1)).all()):
             fix = PROJECT
             raise DelayRangeError(type(self).__name__, "a decay that is NaN or outside [0, 1]", "decays in [0, 1]", fix)
@@ -357,6 +398,10 @@ class PruningReport:
 
 class Pruning(ABC):
     """Whether: writes zeros into the weight, once an epoch."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        hold_component_(cls, Pruning)
 
     @abstractmethod
     def step_(self, weight: Tensor, progress: float) -> PruningReport:

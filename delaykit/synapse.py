@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.arrivals import Hard, Linear, Triangle
+from delaykit.arrivals import Hard, Linear, Triangle, check_spread
 from delaykit.engines.cells import cells_engine
 from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
 from delaykit.engines.dropout import DropoutEngine
@@ -25,13 +25,21 @@ from delaykit.engines.linear import (
     response_of,
 )
 from delaykit.engines.tents import tents_engine
-from delaykit.errors import ConfigError
+from delaykit.errors import ConfigError, PluginError
 from delaykit.functional.draws import Draws, drawing
 from delaykit.functional.engine import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
 from delaykit.functional.taps import checked
-from delaykit.interfaces import ComponentConfig, Delay, Heterogeneity, PointDelay, Pruning, Site
-from delaykit.sizes import check_sizes, remember_sizes_
+from delaykit.interfaces import (
+    ComponentConfig,
+    Delay,
+    Heterogeneity,
+    PointDelay,
+    Pruning,
+    Site,
+    check_attributes,
+)
+from delaykit.sizes import MEND, SITE, check_sizes, method_of, remember_sizes_
 
 __all__ = ["Engine", "Product", "Stepper", "Synapse"]
 
@@ -188,10 +196,14 @@ class Synapse(nn.Module):
 
     def check(self) -> None:
         """Validate the parameters of this segment; costs a host sync, so it is done once a segment."""
+        if self.delay is not None:
+            check_attributes(self.delay)
         for part in (self.delay, self.heterogeneity):
             if part is not None:
                 check_sizes(self.site.name, part)
                 part.check()
+        if isinstance(self.delay, PointDelay):
+            check_spread(method_of(self.delay, "kernel"), self.delay.kernel())
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -240,9 +252,15 @@ def _tensors(synapse: Synapse) -> dict[str, Tensor]:
 def _built(config: ComponentConfig, site: Site, generator: torch.Generator | None) -> Any:
     part, wanted = config.build(site, generator), INTERFACES.get(config.kind)
     if wanted is None or not isinstance(part, wanted):
-        found = f"{type(config).__name__}.build() of kind {config.kind!r} returned {type(part).__name__}"
+        found = f"{method_of(config, 'build')} of kind {config.kind!r} returned {type(part).__name__}"
         expected = f"a {wanted.__name__}" if wanted else f"a kind among {', '.join(INTERFACES)}"
         raise ConfigError(site.name, found, expected, "return the module that the config describes")
     if isinstance(part, nn.Module):
+        if "_parameters" not in vars(part):
+            expected = "one whose __init__ calls super().__init__() first"
+            raise PluginError(method_of(config, "build"), f"an unfinished {type(part).__name__}", expected, MEND)
         remember_sizes_(part)
+        vars(part)[SITE] = site
+    if isinstance(part, Delay):
+        check_attributes(part)
     return part

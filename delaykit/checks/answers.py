@@ -21,25 +21,75 @@ from delaykit.checks.values import shown
 from delaykit.errors import DelaykitError, PluginError
 
 MEND = "mend this method of the adapter"
+MEMORY = ("MemoryError", "OutOfMemoryError")  # errors that no method is to blame for, torch's own included
 PAIR = 2
 
 
-def hold_answers_(cls: type, interface: type) -> None:
+def answer_of(adapter: Any, method: str) -> str:
+    """Name a method of an adapter as messages do.
+
+    Args:
+        adapter: the adapter, or any object that answers.
+        method: name of the method.
+
+    Example:
+        >>> answer_of([], "sort")
+        "adapter '', list.sort()"
+    """
+    return f"adapter {getattr(adapter, 'name', '')!r}, {type(adapter).__name__}.{method}()"
+
+
+def _of_a_module(error: BaseException) -> bool:
+    """Tell whether an error came out of a call of a module, whose input may be to blame."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_name == "_call_impl" and "self" in code.co_varnames:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Answerer:
+    """A kind of class whose answers are held: how its methods are named, and what else is asked of them.
+
+    Args:
+        where: names a method of an object, as messages do.
+        mend: how to go on.
+        innocent: tells an error that is not the method's own, and stays what it is.
+        unseen: tells that nobody can look now, as while a graph is traced.
+        looks: by name of a method, ``look(object, answer)``, which raises for an answer of the right kind that is wrong.
+    """
+
+    where: Callable[[Any, str], str] = answer_of
+    mend: str = MEND
+    innocent: Callable[[BaseException], bool] = _of_a_module
+    unseen: Callable[[], bool] = bool
+    looks: Mapping[str, Callable[[Any, Any], None]] = dataclasses.field(default_factory=dict)
+
+
+ADAPTER = Answerer()
+
+
+def hold_answers_(cls: type, interface: type, answerer: Answerer = ADAPTER) -> None:
     """Hold what the methods of a class answer to what the annotations of an interface say.
 
     A wrong answer, and an error of the method's own, becomes a :class:`~delaykit.errors.PluginError` that names both;
-    what a module raises that the method calls is that module's, and stays what it is.
+    a :class:`~delaykit.errors.DelaykitError` stays what it is, with a note that names the method. What a module raises
+    that an adapter's method calls is that module's.
 
     Args:
         cls: a class that was just defined; its methods are replaced.
         interface: it says by annotations what each method returns. Methods that return None, or Any, may return
             anything.
+        answerer: how messages speak of it.
     """
     for name, kind in _kinds(interface).items():
         given = inspect.getattr_static(cls, name)
         abstract = getattr(given, "__isabstractmethod__", False)
         if given is not vars(interface)[name] and not hasattr(given, "held_to") and not abstract:
-            setattr(cls, name, _held(name, given, kind))
+            setattr(cls, name, _held(name, given, kind, answerer))
 
 
 @functools.cache
@@ -49,32 +99,43 @@ def _kinds(interface: type) -> dict[str, Any]:
     return {name: typing.get_type_hints(method).get("return", Any) for name, method in methods.items()}
 
 
-def _held(name: str, given: Any, kind: Any) -> Callable[..., Any]:
+def _held(name: str, given: Any, kind: Any, by: Answerer) -> Callable[..., Any]:
     function, free, records = _function(given), kind in (Any, type(None)), _records(kind)
+    look, unseen = by.looks.get(name), by.unseen
     plain = tuple(one for one in (typing.get_args(kind) if typing.get_origin(kind) in UNIONS else (kind,))
                   if isinstance(one, type) and typing.get_origin(one) is None and not _hints(one))  # fmt: skip
 
     @functools.wraps(function)
     def held(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if unseen():
+            return function(self, *args, **kwargs)
         try:
             answer = function(self, *args, **kwargs)
         except DelaykitError as error:
+            _note(error, by.where(self, name))
             with blamed_on(self, name, records):
                 raise error
         except Exception as error:
-            if _of_a_module(error):
+            if type(error).__name__ in MEMORY or by.innocent(error):
                 raise
             found = f"{type(error).__name__}{_about(args)}: {error}"
-            raise PluginError(answer_of(self, name), found, _expected(kind), MEND) from error
-        if free or isinstance(answer, plain):
-            return answer
-        wrong = misfit(answer, kind)
-        if wrong is not None:
-            raise PluginError(answer_of(self, name), f"{wrong[0]}{_about(args)}", wrong[1], MEND)
+            raise PluginError(by.where(self, name), found, _expected(kind), by.mend) from error
+        if not free and not isinstance(answer, plain):
+            wrong = misfit(answer, kind)
+            if wrong is not None:
+                raise PluginError(by.where(self, name), f"{wrong[0]}{_about(args)}", wrong[1], by.mend)
+        if look is not None:
+            look(self, answer)
         return answer
 
     held.held_to = kind  # type: ignore[attr-defined]
     return held
+
+
+def _note(error: DelaykitError, method: str) -> None:
+    """Say in a traceback out of which method an error came first; Python 3.10 knows no notes."""
+    if hasattr(error, "add_note") and not getattr(error, "__notes__", None):
+        error.add_note(f"raised in {method}")
 
 
 def _records(kind: Any) -> frozenset[str]:
@@ -193,20 +254,6 @@ def _expected(kind: Any) -> str:
     return "an answer" if kind is Any else "no error" if kind is type(None) else in_words(kind)
 
 
-def answer_of(adapter: Any, method: str) -> str:
-    """Name a method of an adapter as messages do.
-
-    Args:
-        adapter: the adapter, or any object that answers.
-        method: name of the method.
-
-    Example:
-        >>> answer_of([], "sort")
-        "adapter '', list.sort()"
-    """
-    return f"adapter {getattr(adapter, 'name', '')!r}, {type(adapter).__name__}.{method}()"
-
-
 def _about(args: tuple[Any, ...]) -> str:
     """Name the kind of the module that a method was asked about."""
     for given in args:
@@ -214,14 +261,3 @@ def _about(args: tuple[Any, ...]) -> str:
         if hasattr(module, "named_modules"):
             return f" for a {type(module).__name__}"
     return ""
-
-
-def _of_a_module(error: BaseException) -> bool:
-    """Tell whether an error came out of a call of a module, whose input may be to blame."""
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if code.co_name == "_call_impl" and "self" in code.co_varnames:
-            return True
-        trace = trace.tb_next
-    return False

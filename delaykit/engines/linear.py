@@ -19,7 +19,7 @@ from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape
 from delaykit.functional.taps import Taps
 from delaykit.interfaces import Delay
-from delaykit.sizes import MEND, numbers_of
+from delaykit.sizes import MEND, finite_response, method_of, numbers_of
 
 
 class Product:
@@ -85,14 +85,16 @@ def response_of(delay: Delay, weight: Tensor) -> Tensor:
     Raises:
         PluginError: it is no tensor, or one of another kind of numbers than the weight.
         ShapeError: its shape is another, or of no step.
+        DelayRangeError: it is NaN or infinite where the weight is not.
     """
     expected = f"(post, pre, depth), of one step at least, here ({weight.shape[0]}, {weight.shape[1]}, depth)"
     response = numbers_of(delay, "impulse_response", delay.impulse_response(weight), expected)
-    where = f"{type(delay).__name__}.impulse_response()"
+    where = method_of(delay, "impulse_response")
     if response.shape[:2] != weight.shape or not response.shape[2]:
         raise ShapeError(where, f"shape {tuple(response.shape)}", expected, "tau is the last dimension")
     if response.dtype != weight.dtype and not torch.is_autocast_enabled(weight.device.type):
         raise PluginError(where, f"a tensor of {response.dtype}", f"{weight.dtype}, as the weight", MEND)
+    finite_response(where, response, weight)
     return response
 
 

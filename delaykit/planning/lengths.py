@@ -9,7 +9,6 @@ import torch
 
 from delaykit.interfaces import PointDelay
 from delaykit.planning.trace import Trace
-from delaykit.sizes import ONE_A_SYNAPSE, numbers_of
 from delaykit.synapse import Synapse
 
 
@@ -29,7 +28,7 @@ def too_late(sites: Sequence[Any], built: Mapping[str, Synapse | None], trace: T
         if synapse is None or steps is None or not isinstance(synapse.delay, PointDelay):
             continue
         with torch.no_grad():
-            late = numbers_of(synapse.delay, "delays", synapse.delay.delays(), ONE_A_SYNAPSE).double() >= steps
+            late = synapse.delay.delays().double() >= steps
         if late.any():
             share, dt = 100 * float(late.double().mean()), entry.site.dt_ms
             length = f"{steps} steps" + (f" ({steps * dt:g} ms)" if dt is not None else "")

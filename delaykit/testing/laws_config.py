@@ -8,7 +8,18 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from delaykit.testing.kit import OPERATOR_SITE, TIME, Kit, LoneOperator, gradients, law, require
+from delaykit.testing.kit import (
+    BATCH,
+    OPERATOR_SITE,
+    TIME,
+    VALUE_TOLERANCE,
+    Kit,
+    LoneOperator,
+    assert_equal,
+    gradients,
+    law,
+    require,
+)
 from delaykit.testing.messages import check_told
 
 EVERY_KIND = ("delay", "heterogeneity", "pruning")
@@ -34,6 +45,34 @@ class ConfigLaws(Kit):
         require(one.keys() == two.keys(), "two builds have different parameters")
         for key in one:
             require(torch.equal(one[key], two[key]), f"two builds with one seed differ in {key}")
+
+    @law(*PARTS)
+    def test_asking_changes_nothing(self) -> None:
+        """A part answers the same however often it is asked and run, in batches of any size, until it is changed."""
+        operator = LoneOperator(self.config)
+        operator.synapse.eval()
+        first = operator.synapse.impulse_response(operator.weight, TIME)
+        for batch in (BATCH, 1, BATCH + 2):
+            spikes = operator.spikes(batch=batch)
+            assert_equal([operator.sequence(spikes)], [operator.judge(spikes)], VALUE_TOLERANCE, f"batch of {batch}")
+            operator.steps(spikes)
+        last = operator.synapse.impulse_response(operator.weight, TIME)
+        require(torch.equal(first, last), "the response is another one after a few runs, though nothing was changed")
+
+    @law("delay")
+    def test_longest_is_the_longest(self, skip_law: Callable[[str], None]) -> None:
+        """No spike matters more steps back than ``longest()`` says, at neither end of the bounds."""
+        for far in (-1e4, 1e4):
+            operator = LoneOperator(self.config)
+            delay = operator.parts[0]
+            if delay.longest() is None:
+                skip_law("its delays have no bound")
+            for parameter in delay.parameters():
+                parameter.data.fill_(far)
+            delay.project_()
+            steps = delay.impulse_response(operator.weight).detach().flatten(0, 1).any(0).nonzero()
+            reach = int(steps.max()) if len(steps) else 0
+            require(reach <= delay.longest(), f"a spike matters {reach} steps back, longest() says {delay.longest()}")
 
     @law(*PARTS)
     def test_schedules_keep_parameters_legal(self) -> None:

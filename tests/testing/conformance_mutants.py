@@ -280,6 +280,52 @@ class HalfOnMove(SoundDelay):
         return self
 
 
+class LaterAndLater(SoundDelay):
+    """Right in the first runs, wrong in those to come."""
+
+    def __init__(self, site, generator):
+        super().__init__(site, generator)
+        self.asked = 0
+
+    def delays(self):
+        self.asked += 1
+        return self.delay + (0.5 if self.asked > 20 else 0.0)
+
+
+class NoGranularity(SoundDelay):
+    granularity = "banana"
+
+
+class WrongGranularity(SoundDelay):
+    granularity = "layer"
+
+
+class NotANumber(SoundDelay):
+    def kernel(self):
+        return Triangle(self.spread * float("nan"))
+
+
+class NaNTaps(SoundDelay):
+    def taps(self):
+        taps = super().taps()
+        return taps._replace(value=taps.value * float("inf"))
+
+
+class LateResponse(SoundDelay):
+    def impulse_response(self, weight):
+        return nn.functional.pad(super().impulse_response(weight), (1, 0))
+
+
+class ShortMemory(SoundDelay):
+    def longest(self):
+        return 2
+
+
+class Raises(SoundDelay):
+    def kernel(self):
+        return [Triangle(self.spread)][1]
+
+
 @dataclasses.dataclass(frozen=True)
 class NotJson(Config):
     ratio: Any = frozenset({1, 2})
@@ -295,6 +341,14 @@ MUTANTS = [
     ("sequence_equals_reference", with_engine(Acausal), "^sequence operator"),
     ("sequence_equals_reference", with_engine(WrongGradient), "^gradient of the sequence operator"),
     ("gradcheck", FlippedSign, "Jacobian mismatch"),
+    ("asking_changes_nothing", LaterAndLater, "another one after a few runs|^batch of"),
+    ("sequence_equals_reference", NoGranularity, r"NoGranularity\.granularity: found 'banana'"),
+    ("sequence_equals_reference", WrongGranularity, r"WrongGranularity\.delays\(\): found shape \(1, 5\)"),
+    ("sequence_equals_reference", NotANumber, r"NotANumber\.kernel\(\): found a NaN or infinite spread"),
+    ("sequence_equals_reference", NaNTaps, r"NaNTaps\.taps\(\): found NaN or infinite numbers"),
+    ("sequence_equals_reference", Raises, r"Raises\.kernel\(\): found IndexError"),
+    ("sequence_equals_reference", LateResponse, "^sequence operator"),
+    ("longest_is_the_longest", ShortMemory, r"longest\(\) says 2"),
     ("batch_rows_are_independent", with_engine(MixesRows), "rows run alone"),
     ("step_equals_sequence", with_tape(ForgetfulTape), "^step operator"),
     ("net_equals_reference", with_tape(ForgetfulTape), "first sequence"),

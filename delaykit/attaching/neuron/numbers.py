@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._pytree import tree_leaves
 
 from delaykit import checks
@@ -22,6 +21,7 @@ from delaykit.checks.answers import MEND, answer_of, blamed_on
 from delaykit.errors import PluginError, ShapeError
 from delaykit.functional.dynamics import NUMBERS, LIFDynamics
 from delaykit.functional.recurrence.state import RolloutState
+from delaykit.sizes import is_hidden
 
 _HELD: weakref.WeakKeyDictionary[nn.Module, set[type]] = weakref.WeakKeyDictionary()  # whose dynamics were looked at
 
@@ -38,7 +38,7 @@ def dynamics_of(adapter: NeuronAdapter, module: nn.Module) -> LIFDynamics | None
         return dynamics
     given = {name: getattr(dynamics, name) for name in NUMBERS}
     values = {name: _tensor(value) for name, value in given.items() if value is not None}
-    if any(map(_is_hidden, values.values())):
+    if any(map(is_hidden, values.values())):
         return dynamics
     for name, value in values.items():
         sound = ~value.isnan() if name == "threshold" else value.isfinite() & ((value <= 1) | ("decay" not in name))
@@ -82,7 +82,7 @@ def check_spikes(neuron: Neuron, currents: Tensor, spikes: list[Tensor]) -> None
     """Raise for spikes of steps that are of another dtype than the neuron, or NaN in a first one of finite numbers."""
     cast = torch.is_autocast_enabled(currents.device.type)
     other = {one.dtype for one in spikes if one.dtype != currents.dtype and not cast}
-    missing = not _is_hidden(spikes[0]) and bool(spikes[0].isnan().any())
+    missing = not is_hidden(spikes[0]) and bool(spikes[0].isnan().any())
     if not other and not missing:
         return
     own = [leaf for leaf in tree_leaves(_own(neuron.module)) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
@@ -112,10 +112,3 @@ def _numel(value: Any) -> int:
         return len(value)
     size = value.numel() if isinstance(value, Tensor) else getattr(value, "size", 0)  # of an array
     return size if isinstance(size, int) else 0
-
-
-def _is_hidden(tensor: Tensor) -> bool:
-    """Tell whether nothing can be read of a tensor: in a transform, on no device, or while a graph is recorded."""
-    if tensor.is_meta or is_functorch_wrapped_tensor(tensor):
-        return True
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
