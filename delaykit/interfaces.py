@@ -23,7 +23,7 @@ from delaykit import checks
 from delaykit.arrivals import Kernel
 from delaykit.errors import PROJECT, ConfigError, DelayRangeError, PluginError
 from delaykit.functional.draws import drawn
-from delaykit.functional.engine import Engine
+from delaykit.functional.engine_base import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents

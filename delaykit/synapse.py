@@ -14,7 +14,7 @@ from delaykit.arrivals import Hard, Linear, Triangle, check_spread
 from delaykit.engines.cells import cells_engine
 from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
 from delaykit.engines.dropout import DropoutEngine
-from delaykit.engines.exact import Listener, exact_engine, refuse_exact
+from delaykit.engines.exact_gradients import Listener, exact_engine, refuse_exact
 from delaykit.engines.linear import (
     ConvolutionEngine,
     LineEngine,
@@ -27,7 +27,7 @@ from delaykit.engines.linear import (
 from delaykit.engines.tents import tents_engine
 from delaykit.errors import ConfigError, PluginError
 from delaykit.functional.draws import Draws, drawing
-from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
 from delaykit.functional.taps import checked
 from delaykit.interfaces import (

@@ -12,7 +12,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from typing import Literal
 
-from delaykit.attaching.history.histories import Moment
+from delaykit.attaching.history.connection_history import Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from delaykit.attaching.exact.neurons import ExactNeuron, ReadsDynamics, constants_of
+from delaykit.attaching.exact_gradients.neurons import ExactNeuron, ReadsDynamics, constants_of
 from delaykit.attaching.retyping import Undo, give_class_, retype_
 from delaykit.attaching.wiring import unwire_, wire_
 from delaykit.errors import ConfigError
@@ -17,7 +17,7 @@ from delaykit.functional.event_gradients.rule import NeuronConstants
 
 
 class ListeningNeuron:
-    """The neuron that listens to one exact connection; see :class:`delaykit.engines.exact.Listener`.
+    """The neuron that listens to one exact connection; see :class:`delaykit.engines.exact_gradients.Listener`.
 
     A connection that is pickled alone leaves a neuron behind that cannot be pickled; a net pickles as it did before.
     """

@@ -16,11 +16,11 @@ from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.history.beginnings import Beginnings, Ends, KnowsMembranes
 from delaykit.attaching.history.carried_run import CarriedRun, KnowsStates
 from delaykit.attaching.history.carried_states import carry, go_bare, take_histories, without_histories
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 from delaykit.synapse import Synapse
 
 

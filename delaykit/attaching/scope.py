@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.history.connection_history import History
 from delaykit.errors import HistoryError
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 
 
 class HearsCalls(Protocol):

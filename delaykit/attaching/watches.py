@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from delaykit.attaching.batch import refusals
 from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, ReadsMembrane, begins_alike
-from delaykit.attaching.batch.older import OlderMembranes
+from delaykit.attaching.batch.older_membranes import OlderMembranes
 from delaykit.attaching.batch.states import resting_of
-from delaykit.attaching.history.histories import History, Moment
+from delaykit.attaching.history.connection_history import History, Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
 

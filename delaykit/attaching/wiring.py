@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.exact.neurons import ExactNeuron
+from delaykit.attaching.exact_gradients.neurons import ExactNeuron
 from delaykit.attaching.history.beginnings import Beginnings
 from delaykit.attaching.history.carried_run import CarriedRun
 from delaykit.attaching.retyping import Undo

@@ -11,7 +11,7 @@ from torch import Tensor
 from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kernel
 from delaykit.engines.tents import may_read_cells
 from delaykit.functional.delayed_linear.operator import delayed_linear
-from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.functional.step_tape.cells.basis import Bells, basis_for
 from delaykit.functional.step_tape.cells.spreads import fits
 from delaykit.functional.step_tape.operator import LinearTape

@@ -12,7 +12,7 @@ from delaykit.functional.decay_tape.arrivals import ArrivalTape
 from delaykit.functional.decay_tape.operator import SynapseTape
 from delaykit.functional.delay_line.operator import delay_line
 from delaykit.functional.dispatch import wants_reference
-from delaykit.functional.engine import Engine, SegmentParameters, Stepper
+from delaykit.functional.engine_base import Engine, SegmentParameters, Stepper
 from delaykit.functional.filtered_linear.operator import filtered_linear
 from delaykit.functional.recurrence.connection.base import Fading
 from delaykit.functional.reference import causal_convolution

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.interfaces import Delay
 
 

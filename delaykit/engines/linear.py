@@ -13,7 +13,7 @@ from delaykit.errors import PluginError, ShapeError
 from delaykit.functional.delay_line.operator import delay_line
 from delaykit.functional.delayed_convolution import Convolution, delayed_convolution
 from delaykit.functional.delayed_linear.operator import delayed_linear
-from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.delayed_linear.operator import delayed_linear
-from delaykit.functional.delayed_linear.tented import tented_linear
+from delaykit.functional.delayed_linear.tented_sequences import tented_linear
 from delaykit.functional.dispatch import chosen, works
-from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.functional.step_tape.cells.tents import grid_of
 from delaykit.functional.step_tape.operator import LinearTape
 from delaykit.functional.tents import Tents

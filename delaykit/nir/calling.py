@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
-from delaykit.planning.between import DROPOUTS
+from delaykit.planning.modules_between import DROPOUTS
 from delaykit.planning.trace import spied
 
 DROPOUT = nn.modules.dropout._DropoutNd

@@ -11,18 +11,18 @@ from torch import nn
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing, emptied_by
-from delaykit.attaching.connection.connections import fan_in, refuse_hidden_product
-from delaykit.attaching.neuron.driven import DrivenNeuron
+from delaykit.attaching.connection.mixins import fan_in, refuse_hidden_product
+from delaykit.attaching.neuron.driven_neuron import DrivenNeuron
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey, timing
-from delaykit.planning.between import refuse_between
-from delaykit.planning.constants import ConstantsPlan, plan_constants
-from delaykit.planning.exact import check_exact, sources
-from delaykit.planning.lengths import too_late
+from delaykit.planning.modules_between import refuse_between
+from delaykit.planning.time_constants import ConstantsPlan, plan_constants
+from delaykit.planning.exact_gradients import check_exact, sources
+from delaykit.planning.late_delays import too_late
 from delaykit.planning.reports import check_spot
 from delaykit.planning.rules import Recurrent, select
-from delaykit.planning.siblings import introduce_
+from delaykit.planning.shared_parameters import introduce_
 from delaykit.planning.trace import Trace, run_example
 from delaykit.synapse import Synapse
 from delaykit.tables import text_table

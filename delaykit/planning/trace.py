@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.asides import lines_aside
-from delaykit.attaching.neuron.looks import is_untouched, odd_membrane
+from delaykit.attaching.trial_runs import lines_aside
+from delaykit.attaching.neuron.membrane_checks import is_untouched, odd_membrane
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
-from delaykit.functional.engine import version_of
-from delaykit.planning.between import Alterations, SeesDropout
+from delaykit.functional.engine_base import version_of
+from delaykit.planning.modules_between import Alterations, SeesDropout
 from delaykit.planning.snapshot import Snapshot
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")

@@ -7,7 +7,7 @@ and :func:`colours`.
 """
 
 from delaykit.plotting.charts import accuracies, delay_histogram, delay_pairs, kernel, learning_curves, raster
-from delaykit.plotting.look import CATEGORIES, COLOUR_MAPS, GREY, INK, array, axes, colours, style
+from delaykit.plotting.theme import CATEGORIES, COLOUR_MAPS, GREY, INK, array, axes, colours, style
 
 __all__ = [
     "CATEGORIES", "COLOUR_MAPS", "GREY", "INK", "accuracies", "array", "axes", "colours", "delay_histogram",

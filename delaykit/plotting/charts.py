@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from delaykit.errors import ShapeError
-from delaykit.plotting.look import CATEGORIES, COLOUR_MAPS, GREY, INK, array, axes, colours
+from delaykit.plotting.theme import CATEGORIES, COLOUR_MAPS, GREY, INK, array, axes, colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

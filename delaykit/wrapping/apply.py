@@ -19,7 +19,7 @@ from delaykit.attaching.adapter import NeuronAdapter
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.fast_paths import call_always_
 from delaykit.attaching.leftovers import copy_lines_, leave_lines_, take_up_lines_
-from delaykit.attaching.neuron.constants import attach_constants_
+from delaykit.attaching.neuron.time_constants import attach_constants_
 from delaykit.attaching.neuron_mixins import begin_anew_
 from delaykit.attaching.retyping import Anatomy, Undo, retype_, untype_
 from delaykit.attaching.root import WrappedRoot, wrapping_of
@@ -29,10 +29,10 @@ from delaykit.attaching.wiring import Wrapping, unwire_, wire_
 from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, PluginError
 from delaykit.planning import survey
-from delaykit.planning.constants import ConstantsPlan
-from delaykit.planning.exact import attach_exact_, check_exact
+from delaykit.planning.time_constants import ConstantsPlan
+from delaykit.planning.exact_gradients import attach_exact_, check_exact
 from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
-from delaykit.planning.siblings import introduce_
+from delaykit.planning.shared_parameters import introduce_
 from delaykit.synapse import Synapse
 from delaykit.time_constants import NeuronDecays
 from delaykit.wrapping.controls import wrapped_sites

@@ -11,10 +11,10 @@ from torch.nn.utils import parametrize
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.asides import lines_aside
-from delaykit.attaching.exact.currents import CurrentWatch
+from delaykit.attaching.trial_runs import lines_aside
+from delaykit.attaching.exact_gradients.currents import CurrentWatch
 from delaykit.attaching.fused_parts import FusedParts
-from delaykit.attaching.neuron.numbers import by_dynamics, check_spikes, dynamics_of
+from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_spikes, dynamics_of
 from delaykit.attaching.neuron_mixins import loop_of
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
@@ -22,7 +22,7 @@ from delaykit.checks.answers import MEND, answer_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, PluginError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 from delaykit.functional.inputs import check_tensors
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run

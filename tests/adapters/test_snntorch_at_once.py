@@ -15,7 +15,7 @@ pytest.importorskip("numba", reason="compiled steps")
 from snntorch import surrogate  # noqa: E402
 
 import delaykit as dk  # noqa: E402
-from delaykit.adapters.snntorch import at_once, dynamics  # noqa: E402
+from delaykit.adapters.snntorch import leaky_kernel, dynamics  # noqa: E402
 
 PRE, POST, BATCH = 5, 83, 7  # more numbers than FEWEST, and no multiple of a vector
 

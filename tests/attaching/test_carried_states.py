@@ -16,7 +16,7 @@ from delaykit.attaching.history.carried_states import (
     with_histories,
     without_histories,
 )
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.history.connection_history import History
 from delaykit.errors import HistoryError
 
 

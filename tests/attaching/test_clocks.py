@@ -12,7 +12,7 @@ from torch import nn
 
 from delaykit.attaching.batch.membranes import LeftMembrane
 from delaykit.attaching.clocks import clock_of
-from delaykit.attaching.history.histories import History, Moment
+from delaykit.attaching.history.connection_history import History, Moment
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError

@@ -11,7 +11,7 @@ from delaykit.arrivals import Kernel, Triangle
 from delaykit.delays import FreeDelay
 from delaykit.engines.cells import CellsEngine, cells_engine
 from delaykit.functional.dispatch import backend
-from delaykit.functional.engine import frozen
+from delaykit.functional.engine_base import frozen
 from delaykit.interfaces import PointDelay, Site
 from delaykit.synapse import Engine, Product, Synapse
 from tests.functional.judging import assert_close, needs_numba

@@ -11,7 +11,7 @@ from exact_nets import Chain, OneNeuron, same, slopes_of, snn, spikes_in, wrappe
 from torch import nn
 
 import delaykit as dk
-from delaykit.attaching.exact.neurons import constants_of
+from delaykit.attaching.exact_gradients.neurons import constants_of
 from delaykit.functional.event_gradients.rule import rescale_gradient
 from delaykit.testing.nets.reference import surrogate_spike
 

@@ -9,7 +9,7 @@ from hand import HIDDEN, POST
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.stored import rewrite_checkpoint
+from delaykit.testing.stored_checkpoints import rewrite_checkpoint
 
 snn = pytest.importorskip("snntorch", reason="wraps snntorch models")
 

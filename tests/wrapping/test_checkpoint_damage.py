@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import delaykit as dk
-from delaykit.testing.stored import rewrite_checkpoint
+from delaykit.testing.stored_checkpoints import rewrite_checkpoint
 
 pytest.importorskip("snntorch", reason="wraps snntorch models")
 

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from delaykit.adapters.norse.cell import WEIGHTS, NorseCell, is_initial, resting
-from delaykit.adapters.norse.constants import LearnedNorse, decays_of
+from delaykit.adapters.norse.time_constants import LearnedNorse, decays_of
 from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
 from delaykit.adapters.norse.sequential import follow_states_
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connection.connections import CONVOLUTIONS, attach_connection_
+from delaykit.attaching.connection.mixins import CONVOLUTIONS, attach_connection_
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.exact.neurons import refusal
+from delaykit.attaching.exact_gradients.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron_mixins import attach_slot_, loop_of, synapses_of
@@ -138,7 +138,7 @@ class NorseAdapter(NeuronAdapter):
         return refusal(self.dynamics(module), emits)
 
     def exact_(self, module: nn.Module) -> list[Undo]:
-        from delaykit.adapters.norse.exact import ExactNorseLIF
+        from delaykit.adapters.norse.exact_gradients import ExactNorseLIF
 
         return make_exact_(module, ExactNorseLIF, NorseAdapter())
 

@@ -15,11 +15,11 @@ from torch.utils import _pytree
 
 from delaykit.adapters.norse.cell import resting
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
-from delaykit.attaching.connection.connections import CarriedConnection, CarriedState
+from delaykit.attaching.connection.mixins import CarriedConnection, CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, was_cut
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 
 Carried = (CarriedState, CarriedTail)
 

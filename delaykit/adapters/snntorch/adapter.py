@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from delaykit.adapters.snntorch.constants import LearnedSnn, decays_of
+from delaykit.adapters.snntorch.time_constants import LearnedSnn, decays_of
 from delaykit.adapters.snntorch.dynamics import dynamics_of, leak_of, leak_place_of
-from delaykit.adapters.snntorch.followed import FollowedSnn
-from delaykit.adapters.snntorch.living import list_
+from delaykit.adapters.snntorch.reset_watch import FollowedSnn
+from delaykit.adapters.snntorch.instances import list_
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
-from delaykit.attaching.connection.connections import CONVOLUTIONS
-from delaykit.attaching.exact.neurons import refusal
+from delaykit.attaching.connection.mixins import CONVOLUTIONS
+from delaykit.attaching.exact_gradients.neurons import refusal
 from delaykit.attaching.exact_ends import make_exact_
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron_mixins import follow_, loop_of, synapses_of
@@ -143,7 +143,7 @@ class SnnTorchAdapter(NeuronAdapter):
         return refusal(self.dynamics(module), emits)
 
     def exact_(self, module: nn.Module) -> list[Undo]:
-        from delaykit.adapters.snntorch.exact import ExactSynaptic
+        from delaykit.adapters.snntorch.exact_gradients import ExactSynaptic
 
         return make_exact_(module, ExactSynaptic, SnnTorchAdapter())
 

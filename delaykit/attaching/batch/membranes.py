@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from delaykit.functional.engine import version_of
+from delaykit.functional.engine_base import version_of
 
 Kind = Literal["same", "reset", "rows", "edit", "unclear", "resized"]
 

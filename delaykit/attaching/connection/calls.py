@@ -12,9 +12,9 @@ from torch import Tensor
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exporters import refuse_recordings
 from delaykit.attaching.history.beginnings import Ends
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.history.connection_history import History
 from delaykit.errors import ShapeError
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.synapse import Product, Synapse
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connection.connections import product_of, step_connection
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.connection.mixins import product_of, step_connection
+from delaykit.attaching.history.connection_history import History
 from delaykit.synapse import Synapse
 
 LOOP = "loop"  # its slot among a neuron's connections

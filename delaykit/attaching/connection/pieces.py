@@ -19,14 +19,14 @@ from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.connection.calls import over_time
 from delaykit.attaching.history.carried_states import COPY, JOINED_EXPECTED, JOINED_FIX, move_rows
-from delaykit.attaching.history.histories import History, weight_changed
+from delaykit.attaching.history.connection_history import History, weight_changed
 from delaykit.attaching.history.parameters import ReadParameters
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError
 from delaykit.functional.draws import Draws
-from delaykit.functional.eager import eager
-from delaykit.functional.engine import Engine, computes_with, frozen
+from delaykit.functional.graph_breaks import eager
+from delaykit.functional.engine_base import Engine, computes_with, frozen
 from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.history.connection_history import History
 from delaykit.errors import HistoryError
 
 Histories = dict[str, History]

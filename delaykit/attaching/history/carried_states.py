@@ -19,10 +19,10 @@ from delaykit.attaching.batch.refusals import maybe_cut, stepped_already
 from delaykit.attaching.batch.rows import Rows, moved, number
 from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, resting_of, tensors_of
 from delaykit.attaching.history.carried_run import KEEP, CarriedRun, Histories, any_under_way
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.history.connection_history import History
 from delaykit.checks.answers import answer_of
 from delaykit.errors import HistoryError, PluginError
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 from delaykit.functional.step_tape.segment import refuse_backward
 
 COPY = "a copy of a state: what is under way stays with the original"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.functional.engine import bits_of, memory_comparison, same_bytes, same_values, version_of
+from delaykit.functional.engine_base import bits_of, memory_comparison, same_bytes, same_values, version_of
 from delaykit.synapse import Synapse
 
 MANY = 1 << 17  # numbers that are not all looked at in every step: more than a weight has

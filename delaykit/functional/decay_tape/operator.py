@@ -25,7 +25,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.filters import ChannelFilter
 from delaykit.functional.step_tape.operator import Tape
-from delaykit.functional.step_tape.operators import Gradients, SegmentOperator
+from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import ByteRecording, Recording
 from delaykit.functional.taps import Taps
 

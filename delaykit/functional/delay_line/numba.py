@@ -9,7 +9,7 @@ from torch import Tensor
 from delaykit.functional.compiled import DOT_PRODUCTS, arrays, compiled, in_threads
 
 try:
-    from delaykit.functional.llvm import narrow as vectors
+    from delaykit.functional.llvm import adjacent_taps as vectors
 except ImportError as error:  # the folder may be deleted
     if error.name != "delaykit.functional.llvm":
         raise

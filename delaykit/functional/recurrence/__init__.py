@@ -1,7 +1,7 @@
 """A recurrent layer over a whole sequence: connection and neuron, with one hand-written adjoint."""
 
 from delaykit.functional.recurrence.connection import RecurrentConnection
-from delaykit.functional.recurrence.generic import rollout_generic
+from delaykit.functional.recurrence.step_loop import rollout_generic
 from delaykit.functional.recurrence.operator import rollout
 from delaykit.functional.recurrence.state import Recurrence, RolloutState
 

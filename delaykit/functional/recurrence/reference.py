@@ -7,7 +7,7 @@ from torch import Tensor
 
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
-from delaykit.functional.recurrence.dense import dense_response, driven
+from delaykit.functional.recurrence.dense_responses import dense_response, driven
 from delaykit.functional.recurrence.state import Recurrence, RolloutState
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.functional.step_tape.cells.basis import Bells
 from delaykit.functional.step_tape.cells.bells import BellFilter
@@ -32,7 +32,7 @@ from delaykit.functional.step_tape.cells.reading import CellFilter, CellOperator
 from delaykit.functional.step_tape.cells.spreads import SpreadFilter
 from delaykit.functional.step_tape.cells.tents import TentFilter
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
-from delaykit.functional.step_tape.operators import FilterOperator, LineOperator, SegmentOperator
+from delaykit.functional.step_tape.segment_operators import FilterOperator, LineOperator, SegmentOperator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
 from delaykit.functional.step_tape.segment import Segment, Step, refuse_backward
 from delaykit.functional.taps import Taps

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.faults.steady import check_steady
+from delaykit.testing.faults.steady_costs import check_steady
 
 
 def _spikes() -> torch.Tensor:

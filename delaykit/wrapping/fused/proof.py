@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from delaykit.attaching.asides import lines_aside
+from delaykit.attaching.trial_runs import lines_aside
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dispatch import backend, chosen
-from delaykit.functional.engine import version_of
+from delaykit.functional.engine_base import version_of
 from delaykit.planning.snapshot import Snapshot
 from delaykit.wrapping.apply import copy_model
 from delaykit.wrapping.fused.graph import Miss, NotAhead, Output

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from delaykit.attaching.connection.connections import Handed
+from delaykit.attaching.connection.mixins import Handed
 from delaykit.attaching.fused_parts import FusedParts
-from delaykit.attaching.neuron.numbers import by_dynamics, check_start, dynamics_of
+from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_start, dynamics_of
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import DelaykitError
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
-from delaykit.functional.engine import version_of
+from delaykit.functional.engine_base import version_of
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.wrapping.fused.evaluate import Timed
 from delaykit.wrapping.fused.graph import Miss, NotAhead

@@ -11,7 +11,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connection.connections import (
+from delaykit.attaching.connection.mixins import (
     CONVOLUTIONS,
     CarriedConnection,
     DelayedConnection,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from delaykit.functional.engine import version_of
+from delaykit.functional.engine_base import version_of
 from delaykit.wrapping.fused.graph import (
     Argument,
     Constant,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.testing.stored import rewrite_checkpoint
+from delaykit.testing.stored_checkpoints import rewrite_checkpoint
 from delaykit_sparsify import DynamicSparsity
 
 EPOCHS = 6

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from delaykit.testing.stored import check_stored_run, stored_runs
+from delaykit.testing.stored_checkpoints import check_stored_run, stored_runs
 
 RUNS = stored_runs(Path(__file__).parent / "checkpoints")
 

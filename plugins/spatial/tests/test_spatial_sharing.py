@@ -14,7 +14,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.arrivals import Linear
-from delaykit.testing.stored import rewrite_checkpoint
+from delaykit.testing.stored_checkpoints import rewrite_checkpoint
 from delaykit_spatial import Spatial, Torus, parameter_accounting, populations, register_metric, spatial_param_groups
 from delaykit_spatial.delay import WithoutSelf
 

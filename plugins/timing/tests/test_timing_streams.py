@@ -7,7 +7,7 @@ import torch
 
 import delaykit as dk
 from delaykit.testing.faults import how_many
-from delaykit.testing.faults.steady import check_steady
+from delaykit.testing.faults.steady_costs import check_steady
 from delaykit_timing import Events, MultiSpikeLIF
 
 MANY = how_many(300, 5000)

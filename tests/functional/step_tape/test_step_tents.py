@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from delaykit.arrivals import Triangle
-from delaykit.functional.delayed_linear import delayed_linear, tented
-from delaykit.functional.delayed_linear.tented import tented_linear
+from delaykit.functional.delayed_linear import delayed_linear, tented_sequences
+from delaykit.functional.delayed_linear.tented_sequences import tented_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.step_tape import LinearTape
 from delaykit.functional.step_tape.cells.lines import SLACK

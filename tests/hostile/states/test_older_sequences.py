@@ -14,7 +14,7 @@ from snntorch import utils
 from torch import Tensor, nn
 
 import delaykit as dk
-from delaykit.attaching.batch.older import OlderMembranes
+from delaykit.attaching.batch.older_membranes import OlderMembranes
 
 TIME, BATCH, DELAY = 12, 4, 3
 DATA = 2.0 * (torch.rand(2, TIME, BATCH, 6, generator=torch.Generator().manual_seed(2)) < 0.4)

@@ -8,7 +8,7 @@ from torch import nn
 
 import delaykit as dk
 from delaykit.testing.faults import how_many
-from delaykit.testing.faults.steady import check_steady
+from delaykit.testing.faults.steady_costs import check_steady
 from delaykit.testing.faults.streams import check_sequences, check_stream
 
 pytest.importorskip("snntorch", reason="streams snnTorch neurons")

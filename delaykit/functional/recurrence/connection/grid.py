@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.recurrence.connection.ahead import Ahead
+from delaykit.functional.recurrence.connection.reading_ahead import Ahead
 from delaykit.functional.recurrence.connection.base import Connect, Inputs, RecurrentConnection, SparseTaps
-from delaykit.functional.recurrence.connection.between import between
+from delaykit.functional.recurrence.connection.two_step_gradients import between
 from delaykit.functional.recurrence.connection.gradients import input_correlation
 from delaykit.functional.tents import Grid, Tents
 

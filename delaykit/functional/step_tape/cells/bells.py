@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.step_tape.cells.basis import REACH, Bells
-from delaykit.functional.step_tape.cells.lagged import lagged_products
+from delaykit.functional.step_tape.cells.lagged_products import lagged_products
 from delaykit.functional.step_tape.cells.lines import Heights, Written
 from delaykit.functional.step_tape.cells.reading import CellFilter, PolynomialReader
 from delaykit.functional.step_tape.filters import aligned

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.dispatch import resolve
-from delaykit.functional.step_tape.cells.lagged import lagged_products
+from delaykit.functional.step_tape.cells.lagged_products import lagged_products
 from delaykit.functional.step_tape.cells.lines import Heights, Line, Written
 from delaykit.functional.step_tape.cells.reading import CellFilter, CellReader
 from delaykit.functional.step_tape.filters import aligned

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from delaykit.functional.recurrence.dense import dense_response, driven
+from delaykit.functional.recurrence.dense_responses import dense_response, driven
 from delaykit.functional.recurrence.state import check
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.modules.module import _global_buffer_registration_hooks
 
-from delaykit.adapters.snntorch.at_once import StepsAtOnce
+from delaykit.adapters.snntorch.leaky_kernel import StepsAtOnce
 from delaykit.attaching.neuron_mixins import FollowedNeuron
 
 RESETS = ("reset_mem", "reset_hidden")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.neuron.constants import learned
+from delaykit.attaching.neuron.time_constants import learned
 from delaykit.attaching.retyping import library_class
 
 NAMES = {"membrane": "tau_mem_inv", "synapse": "tau_syn_inv"}

@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.neuron.constants import constants_of
+from delaykit.attaching.neuron.time_constants import constants_of
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
 from delaykit.planning import survey

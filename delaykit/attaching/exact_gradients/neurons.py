@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.engine import version_of
+from delaykit.functional.engine_base import version_of
 from delaykit.functional.event_gradients.rule import NeuronConstants
 
 DELTA = "it has no synaptic current: its membrane jumps when a spike arrives, so that spikes coincide with arrivals"

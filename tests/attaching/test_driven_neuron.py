@@ -10,7 +10,7 @@ import torch
 
 from delaykit import ConfigError
 from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.neuron.driven import DrivenNeuron
+from delaykit.attaching.neuron.driven_neuron import DrivenNeuron
 
 snn = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
 

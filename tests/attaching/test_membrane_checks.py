@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from delaykit.attaching.neuron.looks import is_untouched, odd_membrane
-from delaykit.functional.engine import version_of
+from delaykit.attaching.neuron.membrane_checks import is_untouched, odd_membrane
+from delaykit.functional.engine_base import version_of
 
 HELD, FIRED = torch.rand(2, 8), torch.zeros(2, 8)
 

@@ -20,12 +20,12 @@ from delaykit.attaching.history.carried_states import (
     JOINED_FIX,
     move_rows,
 )
-from delaykit.attaching.history.histories import History
+from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.retyping import Undo, give_class_, original_class, retype_
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.delayed_convolution import Convolution
-from delaykit.functional.eager import eager
+from delaykit.functional.graph_breaks import eager
 from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse

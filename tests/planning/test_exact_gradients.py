@@ -8,8 +8,8 @@ from exact_nets import Chain, norse, snn, spikes_in, wrapped_chain
 from torch import nn
 
 import delaykit as dk
-from delaykit.adapters.norse.exact import ExactNorseLIF
-from delaykit.adapters.snntorch.exact import ExactSynaptic
+from delaykit.adapters.norse.exact_gradients import ExactNorseLIF
+from delaykit.adapters.snntorch.exact_gradients import ExactSynaptic
 from delaykit.errors import ConfigError, HistoryError, TrainingError, WrapError
 
 DELTA = {

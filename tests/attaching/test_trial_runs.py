@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.attaching.asides import lines_aside
+from delaykit.attaching.trial_runs import lines_aside
 
 
 def layer() -> nn.Sequential:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from delaykit.attaching.exact.neurons import ExactNeuron, Slopes
-from delaykit.functional.eager import eager
+from delaykit.attaching.exact_gradients.neurons import ExactNeuron, Slopes
+from delaykit.functional.graph_breaks import eager
 from delaykit.functional.event_gradients.rule import Continued, Emission
 
 Step = Callable[..., Any]

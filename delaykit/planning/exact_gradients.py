@@ -8,13 +8,13 @@ import torch
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.exact.currents import CurrentWatch, unwatch_, watch_
+from delaykit.attaching.exact_gradients.currents import CurrentWatch, unwatch_, watch_
 from delaykit.attaching.exact_ends import ListeningNeuron
-from delaykit.attaching.neuron.driven import such_as
-from delaykit.attaching.neuron.numbers import dynamics_of
+from delaykit.attaching.neuron.driven_neuron import such_as
+from delaykit.attaching.neuron.reported_numbers import dynamics_of
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.attaching.wiring import wire_
-from delaykit.engines.exact import INTERP, refuse_exact
+from delaykit.engines.exact_gradients import INTERP, refuse_exact
 from delaykit.errors import ConfigError, PluginError
 from delaykit.planning.survey import primary
 from delaykit.planning.trace import Trace

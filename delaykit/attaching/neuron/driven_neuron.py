@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.adapter import Neuron, NeuronAdapter
-from delaykit.attaching.neuron.numbers import has_as_many
+from delaykit.attaching.neuron.reported_numbers import has_as_many
 from delaykit.attaching.retyping import original_class
 from delaykit.checks.answers import MEND, answer_of
 from delaykit.errors import ConfigError, PluginError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from delaykit.functional.engine import version_of
+from delaykit.functional.engine_base import version_of
 
 
 def odd_membrane(membrane: Tensor | None, passed: Tensor | None, output: Any) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delaykit.attaching.exact.neurons import ExactNeuron, Slopes
-from delaykit.functional.eager import eager
+from delaykit.attaching.exact_gradients.neurons import ExactNeuron, Slopes
+from delaykit.functional.graph_breaks import eager
 from delaykit.functional.event_gradients.rule import Continued, Emission, Replaced
 
 SUBTRACT, ZERO = 0, 1  # snnTorch's reset_mechanism_val

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delaykit.functional.step_tape.cells import lagged
-from delaykit.functional.step_tape.cells.lagged import lagged_products
+from delaykit.functional.step_tape.cells import lagged_products
+from delaykit.functional.step_tape.cells.lagged_products import lagged_products
 from tests.functional.judging import TOLERANCE
 
 

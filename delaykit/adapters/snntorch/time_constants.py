@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from delaykit.attaching.neuron.constants import learned
+from delaykit.attaching.neuron.time_constants import learned
 from delaykit.attaching.retyping import library_class
 
 NAMES = {"membrane": "beta", "synapse": "alpha"}

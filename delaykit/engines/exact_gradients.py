@@ -9,7 +9,7 @@ from torch import Tensor
 
 from delaykit.engines.linear import LineEngine, MatrixEngine, Product
 from delaykit.errors import ConfigError
-from delaykit.functional.engine import Engine, Stepper
+from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.functional.event_gradients.rule import NeuronConstants, emissions_of
 from delaykit.functional.event_gradients.tape import ExactLinearTape, ExactLineTape, Receiver
 from delaykit.functional.taps import Taps

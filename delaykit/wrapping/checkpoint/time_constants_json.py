@@ -7,7 +7,7 @@ from typing import Any
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.errors import CheckpointError
-from delaykit.planning.constants import ConstantsPlan
+from delaykit.planning.time_constants import ConstantsPlan
 from delaykit.time_constants import STATES, TimeConstants
 from delaykit.wrapping.checkpoint.container import WRITTEN
 from delaykit.wrapping.checkpoint.plan_json import MOST_CHANNELS, THE_MODEL, read_config
