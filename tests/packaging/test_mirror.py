@@ -44,7 +44,7 @@ ELSEWHERE = {
     "attaching.history.lines": "hostile/test_long_delays.py",
     "attaching.leftovers": "hostile/test_rewrapped.py",
     "attaching.neuron.time_constants": "test_time_constants.py",
-    "attaching.neuron.reported_numbers": "adapters/test_wrong_answers.py",
+    "attaching.neuron.reported_numbers": "adapters/test_wrong_numbers.py",
     "attaching.neuron_mixins": "adapters/test_snntorch_loops.py",
     "attaching.root": "wrapping/test_interrupted_unwrap.py",
     "functional.decay_tape.torch": "functional/test_operators.py",
