@@ -18,12 +18,15 @@ def lines_aside(net: nn.Module) -> Iterator[None]:
     """Let a run of the model begin with nothing under way, and the sequence before it go on behind the block.
 
     Membranes are the neurons' own business, and whoever tries a model out gives those back, too. Histories that ride in
-    a state are with the caller.
+    a state are with the caller. Of a model's part, what the calls of the wrapped root count is given back, too.
     """
     wirings = [wiring for module in net.modules() if (wiring := wiring_of(module)) is not None]
     attachments = [attachment for wiring in wirings for attachment in wiring.sites.values()]
     kept = [part for attachment in attachments for part in _parts(attachment)]
     watches = [wiring.watch for wiring in wirings if wiring.watch is not None]
+    scopes = {id(a.scope): a.scope for a in attachments}.values()
+    apart = [(part, _attributes(part)) for scope in scopes for part in (*scope.histories, *scope.watches)]
+    apart += [(scope, dict(vars(scope))) for scope in scopes]
     before = [(part, _attributes(part)) for part in (*kept, *watches, *(w.beginnings for w in wirings if w.beginnings))]
     for attachment in attachments:
         attachment.history.clear()
@@ -33,7 +36,7 @@ def lines_aside(net: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for part, attributes in before:
+        for part, attributes in (*apart, *before):
             part.__dict__.clear()
             part.__dict__.update(attributes)
 

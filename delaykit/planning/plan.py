@@ -121,7 +121,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
         The plan. ``plan.issues`` lists every problem at once.
 
     Raises:
-        PluginError: an adapter answers wrongly.
+        PluginError: an adapter or a component answers wrongly.
 
     Example:
         >>> import torch, snntorch as snn, delaykit as dk
@@ -161,7 +161,7 @@ def plan(net: nn.Module, rules: Mapping[str, Any], example: Any = None) -> Plan:
     entries, more = _all_constants(constants, neurons, trace, failure)
     problems += more
     for problem in problems:
-        if isinstance(problem, PluginError):  # an adapter's, which no other rules would mend
+        if isinstance(problem, PluginError):  # an adapter's or a component's, which no other rules would mend
             raise problem
     made = {entry.site.name: built.get((id(entry.spot.module), entry.spot.slot)) for entry in sites}
     return Plan(tuple(sites), tuple(problems), neurons, tuple(entries), tuple(too_late(sites, made, trace)))

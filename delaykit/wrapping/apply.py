@@ -54,7 +54,8 @@ def wrap_(
         generator: source of random initial values; default torch's global one.
 
     Raises:
-        WrapError: the plan has issues, all of them listed; PluginError: an adapter's slip. The model is as it was.
+        WrapError: the plan has issues, all of them listed; PluginError: an adapter or a component
+            answers wrongly. The model is as it was.
 
     Warns:
         UserWarning: the plan, made here, has warnings. Who passes a :class:`Plan` has seen them.

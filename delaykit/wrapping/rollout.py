@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from delaykit.attaching.exact_gradients.currents import CurrentWatch
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_spikes, dynamics_of
 from delaykit.attaching.neuron_mixins import loop_of
+from delaykit.attaching.retyping import original_class
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.checks.answers import MEND, answer_of
@@ -27,8 +29,12 @@ from delaykit.functional.inputs import check_tensors
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run
 from delaykit.functional.recurrence.state import RolloutState
+from delaykit.planning.snapshot import Snapshot
 from delaykit.planning.survey import adapters
+from delaykit.sizes import is_hidden
 
+CLOSE = {torch.float32: (1e-3, 1e-4), torch.float64: (1e-7, 1e-8)}  # of a few steps, relative and absolute
+_COMPARED: weakref.WeakKeyDictionary[nn.Module, set[tuple[Any, ...]]] = weakref.WeakKeyDictionary()
 EVERYWHERE: tuple[Any, ...] = (  # hooks of all modules there are
     torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks,
     torch_module._global_backward_hooks, torch_module._global_backward_pre_hooks,
@@ -59,7 +65,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
     Raises:
         ConfigError: not a neuron that is called step by step, or one with backward hooks of its own.
         ShapeError: ``currents`` is not (time, batch, ...).
-        PluginError: what the neuron's adapter says of it cannot be; numbers that could be are taken as they are.
+        PluginError: what the neuron's adapter says of it cannot be, or gives others than the neuron's own steps.
 
     Example:
         >>> import snntorch as snn
@@ -81,6 +87,7 @@ def rollout(neuron: nn.Module, currents: Tensor, recurrent_mask: Tensor | None =
         parts = found.adapter.fused_parts(neuron)
     if dynamics is not None and parts is not None:
         with by_dynamics(found.adapter, neuron):
+            _hold_to_steps(found, currents)
             return run_fused(dynamics, parts, currents, recurrent_mask)[:2]
     if recurrent_mask is not None:
         found_it, expected = "recurrent_mask for a neuron that runs step by step", "a neuron of the LIF family"
@@ -105,6 +112,53 @@ def run_fused(
         if done is not None:
             return *done, RolloutState(done[0][-1], None, done[1][-1])
     return run(currents, None, bias, None, dynamics, state, mask, through)
+
+
+def _hold_to_steps(found: Neuron, currents: Tensor) -> None:
+    """Compare a few fused steps with the neuron's own, once a neuron and size; of the core's adapters tests do so.
+
+    A value at a threshold may fall on either side of it by rounding, so that two runs have to differ.
+
+    Raises:
+        PluginError: they differ, by the numbers of the adapter.
+    """
+    adapter, neuron = found.adapter, found.module
+    key = (type(adapter), currents.dtype, *currents.shape[2:])
+    if type(adapter).__module__.startswith("delaykit.adapters.") or key in _COMPARED.get(neuron, ()):
+        return
+    hidden = is_hidden(currents) or torch.is_autocast_enabled(currents.device.type)
+    if hidden or currents.dtype not in CLOSE or not currents.numel():
+        return
+    wrong = [found_it for seed in (1, 2) if (found_it := _apart(found, currents, seed))]
+    if len(wrong) > 1:
+        where, kind = answer_of(adapter, "dynamics"), original_class(neuron).__name__
+        expected = "numbers, with fused_parts() and step(), that give what the neuron's own steps do"
+        raise PluginError(where, f"{wrong[0]} for a {kind}", expected, "mend these methods of the adapter")
+    _COMPARED.setdefault(neuron, set()).add(key)
+
+
+def _apart(found: Neuron, currents: Tensor, seed: int) -> str:
+    """Say how far a fused run is from the neuron's own steps, which leave no trace; "" where it is not."""
+    given, random = currents[:2, :2].detach(), torch.Generator().manual_seed(seed)
+    noise = torch.randn(4, *given.shape[1:], generator=random, dtype=torch.float64).to(given)
+    probe = torch.cat([given + 1e-3 * noise[: len(given)], 2.0 * noise]) if bool(given.isfinite().all()) else noise
+    neuron = found.module
+    with lines_aside(neuron), torch.no_grad():
+        before = Snapshot(neuron, weights=False)
+        try:
+            neuron.eval()
+            dynamics, parts = found.adapter.dynamics(neuron), found.adapter.fused_parts(neuron)
+            if dynamics is None or parts is None:
+                return ""
+            pairs = list(zip(run_fused(dynamics, parts, probe, None), _step_by_step(found, probe), strict=False))
+        finally:
+            before.restore()
+    for one, two in pairs:
+        if one.shape != two.shape:
+            return f"a fused run of shape {tuple(one.shape)} beside steps of shape {tuple(two.shape)}"
+        if not torch.allclose(one, two.to(one), *CLOSE[currents.dtype], equal_nan=True):
+            return f"a fused run that is {float((one - two).abs().max()):.3g} off"
+    return ""
 
 
 def _does_more(neuron: nn.Module) -> bool:

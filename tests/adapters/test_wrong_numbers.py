@@ -176,3 +176,41 @@ def test_a_fused_network_runs_without_a_surrogate_that_is_none_and_names_it() ->
         fused = dk.fused(net)
         assert torch.equal(fused(SPIKES), net(SPIKES))  # by the library's own steps
     assert "Wrong.dynamics(): found a function that turns shape (2, 3) into ()" in fused.report()["lif"]
+
+
+OFF = {
+    "decay": {"decay": 0.7}, "threshold": {"threshold": 0.8}, "gain": {"gain": 0.5}, "reset": {"reset": "zero"},
+    "rest": {"rest": -0.5}, "when": {"reset_when": "next"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("kind", OFF)
+def test_a_rollout_holds_dynamics_to_the_neurons_own_steps(kind: str, recurrent: bool) -> None:
+    right = Listed().dynamics(page.Keep())
+    assert right is not None
+    net = kept()
+    cls = type("Wrong", (Listed,), {"dynamics": lambda self, module: dataclasses.replace(right, **OFF[kind])})
+    with adapter_on_trial(Listed):
+        if recurrent:
+            delayed(net)
+        wanted = dk.rollout(net[3], torch.rand(9, 2, 4, generator=torch.Generator().manual_seed(3)))
+    with adapter_on_trial(cls), pytest.raises(PluginError, match=r"Wrong\.dynamics\(\): found a fused run that is .* off"):
+        dk.rollout(net[3], torch.rand(9, 2, 4))
+    with adapter_on_trial(Listed):
+        again = dk.rollout(net[3], torch.rand(9, 2, 4, generator=torch.Generator().manual_seed(3)))
+    assert all(map(torch.equal, wanted, again))
+
+
+def test_a_rollout_in_the_middle_of_a_sequence_leaves_it_as_it_was() -> None:
+    twins = kept(), kept()
+    with adapter_on_trial(Listed):
+        for net in twins:
+            delayed(net)
+            net[1].clear(), net[3].clear()
+        outputs = [[net(step) for step in SPIKES[:3]] for net in twins]
+        state = torch.get_rng_state()
+        dk.rollout(twins[0][3], torch.rand(9, 2, 4, generator=torch.Generator().manual_seed(3)))
+        assert torch.equal(state, torch.get_rng_state())
+        outputs = [one + [net(step) for step in SPIKES[3:]] for one, net in zip(outputs, twins, strict=True)]
+    assert all(map(torch.equal, *outputs))

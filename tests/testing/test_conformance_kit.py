@@ -20,14 +20,13 @@ from delaykit.testing.nets import input_spikes
 from delaykit.wrapping import apply
 from tests.testing.conformance_mutants import (
     MUTANTS,
-    PRUNING_MUTANTS,
     Config,
     DecayConfig,
-    MagnitudeConfig,
     NotJson,
     NotTheSameJson,
     config_of,
 )
+from tests.testing.pruning_mutants import PRUNING_MUTANTS, MagnitudeConfig
 
 SLOW_LAWS = {
     "two_processes_equal_one": "shown for FreeDelay in tests/testing/test_conformance.py",
