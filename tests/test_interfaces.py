@@ -164,7 +164,9 @@ def test_an_error_of_a_method_is_told_by_its_name(method):
         with dk.discretized(net), dk.backend("reference"):
             net(x)
         net.fc.dk.recurrence(net.fc.weight, None)
-        dk.attach(torch.optim.SGD(net.parameters(), 0.1), net).step()
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        dk.attach(optimizer, net)
+        optimizer.step()
         net.fc.dk.impulse_response(net.fc.weight)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 

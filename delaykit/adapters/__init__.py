@@ -9,10 +9,10 @@ their state lives. delaykit's own are in the folders beside this file; yours is 
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import Timing
-from delaykit.attaching.connection.mixins import CONVOLUTIONS, attach_connection_, product_of, step_connection
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.exact_gradients.neurons import ExactNeuron, Slopes, refusal
+from delaykit.attaching.connection.mixins import CONVOLUTIONS, attach_connection_, product_of, step_connection
 from delaykit.attaching.exact_ends import make_exact_
+from delaykit.attaching.exact_gradients.neurons import ExactNeuron, Slopes, refusal
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.neuron.time_constants import learned

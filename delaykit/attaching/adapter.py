@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.attachment import Attachment, ProductOf
-from delaykit.attaching.connection.mixins import attach_connection_
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
+from delaykit.attaching.connection.mixins import attach_connection_
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron_mixins import (
     CarriedNeuron,

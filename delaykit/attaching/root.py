@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.exporters import refuse_exporters, refuse_recordings
-from delaykit.attaching.neuron.time_constants import CONSTANTS
 from delaykit.attaching.neuron.driven_neuron import DrivenNeuron
+from delaykit.attaching.neuron.time_constants import CONSTANTS
 from delaykit.attaching.wiring import Wiring, Wrapping, wiring_of
 from delaykit.errors import CheckpointError
 from delaykit.synapse import Synapse

@@ -59,7 +59,7 @@ class Answerer:
         mend: how to go on.
         innocent: tells an error that is not the method's own, and stays what it is.
         unseen: tells that nobody can look now, as while a graph is traced.
-        looks: by name of a method, ``look(object, answer)``, which raises for an answer of the right kind that is wrong.
+        looks: by name of a method, ``look(object, answer)``, which raises for a wrong answer of the right kind.
     """
 
     where: Callable[[Any, str], str] = answer_of

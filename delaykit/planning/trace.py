@@ -19,9 +19,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.trial_runs import lines_aside
 from delaykit.attaching.neuron.membrane_checks import is_untouched, odd_membrane
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
+from delaykit.attaching.trial_runs import lines_aside
 from delaykit.functional.engine_base import version_of
 from delaykit.planning.modules_between import Alterations, SeesDropout
 from delaykit.planning.snapshot import Snapshot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,15 +65,16 @@ class ConfigLaws(Kit):
         """No spike matters more steps back than ``longest()`` says, at neither end of the bounds."""
         for far in (-1e4, 1e4):
             operator = LoneOperator(self.config)
-            delay = operator.parts[0]
-            if delay.longest() is None:
+            delay: Any = operator.parts[0]
+            longest = delay.longest()
+            if longest is None:
                 skip_law("its delays have no bound")
             for parameter in delay.parameters():
                 parameter.data.fill_(far)
             delay.project_()
             steps = delay.impulse_response(operator.weight).detach().flatten(0, 1).any(0).nonzero()
             reach = int(steps.max()) if len(steps) else 0
-            require(reach <= delay.longest(), f"a spike matters {reach} steps back, longest() says {delay.longest()}")
+            require(reach <= longest, f"a spike matters {reach} steps back, longest() says {longest}")
 
     @law(*PARTS)
     def test_schedules_keep_parameters_legal(self) -> None:
@@ -81,9 +83,9 @@ class ConfigLaws(Kit):
         for progress in (0.0, 0.1, 0.5, 0.9, 1.0):
             for part in operator.parts:
                 part.advance_(progress)
-            operator.synapse.check()
             for name, value in operator.synapse.state_dict().items():
                 require(bool(torch.isfinite(value).all()), f"{name} is not finite at progress {progress}")
+            operator.synapse.check()
             response = operator.synapse.impulse_response(operator.weight, TIME)
             require(bool(torch.isfinite(response).all()), f"the response is not finite at progress {progress}")
 

@@ -29,10 +29,10 @@ from delaykit.attaching.wiring import Wrapping, unwire_, wire_
 from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, PluginError
 from delaykit.planning import survey
-from delaykit.planning.time_constants import ConstantsPlan
 from delaykit.planning.exact_gradients import attach_exact_, check_exact
 from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
 from delaykit.planning.shared_parameters import introduce_
+from delaykit.planning.time_constants import ConstantsPlan
 from delaykit.synapse import Synapse
 from delaykit.time_constants import NeuronDecays
 from delaykit.wrapping.controls import wrapped_sites

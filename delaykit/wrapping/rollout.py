@@ -12,13 +12,13 @@ from torch.nn.utils import parametrize
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron
-from delaykit.attaching.trial_runs import lines_aside
 from delaykit.attaching.exact_gradients.currents import CurrentWatch
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_spikes, dynamics_of
 from delaykit.attaching.neuron_mixins import loop_of
 from delaykit.attaching.retyping import original_class
 from delaykit.attaching.scope import RootScope
+from delaykit.attaching.trial_runs import lines_aside
 from delaykit.attaching.wiring import Wiring, wiring_of
 from delaykit.checks.answers import MEND, answer_of
 from delaykit.engines.dropout import draw_mask
@@ -150,10 +150,10 @@ def _apart(found: Neuron, currents: Tensor, seed: int) -> str:
             dynamics, parts = found.adapter.dynamics(neuron), found.adapter.fused_parts(neuron)
             if dynamics is None or parts is None:
                 return ""
-            pairs = list(zip(run_fused(dynamics, parts, probe, None), _step_by_step(found, probe), strict=False))
+            fused, steps = run_fused(dynamics, parts, probe, None)[:2], _step_by_step(found, probe)
         finally:
             before.restore()
-    for one, two in pairs:
+    for one, two in zip(fused, steps, strict=True):
         if one.shape != two.shape:
             return f"a fused run of shape {tuple(one.shape)} beside steps of shape {tuple(two.shape)}"
         if not torch.allclose(one, two.to(one), *CLOSE[currents.dtype], equal_nan=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 from wrong_pulse import SPIKES, Listed, broken, constants, delayed, exact, followed, kept, lif, lingering, page, wrong
 
 import delaykit as dk
-from delaykit.adapters import LIFDynamics, Neuron, NeuronAdapter, Spot, Undo, attach_connection_
+from delaykit.adapters import Neuron, NeuronAdapter, Spot, Undo, attach_connection_
 from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
 from delaykit.testing.adapters.laws_wrapping import _anatomy

@@ -1,22 +1,21 @@
-"""Numbers of an adapter that cannot be its neuron's: rests, spikes, membranes, steps and dynamics of another kind or value."""
+"""Numbers of an adapter that cannot be its neuron's: rests, spikes, membranes, steps, dynamics not its own."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from wrong_pulse import SPIKES, Listed, broken, constants, delayed, exact, followed, kept, lif, lingering, page, wrong
+from wrong_pulse import SPIKES, Listed, delayed, followed, kept, lif, page, wrong
 
 import delaykit as dk
-from delaykit.adapters import LIFDynamics, Neuron, NeuronAdapter, Spot, Undo, attach_connection_
+from delaykit.adapters import Neuron
 from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
 from delaykit.testing.adapters.laws_wrapping import _anatomy
+
 
 @pytest.mark.parametrize("step", [-1.0, 0.0, float("nan"), float("inf")])
 def test_a_step_of_no_length_is_refused(step: float) -> None:
@@ -195,7 +194,8 @@ def test_a_rollout_holds_dynamics_to_the_neurons_own_steps(kind: str, recurrent:
         if recurrent:
             delayed(net)
         wanted = dk.rollout(net[3], torch.rand(9, 2, 4, generator=torch.Generator().manual_seed(3)))
-    with adapter_on_trial(cls), pytest.raises(PluginError, match=r"Wrong\.dynamics\(\): found a fused run that is .* off"):
+    found = r"Wrong\.dynamics\(\): found a fused run that is .* off"
+    with adapter_on_trial(cls), pytest.raises(PluginError, match=found):
         dk.rollout(net[3], torch.rand(9, 2, 4))
     with adapter_on_trial(Listed):
         again = dk.rollout(net[3], torch.rand(9, 2, 4, generator=torch.Generator().manual_seed(3)))

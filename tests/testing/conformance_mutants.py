@@ -269,7 +269,7 @@ class LaterAndLater(SoundDelay):
 
     def delays(self):
         self.asked += 1
-        return self.delay + (0.5 if self.asked > 20 else 0.0)
+        return self.delay + (0.5 if self.asked > 8 else 0.0)
 
 
 class NoGranularity(SoundDelay):

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from delaykit.adapters.norse.cell import WEIGHTS, NorseCell, is_initial, resting
-from delaykit.adapters.norse.time_constants import LearnedNorse, decays_of
 from delaykit.adapters.norse.dynamics import answer_of, dynamics_of, leak_of
 from delaykit.adapters.norse.sequential import follow_states_
+from delaykit.adapters.norse.time_constants import LearnedNorse, decays_of
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connection.mixins import CONVOLUTIONS, attach_connection_
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.exact_gradients.neurons import refusal
+from delaykit.attaching.connection.mixins import CONVOLUTIONS, attach_connection_
 from delaykit.attaching.exact_ends import make_exact_
+from delaykit.attaching.exact_gradients.neurons import refusal
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.neuron_mixins import attach_slot_, loop_of, synapses_of
 from delaykit.attaching.retyping import Undo

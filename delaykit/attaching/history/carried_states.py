@@ -6,7 +6,6 @@ Histories follow the rows of the state: what ``tree_map`` does to rows is done t
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Any, Protocol

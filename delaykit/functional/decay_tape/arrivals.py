@@ -22,8 +22,8 @@ from torch import Tensor
 from delaykit.errors import ShapeError
 from delaykit.functional.step_tape.filters import ChannelFilter
 from delaykit.functional.step_tape.operator import Tape
-from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import ByteRecording, Recording
+from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.taps import Taps
 
 

@@ -25,8 +25,8 @@ from delaykit.errors import ShapeError
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.filters import ChannelFilter
 from delaykit.functional.step_tape.operator import Tape
-from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import ByteRecording, Recording
+from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.taps import Taps
 
 AT_ONCE = 4  # rows of the batch whose inputs are turned to numbers for one sweep: all at once would cost much memory

@@ -17,9 +17,9 @@ from torch import Tensor
 from delaykit.errors import HistoryError
 from delaykit.functional.event_gradients.rule import NeuronConstants, deliver, emission_of, warn_of_explosion
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, Tape
-from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import Recording
 from delaykit.functional.step_tape.segment import Segment, check_not_freed
+from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.taps import Taps
 
 

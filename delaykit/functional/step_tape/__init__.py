@@ -3,8 +3,8 @@
 from delaykit.functional.step_tape.convolutions import ConvolutionTape
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.operator import LinearTape, LineTape, ResponseTape, Tape
-from delaykit.functional.step_tape.segment_operators import FilterOperator, SegmentOperator
 from delaykit.functional.step_tape.segment import Passes, chained
+from delaykit.functional.step_tape.segment_operators import FilterOperator, SegmentOperator
 
 Operator = SegmentOperator  # its former name
 

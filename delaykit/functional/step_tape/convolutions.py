@@ -15,8 +15,8 @@ from delaykit.functional.delayed_convolution.operator import at_a_time, outputs_
 from delaykit.functional.delayed_convolution.spatial import Convolution
 from delaykit.functional.step_tape.filters import Filter, aligned
 from delaykit.functional.step_tape.operator import Tape, rows_dtype
-from delaykit.functional.step_tape.segment_operators import FilterOnly, FilterOperator, Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import Recording
+from delaykit.functional.step_tape.segment_operators import FilterOnly, FilterOperator, Gradients, SegmentOperator
 from delaykit.functional.taps import Taps
 
 

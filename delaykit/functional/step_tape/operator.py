@@ -32,9 +32,9 @@ from delaykit.functional.step_tape.cells.reading import CellFilter, CellOperator
 from delaykit.functional.step_tape.cells.spreads import SpreadFilter
 from delaykit.functional.step_tape.cells.tents import TentFilter
 from delaykit.functional.step_tape.filters import ChannelFilter, ResponseFilter, synapse_filter
-from delaykit.functional.step_tape.segment_operators import FilterOperator, LineOperator, SegmentOperator
 from delaykit.functional.step_tape.products import AxonalOperator, DendriticOperator
 from delaykit.functional.step_tape.segment import Segment, Step, refuse_backward
+from delaykit.functional.step_tape.segment_operators import FilterOperator, LineOperator, SegmentOperator
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents, Tents
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.step_tape.filters import Filter
-from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import Recording, StepRecording, empty_rows, spread
+from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 
 AT_ONCE = 16  # steps whose delayed inputs are made together: few enough to stay in the cache
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from delaykit.errors import HistoryError
 from delaykit.functional.engine_base import version_of
-from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 from delaykit.functional.step_tape.recording import Recording
+from delaykit.functional.step_tape.segment_operators import Gradients, SegmentOperator
 
 _graph_task = torch._C._current_graph_task_id
 

@@ -16,6 +16,12 @@ from delaykit.attaching.wiring import Wrapping
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.sealed import commit, read_file
 from delaykit.wrapping.apply import unwrap_, wrap_
+from delaykit.wrapping.checkpoint.container import FORMAT, WRITTEN, pack, unpack
+from delaykit.wrapping.checkpoint.extra_states import check_tensors, extra_states, handed_over, tensors_of
+from delaykit.wrapping.checkpoint.format_1 import former_plans, plan_of_pair
+from delaykit.wrapping.checkpoint.plan_json import check_records, check_same, plan_from, to_json
+from delaykit.wrapping.checkpoint.preconditions import as_spread, check_loadable, innermost, whole
+from delaykit.wrapping.checkpoint.prunings import is_memory, remembered, remind_, split
 from delaykit.wrapping.checkpoint.size_limit import bounded
 from delaykit.wrapping.checkpoint.time_constants_json import (
     check_constants,
@@ -23,12 +29,6 @@ from delaykit.wrapping.checkpoint.time_constants_json import (
     constants_from,
     constants_to_json,
 )
-from delaykit.wrapping.checkpoint.container import FORMAT, WRITTEN, pack, unpack
-from delaykit.wrapping.checkpoint.extra_states import check_tensors, extra_states, handed_over, tensors_of
-from delaykit.wrapping.checkpoint.format_1 import former_plans, plan_of_pair
-from delaykit.wrapping.checkpoint.plan_json import check_records, check_same, plan_from, to_json
-from delaykit.wrapping.checkpoint.preconditions import as_spread, check_loadable, innermost, whole
-from delaykit.wrapping.checkpoint.prunings import is_memory, remembered, remind_, split
 from delaykit.wrapping.controls import neuron_decays, wrapped_sites
 
 

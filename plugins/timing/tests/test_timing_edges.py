@@ -15,6 +15,7 @@ from torch import Tensor
 from delaykit import ConfigError, ShapeError, backend
 from delaykit_timing import TimingDynamics, spike_times
 
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(list(DELAYS)), st.sampled_from(RATIOS), st.sampled_from([0.05, 0.3, 2.0]))
 def test_no_value_is_ever_nan(seed: int, delay: str, ratio: float, tau: float) -> None:

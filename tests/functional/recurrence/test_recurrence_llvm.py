@@ -15,11 +15,11 @@ from delaykit.arrivals import Gaussian, Hard, Linear, Triangle
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import rollout
 from delaykit.functional.recurrence.connection import grid as rollout_grid
+from delaykit.functional.recurrence.connection.grid import SLACK, grid_for
 from delaykit.functional.recurrence.connection.reading_ahead import SLACK as SLACK_AHEAD
 from delaykit.functional.recurrence.connection.reading_ahead import Ahead
-from delaykit.functional.recurrence.connection.two_step_gradients import between
-from delaykit.functional.recurrence.connection.grid import SLACK, grid_for
 from delaykit.functional.recurrence.connection.torch import synapse_correlation
+from delaykit.functional.recurrence.connection.two_step_gradients import between
 from delaykit.functional.tents import Grid, Tents
 
 pytest.importorskip("numba", reason="the windows need numba")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delaykit.functional.step_tape.cells import lagged_products
+from delaykit.functional.step_tape.cells import lagged_products as module
 from delaykit.functional.step_tape.cells.lagged_products import lagged_products
 from tests.functional.judging import TOLERANCE
 
@@ -29,8 +29,8 @@ def test_equal_the_sums(
         late = max(tau - lead, 0)  # steps of y that would read before the first of x
         wanted[tau] = torch.einsum("jtb,itb->ji", y[:, late:], x[:, lead + late - tau : lead + time - tau])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lagged, "FRAME", frame)
-        patch.setattr(lagged, "BLOCK", block)
+        patch.setattr(module, "FRAME", frame)
+        patch.setattr(module, "BLOCK", block)
         found = torch.cat([products for _, products in lagged_products(x, y, lags)], 1)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
@@ -38,5 +38,5 @@ def test_equal_the_sums(
 def test_no_more_than_a_block_of_rows_is_held_at_a_time() -> None:
     x = y = torch.ones(600, 50, 1)
     parts = list(lagged_products(x, y, 40))
-    assert len(parts) > 10 and max(products.numel() for _, products in parts) < lagged.BLOCK
+    assert len(parts) > 10 and max(products.numel() for _, products in parts) < module.BLOCK
     torch.testing.assert_close(parts[-1][1][3], torch.full_like(parts[-1][1][3], 47.0), rtol=0, atol=TOLERANCE[x.dtype])

@@ -67,7 +67,7 @@ def test_sequences_of_spikes_go_by_masks(width: float, whole: bool, monkeypatch:
     found = tented_linear(spikes, weight, tents)
     assert_close([found], [wanted], torch.float64)
     assert_close(torch.autograd.grad(loss(found), leaves), torch.autograd.grad(loss(wanted), leaves), torch.float64)
-    monkeypatch.setattr(tented, "ringed", lambda *_: None)
+    monkeypatch.setattr(tented_sequences, "ringed", lambda *_: None)
     assert_close([tented_linear(spikes, weight, tents)], [wanted], torch.float64)
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delaykit.functional.recurrence.connection.reading_ahead import Ahead
 from delaykit.functional.recurrence.connection.base import Connect, Inputs, RecurrentConnection, SparseTaps
-from delaykit.functional.recurrence.connection.two_step_gradients import between
 from delaykit.functional.recurrence.connection.gradients import input_correlation
+from delaykit.functional.recurrence.connection.reading_ahead import Ahead
+from delaykit.functional.recurrence.connection.two_step_gradients import between
 from delaykit.functional.tents import Grid, Tents
 
 LARGEST = 1 << 26  # numbers in all windows

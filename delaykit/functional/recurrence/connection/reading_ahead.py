@@ -1,6 +1,7 @@
 """The synapses of a recurrent layer, each two steps wide, read from rows of the past some steps ahead.
 
-:mod:`delaykit.functional.llvm.recurrence.reading_ahead` says why. Backwards it is the same, for a past that lies in the future.
+:mod:`delaykit.functional.llvm.recurrence.reading_ahead` says why. Backwards it is the same, for a past that lies in the
+future.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from torch import Tensor
 from delaykit.functional.dispatch import resolve
 from delaykit.functional.step_tape.cells.lines import Written
 from delaykit.functional.step_tape.filters import Filter
-from delaykit.functional.step_tape.segment_operators import FilterOnly, FilterOperator, Gradients
 from delaykit.functional.step_tape.recording import Recording
+from delaykit.functional.step_tape.segment_operators import FilterOnly, FilterOperator, Gradients
 
 
 class CellReader:

@@ -15,7 +15,7 @@ pytest.importorskip("numba", reason="compiled steps")
 from snntorch import surrogate  # noqa: E402
 
 import delaykit as dk  # noqa: E402
-from delaykit.adapters.snntorch import leaky_kernel, dynamics  # noqa: E402
+from delaykit.adapters.snntorch import dynamics, leaky_kernel  # noqa: E402
 
 PRE, POST, BATCH = 5, 83, 7  # more numbers than FEWEST, and no multiple of a vector
 
@@ -49,13 +49,13 @@ def wrapped(net: Net) -> Net:
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the steps in one kernel."""
-    steps, own = [0], at_once.leaky_step
+    steps, own = [0], leaky_kernel.leaky_step
 
     def step(*given: Any) -> Any:
         steps[0] += 1
         return own(*given)
 
-    monkeypatch.setattr(at_once, "leaky_step", step)
+    monkeypatch.setattr(leaky_kernel, "leaky_step", step)
     return steps
 
 
