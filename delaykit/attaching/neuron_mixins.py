@@ -20,7 +20,7 @@ from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 from delaykit.synapse import Synapse
 
 

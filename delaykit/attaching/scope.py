@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.history.connection_history import History
 from delaykit.errors import HistoryError
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 
 
 class HearsCalls(Protocol):

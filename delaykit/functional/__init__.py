@@ -22,6 +22,7 @@ __all__ = [
     "dynamics",
     "eager",
     "engine",
+    "engine_base",
     "event_gradients",
     "exact",
     "filtered_linear",

@@ -24,7 +24,7 @@ from delaykit.checks.answers import MEND, answer_of
 from delaykit.engines.dropout import draw_mask
 from delaykit.errors import ConfigError, PluginError, ShapeError
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
 from delaykit.functional.recurrence.operator import rollout as run

@@ -50,7 +50,7 @@ ELSEWHERE = {
     "functional.delay_line.torch": "functional/test_operators.py",
     "functional.delayed_convolution.spatial": "integration/test_convolutions.py",
     "functional.delayed_linear.torch": "functional/test_operators.py",
-    "functional.graph_breaks": "integration/test_compiled_sequences.py",
+    "functional.eager": "integration/test_compiled_sequences.py",
     "functional.engine_base": "engines/test_cells.py",
     "functional.event_gradients.rule": "engines/test_exact_gradients.py",
     "functional.exact": "docs/test_reference.py",

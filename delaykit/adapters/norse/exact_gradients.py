@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from delaykit.attaching.exact_gradients.neurons import ExactNeuron, Slopes
+from delaykit.functional.eager import eager
 from delaykit.functional.event_gradients.rule import Continued, Emission
-from delaykit.functional.graph_breaks import eager
 
 Step = Callable[..., Any]
 

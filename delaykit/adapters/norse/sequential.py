@@ -19,7 +19,7 @@ from delaykit.attaching.connection.mixins import CarriedConnection, CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
 from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, was_cut
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 
 Carried = (CarriedState, CarriedTail)
 

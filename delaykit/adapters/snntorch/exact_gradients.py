@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.exact_gradients.neurons import ExactNeuron, Slopes
+from delaykit.functional.eager import eager
 from delaykit.functional.event_gradients.rule import Continued, Emission, Replaced
-from delaykit.functional.graph_breaks import eager
 
 SUBTRACT, ZERO = 0, 1  # snnTorch's reset_mechanism_val
 

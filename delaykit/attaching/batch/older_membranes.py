@@ -7,7 +7,7 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 
 KNOWN = 64  # sequences
 

@@ -17,7 +17,7 @@ from delaykit.attaching.batch.membranes import Change, compare, is_detached, sha
 from delaykit.checks.answers import MEND, answer_of
 from delaykit.checks.values import shown
 from delaykit.errors import PluginError
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 
 
 class LeftState:

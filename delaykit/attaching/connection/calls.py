@@ -14,7 +14,7 @@ from delaykit.attaching.exporters import refuse_recordings
 from delaykit.attaching.history.beginnings import Ends
 from delaykit.attaching.history.connection_history import History
 from delaykit.errors import ShapeError
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.synapse import Product, Synapse
 

@@ -25,7 +25,7 @@ from delaykit.attaching.retyping import Undo, give_class_, original_class, retyp
 from delaykit.attaching.wiring import Wiring, unwire_, wire_
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.functional.delayed_convolution import Convolution
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse

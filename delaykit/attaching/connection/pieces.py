@@ -25,8 +25,8 @@ from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
 from delaykit.errors import HistoryError
 from delaykit.functional.draws import Draws
+from delaykit.functional.eager import eager
 from delaykit.functional.engine_base import Engine, computes_with, frozen
-from delaykit.functional.graph_breaks import eager
 from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse

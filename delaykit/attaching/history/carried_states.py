@@ -21,7 +21,7 @@ from delaykit.attaching.history.carried_run import KEEP, CarriedRun, Histories, 
 from delaykit.attaching.history.connection_history import History
 from delaykit.checks.answers import answer_of
 from delaykit.errors import HistoryError, PluginError
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 from delaykit.functional.step_tape.segment import refuse_backward
 
 COPY = "a copy of a state: what is under way stays with the original"

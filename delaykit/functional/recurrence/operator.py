@@ -16,7 +16,7 @@ from torch import Tensor
 
 from delaykit.functional.dispatch import resolve, wants_reference
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 from delaykit.functional.recurrence import torch as plain
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.recurrence.state import HALF, Recurrence, RolloutState, check, check_state

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
-from delaykit.functional.graph_breaks import eager
+from delaykit.functional.eager import eager
 from delaykit.functional.inputs import check_tensors, refuse_transforms
 from delaykit.functional.step_tape.cells.basis import Bells
 from delaykit.functional.step_tape.cells.bells import BellFilter

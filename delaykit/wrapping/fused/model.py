@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from delaykit import checks
 from delaykit.errors import ConfigError, HistoryError
+from delaykit.functional.eager import eager
 from delaykit.functional.engine_base import version_of
-from delaykit.functional.graph_breaks import eager
 from delaykit.planning.snapshot import Snapshot
 from delaykit.tables import text_table
 from delaykit.wrapping.fused.finding import find_loop
