@@ -103,7 +103,7 @@ def reset(net: nn.Module, rows: Tensor | Sequence[bool] | NDArray[np.bool_] | No
         net: a wrapped model.
         rows: bools ``(batch,)``, a tensor, a numpy array or a list, true for the rows of the batch that begin anew,
             such as environments whose episode has ended; None for all. Set the rows of a state that you carry to zero
-            instead.
+            (or its rest) instead, and reset the connections beside it by their modules, ``dk.reset(net.fc, rows=...)``.
 
     Raises:
         ConfigError: ``rows`` is no such mask.
@@ -132,7 +132,9 @@ def reset(net: nn.Module, rows: Tensor | Sequence[bool] | NDArray[np.bool_] | No
     if carried:
         fix = "torch.utils._pytree.tree_map(lambda v: v * ~rows.view(-1, *[1] * (v.dim() - 1)), state)"
         found = f"rows= for {', '.join(carried)}, whose histories ride in the state that you carry"
-        raise HistoryError("reset", found, "rows of that state set to zero", fix)
+        others = [f"dk.reset(net.{site.name}, rows=...)" for site in sites if site.name not in carried]
+        fix += f"; and {', '.join(others)} for the lines that do not" if others else ""
+        raise HistoryError("reset", found, "rows of that state set to zero, or to its rest", fix)
     for site in sites:
         site.attachment.history.fit_mask(rows)
     for site in sites:

@@ -48,8 +48,9 @@ def two_readings(path: str, change: Change, where: str) -> HistoryError:
     return HistoryError(
         where,
         f"another membrane in neuron {path!r} while spikes are under way: it could be a reset of {reset} or an edit",
-        "an edit that leaves no row at zero that was not, or a reset that delaykit can see",
-        f"call dk.reset(net), or dk.reset(net, rows=mask) for some rows, before this step; {MANUAL}",
+        "an edit that leaves no row at rest that was not, or a reset that delaykit can see",
+        "call dk.reset(net), or dk.reset(net, rows=mask) for some rows, before this step "
+        f"(dk.reset(net.{where}, rows=mask) where the others' lines ride in a state); {MANUAL}",
     )
 
 
