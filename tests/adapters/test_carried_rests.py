@@ -82,7 +82,7 @@ def test_a_row_at_a_rest_of_its_own_begins_anew_or_is_told_how(rules: str) -> No
         if rules == "own":  # nobody has read its line yet when the state comes
             assert torch.equal(net(SPIKES, row=1), wanted)
         else:
-            found = r"call .*dk\.reset\(net, rows=mask\) for some rows, before .*\(dk\.reset\(net\.fc, rows=mask\) where the others"
+            found = r"call .*dk\.reset\(net, rows=mask\) for some rows, before .*\(dk\.reset\(net\.fc, rows=mask\)"
             with pytest.raises(dk.HistoryError, match=found):
                 net(SPIKES, row=1)
             assert torch.equal(net(SPIKES, row=1, told=True), wanted)
