@@ -13,12 +13,12 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from delaykit.functional.delayed_linear.tented import tented_linear
 from record import keep, options
 from torch import Tensor
 
 from delaykit.arrivals import Kernel, Linear, Triangle
 from delaykit.functional.delayed_linear import delayed_linear
+from delaykit.functional.delayed_linear.tented_sequences import tented_linear
 from delaykit.functional.dispatch import backend
 from delaykit.functional.filtered_linear import filtered_linear
 
