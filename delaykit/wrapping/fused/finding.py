@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from delaykit.attaching.asides import lines_aside
+from delaykit.attaching.trial_runs import lines_aside
 from delaykit.planning.snapshot import Snapshot
 from delaykit.wrapping.fused.graph import Constant, Node, Operation, Result, tensors_of
 from delaykit.wrapping.fused.program import outer_loop
