@@ -84,8 +84,9 @@ def cases(only: str, size: int) -> dict[str, dict[str, Forward]]:
     """All rows; the first of each part is what the others are compared with."""
     parts: dict[str, Callable[[], dict[str, Forward]]] = {
         "steps": lambda: {name: steps(config, size) for name, config in STEPS.items()},
-        "sequence": lambda: {"plain Linear": sequence(None, size)}
-        | {name: sequence(config, size) for name, config in SEQUENCE.items()},
+        "sequence": lambda: (
+            {"plain Linear": sequence(None, size)} | {name: sequence(config, size) for name, config in SEQUENCE.items()}
+        ),
         "rollout": lambda: {"fixed spread, 10": rollout(False, size), "learned spread, 10": rollout(True, size)},
     }
     return {name: make() for name, make in parts.items() if only in ("", name)}

@@ -89,6 +89,7 @@ net = Net()
 # `dk.plan` runs one example, finds the time loop and the neuron behind each connection, and says what would be done;
 # the model is left untouched, its state and random numbers included.
 
+
 # %%
 def rules(learn=True):
     return {

@@ -282,5 +282,7 @@ fired = run.spikes.sum()
 late = ((torch.arange(TIME).view(-1, 1, 1) + run.clock) * run.spikes.detach()).sum() / fired.detach()
 late.backward()
 slope = layer.input.delay.post_positions.grad
-print(f"{int(fired)} spikes, at {late.item():.1f} ms on average; moving a neuron by 1 ms shifts that by up to "
-      f"{slope.norm(dim=1).max():.2f} ms")
+print(
+    f"{int(fired)} spikes, at {late.item():.1f} ms on average; moving a neuron by 1 ms shifts that by up to "
+    f"{slope.norm(dim=1).max():.2f} ms"
+)

@@ -1,8 +1,8 @@
 """What every peer computes: weights and inputs from one file, and the results they are compared with, in plain torch.
 
-    v_t = beta v_{t-1} + i_t - theta s_{t-1}            reset "next": a spike resets the next step (snnTorch)
-    u_t = beta v_{t-1} + i_t, v_t = u_t - theta s_t     reset "same": it resets its own step (Norse, SpikingJelly)
-    s_t = [v_t > theta] or [u_t > theta],  i_t = W x_t  or  W x_t + R s_{t-1}
+v_t = beta v_{t-1} + i_t - theta s_{t-1}            reset "next": a spike resets the next step (snnTorch)
+u_t = beta v_{t-1} + i_t, v_t = u_t - theta s_t     reset "same": it resets its own step (Norse, SpikingJelly)
+s_t = [v_t > theta] or [u_t > theta],  i_t = W x_t  or  W x_t + R s_{t-1}
 """
 
 from __future__ import annotations

@@ -79,9 +79,7 @@ class HandedNeuron:
             watch.leave(None if after is None else membrane(module, after))
 
 
-def follow_(
-    module: nn.Module, adapter: ReadsMembrane, mixin: type = FollowedNeuron
-) -> tuple[NeuronWatch, list[Undo]]:
+def follow_(module: nn.Module, adapter: ReadsMembrane, mixin: type = FollowedNeuron) -> tuple[NeuronWatch, list[Undo]]:
     """Retype a neuron, once, so that its steps and membranes are seen; return its watch and how to take it back.
 
     Args:

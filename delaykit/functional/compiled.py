@@ -102,7 +102,9 @@ def compiled_for(
 
 
 def _joined(
-    kernel: Callable[..., Any], parts: tuple[Callable[..., Any], ...], made: dict[str, Any],
+    kernel: Callable[..., Any],
+    parts: tuple[Callable[..., Any], ...],
+    made: dict[str, Any],
     calls: tuple[Callable[..., Any], ...] = (),
 ) -> Callable[..., Any]:
     """Let the kernel find its parts inlined, and all of them what was made for it.

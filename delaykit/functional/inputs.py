@@ -17,9 +17,7 @@ FORWARD = "forward-mode differentiation"
 FUNCTORCH = {"Vmap": "torch.func.vmap", "Grad": "torch.func.grad", "Jvp": FORWARD}
 
 
-def check_tensors(
-    where: str, *, floating: bool = True, optional: Sequence[str] = (), **tensors: Tensor | None
-) -> None:
+def check_tensors(where: str, *, floating: bool = True, optional: Sequence[str] = (), **tensors: Tensor | None) -> None:
     """Refuse what an operator cannot read: no tensors, nested or sparse ones, and those without numbers.
 
     Args:

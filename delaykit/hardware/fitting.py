@@ -78,9 +78,7 @@ class FitReport:
         return f"{self.target.name}\n{text_table(rows)}{score}"
 
 
-def fit_hardware_(
-    net: nn.Module, target: str | Target, score: Callable[[nn.Module], float] | None = None
-) -> FitReport:
+def fit_hardware_(net: nn.Module, target: str | Target, score: Callable[[nn.Module], float] | None = None) -> FitReport:
     """Bring delays and weights of the wrapped connections into what a target can hold, in place and for good.
 
     Delays become whole, multiples of the target's step, and at most its cap; spreads become 0. Weights of wrapped

@@ -264,9 +264,7 @@ def loop_spot(neuron: Neuron, size: int, spots: list[Spot]) -> Spot:
     return Spot(neuron.path, "recurrent", neuron.module, size, size, **options)  # type: ignore[arg-type]
 
 
-def _try_build(
-    entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | None, spots: list[Spot]
-) -> Synapse:
+def _try_build(entry: SitePlan, neurons: Mapping[str, Neuron], trace: Trace | None, spots: list[Spot]) -> Synapse:
     """Build once, to be thrown away: what cannot be built is an issue, not a half-wrapped model."""
     synapse = Synapse(entry.site, entry.configs, torch.Generator().manual_seed(0))
     if synapse.prunings and not entry.spot.has_matrix and getattr(entry.spot.module, "weight", None) is None:

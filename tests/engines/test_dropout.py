@@ -68,9 +68,7 @@ def test_evaluation_drops_nothing() -> None:
     synapse, product = synapse_and_product()
     spikes = torch.rand(5, 2, 6, dtype=torch.float64)
     plain, _ = synapse_and_product(dropout=0.0)
-    assert torch.equal(
-        synapse.eval().engine(product).sequence(spikes), plain.train().engine(product).sequence(spikes)
-    )
+    assert torch.equal(synapse.eval().engine(product).sequence(spikes), plain.train().engine(product).sequence(spikes))
 
 
 def recurrent_net(library: str) -> tuple[nn.Module, torch.Tensor]:

@@ -25,8 +25,9 @@ def spikes(rows: int, inputs: int, density: float, dtype: torch.dtype = torch.fl
 def test_equals_the_dense_product(density: float, rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
     """Outputs that fill all registers, some and none; rows by blocks."""
     generator = torch.Generator().manual_seed(1)
-    given = spikes(rows, inputs, density), *(
-        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((outputs, inputs), (outputs,))
+    given = (
+        spikes(rows, inputs, density),
+        *(torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((outputs, inputs), (outputs,))),
     )
     cotangent = torch.randn(rows, 3, outputs, generator=generator, dtype=torch.float64)
     found = []

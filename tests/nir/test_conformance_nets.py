@@ -136,9 +136,7 @@ def compare(tiny, net, also=1):
     with torch.no_grad():
         wanted, twin = tiny.run(net, x).spikes, dk.from_nir(graph)
         fired = twin.run(x)
-        found = [
-            fired[name] for name in twin.order if name in twin.nodes and isinstance(twin.nodes[name], Neuron)
-        ]
+        found = [fired[name] for name in twin.order if name in twin.nodes and isinstance(twin.nodes[name], Neuron)]
         fired_there, seen = torch.cat(found, -1), wanted.double()
         if tiny.name == "snntorch-sequential":  # it tells hidden spikes by the membrane, which is reset by then
             fired_there, seen = found[-1], seen[..., -found[-1].shape[-1] :]

@@ -57,9 +57,7 @@ def _step(neuron: Any, theirs: Any, drive: Tensor, mem: Any = None) -> Any:
     return spikes if fields["init_hidden"] and not fields["output"] else (spikes, neuron.mem)
 
 
-def _leak(
-    neuron: nn.Module, theirs: Any, fields: dict[str, Any], buffers: dict[str, Tensor | None]
-) -> Leak | None:
+def _leak(neuron: nn.Module, theirs: Any, fields: dict[str, Any], buffers: dict[str, Tensor | None]) -> Leak | None:
     """Read the neuron as it is now; None where a step is more, or other, than this."""
     if fields.get("state_quant", True) or fields.get("inhibition", True) or not fields.get("reset_delay"):
         return None

@@ -50,9 +50,7 @@ class ReadsMembrane(Protocol):
     def resting(self, module: nn.Module, state: Any) -> Any:
         """Return a fresh state beside ``state``; None where a fresh one is zero."""
 
-    def given_membrane(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Tensor | None:
+    def given_membrane(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
         """Return the membrane that a call passes explicitly, or None."""
 
 
@@ -222,9 +220,7 @@ def begins_alike(began: Tensor | None, membrane: Tensor) -> bool:
     return alike or not bool(membrane.any())
 
 
-def compare(
-    before: Tensor, now: Tensor, cut: bool = False, view: bool = False, rest: Tensor | None = None
-) -> Change:
+def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False, rest: Tensor | None = None) -> Change:
     """Read a change off the values.
 
     Args:

@@ -174,9 +174,7 @@ class _Rows:
         return first, place, weight, (slot, order)
 
 
-def _scattered(
-    events: tuple[np.ndarray, ...], shape: tuple[int, int, int], index: Tensor, value: Tensor
-) -> Tensor:
+def _scattered(events: tuple[np.ndarray, ...], shape: tuple[int, int, int], index: Tensor, value: Tensor) -> Tensor:
     time, batch, outputs = shape
     rows = torch.zeros(outputs, time * batch, dtype=value.dtype)
     given = (*events, batch, *arrays(index, value), rows.numpy())

@@ -29,9 +29,7 @@ def spread(count: int) -> int:
     return count | 1
 
 
-def new_rows(
-    channel: int, count: int, chunk: int, dtype: torch.dtype, device: torch.device, by_time: bool
-) -> Tensor:
+def new_rows(channel: int, count: int, chunk: int, dtype: torch.dtype, device: torch.device, by_time: bool) -> Tensor:
     """Allocate ``(channel, at least count, chunk)``; ``by_time``: the steps come first in memory.
 
     Both have as many rows: recordings that are written together then forget together, and their rows stay the same.

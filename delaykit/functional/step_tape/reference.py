@@ -12,9 +12,7 @@ def tape_store(rows: Tensor, row: int, x: Tensor) -> None:
         rows[c, row] = x[:, c].flatten()
 
 
-def tape_lines(
-    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: object = None
-) -> None:
+def tape_lines(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: object = None) -> None:
     """Read the taps; see :func:`delaykit.functional.step_tape.torch.tape_lines`."""
     for c in range(len(rows)):
         taps = [value[m, c] * rows[c, row + int(offset[m, c])] for m in range(len(offset))]
@@ -27,9 +25,7 @@ def tape_series(rows: Tensor, start: int, offset: Tensor, value: Tensor, out: Te
         tape_lines(rows, start + step, offset, value, out[:, step])
 
 
-def tape_synapses(
-    rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: object = None
-) -> None:
+def tape_synapses(rows: Tensor, row: int, offset: Tensor, value: Tensor, out: Tensor, kept: object = None) -> None:
     """Read every synapse's taps; see :func:`delaykit.functional.step_tape.torch.tape_synapses`."""
     inputs, outputs, count = offset.shape
     for a in range(outputs):

@@ -55,9 +55,7 @@ class LibraryNet(ABC):
         """Return the example for :func:`delaykit.plan`: one short run."""
         return lambda: self.run(net, input_spikes(5, 2, dtype=next(net.parameters()).dtype))
 
-    def by_hand(
-        self, net: nn.Module, spikes: Tensor, delays: Mapping[str, Tensor], granularity: str
-    ) -> Tensor:
+    def by_hand(self, net: nn.Module, spikes: Tensor, delays: Mapping[str, Tensor], granularity: str) -> Tensor:
         """Run the bare network with each connection's input (dendritic: its output) late; shares no code with delaykit.
 
         Args:

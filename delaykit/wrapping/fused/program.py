@@ -82,7 +82,7 @@ def begin_anew(net: nn.Module) -> None:
     """Bring the neurons that keep their state to rest, and forget what is under way."""
     known = adapters()
     for path, module in net.named_modules():
-        for attachment in (wiring.sites.values() if (wiring := wiring_of(module)) else ()):
+        for attachment in wiring.sites.values() if (wiring := wiring_of(module)) else ():
             attachment.history.clear()
         for adapter in known:
             neuron = adapter.find(path, module)[1]
@@ -90,5 +90,3 @@ def begin_anew(net: nn.Module) -> None:
                 if neuron.follows:
                     adapter.reset_(module)
                 break
-
-

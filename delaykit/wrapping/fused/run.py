@@ -81,7 +81,6 @@ class _Before(TorchFunctionMode):
             self.results.append(leaves)
         return output
 
-
     def leave(self) -> None:
         """Look no further: the loop begins. Every call of torch costs time while a mode is on."""
         self.over = True
@@ -239,4 +238,3 @@ class Run:
         if available and available < self.steps:
             raise NotAhead("its inputs are fewer than the steps of the loop")
         return self.steps
-

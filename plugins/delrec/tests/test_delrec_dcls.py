@@ -142,9 +142,7 @@ def test_the_published_package_agrees_on_delays_in_convolutions(version: str) ->
     config = DCLS(size, version=version, sigma=2.0)
     dk.wrap_(net, {"0": dk.At(config, time_dim=0, reset="manual")}, generator=generator)
     delay, weight = net[0].dk.delay.delay, net[0].weight
-    theirs = modules.Dcls3_1d(
-        2, 4, 1, dense_kernel_size=(3, 3), dilated_kernel_size=size, bias=False, version=version
-    )
+    theirs = modules.Dcls3_1d(2, 4, 1, dense_kernel_size=(3, 3), dilated_kernel_size=size, bias=False, version=version)
     with torch.no_grad():
         delay.copy_(torch.rand(4, 2, generator=generator) * 6 + 1)
         theirs.weight.copy_(weight[..., None])

@@ -26,9 +26,7 @@ FUSED = {
     "PLIF": lambda **o: neuron.ParametricLIFNode(init_tau=3.0, **o),
     "PLIF whole input": lambda **o: neuron.ParametricLIFNode(init_tau=3.0, decay_input=False, **o),
 }
-OPTIONS = [
-    {"v_reset": r, "detach_reset": d} for r, d in itertools.product((0.0, None, 0.2), (False, True))
-]
+OPTIONS = [{"v_reset": r, "detach_reset": d} for r, d in itertools.product((0.0, None, 0.2), (False, True))]
 
 
 def currents(seed: int = 0, scale: float = 1.0) -> Tensor:

@@ -97,7 +97,6 @@ class Case:
         y = response_step(past, response)
         return y if self.bias is None else y + self.bias
 
-
     def naive_past(self, past: list[torch.Tensor]) -> list[torch.Tensor]:
         """What is remembered of steps without a graph: inputs, or the currents that a dendritic line delays."""
         return [(x @ self.weight.t() if self.kind == "dendritic" else x).detach() for x in past]

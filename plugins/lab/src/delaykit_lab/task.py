@@ -36,7 +36,8 @@ class Frames(Declared):
             raise ShapeError(
                 "Frames",
                 f"spikes {tuple(self.spikes.shape)} and labels {tuple(self.labels.shape)}",
-                "(time, sample, channel) and (sample,)", "give one label a sample, time first",
+                "(time, sample, channel) and (sample,)",
+                "give one label a sample, time first",
             )
 
         if self.labels.is_floating_point() or self.labels.dtype == torch.bool:

@@ -262,5 +262,3 @@ def test_the_command_says_what_is_wrong(tmp_path):
         done = CliRunner().invoke(command, [*words, "--methods", "wider", *wrong])
         assert done.exit_code == 1 and sentence in done.output and "searching" not in done.output, wrong
     assert split_methods("none, free:axonal,max_delay=9 ,spatial:2") == ["none", "free:axonal,max_delay=9", "spatial:2"]
-
-

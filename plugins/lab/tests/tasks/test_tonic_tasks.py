@@ -195,7 +195,7 @@ def test_gestures_are_shrunk(tmp_path):
         folder = tmp_path / "DVSGesture" / f"ibmGesture{part}" / user
         folder.mkdir(parents=True)
         for label in range(11):
-            for copy in ([""] if part == "Test" else ["", "x"]):
+            for copy in [""] if part == "Test" else ["", "x"]:
                 where = folder if not copy else folder.with_name("user02_led")
                 where.mkdir(exist_ok=True)
                 rows = np.stack([rng.integers(0, 128, 30), rng.integers(0, 128, 30), rng.integers(0, 2, 30)], 1)

@@ -60,9 +60,7 @@ class Resumable:
         self.config, self.best = plain("Resumable config", config), best
         check_writable(self.path)
         there = self.path.exists()
-        self.history: list[dict[str, Any]] = (
-            load_run(self.path, net, optimizer, order, self.config) if there else []
-        )
+        self.history: list[dict[str, Any]] = load_run(self.path, net, optimizer, order, self.config) if there else []
 
     @checks.annotated
     def epochs(self, count: int, title: str | None = None) -> Iterator[int]:
