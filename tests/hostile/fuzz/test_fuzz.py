@@ -8,8 +8,6 @@ pytest.importorskip("snntorch", reason="fuzzes snntorch loops")
 pytest.importorskip("norse.torch", reason="fuzzes norse loops")
 from compare import fuzz, report  # noqa: E402
 
-from delaykit.testing.faults import how_many  # noqa: E402
-
 
 def test_a_hundred_programs():
     faults, refused = fuzz(range(100))
@@ -19,8 +17,8 @@ def test_a_hundred_programs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
-def test_hundreds_of_programs(part):  # all planted faults show in 300; all of these ran before
-    first, many = 1000 + 500 * part, how_many(125, 500)
-    faults, refused = fuzz(range(first, first + many))
+def test_thousands_of_programs(part):  # all planted faults show in 300; the rest is for those nobody planted
+    first = 1000 + 500 * part
+    faults, refused = fuzz(range(first, first + 500))
     assert not faults, report(faults)
-    assert refused < 0.4 * many
+    assert refused < 200
