@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import delaykit as dk
 from delaykit.planning.snapshot import Snapshot
+from delaykit.wrapping.fused.glue import Follower
 
 
 class DropoutEachStep(TwoLayers):
@@ -315,7 +316,11 @@ def test_train_and_eval_are_proven_apart() -> None:
     assert set(fast.report().values()) == {"ahead"}
 
 
-def test_a_check_on_a_real_batch_finds_what_the_example_did_not_show() -> None:
+def test_a_check_on_a_real_batch_finds_what_the_example_did_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ahead that takes the numbers of the example, a planted fault, is found by it alone."""
+    monkeypatch.setattr(Follower, "first", lambda self, recipe, given: recipe)
+    monkeypatch.setattr(Follower, "same", lambda *_: True)
+
     class Scaled(TwoLayers):
         def __init__(self) -> None:
             super().__init__()

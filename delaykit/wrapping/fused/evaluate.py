@@ -19,7 +19,7 @@ class Timed(NamedTuple):
 
     Args:
         tensor: ``(time, ...)``, or without time where it is the same at all steps.
-        handed: the very tensors that a unit hands out, one a step, where it is a unit's output or cut from a tensor.
+        handed: the very tensors, one a step, or the one of all steps, where no operation of the step made them.
         constant: whether there is no time.
     """
 
@@ -67,7 +67,8 @@ class Evaluation:
 
     def _run(self, recipe: Recipe) -> Timed:
         if isinstance(recipe, Fixed):
-            return Timed(self.sources.fixed(recipe.node), constant=True)
+            fixed = self.sources.fixed(recipe.node)
+            return Timed(fixed, (fixed,), constant=True)
         if isinstance(recipe, Ahead):
             return self.sources.ahead(recipe.unit, recipe.place, recipe.leaf)
         if isinstance(recipe, Each):
@@ -75,7 +76,7 @@ class Evaluation:
             steps = self.sources.length(len(parts) - recipe.offset)
             own = slice(recipe.offset, recipe.offset + steps)
             cut = self._cut(recipe.operation, parts)
-            return Timed(torch.stack(parts[own])) if cut is None else Timed(cut[own], tuple(parts[own]))
+            return Timed(torch.stack(parts[own]) if cut is None else cut[own], tuple(parts[own]))
         assert isinstance(recipe, Apply)
         with _no_random_numbers():
             return self._apply(recipe)
@@ -136,7 +137,8 @@ def _lies_as(one: Tensor, two: Tensor) -> bool:
 
 def _call(recipe: Apply, arguments: Any) -> Tensor:
     args, kwargs = arguments
-    output = recipe.function(*args, **kwargs)
+    with torch.set_grad_enabled(recipe.grad and torch.is_grad_enabled()):
+        output = recipe.function(*args, **kwargs)
     tensor: Tensor = tree_leaves(output)[recipe.leaf]
     return tensor
 

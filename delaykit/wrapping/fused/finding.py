@@ -96,6 +96,6 @@ def _picked(node: Node, around: Any) -> bool:
     operation: Operation = node.operation
     name, index = getattr(operation.function, "__name__", ""), operation.args[1:]
     if name in PICKS or (name == "__getitem__" and any(type(x) is int for x in tree_leaves(index))):
-        base = operation.args[0]
+        base = next(iter(tree_leaves((operation.args, operation.kwargs))), None)
         return not (isinstance(base, Constant) and base.tensor is around)
     return any(isinstance(x, Node) and _picked(x, around) for x in tree_leaves((operation.args, operation.kwargs)))

@@ -58,13 +58,23 @@ class Output(Node):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operation:
-    """One call of a torch function; tensors among its arguments are nodes, and ``changes`` where it changes one."""
+    """One call of a torch function; tensors among its arguments are nodes.
+
+    Args:
+        function: the function.
+        args: its arguments.
+        kwargs: its named arguments.
+        number: how many came before it.
+        changes: whether it changes a tensor.
+        grad: whether gradients were recorded.
+    """
 
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     number: int
     changes: bool = False
+    grad: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -48,6 +48,7 @@ class Apply(Recipe):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     leaf: int
+    grad: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +134,10 @@ class Comparison:
             return Each(here, offset)
         if here.changes or there.changes:
             raise NotAhead("its input comes from an operation that changes a tensor in place")
-        if here.function != there.function or one.leaf != two.leaf:
+        if here.function != there.function or one.leaf != two.leaf or here.grad != there.grad:
             raise NotAhead("its input comes from different operations at different steps, or carries something on")
         args = self._values(here.args, there.args)
-        return Apply(here.function, args, self._values(here.kwargs, there.kwargs), one.leaf)
+        return Apply(here.function, args, self._values(here.kwargs, there.kwargs), one.leaf, here.grad)
 
     def _values(self, one: Any, two: Any) -> Any:
         if isinstance(one, Node) and isinstance(two, Node):

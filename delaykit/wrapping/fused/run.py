@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.errors import HistoryError
 from delaykit.wrapping.fused.evaluate import Evaluation, Timed
+from delaykit.wrapping.fused.glue import OTHERWISE, Follower, Glue, operations, shows_in_values
 from delaykit.wrapping.fused.graph import (
     Argument,
     Constant,
@@ -23,7 +24,7 @@ from delaykit.wrapping.fused.graph import (
     Result,
     tensor_named,
 )
-from delaykit.wrapping.fused.recipe import Loop, Recipe
+from delaykit.wrapping.fused.recipe import Apply, Loop, Recipe
 from delaykit.wrapping.fused.tracks import FeedForward, Spiking, Track, Unread
 from delaykit.wrapping.fused.units import NeuronUnit, Unit
 from delaykit.wrapping.fused.watch import Forward, answering, in_place
@@ -105,6 +106,11 @@ class Run:
         self.layout, self.units, self.arguments, self.loop = layout, units, arguments, layout.loop
         self.before = _Before(layout.functions)
         self.evaluation = Evaluation(self)
+        ahead = [recipe for (unit, _), recipe in layout.recipes.items() if unit not in layout.reasons]
+        self.between, self.glue = operations(ahead), Glue()
+        self.glue.on = bool(self.between)
+        self.follower = Follower(self.glue, self)
+        self.made: dict[Place, Recipe] = {}
         self.tracks: dict[Place, Track] = {}
         self.once: dict[tuple[str, int], list[Tensor]] = {}
         self.counts = dict.fromkeys(units, 0)
@@ -119,11 +125,14 @@ class Run:
         """
         forwards = {unit.module: self._player(path, unit.module.forward) for path, unit in self.units.items()}
         with answering(forwards):
+            if self.glue.on:
+                self.glue.__enter__()
             self.before.__enter__()
             try:
                 output = program()
             finally:
                 self.before.leave()
+                self.glue.leave()
         for track in self.tracks.values():
             track.check_made()
             track.check_kept()
@@ -141,6 +150,15 @@ class Run:
         def player(*args: Any, **kwargs: Any) -> Any:
             if not self.before.over:
                 self.before.leave()
+                if all(shows_in_values(one, self) for one in self.between):
+                    self.glue.leave()
+            self.glue.within += 1
+            try:
+                return answer(args, kwargs)
+            finally:
+                self.glue.within -= 1
+
+        def answer(args: Any, kwargs: Any) -> Any:
             step, place = divmod(self.counts[path], times)
             self.counts[path] += 1
             if path not in self.native:
@@ -148,6 +166,7 @@ class Run:
                 if track is None and step == 0:
                     track = self._begin(path, place, args, kwargs)
                 if track is not None:
+                    self._follow(path, place, step, args, kwargs)
                     return track.answer(step, args, kwargs)
             return real(*args, **kwargs)
 
@@ -158,10 +177,12 @@ class Run:
 
         def player(*args: Any, **kwargs: Any) -> Any:
             self.before.inside += 1
+            self.glue.within += 1
             try:
                 output = real(*args, **kwargs)
             finally:
                 self.before.inside -= 1
+                self.glue.within -= 1
             number, self.counts[path] = self.counts[path], self.counts[path] + 1
             self.once[path, number] = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
             return output
@@ -180,6 +201,9 @@ class Run:
             return None
         kind: Any = Spiking if isinstance(unit, NeuronUnit) else FeedForward
         try:
+            if self.glue.on and isinstance(recipe, Apply):
+                recipe = self.follower.first(recipe, self.glue.origin(_input(args, kwargs)))
+                self.made[path, place] = recipe
             timed = self.evaluation(recipe)
             if timed.constant and self.steps is None:
                 self.length(0)
@@ -195,6 +219,14 @@ class Run:
             return None
         self.tracks[path, place] = track
         return track
+
+    def _follow(self, path: str, place: int, step: int, args: Any, kwargs: Any) -> None:
+        """Raise :class:`Miss` where the input of this call was made in another way than that of the first step."""
+        recipe = self.made.get((path, place)) if step and self.glue.on else None
+        if recipe is None:
+            return
+        if not self.follower.same(recipe, self.glue.origin(_input(args, kwargs)), step, set()):
+            raise Miss(path, OTHERWISE)
 
     def _give_up(self, path: str, place: int, reason: str) -> None:
         if place > 0 and (path, 0) in self.tracks:  # the calls of one unit all run ahead, or none
@@ -238,3 +270,7 @@ class Run:
         if available and available < self.steps:
             raise NotAhead("its inputs are fewer than the steps of the loop")
         return self.steps
+
+
+def _input(args: Any, kwargs: Any) -> Any:
+    return args[0] if args else next(iter(kwargs.values()), None)

@@ -19,6 +19,7 @@ from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.engine_base import version_of
 from delaykit.functional.recurrence.state import RolloutState
 from delaykit.wrapping.fused.evaluate import Timed
+from delaykit.wrapping.fused.glue import OTHERWISE
 from delaykit.wrapping.fused.graph import Miss, NotAhead
 from delaykit.wrapping.fused.units import ConnectionUnit, Layer, NeuronUnit, Unit, refuse_autocast
 from delaykit.wrapping.rollout import run_fused
@@ -45,13 +46,15 @@ class Foreseen:
         """Raise :class:`Miss` where ``given`` is not the input that was foreseen for this step."""
         if version_of(self.tensor) != self.version:
             raise Miss(self.unit, "what it was given had been changed in place")
-        if self.handed is not None and given is self.handed[step]:
+        if self.handed is not None:  # equal values may have other gradients
+            if given is not self.handed[0 if self.constant else step]:
+                raise Miss(self.unit, OTHERWISE)
             return
         if self.steps is None and not self.constant:
             self.steps = self.tensor.unbind(0)
         expected = self.tensor if self.steps is None else self.steps[step]
         if not isinstance(given, Tensor) or not _same(given, expected):
-            raise Miss(self.unit, "its input is not made the same way at all steps")
+            raise Miss(self.unit, OTHERWISE)
 
 
 def _same(given: Tensor, expected: Tensor) -> bool:

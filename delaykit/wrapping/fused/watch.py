@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -121,7 +122,8 @@ class Watch(TorchFunctionMode):
 
     def _note(self, func: Any, args: Any, kwargs: Any, leaves: list[Tensor], changes: bool) -> None:
         given_args, given_kwargs = self.nodes(args), self.nodes(kwargs)
-        operation = Operation(func, given_args, given_kwargs, len(self.seen.functions), changes)
+        number, grad = len(self.seen.functions), torch.is_grad_enabled()
+        operation = Operation(func, given_args, given_kwargs, number, changes, grad)
         self.seen.functions.append(func)
         results = [Result(operation, leaf) for leaf in range(len(leaves))]
         if in_place(func, kwargs):
@@ -138,6 +140,8 @@ class Watch(TorchFunctionMode):
     def node(self, tensor: Tensor) -> Node:
         """Return where a tensor came from."""
         found = self._origin.get(id(tensor))
+        if isinstance(found, Result) and isinstance(tensor.grad_fn, BackwardCFunction):
+            found = None  # its operations are those within an autograd.Function, which has gradients of its own
         if found is None:
             found = Constant(tensor, None)
             self._keep(tensor, found)
