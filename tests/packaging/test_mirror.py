@@ -128,7 +128,6 @@ ELSEWHERE = {
     "wrapping.discretizing": "wrapping/test_controls.py",
     "wrapping.fused.evaluate": "wrapping/test_fused_shapes.py",
     "wrapping.fused.finding": "wrapping/test_fused_loop.py",
-    "wrapping.fused.glue": "wrapping/test_fused_glue.py",
     "wrapping.fused.graph": "wrapping/test_fused_shapes.py",
     "wrapping.fused.model": "wrapping/test_fused_snntorch.py",
     "wrapping.fused.program": "wrapping/test_fused_snntorch.py",

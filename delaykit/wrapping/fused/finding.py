@@ -66,7 +66,7 @@ def _tried(net: nn.Module, units: dict[str, Unit], args: Any, run: Callable[[], 
     before = Snapshot(net)
     watcher = Watch(units, tree_leaves(args), tensors_of(net))
     try:
-        with lines_aside(net), torch.no_grad(), uncompiled(), answering(watcher.spies()), watcher:
+        with lines_aside(net), torch.enable_grad(), uncompiled(), answering(watcher.spies()), watcher:
             run()
     except Exception as error:
         return watcher.seen, error
