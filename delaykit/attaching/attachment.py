@@ -48,7 +48,7 @@ class Attachment:
         self.product, self.parameter = product, "weight"
         self.clock = clock_of(timing.policy, where, scope, watch, owned)
         self.history = History(where)
-        self.history.asked = timing.asked
+        self.history.asked, self.history.rows = timing.asked, timing.rows
         self.history.leader = watch if timing.policy in ("root", "follow") else None
         if timing.time_dim is not None and timing.policy == "manual" and not timing.asked:
             self.history.ends = Ends()

@@ -18,7 +18,9 @@ from delaykit.attaching.watches import NeuronWatch
 from delaykit.errors import HistoryError
 
 Policy = Literal["root", "follow", "carried", "manual"]
+RowLayout = Literal["same", "grouped", "moved"]
 POLICIES: tuple[str, ...] = ("root", "follow", "carried", "manual")
+LAYOUTS: tuple[str, ...] = ("same", "grouped", "moved")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +32,15 @@ class Timing:
         time_dim: dimension of its input that is time, if it sees whole sequences; None in step mode.
         streams: number of independent streams that take turns within one step (a shared layer called n times a step).
         asked: True where the policy is the user's own choice, not the plan's.
+        rows: where the rows of its input are among those of the neuron: in the same places; several in turn for each of
+            them (``grouped``, a batch of patches in one dimension); or elsewhere.
     """
 
     policy: Policy = "root"
     time_dim: int | None = None
     streams: int = 1
     asked: bool = False
+    rows: RowLayout = "same"
 
 
 def emptied_by(timing: Timing, neuron: str | None) -> str:
@@ -45,13 +50,16 @@ def emptied_by(timing: Timing, neuron: str | None) -> str:
         timing: how it lives in time.
         neuron: name of the neuron that it follows or leads to, or None.
     """
-    how = "reset_mem and the like" + ("; mem at zero, row by row" if timing.policy == "follow" else "")
+    moved = timing.rows == "moved" or (timing.rows != "same" and timing.policy == "carried")
+    rows = "mem at zero, as a whole" if moved else "mem at zero, row by row"
+    how = "reset_mem and the like" + (f"; {rows}" if timing.policy == "follow" else "")
     reset = "" if neuron is None else f"reset of {neuron or 'the neuron'} ({how}), "
+    whole = "; as a whole: its input has other rows than the neuron" if moved else ""
     if timing.policy == "carried":
-        return "a state of None; rows of the state at zero, or at rest"
+        return "a state of None" + (whole or "; rows of the state at zero, or at rest")
     if timing.policy == "manual":
-        return "every call" if timing.time_dim is not None else "dk.reset"
-    return (f"net(...) begins, {reset}" if timing.policy == "root" else reset) + "dk.reset"
+        return "every call" if timing.time_dim is not None else "dk.reset" + whole
+    return (f"net(...) begins, {reset}" if timing.policy == "root" else reset) + "dk.reset" + whole
 
 
 class Clock(ABC):

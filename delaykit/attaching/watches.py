@@ -91,6 +91,11 @@ class NeuronWatch:
             self.module = module
         return self.module
 
+    def rows(self) -> int | None:
+        """Count the rows of the membrane that was left; None where there is none."""
+        left = self._left[0].tensor if self._left else None
+        return None if left is None or left.dim() == 0 else len(left)
+
     def watches_values(self) -> bool:
         """Tell whether a membrane that is written to must be compared with what was there."""
         return bool(self.followers or self.owned or self.inputs)

@@ -221,13 +221,13 @@ def _plan_site(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Ne
     decision = timing.decide(spot, rule, trace, neurons, spots)
     drives, origins = timing.driven(spot, trace, spots), sources(spot, trace, spots)
     survey.refuse_ends(spot, [neurons[path] for path in drives])
+    rows = timing.rows_of(spot, decision, drives, trace, neurons, spots)
     dt_ms = neurons[decision.neuron].dt_ms if decision.neuron is not None else None
     # A neuron that runs several layers is no population: what is named after it would be shared by accident.
     neuron = None if decision.reused else decision.neuron
     site = Site(spot.name, pre, post, spot.has_matrix, spot.recurrent, neuron, dt_ms, fan_in_of(spot))
-    return SitePlan(
-        site, spot, rule.components, decision.timing, decision.follows, None, drives, origins, decision.beats
-    )
+    placed = dataclasses.replace(decision.timing, rows=rows)
+    return SitePlan(site, spot, rule.components, placed, decision.follows, None, drives, origins, decision.beats)
 
 
 def fan_in_of(spot: Spot) -> int | None:

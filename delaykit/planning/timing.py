@@ -7,11 +7,17 @@ from typing import Any
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.batch.refusals import IN_A_CONTAINER
+<<<<<<< HEAD
 from delaykit.attaching.clocks import Timing
 from delaykit.attaching.connection.mixins import channel_space
+=======
+from delaykit.attaching.clocks import RowLayout, Timing
+from delaykit.attaching.connection.connections import channel_space
+>>>>>>> 2c4e13d (Rows of a connection's input that are not its neuron's are seen in the example: exact where several in turn are one, refused where they move; an empty batch is refused in words)
 from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, HistoryError, PluginError, ShapeError
 from delaykit.planning.beats import beats_of, calls_a_step, is_reused, steps_of
+from delaykit.planning.layout import joined
 from delaykit.planning.reports import check_membranes, check_state
 from delaykit.planning.sequences import check_is_time, outside_the_loop, sequence_timing, time_dim_of, whole_policy
 from delaykit.planning.survey import primary
@@ -121,6 +127,30 @@ def driven(spot: Spot, trace: Trace | None, spots: list[Spot]) -> tuple[str, ...
     seen_as = primary(spot, spots).name
     calls = trace.sites.get(seen_as, [])
     return tuple(sorted({path for c in calls for path, _ in trace.consumers(seen_as, c.number)}))
+
+
+def rows_of(
+    spot: Spot,
+    decision: Decision,
+    drives: tuple[str, ...],
+    trace: Trace | None,
+    neurons: dict[str, Neuron],
+    spots: list[Spot],
+) -> RowLayout:
+    """Say where the rows of a connection's input are among those of the neurons that hear it, or that it follows."""
+    if trace is None or spot.owner is not None:
+        return "same"
+    name, dim = primary(spot, spots).name, 1 if decision.timing.time_dim == 0 else 0
+
+    def of(path: str) -> int:
+        return 1 if neurons[path].style == "sequence" else 0
+
+    seen: set[RowLayout] = set()
+    for path in drives:
+        seen |= trace.rows.layout("site", name, path, dim, of(path))
+    if not drives and decision.follows is not None:
+        seen = trace.rows.layout("state", decision.follows, name, of(decision.follows), dim)
+    return joined(seen)
 
 
 def _reads_sequence(call: Call, trace: Trace, neurons: dict[str, Neuron]) -> bool:

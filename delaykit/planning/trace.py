@@ -19,11 +19,21 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
+<<<<<<< HEAD
 from delaykit.attaching.neuron.membrane_checks import is_untouched, odd_membrane
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
 from delaykit.attaching.trial_runs import lines_aside
 from delaykit.functional.engine_base import version_of
 from delaykit.planning.modules_between import Alterations, SeesDropout
+=======
+from delaykit.attaching.asides import lines_aside
+from delaykit.attaching.connection.connections import channel_space
+from delaykit.attaching.neuron.looks import is_untouched, odd_membrane
+from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
+from delaykit.functional.engine import version_of
+from delaykit.planning.between import Alterations, SeesDropout
+from delaykit.planning.layout import CALLS, RowMarks
+>>>>>>> 2c4e13d (Rows of a connection's input that are not its neuron's are seen in the example: exact where several in turn are one, refused where they move; an empty batch is refused in words)
 from delaykit.planning.snapshot import Snapshot
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
@@ -70,6 +80,7 @@ class Trace:
     order: list[str] = dataclasses.field(default_factory=list)  # neuron paths, in the order of their first call
     before: dict[str, Any] = dataclasses.field(default_factory=dict)  # membranes when the present root call began
     between: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)  # site: operation: neuron it came to
+    rows: RowMarks = dataclasses.field(default_factory=RowMarks)
 
     def consumers(self, site: str, call: int) -> list[tuple[str, Call]]:
         """Return the neuron calls that heard this call of a connection, directly or through other connections."""
@@ -82,16 +93,19 @@ class Trace:
 
 
 class _Provenance(TorchDispatchMode):
-    def __init__(self) -> None:
+    def __init__(self, rows: RowMarks) -> None:
         super().__init__()
         self.tags = WeakTensorKeyDictionary()
         self.alterations = Alterations()
+        self.rows = rows
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        ahead = self.rows.ahead(func, args, kwargs)
         output = func(*args, **(kwargs or {}))
         if func.overloadpacket.__name__ in FORGETFUL:  # a reset: the values of the old tensor are gone
             self.forget(output)
             return output
+        self.rows.behind(ahead, output)
         tags = self.of((args, kwargs))
         if tags:
             for leaf in tree_leaves(output):
@@ -106,6 +120,7 @@ class _Provenance(TorchDispatchMode):
 
     def forget(self, output: Tensor) -> None:
         self.tags.pop(output, None)
+        self.rows.forget(output)
         self.alterations.forget(output)
 
     def add(self, tensor: Tensor | None, tag: Tag) -> None:
@@ -149,7 +164,8 @@ def run_example(
         witness: is shown every call that is watched, after it.
     """
     witness = witness or (lambda path, arguments, output: None)
-    trace, provenance = Trace(), _Provenance()
+    trace = Trace()
+    provenance = _Provenance(trace.rows)
     with lines_aside(net), _restored(net), contextlib.ExitStack() as stack, torch.no_grad():
         net.eval()
         # Neurons first, then the connections inside them, then the root: mixins stack on the same module.
@@ -183,12 +199,16 @@ def _site_spy(
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of((args, kwargs)))
         calls.append(call)
         call.outside = trace.roots > 0 and not trace.inside
+        lead = len(call.input_shape) - 1 - channel_space(module)
+        trace.rows.arrive("state", name, (args, kwargs), lead)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
         call.linear = not own or _is_product(module, output, args, kwargs)
         if own and not call.number:
             call.linear = call.linear and _stays_product(module, base, args, kwargs)
         provenance.mark(output, ("site", name, call.number))
+        if call.number < CALLS:
+            trace.rows.begin("site", name, output, lead)
         witness(name, (args, kwargs), output)
         return output
 
@@ -251,7 +271,12 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         calls.append(call)
         passed = adapter.given_membrane(module, args, kwargs) if neuron.follows else None
         before = None if membrane is None or membrane.is_meta else (version_of(membrane), membrane.clone())
-        output = base(*args, **kwargs)
+        trace.rows.arrive("site", neuron.path, args[:1], 2)
+        trace.rows.pause(1)
+        try:
+            output = base(*args, **kwargs)
+        finally:
+            trace.rows.pause(-1)
         call.output_shape = _shape((output,), {})
         if neuron.follows:
             after = adapter.membrane(module)
@@ -263,6 +288,9 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         left = adapter.held_state(module) if neuron.follows else []
         call.left = neuron.follows and adapter.membrane(module) is not None
         provenance.mark((output, left), ("state", neuron.path, call.number))
+        trace.rows.forget((output, left))
+        if call.number < CALLS:
+            trace.rows.begin("state", neuron.path, output, 2)
         witness(neuron.path, (args, kwargs), output)
         return output
 

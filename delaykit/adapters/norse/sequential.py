@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from delaykit.adapters.norse.cell import resting
+from delaykit.attaching.batch.refusals import other_rows
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
 from delaykit.attaching.connection.mixins import CarriedConnection, CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
@@ -91,7 +92,7 @@ def _follow(container: Any, state: list[Any]) -> None:
 
 def _moved(
     where: str, entry: CarriedState | CarriedTail, left: LeftState, state: Any, neuron: nn.Module
-) -> CarriedState | CarriedTail:
+) -> CarriedState | CarriedTail | None:
     now, before = _leaves(state), left.tensors
     if len(before) != len(now):
         return entry
@@ -106,6 +107,10 @@ def _moved(
     after, batch = (1, 1) if alone else (len(now[0]), len(before[0]))
     rows = read_values(left, now, alone, _fresh(neuron, state))
     refuse_joined(where, rows, batch, after)
+    if entry.owner is not None and entry.owner.timing.rows != "same" and rows != list(range(batch)):
+        if entry.under_way() and (rows is None or any(row is not None for row in rows)):
+            raise other_rows(where, "a change of some rows of a state", entry.batch, carried=True)
+        return None
     if isinstance(entry, CarriedTail):
         return entry.followed(where, rows, batch, after)
     entry.batch = after

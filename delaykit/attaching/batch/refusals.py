@@ -62,6 +62,25 @@ def unknown_rows(path: str, where: str, before: int | None) -> HistoryError:
     return HistoryError(where, found + "was not cut in the same way", expected, fix)
 
 
+def other_rows(where: str, what: str, own: int, carried: bool = False) -> HistoryError:
+    """Say that rows of a state changed which are elsewhere, or mixed, in the input of a connection.
+
+    Args:
+        where: the connection.
+        what: what came: a change of a state, or a mask.
+        own: number of rows of the connection's input.
+        carried: whether the line rides in a state.
+    """
+    found = f"{what}, while spikes are under way in the {own} rows of this connection's input, which are others: "
+    found += "between the two, rows change their places or are joined"
+    fix = "begin all rows anew (None)" if carried else (
+        "reset all rows (dk.reset(net)); or say which rows of its input begin anew, before you write to the membrane: "
+        f"dk.reset(net.get_submodule({where!r}), rows=mask), one truth value for each of the {own}"
+    )  # fmt: skip
+    fix += "; or put the layer where its input has the neuron's rows (behind a transpose, indexing or sum over views)"
+    return HistoryError(where, found, "rows in the same places in both", fix)
+
+
 def cut_too_late(path: str, where: str) -> HistoryError:
     """Say that a membrane lost its graph where the connection before it has read what is older."""
     return HistoryError(

@@ -98,7 +98,7 @@ class Stream:
             part.move(to)
         self.parts = [part for part in self.parts if not part.empty]
         fresh = [k for k, row in enumerate(rows) if row is None]
-        if fresh:
+        if fresh or not rows:  # an empty batch has a tape, too
             self.parts.append(Part(len(fresh), list(fresh), since))
         self._index(device)
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment, ProductOf
-from delaykit.attaching.batch.refusals import stepped_already
+from delaykit.attaching.batch.refusals import other_rows, stepped_already
 from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.connection.calls import sequence_connection, step_connection
 from delaykit.attaching.connection.pieces import CarriedTail, carried_sequence, followed_sequence
@@ -121,6 +121,7 @@ class CarriedConnection(DelayedConnection):
         if getattr(state, "owner", attachment) is not attachment:
             found = "the state of another connection, or of this one before it was unwrapped, or of which it is a copy"
             raise HistoryError(attachment.where, found, "the state that this connection returned", "pass None first")
+        state = in_rows(attachment, state)
         product = _product(self, attachment, base)
         after: CarriedState | CarriedTail
         if attachment.timing.time_dim is not None:
@@ -132,6 +133,19 @@ class CarriedConnection(DelayedConnection):
             after = CarriedState(history, input)
         after.owner = attachment
         return output, after
+
+
+def in_rows(attachment: Attachment, state: Any) -> Any:
+    """Return the state that a connection goes on from, None where its rows changed and nothing is under way.
+
+    Raises:
+        HistoryError: rows changed, its input has others, and spikes are under way.
+    """
+    if attachment.timing.rows == "same" or not isinstance(state, LineRows) or not state.changed:
+        return state
+    if state.under_way() and bool(state.ids.any()):
+        raise other_rows(attachment.where, "a change of some rows of a state", state.batch, carried=True)
+    return None
 
 
 def go_bare(state: Any) -> Any:

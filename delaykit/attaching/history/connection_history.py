@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from delaykit.attaching.batch.refusals import one_of_several, out_of_step, unfinished
+from delaykit.attaching.batch.refusals import one_of_several, other_rows, out_of_step, unfinished
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.history import lines
 from delaykit.attaching.history.beginnings import Ends
@@ -76,6 +76,7 @@ class History:
         ends: of a connection that holds a whole sequence a call: what calls left under way.
         neurons: those that it leads to.
         leader: the one whose resets empty it.
+        rows: where the rows of its input are among those of its neurons: "same", "grouped" or "moved".
     """
 
     def __init__(self, where: str = "connection") -> None:
@@ -86,6 +87,7 @@ class History:
         self.ends: Ends | None = None
         self.neurons: list[Any] = []
         self.leader: Any = None
+        self.rows = "same"
         self._call = 0  # in which its age was _age_before when it was first stepped
         self.clear()
 
@@ -104,6 +106,7 @@ class History:
         self.ahead: bool | Tensor = False
         self.draws: Draws = {}  # outlives cuts
         self.pieces: list[Any] = []  # one a stream: inputs still under way, where whole sequences come in pieces
+        self._told: int | None = None  # how old it was when the caller last said which of its own rows begin anew
         self.each = 1  # lines a row of the batch: patches of (batch, patch, channel)
         self.resized: int | None = None  # the batch before, until the neuron confirms that its state was cut so
         self.last_output: Tensor | None = None  # of the neuron, where the loop is delaykit's own
@@ -191,8 +194,10 @@ class History:
 
     def clear_rows_with(self, leader: Any, rows: Tensor) -> None:
         """Forget the past of some rows with the neuron that it follows, and so have the others to."""
+        if self._told == self.age:  # the caller has said for its own rows what this says for the neuron's
+            return
         late = self.leads_several() and self.rows_under_way(rows)
-        self.clear_rows(rows)
+        self.clear_rows(rows, by_membrane=True)
         if late:
             self._owe(leader, rows)
 
@@ -204,11 +209,15 @@ class History:
 
     def rows_under_way(self, rows: Tensor, before_last: bool = False) -> bool:
         """Tell whether something may be under way in one of these rows, a mask (batch,)."""
+        if self.rows == "moved":
+            return self.under_way(before_last)
         return lines.rows_under_way(self.streams, rows, self._last_step_at() if before_last else None)
 
     def late_in(self, rows: Tensor | None) -> bool:
         """Tell whether anything is under way from before the last step, in these rows or in any."""
-        return self.under_way(True) if rows is None else self.rows_under_way(rows, True)
+        if rows is None:
+            return self.under_way(True)
+        return self._told != self._last_step_at() and self.rows_under_way(rows, True)
 
     def under_way(self, before_last: bool = False) -> bool:
         """Tell whether something may be under way, the last step left out on demand."""
@@ -292,7 +301,7 @@ class History:
         if stream is None or stream.silent():
             lines.afford(self.where, engine.holds(), spikes)
             return Stream(len(spikes), kind, self.age)
-        if stream.kind != kind or not self.beats:
+        if stream.kind != kind or not self.beats or self.rows == "moved":
             raise lines.another_input(self.where, stream, spikes, kind)
         self.resized = stream.batch if self.resized is None else self.resized
         stream.select(lines.first(stream.batch, len(spikes)), spikes.device, self.age)
@@ -319,29 +328,70 @@ class History:
 
         A row of a state (batch, patch, channel) stands for as many lines as it has patches.
         """
-        if any(piece is not None and piece.under_way() for piece in self.pieces):
-            found = "rows that change between two pieces of a sequence, while spikes are under way"
-            raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
+        if self.rows == "moved":
+            self._refuse_rows(self._changed(of))
+            return  # nothing is under way, in whichever row
+        self._refuse_pieces()
         lines.select(self.where, self.streams, rows, device, of, self.age)
         if self.last_output is not None:
             picked = [torch.zeros_like(self.last_output[0]) if r is None else self.last_output[r] for r in rows]
             self.last_output = torch.stack(picked)
             self._last_version = self.last_output._version
 
-    def fit_mask(self, rows: Tensor) -> None:
-        """Raise where a mask of rows is not one number a row.
+    def fit_mask(self, rows: Tensor, by_membrane: bool = False) -> None:
+        """Raise where a mask is not one truth value a row of the neuron, or of the input where it cannot be the former.
 
         Raises:
-            HistoryError: it is not.
+            HistoryError: it is not, or the rows of the neuron are elsewhere in the input, and spikes are under way.
         """
-        lines.fit_mask(self.where, self.streams, rows, self.each)
+        own, told = self.lines == len(rows) * self.each, self._told == self.age
+        heard = {n.rows() for n in (*self.neurons, self.leader) if n is not None} - {None}
+        if self.rows == "moved":
+            if not told and not (own and heard and len(rows) not in heard):
+                self._refuse_rows(self._changed(len(rows)) if by_membrane else f"rows= a mask of {len(rows)}")
+        elif self.rows == "grouped" and not own and len(rows) in heard and not (self.lines or 0) % len(rows):
+            return
+        elif not own and by_membrane and self.under_way():
+            self._refuse_rows(self._changed(len(rows)))
+        else:
+            lines.fit_mask(self.where, self.streams, rows, self.each)
 
-    def clear_rows(self, rows: Tensor) -> None:
-        """Forget the past of some rows; ``rows`` is a mask (batch,)."""
-        self.fit_mask(rows)
+    def _refuse_rows(self, what: str) -> None:
+        if self.under_way():
+            raise other_rows(self.where, what, (self.lines or 0) // self.each)
+
+    def _changed(self, rows: int) -> str:
+        path = next((n.path for n in (self.leader, *self.neurons) if n is not None), None)
+        return f"a change of some of the {rows} rows of " + ("the neuron" if path is None else f"neuron {path!r}")
+
+    def clear_rows(self, rows: Tensor, by_membrane: bool = False) -> None:
+        """Forget the past of some rows; ``rows`` is a mask (batch,), of those of the neuron."""
+        self.fit_mask(rows, by_membrane)
+        if self.rows == "moved":
+            if self._told != self.age and self.under_way():
+                self.clear_own_rows(rows)
+        elif any(gone := rows.tolist()):
+            self.select([None if out else row for row, out in enumerate(gone)], rows.device, len(gone))
+
+    def clear_own_rows(self, rows: Tensor) -> None:
+        """Forget the past of some rows of the input; where they are others than the neurons', these are told, too.
+
+        Args:
+            rows: mask of the first dimension of the input.
+        """
+        self._refuse_pieces()
+        lines.fit_mask(self.where, self.streams, rows, self.each)
         gone = rows.tolist()
         if any(gone):
-            self.select([None if out else row for row, out in enumerate(gone)], rows.device, len(gone))
+            some = [None if out else row for row, out in enumerate(gone)]
+            lines.select(self.where, self.streams, some, rows.device, len(gone), self.age)
+        if self.rows == "moved":
+            self._told = self.age
+
+    def _refuse_pieces(self) -> None:
+        if any(piece is not None and piece.under_way() for piece in self.pieces):
+            found = "rows that change between two pieces of a sequence, while spikes are under way"
+            raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
 
     def put_back(self, output: Tensor) -> None:
         """Keep a neuron's output, which comes back as its input; the caller may write over it."""
@@ -383,7 +433,7 @@ class History:
         """Return what a copy knows: nothing of the past but that there was one. Neurons count their resets anew."""
         gap = self.gap_behind(IN_A_COPY)
         gap = None if gap is None else (None if gap[0] is None else 0, IN_A_COPY)
-        return {"asked": self.asked, "gap": gap}
+        return {"asked": self.asked, "rows": self.rows, "gap": gap}
 
 
 def weight_changed(where: str) -> HistoryError:

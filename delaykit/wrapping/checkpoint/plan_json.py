@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from delaykit.attaching.clocks import POLICIES, Timing
+from delaykit.attaching.clocks import LAYOUTS, POLICIES, Timing
 from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.interfaces import ComponentConfig, Site
 from delaykit.planning import survey
@@ -28,6 +28,7 @@ def to_json(entry: SitePlan) -> dict[str, Any]:
     out |= {"components": components, "follows": entry.follows, "drives": list(entry.drives)}
     out |= {"sources": list(entry.sources), "beats": dict(entry.beats)}
     out |= {"reset": timing.policy, "time_dim": timing.time_dim, "streams": timing.streams, "asked": timing.asked}
+    out |= {"rows": timing.rows} if timing.rows != "same" else {}
     if entry.recurrent is not None:
         out["recurrent"] = {"neuron": entry.spot.path, "bias": entry.recurrent.bias}
     return out
@@ -43,7 +44,7 @@ def is_record(record: Any) -> bool:
     fits = fits and all(_is(record.get(key), str, type(None)) for key in ("neuron", "follows"))
     fits = fits and (record.get("reset") != "follow" or record["follows"] is not None)
     fits = fits and record.get("reset") in POLICIES and _is(record.get("time_dim"), int, type(None))
-    fits = fits and _is(record.get("asked", False), bool)
+    fits = fits and _is(record.get("asked", False), bool) and record.get("rows", "same") in LAYOUTS
     paths = [record.get(key, []) for key in ("drives", "sources")]
     fits = fits and all(_is(some, list) and all(_is(path, str) for path in some) for some in paths)
     beats = record.get("beats", {})
@@ -175,7 +176,8 @@ def _entry(record: dict[str, Any], spot: Any, configs: Any, rule: Any, neurons: 
     name = record["site"]
     sizes = record["pre"], record["post"]
     site = Site(name, *sizes, spot.has_matrix, spot.recurrent, neuron, dt_ms, fan_in_of(spot))
-    timing = Timing(record["reset"], record["time_dim"], record["streams"], record.get("asked", False))
+    asked, rows = record.get("asked", False), record.get("rows", "same")
+    timing = Timing(record["reset"], record["time_dim"], record["streams"], asked, rows)
     return SitePlan(site, spot, configs, timing, follows, rule, drives, origins, tuple(beats.items()))
 
 
