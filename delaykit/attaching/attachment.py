@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from delaykit.attaching.clocks import ManualClock, Timing, clock_of
+from delaykit.attaching.history.beats import Beat
 from delaykit.attaching.history.beginnings import Ends
-from delaykit.attaching.history.connection_history import Beat, History
+from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.synapse import Product

@@ -87,14 +87,12 @@ class NeuronWatch:
 
     def neuron(self, module: Any) -> nn.Module:
         """Return the neuron, which is ``module`` where it came out of a pickle."""
-        if self.module is None:
-            self.module = module
+        self.module = module if self.module is None else self.module
         return self.module
 
     def rows(self) -> int | None:
         """Count the rows of the membrane that was left; None where there is none."""
-        left = self._left[0].tensor if self._left else None
-        return None if left is None or left.dim() == 0 else len(left)
+        return len(left) if self._left and (left := self._left[0].tensor) is not None and left.dim() else None
 
     def watches_values(self) -> bool:
         """Tell whether a membrane that is written to must be compared with what was there."""
@@ -318,8 +316,7 @@ class NeuronWatch:
 
     def _of_one_sample(self) -> bool:
         """Tell whether inputs had no batch, so that the one dimension of a membrane counts neurons and no rows."""
-        lines = {history.lines for history in (*self.inputs, *self.followers, *self.owned)} - {None}
-        return lines == {1}
+        return {history.lines for history in (*self.inputs, *self.followers, *self.owned)} - {None} == {1}
 
     def _left_ago(self, membrane: Tensor | None) -> int:
         """Count how many steps ago the neuron left this very membrane, be it written to or a view; 0: nobody knows."""

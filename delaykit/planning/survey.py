@@ -17,9 +17,10 @@ from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.retyping import original_class
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError
+from delaykit.planning.between.products import has_own_forward
 from delaykit.planning.reports import check_found, check_owners
 from delaykit.planning.rules import Recurrent
-from delaykit.planning.trace import Trace, has_own_forward
+from delaykit.planning.trace import Trace
 from delaykit.plugins import registry
 from delaykit.plugins.records import ADAPTER_API
 from delaykit.synapse import Synapse

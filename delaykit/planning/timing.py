@@ -7,17 +7,12 @@ from typing import Any
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.batch.refusals import IN_A_CONTAINER
-<<<<<<< HEAD
-from delaykit.attaching.clocks import Timing
-from delaykit.attaching.connection.mixins import channel_space
-=======
 from delaykit.attaching.clocks import RowLayout, Timing
-from delaykit.attaching.connection.connections import channel_space
->>>>>>> 2c4e13d (Rows of a connection's input that are not its neuron's are seen in the example: exact where several in turn are one, refused where they move; an empty batch is refused in words)
+from delaykit.attaching.connection.mixins import channel_space
 from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, HistoryError, PluginError, ShapeError
 from delaykit.planning.beats import beats_of, calls_a_step, is_reused, steps_of
-from delaykit.planning.layout import joined
+from delaykit.planning.between.layout import joined
 from delaykit.planning.reports import check_membranes, check_state
 from delaykit.planning.sequences import check_is_time, outside_the_loop, sequence_timing, time_dim_of, whole_policy
 from delaykit.planning.survey import primary

@@ -15,25 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
-<<<<<<< HEAD
+from delaykit.attaching.connection.mixins import channel_space
 from delaykit.attaching.neuron.membrane_checks import is_untouched, odd_membrane
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
 from delaykit.attaching.trial_runs import lines_aside
 from delaykit.functional.engine_base import version_of
+from delaykit.planning.between.layout import CALLS, RowMarks
+from delaykit.planning.between.products import has_own_forward, is_product, stays_product
 from delaykit.planning.modules_between import Alterations, SeesDropout
-=======
-from delaykit.attaching.asides import lines_aside
-from delaykit.attaching.connection.connections import channel_space
-from delaykit.attaching.neuron.looks import is_untouched, odd_membrane
-from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
-from delaykit.functional.engine import version_of
-from delaykit.planning.between import Alterations, SeesDropout
-from delaykit.planning.layout import CALLS, RowMarks
->>>>>>> 2c4e13d (Rows of a connection's input that are not its neuron's are seen in the example: exact where several in turn are one, refused where they move; an empty batch is refused in words)
 from delaykit.planning.snapshot import Snapshot
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
@@ -203,9 +196,9 @@ def _site_spy(
         trace.rows.arrive("state", name, (args, kwargs), lead)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
-        call.linear = not own or _is_product(module, output, args, kwargs)
+        call.linear = not own or is_product(module, output, args, kwargs)
         if own and not call.number:
-            call.linear = call.linear and _stays_product(module, base, args, kwargs)
+            call.linear = call.linear and stays_product(module, base, args, kwargs)
         provenance.mark(output, ("site", name, call.number))
         if call.number < CALLS:
             trace.rows.begin("site", name, output, lead)
@@ -213,38 +206,6 @@ def _site_spy(
         return output
 
     return spy
-
-
-def has_own_forward(module: nn.Module) -> bool:
-    """Tell whether a Linear is of a class with a forward of its own."""
-    return isinstance(module, nn.Linear) and original_class(module).forward is not nn.Linear.forward
-
-
-def _is_product(module: Any, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    if len(inputs) != 1 or not isinstance(output, Tensor):
-        return False
-    product = nn.functional.linear(inputs[0], module.weight, module.bias)
-    return product.shape == output.shape and torch.allclose(product, output, rtol=1e-4, atol=1e-6, equal_nan=True)
-
-
-def _stays_product(module: Any, base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether it computes its product in training, too, and of inputs at which little else would be zero."""
-    modes = {part: part.training for part in module.modules()}
-
-    def dense(leaf: Any) -> Any:
-        return torch.linspace(-1, 2, leaf.numel()).to(leaf).reshape(leaf.shape) if isinstance(leaf, Tensor) else leaf
-
-    args, kwargs = tree_map(dense, (args, kwargs))
-    try:
-        for training in (False, True):
-            module.train(training)
-            if not _is_product(module, base(*args, **kwargs), args, kwargs):
-                return False
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-    return True
 
 
 def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: Witness) -> Callable[..., Any]:

@@ -102,14 +102,9 @@ def reset(net: nn.Module, rows: Tensor | Sequence[bool] | NDArray[np.bool_] | No
     Args:
         net: a wrapped model, a part of it, or one connection.
         rows: bools ``(batch,)``, a tensor, a numpy array or a list, true for the rows of the batch that begin anew,
-<<<<<<< HEAD
-            such as environments whose episode has ended; None for all. Set the rows of a state that you carry to zero
-            (or its rest) instead, and reset the connections beside it by their modules, ``dk.reset(net.fc, rows=...)``.
-=======
             such as environments whose episode has ended; None for all. They are rows of the neurons' states, and of a
             single connection (``dk.reset(net.fc, rows=...)``) those of the first dimension of its input. Set the rows
-            of a state that you carry to zero instead.
->>>>>>> 2c4e13d (Rows of a connection's input that are not its neuron's are seen in the example: exact where several in turn are one, refused where they move; an empty batch is refused in words)
+            of a state that you carry to zero (or its rest) instead, and reset the connections beside it so.
 
     Raises:
         ConfigError: ``rows`` is no such mask.
@@ -139,17 +134,13 @@ def reset(net: nn.Module, rows: Tensor | Sequence[bool] | NDArray[np.bool_] | No
     if carried:
         fix = "torch.utils._pytree.tree_map(lambda v: v * ~rows.view(-1, *[1] * (v.dim() - 1)), state)"
         found = f"rows= for {', '.join(carried)}, whose histories ride in the state that you carry"
-<<<<<<< HEAD
         others = [f"dk.reset(net.{site.name}, rows=...)" for site in sites if site.name not in carried]
         fix += f"; and {', '.join(others)} for the lines that do not" if others else ""
         raise HistoryError("reset", found, "rows of that state set to zero, or to its rest", fix)
-=======
-        raise HistoryError("reset", found, "rows of that state set to zero", fix)
     own = wiring_of(net)
     if own is not None and "" in own.sites:  # of one connection, by itself: its own rows
         own.sites[""].history.clear_own_rows(rows)
         return
->>>>>>> 2c4e13d (Rows of a connection's input that are not its neuron's are seen in the example: exact where several in turn are one, refused where they move; an empty batch is refused in words)
     for site in sites:
         site.attachment.history.fit_mask(rows)
     for site in sites:

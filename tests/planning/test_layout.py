@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.planning.layout import codes, joined
+from delaykit.planning.between.layout import codes, joined
 
 snn = pytest.importorskip("snntorch", reason="wraps snntorch models")
 

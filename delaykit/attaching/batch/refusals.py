@@ -196,3 +196,14 @@ def maybe_cut(what: str, where: str) -> HistoryError:
         "call dk.detach(net) there to cut it; to keep it, change values in place (mem.mul_(...)), or a carried state "
         "by torch.utils._pytree.tree_map over all of it",
     )
+
+
+def weight_changed(where: str) -> HistoryError:
+    """Say that a weight, or a delay, changed within a graph: what is under way cannot lead back to two of them."""
+    return HistoryError(
+        where,
+        "a weight that changed, or a delay, or whether one learns, while spikes are under way whose gradient is being "
+        "recorded",
+        "one weight and delay from a reset or detach to the next",
+        "cut the graph first (detach the membranes, or dk.detach(net)), or change them under torch.no_grad() runs only",
+    )

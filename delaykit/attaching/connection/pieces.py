@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.attaching.batch.refusals import stepped_already
+from delaykit.attaching.batch.refusals import stepped_already, weight_changed
 from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.connection.calls import over_time
 from delaykit.attaching.history.carried_states import COPY, JOINED_EXPECTED, JOINED_FIX, move_rows
-from delaykit.attaching.history.connection_history import History, weight_changed
+from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.history.parameters import ReadParameters
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine

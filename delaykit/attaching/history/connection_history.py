@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from delaykit.attaching.batch.refusals import one_of_several, other_rows, out_of_step, unfinished
+from delaykit.attaching.batch.refusals import one_of_several, other_rows, out_of_step, unfinished, weight_changed
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.history import lines
+from delaykit.attaching.history.beats import Beat
 from delaykit.attaching.history.beginnings import Ends
 from delaykit.attaching.history.parameters import ReadParameters
 from delaykit.errors import HistoryError
@@ -36,29 +37,6 @@ class Moment(NamedTuple):
     segment: Any = None
     again: bool = False
     call: int = 0
-
-
-class CountsSteps(Protocol):
-    """A neuron that a connection leads to."""
-
-    steps: int
-
-    def unfinished(self) -> bool:
-        """Tell whether a step failed, and none came since."""
-
-
-class Beat:
-    """How the calls of a connection and the steps of a neuron behind it go together.
-
-    Args:
-        neuron: counts its steps.
-        path: its name, for messages.
-        each: steps of the neuron from one call to the next (of the same stream).
-    """
-
-    def __init__(self, neuron: CountsSteps, path: str, each: int) -> None:
-        self.neuron, self.path, self.each = neuron, path, each
-        self.mark = 0
 
 
 class History:
@@ -331,7 +309,7 @@ class History:
         if self.rows == "moved":
             self._refuse_rows(self._changed(of))
             return  # nothing is under way, in whichever row
-        self._refuse_pieces()
+        lines.refuse_pieces(self.where, self.pieces)
         lines.select(self.where, self.streams, rows, device, of, self.age)
         if self.last_output is not None:
             picked = [torch.zeros_like(self.last_output[0]) if r is None else self.last_output[r] for r in rows]
@@ -379,7 +357,7 @@ class History:
         Args:
             rows: mask of the first dimension of the input.
         """
-        self._refuse_pieces()
+        lines.refuse_pieces(self.where, self.pieces)
         lines.fit_mask(self.where, self.streams, rows, self.each)
         gone = rows.tolist()
         if any(gone):
@@ -387,11 +365,6 @@ class History:
             lines.select(self.where, self.streams, some, rows.device, len(gone), self.age)
         if self.rows == "moved":
             self._told = self.age
-
-    def _refuse_pieces(self) -> None:
-        if any(piece is not None and piece.under_way() for piece in self.pieces):
-            found = "rows that change between two pieces of a sequence, while spikes are under way"
-            raise HistoryError(self.where, found, "the same rows in every piece", "reset all rows at once")
 
     def put_back(self, output: Tensor) -> None:
         """Keep a neuron's output, which comes back as its input; the caller may write over it."""
@@ -434,14 +407,3 @@ class History:
         gap = self.gap_behind(IN_A_COPY)
         gap = None if gap is None else (None if gap[0] is None else 0, IN_A_COPY)
         return {"asked": self.asked, "rows": self.rows, "gap": gap}
-
-
-def weight_changed(where: str) -> HistoryError:
-    """Say that a weight, or a delay, changed within a graph: what is under way cannot lead back to two of them."""
-    return HistoryError(
-        where,
-        "a weight that changed, or a delay, or whether one learns, while spikes are under way whose gradient is being "
-        "recorded",
-        "one weight and delay from a reset or detach to the next",
-        "cut the graph first (detach the membranes, or dk.detach(net)), or change them under torch.no_grad() runs only",
-    )

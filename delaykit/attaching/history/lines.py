@@ -67,6 +67,13 @@ def fit_mask(where: str, streams: Sequence[Stream | None], rows: Tensor, each: i
             raise HistoryError(where, found, "one truth value a row", "pass a bool tensor (batch,)")
 
 
+def refuse_pieces(where: str, pieces: Sequence[Any]) -> None:
+    """Raise where rows change between two pieces of a sequence, one ``pieces`` a stream, with something under way."""
+    if any(piece is not None and piece.under_way() for piece in pieces):
+        found = "rows that change between two pieces of a sequence, while spikes are under way"
+        raise HistoryError(where, found, "the same rows in every piece", "reset all rows at once")
+
+
 def another_input(where: str, stream: Stream, spikes: Tensor, kind: Any) -> HistoryError:
     """Say that an input has another shape, type or place than the spikes under way."""
     now, then = (f"{dtype} on {device} " for _, dtype, device in (kind, stream.kind))
