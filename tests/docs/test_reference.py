@@ -50,7 +50,7 @@ def stands_on_a_page(package, name, value):
 
 
 def test_all_plugins_are_looked_at():
-    assert len(PACKAGES) == 9 and len(SHOWN) > 80
+    assert len(PACKAGES) >= 9 and len(SHOWN) > 80
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, *(f"delaykit.{room}" for room in ROOMS), *OPERATORS, *PICTURES])

@@ -140,7 +140,13 @@ def _is_plain(neuron: Any, kind: str) -> bool:
     opaque = getattr(neuron.spike_grad, "__qualname__", "").startswith(_OPAQUE_SURROGATES)
     opaque = opaque or not (own or _scales(neuron.spike_grad))
     lost = kind == "RSynaptic" and not neuron.reset_delay
-    return ungraded and _keeps_reset(neuron) and not (neuron.state_quant or neuron.inhibition or opaque or lost)
+    odd = neuron.state_quant or neuron.inhibition or opaque or lost or _learns(neuron.spike_grad)
+    return ungraded and _keeps_reset(neuron) and not odd
+
+
+def _learns(surrogate: Any) -> bool:
+    """Tell whether a surrogate has parameters of its own, whose gradients steps alone give."""
+    return isinstance(surrogate, nn.Module) and any(p.requires_grad for p in surrogate.parameters())
 
 
 def _scales(surrogate: Any) -> bool:

@@ -80,7 +80,7 @@ class ModelSpec:
             try:
                 number = read(value if is_option else word)
             except ValueError:
-                fix = "write e.g. 'rsnn 128 beta=0.9'"
+                fix = "write e.g. 'rsnn:128,beta=0.9'"
                 raise dk.ConfigError(f"model {text!r}", repr(word), "a whole number, or option=value", fix) from None
             if is_option:
                 options[name] = number
