@@ -45,9 +45,8 @@ def fused(
             on real batches, too.
         loop: ``"inside"``: ``net(sequence)`` holds the time loop. ``"outside"``: the model is called once a step; the
             result then takes ``(time, ...)``, begins at rest, returns all outputs stacked along time, and after them
-            the last state of a model that carries its state (to be read; where the model is wrapped, it cannot be
-            gone on from, since spikes under way are not in it). None: found from the example; where that is the latter,
-            printing the result says why.
+            the last state of a model that carries its state (of a wrapped one it has no spikes under way and cannot
+            be gone on from). None: found from the example; printing the result says why it is the latter.
 
     Returns:
         A callable with the model's signature; printing it shows which layers run ahead and why others do not.
