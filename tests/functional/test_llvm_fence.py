@@ -61,7 +61,7 @@ def test_code_that_speaks_to_llvm_is_in_the_folder_alone() -> None:
 
 def test_every_file_of_the_folder_does_or_serves_those_that_do() -> None:
     assert {path.name for path in FOLDER.iterdir()} - {"__pycache__"} == {
-        "__init__.py", "narrow.py", "polynomials.py", "recurrence", "registers.py", "rows",
+        "__init__.py", "adjacent_taps.py", "polynomials.py", "recurrence", "registers.py", "rows",
     }  # fmt: skip
 
 

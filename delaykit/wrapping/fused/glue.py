@@ -14,7 +14,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils._pytree import tree_leaves
 
-from delaykit.functional.engine import version_of
+from delaykit.functional.engine_base import version_of
 from delaykit.wrapping.fused.evaluate import Sources
 from delaykit.wrapping.fused.graph import NotAhead
 from delaykit.wrapping.fused.recipe import Ahead, Apply, Each, Fixed, Recipe, Step
