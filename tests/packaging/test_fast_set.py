@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 MOST = 150  # fast cases of a test
 MANY_AND_QUICK = {  # milliseconds each
     "tests/packaging/test_docstrings.py::test_public_names_are_documented": "one a module",
+    "tests/testing/faults/test_wrong_tensors.py::test_a_wrong_tensor_is_told_in_full": "one a call",
 }
 
 
