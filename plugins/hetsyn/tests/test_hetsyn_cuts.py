@@ -245,16 +245,17 @@ def test_delays_beside_decays_read_a_cut_alike(library, kind, delayed, rate, int
 
 
 @pytest.mark.parametrize("quiet", [range(5), (0, 1, 5, 6, 9)], ids=["warm-up", "pauses"])
-@pytest.mark.parametrize("delayed", [None, "axonal", "dendritic", "synaptic"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "delayed"),
+    [(kind, delayed) for kind in KINDS for delayed in (None, "axonal", "dendritic", "synaptic")
+     if kind != "groups" or not delayed],
+)  # fmt: skip
 @pytest.mark.parametrize(
     ("library", "without"),
     [("snntorch", torch.no_grad), ("snntorch", torch.inference_mode), ("norse", torch.inference_mode),
      ("own leaks", torch.no_grad)],
 )  # fmt: skip
 def test_what_a_step_without_gradients_leaves_is_a_constant(library, kind, delayed, quiet, without):
-    if kind == "groups" and delayed:
-        pytest.skip("groups take no delay")
     net = Wrapped(library, "", kind, delayed)
     found, judge = [], Judge(net.net[0], delayed)
     for run in (net, judge):
