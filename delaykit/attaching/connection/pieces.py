@@ -1,9 +1,9 @@
 """A connection that is fed whole sequences, maybe in pieces: what one piece leaves for the next.
 
 Where delays end, the inputs that are still under way are put before the next piece; behind a convolution (dendritic) it
-is what the product made of them. Where a current lingers without end, or was made with another weight matrix
-(dendritic), later pieces go step by step, so that each costs as much as its own steps. The first runs at once, as most
-sequences have one piece only: what the steps need is made of its inputs when a second one comes.
+is what the product made of them. Where a current lingers without end, or was made with another weight matrix or
+before a cut (dendritic), later pieces go step by step, so that each costs as much as its own steps. The first runs at
+once, as most sequences have one piece only: what the steps need is made of its inputs when a second one comes.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class CarriedTail(LineRows):
         """Tell whether the next piece cannot run at once behind the inputs of this one."""
         if self.history is not None or self.lingers:
             return True
-        return self.made_by is not None and self.made_by.stale(product.weight, product.bias)
+        return self.made_by is not None and (self.cut or self.made_by.stale(product.weight, product.bias))
 
     def under_way(self) -> bool:
         """Tell whether a later step may hear of an input."""

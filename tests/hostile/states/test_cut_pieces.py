@@ -1,0 +1,64 @@
+"""Whole sequences in pieces, cut in between: gradients of a queue that is cut at the same steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+import delaykit as dk
+
+norse = pytest.importorskip("norse.torch", reason="feeds pieces to Norse's SequentialState")
+TIME, PIECE = 12, 4
+CUTS = {
+    "every entry": lambda state: tree_map(lambda v: v if v is None else v.detach(), state),
+    "tensors alone": lambda state: tree_map(lambda v: v.detach() if torch.is_tensor(v) else v, state),
+}
+
+
+def inputs():
+    x = torch.zeros(TIME, 1, 2, dtype=torch.float64)
+    x[2, 0, 0] = x[5, 0, 1] = x[6, 0, 0] = x[8, 0, 1] = 1.0
+    return x.requires_grad_()
+
+
+def queue(layer, delay, granularity, x, silent):
+    """Run neuron and queue step by step; a dendritic line remembers currents, an axonal one spikes."""
+    low, part = int(delay), delay - int(delay)
+    cell, state, line, out = norse.LICell(), None, [torch.zeros(1, 2, dtype=torch.float64)] * (low + 2), []
+    for t, step in enumerate(x):
+        if t and t % PIECE == 0:
+            line, state = [held.detach() for held in line], tree_map(lambda v: v.detach(), state)
+        with torch.set_grad_enabled(not (silent and t < PIECE)):
+            line = [layer(step) if granularity == "dendritic" else step, *line[:-1]]
+            late = (1 - part) * line[low] + part * line[low + 1]
+            y, state = cell(late if granularity == "dendritic" else layer(late), state)
+        out.append(y)
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["recorded", "first without gradients"])
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("delay", [1.0, 3.0, 2.5])
+@pytest.mark.parametrize("granularity", ["dendritic", "axonal"])
+def test_the_weight_hears_no_spike_from_before_the_cut(granularity, delay, cut, silent):
+    torch.manual_seed(0)
+    net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LI()).double()
+    layer = nn.Linear(2, 2, bias=False).double()
+    layer.load_state_dict(net[0].state_dict())
+    rule = dk.FreeDelay(granularity, max_delay=5, init=delay, learn=False)
+    dk.wrap_(net, {"0": rule}, example=torch.zeros(4, 1, 2, dtype=torch.float64))
+    x, state, pieces = inputs(), None, []
+    for k in range(0, TIME, PIECE):
+        with torch.set_grad_enabled(not (silent and k == 0)):
+            y, state = net(x[k : k + PIECE], CUTS[cut](state) if k else None)
+        pieces.append(y.flatten(0, 1))
+    found, mine = torch.cat(pieces), inputs()
+    wanted = queue(layer, delay, granularity, mine, silent)
+    torch.testing.assert_close(found, wanted)
+    found.square().sum().backward()
+    wanted.square().sum().backward()
+    torch.testing.assert_close(net[0].weight.grad, layer.weight.grad)
+    torch.testing.assert_close(x.grad, mine.grad)
+    assert layer.weight.grad.any()
