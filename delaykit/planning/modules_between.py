@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.errors import ConfigError
+from delaykit.planning.tensors import tensors_in
 from delaykit.synapse import Synapse
 
 THROUGH = set(
@@ -33,7 +33,7 @@ class Alterations:
 
     def of(self, value: Any) -> frozenset[tuple[Site, str]]:
         """Return pairs of a connection's call and what was done to its current, as far as ``value`` comes of it."""
-        found = [self._known.get(v, frozenset()) for v in tree_leaves(value) if isinstance(v, Tensor)]
+        found = [self._known.get(tensor, frozenset()) for tensor in tensors_in(value)]
         return frozenset().union(*found) if found else frozenset()
 
     def note(self, operation: str, tags: frozenset[Site], inputs: Any, output: Any) -> None:
@@ -41,15 +41,13 @@ class Alterations:
         done = self.of(inputs)
         if operation not in THROUGH:
             done |= {(tag, operation) for tag in tags if tag[0] == "site"}
-        for leaf in tree_leaves(output) if done else ():
-            if isinstance(leaf, Tensor):
-                self._known[leaf] = self._known.get(leaf, frozenset()) | done
+        for tensor in tensors_in(output) if done else ():
+            self._known[tensor] = self._known.get(tensor, frozenset()) | done
 
     def forget(self, output: Any) -> None:
         """Begin anew: a connection or a neuron has just made this."""
-        for leaf in tree_leaves(output):
-            if isinstance(leaf, Tensor):
-                self._known.pop(leaf, None)
+        for tensor in tensors_in(output):
+            self._known.pop(tensor, None)
 
 
 class SeesDropout(TorchFunctionMode):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._python_dispatch import TorchDispatchMode, _len_torch_dispatch_stack, _pop_mode_temporarily
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
@@ -28,6 +28,7 @@ from delaykit.planning.between.layout import CALLS, RowMarks
 from delaykit.planning.between.products import has_own_forward, is_product, stays_product
 from delaykit.planning.modules_between import Alterations, SeesDropout
 from delaykit.planning.snapshot import Snapshot
+from delaykit.planning.tensors import tensors_in
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)
@@ -86,6 +87,10 @@ class Trace:
 
 
 class _Provenance(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # which imports it, for seconds
+        return False
+
     def __init__(self, rows: RowMarks) -> None:
         super().__init__()
         self.tags = WeakTensorKeyDictionary()
@@ -101,14 +106,13 @@ class _Provenance(TorchDispatchMode):
         self.rows.behind(ahead, output)
         tags = self.of((args, kwargs))
         if tags:
-            for leaf in tree_leaves(output):
-                if isinstance(leaf, Tensor):
-                    self.tags[leaf] = self.tags.get(leaf, frozenset()) | tags
+            for tensor in tensors_in(output):
+                self.tags[tensor] = self.tags.get(tensor, frozenset()) | tags
             self.alterations.note(func.overloadpacket.__name__, tags, (args, kwargs), output)
         return output
 
     def of(self, values: Any) -> frozenset[Tag]:
-        found = [self.tags.get(v, frozenset()) for v in tree_leaves(values) if isinstance(v, Tensor)]
+        found = [self.tags.get(tensor, frozenset()) for tensor in tensors_in(values)]
         return frozenset().union(*found) if found else frozenset()
 
     def forget(self, output: Tensor) -> None:
@@ -122,9 +126,21 @@ class _Provenance(TorchDispatchMode):
 
     def mark(self, values: Any, tag: Tag) -> None:
         self.alterations.forget(values)
-        for leaf in tree_leaves(values):
-            if isinstance(leaf, Tensor):
-                self.tags[leaf] = frozenset((tag,))
+        for tensor in tensors_in(values):
+            self.tags[tensor] = frozenset((tag,))
+
+
+class _OutsideDynamo(_Provenance):
+    """Where the model may be compiled: what the plan does then is not."""
+
+    __torch_dispatch__ = torch._disable_dynamo(cast(Any, _Provenance).__torch_dispatch__, recursive=True)
+
+
+@contextlib.contextmanager
+def _unwatched() -> Iterator[None]:
+    """Let operations of the plan itself pass by what watches those of the model."""
+    with _pop_mode_temporarily() if _len_torch_dispatch_stack() else contextlib.nullcontext():
+        yield
 
 
 Witness = Callable[[str, Any, Any], None]  # path of a connection or neuron, its arguments, what it returned
@@ -158,7 +174,7 @@ def run_example(
     """
     witness = witness or (lambda path, arguments, output: None)
     trace = Trace()
-    provenance = _Provenance(trace.rows)
+    provenance = (_OutsideDynamo if "torch._dynamo" in sys.modules else _Provenance)(trace.rows)
     with lines_aside(net), _restored(net), contextlib.ExitStack() as stack, torch.no_grad():
         net.eval()
         # Neurons first, then the connections inside them, then the root: mixins stack on the same module.
@@ -193,7 +209,8 @@ def _site_spy(
         calls.append(call)
         call.outside = trace.roots > 0 and not trace.inside
         lead = len(call.input_shape) - 1 - channel_space(module)
-        trace.rows.arrive("state", name, (args, kwargs), lead)
+        with _unwatched():
+            trace.rows.arrive("state", name, (args, kwargs), lead)
         output = base(*args, **kwargs)
         call.output_shape = _shape((output,), {})
         call.linear = not own or is_product(module, output, args, kwargs)
@@ -201,7 +218,8 @@ def _site_spy(
             call.linear = call.linear and stays_product(module, base, args, kwargs)
         provenance.mark(output, ("site", name, call.number))
         if call.number < CALLS:
-            trace.rows.begin("site", name, output, lead)
+            with _unwatched():
+                trace.rows.begin("site", name, output, lead)
         witness(name, (args, kwargs), output)
         return output
 
@@ -232,7 +250,8 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         calls.append(call)
         passed = adapter.given_membrane(module, args, kwargs) if neuron.follows else None
         before = None if membrane is None or membrane.is_meta else (version_of(membrane), membrane.clone())
-        trace.rows.arrive("site", neuron.path, args[:1], 2)
+        with _unwatched():
+            trace.rows.arrive("site", neuron.path, args[:1], 2)
         trace.rows.pause(1)
         try:
             output = base(*args, **kwargs)
@@ -251,7 +270,8 @@ def _neuron_spy(trace: Trace, provenance: _Provenance, neuron: Neuron, witness: 
         provenance.mark((output, left), ("state", neuron.path, call.number))
         trace.rows.forget((output, left))
         if call.number < CALLS:
-            trace.rows.begin("state", neuron.path, output, 2)
+            with _unwatched():
+                trace.rows.begin("state", neuron.path, output, 2)
         witness(neuron.path, (args, kwargs), output)
         return output
 
@@ -281,8 +301,8 @@ def _root_spy(trace: Trace, provenance: _Provenance, neurons: Sequence[Neuron]) 
 
 
 def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:
-    leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    return tuple(leaves[0].shape) if leaves else ()
+    tensors = tensors_in((args, kwargs))
+    return tuple(tensors[0].shape) if tensors else ()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import hand
 import numpy as np
@@ -135,3 +137,19 @@ def test_wrap_makes_an_independent_copy(model):
     run(twin, x).sum().backward()
     assert all(p.grad is None for p in net.parameters())
     assert any(p.grad is not None for n, p in twin.named_parameters() if ".dk." in n)
+
+
+def test_a_plan_does_not_import_the_compiler() -> None:
+    """It takes seconds. Where a model is compiled it is there already, and the plan stays outside of it."""
+    code = (
+        "import sys, torch, snntorch as snn, delaykit as dk\n"
+        "net = torch.nn.Sequential(torch.nn.Linear(3, 2), snn.Leaky(0.9, init_hidden=True))\n"
+        "rules = {'0': dk.FreeDelay(max_delay=2)}\n"
+        "run = lambda: [net(step) for step in torch.rand(4, 2, 3)]\n"
+        "plan = dk.plan(net, rules, example=run)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "net[1].compile(backend='eager')\n"
+        "assert 'torch._dynamo' in sys.modules\n"
+        "assert str(dk.plan(net, rules, example=run)) == str(plan)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)

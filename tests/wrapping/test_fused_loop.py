@@ -55,8 +55,9 @@ def test_an_example_that_the_model_refuses_gives_the_error_of_the_model(where: s
     net.where = where
     with pytest.raises(IndexError) as own:
         net(spikes(steps, 1))
-    with pytest.raises(type(own.value), match=str(own.value)):
+    with pytest.raises(dk.ShapeError, match=f"example: found IndexError: {own.value}") as told:
         dk.fused(net, example=spikes(steps, 1))
+    assert type(told.value.__cause__) is IndexError
     fast = dk.fused(net)
     with pytest.raises(type(own.value), match=str(own.value)):
         fast(spikes(steps, 1))
@@ -68,16 +69,16 @@ def test_an_example_that_the_model_refuses_gives_the_error_of_the_model(where: s
 def test_however_a_loop_takes_its_steps(cut: str) -> None:
     net = loud(Stacked())
     net.cut = cut
-    with pytest.raises(IndexError, match="index 1 is out of bounds"):
+    with pytest.raises(dk.ShapeError, match="IndexError: index 1 is out of bounds"):
         dk.fused(net, example=spikes(TIME, 1))
     assert_equal_runs(net, dk.fused(net, example=spikes()), net, spikes())
 
 
 def test_a_model_that_takes_neither_a_sequence_nor_a_step() -> None:
     net = nn.Sequential(nn.Linear(PRE + 1, OUT), leaky(init_hidden=True)).double()
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+    with pytest.raises(dk.ShapeError, match="RuntimeError: .*shapes cannot be multiplied") as caught:
         dk.fused(net, example=spikes())
-    assert all("called the model once a step" in note for note in getattr(caught.value, "__notes__", []))
+    assert not hasattr(RuntimeError, "add_note") or "called the model once a step" in str(caught.value)
 
 
 def test_a_loop_that_is_taken_to_be_outside_is_told_and_why() -> None:

@@ -8,14 +8,17 @@ neuron's inside.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.clocks import RowLayout
+from delaykit.planning.tensors import tensors_in, with_tensors
 
 CALLS = 4  # of each module that are watched
 LARGE = 2**25  # numbers in all copies of one tensor; of larger ones fewer rows are told apart
@@ -43,26 +46,28 @@ class RowMarks:
         if self._paused:
             return
         self.forget(values)
-        for leaf in tree_leaves(values):
-            if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or not leaf.numel():
+        for leaf in tensors_in(values):
+            if not leaf.is_floating_point() or not leaf.numel():
                 continue
             for dim in range(min(dims, leaf.dim(), 2)):
                 size = leaf.shape[dim]
                 marks = codes(size, leaf.device)[: max(2, LARGE // leaf.numel())]
-                copies = [leaf.detach().clone().index_fill_(dim, mark.nonzero()[:, 0], torch.nan) for mark in marks]
+                column = (-1, *(1,) * (leaf.dim() - 1 - dim))
+                copies = [leaf.detach().masked_fill(mark.view(column), torch.nan) for mark in marks]
                 self._known.setdefault(leaf, {})[kind, path, dim, size] = copies
 
     def forget(self, values: Any) -> None:
         """Know nothing of these tensors."""
-        for leaf in tree_leaves(values):
-            if isinstance(leaf, Tensor):
-                self._known.pop(leaf, None)
+        for tensor in tensors_in(values):
+            self._known.pop(tensor, None)
 
     def ahead(self, func: Any, args: Any, kwargs: Any) -> dict[Source, list[Any]]:
         """Run an operation on the copies, before it runs itself: it may write into what it is given."""
         if self._paused or not len(self._known) or torch.Tag.nondeterministic_seeded in func.tags:
             return {}
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf in self._known]
+        leaves = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self._known]
+        if not leaves:
+            return {}
         found = {source: len(copies) for leaf in leaves for source, copies in self._known[leaf].items()}
         if "batch_norm" in func.overloadpacket.__name__:  # adds to all rows, and moves none
             return {source: [(copy,) for copy in self._known[leaves[0]].get(source, [])] for source in found}
@@ -77,20 +82,18 @@ class RowMarks:
     def _on_copy(self, func: Any, args: Any, kwargs: Any, source: Source, number: int) -> Any:
         writes = func._schema.is_mutable
 
-        def put(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor):
-                return leaf
-            copies = self._known.get(leaf, {}).get(source)
+        def put(tensor: Tensor) -> Tensor:
+            copies = self._known.get(tensor, {}).get(source)
             if copies is not None:
                 return copies[number]
-            return leaf.clone() if writes else leaf
+            return tensor.clone() if writes else tensor
 
-        args, kwargs = tree_map(put, (args, kwargs or {}))
+        args, kwargs = with_tensors(put, (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def behind(self, ahead: dict[Source, list[Any]], output: Any) -> None:
         """Note what an operation gave for the copies; what are no real numbers, as of a comparison, tell nothing."""
-        leaves = tree_leaves(output)
+        leaves = tree_leaves(output) if ahead else []
         for source, copies in ahead.items():
             for place, leaf in enumerate(leaves):
                 marked = [parts[place] for copy in copies if len(parts := tree_leaves(copy)) > place]
@@ -100,8 +103,8 @@ class RowMarks:
 
     def arrive(self, kind: str, path: str, values: Any, dims: int) -> None:
         """Read the marks of what a module is given, which left one of that kind, in its first ``dims`` dimensions."""
-        for leaf in tree_leaves(values):
-            for source, copies in self._known.get(leaf, {}).items() if isinstance(leaf, Tensor) else ():
+        for leaf in tensors_in(values):
+            for source, copies in self._known.get(leaf, {}).items():
                 for dim in range(max(1, min(dims, leaf.dim(), 2))) if source[0] == kind else ():
                     layout = _layout(source[3], copies, dim)
                     if layout is not None:
@@ -112,8 +115,9 @@ class RowMarks:
         return self.found.get((kind, source, path, left, arrived), set())
 
 
-def codes(size: int, device: torch.device | None = None) -> list[Tensor]:
-    """Return masks ``(size,)`` of which no two rows have the same, the first half first.
+@functools.lru_cache(maxsize=64)
+def codes(size: int, device: torch.device | None = None) -> tuple[Tensor, ...]:
+    """Return masks ``(size,)`` of which no two rows have the same, the first half first; nobody may write to them.
 
     Args:
         size: number of rows.
@@ -125,7 +129,7 @@ def codes(size: int, device: torch.device | None = None) -> list[Tensor]:
     """
     rows = torch.arange(size, device=device)
     picks = [rows < (size + 1) // 2, *((rows >> bit) % 2 == 1 for bit in reversed(range((size - 1).bit_length())))]
-    return [mask for pick in picks for mask in (pick, ~pick) if bool(mask.any())]
+    return tuple(mask for pick in picks for mask in (pick, ~pick) if bool(mask.any()))
 
 
 def _layout(size: int, copies: list[Tensor], dim: int) -> RowLayout | None:
@@ -145,7 +149,7 @@ def _layout(size: int, copies: list[Tensor], dim: int) -> RowLayout | None:
     return "moved"
 
 
-def _within(reached: list[Tensor], marks: list[Tensor]) -> bool:
+def _within(reached: list[Tensor], marks: Sequence[Tensor]) -> bool:
     return all(not bool((rows & ~mark).any()) for rows, mark in zip(reached, marks, strict=False))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from delaykit import checks
-from delaykit.errors import ConfigError, HistoryError
+from delaykit.errors import ConfigError, DelaykitError, HistoryError, ShapeError
 from delaykit.functional.eager import eager
 from delaykit.functional.engine_base import version_of
 from delaykit.planning.snapshot import Snapshot
@@ -53,7 +53,7 @@ def fused(
 
     Raises:
         ConfigError: an argument that is none of these.
-        Exception: what the model itself raises for the example.
+        ShapeError: the model does not run the example; what it raised by itself is said.
         HistoryError: a check on a real batch found another result.
 
     Example:
@@ -83,8 +83,19 @@ def fused(
         raise ConfigError("fused", "example=()", "the arguments of one call", "pass a batch, or leave example out")
     made = FusedModel(net, check, loop)
     if example is not None:
-        made.prove(*(example if isinstance(example, tuple) else (example,)))
+        _prove_on(made, example if isinstance(example, tuple) else (example,))
     return made
+
+
+def _prove_on(made: FusedModel, example: tuple[Any, ...]) -> None:
+    try:
+        made.prove(*example)
+    except DelaykitError:
+        raise
+    except Exception as error:  # the user's model may raise anything
+        found, notes = f"{type(error).__name__}: {error}", getattr(error, "__notes__", [])
+        fix = "pass a batch, or a tuple of arguments, as the model takes it"
+        raise ShapeError("example", "; ".join([found, *notes]), "an example that the model runs", fix) from error
 
 
 class FusedModel:

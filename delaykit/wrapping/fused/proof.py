@@ -19,7 +19,7 @@ from delaykit.planning.snapshot import Snapshot
 from delaykit.wrapping.apply import copy_model
 from delaykit.wrapping.fused.graph import Miss, NotAhead, Output
 from delaykit.wrapping.fused.program import Program, own_loop
-from delaykit.wrapping.fused.recipe import Comparison, find_loop
+from delaykit.wrapping.fused.recipe import Comparison, loop_of
 from delaykit.wrapping.fused.run import Layout, Run
 from delaykit.wrapping.fused.units import ConnectionUnit, NeuronUnit, Unit, units_of
 from delaykit.wrapping.fused.watch import Seen, watch
@@ -171,7 +171,7 @@ def layout_of(units: dict[str, Unit], seen: Seen, program: Program) -> Layout:
     outputs = (node.unit for node in seen.hooked if isinstance(node, Output))
     reasons |= dict.fromkeys(outputs, "a hook looks at the gradient of its output")
     reasons |= {path: why for path, unit in units.items() if (why := _goes_on(unit, program))}
-    found = find_loop(seen.calls)
+    found = loop_of(seen.calls)
     if found is None:
         return Layout(None, 0, [], {}, dict.fromkeys(units, "it is not called in a time loop; the model runs as it is"))
     loop, steps = found

@@ -168,7 +168,7 @@ def _named(node: Node) -> Node:
     return node
 
 
-def find_loop(calls: dict[str, list[Any]]) -> tuple[Loop, int] | None:
+def loop_of(calls: dict[str, list[Any]]) -> tuple[Loop, int] | None:
     """Find the units that are called at every step, and the number of steps; None where nothing is called twice."""
     often = {unit: len(c) for unit, c in calls.items() if len(c) > 1}
     if not often:
