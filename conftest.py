@@ -21,8 +21,8 @@ from _pytest.doctest import DoctestModule
 
 # One component shows all laws on all nets in the fast set, but for those that take ten seconds a net. The others show
 # each of theirs on one net, by turns of component and law, so that each component meets most nets, and each law all of
-# them. The rest is run by `make slow`, but for laws that take ten seconds a net. Components that are slow as a whole
-# show each law on one net of each library, by the same turns, and on all nets where it may pass over one.
+# them. `make slow` shows each on one net of each library, by the same turns, and on all nets where a law may pass over
+# one; a law that takes ten seconds a net is shown by every third component. The rest runs with DELAYKIT_FAULTS=full.
 LONG_LAWS = ("test_compiled_equals_eager", "test_compiled_sequences_equal_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
 EVERYTHING = os.environ.get("DELAYKIT_FAULTS") == "full"  # also what is shown twice, as all faults of testing.faults
@@ -71,19 +71,37 @@ def mark_what_is_shown_elsewhere(config: pytest.Config, items: list[pytest.Item]
         slow = item.get_closest_marker("slow") is not None
         shown = net.name == nets[turn % len(nets)]
         fast = shown and net.library == [*libraries][turn // 64 % len(libraries)]
-        if item.cls.__name__ != SHOWN_BY and not (shown if slow else fast):
+        if item.originalname in LONG_LAWS:
+            left_out += [item] if not shown else []
+        elif item.cls.__name__ != SHOWN_BY and not (shown if slow else fast):
             item.add_marker(pytest.mark.slow)
-            twice = item.originalname in LONG_LAWS or (slow and not picks_nets(item))
-            left_out += [item] if twice and not EVERYTHING else []
+            left_out += [item] if not shown and not picks_nets(item) else []
+    left_out += long_laws_of_others(laws)
     for item in laws:
         if item.originalname == LONG_ADAPTER_LAW and item.cls.nets.index(params_of(item)["case"]) % 2:
             item.add_marker(pytest.mark.slow)
         if item.originalname in LONG_LAWS:
             item.add_marker(pytest.mark.slow)
-    if left_out:
+    if left_out and not EVERYTHING:
         gone = set(map(id, left_out))
         items[:] = [item for item in items if id(item) not in gone]
         config.hook.pytest_deselected(items=left_out)
+
+
+def long_laws_of_others(laws: list[pytest.Function]) -> list[pytest.Item]:
+    """Let each law that takes long be shown by every third component of a file, or by the only one."""
+    of_file: dict[Path, list[type]] = {}
+    long = [item for item in laws if item.originalname in LONG_LAWS]
+    for item in long:
+        components = of_file.setdefault(item.path, [])
+        components += [] if item.cls in components else [item.cls]
+
+    def shows(item: pytest.Function) -> bool:
+        components = of_file[item.path]
+        turns = min(len(LONG_LAWS), len(components))
+        return components.index(item.cls) % turns == LONG_LAWS.index(item.originalname) % turns
+
+    return [item for item in long if not shows(item)]
 
 
 def mark_what_pairs_leave(items: list[pytest.Item]) -> None:
