@@ -18,7 +18,13 @@ from delaykit.attaching.batch.refusals import other_rows
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
 from delaykit.attaching.connection.mixins import CarriedConnection, CarriedState
 from delaykit.attaching.connection.pieces import CarriedTail
-from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, was_cut
+from delaykit.attaching.history.carried_states import (
+    move_rows,
+    of_one_sample,
+    refuse_joined,
+    unclear_rows,
+    was_cut,
+)
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.functional.eager import eager
 
@@ -84,7 +90,7 @@ def _follow(container: Any, state: list[Any]) -> None:
             continue
         if now is None:  # that neuron begins anew, and its line with it
             state[index] = None
-        elif not entry.changed:
+        elif not entry.joined:
             where = f"{list(container._modules)[index]} of SequentialState"
             neuron = list(container._modules.values())[place]
             state[index] = _moved(where, entry, left, now, neuron)
@@ -96,10 +102,13 @@ def _moved(
     now, before = _leaves(state), left.tensors
     if len(before) != len(now):
         return entry
-    if was_cut(where, left, now, [entry if entry.history is None else entry.history]):
+    line = entry if entry.history is None else entry.history
+    if was_cut(where, left, now, [line], getattr(state, "_dk_rows", None), entry.touched):
         entry = entry.detach()
     if all(a is b for a, b in zip(before, now, strict=True)) and not left.written():
         return entry
+    if entry.changed:
+        return _moved_again(where, entry, left, now, _fresh(neuron, state))
     if isinstance(entry, CarriedTail):
         alone = entry.alone
     else:
@@ -115,6 +124,24 @@ def _moved(
         return entry.followed(where, rows, batch, after)
     entry.batch = after
     move_rows(where, [entry.history], rows, batch, after, now[0].device)
+    return entry
+
+
+def _moved_again(
+    where: str, entry: CarriedState | CarriedTail, left: LeftState, now: list[Tensor], rest: list[Tensor] | None
+) -> CarriedState | CarriedTail:
+    """Let an entry whose rows moved by themselves follow what was done to the neuron's alone besides."""
+    went = entry.went()
+    if went is None or entry.alone or all(row is None for row in went):
+        return entry
+    rows = read_values(left, now, rest=rest, went=went)
+    if rows == list(range(len(went))):
+        return entry
+    if rows is not None:
+        again: CarriedState | CarriedTail = entry.moved_again(rows)
+        return again
+    if entry.under_way():
+        raise unclear_rows(where)
     return entry
 
 

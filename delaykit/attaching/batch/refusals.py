@@ -193,8 +193,8 @@ def maybe_cut(what: str, where: str) -> HistoryError:
         f"{what} replaced by one of other values behind a step that was not recorded: it may have been detached, too, "
         "or not, while gradients through spikes under way are recorded",
         "a change that says whether the graph is cut",
-        "call dk.detach(net) there to cut it; to keep it, change values in place (mem.mul_(...)), or a carried state "
-        "by torch.utils._pytree.tree_map over all of it",
+        "call dk.detach(net) there to cut it; to keep it, change values in place (mem.mul_(...)), or the state of a "
+        "cell by torch.utils._pytree.tree_map over all of it",
     )
 
 

@@ -31,9 +31,10 @@ class Rows:
 
     Attributes:
         joined: whether rows of another run are among them, and spikes were under way in one of them.
+        unsure: whether tensors were replaced without them, and it cannot be told whether those were detached.
     """
 
-    joined = False
+    joined = unsure = False
 
     def __init__(self, ids: Tensor, touched: bool = False, cut: bool = False, run: Run | None = None) -> None:
         self.ids, self.touched, self.cut, self.run = ids, touched, cut, run
@@ -68,7 +69,17 @@ class Rows:
 
     def _with(self, ids: Tensor) -> Rows:
         out = Rows(ids, True, self.cut, self.run)
-        out.joined = self.joined
+        out.joined, out.unsure = self.joined, self.unsure
+        return out
+
+    def replaced(self, cut: bool | None) -> Rows:
+        """Know what was done to tensors without them: those were detached, or not; None where nobody can tell.
+
+        Args:
+            cut: which of these.
+        """
+        out = self._with(self.ids)
+        out.touched, out.cut, out.unsure = self.touched, self.cut or bool(cut), self.unsure or cut is None
         return out
 
     @classmethod
@@ -126,11 +137,12 @@ class LineRows(Rows):
         owner: the connection: no other one may go on from here.
         drives: a container's own: the place and the state of the neuron behind it.
         bare: whether its sequence went on without delays, while spikes were under way.
+        touched: whether anything was done to it, be it that its rows stayed where they were.
     """
 
     owner: Any = None
     drives: Any = None
-    bare = False
+    bare = touched = False
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, alone: bool, line: Any) -> None:
         self.batch, self.run, self.alone = 1 if alone else shape[0], line, alone
@@ -172,7 +184,15 @@ class LineRows(Rows):
         return self.twin(joined=any(one.joined or one.under_way() for one in runs.values()))
 
     def _with(self, ids: Tensor) -> Rows:
-        return self.twin(_ids=ids, drives=None, batch=self._kind[0])
+        return self.twin(_ids=ids, touched=True, batch=self._kind[0])
+
+    def moved_again(self, rows: list[int | None]) -> Any:
+        """Return what stands for rows of which row k was ``rows[k]`` of these, None for one at zero."""
+        ids = self.ids.new_zeros(len(rows), *self.ids.shape[1:])
+        for place, row in enumerate(rows):
+            if row is not None:
+                ids[place] = self.ids[row]
+        return self._with(ids)
 
     def twin(self, **changes: Any) -> Any:
         """Return a copy with other attributes; copy.copy would ask for what a pickle of it is."""

@@ -67,19 +67,22 @@ def _copies(tensors: list[Tensor]) -> list[Tensor]:
     return [tensor if getattr(tensor, "stands_in", False) else tensor.detach().clone() for tensor in tensors]
 
 
-def comes_cut(left: LeftState, now: list[Tensor]) -> bool | None:
+def comes_cut(
+    before: list[Tensor], values: list[Tensor] | None, now: list[Tensor], copied: bool = False
+) -> bool | None:
     """Tell whether a state that had no graph to lose was detached: other tensors of equal values, but no views.
 
     Behind a step in inference mode only a copy can go on, which says nothing.
 
     Args:
-        left: the state as it was left.
+        before: the tensors of the state as it was left.
+        values: what was in them; None where nobody knows.
         now: its tensors of today.
+        copied: whether a copy of them may have been made that is none of a detached one.
 
     Returns:
         None where nobody can tell, since all of it was replaced and its values are others.
     """
-    before = left.tensors
     pairs = list(zip(before, now, strict=False))
     if len(before) != len(now) or any(a is b for a, b in pairs):
         return False
@@ -88,11 +91,10 @@ def comes_cut(left: LeftState, now: list[Tensor]) -> bool | None:
         return False
     if len(shared) == len(now):
         return True
-    values = left.values()
     if values is None or any(a.is_inference() for a in before):
         return False
     same = all(a.shape == b.shape and torch.equal(a.to(b), b) for a, b in zip(values, now, strict=True))
-    return True if same else None
+    return True if same and not copied else None
 
 
 def tensors_of(state: Any) -> list[Tensor]:
@@ -132,8 +134,22 @@ def _spreads(one: Tensor, there: Tensor) -> bool:
     return one.dim() <= there.dim() and all(a in (1, b) for a, b in sizes)
 
 
+def _selected(tensor: Tensor, rows: list[int | None]) -> Tensor:
+    if tensor.dim() == 0:
+        return tensor
+    out = tensor.new_zeros(len(rows), *tensor.shape[1:])
+    for place, row in enumerate(rows):
+        if row is not None:
+            out[place] = tensor[row].detach()
+    return out
+
+
 def read_values(
-    left: LeftState, now: list[Tensor], of_one_sample: bool = False, rest: list[Tensor] | None = None
+    left: LeftState,
+    now: list[Tensor],
+    of_one_sample: bool = False,
+    rest: list[Tensor] | None = None,
+    went: list[int | None] | None = None,
 ) -> list[int | None] | None:
     """Read off the values what became of the rows of a state; None where nobody can tell.
 
@@ -142,10 +158,14 @@ def read_values(
         now: its tensors as they are.
         of_one_sample: whether there is no batch: all of it is one row.
         rest: the tensors of a fresh state, where they are not zero; of one row or of all.
+        went: where its rows are known to have been before, None for one at zero: what is told is what was done to them
+            besides.
     """
     before = left.values()
     if before is None:
-        return None
+        return None if went is None else list(range(len(went)))
+    if went is not None:
+        before = [_selected(tensor, went) for tensor in before]
     pairs = list(zip(before, now, strict=False))
     if any(a.dim() == 0 or b.dim() == 0 or a.shape[1:] != b.shape[1:] for a, b in pairs):
         return None

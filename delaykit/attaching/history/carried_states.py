@@ -6,6 +6,7 @@ Histories follow the rows of the state: what ``tree_map`` does to rows is done t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -54,6 +55,10 @@ class CarriedHistories:
         """Tell whether a later step may hear of an input."""
         return any_under_way(self.histories)
 
+    def recorded(self) -> bool:
+        """Tell whether what is remembered has a graph, which a cut would take away."""
+        return any(history.recorded() for history in self.histories.values())
+
 
 @functools.cache
 def carrying_class(state_class: Any) -> type:
@@ -62,7 +67,8 @@ def carrying_class(state_class: Any) -> type:
         raise TypeError("a NamedTuple")
 
     def replace(self: Any, **changes: Any) -> Any:
-        return with_histories(state_class(*self)._replace(**changes), self._dk, self._dk_rows)
+        after = state_class(*self)._replace(**changes)
+        return with_histories(after, self._dk, _rows_behind(state_class(*self), after, self._dk, self._dk_rows))
 
     def reduce(self: Any) -> Any:
         carried = self._dk
@@ -85,19 +91,55 @@ def carrying_class(state_class: Any) -> type:
     return cls
 
 
-def _flatten(state: Any) -> tuple[list[Any], Any]:
-    leaf = _first_leaf(state)
+@dataclasses.dataclass(frozen=True)
+class _Flattened:
+    """What a tree knows of a state besides its leaves; two of one run are alike, whatever was done to their tensors.
+
+    Args:
+        plain: class of the state without histories.
+        carried: what rides in it.
+        rows: what stands for its rows among the leaves.
+        before: the state that was flattened.
+    """
+
+    plain: type
+    carried: Any
+    rows: Rows | None = dataclasses.field(compare=False)
+    before: Any = dataclasses.field(compare=False)
+
+
+def _flatten(state: Any) -> tuple[list[Any], _Flattened]:
+    leaf, plain = _first_leaf(state), without_histories(state)
     if not isinstance(state._dk, CarriedHistories) or leaf is None:
-        return list(state), (type(state)._dk_plain, state._dk, False)
+        return list(state), _Flattened(type(plain), state._dk, None, plain)
     rows = state._dk_rows if state._dk_rows is not None else Rows(number(leaf), run=state._dk)
-    return [*state, rows], (type(state)._dk_plain, state._dk, True)
+    return [*state, rows], _Flattened(type(plain), state._dk, rows, plain)
 
 
-def _unflatten(values: Any, context: Any) -> Any:
-    plain, carried, has_rows = context
+def _unflatten(values: Any, context: _Flattened) -> Any:
     values = list(values)
-    rows = values.pop() if has_rows else None
-    return with_histories(plain(*values), carried, rows if isinstance(rows, Rows) else None)
+    rows = values.pop() if context.rows is not None else None
+    state = context.plain(*values)
+    if rows is context.rows:  # a tree_map over tensors alone left it out
+        rows = _rows_behind(context.before, state, context.carried, rows)
+    return with_histories(state, context.carried, rows if isinstance(rows, Rows) else None)
+
+
+def _rows_behind(before: Any, after: Any, carried: Any, rows: Rows | None) -> Rows | None:
+    """Return what stands for the rows of a state whose tensors alone were replaced.
+
+    Where they had a graph, it is seen at the next step whether it is gone. Where they had none, it is told here whether
+    they were detached: what is done to them later hides it.
+    """
+    if not isinstance(carried, CarriedHistories) or carried.left.had_graph or not carried.recorded():
+        return rows
+    then, now = tensors_of(before), [leaf for leaf in tensors_of(after) if isinstance(leaf, Tensor)]
+    if len(then) != len(now) or any(a is b for a, b in zip(then, now, strict=True)):
+        return rows
+    cut, leaf = comes_cut(then, then, now), _first_leaf(before)
+    if cut is False or leaf is None:
+        return rows
+    return (Rows(number(leaf), run=carried) if rows is None else rows).replaced(cut)
 
 
 def _copied(state_class: type, values: tuple[Any, ...], late: bool = False) -> Any:
@@ -184,7 +226,12 @@ def take_histories(
 
 
 def was_cut(
-    where: str, left: LeftState, now: list[Tensor], lines: Iterable[HasGraph], rows: Rows | None = None
+    where: str,
+    left: LeftState,
+    now: list[Tensor],
+    lines: Iterable[HasGraph],
+    rows: Rows | None = None,
+    copied: bool = False,
 ) -> bool:
     """Tell whether a state lost its graph, and its lines are to lose theirs.
 
@@ -196,6 +243,7 @@ def was_cut(
         now: its tensors of today.
         lines: what goes with it.
         rows: what a ``tree_map`` over all of it did to its rows.
+        copied: whether other entries beside it were copied, and so maybe the state with them.
 
     Raises:
         HistoryError: nobody can tell, and it matters.
@@ -204,7 +252,10 @@ def was_cut(
         return all(b.is_leaf for b in now)
     if all(a is b for a, b in zip(left.tensors, now, strict=False)) or not any(h.recorded() for h in lines):
         return False
-    cut = comes_cut(left, now) if rows is None or not rows.touched else rows.cut
+    if rows is not None and (rows.touched or rows.cut):
+        cut = rows.cut or (None if rows.unsure else False)
+    else:
+        cut = comes_cut(left.tensors, left.values(), now, copied)
     if cut is None and any(h.graph_under_way() for h in lines):
         raise maybe_cut("a state", where)
     return bool(cut)
@@ -244,6 +295,9 @@ def _follow_rows(where: str, state: Any, carried: CarriedHistories, resting: Any
     if rows == "edit" or rows == list(range(len(before))):  # a tree_map over tensors alone leaves the numbers out
         rows = read_values(left, after, rest=rest)
         refuse_joined(where, rows, len(before), len(now))
+    elif rows is not None and any(row is not None for row in rows):
+        again = read_values(left, after, rest=rest, went=rows)
+        rows = None if again is None else [None if row is None else rows[row] for row in again]
     move_rows(where, histories, rows, len(before), len(now), now.device)
 
 
@@ -261,6 +315,16 @@ def refuse_joined(where: str, rows: Any, before: int, now: int) -> None:
         )  # fmt: skip
 
 
+def unclear_rows(where: str) -> HistoryError:
+    """Say that nobody can tell which row went where."""
+    return HistoryError(
+        where,
+        "a state whose rows were changed while spikes are under way, in a way that delaykit cannot follow",
+        "rows selected, permuted or set to zero, each at most once, in all parts of the state alike",
+        "use torch.utils._pytree.tree_map(lambda v: v[rows], state); begin rows anew by setting them to zero",
+    )
+
+
 def move_rows(where: str, histories: Any, rows: Any, before: int, now: int, device: torch.device) -> None:
     """Let histories follow the rows of a state; None where nobody can tell which row went where.
 
@@ -269,12 +333,7 @@ def move_rows(where: str, histories: Any, rows: Any, before: int, now: int, devi
     """
     late = any(h.under_way() for h in histories)
     if late and (rows is None or len(rows) != now):
-        raise HistoryError(
-            where,
-            "a state whose rows were changed while spikes are under way, in a way that delaykit cannot follow",
-            "rows selected, permuted or set to zero, each at most once, in all parts of the state alike",
-            "use torch.utils._pytree.tree_map(lambda v: v[rows], state); begin rows anew by setting them to zero",
-        )
+        raise unclear_rows(where)
     if rows is None or len(rows) != now:
         rows = [None] * now
     if rows != list(range(before)):
