@@ -9,9 +9,10 @@ their state lives. delaykit's own are in the folders beside this file; yours is 
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import Timing
+from delaykit.attaching.connection.calls import step_connection
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.connection.mixins import CONVOLUTIONS, attach_connection_, product_of, step_connection
-from delaykit.attaching.exact_ends import make_exact_
+from delaykit.attaching.connection.mixins import attach_connection_
+from delaykit.attaching.connection.products import CONVOLUTIONS, product_of
 from delaykit.attaching.exact_gradients.neurons import ExactNeuron, Slopes, refusal
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.history.connection_history import History
@@ -23,6 +24,7 @@ from delaykit.attaching.neuron_mixins import (
     attach_slot_,
     follow_,
     loop_of,
+    make_exact_,
     synapses_of,
 )
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, library_class, original_class, retype_

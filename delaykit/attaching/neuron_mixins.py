@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.batch.membranes import ReadsMembrane
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
+from delaykit.attaching.exact_gradients.neurons import ExactNeuron, ReadsDynamics
 from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.history.beginnings import Beginnings, Ends, KnowsMembranes
 from delaykit.attaching.history.carried_run import CarriedRun, KnowsStates
-from delaykit.attaching.history.carried_states import carry, go_bare, take_histories, without_histories
+from delaykit.attaching.history.carried_states import carry, neuron_after_bare_step, take_histories, without_histories
 from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch
@@ -188,7 +189,7 @@ class CarriedNeuron:
         where = first.where
         if off and LOOP not in sites:
             output, after = base(input_, without_histories(state), **others)
-            return output, go_bare(state, after, {slot: History(where) for slot in sites}, carried)
+            return output, neuron_after_bare_step(state, after, {slot: History(where) for slot in sites}, carried)
         if not first.scope.depth:
             refuse_exporters(where, input_)
         carried.running = histories = take_histories(where, state, list(sites), carried, off, self)
@@ -201,7 +202,9 @@ class CarriedNeuron:
                 histories[LOOP].put_back(output)
         finally:
             carried.running = None
-        return output, go_bare(state, after, histories, carried) if off else carry(after, histories, carried)
+        return output, neuron_after_bare_step(state, after, histories, carried) if off else carry(
+            after, histories, carried
+        )
 
 
 def attach_slot_(
@@ -237,6 +240,29 @@ def _detach_slot_(module: nn.Module, slot: str, before: type) -> None:
         module._modules.pop("dk", None)
         wiring.carried = None
         unwire_(module)
+
+
+def make_exact_(module: nn.Module, mixin: type, adapter: ReadsDynamics) -> list[Undo]:
+    """Put ``mixin`` into a neuron, once; return how to take it back.
+
+    Args:
+        module: the neuron.
+        mixin: adds to each step what makes spikes and resets exact.
+        adapter: who reads the neuron's dynamics.
+    """
+    wiring = wire_(module)
+    if wiring.exact is not None:
+        return []
+    before = module.__class__
+    retype_(module, mixin)
+    wiring.exact = ExactNeuron(adapter)
+    return [Undo(_make_exact_no_more_, (module, before))]
+
+
+def _make_exact_no_more_(module: nn.Module, before: type) -> None:
+    give_class_(module, before)
+    wire_(module).exact = None
+    unwire_(module)
 
 
 def synapses_of(module: nn.Module) -> dict[str, Synapse]:

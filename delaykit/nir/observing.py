@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.connection.mixins import channel_space
+from delaykit.attaching.connection.products import channel_space
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError, DelaykitError, ShapeError
 from delaykit.nir.calling import Calls

@@ -8,8 +8,8 @@ import torch
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.exact_ends import ListeningNeuron
 from delaykit.attaching.exact_gradients.currents import CurrentWatch, unwatch_, watch_
+from delaykit.attaching.exact_gradients.listening_neuron import ListeningNeuron
 from delaykit.attaching.neuron.driven_neuron import such_as
 from delaykit.attaching.neuron.reported_numbers import dynamics_of
 from delaykit.attaching.retyping import Undo, original_class

@@ -11,7 +11,7 @@ from torch import nn
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Timing, emptied_by
-from delaykit.attaching.connection.mixins import fan_in, refuse_hidden_product
+from delaykit.attaching.connection.products import fan_in, refuse_hidden_product
 from delaykit.attaching.neuron.driven_neuron import DrivenNeuron
 from delaykit.errors import ConfigError, DelaykitError, PluginError, ShapeError, WrapError
 from delaykit.interfaces import ComponentConfig, Site

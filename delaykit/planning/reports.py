@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
-from delaykit.attaching.connection.mixins import CONVOLUTIONS, channel_space
+from delaykit.attaching.connection.products import CONVOLUTIONS, channel_space
 from delaykit.attaching.neuron.reported_numbers import has_as_many
 from delaykit.attaching.retyping import original_class
 from delaykit.checks.answers import MEND, answer_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Policy, Timing
-from delaykit.attaching.connection.mixins import channel_space
+from delaykit.attaching.connection.products import channel_space
 from delaykit.errors import HistoryError, ShapeError
 from delaykit.planning.trace import Call
 

@@ -8,7 +8,7 @@ from typing import Any
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.batch.refusals import IN_A_CONTAINER
 from delaykit.attaching.clocks import RowLayout, Timing
-from delaykit.attaching.connection.mixins import channel_space
+from delaykit.attaching.connection.products import channel_space
 from delaykit.checks.answers import answer_of
 from delaykit.errors import ConfigError, HistoryError, PluginError, ShapeError
 from delaykit.planning.beats import beats_of, calls_a_step, is_reused, steps_of

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _len_torch_dispatch_
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
-from delaykit.attaching.connection.mixins import channel_space
+from delaykit.attaching.connection.products import channel_space
 from delaykit.attaching.neuron.membrane_checks import is_untouched, odd_membrane
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
 from delaykit.attaching.trial_runs import lines_aside

@@ -9,7 +9,7 @@ from torch import nn
 
 from delaykit import backend
 from delaykit.arrivals import Gaussian, Linear, Triangle
-from delaykit.attaching.connection.mixins import convolution_of
+from delaykit.attaching.connection.products import convolution_of
 from delaykit.errors import ShapeError
 from delaykit.functional.delayed_convolution import delayed_convolution, operator
 from delaykit.functional.step_tape import ConvolutionTape

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
-from delaykit.attaching.connection.mixins import convolution_of
+from delaykit.attaching.connection.products import convolution_of
 from delaykit.testing.nets.reference import surrogate_spike
 
 snn = pytest.importorskip("snntorch", reason="wraps snnTorch models")

@@ -15,11 +15,11 @@ from delaykit.adapters.norse.time_constants import LearnedNorse, decays_of
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.connection.mixins import CONVOLUTIONS, attach_connection_
-from delaykit.attaching.exact_ends import make_exact_
+from delaykit.attaching.connection.mixins import attach_connection_
+from delaykit.attaching.connection.products import CONVOLUTIONS
 from delaykit.attaching.exact_gradients.neurons import refusal
 from delaykit.attaching.fused_parts import FusedParts
-from delaykit.attaching.neuron_mixins import attach_slot_, loop_of, synapses_of
+from delaykit.attaching.neuron_mixins import attach_slot_, loop_of, make_exact_, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.errors import ShapeError
 from delaykit.functional.dynamics import LIFDynamics

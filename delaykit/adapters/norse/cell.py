@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connection.mixins import step_connection
+from delaykit.attaching.connection.calls import step_connection
 from delaykit.attaching.history.connection_history import History
 from delaykit.attaching.neuron_mixins import CarriedNeuron
 from delaykit.synapse import Product, Synapse

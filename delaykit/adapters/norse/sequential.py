@@ -16,15 +16,9 @@ from torch.utils import _pytree
 from delaykit.adapters.norse.cell import resting
 from delaykit.attaching.batch.refusals import other_rows
 from delaykit.attaching.batch.states import LeftState, read_values, tensors_of
-from delaykit.attaching.connection.mixins import CarriedConnection, CarriedState
-from delaykit.attaching.connection.pieces import CarriedTail
-from delaykit.attaching.history.carried_states import (
-    move_rows,
-    of_one_sample,
-    refuse_joined,
-    unclear_rows,
-    was_cut,
-)
+from delaykit.attaching.connection.mixins import CarriedConnection
+from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, unclear_rows, was_cut
+from delaykit.attaching.history.connection_states import CarriedState, CarriedTail
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.functional.eager import eager
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
-from delaykit.attaching.connection.mixins import CONVOLUTIONS
+from delaykit.attaching.connection.products import CONVOLUTIONS
 
 
 class TorchAdapter(NeuronAdapter):

@@ -13,11 +13,10 @@ from delaykit.adapters.snntorch.instances import list_
 from delaykit.adapters.snntorch.reset_watch import FollowedSnn
 from delaykit.adapters.snntorch.time_constants import LearnedSnn, decays_of
 from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
-from delaykit.attaching.connection.mixins import CONVOLUTIONS
-from delaykit.attaching.exact_ends import make_exact_
+from delaykit.attaching.connection.products import CONVOLUTIONS
 from delaykit.attaching.exact_gradients.neurons import refusal
 from delaykit.attaching.fused_parts import FusedParts
-from delaykit.attaching.neuron_mixins import follow_, loop_of, synapses_of
+from delaykit.attaching.neuron_mixins import follow_, loop_of, make_exact_, synapses_of
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import wiring_of

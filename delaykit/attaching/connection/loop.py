@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connection.mixins import product_of, step_connection
+from delaykit.attaching.connection.calls import step_connection
+from delaykit.attaching.connection.products import product_of
 from delaykit.attaching.history.connection_history import History
 from delaykit.synapse import Synapse
 

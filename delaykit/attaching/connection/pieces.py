@@ -8,18 +8,17 @@ once, as most sequences have one piece only: what the steps need is made of its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from delaykit.attaching.batch.refusals import stepped_already, weight_changed
-from delaykit.attaching.batch.rows import LineRows
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.connection.calls import over_time
-from delaykit.attaching.history.carried_states import COPY, JOINED_EXPECTED, JOINED_FIX, move_rows
+from delaykit.attaching.history.carried_states import COPY, JOINED_EXPECTED, JOINED_FIX
 from delaykit.attaching.history.connection_history import History
+from delaykit.attaching.history.connection_states import CarriedTail
 from delaykit.attaching.history.parameters import ReadParameters
 from delaykit.engines.dropout import DropoutEngine, DropoutTape, Mask
 from delaykit.engines.linear import LineEngine
@@ -30,115 +29,6 @@ from delaykit.functional.engine_base import Engine, computes_with, frozen
 from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
-
-
-class CarriedTail(LineRows):
-    """The state of a connection between two pieces of a sequence; its rows go where those of the other states go.
-
-    Args:
-        kind: what the pieces have in common: shape but for time, dtype, device.
-        inputs: those that later steps may read, or, time first, what a convolution made of them.
-        forgot: whether earlier inputs are gone.
-        made_by: where steps may go on: what the piece was run with, which may have changed by the next.
-        lingers: whether only steps can go on.
-        cut: whether no gradient reaches back into it.
-        history: what remembers the past from the second piece on.
-        mask: the dropout of this sequence.
-        draws: random numbers of this sequence.
-        along: where the rows are in ``inputs``; None where there is no batch.
-    """
-
-    def __init__(
-        self,
-        kind: Any,
-        inputs: Tensor | None = None,
-        forgot: bool = False,
-        made_by: Engine | None = None,
-        lingers: bool = False,
-        cut: bool = False,
-        history: History | None = None,
-        mask: Mask | None = None,
-        draws: Draws | None = None,
-        along: int | None = 1,
-    ) -> None:
-        shape, dtype, device = kind
-        super().__init__(shape, dtype, device, along is None, inputs if history is None else history)
-        self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
-        self.made_by, self.lingers, self.mask, self.draws, self.along = made_by, lingers, mask, draws, along
-        self.history, self.age = history, 0 if history is None else history.age
-
-    def detach(self) -> CarriedTail:
-        """Cut the graph and keep what is under way."""
-        if self.history is not None:
-            self.history.detach()
-            return self
-        assert self.inputs is not None
-        tail: CarriedTail = self.twin(inputs=self.inputs.detach(), cut=True)
-        return tail
-
-    def recorded(self) -> bool:
-        """Tell whether what is remembered has a graph, which a cut would take away."""
-        return self.inputs is not None and self.inputs.requires_grad
-
-    graph_under_way = recorded
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> CarriedTail | str:
-        if self.history is not None:
-            return COPY
-        tail: CarriedTail = self.twin(inputs=None if self.inputs is None else self.inputs.detach().clone(), cut=True)
-        return tail
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return str, (COPY,)
-
-    def goes_by_steps(self, product: Product) -> bool:
-        """Tell whether the next piece cannot run at once behind the inputs of this one."""
-        if self.history is not None or self.lingers:
-            return True
-        return self.made_by is not None and (self.cut or self.made_by.stale(product.weight, product.bias))
-
-    def under_way(self) -> bool:
-        """Tell whether a later step may hear of an input."""
-        if self.history is not None:
-            return self.history.under_way()
-        return self.inputs is not None and bool(self.inputs.any())
-
-    def masked(self) -> bool:
-        """Tell whether some neurons of some rows have lost the connection for this sequence."""
-        return self.mask is not None and self.mask.factors is not None
-
-    def followed(self, where: str, rows: list[int | None] | None, before: int, now: int) -> CarriedTail:
-        """Return what goes on from here where row k of ``now`` was ``rows[k]`` of those ``before``; None begins anew.
-
-        Raises:
-            HistoryError: nobody can tell, and spikes are under way; or a row goes on, or begins, under a dropout that
-                was drawn for all rows.
-        """
-        if rows == list(range(before)) and now == before:
-            return self
-        if self.masked():
-            raise HistoryError(
-                where, "rows that change between two pieces of a sequence, which has one dropout",
-                "the same rows in every piece", "begin all rows anew with None, or change rows without dropout",
-            )  # fmt: skip
-        shape, dtype, device = self.kind
-        kind = (shape if self.along is None else (now, *shape[1:])), dtype, device
-        tail: CarriedTail = self.twin(kind=kind, _ids=None)
-        move_rows(where, [tail], rows, before, now, device)
-        return tail
-
-    def select(self, rows: Sequence[int | None], device: torch.device, of: int) -> None:
-        """Let row k go on as ``rows[k]`` of ``of`` rows has been; None begins with nothing under way."""
-        along, inputs = self.along, self.inputs
-        if self.history is not None:
-            self.history.select(rows, device, of)
-        elif inputs is not None and along is None:
-            self.inputs = inputs if rows == [0] else torch.zeros_like(inputs)
-        elif inputs is not None and along is not None:
-            pairs = [(place, row) for place, row in enumerate(rows) if row is not None]
-            places, sources = (torch.tensor([p[k] for p in pairs], dtype=torch.long, device=device) for k in (0, 1))
-            shape = [len(rows) if dim == along else size for dim, size in enumerate(inputs.shape)]
-            self.inputs = inputs.new_zeros(shape).index_copy(along, places, inputs.index_select(along, sources))
 
 
 @eager  # what is under way is looked at

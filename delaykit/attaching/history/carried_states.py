@@ -261,8 +261,8 @@ def was_cut(
     return bool(cut)
 
 
-def go_bare(before: Any, after: Any, histories: Histories, owner: Any) -> Any:
-    """Return the state of a step that ran without delays (``dk.disabled``), so that it is known what it lacks.
+def neuron_after_bare_step(before: Any, after: Any, histories: Histories, owner: Any) -> Any:
+    """Return a neuron's state behind a step without delays (``dk.disabled``), so that it is known what it lacks.
 
     Where nothing was in a line, the sequence goes on with its delays behind the block.
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from delaykit.attaching.connection.mixins import Handed
 from delaykit.attaching.fused_parts import FusedParts
+from delaykit.attaching.history.connection_states import Handed
 from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_start, dynamics_of
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import DelaykitError

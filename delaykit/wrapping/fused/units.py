@@ -11,14 +11,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from delaykit.attaching.adapter import Neuron
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.connection.mixins import (
-    CONVOLUTIONS,
-    CarriedConnection,
-    DelayedConnection,
-    channel_space,
-    product_of,
-    sequence_connection,
-)
+from delaykit.attaching.connection.calls import sequence_connection
+from delaykit.attaching.connection.mixins import CarriedConnection, DelayedConnection
+from delaykit.attaching.connection.products import CONVOLUTIONS, channel_space, product_of
 from delaykit.attaching.history.beginnings import Ends
 from delaykit.attaching.retyping import has_mixin, original_class
 from delaykit.attaching.wiring import wiring_of

@@ -11,8 +11,10 @@ from programs import random_program  # noqa: E402
 
 from delaykit.arrivals import Linear  # noqa: E402
 from delaykit.attaching.batch import membranes, streams  # noqa: E402
-from delaykit.attaching.connection import mixins  # noqa: E402
-from delaykit.attaching.history import carried_states  # noqa: E402
+from delaykit.attaching.history import (
+    carried_states,  # noqa: E402
+    connection_states,  # noqa: E402
+)
 from delaykit.attaching.history.connection_history import History  # noqa: E402
 from delaykit.attaching.scope import RootScope  # noqa: E402
 from delaykit.attaching.watches import NeuronWatch  # noqa: E402
@@ -51,7 +53,7 @@ def rows_of_a_cell_stay(patch):
 
 
 def rows_of_a_chain_stay(patch):
-    patch.setattr(mixins, "move_rows", nothing)
+    patch.setattr(connection_states, "move_rows", nothing)
 
 
 def an_edit_counts_as_a_reset(patch):

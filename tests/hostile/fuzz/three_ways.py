@@ -156,7 +156,7 @@ def _sequence_of(connection, spikes, currents) -> str:
 
 
 def _product_of(connection):
-    from delaykit.attaching.connection.mixins import product_of
+    from delaykit.attaching.connection.products import product_of
 
     return product_of(connection, connection.forward)
 

@@ -1,4 +1,4 @@
-"""Both ends of an exact connection: the neuron that listens to it, and neurons whose spikes and resets are exact."""
+"""The neuron that listens to an exact connection."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from delaykit.attaching.exact_gradients.neurons import ExactNeuron, ReadsDynamics, constants_of
-from delaykit.attaching.retyping import Undo, give_class_, retype_
-from delaykit.attaching.wiring import unwire_, wire_
+from delaykit.attaching.exact_gradients.neurons import ReadsDynamics, constants_of
 from delaykit.errors import ConfigError
 from delaykit.functional.event_gradients.rule import NeuronConstants
 
@@ -63,26 +61,3 @@ def _pickles(module: nn.Module | None) -> bool:
     finally:
         _probing.reset(token)
     return True
-
-
-def make_exact_(module: nn.Module, mixin: type, adapter: ReadsDynamics) -> list[Undo]:
-    """Put ``mixin`` into a neuron, once; return how to take it back.
-
-    Args:
-        module: the neuron.
-        mixin: adds to each step what makes spikes and resets exact.
-        adapter: who reads the neuron's dynamics.
-    """
-    wiring = wire_(module)
-    if wiring.exact is not None:
-        return []
-    before = module.__class__
-    retype_(module, mixin)
-    wiring.exact = ExactNeuron(adapter)
-    return [Undo(_unmake_, (module, before))]
-
-
-def _unmake_(module: nn.Module, before: type) -> None:
-    give_class_(module, before)
-    wire_(module).exact = None
-    unwire_(module)
