@@ -24,6 +24,7 @@ from delaykit.attaching.neuron_mixins import (
     loop_of,
     synapses_of,
 )
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.attaching.retyping import Undo, original_class
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.checks.answers import hold_answers_
@@ -106,7 +107,7 @@ class Neuron:
     fields_are_checked: ClassVar[bool] = True
 
 
-class NeuronAdapter(ABC):
+class NeuronAdapter(ReadsNeurons, ABC):
     """Finds the connections and neurons of one library, and knows where a neuron's state lives and when it began.
 
     Subclass it for a new library, and register it with ``Component("adapter", name, "package.module:Class")``. Only

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
-from delaykit.attaching.batch.membranes import ReadsMembrane
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
-from delaykit.attaching.exact_gradients.neurons import ExactNeuron, ReadsDynamics
+from delaykit.attaching.exact_gradients.neurons import ExactNeuron
 from delaykit.attaching.exporters import refuse_exporters
-from delaykit.attaching.history.beginnings import Beginnings, Ends, KnowsMembranes
-from delaykit.attaching.history.carried_run import CarriedRun, KnowsStates
+from delaykit.attaching.history.beginnings import Beginnings, Ends
+from delaykit.attaching.history.carried_run import CarriedRun
 from delaykit.attaching.history.carried_states import carry, neuron_after_bare_step, take_histories, without_histories
 from delaykit.attaching.history.connection_history import History
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, unwire_, wire_, wiring_of
@@ -80,7 +80,7 @@ class HandedNeuron:
             watch.leave(None if after is None else membrane(module, after))
 
 
-def follow_(module: nn.Module, adapter: ReadsMembrane, mixin: type = FollowedNeuron) -> tuple[NeuronWatch, list[Undo]]:
+def follow_(module: nn.Module, adapter: ReadsNeurons, mixin: type = FollowedNeuron) -> tuple[NeuronWatch, list[Undo]]:
     """Retype a neuron, once, so that its steps and membranes are seen; return its watch and how to take it back.
 
     Args:
@@ -142,7 +142,7 @@ class BeginsAnew:
 
 
 def begin_anew_(
-    module: nn.Module, adapter: KnowsMembranes, keeps: bool, path: str, line: tuple[str, Ends, bool | None]
+    module: nn.Module, adapter: ReadsNeurons, keeps: bool, path: str, line: tuple[str, Ends, bool | None]
 ) -> list[Undo]:
     """Let a neuron look whether it begins where a connection does; return how to take it back.
 
@@ -208,7 +208,7 @@ class CarriedNeuron:
 
 
 def attach_slot_(
-    module: nn.Module, slot: str, child: nn.Module, attachment: Attachment, adapter: KnowsStates, mixin: type
+    module: nn.Module, slot: str, child: nn.Module, attachment: Attachment, adapter: ReadsNeurons, mixin: type
 ) -> list[Undo]:
     """Attach one connection to a neuron whose state is carried; return how to take it back.
 
@@ -242,7 +242,7 @@ def _detach_slot_(module: nn.Module, slot: str, before: type) -> None:
         unwire_(module)
 
 
-def make_exact_(module: nn.Module, mixin: type, adapter: ReadsDynamics) -> list[Undo]:
+def make_exact_(module: nn.Module, mixin: type, adapter: ReadsNeurons) -> list[Undo]:
     """Put ``mixin`` into a neuron, once; return how to take it back.
 
     Args:

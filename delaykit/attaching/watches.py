@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from delaykit.attaching.batch import refusals
-from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, ReadsMembrane, begins_alike
+from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, begins_alike
 from delaykit.attaching.batch.older_membranes import OlderMembranes
 from delaykit.attaching.batch.states import resting_of
 from delaykit.attaching.history.connection_history import History, Moment
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
 
@@ -44,7 +45,7 @@ class NeuronWatch:
         period: number of streams that take turns on it.
     """
 
-    def __init__(self, module: nn.Module, adapter: ReadsMembrane, scope: RootScope | None = None) -> None:
+    def __init__(self, module: nn.Module, adapter: ReadsNeurons, scope: RootScope | None = None) -> None:
         self.module: nn.Module | None = module
         self.adapter, self.scope = adapter, scope
         self.followers: list[History] = []

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "attaching.neuron.time_constants": "test_time_constants.py",
     "attaching.neuron.reported_numbers": "adapters/test_wrong_numbers.py",
     "attaching.neuron_mixins": "adapters/test_snntorch_loops.py",
+    "attaching.neuron_reading": "adapters/test_wrong_answers.py",
     "attaching.root": "wrapping/test_interrupted_unwrap.py",
     "functional.decay_tape.torch": "functional/test_operators.py",
     "functional.delay_line.torch": "functional/test_operators.py",

@@ -9,11 +9,11 @@ or zeros of another batch, are a rest. Of everything else nobody can tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from delaykit.functional.engine_base import version_of
 
@@ -39,19 +39,6 @@ class Change(NamedTuple):
 
 
 SAME, CUT, RESET = Change("same"), Change("same", cut=True), Change("reset")
-
-
-class ReadsMembrane(Protocol):
-    """The part of an adapter that a watch asks."""
-
-    def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
-        """Return the membrane that a neuron keeps between its calls, or the one in ``state``; None before the first."""
-
-    def resting(self, module: nn.Module, state: Any) -> Any:
-        """Return a fresh state beside ``state``; None where a fresh one is zero."""
-
-    def given_membrane(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
-        """Return the membrane that a call passes explicitly, or None."""
 
 
 class LeftMembrane:

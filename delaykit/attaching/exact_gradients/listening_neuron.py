@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from delaykit.attaching.exact_gradients.neurons import ReadsDynamics, constants_of
+from delaykit.attaching.exact_gradients.neurons import constants_of
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.errors import ConfigError
 from delaykit.functional.event_gradients.rule import NeuronConstants
 
@@ -20,7 +21,7 @@ class ListeningNeuron:
     A connection that is pickled alone leaves a neuron behind that cannot be pickled; a net pickles as it did before.
     """
 
-    def __init__(self, module: nn.Module | None, adapter: ReadsDynamics, hears_spikes: bool) -> None:
+    def __init__(self, module: nn.Module | None, adapter: ReadsNeurons, hears_spikes: bool) -> None:
         self.module, self.adapter, self.hears_spikes = module, adapter, hears_spikes
 
     def constants(self) -> NeuronConstants:

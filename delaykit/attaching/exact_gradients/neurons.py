@@ -9,12 +9,13 @@ connection into them or out of them get one; with all of these switched off (``d
 from __future__ import annotations
 
 import operator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from delaykit.attaching.attachment import Attachment
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.engine_base import version_of
 from delaykit.functional.event_gradients.rule import NeuronConstants
@@ -56,13 +57,6 @@ def constants_of(dynamics: LIFDynamics) -> NeuronConstants:
     return NeuronConstants(*(plain(number) for number in numbers))
 
 
-class ReadsDynamics(Protocol):
-    """The part of an adapter that exact gradients ask."""
-
-    def dynamics(self, module: nn.Module) -> LIFDynamics | None:
-        """Describe a neuron as a leaky integrator, or None."""
-
-
 class Slopes:
     """What a neuron needs at each step: ``v' = current x_decayed - membrane (v - rest)`` and its least value."""
 
@@ -98,7 +92,7 @@ class ExactNeuron:
         restarted: for mixins, what is behind a reset within a step.
     """
 
-    def __init__(self, adapter: ReadsDynamics) -> None:
+    def __init__(self, adapter: ReadsNeurons) -> None:
         self.adapter = adapter
         self.restarted: Tensor | None = None
         self.attachments: list[Attachment] = []

@@ -8,11 +8,12 @@ it look, once a call, whether they go on from where an earlier one ended (:class
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.errors import HistoryError
 
 
@@ -73,22 +74,6 @@ class Ends:
         self.__dict__ |= state
 
 
-class KnowsMembranes(Protocol):
-    """The part of an adapter that is asked here."""
-
-    def membrane(self, module: nn.Module, state: Any = None) -> Tensor | None:
-        """Return the membrane that a neuron keeps, or the one in ``state``."""
-
-    def begins(self, state: Any) -> bool:
-        """Tell whether a state is one that nobody stepped yet."""
-
-    def given_state(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-        """Return the state tensors that a call passes explicitly."""
-
-    def held_state(self, module: nn.Module) -> list[Tensor]:
-        """Return the state tensors that a neuron keeps."""
-
-
 class Beginnings:
     """Beside a neuron: the connections around it that begin anew with every call.
 
@@ -98,7 +83,7 @@ class Beginnings:
         path: its name, for messages.
     """
 
-    def __init__(self, adapter: KnowsMembranes, keeps: bool, path: str) -> None:
+    def __init__(self, adapter: ReadsNeurons, keeps: bool, path: str) -> None:
         self.adapter, self.keeps, self.path = adapter, keeps, path
         self.lines: list[tuple[str, Ends, bool | None]] = []
         self._seen: list[int] = []

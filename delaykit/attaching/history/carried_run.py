@@ -6,26 +6,17 @@ import dataclasses
 import threading
 import weakref
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from delaykit.attaching.history.connection_history import History
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.errors import HistoryError
 
 Histories = dict[str, History]
 ASIDE = 64  # sequences left at rest with spikes under way that are known beside the newest
 KEEP = "change states with state._replace(...) or torch.utils._pytree.tree_map, or begin a sequence with None"
-
-
-class KnowsStates(Protocol):
-    """The part of an adapter that carried states ask."""
-
-    def begins(self, state: Any) -> bool:
-        """Tell whether a state is one that nobody stepped yet."""
-
-    def resting(self, module: nn.Module, state: Any) -> Any:
-        """Return a fresh state beside ``state``; None where a fresh one is zero."""
 
 
 class _Running(threading.local):
@@ -46,7 +37,7 @@ class CarriedRun:
         adapter: who tells a state that begins a sequence from a running one.
     """
 
-    adapter: KnowsStates
+    adapter: ReadsNeurons
     _local: _Running = dataclasses.field(default_factory=_Running, compare=False, repr=False)
 
     def leave(self, histories: Histories, state: Any) -> None:
