@@ -74,19 +74,19 @@ def step_synapses_back(
     inside = j < post
     synapse = i * post + j
     keep = tl.load(decay + synapse, mask=inside, other=0.0)
-    into_weight = tl.load(grad_weight + synapse, mask=inside, other=0.0)
-    into_decay = tl.load(grad_decay + synapse, mask=inside, other=0.0)
+    grad_weight_sum = tl.load(grad_weight + synapse, mask=inside, other=0.0)
+    grad_decay_sum = tl.load(grad_decay + synapse, mask=inside, other=0.0)
     for b in range(batch):
         place = (b * pre + i) * post + j
         p = tl.load(later + place, mask=inside, other=0.0)
         q = tl.load(slope + place, mask=inside, other=0.0)
         spike = tl.load(x + b * pre + i)
-        into_weight += spike * p
-        into_decay += spike * q
+        grad_weight_sum += spike * p
+        grad_decay_sum += spike * q
         tl.store(slope + place, p + keep * q, mask=inside)
         p = keep * p
         if GIVEN:
             p += tl.load(y + b * post + j, mask=inside, other=0.0)
         tl.store(later + place, p, mask=inside)
-    tl.store(grad_weight + synapse, into_weight, mask=inside)
-    tl.store(grad_decay + synapse, into_decay, mask=inside)
+    tl.store(grad_weight + synapse, grad_weight_sum, mask=inside)
+    tl.store(grad_decay + synapse, grad_decay_sum, mask=inside)

@@ -75,8 +75,8 @@ def correlate_synapses(
     j, i = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = i < pre
     keep = tl.load(decay + j * pre + i, mask=inside, other=0.0)[None, :]
-    into_weight = tl.zeros([BLOCK], dtype=x.dtype.element_ty)
-    into_decay = tl.zeros([BLOCK], dtype=x.dtype.element_ty)
+    grad_weight_sum = tl.zeros([BLOCK], dtype=x.dtype.element_ty)
+    grad_decay_sum = tl.zeros([BLOCK], dtype=x.dtype.element_ty)
     for begin in range(0, batch, ROWS):
         b = begin + tl.arange(0, ROWS).to(tl.int64)
         known = b < batch
@@ -88,7 +88,7 @@ def correlate_synapses(
             tangent = keep * tangent + state
             state = keep * state + tl.load(x + row[:, None] * pre + i[None, :], mask=seen, other=0.0)
             given = tl.load(y + row * post + j, mask=known, other=0.0)[:, None]
-            into_weight += tl.sum(given * state, 0)
-            into_decay += tl.sum(given * tangent, 0)
-    tl.store(grad_weight + j * pre + i, into_weight, mask=inside)
-    tl.store(grad_decay + j * pre + i, into_decay, mask=inside)
+            grad_weight_sum += tl.sum(given * state, 0)
+            grad_decay_sum += tl.sum(given * tangent, 0)
+    tl.store(grad_weight + j * pre + i, grad_weight_sum, mask=inside)
+    tl.store(grad_decay + j * pre + i, grad_decay_sum, mask=inside)

@@ -84,11 +84,12 @@ class BackwardNeuron(plain.BackwardNeuron):
             self.grad_spikes, self.grad_membrane, steep, spikes, resets, self.u, self.membrane,
             self.start.contiguous(), self.p, grad_x if self.mask is None else self.mask,
             torch.zeros_like(grad_x) if grad_current is None else grad_current.contiguous(), gradients, kept, matrix,
-            index, value, self.grad_v, self.grad_i, self.grad_r, grad_x, self.grad_drive, self.into_sum,
-            self.into_membrane, self.into_spike, steps, batch, neurons, KIND=BACKWARD[type(connection)].value,
+            index, value, self.grad_v, self.grad_i, self.grad_r, grad_x, self.grad_drive, self.grad_sums,
+            self.grad_after_reset, self.grad_through_spike, steps, batch, neurons,
+            KIND=BACKWARD[type(connection)].value,
             TAPS=0 if value is matrix else len(value), MASKED=self.mask is not None,
             ONE_MEMBRANE=len(self.grad_membrane) == 1 < steps, ONE_RESET=len(resets) == 1 < steps,
-            SUM=self.record > 0 and self.into_sum is not self.grad_drive, RECORD=self.record, ZERO_OLD=w.zero_old,
+            SUM=self.record > 0 and self.grad_sums is not self.grad_drive, RECORD=self.record, ZERO_OLD=w.zero_old,
             WIPE=w.wipe, ZERO_NOW=w.zero_now, THROUGH_NOW=w.through_now, THROUGH_OLD=w.through_old, **_tiles(self.p),
         )  # fmt: skip
         if isinstance(connection, connections.Axonal):

@@ -186,8 +186,10 @@ class BackwardNeuron(ABC):
         self.record = record
         nothing = spikes.new_empty(1, 1, 1)
         alike = neuron.synapse_decay is None and bool((p[GAIN] == 1).all())  # then W_t is the drive's gradient
-        self.into_sum = self.grad_drive if alike else torch.empty_like(spikes) if record > 0 else nothing
-        self.into_membrane, self.into_spike = (torch.empty_like(spikes) if record > 1 else nothing for _ in range(2))
+        self.grad_sums = self.grad_drive if alike else torch.empty_like(spikes) if record > 0 else nothing
+        self.grad_after_reset, self.grad_through_spike = (
+            torch.empty_like(spikes) if record > 1 else nothing for _ in range(2)
+        )
 
     def _later_resets(self) -> Tensor:
         """r_t of every step but the first, ``(time - 1, batch, post)``; empty where no spike reaches into the next."""
@@ -256,10 +258,10 @@ class BackwardNeuron(ABC):
 
     def finish(self) -> None:
         """Let what reaches r_0, the spike before the first step, go on to the initial membrane."""
-        self.into_first_reset = torch.zeros_like(self.grad_r)
+        self.grad_first_reset = torch.zeros_like(self.grad_r)
         if self.switches.through_old:
-            self.into_first_reset = self.grad_r * slope(self.neuron, self.start, self.p[THRESHOLD])
-            self.grad_v += self.into_first_reset
+            self.grad_first_reset = self.grad_r * slope(self.neuron, self.start, self.p[THRESHOLD])
+            self.grad_v += self.grad_first_reset
 
     def add_to_current(self, t: int, gradient: Tensor) -> Tensor:
         """Add a gradient ``(batch, post)`` that arrives at i_t from outside, right after ``step(t)``; return g[t]."""
@@ -269,7 +271,7 @@ class BackwardNeuron(ABC):
 
     def parameter_gradients(self, current: Tensor | None, want: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
         """Reduce over time and batch: gradients ``(post,)`` in the order of ``dynamics.PARAMETERS``."""
-        p, w, grad_sum = self.p, self.switches, self.into_sum
+        p, w, grad_sum = self.p, self.switches, self.grad_sums
         out: list[Tensor | None] = [None] * 6
         if want[0]:
             decay = (grad_sum[0] * self.start).sum(0) + (grad_sum[1:] * self.membrane[:-1]).sum((0, 1))
@@ -289,10 +291,10 @@ class BackwardNeuron(ABC):
 
     def _reset_gradients(self) -> tuple[Tensor, Tensor]:
         """Gradients of threshold and reset value."""
-        p, w, r, grad_v = self.p, self.switches, self._resets(), self.into_membrane
+        p, w, r, grad_v = self.p, self.switches, self._resets(), self.grad_after_reset
         gate = self.spikes - r
-        grad_u = grad_v * (1 - w.zero_now * gate) + self.into_spike
-        threshold = self.into_spike.sum((0, 1)) + self.into_first_reset.sum(0)
+        grad_u = grad_v * (1 - w.zero_now * gate) + self.grad_through_spike
+        threshold = self.grad_through_spike.sum((0, 1)) + self.grad_first_reset.sum(0)
         if self.neuron.reset == "subtract":
             threshold = threshold + (float(self.neuron.immediate_reset) * gate * grad_v + r * grad_u).sum((0, 1))
         value = w.zero_now * gate * grad_v + (w.wipe + w.zero_old * p[DECAY]) * r * grad_u

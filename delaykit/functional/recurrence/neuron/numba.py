@@ -94,7 +94,7 @@ class BackwardNeuron(base.BackwardNeuron):
             first, last, a["grad_spikes"], a["grad_membrane"], self.slope.numpy(), self.shape, a["spikes"],
             a["later_resets"], a["first_reset"], a["u"], a["membrane"], a["start"], a["p"],
             a["grad_v"] if grad_x is None else grad_x.numpy(), a["grad_v"], a["grad_i"], a["grad_r"], a["grad_drive"],
-            a["into_sum"], a["into_membrane"], a["into_spike"],
+            a["grad_sums"], a["grad_after_reset"], a["grad_through_spike"],
         )  # fmt: skip
 
 
@@ -138,8 +138,8 @@ def backward_steps(zero_old, wipe, zero_now, through_now, through_old, form, syn
     """Write the adjoint of a neuron with these :class:`~delaykit.functional.recurrence.neuron.base.Switches`."""
 
     def retreat(first, last, grad_spikes, grad_membrane, slope, shape, spikes, later_resets, first_reset, u, membrane,
-                start, p, grad_x, grad_v, grad_i, grad_r, grad_drive, into_sum, into_membrane,
-                into_spike):  # fmt: skip
+                start, p, grad_x, grad_v, grad_i, grad_r, grad_drive, grad_sums, grad_after_reset,
+                grad_through_spike):  # fmt: skip
         """Run steps ``last - 1`` down to ``first`` of the adjoint.
 
         The surrogate's derivative at step t is ``slope[t - first]``, or in closed form: see
@@ -209,11 +209,11 @@ def backward_steps(zero_old, wipe, zero_now, through_now, through_old, form, syn
                     drive_grad[n] = current_grad[n]
                 if record > 0:
                     for n in range(neurons):
-                        into_sum[t, b, n] = grad_sum[n]
+                        grad_sums[t, b, n] = grad_sum[n]
                 if record > 1:
                     for n in range(neurons):
-                        into_membrane[t, b, n] = grad_after[n]
+                        grad_after_reset[t, b, n] = grad_after[n]
                     for n in range(neurons):
-                        into_spike[t, b, n] = grad_s[n]
+                        grad_through_spike[t, b, n] = grad_s[n]
 
     return retreat

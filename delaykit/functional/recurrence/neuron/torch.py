@@ -65,8 +65,8 @@ class BackwardNeuron(base.BackwardNeuron):
             grad_s = grad_s + grad_x
         if w.through_now:
             grad_s = grad_s - (p[SUBTRACT_NOW] + w.zero_now * (self.u[t] - p[RESET_VALUE])) * grad_v
-        into_spike = grad_s * slope
-        grad_u = grad_v * (1 - w.zero_now * (self.spikes[t] - early)) + into_spike
+        grad_through_spike = grad_s * slope
+        grad_u = grad_v * (1 - w.zero_now * (self.spikes[t] - early)) + grad_through_spike
         grad_sum = grad_u * (1 - w.wipe * early)
         if w.through_old:
             old = self.membrane[t - 1] if t else self.start
@@ -75,6 +75,6 @@ class BackwardNeuron(base.BackwardNeuron):
         self.grad_i = p[GAIN] * grad_sum + p[SYNAPSE_DECAY] * self.grad_i
         self.grad_drive[t] = self.grad_i
         if self.record > 0:
-            self.into_sum[t] = grad_sum
+            self.grad_sums[t] = grad_sum
         if self.record > 1:
-            self.into_membrane[t], self.into_spike[t] = grad_v, into_spike
+            self.grad_after_reset[t], self.grad_through_spike[t] = grad_v, grad_through_spike

@@ -94,8 +94,9 @@ def run_forward(drive, history, spikes, kept, matrix, index, value, p, bias, mas
 
 @triton.jit
 def run_backward(grad_spikes, grad_membrane, slope, spikes, resets, u, membranes, start, p, mask, last, gradients,
-                 kept, matrix, index, value, grad_v, grad_i, grad_r, grad_x, grad_drive, into_sum, into_membrane,
-                 into_spike, steps, batch, neurons, KIND: tl.constexpr, TAPS: tl.constexpr, MASKED: tl.constexpr,
+                 kept, matrix, index, value, grad_v, grad_i, grad_r, grad_x, grad_drive, grad_sums, grad_after_reset,
+                 grad_through_spike, steps, batch, neurons,
+                 KIND: tl.constexpr, TAPS: tl.constexpr, MASKED: tl.constexpr,
                  ONE_MEMBRANE: tl.constexpr, ONE_RESET: tl.constexpr, SUM: tl.constexpr, RECORD: tl.constexpr,
                  ZERO_OLD: tl.constexpr, WIPE: tl.constexpr, ZERO_NOW: tl.constexpr, THROUGH_NOW: tl.constexpr,
                  THROUGH_OLD: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, DEEP: tl.constexpr,
@@ -133,10 +134,10 @@ def run_backward(grad_spikes, grad_membrane, slope, spikes, resets, u, membranes
             i_grad += tl.load(last + here, mask=inside, other=0.0)
         tl.store(grad_drive + place, i_grad, mask=inside)
         if SUM:
-            tl.store(into_sum + place, sum_grad, mask=inside)
+            tl.store(grad_sums + place, sum_grad, mask=inside)
         if RECORD > 1:
-            tl.store(into_membrane + place, after, mask=inside)
-            tl.store(into_spike + place, s_grad, mask=inside)
+            tl.store(grad_after_reset + place, after, mask=inside)
+            tl.store(grad_through_spike + place, s_grad, mask=inside)
         if KIND != NONE:
             current = i_grad
             if MASKED:

@@ -111,12 +111,12 @@ def _backward(
     rows = 1 if shared else pre
     chain, slower = np.empty((rows, post), spikes.dtype), np.empty((rows, post), spikes.dtype)  # p and dp/dr
     own, later = np.empty((kappa.shape[0], post), spikes.dtype), np.empty((kappa.shape[0], post), spikes.dtype)
-    back, into_spike, flow = np.empty(post, spikes.dtype), np.empty(post, spikes.dtype), np.empty(post, spikes.dtype)
+    back, grad_spike, flow = np.empty(post, spikes.dtype), np.empty(post, spikes.dtype), np.empty(post, spikes.dtype)
     for b in range(first, last):
         chain[:], slower[:], own[:], later[:], back[:] = 0, 0, 0, 0, 0
         for t in range(time - 1, -1, -1):
             for j in range(post):
-                into_spike[j] = grad_spikes[t, b, j] + back[j]
+                grad_spike[j] = grad_spikes[t, b, j] + back[j]
                 flow[j] = grad_membrane[t, b, j]
             for m in range(kappa.shape[0]):
                 for j in range(post):
@@ -124,7 +124,7 @@ def _backward(
                     grad_amplitude[m, j] += spikes[t, b, j] * own[m, j]
                 if through_reset:
                     for j in range(post):
-                        into_spike[j] += amplitude[m, j] * own[m, j]
+                        grad_spike[j] += amplitude[m, j] * own[m, j]
                 if wipes[m]:
                     for j in range(post):
                         taken = spikes[t, b, j] * membrane[t, b, j]
@@ -132,9 +132,9 @@ def _backward(
                         flow[j] += kappa[m, j] * spikes[t, b, j] * own[m, j]
                     if through_reset:
                         for j in range(post):
-                            into_spike[j] += kappa[m, j] * membrane[t, b, j] * own[m, j]
+                            grad_spike[j] += kappa[m, j] * membrane[t, b, j] * own[m, j]
             for j in range(post):
-                flow[j] += slope[t, b, j] * into_spike[j]
+                flow[j] += slope[t, b, j] * grad_spike[j]
                 grad_drive[t, b, j] = flow[j]
             for m in range(kappa.shape[0]):
                 for j in range(post):

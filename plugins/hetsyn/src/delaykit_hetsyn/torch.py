@@ -70,10 +70,10 @@ def adjoint(
         jump = amplitude + wipes[:, None] * kappa * now
         grads[3] += (fired * (jump * later + wipes[:, None] * now * own)).sum(0)
         grads[4] += (fired * own).sum(0)
-        into_spike = grad_spikes[t] + back
+        grad_spike = grad_spikes[t] + back
         if through_reset:
-            into_spike = into_spike + (jump * own).sum(1)
-        flow = grad_membrane[t] + slope[t] * into_spike + (wipes[:, None] * kappa * fired * own).sum(1)
+            grad_spike = grad_spike + (jump * own).sum(1)
+        flow = grad_membrane[t] + slope[t] * grad_spike + (wipes[:, None] * kappa * fired * own).sum(1)
         grads[0][t] = flow
         later = own + kappa * later
         own = kappa * own - flow.unsqueeze(1)

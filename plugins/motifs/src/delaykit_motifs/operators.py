@@ -121,9 +121,9 @@ def _tapped(spikes: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @torch.library.custom_op(
-    "delaykit_motifs::tapped_linear_into_spikes", mutates_args=(), schema="(Tensor grad, Tensor bank) -> Tensor"
+    "delaykit_motifs::tapped_linear_grad_spikes", mutates_args=(), schema="(Tensor grad, Tensor bank) -> Tensor"
 )
-def _into_spikes(grad: Tensor, bank: Tensor) -> Tensor:
+def _grad_spikes(grad: Tensor, bank: Tensor) -> Tensor:
     with torch.autocast(grad.device.type, enabled=False):
         return resolve("motifs_tapped_adjoint", grad.device)(grad, bank)
 
@@ -141,7 +141,7 @@ def _(spikes: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
     return spikes.new_empty(*spikes.shape[:2], bank.shape[2])
 
 
-@_into_spikes.register_fake
+@_grad_spikes.register_fake
 def _(grad: Tensor, bank: Tensor) -> Tensor:
     return grad.new_empty(*grad.shape[:2], bank.shape[0])
 
@@ -161,12 +161,12 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs_spikes, needs_bank, needs_bias = ctx.needs_input_grad
     grad = grad.contiguous()
     return (
-        _into_spikes(grad, bank) if needs_spikes else None,
+        _grad_spikes(grad, bank) if needs_spikes else None,
         _correlation(spikes, grad, bank.shape[1]) if needs_bank else None,
         grad.sum((0, 1)) if needs_bias else None,
     )
 
 
 _tapped.register_autograd(_backward, setup_context=_keep)
-refuse_second(_into_spikes, "tapped_linear")
+refuse_second(_grad_spikes, "tapped_linear")
 refuse_second(_correlation, "tapped_linear")

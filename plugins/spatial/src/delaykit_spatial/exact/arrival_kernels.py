@@ -53,17 +53,17 @@ def scatter(spikes, clock, weight, kept, lack, at, late, numbers, out_i, out_v, 
 
 
 @compiled(DOT_PRODUCTS)
-def gather(spikes, clock, kept, lack, at, late, into_i, into_v, numbers, by_kept, by_rest, into_clock, first, last):
+def gather(spikes, clock, kept, lack, at, late, grad_i, grad_v, numbers, grad_kept, grad_rest, grad_clock, first, last):
     """Collect the gradients at every spike's arrivals, over w e and over w; and for the clock."""
     steps, _, pre = spikes.shape
     post = kept.shape[1]
     zero, one, tau, rate, up = numbers[ZERO], numbers[ONE], numbers[TAU], numbers[RATE], numbers[UP]
-    pairs = np.zeros(((steps + late) * post, 2), into_i.dtype)
+    pairs = np.zeros(((steps + late) * post, 2), grad_i.dtype)
     for b in range(first, last):
         for t in range(steps):
-            if into_clock.size > 0:
-                into_clock[t, b] = zero
-            gi, gv, start = into_i[t, b], into_v[t, b], t * post
+            if grad_clock.size > 0:
+                grad_clock[t, b] = zero
+            gi, gv, start = grad_i[t, b], grad_v[t, b], t * post
             for j in range(post):
                 pairs[start + j, 0] = gi[j] - tau * gv[j]
                 pairs[start + j, 1] = gv[j]
@@ -72,7 +72,7 @@ def gather(spikes, clock, kept, lack, at, late, into_i, into_v, numbers, by_kept
             for i in range(pre):
                 size = spikes[t, b, i]
                 if size != 0:
-                    e, short, to, dw, dh = kept[i], lack[i], at[i], by_kept[i], by_rest[i]
+                    e, short, to, dw, dh = kept[i], lack[i], at[i], grad_kept[i], grad_rest[i]
                     c, total = clock[t, b, i] if clock.size > 0 else zero, zero
                     keep = size * np.exp(rate * c)
                     for j in range(post):
@@ -82,8 +82,8 @@ def gather(spikes, clock, kept, lack, at, late, into_i, into_v, numbers, by_kept
                         dw[j] += g
                         dh[j] += size * pairs[k, 1]
                         total += e[j] * g
-                    if into_clock.size > 0:
-                        into_clock[t, b, i] = rate * total
+                    if grad_clock.size > 0:
+                        grad_clock[t, b, i] = rate * total
 
 
 @compiled()
@@ -122,15 +122,17 @@ def scatter_sparse(spikes, clock, weight, kept, lack, slots, most, numbers, out_
 
 
 @compiled(DOT_PRODUCTS)
-def gather_sparse(spikes, clock, kept, lack, slots, into_i, into_v, numbers, by_kept, by_rest, into_clock, first, last):
+def gather_sparse(
+    spikes, clock, kept, lack, slots, grad_i, grad_v, numbers, grad_kept, grad_rest, grad_clock, first, last
+):
     """Do what ``gather`` does, without a buffer, as ``scatter_sparse``."""
     steps, batch, pre = spikes.shape
     zero, one, tau, rate, up = numbers[ZERO], numbers[ONE], numbers[TAU], numbers[RATE], numbers[UP]
     post, wide = kept.shape[1], (last - first) * pre
     for t in range(steps):
         row = spikes[t].reshape(batch * pre)[first * pre : last * pre]
-        if into_clock.size > 0:
-            into_clock[t, first:last] = zero
+        if grad_clock.size > 0:
+            grad_clock[t, first:last] = zero
         for start in range(0, wide, CHUNK):
             stop, found = min(start + CHUNK, wide), 0
             for k in range(start, stop):
@@ -146,10 +148,10 @@ def gather_sparse(spikes, clock, kept, lack, slots, into_i, into_v, numbers, by_
                         early = lack[i, j] - c >= one
                         to = t + slots[i, j] - (1 if early else 0)
                         if to < steps:
-                            gv = into_v[to, b, j]
-                            g = keep * (up if early else one) * (into_i[to, b, j] - tau * gv)
-                            by_kept[i, j] += g
-                            by_rest[i, j] += size * gv
+                            gv = grad_v[to, b, j]
+                            g = keep * (up if early else one) * (grad_i[to, b, j] - tau * gv)
+                            grad_kept[i, j] += g
+                            grad_rest[i, j] += size * gv
                             total += kept[i, j] * g
-                    if into_clock.size > 0:
-                        into_clock[t, b, i] = rate * total
+                    if grad_clock.size > 0:
+                        grad_clock[t, b, i] = rate * total

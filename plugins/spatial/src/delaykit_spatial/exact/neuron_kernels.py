@@ -190,8 +190,8 @@ def adex_forward(i_jump, v_jump, weight, kept, lack, at, late, numbers, spikes, 
 
 
 @compiled(DOT_PRODUCTS)
-def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order, factor, alive, kept, lack, at, late,
-             numbers, every, into_i, into_v, by_kept, by_rest, first, last):  # fmt: skip
+def backward(grad_clock, grad_membrane, grad_before, spikes, clock, slope, order, factor, alive, kept, lack, at, late,
+             numbers, every, grad_i, grad_v, grad_kept, grad_rest, first, last):  # fmt: skip
     """Sweep the gradient of a sequence backwards; what is empty is left out."""
     steps, batch, post = spikes.shape
     keep_v, keep_i, gain, change = numbers[KEEP_V], numbers[KEEP_I], numbers[GAIN], numbers[CHANGE]
@@ -213,16 +213,16 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
     for t in range(steps - 1, -1, -1):
         s, rise = spikes[t].reshape(flat)[lo:hi], slope[t].reshape(flat)[lo:hi]
         tick, which = clock[t].reshape(flat)[lo:hi], order[t].reshape(flat)[lo:hi]
-        out_i, out_v = into_i[t].reshape(flat)[lo:hi], into_v[t].reshape(flat)[lo:hi]
-        if into_membrane.size > 0:
-            given = into_membrane[t].reshape(flat)[lo:hi]
+        out_i, out_v = grad_i[t].reshape(flat)[lo:hi], grad_v[t].reshape(flat)[lo:hi]
+        if grad_membrane.size > 0:
+            given = grad_membrane[t].reshape(flat)[lo:hi]
             for k in range(width):
                 gv[k] += given[k]
         for k in range(width):
             gv[k] *= living[k]
             living[k] += once * s[k]
-        if into_clock.size > 0:
-            given = into_clock[t].reshape(flat)[lo:hi]
+        if grad_clock.size > 0:
+            given = grad_clock[t].reshape(flat)[lo:hi]
             for k in range(width):
                 gt[k] = given[k]
         else:
@@ -233,7 +233,7 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
                 for n in range(post):
                     if s[base + n] != 0:
                         told, total = tick[base + n], zero
-                        e, short, to, dw, dh = kept[n], lack[n], at[n], by_kept[n], by_rest[n]
+                        e, short, to, dw, dh = kept[n], lack[n], at[n], grad_kept[n], grad_rest[n]
                         shrink, limit = np.exp(step * told), one + told
                         grown, sooner = shrink * up, start - post
                         for j in range(post):
@@ -250,13 +250,13 @@ def backward(into_clock, into_membrane, into_before, spikes, clock, slope, order
                 lead, steep = -dt * tick[k], max(rise[k], min_slope)
                 keep = one if adex else np.exp(lead * leak)
                 gone = lead if adex or rate == 0 else np.expm1(rate * lead) / rate
-                into_lead = gv[k] * (rise[k] + change) / keep - (gt[k] + rate_a * ga[k]) / dt
-                g = into_lead * keep / steep
+                grad_lead = gv[k] * (rise[k] + change) / keep - (gt[k] + rate_a * ga[k]) / dt
+                g = grad_lead * keep / steep
                 gi[k] += gone * (gv[k] - g)
                 ga[k] -= gone * (gv[k] - g) if adex else zero
                 gv[k] = g
-        if into_before.size > 0:
-            given = into_before[t].reshape(flat)[lo:hi]
+        if grad_before.size > 0:
+            given = grad_before[t].reshape(flat)[lo:hi]
             for k in range(width):
                 gv[k] += given[k] * living[k]
         if adex:

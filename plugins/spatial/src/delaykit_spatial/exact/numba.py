@@ -74,28 +74,28 @@ def _arrivals(
 @torch.library.custom_op(
     "delaykit::exact_arrivals_backward",
     mutates_args=(),
-    schema="(Tensor into_i, Tensor into_v, Tensor spikes, Tensor? clock, Tensor weight, Tensor delay, Tensor slots,"
+    schema="(Tensor grad_i, Tensor grad_v, Tensor spikes, Tensor? clock, Tensor weight, Tensor delay, Tensor slots,"
     " float tau_syn, float dt, bool timed, Tensor sparse) -> (Tensor, Tensor, Tensor)",
 )
 def _arrivals_backward(
-    into_i: Tensor, into_v: Tensor, spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor,
+    grad_i: Tensor, grad_v: Tensor, spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor,
     slots: Tensor, tau_syn: float, dt: float, timed: bool, sparse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     steps, batch, _ = spikes.shape
-    into_clock = _empty(spikes, *(spikes.shape if timed else (0, 0, 0)))
+    grad_clock = _empty(spikes, *(spikes.shape if timed else (0, 0, 0)))
     way, sums = _turned(weight, delay, slots, tau_syn, dt), _Sums(weight.t())
     events, ticks = _arrays(spikes, _given(clock, spikes))
-    into = _arrays(into_i, into_v, _decay(spikes, tau_syn, dt))
+    grads = _arrays(grad_i, grad_v, _decay(spikes, tau_syn, dt))
 
     def work(first: int, last: int) -> None:
-        out = (*sums.share(first), into_clock.numpy(), first, last)
+        out = (*sums.share(first), grad_clock.numpy(), first, last)
         if bool(sparse):
-            kernels.gather_sparse(events, ticks, *way.arrays[1:], way.slots, *into, *out)
+            kernels.gather_sparse(events, ticks, *way.arrays[1:], way.slots, *grads, *out)
         else:
-            kernels.gather(events, ticks, *way.arrays[1:], *way.places(steps), *into, *out)
+            kernels.gather(events, ticks, *way.arrays[1:], *way.places(steps), *grads, *out)
 
-    in_threads(work, batch, into_i.numel() + spikes.numel())
-    return *way.gradients(sums, weight, tau_syn, dt), into_clock
+    in_threads(work, batch, grad_i.numel() + spikes.numel())
+    return *way.gradients(sums, weight, tau_syn, dt), grad_clock
 
 
 @torch.library.custom_op(
@@ -131,32 +131,32 @@ def _rollout(
 @torch.library.custom_op(
     "delaykit::exact_rollout_backward",
     mutates_args=(),
-    schema="(Tensor? into_clock, Tensor? into_membrane, Tensor? into_before, Tensor spikes, Tensor clock,"
+    schema="(Tensor? grad_clock, Tensor? grad_membrane, Tensor? grad_before, Tensor spikes, Tensor clock,"
     " Tensor slope, Tensor order, Tensor factor, Tensor alive, Tensor? weight, Tensor? delay, Tensor? slots,"
     " float[] numbers, int rescale_every) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def _rollout_backward(
-    into_clock: Tensor | None, into_membrane: Tensor | None, into_before: Tensor | None, spikes: Tensor,
+    grad_clock: Tensor | None, grad_membrane: Tensor | None, grad_before: Tensor | None, spikes: Tensor,
     clock: Tensor, slope: Tensor, order: Tensor, factor: Tensor, alive: Tensor, weight: Tensor | None,
     delay: Tensor | None, slots: Tensor | None, numbers: list[float], rescale_every: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     steps, batch, post = spikes.shape
     way = _recurrent(spikes, weight, delay, slots, numbers)
-    given = [_given(x, spikes) for x in (into_clock, into_membrane, into_before)]
+    given = [_given(x, spikes) for x in (grad_clock, grad_membrane, grad_before)]
     arrays = _arrays(*given, spikes, clock, slope, order, factor, alive)
     values = spikes.new_tensor(numbers).numpy()
-    into_i, into_v = _empty(spikes, *spikes.shape), _empty(spikes, *spikes.shape)
+    grad_i, grad_v = _empty(spikes, *spikes.shape), _empty(spikes, *spikes.shape)
     sums = _Sums(way.weight)
 
     def work(first: int, last: int) -> None:
-        out = (values, rescale_every, into_i.numpy(), into_v.numpy(), *sums.share(first))
+        out = (values, rescale_every, grad_i.numpy(), grad_v.numpy(), *sums.share(first))
         for start, stop in _blocks(first, last, post, weight is not None):
             neuron_kernels.backward(*arrays, *way.arrays[1:], *way.places(steps), *out, start, stop)
 
     in_threads(work, batch, 16 * spikes.numel())
-    warn_of_explosion(into_i[0], "exact_rollout", "pass rescale_every=10")
+    warn_of_explosion(grad_i[0], "exact_rollout", "pass rescale_every=10")
     tau_syn, dt = numbers[neuron_kernels.TAU_SYN], numbers[neuron_kernels.DT]
-    return into_i, into_v, *way.gradients(sums, way.weight.t() if weight is None else weight, tau_syn, dt)
+    return grad_i, grad_v, *way.gradients(sums, way.weight.t() if weight is None else weight, tau_syn, dt)
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -183,8 +183,8 @@ class _Sums:
     def total(self) -> tuple[Tensor, Tensor]:
         """Return the sums over the shares, ``(post, pre)``, in the order of the batch whichever thread was first."""
         pairs = [self.shares[first] for first in sorted(self.shares)]
-        by_weight, by_time = (torch.stack(x).sum(0).t().contiguous() for x in zip(*pairs, strict=True))
-        return by_weight, by_time
+        grad_weight, grad_time = (torch.stack(x).sum(0).t().contiguous() for x in zip(*pairs, strict=True))
+        return grad_weight, grad_time
 
 
 class _Way(NamedTuple):
@@ -211,9 +211,9 @@ class _Way(NamedTuple):
 
     def gradients(self, sums: _Sums, weight: Tensor, tau_syn: float, dt: float) -> tuple[Tensor, Tensor]:
         """Return the gradients of weights and delays, ``(post, pre)``."""
-        by_kept, by_rest = sums.total()
-        by_kept = by_kept * torch.exp(self.lack.t() * (-dt / tau_syn))
-        return by_kept + tau_syn * by_rest, weight * by_kept * (dt / tau_syn)
+        grad_kept, grad_rest = sums.total()
+        grad_kept = grad_kept * torch.exp(self.lack.t() * (-dt / tau_syn))
+        return grad_kept + tau_syn * grad_rest, weight * grad_kept * (dt / tau_syn)
 
 
 def _turned(weight: Tensor, delay: Tensor, slots: Tensor, tau_syn: float, dt: float) -> _Way:
@@ -253,11 +253,11 @@ def _(spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor, slots
 
 
 @_arrivals_backward.register_fake
-def _(into_i: Tensor, into_v: Tensor, spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor,
+def _(grad_i: Tensor, grad_v: Tensor, spikes: Tensor, clock: Tensor | None, weight: Tensor, delay: Tensor,
       slots: Tensor, tau_syn: float, dt: float, timed: bool, sparse: Tensor
       ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    into_clock = spikes.new_empty(spikes.shape if timed else (0, 0, 0))
-    return weight.new_empty(weight.shape), weight.new_empty(weight.shape), into_clock
+    grad_clock = spikes.new_empty(spikes.shape if timed else (0, 0, 0))
+    return weight.new_empty(weight.shape), weight.new_empty(weight.shape), grad_clock
 
 
 @_rollout.register_fake
@@ -271,7 +271,7 @@ def _(i_jump: Tensor, v_jump: Tensor | None, weight: Tensor | None, delay: Tenso
 
 
 @_rollout_backward.register_fake
-def _(into_clock: Tensor | None, into_membrane: Tensor | None, into_before: Tensor | None, spikes: Tensor,
+def _(grad_clock: Tensor | None, grad_membrane: Tensor | None, grad_before: Tensor | None, spikes: Tensor,
       clock: Tensor, slope: Tensor, order: Tensor, factor: Tensor, alive: Tensor, weight: Tensor | None,
       delay: Tensor | None, slots: Tensor | None, numbers: list[float], rescale_every: int
       ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
@@ -285,13 +285,13 @@ def _keep_arrivals(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.save_for_backward(spikes, clock, weight, delay, slots, output[2])
 
 
-def _backward_of_arrivals(ctx: Any, into_i: Tensor, into_v: Tensor, _: None) -> tuple[Tensor | None, ...]:
+def _backward_of_arrivals(ctx: Any, grad_i: Tensor, grad_v: Tensor, _: None) -> tuple[Tensor | None, ...]:
     spikes, clock, weight, delay, slots, sparse = ctx.saved_tensors
     timed = ctx.needs_input_grad[1]
-    by_weight, by_delay, into_clock = _arrivals_backward(
-        into_i, into_v, spikes, clock, weight, delay, slots, ctx.tau_syn, ctx.dt, timed, sparse
+    grad_weight, grad_delay, grad_clock = _arrivals_backward(
+        grad_i, grad_v, spikes, clock, weight, delay, slots, ctx.tau_syn, ctx.dt, timed, sparse
     )
-    return None, into_clock if timed else None, by_weight, by_delay.sum_to_size(delay.shape), None, None, None
+    return None, grad_clock if timed else None, grad_weight, grad_delay.sum_to_size(delay.shape), None, None, None
 
 
 def _keep_rollout(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -302,14 +302,14 @@ def _keep_rollout(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     ctx.set_materialize_grads(False)
 
 
-def _backward_of_rollout(ctx: Any, *into: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward_of_rollout(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
     *kept, weight, delay, slots = ctx.saved_tensors
-    into_i, into_v, by_weight, by_delay = _rollout_backward(
-        into[1], into[2], into[3], *kept, weight, delay, slots, ctx.numbers, ctx.rescale_every
+    grad_i, grad_v, grad_weight, grad_delay = _rollout_backward(
+        given[1], given[2], given[3], *kept, weight, delay, slots, ctx.numbers, ctx.rescale_every
     )
-    grads: list[Tensor | None] = [into_i, into_v, None, None]
+    grads: list[Tensor | None] = [grad_i, grad_v, None, None]
     if weight is not None:
-        grads[2:] = by_weight, by_delay.sum_to_size(delay.shape)
+        grads[2:] = grad_weight, grad_delay.sum_to_size(delay.shape)
     return *(g if needed else None for g, needed in zip(grads, ctx.needs_input_grad, strict=False)), *[None] * 5
 
 

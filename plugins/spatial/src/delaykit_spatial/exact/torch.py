@@ -113,10 +113,10 @@ class _Lead(torch.autograd.Function):
         return lead
 
     @staticmethod
-    def backward(ctx: Any, into_lead: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_lead: Tensor) -> tuple[Tensor | None, ...]:
         factor, gain = ctx.saved_tensors
-        into_v = factor * into_lead
-        return into_v, -gain * into_v, gain * into_v, None, None, None
+        grad_v = factor * grad_lead
+        return grad_v, -gain * grad_v, gain * grad_v, None, None, None
 
 
 class _Rescale(torch.autograd.Function):
