@@ -232,7 +232,7 @@ class Synapse(nn.Module):
         fresh = Synapse(self.site, self.configs)
         if self.heterogeneity is not None and fresh.heterogeneity is not None and self.heterogeneity.needs_neuron:
             fresh.heterogeneity.bind_neuron_(self.heterogeneity.neuron)
-        mine, drawn = _tensors(self), _tensors(fresh)
+        mine, drawn = _parameters_and_buffers(self), _parameters_and_buffers(fresh)
         if [(name, v.shape) for name, v in mine.items()] != [(name, v.shape) for name, v in drawn.items()]:
             fix = "unwrap and wrap again, or wrap a new model"
             raise ConfigError(self.site.name, "parts that were replaced", "those that it was wrapped with", fix)
@@ -245,7 +245,7 @@ class Synapse(nn.Module):
         return self.site.name
 
 
-def _tensors(synapse: Synapse) -> dict[str, Tensor]:
+def _parameters_and_buffers(synapse: Synapse) -> dict[str, Tensor]:
     return dict(itertools.chain(synapse.named_parameters(), synapse.named_buffers()))
 
 

@@ -35,7 +35,7 @@ from delaykit_timing import (
     Events,
     MultiSpikeLIF,
     TimingNet,
-    compare,
+    compare_spike_times,
     from_raster,
     latency_encode,
     output_norm,
@@ -272,7 +272,7 @@ with plotting.style():
 # ## From a discrete layer and back
 #
 # A trained snnTorch `Synaptic` (or Norse `LIFCell`) with reset to zero has the same dynamics in steps. `to_events`
-# makes the event layer of it, `compare` says how far their spikes are apart: up to the first spike of each neuron
+# makes the event layer of it, `compare_spike_times` says how far apart their spikes are: up to a neuron's first spike
 # nothing but rounding, then less than a step's worth for each reset.
 
 # %%
@@ -282,7 +282,7 @@ synaptic = snn.Synaptic(alpha=0.95, beta=0.9, reset_mechanism="zero", reset_dela
 layer = to_events(linear, synaptic, dt=1.0, end=100.0)
 raster = (torch.rand(100, 8, 10) < 0.08).float()
 print(layer)
-print(compare(linear, synaptic, layer, raster, dt=1.0))
+print(compare_spike_times(linear, synaptic, layer, raster, dt=1.0))
 
 syn = mem = torch.zeros(8, 5)
 potentials = []

@@ -50,7 +50,7 @@ def register(operator: str, backend: str) -> Callable[[Implementation], Implemen
     ``delaykit_operators`` instead, so that its functions are found whoever was imported first.
 
     Args:
-        operator: name that :func:`resolve` is asked for; choose one that no plugin begins with.
+        operator: name that :func:`implementation_of` is asked for; choose one that no plugin begins with.
         backend: ``reference``, ``torch``, ``cpu`` or ``gpu``. Every operator needs one for ``torch``, which runs on all
             devices; without one for ``reference`` it is refused there.
 
@@ -62,7 +62,7 @@ def register(operator: str, backend: str) -> Callable[[Implementation], Implemen
         >>> @register("example_double", "torch")
         ... def double(x):
         ...     return 2 * x
-        >>> resolve("example_double", torch.device("cpu"))(torch.ones(2))
+        >>> implementation_of("example_double", torch.device("cpu"))(torch.ones(2))
         tensor([2., 2.])
     """
     _check_name(f"register({operator!r})", backend)
@@ -119,7 +119,7 @@ def wants_reference() -> bool:
     return not torch.compiler.is_compiling() and _chosen.get() == "reference"
 
 
-def resolve(operator: str, device: torch.device, work: int | None = None) -> Callable[..., Any]:
+def implementation_of(operator: str, device: torch.device, work: int | None = None) -> Callable[..., Any]:
     """Find the function that runs ``operator`` on ``device``.
 
     Args:
@@ -156,6 +156,9 @@ def resolve(operator: str, device: torch.device, work: int | None = None) -> Cal
         known = {known for known, _ in registry.loader().operators} | {key[0] for key, f in _found.items() if f}
         raise registry.missing_operator(operator, known)
     return found
+
+
+resolve = implementation_of  # its former name; delaykit.resolve finds a component
 
 
 def works(backend: str) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
 from delaykit.planning.modules_between import DROPOUTS
+from delaykit.planning.tensors import tensors_in
 from delaykit.planning.trace import spied
 
 DROPOUT = nn.modules.dropout._DropoutNd
@@ -40,7 +40,7 @@ class Calls(TorchFunctionMode):
         self.trained = [p for p, m in net.named_modules() if isinstance(m, DROPOUT) and m.training and m.p > 0]
         self.trains = net.training or bool(self.trained)
         runs = callable(example) and not isinstance(example, Tensor)
-        self.example = (lambda: self.whole.extend(_tensors(example()))) if runs else example
+        self.example = (lambda: self.whole.extend(_copies(example()))) if runs else example
 
     @contextlib.contextmanager
     def watching(self, begun: Callable[[], bool]) -> Iterator[None]:
@@ -62,9 +62,9 @@ class Calls(TorchFunctionMode):
                 hook.remove()
 
     def _root(self, base: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.given.append(_tensors((args, kwargs)))  # copies: the model may change its input in place
+        self.given.append(_copies((args, kwargs)))  # copies: the model may change its input in place
         output = base(*args, **kwargs)
-        self.calls.append(_tensors(output))
+        self.calls.append(_copies(output))
         return output
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -123,8 +123,8 @@ def _is_alone(module: nn.Module) -> bool:
     return own and not isinstance(module, PASSING) and next(module.children(), None) is None
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf.detach().clone() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+def _copies(values: Any) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors_in(values)]
 
 
 def _sequences(given: list[list[Tensor]], steps: int) -> Iterator[Tensor]:

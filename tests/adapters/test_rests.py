@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import delaykit as dk
 from delaykit.adapters import Neuron, NeuronAdapter
-from delaykit.attaching.batch.membranes import compare
+from delaykit.attaching.batch.membranes import change_between
 from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
 
@@ -135,4 +135,4 @@ ROWS = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
     ids=lambda value: value if isinstance(value, str) else str(value.tolist()),
 )
 def test_what_is_read_off_the_values(before: Tensor, now: Tensor, kind: str) -> None:
-    assert compare(before, now).kind == kind
+    assert change_between(before, now).kind == kind

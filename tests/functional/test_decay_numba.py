@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.decay_tape import SynapseTape
-from delaykit.functional.dispatch import backend, resolve
+from delaykit.functional.dispatch import backend, implementation_of
 from delaykit.functional.step_tape.recording import ByteRecording
 
 CPU = torch.device("cpu")
@@ -26,8 +26,8 @@ def test_every_remainder_of_a_block_equals_plain_torch(time: int, pre: int, dens
     found = []
     for name in ("torch", "cpu"):
         with backend(name):
-            forward = resolve("decay_filter", CPU)(x, decay, weight)
-            pull = resolve("decay_filter_gradient", CPU)
+            forward = implementation_of("decay_filter", CPU)(x, decay, weight)
+            pull = implementation_of("decay_filter_gradient", CPU)
             found.append([forward, *pull(x, y, decay, weight, True), *pull(x, y, decay, weight, False)[1:]])
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-12, atol=1e-12)
@@ -40,8 +40,8 @@ def test_threads_change_no_bit() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            pull = resolve("decay_filter_gradient", CPU)
-            found.append([resolve("decay_filter", CPU)(x, decay, weight), *pull(x, y, decay, weight, True)])
+            pull = implementation_of("decay_filter_gradient", CPU)
+            found.append([implementation_of("decay_filter", CPU)(x, decay, weight), *pull(x, y, decay, weight, True)])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
@@ -74,6 +74,6 @@ def test_spikes_are_bytes_until_an_input_comes_that_bytes_cannot_hold(odd: float
 
 def test_rows_that_a_wide_segment_left_widen_the_next() -> None:
     rows = [ByteRecording(2, 3, 0, torch.float32, CPU) for _ in range(2)]
-    rows[0].write(rows[0].reserve(), torch.full((3, 2), 0.25), resolve("tape_store", CPU))
+    rows[0].write(rows[0].reserve(), torch.full((3, 2), 0.25), implementation_of("tape_store", CPU))
     rows[1].extend(rows[0].newest(1))
     assert rows[1].rows[:, 0].eq(0.25).all() and rows[1].rows.dtype == torch.float32

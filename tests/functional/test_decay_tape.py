@@ -11,7 +11,7 @@ from torch import Tensor
 
 from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.decay_tape import SynapseTape
-from delaykit.functional.dispatch import backend, resolve
+from delaykit.functional.dispatch import backend, implementation_of
 from delaykit.functional.filtered_linear import filtered_linear
 from tests.functional.judging import DTYPES, WITHOUT_TRITON, assert_judged
 from tests.functional.judging import drawn as drawn_
@@ -78,7 +78,7 @@ def test_one_sweep_back_equals_the_forward_recomputation() -> None:
     found = []
     for name in BACKENDS:
         with backend(name):
-            found.append(resolve("decay_filter_gradient", y.device)(operands[0], y, *operands[1:], True))
+            found.append(implementation_of("decay_filter_gradient", y.device)(operands[0], y, *operands[1:], True))
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 

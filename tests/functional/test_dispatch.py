@@ -19,7 +19,7 @@ from delaykit.arrivals import Linear
 from delaykit.errors import ConfigError, DelaykitError, UnknownNameError
 from delaykit.functional import dispatch as dispatcher
 from delaykit.functional.delayed_linear import delayed_linear
-from delaykit.functional.dispatch import backend, chosen, register, resolve
+from delaykit.functional.dispatch import backend, chosen, implementation_of, register
 from delaykit.plugins import registry
 from delaykit.plugins.loader import PluginLoader, PluginSource
 from tests.functional.judging import needs_numba
@@ -51,29 +51,29 @@ def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="Numba is not installed, so there is nothing to prefer on the cpu")
 def test_the_cpu_prefers_numba() -> None:
-    assert resolve("tap_filter", CPU).__module__.endswith(".numba")
+    assert implementation_of("tap_filter", CPU).__module__.endswith(".numba")
 
 
 @needs_numba
 def test_few_multiply_adds_wait_for_no_compiler() -> None:
     cpu, few = torch.device("cpu"), dispatcher.FEW
     for name in ("tap_filter", "tap_correlation", "synapse_filter", "synapse_correlation"):
-        by_size = [resolve(name, cpu, work).__module__.rpartition(".")[2] for work in (few - 1, few)]
+        by_size = [implementation_of(name, cpu, work).__module__.rpartition(".")[2] for work in (few - 1, few)]
         assert by_size == ["torch", "numba"]
         with backend("cpu"):
-            assert resolve(name, cpu, 1).__module__.endswith("numba")
+            assert implementation_of(name, cpu, 1).__module__.endswith("numba")
 
 
 def test_without_numba_the_cpu_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     without("numba", monkeypatch)
-    assert resolve("tap_filter", CPU).__module__.endswith(".torch")
+    assert implementation_of("tap_filter", CPU).__module__.endswith(".torch")
     with pytest.raises(ConfigError, match=r"numba.*delaykit\[fast\]"), backend("cpu"):
         pass
 
 
 def test_without_triton_cuda_runs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     without("triton", monkeypatch)
-    assert resolve("tap_filter", torch.device("cuda")).__module__.endswith(".torch")
+    assert implementation_of("tap_filter", torch.device("cuda")).__module__.endswith(".torch")
     with pytest.raises(ConfigError, match=r"triton.*pip install triton"), backend("gpu"):
         pass
 
@@ -89,8 +89,8 @@ def test_a_broken_numba_warns_once_and_runs_torch(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(importlib, "import_module", load)
     with pytest.warns(RuntimeWarning, match="backend 'cpu'.*initialization of _internal.*reinstall") as told:
-        assert resolve("tap_filter", CPU).__module__.endswith(".torch")
-        assert resolve("decay_filter", CPU).__module__.endswith(".torch")
+        assert implementation_of("tap_filter", CPU).__module__.endswith(".torch")
+        assert implementation_of("decay_filter", CPU).__module__.endswith(".torch")
     assert len(told) == 1
     with pytest.raises(ConfigError, match="cannot be imported.*SystemError"), backend("cpu"):
         pass
@@ -103,24 +103,24 @@ def test_a_plugin_brings_a_chip_for_an_operator_of_the_core(table: dict, monkeyp
     loader = PluginLoader([PluginSource("metal", lambda: module)], {})
     monkeypatch.setattr(registry, "loader", lambda: loader)
     table.clear()
-    assert resolve("tap_filter", torch.device("mps")) is operator.mul
-    assert resolve("running_sum", torch.device("mps")).__module__.endswith(".torch")
-    assert resolve("tap_filter", CPU) is not operator.mul
+    assert implementation_of("tap_filter", torch.device("mps")) is operator.mul
+    assert implementation_of("running_sum", torch.device("mps")).__module__.endswith(".torch")
+    assert implementation_of("tap_filter", CPU) is not operator.mul
 
 
 def test_nothing_but_a_judge_answers_for_one(table: dict) -> None:
     table["example_twice", "torch"] = table["example_twice", "cpu"] = operator.mul
-    assert resolve("example_twice", CPU) is operator.mul
+    assert implementation_of("example_twice", CPU) is operator.mul
     with (
         backend("reference"),
         pytest.raises(ConfigError, match="operator 'example_twice': found no implementation in 'reference'"),
     ):
-        resolve("example_twice", CPU)
+        implementation_of("example_twice", CPU)
     table["example_twice", "reference"] = operator.add
     with backend("reference"):
-        assert resolve("example_twice", CPU) is operator.add
+        assert implementation_of("example_twice", CPU) is operator.add
     with backend("reference"), pytest.raises(UnknownNameError, match="example_thrice"):
-        resolve("example_thrice", CPU)
+        implementation_of("example_thrice", CPU)
 
 
 def test_an_operator_of_a_disabled_plugin_says_so(table: dict, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,17 +128,17 @@ def test_an_operator_of_a_disabled_plugin_says_so(table: dict, monkeypatch: pyte
     loader = PluginLoader([source], {"DELAYKIT_DISABLE": "mine"})
     monkeypatch.setattr(registry, "loader", lambda: loader)
     with pytest.raises(UnknownNameError, match="'mine_filter' of the plugin 'mine'.*disabled by DELAYKIT_DISABLE"):
-        resolve("mine_filter", CPU)
+        implementation_of("mine_filter", CPU)
 
 
 def test_resolution_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = resolve("tap_filter", CPU)
+    first = implementation_of("tap_filter", CPU)
     monkeypatch.setattr(registry, "loader", None)  # not asked again
-    assert resolve("tap_filter", CPU) is first
+    assert implementation_of("tap_filter", CPU) is first
 
 
 def test_other_devices_run_torch() -> None:
-    assert resolve("tap_filter", torch.device("mps")).__module__.endswith(".torch")
+    assert implementation_of("tap_filter", torch.device("mps")).__module__.endswith(".torch")
 
 
 def test_blocks_nest_and_end_also_after_an_error() -> None:
@@ -172,32 +172,32 @@ def test_an_unknown_backend_is_refused_before_anything_runs() -> None:
 @pytest.mark.skipif(not HAS_NUMBA, reason="needs Numba to ask for it on a wrong device")
 def test_a_backend_on_a_foreign_device_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with backend("cpu"), pytest.raises(ConfigError, match="cuda"):
-        resolve("tap_filter", torch.device("cuda"))
+        implementation_of("tap_filter", torch.device("cuda"))
 
 
 def test_triton_on_the_cpu_needs_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "_fault", lambda name: "")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with backend("gpu"), pytest.raises(ConfigError, match="TRITON_INTERPRET"):
-        resolve("tap_filter", CPU)
+        implementation_of("tap_filter", CPU)
 
 
 def test_an_operator_nobody_registered_is_named_with_those_known() -> None:
     with pytest.raises(UnknownNameError, match="time_machine.*tap_filter"):
-        resolve("time_machine", CPU)
+        implementation_of("time_machine", CPU)
 
 
 def test_a_plugin_adds_an_operator_and_a_faster_kernel(table: dict) -> None:
     register("plugin_sum", "torch")(portable := lambda x: x.sum())
-    assert resolve("plugin_sum", CPU) is portable
+    assert implementation_of("plugin_sum", CPU) is portable
     with backend("gpu") if importlib.util.find_spec("triton") else backend("torch"):
-        assert resolve("plugin_sum", torch.device("cuda")) is portable  # no Triton kernel: torch
+        assert implementation_of("plugin_sum", torch.device("cuda")) is portable  # no Triton kernel: torch
 
     @register("plugin_sum", "cpu")
     def fast(x: torch.Tensor) -> torch.Tensor:
         return x.sum()
 
-    assert resolve("plugin_sum", CPU) is (fast if HAS_NUMBA else portable)
+    assert implementation_of("plugin_sum", CPU) is (fast if HAS_NUMBA else portable)
     register("plugin_sum", "cpu")(fast)  # a module that is imported again
     with pytest.raises(ConfigError, match="fast"):
         register("plugin_sum", "cpu")(lambda x: x)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from delaykit.functional.dispatch import backend, resolve
+from delaykit.functional.dispatch import backend, implementation_of
 from delaykit.names import OFFICIAL
 from delaykit.plugins import registry
 from delaykit.plugins.records import BACKENDS
@@ -41,7 +41,7 @@ def test_who_asks_for_the_judge_gets_it(name: str) -> None:
     found = {}
     for one in ("reference", "torch", *(["cpu"] if importlib.util.find_spec("numba") else [])):
         with backend(one):
-            function = resolve(name, CPU)
+            function = implementation_of(name, CPU)
         found[one] = f"{function.__module__}:{function.__qualname__}"
     assert found == {one: TABLE[name][one] for one in found}
     assert found["reference"].partition(":")[0].endswith(".reference")

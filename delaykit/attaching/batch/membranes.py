@@ -175,9 +175,9 @@ class LeftMembrane:
         view, now = membrane.data_ptr() == left.data_ptr(), membrane.detach()
         if now.dim() == 1 and of_one_sample():
             before, now = before.reshape(1, -1), now.reshape(1, -1)
-        change = compare(before, now, cut, view)
+        change = change_between(before, now, cut, view)
         if change.kind == "edit" and (rest := resting()) is not None:
-            return compare(before, now, cut, view, rest.detach().expand_as(membrane).reshape_as(now).to(now))
+            return change_between(before, now, cut, view, rest.detach().expand_as(membrane).reshape_as(now).to(now))
         return change
 
 
@@ -207,7 +207,9 @@ def begins_alike(began: Tensor | None, membrane: Tensor) -> bool:
     return alike or not bool(membrane.any())
 
 
-def compare(before: Tensor, now: Tensor, cut: bool = False, view: bool = False, rest: Tensor | None = None) -> Change:
+def change_between(
+    before: Tensor, now: Tensor, cut: bool = False, view: bool = False, rest: Tensor | None = None
+) -> Change:
     """Read a change off the values.
 
     Args:

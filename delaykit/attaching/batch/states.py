@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from delaykit.attaching.batch.membranes import Change, compare, is_detached, shares_memory
+from delaykit.attaching.batch.membranes import Change, change_between, is_detached, shares_memory
 from delaykit.checks.answers import MEND, answer_of
 from delaykit.checks.values import shown
 from delaykit.errors import PluginError
@@ -97,7 +97,7 @@ def comes_cut(
     return True if same and not copied else None
 
 
-def tensors_of(state: Any) -> list[Tensor]:
+def state_tensors(state: Any) -> list[Tensor]:
     """List the tensors of a state, those of states inside it included."""
     leaves: list[Tensor] = []
     for entry in state:
@@ -117,8 +117,8 @@ def resting_of(adapter: Any, module: Any, state: Any) -> Any:
     fresh = adapter.resting(module, state)
     if fresh is None:
         return None
-    wanted = tensors_of(state)
-    found = tensors_of(fresh) if isinstance(fresh, tuple | list) else []
+    wanted = state_tensors(state)
+    found = state_tensors(fresh) if isinstance(fresh, tuple | list) else []
     alike = len(found) == len(wanted) and all(map(_spreads, found, wanted))
     if not alike or not all(bool(torch.isfinite(tensor).all()) for tensor in found):
         kind = f"tensors of shapes {', '.join(str(tuple(t.shape)) for t in found)}" if found else shown(fresh)
@@ -175,7 +175,7 @@ def read_values(
     if rest is not None and len(rest) == len(now) and joined[0].shape == joined[1].shape:
         spread = [one.detach().expand_as(there) for one, there in zip(rest, now, strict=True)]
         fresh = torch.cat([one.reshape(rows[1], -1).double() for one in spread], 1)
-    change: Change = compare(joined[0], joined[1], rest=fresh)
+    change: Change = change_between(joined[0], joined[1], rest=fresh)
     batch = len(joined[0])
     if change.kind in ("same", "edit"):
         return list(range(batch))

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.step_tape.filters import ChannelFilter
 from delaykit.functional.step_tape.operator import Tape
 from delaykit.functional.step_tape.recording import ByteRecording, Recording
@@ -134,7 +134,7 @@ class DecayOperator(SegmentOperator):
         self.state = weight.new_zeros(len(x), *self.factors[0].shape) if state is None else state
         self.first: Tensor | None = None  # the state before the first recorded step
         self.needs_grad_x = self._recorded = False
-        self._advance = resolve("decay_step", x.device)
+        self._advance = implementation_of("decay_step", x.device)
 
     @property
     def parameters(self) -> tuple[Tensor | None, ...]:
@@ -193,7 +193,7 @@ class _AtOnce(Gradients[DecayOperator]):
     def finish(self, first: int) -> tuple[Tensor | None, ...]:
         operator, y = self.operator, self.rows[first - self.recording.pad :]
         rows = self.recording.rows[:, first : self.last + 1]  # (pre, time, batch)
-        pull = resolve("decay_filter_gradient", operator.device)
+        pull = implementation_of("decay_filter_gradient", operator.device)
         factors = tuple(t.t().contiguous() for t in operator.factors)
         grad_decay, grad_beyond = torch.zeros_like(factors[0]), torch.zeros_like(factors[1])
         grad_weight = torch.zeros_like(factors[0])
@@ -215,7 +215,7 @@ class _StepByStep(Gradients[DecayOperator]):
         self.grad_decay, self.grad_beyond = (torch.zeros_like(operator.factors[0]) for _ in range(2))
         assert operator.weight is not None
         self.grad_weight, self.grad_bias = torch.zeros_like(operator.weight), operator.weight.new_zeros(())
-        self._retreat = resolve("decay_step_back", operator.device)
+        self._retreat = implementation_of("decay_step_back", operator.device)
 
     def push(self, row: int, grad: Tensor | None) -> None:
         weight = self.operator.weight

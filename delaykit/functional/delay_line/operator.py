@@ -16,7 +16,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.delay_line import reference
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
@@ -70,7 +70,7 @@ def filter_channels(x: Tensor, index: Tensor, value: Tensor, order: int, causal:
     if Taps(index.unsqueeze(1), value.unsqueeze(1), order).is_identity():
         return x.clone(memory_format=torch.contiguous_format)
     work = working_dtype(x, order)
-    run = resolve("tap_filter", x.device, GATHERED * x.numel() * len(index))
+    run = implementation_of("tap_filter", x.device, GATHERED * x.numel() * len(index))
     out = run(_as_maps(x, index).to(work), index, value.to(work), causal)
     return summed(out, order, not causal).view(x.shape).to(x.dtype)
 
@@ -82,7 +82,7 @@ def correlate_channels(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tenso
     """Give the gradient of each tap's value: what an input, ``index`` steps late, and an output gradient share."""
     work = working_dtype(x, order)
     y = summed(_as_maps(y, index).to(work), order, True)
-    run = resolve("tap_correlation", x.device, GATHERED * x.numel() * len(index))
+    run = implementation_of("tap_correlation", x.device, GATHERED * x.numel() * len(index))
     return run(_as_maps(x, index).to(work), y, index)
 
 
@@ -94,7 +94,7 @@ def correlate_channels(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tenso
 def _channel_gradients(x: Tensor, y: Tensor, index: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Give the gradients of a causal filter's input and of its tap values in one pass; order 0."""
     work = working_dtype(x, 0)
-    run = resolve("tap_gradients", x.device, 2 * GATHERED * x.numel() * len(index))
+    run = implementation_of("tap_gradients", x.device, 2 * GATHERED * x.numel() * len(index))
     grad_x, grad_value = run(_as_maps(x, index).to(work), _as_maps(y, index).to(work), index, value.to(work))
     return grad_x.view(x.shape).to(x.dtype), grad_value
 

@@ -19,7 +19,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.delay_line.operator import correlate_channels, delay_line, filter_channels, working_dtype
 from delaykit.functional.delayed_linear import reference
 from delaykit.functional.delayed_linear.product import linear
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
@@ -99,7 +99,7 @@ def _delayed(spikes: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor,
 )
 def _filter_synapses(x: Tensor, value: Tensor, index: Tensor, order: int, causal: bool) -> Tensor:
     work = working_dtype(x, order)
-    run = resolve("synapse_filter", x.device, x.shape[0] * x.shape[1] * index.numel())
+    run = implementation_of("synapse_filter", x.device, x.shape[0] * x.shape[1] * index.numel())
     out = run(x.to(work), index, value.to(work), causal)
     return summed(out, order, not causal).to(x.dtype)
 
@@ -109,7 +109,7 @@ def _filter_synapses(x: Tensor, value: Tensor, index: Tensor, order: int, causal
 )
 def _correlate_synapses(x: Tensor, y: Tensor, index: Tensor, order: int) -> Tensor:
     work = working_dtype(x, order)
-    run = resolve("synapse_correlation", x.device, x.shape[0] * x.shape[1] * index.numel())
+    run = implementation_of("synapse_correlation", x.device, x.shape[0] * x.shape[1] * index.numel())
     return run(x.to(work), summed(y.to(work), order, True), index)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -33,12 +33,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     "delaykit::event_product", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
 )
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return resolve("event_product", x.device, x.numel() * len(weight))(x, weight, bias)
+    return implementation_of("event_product", x.device, x.numel() * len(weight))(x, weight, bias)
 
 
 @torch.library.custom_op("delaykit::event_gradient", mutates_args=(), schema="(Tensor grad, Tensor x) -> Tensor")
 def _gradient(grad: Tensor, x: Tensor) -> Tensor:
-    return resolve("event_gradient", x.device, x.numel() * grad.shape[1])(grad, x)
+    return implementation_of("event_gradient", x.device, x.numel() * grad.shape[1])(grad, x)
 
 
 @_product.register_fake

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from delaykit.errors import ShapeError
 from delaykit.functional.derivatives import refuse_second
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.filtered_linear import reference
 from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum.operator import running_sum
@@ -109,7 +109,7 @@ def _check(spikes: Tensor, weight: Tensor, decay: Tensor, bias: Tensor | None, l
     "delaykit::decay_filter", mutates_args=(), schema="(Tensor x, Tensor decay, Tensor weight) -> Tensor"
 )
 def _filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
-    return resolve("decay_filter", x.device)(x, decay, weight)
+    return implementation_of("decay_filter", x.device)(x, decay, weight)
 
 
 @torch.library.custom_op(
@@ -120,7 +120,7 @@ def _filter(x: Tensor, decay: Tensor, weight: Tensor) -> Tensor:
 def _filter_gradient(
     x: Tensor, y: Tensor, decay: Tensor, weight: Tensor, needs_grad_x: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return resolve("decay_filter_gradient", x.device)(x, y.contiguous(), decay, weight, needs_grad_x)
+    return implementation_of("decay_filter_gradient", x.device)(x, y.contiguous(), decay, weight, needs_grad_x)
 
 
 @_filter.register_fake

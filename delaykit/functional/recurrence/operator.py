@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.eager import eager
 from delaykit.functional.recurrence import torch as plain
@@ -82,6 +82,6 @@ def rollout(
         return currents.clone(), currents.clone(), state
     given = Recurrence(weight, bias, taps) if connection is None else Recurrence(None, bias, connection)
     own = connection is not None and wants_reference()  # which has no other form than its own
-    run = plain.recurrence if own else resolve("recurrence", currents.device)
+    run = plain.recurrence if own else implementation_of("recurrence", currents.device)
     with torch.autocast(currents.device.type, enabled=False):
         return run(currents, given, dynamics, state, recurrent_mask)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.inputs import check_operands
 from delaykit.functional.running_sum import reference
 
@@ -52,7 +52,7 @@ def running_sum(x: Tensor, decay: Tensor, reverse: bool = False) -> Tensor:
 def summed(x: Tensor, order: int, reverse: bool) -> Tensor:
     """Sum up over time ``order`` times, without decay and without a graph; ``reverse`` from last to first."""
     for _ in range(order):
-        x = resolve("running_sum", x.device)(x, None, reverse)
+        x = implementation_of("running_sum", x.device)(x, None, reverse)
     return x
 
 
@@ -60,7 +60,7 @@ def summed(x: Tensor, order: int, reverse: bool) -> Tensor:
     "delaykit::running_sum", mutates_args=(), schema="(Tensor x, Tensor decay, bool reverse) -> Tensor"
 )
 def _accumulate(x: Tensor, decay: Tensor, reverse: bool) -> Tensor:
-    return resolve("running_sum", x.device)(x, decay, reverse)
+    return implementation_of("running_sum", x.device)(x, decay, reverse)
 
 
 @_accumulate.register_fake

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.taps import Taps
 
 WIDE = 8  # steps of the past from which on a dense product can pay off
@@ -73,13 +73,13 @@ class ChannelFilter(Filter):
         self.value = (value if self.order == 2 else value.to(dtype)).contiguous()
         self._behind = -self.index
         self._kept: tuple[dict[str, Any], dict[str, Any]] = {"reused": True}, {}
-        self._lines = resolve("tape_lines", device)
+        self._lines = implementation_of("tape_lines", device)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
         self._lines(rows, row, self._behind, self.value, out, self._kept[0])
 
     def read_all(self, rows: Tensor, start: int, out: Tensor) -> None:
-        resolve("tape_series", rows.device)(rows, start, self._behind, self.value, out)
+        implementation_of("tape_series", rows.device)(rows, start, self._behind, self.value, out)
 
     def read_back(self, rows: Tensor, row: int, out: Tensor) -> None:
         self._lines(rows, row, self.index, self.value, out, self._kept[1])
@@ -87,7 +87,7 @@ class ChannelFilter(Filter):
     def correlate(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> tuple[Tensor | None, ...]:
         (value,) = self.parameters
         seen, series = aligned(gradients, rows, start, stop, self.reach)
-        out = resolve("tape_correlation", rows.device)(series, seen, self.index)
+        out = implementation_of("tape_correlation", rows.device)(series, seen, self.index)
         layer = value[0].numel() == 1
         return ((out.sum(1) if layer else out).reshape(value.shape).to(value.dtype),)
 
@@ -119,7 +119,7 @@ class SynapseFilter(Filter):
         self._behind = -index.permute(2, 1, 0).contiguous(), strength.permute(2, 1, 0).contiguous()
         self._ahead = index.permute(1, 2, 0).contiguous(), strength.permute(1, 2, 0).contiguous()
         self._kept: tuple[dict[str, Any], dict[str, Any]] = {}, {}
-        self._synapses = resolve("tape_synapses", weight.device)
+        self._synapses = implementation_of("tape_synapses", weight.device)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
         self._synapses(rows, row, *self._behind, out, self._kept[0])
@@ -138,7 +138,7 @@ class SynapseFilter(Filter):
     def _overlap(self, gradients: Tensor, rows: Tensor, start: int, stop: int) -> Tensor:
         """Correlate both streams at every tap, ``(m, post, pre)``."""
         seen, series = aligned(gradients, rows, start, stop, self.reach)
-        overlap: Tensor = resolve("synapse_correlation", rows.device)(
+        overlap: Tensor = implementation_of("synapse_correlation", rows.device)(
             series.permute(1, 2, 0), seen.permute(1, 2, 0), self.index
         )
         return overlap

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.recording import Recording, StepRecording, empty_rows, new_rows
 
@@ -72,7 +72,7 @@ class SegmentOperator(ABC):
         self.batch, self.space, self.places = shape[0], shape[2:], shape[2:].numel()
         self.chunk = self.batch * self.places
         self.weight, self.bias = weight, bias
-        self.store = resolve("tape_store", device)
+        self.store = implementation_of("tape_store", device)
         self._sums = self.new_sums()
 
     @property

@@ -22,7 +22,7 @@ def extra_states(model: nn.Module) -> dict[str, nn.Module]:
     return {f"{n}.{KEY}" if n else KEY: m for n, m in named if type(m).get_extra_state is not none}
 
 
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+def state_dict_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters and buffers by their keys, the objects themselves."""
     apart = extra_states(model)
     state: Mapping[str, Any] = model.state_dict(keep_vars=True)

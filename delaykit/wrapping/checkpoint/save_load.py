@@ -17,7 +17,7 @@ from delaykit.errors import CheckpointError, DelaykitError
 from delaykit.sealed import commit, read_file
 from delaykit.wrapping.apply import unwrap_, wrap_
 from delaykit.wrapping.checkpoint.container import FORMAT, WRITTEN, pack, unpack
-from delaykit.wrapping.checkpoint.extra_states import check_tensors, extra_states, handed_over, tensors_of
+from delaykit.wrapping.checkpoint.extra_states import check_tensors, extra_states, handed_over, state_dict_tensors
 from delaykit.wrapping.checkpoint.format_1 import former_plans, plan_of_pair
 from delaykit.wrapping.checkpoint.plan_json import check_records, check_same, plan_from, to_json
 from delaykit.wrapping.checkpoint.preconditions import as_spread, check_loadable, innermost, whole
@@ -182,7 +182,7 @@ def _read(base: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _wrap_as_saved_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], where: str) -> None:
     unused = torch.Generator().manual_seed(0)  # initial values are overwritten: leave the global one alone
-    there = sum(value.numel() for value in [*tensors.values(), *tensors_of(model).values()])
+    there = sum(value.numel() for value in [*tensors.values(), *state_dict_tensors(model).values()])
     plan = plan_from(model, meta["sites"], tensors, where)
     plan = dataclasses.replace(plan, constants=constants_from(plan.neurons, meta["neurons"], where))
     with bounded(there, where):
@@ -194,7 +194,7 @@ def _take_(model: nn.Module, meta: dict[str, Any], tensors: dict[str, Tensor], p
     before = remembered(model)
     remind_(model, prunings, where)
     try:
-        state = {k: v for k, v in tensors_of(model).items() if not is_memory(k)}
+        state = {k: v for k, v in state_dict_tensors(model).items() if not is_memory(k)}
         own = {k: v for k, v in state.items() if meta.get("model") or is_extra(k)}
         apart = extra_states(model) if meta.get("model") else {}
         _check_names({*own, *apart}, tensors, where)

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.trial_runs import lines_aside
 from delaykit.planning.snapshot import Snapshot
-from delaykit.wrapping.fused.graph import Constant, Node, Operation, Result, tensors_of
+from delaykit.wrapping.fused.graph import Constant, Node, Operation, Result, held_tensors
 from delaykit.wrapping.fused.program import outer_loop
 from delaykit.wrapping.fused.proof import uncompiled
 from delaykit.wrapping.fused.units import NeuronUnit, Unit, units_of
@@ -64,7 +64,7 @@ def _shown(error: BaseException) -> str:
 def _tried(net: nn.Module, units: dict[str, Unit], args: Any, run: Callable[[], Any]) -> tuple[Seen, Exception | None]:
     """Watch a run, leave the model as it was, and return what was seen until it ended or raised."""
     before = Snapshot(net)
-    watcher = Watch(units, tree_leaves(args), tensors_of(net))
+    watcher = Watch(units, tree_leaves(args), held_tensors(net))
     try:
         with lines_aside(net), torch.enable_grad(), uncompiled(), answering(watcher.spies()), watcher:
             run()

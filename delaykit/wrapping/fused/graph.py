@@ -85,7 +85,7 @@ class Result(Node):
     leaf: int
 
 
-def tensors_of(net: nn.Module) -> dict[str, Tensor]:
+def held_tensors(net: nn.Module) -> dict[str, Tensor]:
     """Return the tensors that a model's modules hold, by name."""
     found = {}
     for path, module in net.named_modules():

@@ -122,7 +122,7 @@ class FusedModel:
         layout = self.prove(*args, **kwargs)
         self.calls += 1
         if self.check == "always" or (isinstance(self.check, int) and self.calls % self.check == 0):
-            self._compare(layout, args, kwargs)
+            self._check_run_ahead(layout, args, kwargs)
         if not layout.fused:
             return self._program(self.net, *args, **kwargs)
         reasons = dict(layout.reasons)
@@ -215,7 +215,7 @@ class FusedModel:
         for key in [key for key, one in self.known.items() if one is layout]:  # learned anew at the next call
             del self.known[key]
 
-    def _compare(self, layout: Layout, args: Any, kwargs: Any) -> None:
+    def _check_run_ahead(self, layout: Layout, args: Any, kwargs: Any) -> None:
         problem = disprove(self.net, self._program, layout, self.precision, *_copied_containers((args, kwargs)))
         if problem:
             raise HistoryError(

@@ -93,10 +93,10 @@ class Comparison:
         """
         key = (id(one), id(two))
         if key not in self._done:
-            self._done[key] = self._compare(one, two)
+            self._done[key] = self._recipe_of(one, two)
         return self._done[key]
 
-    def _compare(self, one: Node, two: Node) -> Recipe:
+    def _recipe_of(self, one: Node, two: Node) -> Recipe:
         if one in self.hooked or two in self.hooked:
             raise NotAhead("a hook looks at the gradient of its input")
         if isinstance(one, Output) and isinstance(two, Output) and one.unit in self.loop.times:

@@ -21,7 +21,7 @@ from delaykit.wrapping.fused.graph import (
     Operation,
     Output,
     Result,
-    tensors_of,
+    held_tensors,
 )
 from delaykit.wrapping.fused.units import Unit
 
@@ -182,7 +182,7 @@ class Watch(TorchFunctionMode):
 
 def watch(net: nn.Module, units: dict[str, Unit], arguments: list[Any], run: Callable[[], Any]) -> tuple[Seen, Any]:
     """Run a model by its own loop; return what was seen, and what it returned."""
-    watcher = Watch(units, arguments, tensors_of(net))
+    watcher = Watch(units, arguments, held_tensors(net))
     with torch.enable_grad(), answering(watcher.spies()), watcher:
         output = run()
     return watcher.seen, output

@@ -14,10 +14,10 @@ from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
     SuperSpike,
+    arrivals_after_end,
     exact_arrivals,
     exact_rollout,
     first_spike_times,
-    late_arrivals,
 )
 
 NEURONS = [ExactLIF(6.0, 2.0), ExactLIF(10.0, 2.0, dt=0.5), ExactAdEx(10.0, 3.0, tau_adapt=30.0, jump=0.1)]
@@ -134,12 +134,12 @@ def test_once_is_once(layer: Layer) -> None:
 
 @given(layers())
 @settings(max_examples=25, deadline=None)
-def test_late_arrivals_are_what_the_jumps_miss(layer: Layer) -> None:
+def test_arrivals_after_end_are_what_the_jumps_miss(layer: Layer) -> None:
     post, pre = layer.weight.shape
     ones = torch.ones(post, pre, dtype=torch.float64)
     current, membrane = exact_arrivals(layer.spikes, None, ones, layer.delay, 2.0)
     arrived = current + membrane / 2.0  # what has gone from the current is in the membrane
-    late, everything = late_arrivals(layer.spikes, layer.delay, post)
+    late, everything = arrivals_after_end(layer.spikes, layer.delay, post)
     assert everything == int(layer.spikes.sum()) * post
     assert round(float(arrived.detach().sum()), 9) == everything - late
 

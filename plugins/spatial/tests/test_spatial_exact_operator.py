@@ -14,10 +14,10 @@ from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
     SuperSpike,
+    arrivals_after_end,
     exact_arrivals,
     exact_rollout,
     first_spike_times,
-    late_arrivals,
 )
 
 BACKENDS = ["cpu", "torch", "reference"]
@@ -269,8 +269,8 @@ def test_a_compiler_keeps_the_operators_whole() -> None:
         assert torch.equal(mine, judge) and judge.any()
 
 
-def test_late_arrivals_count_recurrent_ones_too() -> None:
-    assert late_arrivals(spikes_at(0, 19), torch.zeros(1, 1) + 1, post=3) == (3, 6)
+def test_arrivals_after_end_count_recurrent_ones_too() -> None:
+    assert arrivals_after_end(spikes_at(0, 19), torch.zeros(1, 1) + 1, post=3) == (3, 6)
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])

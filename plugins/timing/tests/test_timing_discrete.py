@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from delaykit import ConfigError, ShapeError
-from delaykit_timing import MultiSpikeLIF, compare, from_raster, membrane_trace, to_discrete, to_events
+from delaykit_timing import MultiSpikeLIF, compare_spike_times, from_raster, membrane_trace, to_discrete, to_events
 
 snntorch = pytest.importorskip("snntorch", reason="needs snnTorch, the extra `snntorch`")
 norse = pytest.importorskip("norse.torch", reason="needs Norse, the extra `norse`")
@@ -54,7 +54,7 @@ def test_below_threshold_the_discrete_membrane_lies_on_the_exact_one(library: st
 def test_first_spikes_fall_in_the_same_step(library: str) -> None:
     linear, neuron = discrete(library)
     layer = to_events(linear, neuron, dt=0.5, end=STEPS * 0.5)
-    report = compare(linear, neuron, layer, raster(), dt=0.5)
+    report = compare_spike_times(linear, neuron, layer, raster(), dt=0.5)
     assert report.discrete > 20 and report.exact > 20
     assert report.first == 0
     assert "spikes" in str(report)
@@ -80,7 +80,7 @@ def test_smaller_steps_come_closer_to_the_exact_times(library: str) -> None:
     for fine in (1, 10, 100):
         spikes = torch.zeros(30 * fine, 3, 5, dtype=torch.float64)
         spikes[::fine] = coarse
-        report = compare(*to_discrete(layer, dt=1.0 / fine, library=library), layer, spikes, dt=1.0 / fine)
+        report = compare_spike_times(*to_discrete(layer, dt=1.0 / fine, library=library), layer, spikes, dt=1.0 / fine)
         assert report.exact > 15
         means.append(abs(report.mean))
     assert means[1] < 0.3 * means[0] and means[2] < 0.3 * means[1]
@@ -104,4 +104,4 @@ def test_other_dynamics_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="library"):
         to_discrete(MultiSpikeLIF(2, 2), dt=0.1, library="brian")
     with pytest.raises(ShapeError, match="window"):
-        compare(linear, good, to_events(linear, good, dt=1.0, end=10.0), raster(), dt=1.0)
+        compare_spike_times(linear, good, to_events(linear, good, dt=1.0, end=10.0), raster(), dt=1.0)

@@ -48,7 +48,9 @@ def discrete():
 OPTIONS = ("tau_synapse", "tau_membrane", "threshold", "end", "max_spikes", "delay", "dt", "weight_mean",
            "weight_std", "slope_floor", "generator")  # fmt: skip
 CALLS = {
-    "compare": (lambda: {**discrete(), "layer": MultiSpikeLIF(3, 2), "raster": torch.zeros(4, 2, 3), "dt": 0.1},),
+    "compare_spike_times": (
+        lambda: {**discrete(), "layer": MultiSpikeLIF(3, 2), "raster": torch.zeros(4, 2, 3), "dt": 0.1},
+    ),
     "to_discrete": (lambda: {"layer": MultiSpikeLIF(3, 2), "dt": 0.1}, "library"),
     "to_events": (lambda: {**discrete(), "dt": 0.1, "end": 1.0},),
     "TimingDynamics": (dict, *(field.name for field in dataclasses.fields(TimingDynamics))),

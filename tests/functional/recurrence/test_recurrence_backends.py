@@ -7,7 +7,7 @@ import torch
 
 from delaykit.arrivals import Linear, Triangle
 from delaykit.functional.dispatch import backend as choose_backend
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import numba as in_numba
 from delaykit.functional.recurrence import rollout
@@ -58,10 +58,10 @@ def test_a_connection_without_any_tap_is_silent(backend):
 def test_a_chosen_backend_is_honoured():
     cpu = torch.device("cpu")
     with choose_backend("torch"):
-        assert resolve("recurrence", cpu) is in_torch.recurrence
+        assert implementation_of("recurrence", cpu) is in_torch.recurrence
     assert in_torch.CHIP == (plain_neuron.ForwardNeuron, plain_neuron.BackwardNeuron, plain.PARTS)
     pytest.importorskip("numba", reason="the Numba kernels need numba")
-    assert resolve("recurrence", cpu) is in_numba.recurrence
+    assert implementation_of("recurrence", cpu) is in_numba.recurrence
     assert in_numba.CHIP == (compiled_neuron.ForwardNeuron, compiled_neuron.BackwardNeuron, compiled.PARTS)
     assert not [part for part, other in zip(plain.PARTS, compiled.PARTS, strict=True) if part is other]
 

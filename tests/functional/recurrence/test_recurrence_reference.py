@@ -7,7 +7,7 @@ import torch
 
 from delaykit.arrivals import Linear, Triangle
 from delaykit.errors import ShapeError
-from delaykit.functional.dispatch import backend, resolve
+from delaykit.functional.dispatch import backend, implementation_of
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.recurrence import RolloutState, rollout
 from delaykit.functional.recurrence.connection.base import Fading
@@ -24,9 +24,9 @@ def test_judge_and_backend_are_never_the_same_function(name):
     pytest.importorskip("numba", reason="the Numba kernels need numba")
     cpu = torch.device("cpu")
     with backend("reference"):
-        judge = resolve("recurrence", cpu)
+        judge = implementation_of("recurrence", cpu)
     with backend(name):
-        judged = resolve("recurrence", cpu)
+        judged = implementation_of("recurrence", cpu)
     assert judge is not judged and judge.__module__.endswith("reference")
     assert judged.__module__.endswith({"torch": "torch", "cpu": "numba"}[name])
 

@@ -57,23 +57,23 @@ def rows_of_a_chain_stay(patch):
 
 
 def an_edit_counts_as_a_reset(patch):
-    compare = membranes.compare
+    change_between = membranes.change_between
 
     def hasty(*arguments):
-        change = compare(*arguments)
+        change = change_between(*arguments)
         return membranes.RESET if change.kind == "edit" else change
 
-    patch.setattr(membranes, "compare", hasty)
+    patch.setattr(membranes, "change_between", hasty)
 
 
 def equal_values_count_as_a_reset(patch):
-    compare = membranes.compare
+    change_between = membranes.change_between
 
     def hasty(*arguments):
-        change = compare(*arguments)
+        change = change_between(*arguments)
         return membranes.RESET if change.kind == "same" else change
 
-    patch.setattr(membranes, "compare", hasty)
+    patch.setattr(membranes, "change_between", hasty)
 
 
 def a_reset_by_hand_is_not_seen(patch):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.recurrence.connection.base import Inputs, Parts, RecurrentConnection
 from delaykit.functional.recurrence.connection.gradients import input_weight_gradient
 
@@ -34,7 +34,7 @@ class Lingering(RecurrentConnection):
     def begin(self, steps: int, batch: int) -> None:
         self.state = self._states(batch)
         self.product = self.parts.product(self.weight, batch)
-        self.advance = resolve("decay_step", self.weight.device)
+        self.advance = implementation_of("decay_step", self.weight.device)
 
     def current(self, t: int, x: Tensor) -> Tensor:
         return self.advance(self.state, x, self.decay, self.beyond).add_(self.product(x))
@@ -42,7 +42,7 @@ class Lingering(RecurrentConnection):
     def begin_backward(self, steps: int, batch: int) -> None:
         self.later, self.slope = self._states(batch), self._states(batch)
         self.grad_decay, self.grad_beyond = torch.zeros_like(self.decay), torch.zeros_like(self.beyond)
-        self.retreat = resolve("decay_step_back", self.weight.device)
+        self.retreat = implementation_of("decay_step_back", self.weight.device)
 
     def pull(self, t: int, grad: Tensor) -> Tensor:
         x = grad if self.inputs is None else self.inputs.at(t)  # without inputs nobody reads what x would add up to

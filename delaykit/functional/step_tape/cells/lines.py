@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.step_tape.recording import empty_rows, spread
 
 SLACK = 32  # steps after which a line is moved back to its beginning
@@ -84,7 +84,8 @@ class Written(Line):
         self.heights, self.gone = heights, gone
         self._begun: int | None = None
         device, self._step = heights.values.device, 0
-        self._write, self._write_pending = resolve("tape_tents", device), resolve("tape_pending", device)
+        self._write = implementation_of("tape_tents", device)
+        self._write_pending = implementation_of("tape_pending", device)
         self._soon: list[int] = []  # how many rows of its heights each step of a block writes at once
         if heights.last > 2 * LATER * phases:  # else little waits
             self._pending = empty_rows((shape[0], LATER, shape[1]), heights.values.dtype, device)

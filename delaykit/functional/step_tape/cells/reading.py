@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.step_tape.cells.lines import Written
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.recording import Recording
@@ -30,7 +30,7 @@ class CellReader:
         # (from, to, m): the kernels take one source channel after the other
         self._taps = tuple(x.permute(1, 2, 0).contiguous() for x in (place, strength))
         self._kept: dict[str, Any] = {}
-        self._read = resolve("tape_synapses", strength.device)
+        self._read = implementation_of("tape_synapses", strength.device)
 
     def __call__(self, rows: Tensor, now: int, out: Tensor) -> None:
         """Sum the cells of ``rows (from, cell, chunk)`` around row ``now`` into ``out (to, batch, space)``."""
@@ -50,7 +50,7 @@ class PolynomialReader:
     def __init__(self, terms: int, place: Tensor, part: Tensor, strength: Tensor) -> None:
         self._terms, self._table = terms, tuple(x.contiguous() for x in (place, part, strength))
         self._kept: dict[str, Any] = {}
-        self._read = resolve("tape_polynomials", strength.device)
+        self._read = implementation_of("tape_polynomials", strength.device)
 
     def __call__(self, rows: Tensor, now: int, out: Tensor) -> None:
         """Sum the polynomials of ``rows (from, cell, chunk)`` around row ``now`` into ``out (to, batch, space)``."""

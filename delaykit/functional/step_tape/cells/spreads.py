@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.step_tape.cells.lagged_products import lagged_products
 from delaykit.functional.step_tape.cells.lines import Heights, Line, Written
 from delaykit.functional.step_tape.cells.reading import CellFilter, CellReader
@@ -103,7 +103,8 @@ class SpreadAdjoint:
         shape = (filter.inputs, chunk)
         self.line = Line(PHASES, max(-heights.first, 0), max(filter.farthest, heights.last), heights.values, shape)
         device = heights.values.device
-        self._deliver, self._collect = resolve("tape_deliver", device), resolve("tape_heights", device)
+        self._deliver = implementation_of("tape_deliver", device)
+        self._collect = implementation_of("tape_heights", device)
         self._sums = heights.values.new_empty(filter.inputs, chunk)
         self._kept: dict[str, Any] = {}
 

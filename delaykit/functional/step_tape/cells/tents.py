@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.delay_line.operator import working_dtype
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.step_tape.cells.lines import Heights, Line, Written
 from delaykit.functional.step_tape.cells.reading import CellFilter, CellReader
 from delaykit.functional.step_tape.filters import compact
@@ -91,7 +91,7 @@ class Overlap:
         places = (0, 1, -1) if filter.parameters[0].requires_grad and bool(self.on_node.any()) else (0, 1)
         self.offset = torch.stack([-(filter.cell + place) for place in places], 2).int().contiguous()
         self.shares = torch.zeros(*weight.shape, len(places), dtype=weight.dtype, device=device)
-        self._add = resolve("tape_overlap", device)
+        self._add = implementation_of("tape_overlap", device)
 
     def add(self, line: Line, rows: Tensor, row: int) -> None:
         """Take the inputs ``rows[:, row]`` in, at whose step the line is."""
@@ -120,7 +120,7 @@ class Overlap:
             return torch.zeros_like(delays)
         index = torch.where(hit, ends, torch.full_like(ends, rows.shape[1])).long()
         work = working_dtype(gradients, 0)
-        left, right = resolve("synapse_correlation", rows.device)(
+        left, right = implementation_of("synapse_correlation", rows.device)(
             rows.permute(1, 2, 0).to(work), gradients.permute(1, 2, 0), index
         )
         return (right - left).double() / width**2

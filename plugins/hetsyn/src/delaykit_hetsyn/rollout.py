@@ -26,7 +26,7 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.derivatives import first_only
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.inputs import check_operands
 from delaykit_hetsyn import reference
 from delaykit_hetsyn.reset_currents import Jumps
@@ -121,7 +121,7 @@ class _Rollout(torch.autograd.Function):
         surrogate: Surrogate, threshold: float, detach_reset: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         given = (weight, decay, kappa, amplitude, wipes)
-        spikes, membrane = resolve("hetsyn_rollout", drive.device)(drive, *given, threshold)
+        spikes, membrane = implementation_of("hetsyn_rollout", drive.device)(drive, *given, threshold)
         ctx.save_for_backward(spikes, membrane, *given)
         ctx.settings = surrogate, threshold, detach_reset
         ctx.set_materialize_grads(True)
@@ -133,7 +133,7 @@ class _Rollout(torch.autograd.Function):
         spikes, membrane, *given = ctx.saved_tensors
         surrogate, threshold, detach_reset = ctx.settings
         slope = surrogate.slope(membrane - threshold).contiguous()
-        run = resolve("hetsyn_rollout_adjoint", spikes.device)
+        run = implementation_of("hetsyn_rollout_adjoint", spikes.device)
         grads = run(
             grad_spikes.contiguous(), grad_membrane.contiguous(), slope, spikes, membrane, *given, not detach_reset
         )

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy import stats
 
-from delaykit_lab.records.statistics import chance_levels, compare, conclusions, standard_error, table
+from delaykit_lab.records.statistics import chance_levels, conclusions, standard_error, table, welch_interval
 
 
 def test_interval_is_that_of_welchs_test():
     first, second = [0.95, 0.93, 0.96], [0.88, 0.91, 0.90, 0.87]
-    got = compare(first, second, samples=100_000)
+    got = welch_interval(first, second, samples=100_000)
     wanted = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
     assert (got.low, got.high) == pytest.approx((100 * wanted.low, 100 * wanted.high))
     assert got.difference == pytest.approx(100 * (np.mean(first) - np.mean(second)))
@@ -25,11 +25,11 @@ def test_interval_is_that_of_welchs_test():
     ([0.99], [0.10], "unknown"),
 ])  # fmt: skip
 def test_verdicts(first, second, verdict):
-    assert compare(first, second, samples=370).verdict == verdict
+    assert welch_interval(first, second, samples=370).verdict == verdict
 
 
 def test_seeds_that_agree_by_chance_do_not_make_certainty():
-    got = compare([0.9, 0.9, 0.9], [0.91, 0.91, 0.91], samples=100)
+    got = welch_interval([0.9, 0.9, 0.9], [0.91, 0.91, 0.91], samples=100)
     assert got.verdict == "within" and got.low < -1.0 < got.high
 
 

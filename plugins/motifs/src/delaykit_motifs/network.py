@@ -14,7 +14,7 @@ from torch import Tensor
 
 from delaykit import checks
 from delaykit.errors import ShapeError
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit_motifs.dynamics import MotifDynamics
 from delaykit_motifs.noise import check_mute
 from delaykit_motifs.operators import bank_of
@@ -76,7 +76,7 @@ def free_run(
     if mute is None:
         mute = torch.zeros(neurons, dtype=torch.bool, device=taps.device)
     most = int(runaway * drive.shape[0] * neurons)
-    run = resolve("motifs_free_run", taps.device)
+    run = implementation_of("motifs_free_run", taps.device)
     bank = bank_of(taps.detach())
     bank = bank if bank.dtype == torch.float64 else bank.float()
     return Run(*run(bank, (drive != 0).to(taps.device), dynamics, clamp, mute, most))

@@ -18,7 +18,7 @@ from torch import Tensor
 from delaykit import checks
 from delaykit.errors import ShapeError
 from delaykit.functional.derivatives import refuse_second
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.inputs import check_operands, check_tensors
 from delaykit.functional.reference import causal_convolution
 
@@ -116,7 +116,7 @@ def _tapped(spikes: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
     with torch.autocast(spikes.device.type, enabled=False):
         if is_bare(bank):
             return F.linear(spikes, bank[:, 0].t().contiguous(), bias)
-        current = resolve("motifs_tapped_linear", spikes.device)(spikes, bank)
+        current = implementation_of("motifs_tapped_linear", spikes.device)(spikes, bank)
         return current if bias is None else current.add_(bias)
 
 
@@ -125,7 +125,7 @@ def _tapped(spikes: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
 )
 def _grad_spikes(grad: Tensor, bank: Tensor) -> Tensor:
     with torch.autocast(grad.device.type, enabled=False):
-        return resolve("motifs_tapped_adjoint", grad.device)(grad, bank)
+        return implementation_of("motifs_tapped_adjoint", grad.device)(grad, bank)
 
 
 @torch.library.custom_op(
@@ -133,7 +133,7 @@ def _grad_spikes(grad: Tensor, bank: Tensor) -> Tensor:
 )
 def _correlation(x: Tensor, y: Tensor, depth: int) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
-        return resolve("motifs_tapped_correlation", x.device)(x, y, depth)
+        return implementation_of("motifs_tapped_correlation", x.device)(x, y, depth)
 
 
 @_tapped.register_fake

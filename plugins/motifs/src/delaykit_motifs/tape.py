@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ShapeError
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.step_tape import Filter, FilterOperator, SegmentOperator, Tape
 from delaykit_motifs.operators import bank_of, is_bare, tapped_correlation
 
@@ -23,7 +23,7 @@ class TappedFilter(Filter):
         self.parameters = (taps,)
         self._bank = bank_of(taps.detach())
         self._ahead: Tensor | None = None
-        self._read = resolve("motifs_window_read", taps.device)
+        self._read = implementation_of("motifs_window_read", taps.device)
 
     def read(self, rows: Tensor, row: int, out: Tensor) -> None:
         """Filter ``(inputs, time, chunk)`` at ``row`` into ``out (outputs, batch, space)``."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.compiled import compiled, in_threads
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.recurrence.neuron import THRESHOLD, Switches, commit_row, fire, integrate_row, pack
 from delaykit_sparsify.sparse import SparseSynapses
@@ -57,7 +57,7 @@ def rollout(
         _, rest = dynamics.start(currents[0])
         factor = torch.ones_like(rest) if mask is None else mask.to(rest)
         shift = p.new_zeros(neurons) if bias is None else bias.detach().to(p)
-        run = resolve("sparsify_rollout", currents.device)
+        run = implementation_of("sparsify_rollout", currents.device)
         found: tuple[Tensor, Tensor] | None = run(currents.detach(), *arrivals[:3], shift, factor, p, rest, dynamics)
         return found
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from delaykit import checks
 from delaykit.errors import ShapeError, TrainingError
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.inputs import check_tensors
 from delaykit.functional.reference import causal_convolution
 from delaykit.functional.taps import Taps
@@ -150,7 +150,7 @@ def sparse_filter(spikes: Tensor, arrivals: SparseSynapses, bias: Tensor | None 
     if wants_reference():
         out = causal_convolution(spikes.detach().to(arrivals.value), dense_response(arrivals))
         return out if bias is None else out + bias.detach()
-    out = resolve("sparsify_filter", spikes.device)(spikes.detach().to(arrivals.value.dtype), *arrivals)
+    out = implementation_of("sparsify_filter", spikes.device)(spikes.detach().to(arrivals.value.dtype), *arrivals)
     return out if bias is None else out + bias.detach()
 
 
@@ -187,7 +187,7 @@ class Ring:
         if self._deliver is None:
             with torch.inference_mode(False):
                 currents = x.new_zeros(x.shape[0], self.depth, self.arrivals.outputs)
-            self._deliver = resolve("sparsify_deliver", x.device)(*self.arrivals[:3], currents, self.bias)
+            self._deliver = implementation_of("sparsify_deliver", x.device)(*self.arrivals[:3], currents, self.bias)
         out = self._deliver(x, self.slot)
         self.slot = (self.slot + 1) % self.depth
         return out

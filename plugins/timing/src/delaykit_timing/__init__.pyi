@@ -1,5 +1,6 @@
 from .discrete import SpikeTimeReport as SpikeTimeReport
 from .discrete import compare as compare
+from .discrete import compare_spike_times as compare_spike_times
 from .discrete import to_discrete as to_discrete
 from .discrete import to_events as to_events
 from .dynamics import Dynamics as Dynamics

@@ -8,7 +8,8 @@ of step n at ``t = n dt``, passes at ``t = (n + 1) dt`` exactly through ``mem_n`
 
 So both agree to rounding up to a neuron's first spike, which the discrete layer sees at the end of the step it falls
 in: an exact time t belongs to step ``floor(t / dt)``. After it they differ by less than a step's worth, since the
-discrete layer resets at the end of a step (snnTorch by default one step later still). :func:`compare` says by how much.
+discrete layer resets at the end of a step (snnTorch by default one step later still).
+:func:`compare_spike_times` says by how much.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class SpikeTimeReport:
 
 @checks.annotated
 @torch.no_grad()
-def compare(
+def compare_spike_times(
     linear: nn.Linear, neuron: nn.Module, layer: MultiSpikeLIF, raster: Tensor, *, dt: float
 ) -> SpikeTimeReport:
     """Run the same input through a discrete and an event layer.
@@ -155,18 +156,20 @@ def compare(
         >>> layer = MultiSpikeLIF(1, 1, tau_synapse=8.0, end=20.0).double()
         >>> _ = layer.weight.data.fill_(1.0)
         >>> linear, neuron = to_discrete(layer, dt=0.5)
-        >>> report = compare(linear, neuron, layer, torch.ones(40, 1, 1), dt=0.5)
+        >>> report = compare_spike_times(linear, neuron, layer, torch.ones(40, 1, 1), dt=0.5)
         >>> report.first
         0
     """
     if raster.ndim != 3 or raster.shape[2] != linear.in_features:
         expected, fix = f"(time, sample, {linear.in_features})", "give the raster that this connection hears"
-        raise ShapeError("compare", f"a raster of shape {tuple(raster.shape)}", expected, fix)
+        raise ShapeError("compare_spike_times", f"a raster of shape {tuple(raster.shape)}", expected, fix)
     _constants(neuron)  # tells any other neuron
     steps, batch, _ = raster.shape
     if layer.dynamics.end < steps * dt * (1 - 1e-9):
         found = f"a window that ends at {layer.dynamics.end:g}"
-        raise ShapeError("compare", found, f"at least {steps} steps of {dt:g}", "make the layer with a later end")
+        raise ShapeError(
+            "compare_spike_times", found, f"at least {steps} steps of {dt:g}", "make the layer with a later end"
+        )
     discrete = _run(linear, neuron, raster)
     exact = layer(from_raster(raster, dt))
     counts, exact_counts = discrete.sum(0).long(), to_raster(exact, dt, steps).sum(0).long()
@@ -184,6 +187,9 @@ def compare(
         dt, int(counts.sum()), int(exact_counts.sum()), float(equal.double().mean()),
         int(first.max()) if first.numel() else 0, float(gap.mean()), float(gap.abs().max()),
     )  # fmt: skip
+
+
+compare = compare_spike_times  # its former name
 
 
 def _one_step(dynamics: TimingDynamics, dt: float) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from delaykit.errors import ConfigError, ShapeError
 from delaykit.functional.derivatives import first_only
-from delaykit.functional.dispatch import resolve, wants_reference
+from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.inputs import check_operands, check_tensors
 from delaykit_timing import reference
 from delaykit_timing.dynamics import TimingDynamics
@@ -95,10 +95,11 @@ class _Spikes(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def]
         ctx: Any, times: Tensor, weight: Tensor, delays: Tensor | None, arrivals: InputSpikes, dynamics: TimingDynamics
     ):
-        record, potential = resolve("timing_spikes", weight.device)(arrivals, weight, dynamics)
+        record, potential = implementation_of("timing_spikes", weight.device)(arrivals, weight, dynamics)
         ctx.save_for_backward(times, weight, delays, arrivals.neurons, arrivals.counts)
         ctx.record, ctx.dynamics = record, dynamics
-        ctx.gradients = resolve("timing_gradients", weight.device)  # a record is read by the backend that wrote it
+        # a record is read by the backend that wrote it
+        ctx.gradients = implementation_of("timing_gradients", weight.device)
         sample, neuron = record.sample, record.neuron.long()
         ctx.mark_non_differentiable(sample, neuron)
         return record.when.detach(), potential, sample, neuron  # the record must not hold what holds it

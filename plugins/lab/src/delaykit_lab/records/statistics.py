@@ -16,7 +16,7 @@ FITTED = 0.9  # training accuracy below which a run counts as failed
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class WelchInterval:
     """The difference of two mean accuracies, in points (per cent of the test set).
 
     Args:
@@ -65,7 +65,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def compare(first: Sequence[float], second: Sequence[float], samples: int) -> Comparison:
+def welch_interval(first: Sequence[float], second: Sequence[float], samples: int) -> WelchInterval:
     """Compare two methods by Welch's t interval over seeds.
 
     difference +- t(95 %, df) sqrt(e1^2 + e2^2), df after Welch and Satterthwaite. The error is never taken to be below
@@ -79,20 +79,20 @@ def compare(first: Sequence[float], second: Sequence[float], samples: int) -> Co
     Reference: Welch 1947, Biometrika 34, 28-35.
 
     Example:
-        >>> compare([0.95, 0.94, 0.96], [0.88, 0.90, 0.89], samples=370).verdict
+        >>> welch_interval([0.95, 0.94, 0.96], [0.88, 0.90, 0.89], samples=370).verdict
         'more'
     """
     difference = 100.0 * float(np.mean(first) - np.mean(second))
     errors = standard_error(first), standard_error(second)
     if errors[0] is None or errors[1] is None:
-        return Comparison(difference, None, None)
+        return WelchInterval(difference, None, None)
     from scipy import stats
 
     variances = [max(error, 1.0 / samples) ** 2 for error in errors if error is not None]
     counts = len(first), len(second)
     freedom = sum(variances) ** 2 / sum(v**2 / (n - 1) for v, n in zip(variances, counts, strict=True))
     half = 100.0 * float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) * math.sqrt(sum(variances))
-    return Comparison(difference, difference - half, difference + half)
+    return WelchInterval(difference, difference - half, difference + half)
 
 
 def conclusions(accuracies: Mapping[str, Sequence[float]], samples: int) -> list[str]:
@@ -108,12 +108,17 @@ def conclusions(accuracies: Mapping[str, Sequence[float]], samples: int) -> list
     """
     bare, frozen, learned, whole = (accuracies[name] for name in ("bare", "frozen", "learned", "whole"))
     lines = [
-        _sentence("Random delays against none", compare(frozen, bare, samples), "delays help", "delays hurt"),
-        _sentence("Learned delays against none", compare(learned, bare, samples), "delays help", "delays hurt"),
+        _sentence("Random delays against none", welch_interval(frozen, bare, samples), "delays help", "delays hurt"),
+        _sentence("Learned delays against none", welch_interval(learned, bare, samples), "delays help", "delays hurt"),
         _sentence(
-            "Learned against random delays", compare(learned, frozen, samples), "learning helps", "learning hurts"
+            "Learned against random delays",
+            welch_interval(learned, frozen, samples),
+            "learning helps",
+            "learning hurts",
         ),
-        _sentence("Learned whole steps against none", compare(whole, bare, samples), "delays help", "delays hurt"),
+        _sentence(
+            "Learned whole steps against none", welch_interval(whole, bare, samples), "delays help", "delays hurt"
+        ),
     ]
     if len(bare) > 1:
         typical = float(np.mean(bare))
@@ -173,7 +178,7 @@ def chance_levels(labels: Tensor, classes: int) -> tuple[float, float]:
     return 1.0 / classes, float(labels.bincount().max()) / len(labels)
 
 
-def _sentence(what: str, comparison: Comparison, better: str, worse: str) -> str:
+def _sentence(what: str, comparison: WelchInterval, better: str, worse: str) -> str:
     start = f"{what}: {comparison.difference:+.1f} points"
     if comparison.verdict == "unknown":
         return f"{start}. One seed gives no error bar, so this supports nothing yet: use more seeds."

@@ -3,6 +3,7 @@ from .neuron import ExactLIF as ExactLIF
 from .neuron import ExactState as ExactState
 from .operator import ExactRun as ExactRun
 from .operator import SuperSpike as SuperSpike
+from .operator import arrivals_after_end as arrivals_after_end
 from .operator import exact_arrivals as exact_arrivals
 from .operator import exact_rollout as exact_rollout
 from .operator import first_spike_times as first_spike_times

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from delaykit.errors import ConfigError, DelayRangeError, ShapeError
-from delaykit.functional.dispatch import resolve
+from delaykit.functional.dispatch import implementation_of
 from delaykit.functional.inputs import check_operands
 from delaykit_spatial.exact import numba
 from delaykit_spatial.exact import torch as plain
@@ -92,7 +92,7 @@ def exact_arrivals(
 
     Returns:
         ``(i_jump, v_jump)``, both ``(time, batch, post)``, for :func:`exact_rollout`. Arrivals after the sequence are
-        lost; :func:`late_arrivals` counts them.
+        lost; :func:`arrivals_after_end` counts them.
 
     Raises:
         ShapeError: shapes that do not fit each other.
@@ -229,7 +229,7 @@ def first_spike_times(spikes: Tensor, clock: Tensor | None, silent: float) -> Te
     return torch.where(spikes.gather(0, first) > 0, time, silent).squeeze(0)
 
 
-def late_arrivals(spikes: Tensor, delay: Tensor, post: int) -> tuple[int, int]:
+def arrivals_after_end(spikes: Tensor, delay: Tensor, post: int) -> tuple[int, int]:
     """Count the arrivals of spikes at the ends of their steps that a sequence is too short for.
 
     Args:
@@ -244,14 +244,17 @@ def late_arrivals(spikes: Tensor, delay: Tensor, post: int) -> tuple[int, int]:
         DelayRangeError: a delay that is negative or not finite.
 
     Example:
-        >>> late_arrivals(torch.ones(4, 1, 1), torch.tensor([[1.0], [3.0]]), post=2)
+        >>> arrivals_after_end(torch.ones(4, 1, 1), torch.tensor([[1.0], [3.0]]), post=2)
         (4, 8)
     """
     steps, _, pre = spikes.shape
-    slots = _slots("late_arrivals(delay)", delay, delay.new_empty(post, pre)).clamp(max=steps)
+    slots = _slots("arrivals_after_end(delay)", delay, delay.new_empty(post, pre)).clamp(max=steps)
     until = torch.cat([spikes.new_zeros(1, pre), (spikes != 0).sum(1).cumsum(0)]).long()  # spikes before each step
     late = until[-1] - until.gather(0, steps - slots)
     return int(late.sum()), post * int(until[-1].sum())
+
+
+late_arrivals = arrivals_after_end  # its former name; delaykit_spatial.late_arrivals counts those of a connection
 
 
 def _run(operator: str, like: Tensor) -> Callable[..., Any]:
@@ -259,7 +262,7 @@ def _run(operator: str, like: Tensor) -> Callable[..., Any]:
     if torch.compiler.is_compiling():
         module = numba if like.device.type == "cpu" else plain
         return getattr(module, operator.removeprefix("exact_"))
-    return resolve(f"spatial_{operator}", like.device)
+    return implementation_of(f"spatial_{operator}", like.device)
 
 
 def _slots(where: str, delay: Tensor, weight: Tensor) -> Tensor:
