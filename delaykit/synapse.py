@@ -245,6 +245,21 @@ class Synapse(nn.Module):
         return self.site.name
 
 
+def introduce_(net: nn.Module, synapses: Sequence[Synapse]) -> None:
+    """Let each new delay meet the delays that ``net`` has already and the new ones before it.
+
+    Nothing of ``net`` changes: a new delay may take parameters over from an earlier one, never the other way.
+
+    Raises:
+        DelaykitError: a delay refuses the others.
+    """
+    earlier: list[Delay] = [m.delay for m in net.modules() if isinstance(m, Synapse) and m.delay is not None]
+    for synapse in synapses:
+        if synapse.delay is not None:
+            synapse.delay.meet_(tuple(earlier))
+            earlier.append(synapse.delay)
+
+
 def _parameters_and_buffers(synapse: Synapse) -> dict[str, Tensor]:
     return dict(itertools.chain(synapse.named_parameters(), synapse.named_buffers()))
 

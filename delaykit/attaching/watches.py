@@ -383,7 +383,7 @@ class NeuronWatch:
         return wrong
 
     def __getstate__(self) -> dict[str, Any]:
-        # A connection that is pickled alone leaves its neuron behind, which may not be able to come along.
+        """Leave the neuron behind, which may not be able to come along where a connection is pickled alone."""
         kept = ("adapter", "scope", "followers", "inputs", "owned", "truncated", "path", "period")
         return {name: self.__dict__[name] for name in kept} | {"module": None}
 

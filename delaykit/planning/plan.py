@@ -21,10 +21,9 @@ from delaykit.planning.late_delays import too_late
 from delaykit.planning.modules_between import refuse_between
 from delaykit.planning.reports import check_spot
 from delaykit.planning.rules import Recurrent, select
-from delaykit.planning.shared_parameters import introduce_
 from delaykit.planning.time_constants import ConstantsPlan, plan_constants
 from delaykit.planning.trace import Trace, run_example
-from delaykit.synapse import Synapse
+from delaykit.synapse import Synapse, introduce_
 from delaykit.tables import text_table
 
 

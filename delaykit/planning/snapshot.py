@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -57,3 +59,13 @@ class Snapshot:
             isinstance(t, nn.Parameter) and (t.data_ptr() != data.data_ptr() or not torch.equal(t, value))
             for t, data, value in self._tensors
         )
+
+
+@contextlib.contextmanager
+def restored(net: nn.Module) -> Iterator[None]:
+    """Give modules their attributes, values and train flag back, and the random generators their state."""
+    before = Snapshot(net)
+    try:
+        yield
+    finally:
+        before.restore()

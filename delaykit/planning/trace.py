@@ -27,7 +27,7 @@ from delaykit.functional.engine_base import version_of
 from delaykit.planning.between.layout import CALLS, RowMarks
 from delaykit.planning.between.products import has_own_forward, is_product, stays_product
 from delaykit.planning.modules_between import Alterations, SeesDropout
-from delaykit.planning.snapshot import Snapshot
+from delaykit.planning.snapshot import restored
 from delaykit.planning.tensors import tensors_in
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
@@ -175,7 +175,7 @@ def run_example(
     witness = witness or (lambda path, arguments, output: None)
     trace = Trace()
     provenance = (_OutsideDynamo if "torch._dynamo" in sys.modules else _Provenance)(trace.rows)
-    with lines_aside(net), _restored(net), contextlib.ExitStack() as stack, torch.no_grad():
+    with lines_aside(net), restored(net), contextlib.ExitStack() as stack, torch.no_grad():
         net.eval()
         # Neurons first, then the connections inside them, then the root: mixins stack on the same module.
         for neuron in neurons:
@@ -336,13 +336,3 @@ def spied(module: nn.Module, spy: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         module.__class__ = before
-
-
-@contextlib.contextmanager
-def _restored(net: nn.Module) -> Iterator[None]:
-    """Give modules their attributes, values and train flag back, and the random generators their state."""
-    before = Snapshot(net)
-    try:
-        yield
-    finally:
-        before.restore()

@@ -31,9 +31,8 @@ from delaykit.errors import ConfigError, PluginError
 from delaykit.planning import survey
 from delaykit.planning.exact_gradients import attach_exact_, check_exact
 from delaykit.planning.plan import Plan, SitePlan, bind_neurons_, plan
-from delaykit.planning.shared_parameters import introduce_
 from delaykit.planning.time_constants import ConstantsPlan
-from delaykit.synapse import Synapse
+from delaykit.synapse import Synapse, introduce_
 from delaykit.time_constants import NeuronDecays
 from delaykit.wrapping.controls import wrapped_sites
 
