@@ -17,7 +17,7 @@ from delaykit.wrapping.controls import Wrapped, wrapped_sites
 from delaykit.wrapping.discretizing import discretized as discretized
 from delaykit.wrapping.discretizing import finalize_ as finalize_
 from delaykit.wrapping.discretizing import grid as grid
-from delaykit.wrapping.projection import Projection
+from delaykit.wrapping.optimizer_hooks import Projection
 
 
 def param_groups(

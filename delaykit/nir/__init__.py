@@ -13,7 +13,7 @@ neurons. What delaykit keeps inside one wrapped connection becomes several of th
 A recurrent delay writes our d, never 1 + d: an edge that closes a circle costs the step by itself.
 """
 
-from delaykit.nir.lines import DelayLine, node_map
+from delaykit.nir.delay_nodes import DelayLine, node_map
 from delaykit.nir.network import NIRNetwork
 from delaykit.nir.reading import from_nir
 from delaykit.nir.writing import to_nir

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from delaykit.errors import ConfigError
-from delaykit.nir.lines import DelayLine, whole_steps
+from delaykit.nir.delay_nodes import DelayLine, whole_steps
 from delaykit.nir.neurons import CONSTANTS, Spike, read_neuron
 from delaykit.nir.values import real, whole
 

@@ -88,7 +88,7 @@ ELSEWHERE = {
     "nir.building": "nir/test_round_trip.py",
     "nir.calling": "nir/test_inputs.py",
     "nir.checking": "nir/test_hostile_graphs.py",
-    "nir.lines": "nir/test_round_trip.py",
+    "nir.delay_nodes": "nir/test_round_trip.py",
     "nir.modules": "nir/test_round_trip.py",
     "nir.network": "nir/test_round_trip.py",
     "nir.observing": "nir/test_circles.py",
@@ -141,7 +141,7 @@ ELSEWHERE = {
     "wrapping.fused.run": "wrapping/test_fused_hostile.py",
     "wrapping.fused.tracks": "wrapping/test_fused_norse.py",
     "wrapping.fused.watch": "wrapping/test_fused_hostile.py",
-    "wrapping.projection": "wrapping/test_controls.py",
+    "wrapping.optimizer_hooks": "wrapping/test_controls.py",
 }
 FILES = sorted(path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
 

@@ -11,10 +11,11 @@ import torch
 from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, Site, checks
 from delaykit.delays import INITS
 from delaykit.functional.inputs import initial_values
+from delaykit.interfaces import ESTIMATORS
+from delaykit.interfaces import GRANULARITIES as CORE
 
-GRANULARITIES = ("layer", "axonal", "dendritic", "synaptic", "hybrid")
+GRANULARITIES = (*CORE, "hybrid")
 CONTROLS = ("learned", "frozen", "zero")
-ESTIMATORS = ("interp", "exact", "none")
 ROUNDINGS = ("none", "each-epoch", "straight-through", "stochastic")
 
 

@@ -12,6 +12,7 @@ from delaykit import ComponentConfig, ConfigError, DelayRangeError, FreeDelay, P
 from delaykit.arrivals import Gaussian, Kernel
 from delaykit.delays import check_delays, describe_delays
 from delaykit.functional.inputs import initial_values
+from delaykit.interfaces import ESTIMATORS
 from delaykit.synapse import Engine
 from delaykit_delrec.precision import keep_exact
 from delaykit_delrec.spectral import spectral_engine
@@ -19,7 +20,6 @@ from delaykit_delrec.windowed import WindowedTriangle
 
 VERSIONS = ("gauss", "max", "v1")
 GRANULARITIES = ("axonal", "dendritic", "synaptic")
-ESTIMATORS = ("interp", "exact", "none")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``nir.Delay`` as a PyTorch module, for importers of graphs."""
+"""Nodes of kind ``nir.Delay``: their whole steps, and a PyTorch module for importers of graphs."""
 
 from __future__ import annotations
 
