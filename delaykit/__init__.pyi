@@ -44,6 +44,7 @@ from .wrapping.apply import wrap as wrap
 from .wrapping.apply import wrap_ as wrap_
 from .wrapping.checkpoint.save_load import load as load
 from .wrapping.checkpoint.save_load import save as save
+from .wrapping.controls import Status as Status
 from .wrapping.controls import Wrapped as Wrapped
 from .wrapping.controls import detach as detach
 from .wrapping.controls import disabled as disabled
@@ -52,6 +53,7 @@ from .wrapping.controls import status as status
 from .wrapping.controls import wrapped_sites as wrapped_sites
 from .wrapping.discretizing import discretized as discretized
 from .wrapping.discretizing import finalize_ as finalize_
+from .wrapping.fused.model import FusedModel as FusedModel
 from .wrapping.fused.model import fused as fused
 from .wrapping.rollout import rollout as rollout
 

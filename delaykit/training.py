@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from delaykit import checks
 from delaykit.attaching.root import wrapping_of
@@ -67,7 +68,7 @@ def param_groups(
     ]
 
 
-def attach(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], net: nn.Module) -> Projection:
+def attach(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], net: nn.Module) -> RemovableHandle:
     """Project delays (and other bounded parameters) back into their bounds after every optimizer step.
 
     A clamp in the forward pass would kill the gradient at the bound, so bounds are kept here. Pruning that keeps its

@@ -27,6 +27,7 @@ from delaykit.attaching.neuron_mixins import (
     make_exact_,
     synapses_of,
 )
+from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, library_class, original_class, retype_
 from delaykit.attaching.watches import NeuronWatch
 from delaykit.attaching.wiring import Wiring, keep_, kept, wire_, wiring_of
@@ -50,6 +51,7 @@ __all__ = [
     "NeuronAdapter",
     "NeuronWatch",
     "Product",
+    "ReadsNeurons",
     "RecurrentLoop",
     "RolloutState",
     "Slopes",

@@ -42,7 +42,7 @@ def stands_on_a_page(package, name, value):
     if inspect.ismodule(value):
         return value.__name__ in SHOWN
     homes = {f"{package}.{name}", package if "__all__" not in vars(importlib.import_module(package)) else ""}
-    if inspect.isclass(value) or inspect.isfunction(value):
+    if inspect.isclass(value) or inspect.isfunction(inspect.unwrap(value)):  # a cached function is another object
         homes |= {f"{value.__module__}.{value.__qualname__}", value.__module__}
         homes.add(f"{package}.{value.__qualname__}")  # a former name stands where the present one does
         homes |= {f"delaykit.{name}"} if getattr(delaykit, name, None) is value else set()

@@ -46,7 +46,7 @@ def rollout(
         taps: delays of the recurrent connection, ``(m, 1, 1)``, ``(m, 1, post)`` axonal, ``(m, post, 1)`` dendritic or
             ``(m, post, post)`` synaptic; None for none. A tap at 0 reads the spikes of the step before.
             :class:`~delaykit.functional.tents.Tents` or :class:`~delaykit.functional.tents.OwnTents`, faster for
-            synapses; :class:`~delaykit.functional.recurrence.connection.Fading` where currents linger.
+            synapses; :class:`~delaykit.functional.recurrence.Fading` where currents linger.
         dynamics: the neuron.
         state: where to start; None for rest. Spikes before the last step are not part of it, so ``state.spikes`` is
             refused where there are delays.

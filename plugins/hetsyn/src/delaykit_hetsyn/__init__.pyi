@@ -15,6 +15,7 @@ from .plotting import membranes as membranes
 from .plotting import tau_histogram as tau_histogram
 from .regularise import rate_penalty as rate_penalty
 from .reset_currents import AdaptationCurrent as AdaptationCurrent
+from .reset_currents import Jumps as Jumps
 from .reset_currents import ResetCurrent as ResetCurrent
 from .reset_currents import SelfCurrent as SelfCurrent
 from .reset_currents import ZeroReset as ZeroReset

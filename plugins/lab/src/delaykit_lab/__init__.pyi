@@ -3,9 +3,11 @@ from .command_line import data_folder as data_folder
 from .command_line import read_options as read_options
 from .comparison.config import Comparison as Comparison
 from .comparison.run import compare as compare
+from .data.events import BinnedEvents as BinnedEvents
 from .data.events import EventSet as EventSet
 from .data.events import bin_events as bin_events
 from .data.idx import read_idx as read_idx
+from .data.japanese_vowels import Utterances as Utterances
 from .data.japanese_vowels import read_utterances as read_utterances
 from .data.robustness import delete_spikes as delete_spikes
 from .data.robustness import warp_factors as warp_factors
@@ -47,9 +49,11 @@ from .training.callbacks import lightning_callback as lightning_callback
 from .training.config import Job as Job
 from .training.experiment import train as train
 from .training.resumable import Resumable as Resumable
+from .training.runner import Epoch as Epoch
 from .training.runner import FitConfig as FitConfig
 from .training.runner import fit as fit
 from .training.runner import predict as predict
+from .training.trainer import Trained as Trained
 from .training.trainer import train_job as train_job
 
 __version__: str

@@ -20,6 +20,10 @@ from .plotting import delay_against_distance as delay_against_distance
 from .plotting import kept_fraction as kept_fraction
 from .plotting import position_map as position_map
 from .recipes import spatial_param_groups as spatial_param_groups
+from .report import LateArrivals as LateArrivals
+from .report import ParameterAccounting as ParameterAccounting
+from .report import SpatialLink as SpatialLink
+from .report import SpatialReport as SpatialReport
 from .report import late_arrivals as late_arrivals
 from .report import links as links
 from .report import parameter_accounting as parameter_accounting

@@ -18,7 +18,7 @@ from delaykit import CheckpointError, ConfigError, DataError, checks
 from delaykit.sealed import commit, read_file
 from delaykit_spatial.config import NAME
 from delaykit_spatial.geometry import name_of
-from delaykit_spatial.report import Link, links, populations
+from delaykit_spatial.report import SpatialLink, links, populations
 
 FORMAT, AXES = "delaykit-positions 1", ("x", "y", "z")
 WRITTEN = "a file written by export_positions"
@@ -103,11 +103,11 @@ def read_positions(path: str | os.PathLike[str]) -> Placement:
     return _read_json(path, text) if path.suffix == ".json" else _read_csv(path, text)
 
 
-def _velocities(found: dict[str, Link], name: str) -> set[float]:
+def _velocities(found: dict[str, SpatialLink], name: str) -> set[float]:
     return {float(link.delay.config.velocity) for link in found.values() if name in link.delay.positions()}
 
 
-def _csv(places: dict[str, Tensor], found: dict[str, Link], unit: str) -> str:
+def _csv(places: dict[str, Tensor], found: dict[str, SpatialLink], unit: str) -> str:
     dims = max(values.shape[1] for values in places.values())
     axes = AXES[:dims] if dims <= len(AXES) else tuple(f"x{k + 1}" for k in range(dims))
     out = io.StringIO()
@@ -124,7 +124,7 @@ def _csv(places: dict[str, Tensor], found: dict[str, Link], unit: str) -> str:
     return out.getvalue()
 
 
-def _json(places: dict[str, Tensor], found: dict[str, Link], unit: str) -> str:
+def _json(places: dict[str, Tensor], found: dict[str, SpatialLink], unit: str) -> str:
     connections = {}
     for name, link in found.items():
         config, delay = link.delay.config, link.delay

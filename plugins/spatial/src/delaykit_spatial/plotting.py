@@ -9,7 +9,7 @@ from delaykit import ConfigError, checks, plotting
 from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK, colours
 from delaykit_spatial.analysis import BIN_MS, channel_order, kept_by_delay
 from delaykit_spatial.history import PositionHistory
-from delaykit_spatial.report import Link, links, populations
+from delaykit_spatial.report import SpatialLink, links, populations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -191,7 +191,7 @@ def _lines(net: nn.Module, ax: Any, now: dict[str, Any], most: int) -> None:
     )
 
 
-def _strongest(link: Link, now: dict[str, Any], most: int) -> list[tuple[int, float, Any, Any]]:
+def _strongest(link: SpatialLink, now: dict[str, Any], most: int) -> list[tuple[int, float, Any, Any]]:
     """List the strongest synapses of a connection, (rank, latency, from, to); of equal ones a random choice."""
     import torch
 

@@ -13,7 +13,7 @@ from delaykit_spatial.delay import SpatialDelay
 
 
 @dataclasses.dataclass(frozen=True)
-class Link:
+class SpatialLink:
     """One spatial connection of a net.
 
     Args:
@@ -34,7 +34,7 @@ class Link:
 
 
 @checks.annotated
-def links(net: nn.Module) -> dict[str, Link]:
+def links(net: nn.Module) -> dict[str, SpatialLink]:
     """List the spatial connections of a wrapped net, or of one built from this plugin's neurons, by name.
 
     Args:
@@ -44,14 +44,14 @@ def links(net: nn.Module) -> dict[str, Link]:
         ConfigError: there are none.
     """
     checks.is_model("spatial connections", net)
-    found: dict[str, Link] = {}
+    found: dict[str, SpatialLink] = {}
     if any(isinstance(module, SpatialDelay) for module in net.modules()):
         own = [m for m in net.modules() if isinstance(m, SpatialConnection)]
-        found = {m.delay.site.name: Link(m.delay.site.name, m.delay, m.weight) for m in own}
+        found = {m.delay.site.name: SpatialLink(m.delay.site.name, m.delay, m.weight) for m in own}
         if len(own) < sum(isinstance(m, SpatialDelay) for m in net.modules()):
             for site in wrapped_sites(net):
                 if isinstance(site.synapse.delay, SpatialDelay) and site.weight is not None:
-                    found[site.name] = Link(site.name, site.synapse.delay, site.weight)
+                    found[site.name] = SpatialLink(site.name, site.synapse.delay, site.weight)
     if not found:
         fix = "wrap connections with Spatial(...), see dk.wrap_"
         raise ConfigError("model", "no spatial connection", "a net with Spatial delays", fix)
@@ -77,7 +77,7 @@ def populations(net: nn.Module) -> dict[str, Tensor]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Accounting:
+class ParameterAccounting:
     """What the delays of a net cost in parameters; printing it shows a table.
 
     Args:
@@ -110,7 +110,7 @@ class Accounting:
 
 
 @checks.annotated
-def parameter_accounting(net: nn.Module) -> Accounting:
+def parameter_accounting(net: nn.Module) -> ParameterAccounting:
     """Count delay parameters: D N a population, against one a synapse.
 
     Args:
@@ -127,7 +127,7 @@ def parameter_accounting(net: nn.Module) -> Accounting:
     """
     found = links(net)
     each = {name: (link.delay.bend, link.delay.path) for name, link in found.items()}
-    return Accounting(
+    return ParameterAccounting(
         {name: values.numel() for name, values in populations(net).items()},
         {name: sum(p.numel() for p in parts if p is not None) for name, parts in each.items()},
         {name: int(link.synapses.sum()) for name, link in found.items()},
@@ -135,7 +135,7 @@ def parameter_accounting(net: nn.Module) -> Accounting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class SpatialReport:
     """What to know before and after training; printing it shows all.
 
     Args:
@@ -162,7 +162,7 @@ class Report:
 
 @checks.annotated
 @torch.no_grad()
-def spatial_report(net: nn.Module, steps: int | None = None) -> Report:
+def spatial_report(net: nn.Module, steps: int | None = None) -> SpatialReport:
     """Look at positions and latencies of a net.
 
     Args:
@@ -177,7 +177,7 @@ def spatial_report(net: nn.Module, steps: int | None = None) -> Report:
         if steps is not None:
             beyond[name] = int((arrival_steps(link.delay).expand(link.weight.shape)[link.synapses] >= steps).sum())
     shared = {name: _crowded(places) for name, places in populations(net).items()}
-    return Report(shared, latency, beyond, steps)
+    return SpatialReport(shared, latency, beyond, steps)
 
 
 def _crowded(places: Tensor) -> int:
