@@ -133,7 +133,7 @@ def _rows_behind(before: Any, after: Any, carried: Any, rows: Rows | None) -> Ro
     """
     if not isinstance(carried, CarriedHistories) or carried.left.had_graph or not carried.recorded():
         return rows
-    then, now = tensors_of(before), [leaf for leaf in tensors_of(after) if isinstance(leaf, Tensor)]
+    then, now = state_tensors(before), [leaf for leaf in state_tensors(after) if isinstance(leaf, Tensor)]
     if len(then) != len(now) or any(a is b for a, b in zip(then, now, strict=True)):
         return rows
     cut, leaf = comes_cut(then, then, now), _first_leaf(before)
