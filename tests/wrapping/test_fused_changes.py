@@ -5,6 +5,8 @@ Whatever it is, the result and all gradients are the model's own; the report say
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -24,8 +26,10 @@ from fused_cases import (
     spikes,
 )
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import delaykit as dk
+from delaykit.wrapping.fused.graph import told
 
 
 @pytest.fixture(autouse=True)
@@ -258,3 +262,61 @@ def test_a_number_that_changes_gradients_and_no_values_is_proven_anew() -> None:
         net.factor = 1.0 + step
         fast(spikes())
     assert proofs == 3 < len(fast.known) <= 8
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_bare_model_within_activation_checkpointing(reentrant: bool) -> None:
+    net = loud(TwoLayers())
+    fast, found = dk.fused(net, example=spikes()), []
+    for run in (net, fast, lambda x: checkpoint(fast, x, use_reentrant=reentrant)):
+        net.zero_grad()
+        x = spikes().detach().requires_grad_()
+        run(x)[1].square().mean().backward()
+        found.append([x.grad, *(p.grad.clone() for p in net.parameters())])
+    for own, ahead, again in zip(*found, strict=True):
+        torch.testing.assert_close(ahead, own, rtol=1e-9, atol=1e-12)
+        assert torch.equal(ahead, again)
+    assert ahead_in(fast) == set(fast.report())
+
+
+def test_a_wrapped_model_within_activation_checkpointing_is_exact_or_refused() -> None:
+    """It is refused where its own loop has left steps behind."""
+    net = loud(TwoLayers())
+    dk.wrap_(net, {"fc2": dk.FreeDelay(max_delay=4)}, example=spikes())
+    fast = dk.fused(net, example=spikes())
+
+    def gradients(run: Callable[[Tensor], Any]) -> list[Tensor]:
+        net.zero_grad()
+        run(spikes())[1].mean().backward()
+        return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+    found = gradients(lambda x: checkpoint(fast, x, use_reentrant=False))
+    for one, own in zip(found, gradients(net), strict=True):
+        torch.testing.assert_close(one, own, rtol=1e-9, atol=1e-12)
+    with pytest.raises(dk.HistoryError, match="leave delayed connections out of activation checkpointing"):
+        gradients(lambda x: checkpoint(fast, x, use_reentrant=False))
+    assert_equal_runs(net, fast, net, spikes())
+
+
+def test_an_error_of_many_lines_is_told_in_one() -> None:
+    def fails(*_: Any) -> Tensor:
+        raise RuntimeError("first line\nsecond line")
+
+    assert told(RuntimeError("first line\nsecond line")) == "RuntimeError: first line"
+    net = loud(TwoLayers())
+    fast = dk.fused(net, example=spikes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("delaykit.wrapping.fused.units.linear", fails)
+        assert_equal_runs(net, fast, net, spikes())
+    assert "first line" in str(fast) and "second line" not in str(fast)
+
+
+def test_threads_take_turns() -> None:
+    net = loud(TwoLayers())
+    dk.wrap_(net, {"fc*": dk.FreeDelay(max_delay=4)}, example=spikes())
+    fast, batches = dk.fused(net, example=spikes()), [spikes() for _ in range(8)]
+    expected = [fast(x)[1] for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(pool.map(fast, batches), expected, strict=True):
+            assert torch.equal(one[1], other)
+    assert ahead_in(fast) == set(fast.report())

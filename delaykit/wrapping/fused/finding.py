@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.trial_runs import lines_aside
 from delaykit.planning.snapshot import Snapshot
-from delaykit.wrapping.fused.graph import Constant, Node, Operation, Result, held_tensors
+from delaykit.wrapping.fused.graph import Constant, Node, Operation, Result, held_tensors, told
 from delaykit.wrapping.fused.program import outer_loop
 from delaykit.wrapping.fused.proof import uncompiled
 from delaykit.wrapping.fused.units import NeuronUnit, Unit, units_of
@@ -46,19 +46,15 @@ def find_loop(net: nn.Module, args: Any, kwargs: Any) -> tuple[str, str]:
     one = () if sequence is None else (sequence[:1],)
     step, other = _tried(net, units, args, lambda: outer_loop(net, *one, *args[1:], **kwargs))
     if other is None and not _repeats(step, units) and not (error is not None and _picks_steps(step, *one)):
-        found = "net(example) calls no neuron twice" if error is None else f"net(example) raises {_shown(error)}"
+        found = "net(example) calls no neuron twice" if error is None else f"net(example) raises {told(error)}"
         return "outside", OUTSIDE.format(found)
     if error is not None:
         if other is not None and hasattr(error, "add_note"):
-            error.add_note(f"dk.fused also called the model once a step, which raised {_shown(other)}")
+            error.add_note(f"dk.fused also called the model once a step, which raised {told(other)}")
         raise error
     if other is not None and one and _tried(net, units, args, lambda: net(one[0][0], *args[1:], **kwargs))[1] is None:
         raise other  # a step, whose states nobody hands on
     return "inside", ""
-
-
-def _shown(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _tried(net: nn.Module, units: dict[str, Unit], args: Any, run: Callable[[], Any]) -> tuple[Seen, Exception | None]:

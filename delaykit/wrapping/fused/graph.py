@@ -99,3 +99,13 @@ def tensor_named(net: nn.Module, name: str) -> Tensor:
     path, _, key = name.rpartition(".")
     tensor: Tensor = getattr(net.get_submodule(path), key)
     return tensor
+
+
+def stops_checkpoint(error: Exception) -> bool:
+    """Tell whether ``torch.utils.checkpoint`` ends a run that it repeats, having seen all that it wanted."""
+    return type(error).__module__ == "torch.utils.checkpoint"
+
+
+def told(error: BaseException) -> str:
+    """Say in a line what an error of the model is."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

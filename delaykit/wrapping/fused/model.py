@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import Any, Literal
 
 import torch
@@ -15,7 +17,7 @@ from delaykit.functional.engine_base import version_of
 from delaykit.planning.snapshot import Snapshot
 from delaykit.tables import text_table
 from delaykit.wrapping.fused.finding import find_loop
-from delaykit.wrapping.fused.graph import Miss
+from delaykit.wrapping.fused.graph import Miss, stops_checkpoint, told
 from delaykit.wrapping.fused.program import Program, outer_loop, own_loop
 from delaykit.wrapping.fused.proof import disprove, learn
 from delaykit.wrapping.fused.run import Layout, Run
@@ -23,6 +25,7 @@ from delaykit.wrapping.fused.units import units_of
 
 MOST_PROOFS = 8  # a bound where every batch has a size of its own, or every call its own numbers
 Check = Literal["first", "always"] | int
+_TURNS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()  # of a model's runs
 
 
 def fused(
@@ -118,7 +121,11 @@ class FusedModel:
 
     @eager  # it looks at identities
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model over a sequence."""
+        """Run the model over a sequence; threads take turns, since a model has one state."""
+        with _TURNS.setdefault(self.net, threading.RLock()):
+            return self._called(args, kwargs)
+
+    def _called(self, args: Any, kwargs: Any) -> Any:
         layout = self.prove(*args, **kwargs)
         self.calls += 1
         if self.check == "always" or (isinstance(self.check, int) and self.calls % self.check == 0):
@@ -146,7 +153,9 @@ class FusedModel:
         except HistoryError:  # a call that the step loop refuses, too: the next may run ahead
             pass
         except Exception as error:  # also what the model raises by itself: step by step it will again
-            self._give_up(layout, f"ahead of time the model fails: {type(error).__name__}: {error}")
+            if stops_checkpoint(error):
+                raise
+            self._give_up(layout, f"ahead of time the model fails: {told(error)}")
         before.restore()
         if marks != _marks(self.net, args, kwargs):
             raise HistoryError(

@@ -17,7 +17,7 @@ from delaykit.functional.dispatch import backend, chosen
 from delaykit.functional.engine_base import version_of
 from delaykit.planning.snapshot import Snapshot
 from delaykit.wrapping.apply import copy_model
-from delaykit.wrapping.fused.graph import Miss, NotAhead, Output
+from delaykit.wrapping.fused.graph import Miss, NotAhead, Output, told
 from delaykit.wrapping.fused.program import Program, own_loop
 from delaykit.wrapping.fused.recipe import Comparison, loop_of
 from delaykit.wrapping.fused.run import Layout, Run
@@ -149,7 +149,7 @@ class Trial:
             except Miss as miss:
                 reason, blamed = miss.reason, ahead if miss.unit is None else [miss.unit]
             except Exception as error:
-                reason, blamed = f"ahead of time the model fails: {type(error).__name__}: {error}", ahead
+                reason, blamed = f"ahead of time the model fails: {told(error)}", ahead
             layout.reasons |= dict.fromkeys(blamed, reason)
         return layout
 
@@ -191,7 +191,7 @@ def layout_of(units: dict[str, Unit], seen: Seen, program: Program) -> Layout:
         except NotAhead as why:
             reasons.setdefault(path, str(why))
         except Exception as error:
-            reasons.setdefault(path, f"its input cannot be followed: {type(error).__name__}: {error}")
+            reasons.setdefault(path, f"its input cannot be followed: {told(error)}")
     return Layout(loop, steps, seen.functions[: loop.begin], recipes, reasons)
 
 

@@ -22,7 +22,9 @@ from delaykit.wrapping.fused.graph import (
     Operation,
     Output,
     Result,
+    stops_checkpoint,
     tensor_named,
+    told,
 )
 from delaykit.wrapping.fused.recipe import Apply, Loop, Recipe
 from delaykit.wrapping.fused.tracks import FeedForward, Spiking, Track, Unread
@@ -215,7 +217,9 @@ class Run:
         except HistoryError:  # no fault of running ahead
             raise
         except Exception as error:
-            self._give_up(path, place, f"ahead of time it fails: {type(error).__name__}: {error}")
+            if stops_checkpoint(error):
+                raise
+            self._give_up(path, place, f"ahead of time it fails: {told(error)}")
             return None
         self.tracks[path, place] = track
         return track
