@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import delaykit as dk
-from delaykit.wrapping.fused.graph import told
 
 
 @pytest.fixture(autouse=True)
@@ -302,7 +301,6 @@ def test_an_error_of_many_lines_is_told_in_one() -> None:
     def fails(*_: Any) -> Tensor:
         raise RuntimeError("first line\nsecond line")
 
-    assert told(RuntimeError("first line\nsecond line")) == "RuntimeError: first line"
     net = loud(TwoLayers())
     fast = dk.fused(net, example=spikes())
     with pytest.MonkeyPatch.context() as patch:
