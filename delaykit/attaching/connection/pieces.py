@@ -49,6 +49,12 @@ def carried_sequence(
         found = f"a piece of {tuple(input.shape)}, {input.dtype} on {input.device}, behind one of {shape} without "
         found += f"time, {dtype} on {device}"
         raise HistoryError(where, found, "one batch, dtype and device a sequence", "pass None first")
+    if state is not None and state.lost and torch.is_grad_enabled():
+        raise HistoryError(
+            where, "spikes under way of a piece with gradients, behind a piece without",
+            "gradients in all pieces that a spike is under way in, or a cut",
+            "detach the state first (dk.detach(net) where the model keeps it), or begin with None",
+        )  # fmt: skip
     if state is not None and state.goes_by_steps(product):
         return _step_on(synapse, where, product, input, time_dim, state)
     run = _Piece(synapse, where, product, time_dim, state)
@@ -56,7 +62,7 @@ def carried_sequence(
     joined = torch.cat([run.before, input], time_dim) if behind else input  # type: ignore[list-item]
     output = over_time(synapse, where, product, joined, time_dim, run)
     steps, length = input.shape[time_dim], joined.shape[time_dim]
-    return output.narrow(time_dim, length - steps, steps), run.tail(joined)
+    return output.narrow(time_dim, length - steps, steps), run.tail(joined, steps)
 
 
 class _Piece:
@@ -89,8 +95,8 @@ class _Piece:
         """The dimension of time in what is kept."""
         return 0 if self.makes else self.time_dim
 
-    def tail(self, joined: Tensor) -> CarriedTail:
-        """Keep what later pieces may need."""
+    def tail(self, joined: Tensor, steps: int) -> CarriedTail:
+        """Keep what later pieces may need of the inputs, the last ``steps`` of which are this piece's."""
         engine, delay, kind = self.engine, self.synapse.delay, kind_of(joined, self.time_dim)
         kept = self.made if self.makes else joined
         length, reach, cut = kept.shape[self.along], engine.reach(), not torch.is_grad_enabled()
@@ -105,7 +111,16 @@ class _Piece:
         late = kept.narrow(self.along, length - keep, keep).clone()  # the caller may write over the input
         forgot = keep < length or (self.state is not None and self.state.forgot)
         made_by = frozen(engine) if self.dendritic and not self.makes else None
-        return CarriedTail(kind, late, forgot, made_by, False, cut, None, self.mask, self.draws, rows)
+        lost = cut and steps < keep and self.had_graph()
+        return CarriedTail(kind, late, forgot, made_by, False, cut, None, self.mask, self.draws, rows, lost)
+
+    def had_graph(self) -> bool:
+        """Tell whether a gradient reached what the pieces before have left: the weight's, too, of currents."""
+        state, weight = self.state, self.product.weight
+        if state is None or state.lost or state.recorded():
+            return state is not None
+        learns = any(value.requires_grad for value in (weight, *self.synapse.parameters()) if value is not None)
+        return self.dendritic and not self.makes and not state.cut and learns
 
 
 def _check_remembers(where: str, engine: Engine, state: CarriedTail, along: int) -> None:

@@ -72,6 +72,7 @@ class CarriedTail(LineRows):
         mask: the dropout of this sequence.
         draws: random numbers of this sequence.
         along: where the rows are in ``inputs``; None where there is no batch.
+        lost: whether a piece without gradients took the graph off spikes under way.
     """
 
     def __init__(
@@ -86,10 +87,11 @@ class CarriedTail(LineRows):
         mask: Mask | None = None,
         draws: Draws | None = None,
         along: int | None = 1,
+        lost: bool = False,
     ) -> None:
         shape, dtype, device = kind
         super().__init__(shape, dtype, device, along is None, inputs if history is None else history)
-        self.kind, self.inputs, self.forgot, self.cut = kind, inputs, forgot, cut
+        self.kind, self.inputs, self.forgot, self.cut, self.lost = kind, inputs, forgot, cut, lost
         self.made_by, self.lingers, self.mask, self.draws, self.along = made_by, lingers, mask, draws, along
         self.history, self.age = history, 0 if history is None else history.age
 
@@ -99,7 +101,7 @@ class CarriedTail(LineRows):
             self.history.detach()
             return self
         assert self.inputs is not None
-        tail: CarriedTail = self.twin(inputs=self.inputs.detach(), cut=True)
+        tail: CarriedTail = self.twin(inputs=self.inputs.detach(), cut=True, lost=False)
         return tail
 
     def recorded(self) -> bool:
@@ -112,6 +114,7 @@ class CarriedTail(LineRows):
         if self.history is not None:
             return COPY
         tail: CarriedTail = self.twin(inputs=None if self.inputs is None else self.inputs.detach().clone(), cut=True)
+        tail.lost = False
         return tail
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -62,3 +62,68 @@ def test_the_weight_hears_no_spike_from_before_the_cut(granularity, delay, cut, 
     torch.testing.assert_close(net[0].weight.grad, layer.weight.grad)
     torch.testing.assert_close(x.grad, mine.grad)
     assert layer.weight.grad.any()
+
+
+def in_pieces(net, x, sizes, silent, cut=None):
+    """Feed pieces of these sizes, one of them without gradients, and cut the state before that one or never."""
+    out, state = [], None
+    for k, piece in enumerate(x.split(sizes)):
+        with torch.set_grad_enabled(k != silent):
+            y, state = net(piece, CUTS[cut](state) if cut and k == silent else state)
+        out.append(y.flatten(0, 1))
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("cut", [None, *CUTS])
+@pytest.mark.parametrize("granularity", ["layer", "axonal", "dendritic", "synaptic"])
+def test_a_piece_without_gradients_behind_one_with_them_loses_none_in_silence(granularity, cut):
+    """What it takes the graph off arrives in the third piece: exact where it was cut before, else an error."""
+    torch.manual_seed(0)
+    net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LI()).double()
+    steps = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LICell()).double()
+    steps[0].load_state_dict(net[0].state_dict())
+    for one, example in ((net, torch.zeros(4, 1, 2).double()), (steps, torch.zeros(1, 2).double())):
+        dk.wrap_(one, {"0": dk.FreeDelay(granularity, max_delay=5, init=2.5)}, example=example)
+    x, sizes = inputs(), [3, 2, 2]
+    if cut is None:
+        with pytest.raises(dk.HistoryError, match="behind a piece without.*detach the state"):
+            in_pieces(net, x[:7], sizes, silent=1)
+        in_pieces(net, x[:4], [2, 2], silent=1)  # nothing is asked of it later
+        return
+    found, mine, state, out = in_pieces(net, x[:7], sizes, 1, cut), inputs(), None, []
+    for t, step in enumerate(mine[:7]):
+        with torch.set_grad_enabled(t not in (3, 4)):
+            y, state = steps(step, CUTS["every entry"](state) if t == 3 else state)
+        out.append(y)
+    torch.testing.assert_close(found, torch.cat(out))
+    found.square().sum().backward()
+    torch.cat(out).square().sum().backward()
+    torch.testing.assert_close(x.grad, mine.grad)
+    for one, other in zip(net.parameters(), steps.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic"])
+def test_a_piece_without_gradients_that_outlasts_every_delay_is_exact(granularity):
+    torch.manual_seed(0)
+    net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LI()).double()
+    layer = nn.Linear(2, 2, bias=False).double()
+    layer.load_state_dict(net[0].state_dict())
+    rule = dk.FreeDelay(granularity, max_delay=3, init=2.0, learn=False)
+    dk.wrap_(net, {"0": rule}, example=torch.zeros(4, 1, 2, dtype=torch.float64))
+    x, mine = inputs(), inputs()
+    x.data[9] = mine.data[9] = 1.0
+    found = in_pieces(net, x, [2, 7, 3], silent=1)
+    cell, state, line, out = norse.LICell(), None, [torch.zeros(1, 2, dtype=torch.float64)] * 3, []
+    for t, step in enumerate(mine):
+        with torch.set_grad_enabled(not 2 <= t < 9):
+            step = step if torch.is_grad_enabled() else step.detach()
+            line = [layer(step) if granularity == "dendritic" else step, *line[:-1]]
+            y, state = cell(line[2] if granularity == "dendritic" else layer(line[2]), state)
+        out.append(y)
+    torch.testing.assert_close(found, torch.cat(out))
+    found.square().sum().backward()
+    torch.cat(out).square().sum().backward()
+    torch.testing.assert_close(x.grad, mine.grad)
+    torch.testing.assert_close(net[0].weight.grad, layer.weight.grad)
+    assert layer.weight.grad.any()
