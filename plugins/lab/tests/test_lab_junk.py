@@ -15,7 +15,7 @@ from delaykit.testing.junk import check_all_called, check_arguments
 from delaykit_lab import Comparison, FitConfig, Frames, Job, MovingWave, Splits
 
 APART = (
-    "Optimum",  # what a call returns, which nobody makes
+    "BinnedEvents", "Epoch", "Optimum", "Trained", "Utterances",  # what calls return, which nobody makes
     "Task", "VolleyTask",  # abstract; their fields are tried in those that are not
     "read_options", "data_folder",  # of scripts: they end the process, as argparse does
     "lightning_callback",  # takes nothing

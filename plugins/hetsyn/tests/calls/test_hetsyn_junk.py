@@ -13,7 +13,7 @@ from delaykit.testing.junk import check_all_called, check_arguments, check_field
 from delaykit_hetsyn import HetSyn, HetSynConnection, HetSynLIF, HetSynNet, Neurons, ResetCurrent, TriangularSurrogate
 
 X = torch.ones(4, 2, 3)
-APART = ("Answer", "SelfCurrent", "Surrogate", "ZeroReset")  # a result, two interfaces, one without arguments
+APART = ("Answer", "Jumps", "SelfCurrent", "Surrogate", "ZeroReset")  # results, two interfaces, one without arguments
 
 
 def sizes():
