@@ -16,7 +16,8 @@ from delaykit_spatial.exact.neuron import ExactAdEx
 from delaykit_spatial.geometry import METRICS
 
 SITE = dk.Site("fc", 3, 4)
-RESULTS = ("LateArrivals", "ParameterAccounting", "Placement", "SpatialLink", "SpatialReport")  # what calls return, which nobody makes
+# What calls return, which nobody makes.
+RESULTS = ("LateArrivals", "ParameterAccounting", "Placement", "SpatialLink", "SpatialReport")
 
 
 def net():
