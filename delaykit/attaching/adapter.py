@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.attachment import Attachment, ProductOf
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.connection.loop import LOOP, RecurrentLoop
 from delaykit.attaching.connection.mixins import attach_connection_
 from delaykit.attaching.fused_parts import FusedParts
@@ -196,7 +196,7 @@ class NeuronAdapter(ReadsNeurons, ABC):
 
     def given_state(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
         """Return the state tensors that a call of a neuron passes explicitly; all but its input, unless overridden."""
-        return [leaf for leaf in tree_leaves((args[1:], dict(kwargs))) if isinstance(leaf, Tensor)]
+        return tensors_in((args[1:], dict(kwargs)))
 
     def begins(self, state: Any) -> bool:
         """Tell whether a state that the caller carries begins a sequence: nobody stepped it yet."""

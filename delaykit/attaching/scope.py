@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.history.connection_history import History
 from delaykit.errors import HistoryError
 from delaykit.functional.eager import eager
@@ -69,7 +69,7 @@ class RootScope:
         """Look at what the outermost call is given: membranes that were detached cut lines that are stepped first."""
         late = [watch for watch in self.watches if watch.may_be_cut()]
         if late:
-            given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            given = tensors_in((args, kwargs))
             for watch in late:
                 watch.foresee(given)
 

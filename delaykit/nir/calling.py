@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError
 from delaykit.planning.modules_between import DROPOUTS
-from delaykit.planning.tensors import tensors_in
 from delaykit.planning.trace import spied
 
 DROPOUT = nn.modules.dropout._DropoutNd

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.connection.products import channel_space
 from delaykit.attaching.retyping import original_class
 from delaykit.errors import ConfigError, DelaykitError, ShapeError
@@ -91,7 +91,7 @@ class _Witness:
         self.seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, path: str, arguments: Any, output: Any) -> None:
-        pair = [next(x for x in tree_leaves(values) if isinstance(x, Tensor)) for values in (arguments, output)]
+        pair = [tensors_in(values)[0] for values in (arguments, output)]
         self.seen.setdefault(path, []).append((pair[0].detach().clone(), pair[1].detach().clone()))
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.errors import ConfigError
-from delaykit.planning.tensors import tensors_in
 from delaykit.synapse import Synapse
 
 THROUGH = set(

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _len_torch_dispatch_
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from delaykit.attaching.adapter import Neuron, Spot
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.connection.products import channel_space
 from delaykit.attaching.neuron.membrane_checks import is_untouched, odd_membrane
 from delaykit.attaching.retyping import become_, mixins_of, original_class, retyped_class
@@ -28,7 +29,6 @@ from delaykit.planning.between.layout import CALLS, RowMarks
 from delaykit.planning.between.products import has_own_forward, is_product, stays_product
 from delaykit.planning.modules_between import Alterations, SeesDropout
 from delaykit.planning.snapshot import restored
-from delaykit.planning.tensors import tensors_in
 
 FORGETFUL = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_full", "zero_", "fill_")
 Tag = tuple[str, str, int]  # ("site" | "state", path, number of the call)

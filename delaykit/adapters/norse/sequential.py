@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils import _pytree
 
 from delaykit.adapters.norse.cell import resting
 from delaykit.attaching.batch.refusals import other_rows
-from delaykit.attaching.batch.states import LeftState, read_values, state_tensors
+from delaykit.attaching.batch.states import LeftState, read_values
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.connection.mixins import CarriedConnection
 from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, unclear_rows, was_cut
 from delaykit.attaching.history.connection_states import CarriedState, CarriedTail
@@ -141,10 +141,8 @@ def _moved_again(
 
 def _fresh(neuron: nn.Module, state: Any) -> list[Tensor] | None:
     fresh = resting(neuron, state)
-    return None if fresh is None else state_tensors(fresh)
+    return None if fresh is None else tensors_in(fresh)
 
 
 def _leaves(state: Any) -> list[Tensor]:
-    if isinstance(state, tuple):
-        return [leaf for leaf in state_tensors(state) if leaf.ndim]
-    return [leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, Tensor) and leaf.ndim]
+    return [tensor for tensor in tensors_in(state) if tensor.ndim]

@@ -188,17 +188,32 @@ class LineRows(Rows):
 
     def moved_again(self, rows: list[int | None]) -> Any:
         """Return what stands for rows of which row k was ``rows[k]`` of these, None for one at zero."""
-        ids = self.ids.new_zeros(len(rows), *self.ids.shape[1:])
-        for place, row in enumerate(rows):
-            if row is not None:
-                ids[place] = self.ids[row]
-        return self._with(ids)
+        return self._with(selected(self.ids, rows))
 
     def twin(self, **changes: Any) -> Any:
         """Return a copy with other attributes; copy.copy would ask for what a pickle of it is."""
         out = object.__new__(type(self))
         out.__dict__ |= self.__dict__ | changes
         return out
+
+
+def selected(tensor: Tensor, rows: Sequence[int | None], along: int = 0) -> Tensor:
+    """Return a tensor whose row k was ``rows[k]``, zeros for None.
+
+    Args:
+        tensor: whose rows they are.
+        rows: which of them, each any number of times.
+        along: the dimension of the rows.
+
+    Example:
+        >>> selected(torch.tensor([1, 2]), [1, None, 1]).tolist()
+        [2, 0, 2]
+    """
+    places = [place for place, row in enumerate(rows) if row is not None]
+    sources = [row for row in rows if row is not None]
+    shape = [len(rows) if dim == along else size for dim, size in enumerate(tensor.shape)]
+    there, here = (torch.tensor(each, dtype=torch.long, device=tensor.device) for each in (places, sources))
+    return tensor.new_zeros(shape).index_copy(along, there, tensor.index_select(along, here))
 
 
 def _ids(value: Any) -> Any:

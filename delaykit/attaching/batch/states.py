@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree
 
 from delaykit.attaching.batch.membranes import Change, change_between, is_detached, shares_memory
+from delaykit.attaching.batch.rows import selected
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.checks.answers import MEND, answer_of
 from delaykit.checks.values import shown
 from delaykit.errors import PluginError
@@ -97,17 +98,6 @@ def comes_cut(
     return True if same and not copied else None
 
 
-def state_tensors(state: Any) -> list[Tensor]:
-    """List the tensors of a state, those of states inside it included."""
-    leaves: list[Tensor] = []
-    for entry in state:
-        if isinstance(entry, Tensor):
-            leaves.append(entry)
-        elif entry is not None:
-            leaves += [leaf for leaf in _pytree.tree_leaves(entry) if isinstance(leaf, Tensor)]
-    return leaves
-
-
 def resting_of(adapter: Any, module: Any, state: Any) -> Any:
     """Ask an adapter for a fresh state beside one; None where that is zero.
 
@@ -117,8 +107,8 @@ def resting_of(adapter: Any, module: Any, state: Any) -> Any:
     fresh = adapter.resting(module, state)
     if fresh is None:
         return None
-    wanted = state_tensors(state)
-    found = state_tensors(fresh) if isinstance(fresh, tuple | list) else []
+    wanted = tensors_in(state)
+    found = tensors_in(fresh) if isinstance(fresh, tuple | list) else []
     alike = len(found) == len(wanted) and all(map(_spreads, found, wanted))
     if not alike or not all(bool(torch.isfinite(tensor).all()) for tensor in found):
         kind = f"tensors of shapes {', '.join(str(tuple(t.shape)) for t in found)}" if found else shown(fresh)
@@ -132,16 +122,6 @@ def _spreads(one: Tensor, there: Tensor) -> bool:
     """Tell whether a tensor of a fresh state can be that of every row of another."""
     sizes = zip(reversed(one.shape), reversed(there.shape), strict=False)
     return one.dim() <= there.dim() and all(a in (1, b) for a, b in sizes)
-
-
-def _selected(tensor: Tensor, rows: list[int | None]) -> Tensor:
-    if tensor.dim() == 0:
-        return tensor
-    out = tensor.new_zeros(len(rows), *tensor.shape[1:])
-    for place, row in enumerate(rows):
-        if row is not None:
-            out[place] = tensor[row].detach()
-    return out
 
 
 def read_values(
@@ -165,7 +145,7 @@ def read_values(
     if before is None:
         return None if went is None else list(range(len(went)))
     if went is not None:
-        before = [_selected(tensor, went) for tensor in before]
+        before = [selected(tensor.detach(), went) if tensor.dim() else tensor for tensor in before]
     pairs = list(zip(before, now, strict=False))
     if any(a.dim() == 0 or b.dim() == 0 or a.shape[1:] != b.shape[1:] for a, b in pairs):
         return None

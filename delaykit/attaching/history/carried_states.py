@@ -17,7 +17,8 @@ from torch.utils import _pytree
 
 from delaykit.attaching.batch.refusals import maybe_cut, stepped_already
 from delaykit.attaching.batch.rows import Rows, moved, number
-from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, resting_of, state_tensors
+from delaykit.attaching.batch.states import LeftState, comes_cut, read_values, resting_of
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.history.carried_run import KEEP, CarriedRun, Histories, any_under_way
 from delaykit.attaching.history.connection_history import History
 from delaykit.checks.answers import answer_of
@@ -48,7 +49,7 @@ class CarriedHistories:
 
     def __init__(self, histories: Histories, state: Any, owner: Any = None) -> None:
         self.histories, self.owner = histories, owner
-        self.left = LeftState(state, state_tensors(state))
+        self.left = LeftState(state, tensors_in(state))
         self.ages = {slot: h.age for slot, h in histories.items()}
 
     def under_way(self) -> bool:
@@ -133,7 +134,7 @@ def _rows_behind(before: Any, after: Any, carried: Any, rows: Rows | None) -> Ro
     """
     if not isinstance(carried, CarriedHistories) or carried.left.had_graph or not carried.recorded():
         return rows
-    then, now = state_tensors(before), [leaf for leaf in state_tensors(after) if isinstance(leaf, Tensor)]
+    then, now = tensors_in(before), tensors_in(after)
     if len(then) != len(now) or any(a is b for a, b in zip(then, now, strict=True)):
         return rows
     cut, leaf = comes_cut(then, then, now), _first_leaf(before)
@@ -219,7 +220,7 @@ def take_histories(
     left = carried.left
     if state._dk_rows is not None or any(a is not b for a, b in zip(state, left.state, strict=True)) or left.written():
         _follow_rows(where, state, carried, None if neuron is None else resting_of(run.adapter, neuron, state))
-    if was_cut(where, left, state_tensors(without_histories(state)), histories.values(), state._dk_rows):
+    if was_cut(where, left, tensors_in(without_histories(state)), histories.values(), state._dk_rows):
         for history in histories.values():
             history.detach()
     return histories
@@ -281,11 +282,11 @@ def neuron_after_bare_step(before: Any, after: Any, histories: Histories, owner:
 
 
 def _follow_rows(where: str, state: Any, carried: CarriedHistories, resting: Any) -> None:
-    left, after = carried.left, state_tensors(without_histories(state))
+    left, after = carried.left, tensors_in(without_histories(state))
     before, now = (next((leaf for leaf in some if leaf.dim() > 0), None) for some in (left.tensors, after))
     if before is None or now is None:
         return
-    histories, rest = carried.histories.values(), None if resting is None else state_tensors(resting)
+    histories, rest = carried.histories.values(), None if resting is None else tensors_in(resting)
     if state._dk_rows is not None and state._dk_rows.joined:
         raise HistoryError(where, "rows of several runs in one state", JOINED_EXPECTED, JOINED_FIX)
     if of_one_sample(before, histories):  # its one dimension counts neurons, and so do the numbers
@@ -348,4 +349,4 @@ def without_histories(state: Any) -> Any:
 
 
 def _first_leaf(state: Any) -> Tensor | None:
-    return next((leaf for leaf in state_tensors(without_histories(state)) if leaf.dim() > 0), None)
+    return next((leaf for leaf in tensors_in(without_histories(state)) if leaf.dim() > 0), None)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from delaykit.attaching.batch.refusals import one_of_several, other_rows, out_of_step, unfinished, weight_changed
+from delaykit.attaching.batch.rows import selected
 from delaykit.attaching.batch.streams import Stream
 from delaykit.attaching.history import lines
 from delaykit.attaching.history.beats import Beat
@@ -312,8 +313,7 @@ class History:
         lines.refuse_pieces(self.where, self.pieces)
         lines.select(self.where, self.streams, rows, device, of, self.age)
         if self.last_output is not None:
-            picked = [torch.zeros_like(self.last_output[0]) if r is None else self.last_output[r] for r in rows]
-            self.last_output = torch.stack(picked)
+            self.last_output = selected(self.last_output, rows)
             self._last_version = self.last_output._version
 
     def fit_mask(self, rows: Tensor, by_membrane: bool = False) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from delaykit.attaching.batch.refusals import other_rows, stepped_already
-from delaykit.attaching.batch.rows import LineRows
+from delaykit.attaching.batch.rows import LineRows, selected
 from delaykit.attaching.history.carried_states import COPY, JOINED_EXPECTED, JOINED_FIX, move_rows
 from delaykit.attaching.history.connection_history import History
 from delaykit.engines.dropout import Mask
@@ -72,7 +72,7 @@ class CarriedTail(LineRows):
         mask: the dropout of this sequence.
         draws: random numbers of this sequence.
         along: where the rows are in ``inputs``; None where there is no batch.
-        lost: whether a piece without gradients took the graph off spikes under way.
+        lost: for how many steps spikes may be under way that lost their graph in a piece without gradients.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CarriedTail(LineRows):
         mask: Mask | None = None,
         draws: Draws | None = None,
         along: int | None = 1,
-        lost: bool = False,
+        lost: int = 0,
     ) -> None:
         shape, dtype, device = kind
         super().__init__(shape, dtype, device, along is None, inputs if history is None else history)
@@ -99,9 +99,10 @@ class CarriedTail(LineRows):
         """Cut the graph and keep what is under way."""
         if self.history is not None:
             self.history.detach()
+            self.lost = 0
             return self
         assert self.inputs is not None
-        tail: CarriedTail = self.twin(inputs=self.inputs.detach(), cut=True, lost=False)
+        tail: CarriedTail = self.twin(inputs=self.inputs.detach(), cut=True, lost=0)
         return tail
 
     def recorded(self) -> bool:
@@ -113,8 +114,8 @@ class CarriedTail(LineRows):
     def __deepcopy__(self, memo: dict[int, Any]) -> CarriedTail | str:
         if self.history is not None:
             return COPY
-        tail: CarriedTail = self.twin(inputs=None if self.inputs is None else self.inputs.detach().clone(), cut=True)
-        tail.lost = False
+        inputs = None if self.inputs is None else self.inputs.detach().clone()
+        tail: CarriedTail = self.twin(inputs=inputs, cut=True, lost=0)
         return tail
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -164,10 +165,7 @@ class CarriedTail(LineRows):
         elif inputs is not None and along is None:
             self.inputs = inputs if rows == [0] else torch.zeros_like(inputs)
         elif inputs is not None and along is not None:
-            pairs = [(place, row) for place, row in enumerate(rows) if row is not None]
-            places, sources = (torch.tensor([p[k] for p in pairs], dtype=torch.long, device=device) for k in (0, 1))
-            shape = [len(rows) if dim == along else size for dim, size in enumerate(inputs.shape)]
-            self.inputs = inputs.new_zeros(shape).index_copy(along, places, inputs.index_select(along, sources))
+            self.inputs = selected(inputs, rows, along)
 
 
 def carried_history(where: str, state: Any) -> History:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.functional.engine_base import version_of
 
 
@@ -15,7 +15,7 @@ def odd_membrane(membrane: Tensor | None, passed: Tensor | None, output: Any) ->
     """Say what is wrong with the membrane behind a step, or with the one that its call passes; "" where nothing is."""
     if membrane is None:
         return ""
-    fired = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), membrane)
+    fired = next(iter(tensors_in(output)), membrane)
     if membrane.is_complex() or membrane.layout is not torch.strided or (membrane.is_meta and not fired.is_meta):
         kind = "complex" if membrane.is_complex() else "meta" if membrane.is_meta else "sparse"
         return f"a {kind} tensor behind a step"

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit import checks
 from delaykit.attaching.adapter import Neuron, NeuronAdapter
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.retyping import original_class
 from delaykit.checks.answers import MEND, answer_of, blamed_on
 from delaykit.errors import PluginError, ShapeError
@@ -85,7 +86,7 @@ def check_spikes(neuron: Neuron, currents: Tensor, spikes: list[Tensor]) -> None
     missing = not is_hidden(spikes[0]) and bool(spikes[0].isnan().any())
     if not other and not missing:
         return
-    own = [leaf for leaf in tree_leaves(_own(neuron.module)) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    own = [tensor for tensor in tensors_in(_own(neuron.module)) if tensor.is_floating_point()]
     other -= {leaf.dtype for leaf in own}  # its own numbers are finer than its input
     if other or (missing and all(bool(tensor.isfinite().all()) for tensor in (currents[0], *own))):
         found = f"spikes of {other.pop()} for {currents.dtype}" if other else "spikes that are NaN"

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from delaykit.attaching.batch.tensors import tensors_in, with_tensors
 from delaykit.attaching.clocks import RowLayout
-from delaykit.planning.tensors import tensors_in, with_tensors
 
 CALLS = 4  # of each module that are watched
 LARGE = 2**25  # numbers in all copies of one tensor; of larger ones fewer rows are told apart
@@ -34,6 +34,7 @@ class RowMarks:
 
     def __init__(self) -> None:
         self._known = WeakTensorKeyDictionary()
+        self._codes = functools.cache(codes)  # of this plan alone: they are of its device, and of its mode
         self._paused = 0
         self.found: dict[tuple[str, str, str, int, int], set[RowLayout]] = {}
 
@@ -51,7 +52,7 @@ class RowMarks:
                 continue
             for dim in range(min(dims, leaf.dim(), 2)):
                 size = leaf.shape[dim]
-                marks = codes(size, leaf.device)[: max(2, LARGE // leaf.numel())]
+                marks = self._codes(size, leaf.device)[: max(2, LARGE // leaf.numel())]
                 column = (-1, *(1,) * (leaf.dim() - 1 - dim))
                 copies = [leaf.detach().masked_fill(mark.view(column), torch.nan) for mark in marks]
                 self._known.setdefault(leaf, {})[kind, path, dim, size] = copies
@@ -106,7 +107,7 @@ class RowMarks:
         for leaf in tensors_in(values):
             for source, copies in self._known.get(leaf, {}).items():
                 for dim in range(max(1, min(dims, leaf.dim(), 2))) if source[0] == kind else ():
-                    layout = _layout(source[3], copies, dim)
+                    layout = _layout(self._codes(source[3], copies[0].device), copies, dim)
                     if layout is not None:
                         self.found.setdefault((kind, source[1], path, source[2], dim), set()).add(layout)
 
@@ -115,9 +116,8 @@ class RowMarks:
         return self.found.get((kind, source, path, left, arrived), set())
 
 
-@functools.lru_cache(maxsize=64)
 def codes(size: int, device: torch.device | None = None) -> tuple[Tensor, ...]:
-    """Return masks ``(size,)`` of which no two rows have the same, the first half first; nobody may write to them.
+    """Return masks ``(size,)`` of which no two rows have the same, the first half first.
 
     Args:
         size: number of rows.
@@ -132,14 +132,15 @@ def codes(size: int, device: torch.device | None = None) -> tuple[Tensor, ...]:
     return tuple(mask for pick in picks for mask in (pick, ~pick) if bool(mask.any()))
 
 
-def _layout(size: int, copies: list[Tensor], dim: int) -> RowLayout | None:
+def _layout(marks: Sequence[Tensor], copies: list[Tensor], dim: int) -> RowLayout | None:
     """Compare the rows that were marked with those that are no numbers here; None: none are."""
+    size = len(marks[0])
     if copies[0].dim() == 1 and size == 1:  # its one dimension counts neurons
         return None
     reached = [copy.isnan().movedim(dim, 0).flatten(1).any(1) if copy.dim() > 1 else copy.isnan() for copy in copies]
     if not any(bool(rows.any()) for rows in reached):
         return None
-    marks, here = codes(size, copies[0].device), len(reached[0])
+    here = len(reached[0])
     if here == size:
         return "same" if _within(reached, marks) else "moved"
     if here > 1 and size % here == 0:

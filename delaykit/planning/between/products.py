@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.retyping import original_class
 
 
@@ -19,7 +20,7 @@ def has_own_forward(module: nn.Module) -> bool:
 
 def is_product(module: Any, output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether what a module returned is the product of its input and its weight, with its bias."""
-    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    inputs = tensors_in((args, kwargs))
     if len(inputs) != 1 or not isinstance(output, Tensor):
         return False
     product = nn.functional.linear(inputs[0], module.weight, module.bias)

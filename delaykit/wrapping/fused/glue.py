@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
-from torch.utils._pytree import tree_leaves
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.functional.engine_base import version_of
 from delaykit.wrapping.fused.evaluate import Sources
 from delaykit.wrapping.fused.graph import NotAhead
@@ -47,7 +47,7 @@ class Glue(TorchFunctionMode):
         output = func(*args, **(kwargs or {}))
         if self.within or not self.on:
             return output
-        leaves = [output] if isinstance(output, Tensor) else [x for x in tree_leaves(output) if isinstance(x, Tensor)]
+        leaves = tensors_in(output)
         if leaves:
             given = self._origins(args), self._origins(kwargs or {})
             for leaf, tensor in enumerate(leaves):

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 from delaykit import checks
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.errors import ConfigError, DelaykitError, HistoryError, ShapeError
 from delaykit.functional.eager import eager
 from delaykit.functional.engine_base import version_of
@@ -271,11 +272,11 @@ def _numbers(net: nn.Module) -> Any:
 
 
 def _sizes(args: Any, kwargs: Any) -> Any:
-    return tuple(x.shape for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+    return tuple(tensor.shape for tensor in tensors_in((args, kwargs)))
 
 
 def _marks(net: nn.Module, args: Any, kwargs: Any) -> list[Any]:
     """Note what no run can take back: edits of its arguments, and gradients that it adds to."""
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    tensors = tensors_in((args, kwargs))
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
     return [(id(x), version_of(x)) for x in (*tensors, *gradients)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.trial_runs import lines_aside
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dispatch import backend, chosen
@@ -209,7 +210,7 @@ def _goes_on(unit: Unit, program: Program) -> str:
 
 def _values(output: Any, wanted: list[Tensor]) -> Values:
     """Return a run's outputs, and the gradients of a sum of them with uneven weights."""
-    tensors = [x for x in tree_leaves(output) if isinstance(x, Tensor)]
+    tensors = tensors_in(output)
     values: Values = [(f"output {k}", x.detach().clone()) for k, x in enumerate(tensors)]
     learned = [x for x in tensors if x.requires_grad and x.is_floating_point()]
     if not learned or not wanted:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils._pytree import tree_leaves
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.errors import HistoryError
 from delaykit.wrapping.fused.evaluate import Evaluation, Timed
 from delaykit.wrapping.fused.glue import OTHERWISE, Follower, Glue, operations, shows_in_values
@@ -76,7 +77,7 @@ class _Before(TorchFunctionMode):
             output = func(*args, **(kwargs or {}))
         finally:
             self.inside -= 1
-        leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        leaves = tensors_in(output)
         if leaves or in_place(func, kwargs):
             number = len(self.results)
             if number >= len(self.functions) or self.functions[number] != func:
@@ -186,7 +187,7 @@ class Run:
                 self.before.inside -= 1
                 self.glue.within -= 1
             number, self.counts[path] = self.counts[path], self.counts[path] + 1
-            self.once[path, number] = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+            self.once[path, number] = tensors_in(output)
             return output
 
         return player

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.history.connection_states import Handed
 from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_start, dynamics_of
@@ -236,7 +237,7 @@ class Spiking(Track):
         handed = self.keep(spikes), current, self.keep(membrane)
         self.states = [RolloutState(*(None if h is None else h[t] for h in handed)) for t in range(length)]
         whole = adapter.answer(module, RolloutState(spikes, None if current is None else current[0], membrane))
-        self.leaves = [x for x in tree_leaves(whole) if isinstance(x, Tensor)]
+        self.leaves = tensors_in(whole)
         self.timed = {id(spikes): Timed(spikes, handed[0]), id(membrane): Timed(membrane, handed[2])}
         self.hold()
 
@@ -256,7 +257,7 @@ class Spiking(Track):
             given = adapter.state_of_call(unit.module, args, kwargs)
             before = self.states[step - 1]
             handed = [part for part in before if part is not None]
-            passed = [x for x in tree_leaves((args[1:], list(kwargs.values())[not args :])) if isinstance(x, Tensor)]
+            passed = tensors_in((args[1:], list(kwargs.values())[not args :]))
             kept = given is not None and given.membrane is before.membrane and _is_or_none(given.spikes, before.spikes)
             kept = kept and given.synapse is before.synapse
             if not kept or any(all(x is not part for part in handed) for x in passed):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
+from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.functional.engine_base import version_of
 from delaykit.wrapping.fused.graph import (
     Argument,
@@ -105,7 +106,7 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self._inside:
             return func(*args, **(kwargs or {}))
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = tensors_in((args, kwargs))
         versions = [version_of(x) for x in given]
         if func in HOOKS:
             self.seen.hooked.add(self.node(args[0]))
@@ -114,7 +115,7 @@ class Watch(TorchFunctionMode):
             output = func(*args, **(kwargs or {}))
         finally:
             self._inside -= 1
-        leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        leaves = tensors_in(output)
         if leaves or in_place(func, kwargs):
             changes = versions != [version_of(x) for x in given] or _keeps_statistics(func, args, kwargs or {})
             self._note(func, args, kwargs or {}, leaves, changes)
@@ -170,7 +171,7 @@ class Watch(TorchFunctionMode):
             finally:
                 self._inside -= 1
             kept: set[int] = set()  # one tensor may be the output and part of the state
-            for leaf, tensor in enumerate(x for x in tree_leaves(output) if isinstance(x, Tensor)):
+            for leaf, tensor in enumerate(tensors_in(output)):
                 if id(tensor) not in kept:
                     self._keep(tensor, Output(path, number, leaf))
                     self._lies_in.setdefault(_place(tensor), set()).add(path)

@@ -1,4 +1,4 @@
-"""The tensors of what an operation is given or returns: a plan looks at those of every operation of the example."""
+"""The tensors in what is given, returned or kept, at any depth; torch's own tree functions take ten times as long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors in what an operation is given, found as torch's own tree functions find them."""
+"""Tensors in nested values, found as torch's own tree functions find them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from delaykit.planning.tensors import tensors_in, with_tensors
+from delaykit.attaching.batch.tensors import tensors_in, with_tensors
 
 Pair = namedtuple("Pair", "v i")
 A, B, C = torch.zeros(1), torch.ones(2), torch.full((3,), 2.0)
