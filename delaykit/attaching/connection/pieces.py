@@ -8,6 +8,7 @@ once, as most sequences have one piece only: what the steps need is made of its 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ from delaykit.functional.engine_base import Engine, computes_with, frozen
 from delaykit.functional.step_tape.segment import refuse_backward
 from delaykit.interfaces import PointDelay
 from delaykit.synapse import Product, Synapse
+
+WITHOUT_END = sys.maxsize
 
 
 @eager  # what is under way is looked at
@@ -97,30 +100,43 @@ class _Piece:
 
     def tail(self, joined: Tensor, steps: int) -> CarriedTail:
         """Keep what later pieces may need of the inputs, the last ``steps`` of which are this piece's."""
-        engine, delay, kind = self.engine, self.synapse.delay, kind_of(joined, self.time_dim)
+        engine, kind = self.engine, kind_of(joined, self.time_dim)
         kept = self.made if self.makes else joined
-        length, reach, cut = kept.shape[self.along], engine.reach(), not torch.is_grad_enabled()
-        longest = None if delay is None else delay.longest()
+        length, longest, cut = kept.shape[self.along], _longest(self.synapse, engine), not torch.is_grad_enabled()
         alone = len(kind[0]) <= 1 + self.product.space
         rows = None if alone else 1 if self.along == 0 else 0
-        if self.synapse.heterogeneity is not None or (reach is None and longest is None):
+        if self.synapse.heterogeneity is not None or longest == WITHOUT_END:
             made_by = frozen(engine)
             keeps = kept.clone()
             return CarriedTail(kind, keeps, False, made_by, True, cut, None, self.mask, self.draws, rows)
-        keep = min(length, 2 * (reach or 0) if longest is None else longest)
+        keep = min(length, longest)
         late = kept.narrow(self.along, length - keep, keep).clone()  # the caller may write over the input
         forgot = keep < length or (self.state is not None and self.state.forgot)
         made_by = frozen(engine) if self.dendritic and not self.makes else None
-        lost = cut and steps < keep and self.had_graph()
+        lost = _lost(self.synapse, self.product, self.state, steps, longest)
         return CarriedTail(kind, late, forgot, made_by, False, cut, None, self.mask, self.draws, rows, lost)
 
-    def had_graph(self) -> bool:
-        """Tell whether a gradient reached what the pieces before have left: the weight's, too, of currents."""
-        state, weight = self.state, self.product.weight
-        if state is None or state.lost or state.recorded():
-            return state is not None
-        learns = any(value.requires_grad for value in (weight, *self.synapse.parameters()) if value is not None)
-        return self.dendritic and not self.makes and not state.cut and learns
+
+def _longest(synapse: Synapse, engine: Engine) -> int:
+    """Count the steps that an input may be under way, now or when delays have grown between two pieces."""
+    longest, reach = None if synapse.delay is None else synapse.delay.longest(), engine.reach()
+    if longest is not None:
+        return longest
+    return WITHOUT_END if reach is None else 2 * reach
+
+
+def _lost(synapse: Synapse, product: Product, state: CarriedTail | None, steps: int, longest: int) -> int:
+    """Count the steps for which spikes may be under way whose graph a piece of so many steps does not go on with.
+
+    Their inputs had one, or, of currents that were made by then, what made them. What lingers is a constant behind
+    steps without gradients anyway, as it is where the connection is stepped.
+    """
+    if state is None or torch.is_grad_enabled():
+        return 0
+    learned = (product.weight, *synapse.parameters()) if state.made_by is not None and not state.cut else ()
+    had = state.recorded() or any(value is not None and value.requires_grad for value in learned)
+    anew = had and not state.lost and synapse.heterogeneity is None
+    return max(0, (longest if anew else state.lost) - steps)
 
 
 def _check_remembers(where: str, engine: Engine, state: CarriedTail, along: int) -> None:
@@ -136,8 +152,10 @@ def _check_remembers(where: str, engine: Engine, state: CarriedTail, along: int)
 def _step_on(
     synapse: Synapse, where: str, product: Product, input: Tensor, time_dim: int, state: CarriedTail
 ) -> tuple[Tensor, CarriedTail]:
-    history = state.history
+    history, lost = state.history, state.lost
     if history is None:
+        assert state.made_by is not None
+        lost = _lost(synapse, product, state, 0, _longest(synapse, state.made_by))
         history = _replayed(synapse, where, product, time_dim, state)
     elif state.age != history.age:
         refuse_backward(where)
@@ -148,7 +166,8 @@ def _step_on(
         return torch.stack(outputs) if outputs else spikes.new_empty(0, spikes.shape[1], synapse.site.post)
 
     output = over_time(synapse, where, product, input, time_dim, run)
-    return output, CarriedTail(state.kind, history=history, along=state.along)
+    lost = max(0, lost - input.shape[time_dim])
+    return output, CarriedTail(state.kind, history=history, along=state.along, lost=lost)
 
 
 def _replayed(synapse: Synapse, where: str, product: Product, time_dim: int, state: CarriedTail) -> History:

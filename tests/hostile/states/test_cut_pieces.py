@@ -38,17 +38,21 @@ def queue(layer, delay, granularity, x, silent):
     return torch.cat(out)
 
 
+def pieces_net(granularity, max_delay, delay, **options):
+    torch.manual_seed(0)
+    net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LI()).double()
+    layer = nn.Linear(2, 2, bias=False).double()
+    layer.load_state_dict(net[0].state_dict())
+    rule = dk.FreeDelay(granularity, max_delay=max_delay, init=delay, **options)
+    return dk.wrap_(net, {"0": rule}, example=torch.zeros(4, 1, 2, dtype=torch.float64)), layer
+
+
 @pytest.mark.parametrize("silent", [False, True], ids=["recorded", "first without gradients"])
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("delay", [1.0, 3.0, 2.5])
 @pytest.mark.parametrize("granularity", ["dendritic", "axonal"])
 def test_the_weight_hears_no_spike_from_before_the_cut(granularity, delay, cut, silent):
-    torch.manual_seed(0)
-    net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LI()).double()
-    layer = nn.Linear(2, 2, bias=False).double()
-    layer.load_state_dict(net[0].state_dict())
-    rule = dk.FreeDelay(granularity, max_delay=5, init=delay, learn=False)
-    dk.wrap_(net, {"0": rule}, example=torch.zeros(4, 1, 2, dtype=torch.float64))
+    net, layer = pieces_net(granularity, 5, delay, learn=False)
     x, state, pieces = inputs(), None, []
     for k in range(0, TIME, PIECE):
         with torch.set_grad_enabled(not (silent and k == 0)):
@@ -64,33 +68,46 @@ def test_the_weight_hears_no_spike_from_before_the_cut(granularity, delay, cut, 
     assert layer.weight.grad.any()
 
 
-def in_pieces(net, x, sizes, silent, cut=None):
-    """Feed pieces of these sizes, one of them without gradients, and cut the state before that one or never."""
+def in_pieces(net, x, sizes, silent=(), cut=None, between=None):
+    """Feed pieces of these sizes, some without gradients, and do something before the first of those."""
     out, state = [], None
     for k, piece in enumerate(x.split(sizes)):
-        with torch.set_grad_enabled(k != silent):
-            y, state = net(piece, CUTS[cut](state) if cut and k == silent else state)
+        if silent and k == min(silent):
+            state = CUTS[cut](state) if cut else state
+            if between is not None:
+                between()
+        with torch.set_grad_enabled(k not in silent):
+            y, state = net(piece, state)
         out.append(y.flatten(0, 1))
     return torch.cat(out)
 
 
-@pytest.mark.parametrize("cut", [None, *CUTS])
+PARTS = {"one": ([3, 2, 2], (1,)), "two": ([3, 1, 1, 2], (1, 2))}  # pieces, and which of them are without gradients
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["same weight", "other weight"])
+@pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("granularity", ["layer", "axonal", "dendritic", "synaptic"])
-def test_a_piece_without_gradients_behind_one_with_them_loses_none_in_silence(granularity, cut):
-    """What it takes the graph off arrives in the third piece: exact where it was cut before, else an error."""
-    torch.manual_seed(0)
-    net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LI()).double()
-    steps = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LICell()).double()
-    steps[0].load_state_dict(net[0].state_dict())
-    for one, example in ((net, torch.zeros(4, 1, 2).double()), (steps, torch.zeros(1, 2).double())):
-        dk.wrap_(one, {"0": dk.FreeDelay(granularity, max_delay=5, init=2.5)}, example=example)
-    x, sizes = inputs(), [3, 2, 2]
-    if cut is None:
-        with pytest.raises(dk.HistoryError, match="behind a piece without.*detach the state"):
-            in_pieces(net, x[:7], sizes, silent=1)
-        in_pieces(net, x[:4], [2, 2], silent=1)  # nothing is asked of it later
-        return
-    found, mine, state, out = in_pieces(net, x[:7], sizes, 1, cut), inputs(), None, []
+def test_pieces_without_gradients_lose_no_graph_in_silence(granularity, parts, changed):
+    """What they take the graph off arrives in the piece behind them."""
+    net, _ = pieces_net(granularity, 5, 2.5)
+    (sizes, silent), x = PARTS[parts], inputs()
+    between = (lambda: net[0].weight.data.mul_(2)) if changed else None
+    with pytest.raises(dk.HistoryError, match="behind a piece without.*detach the state"):
+        in_pieces(net, x[:7], sizes, silent, between=between)
+    in_pieces(net, x[:5], sizes[:-1], silent, between=between)  # nobody asks for a gradient behind them
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("granularity", ["layer", "axonal", "dendritic", "synaptic"])
+def test_pieces_without_gradients_behind_a_cut_are_exact(granularity, cut, parts):
+    (sizes, silent), x = PARTS[parts], inputs()
+    net, layer = pieces_net(granularity, 5, 2.5)
+    steps = norse.SequentialState(layer, norse.LICell()).double()
+    rule = dk.FreeDelay(granularity, max_delay=5, init=2.5)
+    dk.wrap_(steps, {"0": rule}, example=torch.zeros(1, 2, dtype=torch.float64))
+    found, mine, state, out = in_pieces(net, x[:7], sizes, silent, cut), inputs(), None, []
     for t, step in enumerate(mine[:7]):
         with torch.set_grad_enabled(t not in (3, 4)):
             y, state = steps(step, CUTS["every entry"](state) if t == 3 else state)
@@ -103,17 +120,13 @@ def test_a_piece_without_gradients_behind_one_with_them_loses_none_in_silence(gr
         torch.testing.assert_close(one.grad, other.grad)
 
 
+@pytest.mark.parametrize(("sizes", "silent"), [([2, 7, 3], (1,)), ([2, 3, 4, 3], (1, 2))], ids=["one", "two"])
 @pytest.mark.parametrize("granularity", ["axonal", "dendritic"])
-def test_a_piece_without_gradients_that_outlasts_every_delay_is_exact(granularity):
-    torch.manual_seed(0)
-    net = norse.SequentialState(nn.Linear(2, 2, bias=False), norse.LI()).double()
-    layer = nn.Linear(2, 2, bias=False).double()
-    layer.load_state_dict(net[0].state_dict())
-    rule = dk.FreeDelay(granularity, max_delay=3, init=2.0, learn=False)
-    dk.wrap_(net, {"0": rule}, example=torch.zeros(4, 1, 2, dtype=torch.float64))
+def test_pieces_without_gradients_that_outlast_every_delay_are_exact(granularity, sizes, silent):
+    net, layer = pieces_net(granularity, 3, 2.0, learn=False)
     x, mine = inputs(), inputs()
     x.data[9] = mine.data[9] = 1.0
-    found = in_pieces(net, x, [2, 7, 3], silent=1)
+    found = in_pieces(net, x, sizes, silent)
     cell, state, line, out = norse.LICell(), None, [torch.zeros(1, 2, dtype=torch.float64)] * 3, []
     for t, step in enumerate(mine):
         with torch.set_grad_enabled(not 2 <= t < 9):
