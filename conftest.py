@@ -22,7 +22,7 @@ from _pytest.doctest import DoctestModule
 # One component shows all laws on all nets in the fast set, but for those that take ten seconds a net. The others show
 # each of theirs on one net, by turns of component and law, so that each component meets most nets, and each law all of
 # them. `make slow` shows each on one net of each library, by the same turns, and on all nets where a law may pass over
-# one; a law that takes ten seconds a net is shown by every third component. The rest runs with DELAYKIT_FAULTS=full.
+# one. The rest runs with DELAYKIT_FAULTS=full.
 LONG_LAWS = ("test_compiled_equals_eager", "test_compiled_sequences_equal_eager", "test_two_processes_equal_one")
 SHOWN_BY = "TestAxonalLinear"
 EVERYTHING = os.environ.get("DELAYKIT_FAULTS") == "full"  # also what is shown twice, as all faults of testing.faults
@@ -76,7 +76,6 @@ def mark_what_is_shown_elsewhere(config: pytest.Config, items: list[pytest.Item]
         elif item.cls.__name__ != SHOWN_BY and not (shown if slow else fast):
             item.add_marker(pytest.mark.slow)
             left_out += [item] if not shown and not picks_nets(item) else []
-    left_out += long_laws_of_others(laws)
     for item in laws:
         if item.originalname == LONG_ADAPTER_LAW and item.cls.nets.index(params_of(item)["case"]) % 2:
             item.add_marker(pytest.mark.slow)
@@ -86,22 +85,6 @@ def mark_what_is_shown_elsewhere(config: pytest.Config, items: list[pytest.Item]
         gone = set(map(id, left_out))
         items[:] = [item for item in items if id(item) not in gone]
         config.hook.pytest_deselected(items=left_out)
-
-
-def long_laws_of_others(laws: list[pytest.Function]) -> list[pytest.Item]:
-    """Let each law that takes long be shown by every third component of a file, or by the only one."""
-    of_file: dict[Path, list[type]] = {}
-    long = [item for item in laws if item.originalname in LONG_LAWS]
-    for item in long:
-        components = of_file.setdefault(item.path, [])
-        components += [] if item.cls in components else [item.cls]
-
-    def shows(item: pytest.Function) -> bool:
-        components = of_file[item.path]
-        turns = min(len(LONG_LAWS), len(components))
-        return components.index(item.cls) % turns == LONG_LAWS.index(item.originalname) % turns
-
-    return [item for item in long if not shows(item)]
 
 
 def mark_what_pairs_leave(items: list[pytest.Item]) -> None:
@@ -213,7 +196,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a train and a test file in SHD's layout: two classes, low units or high ones."""
     import numpy as np
 
-    h5py = pytest.importorskip("h5py")
+    h5py = pytest.importorskip("h5py", reason="writes recordings as SHD keeps them")
     folder, generator = tmp_path_factory.mktemp("recordings"), np.random.default_rng(0)
     for part, count in (("train", 20), ("test", 8)):
         with h5py.File(folder / f"tiny_{part}.h5", "w") as file:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import pytest
 
@@ -64,24 +63,6 @@ def test_a_product_of_three_lists_is_thinned(
 @pytest.mark.parametrize("two", range(2))
 def test_a_product_of_two_lists_is_fast_as_a_whole(request: pytest.FixtureRequest, one: int, two: int) -> None:
     assert request.node.get_closest_marker("slow") is None
-
-
-@pytest.mark.parametrize("components", [1, 2, 3, 4, 16])
-def test_every_long_law_is_shown_by_a_component_of_each_file(root: ModuleType, components: int) -> None:
-    classes = [type(f"Test{k}", (), {}) for k in range(components)]
-    laws = [Law(Path("a.py"), cls, name) for cls in classes for name in (*root.LONG_LAWS, "test_short")]
-    left = root.long_laws_of_others(laws)
-    shown = Counter(law.originalname for law in laws if law not in left)
-    assert shown.pop("test_short") == components
-    assert set(shown) == set(root.LONG_LAWS) and max(shown.values()) <= -(-components // min(3, components))
-
-
-class Law(NamedTuple):
-    """What is looked at of a test."""
-
-    path: Path
-    cls: type
-    originalname: str
 
 
 def too_many(tests: Iterable[str]) -> dict[str, int]:
