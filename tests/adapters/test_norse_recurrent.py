@@ -79,11 +79,11 @@ def membrane(state):
     return next(s.v for s in (state, *state) if hasattr(s, "v"))  # nested in the refractory states
 
 
-def compare_recurrent(run, cell, twin, x):
+def assert_same_recurrence(run, cell, twin, x):
     """Spikes, last membrane and all gradients of one sequence."""
     (got, mine), (want, theirs) = run(x), twin(x)
-    hand.same(got, want)
-    hand.same(membrane(mine), membrane(theirs))
+    hand.assert_same(got, want)
+    hand.assert_same(membrane(mine), membrane(theirs))
     weights = [cell._parameters["input_weights"], cell._parameters["recurrent_weights"]]
     own = [*weights, cell.dk["input"].delay.delay, cell.dk["recurrent"].delay.delay]
     hand_made = [twin.inputs.module.weight, twin.recurrence.module.weight, twin.inputs.delay, twin.recurrence.delay]
@@ -94,7 +94,7 @@ def compare_recurrent(run, cell, twin, x):
     ]
     grads[1][1] = grads[1][1].clone().fill_diagonal_(0.0)  # Norse allows no autapses
     assert bool(grads[1][2].any() and grads[1][3].any())
-    hand.same(*grads)
+    hand.assert_same(*grads)
 
 
 def step_by_step(cell):
@@ -122,7 +122,7 @@ def test_delayed_recurrence(kind, sequence, granularity):
         cell.dk["input"].delay.delay.copy_(twin.inputs.delay)
         cell.dk["recurrent"].delay.delay.copy_(twin.recurrence.delay)
     for data in (x, x, hand.spikes_in(9, 2, seed=4, rate=0.5)):
-        compare_recurrent(run, cell, twin, data)
+        assert_same_recurrence(run, cell, twin, data)
 
 
 def delayed_lif(which="mixed"):
@@ -146,8 +146,8 @@ def test_states_of_two_streams_do_not_mix():
         left.append(z)
         z, two = cell(step.flip(-1), two)
         right.append(z)
-    hand.same(torch.stack(left), twin(x)[0])
-    hand.same(torch.stack(right), twin(x.flip(-1))[0])
+    hand.assert_same(torch.stack(left), twin(x)[0])
+    hand.assert_same(torch.stack(right), twin(x.flip(-1))[0])
 
 
 CHANGES = {
@@ -164,7 +164,7 @@ def test_a_changed_state_keeps_its_history(change):
         z, state = cell(step, state)
         state = CHANGES[change](state)
         out.append(z)
-    hand.same(torch.stack(out), twin(x)[0])
+    hand.assert_same(torch.stack(out), twin(x)[0])
 
 
 def test_detached_state_keeps_late_spikes_and_cuts_the_graph():
@@ -187,10 +187,10 @@ def test_detached_state_keeps_late_spikes_and_cuts_the_graph():
             got.append(y)
             z, mirror = twin.cell(twin.inputs(step) + twin.recurrence(z), mirror)
             want.append(z)
-        hand.same(torch.stack(got), torch.stack(want))
+        hand.assert_same(torch.stack(got), torch.stack(want))
         pairs = ((got, cell.dk["recurrent"].delay.delay), (want, twin.recurrence.delay))
         grads = [torch.autograd.grad((torch.stack(y) * torch.arange(1.0, HIDDEN + 1)).sum(), p)[0] for y, p in pairs]
-        hand.same(*grads)
+        hand.assert_same(*grads)
 
 
 def test_rebuilt_and_reused_states_are_refused():
@@ -257,12 +257,12 @@ def test_li_linear_cell():
             spikes.append(z)
         assert 0.02 <= float(torch.stack(spikes).detach().mean()) <= 0.3
         got, want = net(data), torch.stack(want)
-        hand.same(got, want)
+        hand.assert_same(got, want)
         mine = [net.out._parameters["input_weights"], net.out.dk["input"].delay.delay]
         grads = [
             torch.autograd.grad(y.square().sum(), p) for y, p in ((got, mine), (want, [twin.module.weight, twin.delay]))
         ]
-        hand.same(*grads)
+        hand.assert_same(*grads)
 
 
 class Looped(nn.Module):
@@ -307,8 +307,8 @@ def test_new_recurrent_connection(kind):
     dk.wrap_(net, {"cell": rule}, example=hand.spikes_in())
     for data in (hand.spikes_in(rate=0.5), hand.spikes_in(rate=0.5), hand.spikes_in(9, 2, rate=0.5)):
         got, want = net(data), looped_by_hand(twin, late, data)
-        hand.same(got, want)
+        hand.assert_same(got, want)
         loop, scale = net.cell.dk["loop"], torch.arange(1.0, HIDDEN + 1)
         mine = [net.fc1.weight, loop.connection.weight, loop.synapse.delay.delay]
         theirs = [twin.fc1.weight, late.module.weight, late.delay]
-        hand.same(*[torch.autograd.grad((y * scale).sum(), p) for y, p in ((got, mine), (want, theirs))])
+        hand.assert_same(*[torch.autograd.grad((y * scale).sum(), p) for y, p in ((got, mine), (want, theirs))])

@@ -149,7 +149,7 @@ def test_recurrent_cells_inside_sequential_state():
     rules["2"] = dk.At(rules["2"], time_dim=0)
     dk.wrap_(layers, rules, example=x)
     for data in (x, x, x[:, :2]):
-        hand.same(step_outside(cells, data), whole(layers, data))
+        hand.assert_same(step_outside(cells, data), whole(layers, data))
     rates = hand.firing(layers, whole, x)
     assert 0.02 <= rates["1"] <= 0.3, rates
 
@@ -176,12 +176,12 @@ def test_detached_states_keep_late_spikes():
                 y, states[k] = model(step, states[k])
                 out.append(y)
             outs.append(torch.stack(out))
-        hand.same(*outs)
+        hand.assert_same(*outs)
         for y in outs:
             y.square().sum().backward()
         mine, theirs = hand.named_gradients(net), hand.named_gradients(twin)
         for name in theirs:
-            hand.same(mine[name], theirs[name], what=name)
+            hand.assert_same(mine[name], theirs[name], what=name)
 
 
 def _detached(state):
@@ -303,9 +303,9 @@ def test_a_sequence_in_pieces_keeps_its_late_spikes(kind):
         outs.append(run(net, x))
         outs[-1].square().sum().backward()
         grads.append(hand.named_gradients(net))
-    hand.same(*outs)
+    hand.assert_same(*outs)
     for name, gradient in grads[0].items():
-        hand.same(grads[1][name], gradient, what=name)
+        hand.assert_same(grads[1][name], gradient, what=name)
     assert 0.02 <= hand.firing(net, whole, x)["1"] <= 0.4
     with pytest.raises(dk.HistoryError, match="None"):
         net(x, [torch.zeros(1), None, None, None])

@@ -169,7 +169,7 @@ def test_without_a_reset_the_history_goes_on_as_the_membrane_does():
     hand.clear(made)
     with torch.no_grad():
         for _ in range(3):
-            hand.same(run(net, x), run(twin, x))
+            hand.assert_same(run(net, x), run(twin, x))
 
 
 def test_an_example_of_one_step_is_enough_for_a_loop_outside():
@@ -184,7 +184,7 @@ def test_an_example_of_one_step_is_enough_for_a_loop_outside():
         for model in (net, twin):
             utils.reset(model)
             outs.append(torch.stack([model(step) for step in data]))
-        hand.same(*outs)
+        hand.assert_same(*outs)
 
 
 def test_as_many_samples_as_steps_must_be_told_apart():
@@ -245,13 +245,13 @@ def test_copies_are_independent_and_train(how):
     dk.wrap_(net, hand.rules(SITES), example=x)
     want = named(net, x)
     twin = copy.deepcopy(net) if how == "deepcopy" else pickle.loads(pickle.dumps(net))
-    hand.same(named(twin, x), want)
+    hand.assert_same(named(twin, x), want)
     optimizer = torch.optim.SGD(dk.param_groups(twin, lr=0.1))
     dk.attach(optimizer, twin)
     named(twin, x).square().sum().backward()
     optimizer.step()
     assert not torch.equal(named(twin, x), want)
-    hand.same(named(net, x), want)
+    hand.assert_same(named(net, x), want)
     assert all(p.grad is None for p in net.parameters())
     dk.unwrap_(twin)
     assert type(twin.layers["first"]) is nn.Linear and isinstance(net.layers["first"], nn.Linear)

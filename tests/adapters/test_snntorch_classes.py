@@ -351,14 +351,14 @@ def test_new_recurrent_connection(kind, how):
     for data in (x, x, hand.spikes_in(11, 2, seed=4, rate=0.5)):
         twin.lif.clear()
         want, got = run(twin, data), run(net, data)
-        hand.same(got, want)
+        hand.assert_same(got, want)
         cotangent = torch.randn(want.shape, generator=torch.Generator().manual_seed(1)).double()
         loop = net.lif.dk
         mine = [loop.connection.weight, loop.connection.bias, loop.synapse.delay.delay, net.fc1.weight]
         theirs = [connection.weight, connection.bias, late.delay, twin.fc1.weight]
         gradients = [torch.autograd.grad((y * cotangent).sum(), p) for y, p in ((got, mine), (want, theirs))]
         assert bool(gradients[1][2].any())
-        hand.same(*gradients)
+        hand.assert_same(*gradients)
 
 
 def _bare(twin):

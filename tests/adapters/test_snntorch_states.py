@@ -185,9 +185,9 @@ def test_truncated_backpropagation_keeps_the_spikes_and_cuts_the_graph():
                 out.append(y.detach())
             outputs.append(torch.cat(out))
             grads.append(hand.named_gradients(net))
-        hand.same(*outputs)
+        hand.assert_same(*outputs)
         for name in grads[1]:
-            hand.same(grads[0][name], grads[1][name], what=name)
+            hand.assert_same(grads[0][name], grads[1][name], what=name)
 
 
 def test_mixed_precision_by_mistake_is_named():

@@ -102,7 +102,9 @@ def test_a_given_membrane_is_of_the_neurons_shape(shape: tuple[int, ...], fits: 
 
 @pytest.mark.parametrize("reset", ["none", "zero"])
 def test_a_readout_by_an_infinite_threshold_is_one(reset: str) -> None:
-    neuron = pytest.importorskip("snntorch").Leaky(beta=0.9, threshold=float("inf"), reset_mechanism=reset)
+    neuron = pytest.importorskip("snntorch", reason="wraps a neuron of snnTorch").Leaky(
+        beta=0.9, threshold=float("inf"), reset_mechanism=reset
+    )
     membrane, steps = neuron.init_leaky(), []
     for current in SPIKES:
         membrane = neuron(current, membrane)[1]

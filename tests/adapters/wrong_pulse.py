@@ -45,7 +45,7 @@ def followed(net: nn.Module) -> nn.Module:
 
 
 def lingering(net: nn.Module) -> nn.Module:
-    return delayed(net, **{"0": pytest.importorskip("delaykit_hetsyn").HetSyn()})
+    return delayed(net, **{"0": pytest.importorskip("delaykit_hetsyn", reason="puts HetSyn before a neuron").HetSyn()})
 
 
 def constants(net: nn.Module) -> Any:

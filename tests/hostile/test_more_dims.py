@@ -51,11 +51,6 @@ def run(net, x, change):
     return out
 
 
-def same(one, two):
-    for a, b in zip(one, two, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def no_patch(net):
     net[1].mem = net[1].mem * torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=torch.float64)[:, None]
 
@@ -85,7 +80,7 @@ def test_a_row_of_patches_begins_anew_with_its_sample(reset, kind):
         if reset is not by_name:
             reset(bare)
 
-    same(run(net, x, reset), run(bare, x, of_the_bare))
+    torch.testing.assert_close(run(net, x, reset), run(bare, x, of_the_bare))
 
 
 @pytest.mark.parametrize("kind", DELAYS)
@@ -99,7 +94,7 @@ def test_samples_of_patches_dropped_from_the_end(kind):
         if net is bare:
             line.keep_rows([0, 1])
 
-    same(run(net, x, cut), run(bare, x, cut))
+    torch.testing.assert_close(run(net, x, cut), run(bare, x, cut))
 
 
 def test_a_mask_that_fits_no_sample_is_refused():
@@ -126,7 +121,7 @@ def test_a_membrane_without_a_batch_is_one_row(edit, kind):
     def change(net):
         net[1].mem = EDITS[edit](net[1].mem)
 
-    same(run(net, data(), change), run(bare, data(), change))
+    torch.testing.assert_close(run(net, data(), change), run(bare, data(), change))
 
 
 def chain(*shape):
@@ -177,11 +172,13 @@ def test_samples_of_patches_move_with_a_norse_state(move, of_tensors):
         whole = walk(net, x)
         want = [*whole[:AT], *(v[rows] for v in whole[AT:])]
         with exact_or_refused():
-            same(walk(net, moved, change), want)
+            torch.testing.assert_close(walk(net, moved, change), want)
             assert not of_tensors or move == "cloned"
     if not of_tensors:
         net, bare, line = chain(3, PATCHES)
-        same(walk(net, moved, change), walk(bare, moved, lambda s: (line.keep_rows(rows), change(s))[1]))
+        torch.testing.assert_close(
+            walk(net, moved, change), walk(bare, moved, lambda s: (line.keep_rows(rows), change(s))[1])
+        )
 
 
 @pytest.mark.parametrize("build", [lambda *s: chain(*s)[0], cell], ids=["chain", "cell"])
@@ -190,8 +187,8 @@ def test_a_sample_of_patches_begins_anew_with_its_norse_state(build):
     net = build(2, PATCHES)
     whole, alone = walk(net, x), walk(net, x[AT:])
     got = walk(net, x, lambda state: tree_map(lambda v: v if v is None else v * mask, state))
-    same([v[1] for v in got], [v[1] for v in whole])
-    same([v[0] for v in got[AT:]], [v[0] for v in alone])
+    torch.testing.assert_close([v[1] for v in got], [v[1] for v in whole])
+    torch.testing.assert_close([v[0] for v in got[AT:]], [v[0] for v in alone])
 
 
 @pytest.mark.parametrize("way", ["tensors", "hand"])
@@ -204,14 +201,14 @@ def test_a_norse_state_without_a_batch_is_one_row(way):
         return [s._replace(v=s.v * mask, i=s.i * mask) if hasattr(s, "_fields") else s for s in state]
 
     net, bare, _ = chain()
-    same(walk(net, data(), change), walk(bare, data(), change))
+    torch.testing.assert_close(walk(net, data(), change), walk(bare, data(), change))
     net = cell()
     edited = lambda s: s._replace(z=s.z * mask, v=s.v * mask, i=s.i * mask)  # noqa: E731
     with torch.no_grad():
         net.recurrent_weights.zero_()
     got, whole = walk(net, data(), edited), walk(net, data())
-    same(got[:AT], whole[:AT])
+    torch.testing.assert_close(got[:AT], whole[:AT])
     # a current is linear in what came: its difference to the run that nobody edited dies out, and nothing is lost
     gaps = [(a - b)[3] for a, b in zip(got[AT:], whole[AT:], strict=True)]
     assert bool(gaps[0] != 0)
-    same(gaps[1:], [0.8 * gap for gap in gaps[:-1]])
+    torch.testing.assert_close(gaps[1:], [0.8 * gap for gap in gaps[:-1]])

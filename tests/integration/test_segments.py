@@ -106,7 +106,7 @@ def test_an_unplanned_second_segment_is_refused(site, how):
         with pytest.raises(dk.HistoryError, match=f"(?s){site}.*'lif1'.*two calls.*reset='manual'"):
             two_segments(model, x, change=how)
         want = one_call(model, x)  # and a new sequence begins as if nothing had happened
-        hand.same(one_call(model, x), want)
+        hand.assert_same(one_call(model, x), want)
 
 
 def _reset(net):

@@ -205,7 +205,7 @@ def named_gradients(net):
     return out
 
 
-def same(got, want, tolerance=1e-10, what=""):
+def assert_same(got, want, tolerance=1e-10, what=""):
     torch.testing.assert_close(
         got, want, rtol=tolerance, atol=tolerance, check_dtype=True, msg=lambda m: f"{what}: {m}"
     )
@@ -218,7 +218,7 @@ def compare(net, twin, made, run, x, tolerance=1e-10):
     want = run(twin, x)
     torch.set_rng_state(state)
     got = run(net, x)
-    same(got, want, tolerance, "output")
+    assert_same(got, want, tolerance, "output")
     cotangent = torch.randn(want.shape, generator=torch.Generator().manual_seed(1), dtype=want.dtype)
     (got * cotangent).sum().backward()
     (want * cotangent).sum().backward()
@@ -227,7 +227,7 @@ def compare(net, twin, made, run, x, tolerance=1e-10):
     mine, hand = named_gradients(net), named_gradients(twin)
     assert set(mine) == set(hand), (sorted(mine), sorted(hand))
     for name in hand:
-        same(mine[name], hand[name], tolerance, f"gradient of {name}")
+        assert_same(mine[name], hand[name], tolerance, f"gradient of {name}")
 
 
 def spikes_in(time=TIME, batch=BATCH, shape=(PRE,), seed=0, rate=0.3):

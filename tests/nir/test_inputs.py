@@ -39,7 +39,7 @@ def loop(*args, x=X):
     return dk.wrap_(louder_(Loop(*args).double(), 4.0), {"fc": WHOLE}, example=x)
 
 
-def same(net, x=X, runs=None, twin_input=None):
+def assert_same(net, x=X, runs=None, twin_input=None):
     """Compare the graph's spikes with the model's; return the names of the nodes."""
     graph = dk.to_nir(net, runs or x, 1.0)
     with torch.no_grad():
@@ -81,7 +81,7 @@ PASSES = {
 @pytest.mark.parametrize("case", PASSES)
 def test_the_same_numbers_in_another_form_are_written(case):
     first, x = PASSES[case]
-    same(loop(first, x=x), x, twin_input=X[:1].expand(12, 3, 4) if case == "one current" else None)
+    assert_same(loop(first, x=x), x, twin_input=X[:1].expand(12, 3, 4) if case == "one current" else None)
 
 
 class Stepped(nn.Sequential):
@@ -139,7 +139,7 @@ def test_dropout_in_training_is_refused_and_in_eval_mode_is_nothing(functional):
     drop = (lambda v: nn.functional.dropout(v, 0.5, net.training)) if functional else None
     net = stepped(nn.Identity() if functional else nn.Dropout(0.5), change=None)
     net.change = drop
-    same(net, runs=lambda: net.run(X))
+    assert_same(net, runs=lambda: net.run(X))
     net.train()
     with pytest.raises(dk.ConfigError, match="dropout that is in training mode.*net.eval()"):
         dk.to_nir(net, lambda: net.run(X), 1.0)
@@ -148,7 +148,7 @@ def test_dropout_in_training_is_refused_and_in_eval_mode_is_nothing(functional):
 def test_reshaping_layers_first_are_nodes():
     x = spikes(12, 3, 1, 4, 4, seed=1)
     for net in (stepped(nn.Flatten(), features=16, x=x), stepped(nn.AvgPool2d(2), nn.Flatten(), x=x)):
-        assert "layer_0" in same(net, runs=lambda net=net: net.run(x), twin_input=x)
+        assert "layer_0" in assert_same(net, runs=lambda net=net: net.run(x), twin_input=x)
 
 
 def test_a_model_that_is_called_with_no_tensor_is_refused():
@@ -201,5 +201,5 @@ def test_every_node_has_a_name_of_its_own(pairs, names):
     torch.manual_seed(0)
     net = louder_(Named(*pairs).double(), 4.0)
     dk.wrap_(net, {one: WHOLE for one, _ in pairs}, example=lambda: net.run(X))
-    found = same(net, runs=lambda: net.run(X))
+    found = assert_same(net, runs=lambda: net.run(X))
     assert set(names) <= set(found) and {"input", "output"} <= set(found)

@@ -88,7 +88,7 @@ def compare(neuron, loop, currents):
         if one is None or two is None:
             assert not any(g.any() for g in (one, two) if g is not None)
         else:
-            hand.same(one, two, 1e-9)
+            hand.assert_same(one, two, 1e-9)
 
 
 @pytest.mark.parametrize("kind", SNNTORCH)
@@ -183,7 +183,7 @@ def test_a_wrapped_layer_before_the_rollout_takes_the_whole_sequence():
     rules = {"fc": dk.At(dk.FreeDelay("axonal", init=2.5), time_dim=0)}
     rules["rlif.recurrent"] = dk.At(dk.FreeDelay("axonal", init=1.5), reset="root")
     outs = [dk.wrap_(net, rules, example=x)(x) for net in nets]
-    hand.same(*outs)
+    hand.assert_same(*outs)
 
 
 def test_a_connection_with_a_forward_of_its_own_runs_step_by_step():
@@ -197,7 +197,7 @@ def test_a_connection_with_a_forward_of_its_own_runs_step_by_step():
     with torch.no_grad():
         nets[1].recurrent.weight.copy_(2 * nets[0].recurrent.weight)
         nets[1].recurrent.bias.copy_(2 * nets[0].recurrent.bias)
-        hand.same(*(dk.rollout(net, drive(HIDDEN))[1] for net in nets))
+        hand.assert_same(*(dk.rollout(net, drive(HIDDEN))[1] for net in nets))
 
 
 @pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])

@@ -133,7 +133,7 @@ def places(part: nn.Module) -> None:
         part.delay.copy_(torch.linspace(0.2, 4.8, part.delay.numel()).reshape(part.delay.shape))
 
 
-def agree(one: list[Tensor], two: list[Tensor]) -> None:
+def assert_agree(one: list[Tensor], two: list[Tensor]) -> None:
     for mine, true in zip(one, two, strict=True):
         torch.testing.assert_close(mine, true, rtol=1e-9, atol=1e-11)
 
@@ -155,11 +155,11 @@ def test_a_recurrent_connection_has_one_dropout_a_sequence(library, granularity,
         wanted = net.by_hand(X, late)
         torch.manual_seed(seed)
         found = net(X) if way == "steps" else net.rolled(X)
-        agree([found], [wanted])
+        assert_agree([found], [wanted])
         mine, true = (torch.autograd.grad(y.square().sum(), p) for y, p in ((found, leaves), (wanted, late.leaves())))
         if library is Norse:  # its own neurons do not learn to hear themselves
             mine, true = ([(1 - torch.eye(POST)) * g[0], *g[1:]] for g in (mine, true))
-        agree(mine, true)
+        assert_agree(mine, true)
         assert all(bool(g.any()) for g in true)
 
 
@@ -249,11 +249,11 @@ def test_a_spread_that_changes_counts_from_the_step_of_the_change(policy, granul
                 late.rounded = False
             state = step(x, state)
             wanted.append(late(x))
-    agree([y.detach() for y in seen], [y.detach() for y in wanted])
+    assert_agree([y.detach() for y in seen], [y.detach() for y in wanted])
     if gradients:
         leaves = [fc.weight, fc.dk.delay.delay, fc.bias]
         each = ((seen, leaves), (wanted, late.leaves()))
-        agree(*(torch.autograd.grad(torch.stack(y).square().sum(), p) for y, p in each))
+        assert_agree(*(torch.autograd.grad(torch.stack(y).square().sum(), p) for y, p in each))
 
 
 @pytest.mark.parametrize("policy", ["auto", "manual", "carried"])

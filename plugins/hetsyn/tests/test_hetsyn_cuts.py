@@ -194,7 +194,7 @@ def in_segments(run: Judge | Wrapped, x: Tensor, cuts: tuple[int, ...], rate: fl
     return [*found, *([x.grad.clone()] if x.requires_grad else [])]
 
 
-def agree(one: list[Tensor], two: list[Tensor]) -> None:
+def assert_agree(one: list[Tensor], two: list[Tensor]) -> None:
     assert len(one) == len(two)
     for mine, true in zip(one, two, strict=True):
         torch.testing.assert_close(mine, true, rtol=1e-9, atol=1e-11)
@@ -212,7 +212,7 @@ def given(into_inputs: bool) -> Tensor:
 def test_gradients_count_the_spikes_since_the_cut(library, how, kind, cuts, rate, into_inputs):
     net = Wrapped(library, how, kind)
     judge = Judge(net.net[0], None)
-    agree(*(in_segments(run, given(into_inputs), SEGMENTS[cuts], rate) for run in (net, judge)))
+    assert_agree(*(in_segments(run, given(into_inputs), SEGMENTS[cuts], rate) for run in (net, judge)))
 
 
 @pytest.mark.parametrize(("rate", "into_inputs"), [(None, True), (1e-4, False)])
@@ -221,7 +221,7 @@ def test_gradients_count_the_spikes_since_the_cut(library, how, kind, cuts, rate
 def test_pieces_of_a_sequence_are_cut_alike(library, kind, rate, into_inputs):
     net = InPieces(library, kind)
     judge = Judge(net.net[0], None)
-    agree(*(in_segments(run, given(into_inputs), SEGMENTS["several"], rate) for run in (net, judge)))
+    assert_agree(*(in_segments(run, given(into_inputs), SEGMENTS["several"], rate) for run in (net, judge)))
 
 
 @pytest.mark.parametrize(("pre", "post"), [(1, 2), (3, 1), (1, 1)])
@@ -230,7 +230,7 @@ def test_pieces_of_a_sequence_are_cut_alike(library, kind, rate, into_inputs):
 def test_one_input_or_one_output_reads_a_cut_alike(library, kind, pre, post):
     net = Wrapped(library, "dk.detach", kind, None, pre, post)
     judge, cuts = Judge(net.net[0], None), SEGMENTS["several"]
-    agree(*(in_segments(run, X[..., :pre].clone().requires_grad_(), cuts, 1e-4) for run in (net, judge)))
+    assert_agree(*(in_segments(run, X[..., :pre].clone().requires_grad_(), cuts, 1e-4) for run in (net, judge)))
 
 
 @pytest.mark.parametrize(("rate", "into_inputs"), [(None, True), (1e-4, False)])
@@ -241,7 +241,7 @@ def test_delays_beside_decays_read_a_cut_alike(library, kind, delayed, rate, int
     net = Wrapped(library, "membrane", kind, delayed)
     judge = Judge(net.net[0], delayed)
     net.net[0].dk.delay.delay.requires_grad_(False)
-    agree(*(in_segments(run, given(into_inputs), SEGMENTS["several"], rate) for run in (net, judge)))
+    assert_agree(*(in_segments(run, given(into_inputs), SEGMENTS["several"], rate) for run in (net, judge)))
 
 
 @pytest.mark.parametrize("quiet", [range(5), (0, 1, 5, 6, 9)], ids=["warm-up", "pauses"])
@@ -268,7 +268,7 @@ def test_what_a_step_without_gradients_leaves_is_a_constant(library, kind, delay
                 outputs.append(run.step(row))
         loss_of(outputs, 0).backward()
         found.append([*outputs, *gradients(run), x.grad])
-    agree(*found)
+    assert_agree(*found)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-4])

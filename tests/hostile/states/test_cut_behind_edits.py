@@ -13,7 +13,7 @@ import delaykit as dk
 from delaykit.adapters.norse import sequential
 from delaykit.attaching.batch.rows import LineRows, Rows
 
-norse = pytest.importorskip("norse.torch")
+norse = pytest.importorskip("norse.torch", reason="carries the states of Norse models")
 
 STEPS, CUT, DELAY = 8, 3, 2.5
 ORDER = [2, 0, 1]
@@ -56,18 +56,25 @@ def net_of(neuron, granularity="axonal", kernel="linear", wrapped=True):
     return dk.wrap_(net, rules, example=torch.zeros(3, 2, dtype=torch.float64))
 
 
-def run(net, edits, unrecorded=None):
-    """Return the gradient of the steps behind the cut with respect to the input of each step, and the outputs."""
+def stepped(net, edits, unrecorded):
+    """Step a net, or a cell, and edit its state at the cut; return the inputs and what each step returned."""
     x = 1 + torch.rand(STEPS, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_()
-    state, out = None, []
+    state, returned = None, []
     for t, frame in enumerate(x):
         if t == CUT:
             for edit in edits:
                 state = edit(state)
         with torch.set_grad_enabled(t != unrecorded):
-            y, state = net(frame, state)
-        out.append(y)
+            returned.append(net(frame, state))
+        state = returned[-1][1]
+    return x, returned
+
+
+def run(net, edits, unrecorded=None):
+    """Return the gradient of the steps behind the cut with respect to the input of each step, and the outputs."""
+    x, returned = stepped(net, edits, unrecorded)
+    out = [y for y, _ in returned]
     loss = sum((k + 1) * (y[0] if isinstance(y, tuple) else y).square().sum() for k, y in enumerate(out[CUT:]))
     return torch.autograd.grad(loss, x)[0], out
 
@@ -126,15 +133,8 @@ def cell(edits, unrecorded=None):
     net = norse.LIFRecurrentCell(2, 2, p=norse.LIFParameters(v_th=torch.tensor(1e9))).double()
     rule = dk.FreeDelay("axonal", max_delay=5, init=DELAY)
     dk.wrap_(net, {"input": rule}, example=torch.zeros(3, 2, dtype=torch.float64))
-    x = (1 + torch.rand(STEPS, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).requires_grad_()
-    state, loss = None, 0.0
-    for t, frame in enumerate(x):
-        if t == CUT:
-            for edit in edits:
-                state = edit(state)
-        with torch.set_grad_enabled(t != unrecorded):
-            _, state = net(frame, state)
-        loss = loss + (state.v.square().sum() if t >= CUT else 0.0)
+    x, returned = stepped(net, edits, unrecorded)
+    loss = sum(state.v.square().sum() for _, state in returned[CUT:])
     return torch.autograd.grad(loss, x)[0]
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import delaykit as dk
 
-norse = pytest.importorskip("norse.torch")
+norse = pytest.importorskip("norse.torch", reason="carries the states of Norse models")
 
 STEPS, GAP, DELAY = 9, 3, 2.5
 GRANULARITIES = ["layer", "axonal", "dendritic", "synaptic"]
@@ -116,7 +116,7 @@ def handed(granularity, frozen, cut, by_hand=lambda net: None):
     return gradients(out, x, net.fc.weight, net.fc.dk.delay.delay), out
 
 
-def agree(found, wanted):
+def assert_agree(found, wanted):
     assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-8) for a, b in zip(found[1], wanted[1], strict=True))
     for a, b in zip(found[0], wanted[0], strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-7)
@@ -129,7 +129,7 @@ def test_a_detached_membrane_cuts_the_line_and_a_view_or_an_edit_does_not(run, g
     do = (CUTS | STAYS)[cut]
     found = run(granularity, frozen, do)
     wanted = by_queue(granularity, frozen, cut in CUTS, do)
-    agree(found, wanted)
+    assert_agree(found, wanted)
     other = by_queue(granularity, frozen, cut not in CUTS, do)
     assert not torch.allclose(wanted[0][0], other[0][0])  # the two readings differ here
 
@@ -138,7 +138,7 @@ def test_a_detached_membrane_cuts_the_line_and_a_view_or_an_edit_does_not(run, g
 def test_an_edit_that_shall_cut_says_so_by_detach(run):
     for edit in (STAYS["edit"], REPLACED["edited"]):
         for granularity in GRANULARITIES:
-            agree(run(granularity, False, edit, dk.detach), by_queue(granularity, False, True, edit))
+            assert_agree(run(granularity, False, edit, dk.detach), by_queue(granularity, False, True, edit))
 
 
 @pytest.mark.parametrize("run", [hidden, handed])
@@ -189,15 +189,15 @@ def test_detached_norse_states(way):
     for name, cut in CUTS.items():
         if name == "clone" and way is over_all:  # below
             continue
-        agree(run_cell(way(cut)), run_cell(True, delayed=False))
+        assert_agree(run_cell(way(cut)), run_cell(True, delayed=False))
     for stays in (STAYS["as it is"], STAYS["view"]):
-        agree(run_cell(way(stays)), run_cell(False, delayed=False))
+        assert_agree(run_cell(way(stays)), run_cell(False, delayed=False))
 
 
 def test_a_tree_map_over_all_of_a_norse_state_tells_a_copy_from_a_detached_one():
-    agree(run_cell(over_all(lambda v: v.clone())), run_cell(False, delayed=False))
+    assert_agree(run_cell(over_all(lambda v: v.clone())), run_cell(False, delayed=False))
     guarded = over_all(lambda v: v.detach() if torch.is_tensor(v) else v)
-    agree(run_cell(guarded), run_cell(True, delayed=False))
+    assert_agree(run_cell(guarded), run_cell(True, delayed=False))
 
 
 @pytest.mark.parametrize("change", REPLACED)
@@ -205,13 +205,15 @@ def test_a_norse_state_replaced_by_other_values_may_have_been_detached(change):
     for way in (by_fields(REPLACED[change]), over_all(lambda v: REPLACED[change](v) if torch.is_tensor(v) else v)):
         with pytest.raises(dk.HistoryError, match="may have been detached, too|rows were changed"):
             run_cell(way)
-    agree(run_cell(lambda state: state._replace(v=state.v * 1.0 + 0.0)), run_cell(False, delayed=False))  # a part of it
+    assert_agree(
+        run_cell(lambda state: state._replace(v=state.v * 1.0 + 0.0)), run_cell(False, delayed=False)
+    )  # a part of it
 
 
 def test_a_tree_map_that_edits_says_whether_it_detached():
     for cut in (True, False):
         found = run_cell(over_all(lambda v, cut=cut: (v.detach() if cut else v) * 1.0 + 0.0))
-        agree(found, run_cell(cut, delayed=False))
+        assert_agree(found, run_cell(cut, delayed=False))
 
 
 def run_container(cut):
@@ -237,8 +239,8 @@ def test_neurons_of_a_container_detached_by_hand():
     cut, not_cut = run_container(over_all(lambda v: v.detach())), run_container(lambda state: state)
     assert not torch.allclose(cut[0][0], not_cut[0][0])
     for way in CUTS.values():
-        agree(run_container(alone(way)), cut)
-    agree(run_container(alone(STAYS["view"])), not_cut)
+        assert_agree(run_container(alone(way)), cut)
+    assert_agree(run_container(alone(STAYS["view"])), not_cut)
     for change in REPLACED.values():
         with pytest.raises(dk.HistoryError, match="may have been detached, too|rows were changed"):
             run_container(alone(change))

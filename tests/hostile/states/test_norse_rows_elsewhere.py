@@ -22,11 +22,6 @@ def data():
     return x
 
 
-def same(one, two):
-    for a, b in zip(one, two, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 class Turned(nn.Module):
     def forward(self, x):
         return x.transpose(0, 1)
@@ -84,7 +79,7 @@ def test_rows_of_a_norse_state(over, make):
                 line.keep_rows([1, 0] if make == "permuted" else [0])
             return change(state)
 
-        same(walk(net, x, change), walk(bare, x, of_the_bare))
+        torch.testing.assert_close(walk(net, x, change), walk(bare, x, of_the_bare))
 
 
 @pytest.mark.parametrize("over", [everywhere, neurons_alone])
@@ -99,4 +94,6 @@ def test_a_whole_norse_state_that_begins_anew_or_is_edited(layout, over):
             return over(lambda v: v * factor)(state)
 
         edit = over if factor == 0.0 else neurons_alone
-        same(walk(net, data(), edit(lambda v, factor=factor: v * factor)), walk(bare, data(), of_the_bare))
+        torch.testing.assert_close(
+            walk(net, data(), edit(lambda v, factor=factor: v * factor)), walk(bare, data(), of_the_bare)
+        )

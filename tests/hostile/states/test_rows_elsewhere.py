@@ -70,11 +70,6 @@ def run(net, x, change=None):
     return out
 
 
-def same(one, two):
-    for a, b in zip(one, two, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def in_place(net):
     net.lif.mem[0] = 0
 
@@ -104,7 +99,7 @@ def test_rows_begin_anew_where_several_of_the_input_are_one_of_the_neuron(layout
         line.clear_rows(GONE if layout == "plain" else GONE.repeat_interleave(PATCHES))
         way(bare)
 
-    same(run(net, data(), way), run(bare, data(), of_the_bare))
+    torch.testing.assert_close(run(net, data(), way), run(bare, data(), of_the_bare))
 
 
 @pytest.mark.parametrize("kind", DELAYS)
@@ -139,7 +134,7 @@ def test_whole_resets_and_edits_are_exact(layout, change, kind):
             line.clear()
         change(bare)
 
-    same(run(net, data(), change), run(bare, data(), of_the_bare))
+    torch.testing.assert_close(run(net, data(), change), run(bare, data(), of_the_bare))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -152,7 +147,9 @@ def test_with_nothing_under_way_rows_begin_anew(layout, way):
     for each in (net, bare):
         nn.init.zeros_(each.fc.bias)
     loud = [lambda net: net.lif.mem.add_(0.3), way]
-    same(run(net, silent, lambda n: [one(n) for one in loud]), run(bare, silent, lambda n: [one(n) for one in loud]))
+    torch.testing.assert_close(
+        run(net, silent, lambda n: [one(n) for one in loud]), run(bare, silent, lambda n: [one(n) for one in loud])
+    )
 
 
 @pytest.mark.parametrize("kind", DELAYS)
@@ -173,7 +170,7 @@ def test_rows_of_the_input_that_the_caller_names(reset, kind):
 
     if reset == "manual":
         dk.reset(net)
-    same(run(net, data(), named), run(bare, data(), of_the_bare))
+    torch.testing.assert_close(run(net, data(), named), run(bare, data(), of_the_bare))
     if reset == "auto":
         net.lif.reset_mem()
         with torch.no_grad():
@@ -197,7 +194,7 @@ def test_a_mask_that_can_only_be_the_inputs_is_taken_for_it():
         line.clear_rows(mask)
         in_place(bare)
 
-    same(run(net, data(), of_the_net), run(bare, data(), of_the_bare))
+    torch.testing.assert_close(run(net, data(), of_the_net), run(bare, data(), of_the_bare))
 
 
 def test_a_mask_that_fits_nothing_is_refused():
@@ -238,7 +235,9 @@ def test_two_views_name_the_rows_of_both_sides():
 
     with pytest.raises(dk.HistoryError, match="some of the 2 rows of neuron 'one'.* in the 4 rows of this"):
         walk(net, lambda _: None)
-    same(walk(net, lambda net: dk.reset(net, rows=mask)), walk(bare, lambda _: line.clear_rows(mask)))
+    torch.testing.assert_close(
+        walk(net, lambda net: dk.reset(net, rows=mask)), walk(bare, lambda _: line.clear_rows(mask))
+    )
 
 
 @pytest.mark.parametrize("layout", ["swap", "joined"])
@@ -314,7 +313,7 @@ def test_a_readout_whose_rows_are_not_those_of_the_neuron_before_it(turned):
         with pytest.raises(dk.HistoryError, match="which are others"):
             run(net, data(), in_place)
     else:
-        same(run(net, data(), in_place), run(bare, data(), of_the_bare))
+        torch.testing.assert_close(run(net, data(), in_place), run(bare, data(), of_the_bare))
 
 
 @pytest.mark.parametrize("kind", DELAYS)
@@ -338,7 +337,7 @@ def test_an_empty_batch_in_the_middle(kind):
     with torch.no_grad():
         begun = steps(True)
         net[1].reset_mem()
-        same(begun, [net(x[t])[1] for t in range(3)])
+        torch.testing.assert_close(begun, [net(x[t])[1] for t in range(3)])
         with pytest.raises(dk.HistoryError, match="a batch that was 2 rows"):
             steps(False)
 
@@ -353,4 +352,4 @@ def test_the_reference_finds_rows_that_are_taken_for_the_neurons(monkeypatch):
         in_place(bare)
 
     with pytest.raises(AssertionError):
-        same(run(net, data(), in_place), run(bare, data(), of_the_bare))
+        torch.testing.assert_close(run(net, data(), in_place), run(bare, data(), of_the_bare))

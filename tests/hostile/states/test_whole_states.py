@@ -9,7 +9,7 @@ from torch import nn
 
 import delaykit as dk
 
-norse = pytest.importorskip("norse.torch")
+norse = pytest.importorskip("norse.torch", reason="carries the states of Norse models")
 
 STEPS, AT = 10, 4
 LEAKS = [0.0, 0.2, -65.0]

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map
 
 import delaykit as dk
 
-norse = pytest.importorskip("norse.torch")
-snn = pytest.importorskip("snntorch")
+norse = pytest.importorskip("norse.torch", reason="trains Norse models")
+snn = pytest.importorskip("snntorch", reason="trains snnTorch models")
 
 WIDTHS, STEPS, LONGEST = (4, 6, 3), 10, 5
 PAIRS = [("axonal", "synaptic"), ("dendritic", "axonal")]  # delays of the first and of the second layer
@@ -156,7 +156,7 @@ def pair(kind, granularities):
     return Run(kind, net), Run(kind, twin, queued=True)
 
 
-def agree(one, two):
+def assert_agree(one, two):
     """Hold all parameters of two runs against each other."""
     mine, theirs = one.parameters(), two.parameters()
     assert mine.keys() == theirs.keys()

@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from queues import MAKES, PAIRS, Run, agree, frames, loss_of, pair
+from queues import MAKES, PAIRS, Run, assert_agree, frames, loss_of, pair
 
 SEQUENCES = [frames(k, batch=3 + k % 2) for k in range(4)]
 EVERY = pytest.mark.parametrize("kind", MAKES)
@@ -40,7 +40,7 @@ def test_accelerate_with_gradients_accumulated(kind, granularities):
         for x in two:
             (loss_of(twin(x)) / 2).backward()
         twin.learn()
-    agree(Run(kind, accelerator.unwrap_model(model)), twin)
+    assert_agree(Run(kind, accelerator.unwrap_model(model)), twin)
 
 
 @EVERY
@@ -84,4 +84,4 @@ def test_lightning_with_validation_in_between(kind, granularities, by_hand, monk
         with torch.no_grad():
             wanted += [loss_of(twin(x)) for x in shown]
     torch.testing.assert_close(torch.stack(module.seen), torch.stack(wanted))
-    agree(net, twin)
+    assert_agree(net, twin)

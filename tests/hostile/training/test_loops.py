@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from queues import MAKES, PAIRS, Run, agree, frames, loss_of, pair, pickled
+from queues import MAKES, PAIRS, Run, assert_agree, frames, loss_of, pair, pickled
 
 import delaykit as dk
 
@@ -37,7 +37,7 @@ def test_validation_of_another_batch_between_two_updates(kind, granularities):
                 seen = [run(frames(60 + k, batch=7, steps=6)) for run in (net, twin)]
                 net.net.train(), twin.net.train()
                 torch.testing.assert_close(*seen)
-    agree(net, twin)
+    assert_agree(net, twin)
 
 
 @every
@@ -47,7 +47,7 @@ def test_gradients_accumulated_over_two_sequences(kind, granularities):
         for x in SEQUENCES[:2]:
             (loss_of(run(x)) / 2).backward()
         run.learn()
-    agree(net, twin)
+    assert_agree(net, twin)
 
 
 @every
@@ -68,7 +68,7 @@ def test_a_step_that_fails_and_the_next_sequence(kind, granularities):
             net(frames(50))
         handle.remove()
         net.train([x]), twin.train([x])
-    agree(net, twin)
+    assert_agree(net, twin)
 
 
 @every
@@ -79,7 +79,7 @@ def test_a_copy_in_mid_training_goes_on_by_itself(kind, granularities):
         getattr(neuron, "reset_mem", lambda: None)()  # torch copies no tensor that has a graph
     other = Run(kind, copy.deepcopy(net.net)).train(SEQUENCES[1:])
     net.train(SEQUENCES[1:]), twin.train(SEQUENCES[1:])
-    agree(net, twin), agree(other, twin)
+    assert_agree(net, twin), assert_agree(other, twin)
 
 
 @every
@@ -98,7 +98,7 @@ def test_an_average_of_models_is_one_of_the_delays_too(kind, granularities):
             average.update_parameters(run.net)
         with torch.no_grad():
             torch.testing.assert_close(*[run(frames(70 + k)) for run in runs])
-    agree(net, twin), agree(*runs)
+    assert_agree(net, twin), assert_agree(*runs)
 
 
 @pytest.mark.parametrize("act", ["eval", "save", "look"])
@@ -120,7 +120,7 @@ def test_what_is_done_to_a_net_in_mid_sequence_leaves_spikes_under_way(kind, gra
         loss_of(seen[-1]).backward()
         run.learn()
     torch.testing.assert_close(*seen)
-    agree(net, twin)
+    assert_agree(net, twin)
     if act == "save" and twice is not None:
         with torch.no_grad():
             assert torch.isfinite(Run(kind, twice)(SEQUENCES[1])).all()
@@ -157,7 +157,7 @@ def trained_alike(kind, granularities, train):
         for x in SEQUENCES[:2]:
             run.begin()
             train(run, x)
-    agree(net, twin)
+    assert_agree(net, twin)
 
 
 @pytest.mark.parametrize("kind", STEPPED)
@@ -206,4 +206,4 @@ def test_functional_calls_with_other_parameters(kind, granularities):
     torch.testing.assert_close(*seen)
     torch.testing.assert_close(gradients[0], gradients[1])
     runs[0].train(SEQUENCES[:1]), runs[1].train(SEQUENCES[:1])
-    agree(*runs)
+    assert_agree(*runs)
