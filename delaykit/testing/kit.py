@@ -223,3 +223,10 @@ class Kit:
         rate, last = float(spikes.mean()), float(spikes[..., -1 - spikes.shape[-1] // 4 :].mean())
         message = f"the tiny net fires {rate:.1%} of the time, outside {low:.0%}..{high:.0%}: nothing would be proved"
         require(low <= rate <= high and last > 0, f"{message}; test a config with delays well below {TIME} steps")
+
+
+def anatomy(net: nn.Module) -> dict[str, Any]:
+    """Return which objects a net is made of, and which attributes they have."""
+    modules = {name: (id(m), type(m), sorted(m.__dict__)) for name, m in net.named_modules(remove_duplicate=False)}
+    tensors = {name: id(p) for name, p in net.named_parameters(remove_duplicate=False)}
+    return {"modules": modules, "parameters": tensors, "keys": list(net.state_dict())}

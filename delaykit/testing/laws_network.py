@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import delaykit as dk
 from delaykit.errors import DelaykitError
@@ -17,6 +16,7 @@ from delaykit.testing.kit import (
     TIME,
     VALUE_TOLERANCE,
     Kit,
+    anatomy,
     assert_equal,
     gradients,
     law,
@@ -79,12 +79,12 @@ class NetworkLaws(Kit):
     def test_unwrap_returns_the_same_objects(self, tiny: TinyNet) -> None:
         """Unwrapping gives back the same modules, parameters and classes, and the bare outputs to the bit."""
         net, spikes = tiny.build(), input_spikes(TIME, BATCH)
-        bare, before = tiny.run(net, spikes), _anatomy(net)
+        bare, before = tiny.run(net, spikes), anatomy(net)
         self.wrap_(tiny, net)
         tiny.run(net, spikes)
         require(any("dk" in name.split(".") for name, _ in net.named_modules()), "wrapping put nothing into the net")
         require(dk.unwrap_(net) is net, "unwrap_ returned another object")
-        require(_anatomy(net) == before, "modules, parameters, classes or attributes are not what they were")
+        require(anatomy(net) == before, "modules, parameters, classes or attributes are not what they were")
         again = tiny.run(net, spikes)
         require(all(map(torch.equal, again, bare)), "the unwrapped net computes something else than the bare one")
 
@@ -92,7 +92,7 @@ class NetworkLaws(Kit):
     def test_wrap_leaves_the_original_bare(self, tiny: TinyNet) -> None:
         """``dk.wrap`` wraps a copy: the original keeps its objects and outputs, and shares no parameter."""
         net, spikes = tiny.build(), input_spikes(TIME, BATCH)
-        bare, before = tiny.run(net, spikes), _anatomy(net)
+        bare, before = tiny.run(net, spikes), anatomy(net)
         tiny.start(net)
         example = input_spikes(4, 2)
         generator = torch.Generator().manual_seed(17)
@@ -100,7 +100,7 @@ class NetworkLaws(Kit):
         twin = dk.wrap(net, rules, example=example if tiny.loop_inside else example[0], generator=generator)
         for _ in range(2):
             assert_equal(tiny.run(twin, spikes), self.judge(tiny, twin, spikes), VALUE_TOLERANCE, "wrapped copy")
-        require(_anatomy(net) == before, "dk.wrap changed the original")
+        require(anatomy(net) == before, "dk.wrap changed the original")
         require(all(map(torch.equal, tiny.run(net, spikes), bare)), "the original computes something else now")
         shared = {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in twin.parameters()}
         require(not shared, "the copy shares parameters with the original")
@@ -144,13 +144,6 @@ class NetworkLaws(Kit):
             found, wanted = tiny.run(net, spikes), tiny.reference(net, spikes, responses)
             assert_equal(found, wanted, VALUE_TOLERANCE, "shared connection")
         self.check_firing(wanted)
-
-
-def _anatomy(net: nn.Module) -> dict[str, Any]:
-    """Return which objects a net is made of, and which attributes they have."""
-    modules = {name: (id(m), type(m), sorted(m.__dict__)) for name, m in net.named_modules(remove_duplicate=False)}
-    tensors = {name: id(p) for name, p in net.named_parameters(remove_duplicate=False)}
-    return {"modules": modules, "parameters": tensors, "keys": list(net.state_dict())}
 
 
 def _is_registered(config: Any) -> bool:

@@ -15,7 +15,7 @@ from delaykit.planning import survey
 from delaykit.planning.trace import run_example
 from delaykit.plugins.records import ADAPTER_API
 from delaykit.testing.adapters.library_net import LibraryNet, input_spikes
-from delaykit.testing.kit import VALUE_TOLERANCE, assert_equal, require
+from delaykit.testing.kit import VALUE_TOLERANCE, anatomy, assert_equal, require
 
 
 class AdapterKit:
@@ -83,7 +83,7 @@ class WrappingLaws(AdapterKit):
         While it is wrapped a module has one attribute more, the record ``_dk``: an adapter's own data is in there.
         """
         net, spikes = case.build(), input_spikes()
-        bare, before = case.run(net, spikes), _anatomy(net)
+        bare, before = case.run(net, spikes), anatomy(net)
         rules: dict[str, Any] = self.rules(case, 2.5)
         for path, size in self.loops(case, net).items():
             rules[path] = dk.Recurrent(dk.FreeDelay("layer", init=1.0), weight=torch.eye(size, dtype=torch.float64))
@@ -94,7 +94,7 @@ class WrappingLaws(AdapterKit):
             more = sorted(vars(net.get_submodule(name)).keys() - {*own, "_dk"})
             require(not more, f"{name or 'the net'} got {more} of its own: use delaykit.adapters.keep_()")
         dk.unwrap_(net)
-        require(_anatomy(net) == before, "modules, parameters, classes or attributes are not what they were")
+        require(anatomy(net) == before, "modules, parameters, classes or attributes are not what they were")
         require(torch.equal(case.run(net, spikes), bare), "the unwrapped net computes something else than the bare one")
 
     def loops(self, case: LibraryNet, net: nn.Module) -> dict[str, int]:
@@ -107,10 +107,10 @@ class WrappingLaws(AdapterKit):
         net, spikes = self.wrapped(case, 2.5), input_spikes()
         wanted = case.run(net, spikes)
         bare = case.build()
-        before = _anatomy(bare)
+        before = anatomy(bare)
         plan = dk.plan(bare, self.rules(case, 2.5), example=case.example(bare))
         twins = {"deepcopy": copy.deepcopy(net), "dk.wrap": dk.wrap(bare, plan)}
-        require(_anatomy(bare) == before, "dk.wrap changed the original")
+        require(anatomy(bare) == before, "dk.wrap changed the original")
         for which, twin in twins.items():
             for _ in range(2):
                 assert_equal([case.run(twin, spikes)], [wanted], VALUE_TOLERANCE, f"{which} of {case}")
@@ -141,9 +141,3 @@ def flat_neurons(case: LibraryNet, net: nn.Module) -> list[tuple[Neuron, int]]:
 def takes_recurrence(case: LibraryNet, neuron: Neuron) -> bool:
     """Tell whether ``dk.Recurrent`` fits a neuron: nothing speaks against it, and it has no recurrence yet."""
     return not neuron.recurrent_refusal and f"{neuron.path}.recurrent".lstrip(".") not in case.sites
-
-
-def _anatomy(net: nn.Module) -> dict[str, Any]:
-    modules = {name: (id(m), type(m), sorted(m.__dict__)) for name, m in net.named_modules(remove_duplicate=False)}
-    tensors = {name: id(p) for name, p in net.named_parameters(remove_duplicate=False)}
-    return {"modules": modules, "parameters": tensors, "keys": list(net.state_dict())}
