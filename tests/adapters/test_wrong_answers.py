@@ -15,7 +15,7 @@ import delaykit as dk
 from delaykit.adapters import Neuron, NeuronAdapter, Spot, Undo, attach_connection_
 from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
-from delaykit.testing.adapters.laws_wrapping import _anatomy
+from delaykit.testing.kit import anatomy
 
 ANSWERS = sorted(name for name, m in vars(NeuronAdapter).items() if inspect.isfunction(m) and not name.startswith("_"))
 FREE = {"after_copy", "answer", "reset_", "resting"}  # they change something, or return what the library does
@@ -93,10 +93,10 @@ ASKED: list[tuple[str, Any, Callable[[nn.Module], Any]]] = [  # method, its answ
 @pytest.mark.parametrize(("method", "answer", "ask"), ASKED)
 def test_a_wrong_answer_is_named_before_anything_is_touched(method: str, answer: Any, ask: Any) -> None:
     net = kept()
-    before, bare = _anatomy(net), page.run(net, SPIKES)
+    before, bare = anatomy(net), page.run(net, SPIKES)
     with adapter_on_trial(wrong(method, answer)), pytest.raises(PluginError, match=r"^adapter 'pulse', Wrong\."):
         ask(net)
-    assert _anatomy(net) == before and torch.equal(page.run(net, SPIKES), bare)
+    assert anatomy(net) == before and torch.equal(page.run(net, SPIKES), bare)
 
 
 def test_what_an_adapter_did_before_it_broke_off_is_taken_back() -> None:
@@ -107,25 +107,25 @@ def test_what_an_adapter_did_before_it_broke_off_is_taken_back() -> None:
             broken()
 
     net = kept()
-    before = _anatomy(net)
+    before = anatomy(net)
     with adapter_on_trial(Breaks), pytest.raises(PluginError, match=r"Breaks\.attach_\(\): found ZeroDivisionError"):
         delayed(net)
-    assert _anatomy(net) == before
+    assert anatomy(net) == before
     with adapter_on_trial(Listed):
         assert delayed(net) is net
 
 
 def test_a_second_wrapping_that_breaks_off_leaves_the_first() -> None:
     net = kept()
-    bare = _anatomy(net)
+    bare = anatomy(net)
     with adapter_on_trial(Listed):
         delayed(net, **{"0": dk.FreeDelay("axonal", init=2.0)})
-        before, wanted = _anatomy(net), page.run(net, SPIKES)
+        before, wanted = anatomy(net), page.run(net, SPIKES)
     with adapter_on_trial(wrong("add_recurrent_", None)), pytest.raises(PluginError, match="found None"):
         delayed(net, **{"3": dk.Recurrent(dk.FreeDelay("layer", init=1.0))})
-    assert _anatomy(net) == before
+    assert anatomy(net) == before
     with adapter_on_trial(Listed):
-        assert torch.equal(page.run(net, SPIKES), wanted) and _anatomy(dk.unwrap_(net)) == bare
+        assert torch.equal(page.run(net, SPIKES), wanted) and anatomy(dk.unwrap_(net)) == bare
 
 
 LATER: list[tuple[str, Any]] = [

@@ -14,7 +14,7 @@ import delaykit as dk
 from delaykit.adapters import Neuron
 from delaykit.errors import PluginError
 from delaykit.testing import adapter_on_trial
-from delaykit.testing.adapters.laws_wrapping import _anatomy
+from delaykit.testing.kit import anatomy
 
 
 @pytest.mark.parametrize("step", [-1.0, 0.0, float("nan"), float("inf")])
@@ -81,11 +81,11 @@ WEIGHT = torch.ones(2, 8)
 def test_what_cannot_be_the_membrane_that_a_step_leaves_is_seen_in_the_example(kind: str) -> None:
     method = {"membrane": lambda self, module, state=None: MEMBRANES[kind](module)}
     net = kept()
-    before = _anatomy(net)
+    before = anatomy(net)
     found = r"^adapter 'pulse', Wrong\.membrane\(\): found a (\w+ )?tensor (behind a step|that none of 6 steps)"
     with adapter_on_trial(type("Wrong", (Listed,), method)), pytest.raises(PluginError, match=found):
         followed(net)
-    assert _anatomy(net) == before
+    assert anatomy(net) == before
 
 
 @pytest.mark.parametrize(("shape", "fits"), [((2, 2), False), ((3, 8), False), ((1, 2, 8), False), ((2, 8), True)])
