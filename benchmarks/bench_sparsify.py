@@ -29,7 +29,8 @@ def connection(sparsity: float, step_mode: bool, generator: torch.Generator) -> 
     """Make the recurrent matrix alone, as a wrapped Linear."""
     net = nn.Sequential(nn.Linear(NEURONS, NEURONS, bias=False))
     parts = (dk.FreeDelay("synaptic", max_delay=MAX_DELAY), DynamicSparsity(sparsity))
-    dk.wrap_(net, {"0": dk.At(*parts, reset="manual", time_dim=None if step_mode else 0)}, generator=generator)
+    when = {"reset": "manual"} if step_mode else {"reset": "root", "time_dim": 0}
+    dk.wrap_(net, {"0": dk.At(*parts, **when)}, generator=generator)
     dk.advance_(net, 1.0)
     return net
 

@@ -11,7 +11,7 @@ from delaykit.interfaces import Site
 
 def layer(**options):
     net = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=False))
-    return dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", **options), reset="manual", time_dim=0)})
+    return dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", **options), reset="root", time_dim=0)})
 
 
 def test_rounding_chooses_among_the_whole_delays_that_are_allowed():

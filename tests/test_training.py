@@ -45,7 +45,7 @@ class Record(dk.ComponentConfig):
 def test_hooks_are_called_in_order_and_status_counts():
     LOG.clear()
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
-    rule = dk.At(dk.FreeDelay("axonal"), Record(), reset="manual", time_dim=0)
+    rule = dk.At(dk.FreeDelay("axonal"), Record(), reset="root", time_dim=0)
     dk.wrap_(net, {"*": rule})
     assert set(map(str, LOG)) == {"('bind', 'FreeDelayModule', None)"} and len(LOG) >= 2  # a plan tries the build, too
     LOG.clear()

@@ -76,7 +76,7 @@ def build(*pruning):
     torch.manual_seed(0)
     delay = dk.FreeDelay("synaptic", max_delay=20)
     rules = {
-        "fc": dk.At(delay, *pruning, reset="manual", time_dim=0),
+        "fc": dk.At(delay, *pruning, reset="root", time_dim=0),
         "lif.recurrent": dk.At(delay, *pruning, reset="root"),
     }
     return dk.wrap_(Net(), rules)

@@ -21,6 +21,11 @@ from delaykit.time_constants import TimeConstants
 
 Options = TypeVar("Options", bound=object)
 RECURRENT_WEIGHTS = ("orthogonal", "zeros")
+OF_WHOLE = "another reset: a call with a whole sequence begins anew, since nobody says where one in pieces ends"
+ASK_WHOLE = (
+    "write reset='root', and each call begins anew; give pieces of one sequence to Norse's SequentialState, or to a "
+    "layer before a neuron that keeps its state (reset='follow'), or take it step by step"
+)
 NONE_HERE = {
     "connection": "connections are Linear and convolution layers, and the weights of neurons that an adapter knows",
     "neuron": "neurons are those that an adapter knows: snnTorch's, Norse's and those of installed plugins",
@@ -41,7 +46,8 @@ class At:
 
     Args:
         components: configs, e.g. ``FreeDelay("axonal")``; at most one delay and one heterogeneity.
-        reset: ``auto`` (the plan decides), ``root``, ``follow``, ``carried`` or ``manual``.
+        reset: ``auto`` (the plan decides), ``root``, ``follow``, ``carried``, or, for layers that are called at every
+            step, ``manual``.
         time_dim: dimension of the connection's input that is time, when it is called once for a whole sequence.
 
     Example:
@@ -71,6 +77,8 @@ class At:
         if time_dim is not None and (not isinstance(time_dim, int) or isinstance(time_dim, bool)):
             fix = "pass 0 where the input is (time, batch, channel)"
             raise ConfigError("At.time_dim", checks.shown(time_dim), "an integer dimension or None", fix)
+        if time_dim is not None and reset == "manual":
+            raise ConfigError("At.reset", f"'manual' with time_dim={time_dim}", OF_WHOLE, ASK_WHOLE)
 
 
 @_shows_arguments

@@ -5,7 +5,8 @@ from __future__ import annotations
 from delaykit.attaching.adapter import Neuron, Spot
 from delaykit.attaching.clocks import Policy, Timing
 from delaykit.attaching.connection.products import channel_space
-from delaykit.errors import HistoryError, ShapeError
+from delaykit.errors import ConfigError, HistoryError, ShapeError
+from delaykit.planning.rules import ASK_WHOLE, OF_WHOLE
 from delaykit.planning.trace import Call
 
 
@@ -37,7 +38,7 @@ def outside_the_loop(spot: Spot) -> HistoryError:
     )  # fmt: skip
 
 
-def sequence_timing(spot: Spot, call: Call, time_dim: int, steps: int) -> Timing:
+def sequence_timing(spot: Spot, call: Call, time_dim: int, steps: int, reset: str) -> Timing:
     """Return the timing of a layer that holds a whole sequence a call, its time checked against the neuron's steps."""
     rank = len(call.input_shape) - 1 - channel_space(spot.module)
     if not -len(call.input_shape) <= time_dim < len(call.input_shape) or time_dim % len(call.input_shape) >= rank:
@@ -50,7 +51,7 @@ def sequence_timing(spot: Spot, call: Call, time_dim: int, steps: int) -> Timing
         found = f"time_dim={time_dim}, {length} long, before a neuron that makes {steps} steps"
         fix = "let time have a dimension of its own: do not flatten it together with the batch"
         raise ShapeError(spot.name, found, "a dimension as long as the sequence", fix)
-    return Timing(whole_policy(spot), time_dim % len(call.input_shape))
+    return Timing(whole_policy(spot, reset), time_dim % len(call.input_shape))
 
 
 def check_is_time(
@@ -87,6 +88,10 @@ def check_is_time(
             raise HistoryError(spot.name, found, "time in a dimension of its own", fix)
 
 
-def whole_policy(spot: Spot) -> Policy:
-    """Name the policy of whole sequences, as far as nothing else is known."""
+def whole_policy(spot: Spot, reset: str) -> Policy:
+    """Name the policy of whole sequences, as far as nothing else is known; nobody is told by hand where one ends."""
+    if reset == "manual":
+        raise ConfigError(
+            spot.name, "reset='manual' and a layer that is called with whole sequences", OF_WHOLE, ASK_WHOLE
+        )
     return "carried" if spot.carried else "manual"  # SequentialState may feed one sequence in several pieces

@@ -75,11 +75,11 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
         elif steps > calls_a_root:  # one call is heard by many neuron steps: it holds a whole sequence, or a constant
             time_dim = time_dim_of(spot, calls[0], heard[0], steps)
     if time_dim is not None:
-        timing = sequence_timing(spot, calls[0], time_dim, steps_of(heard[0]))
+        timing = sequence_timing(spot, calls[0], time_dim, steps_of(heard[0]), reset)
         if said:
             check_is_time(spot, calls, heard, time_dim, neurons)
         if not going or spot.carried or reset not in ("auto", "follow"):
-            return Decision(dataclasses.replace(timing, asked=reset in ("root", "manual")), neuron)
+            return Decision(dataclasses.replace(timing, asked=reset == "root"), neuron)
         return Decision(dataclasses.replace(timing, policy="follow", streams=streams), neuron, leader)
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"), neuron)
@@ -247,7 +247,7 @@ def _without_example(spot: Spot, reset: str, time_dim: int | None) -> Decision:
         if -1 - channel_space(spot.module) <= time_dim < 0:
             found = f"time_dim={time_dim}, which is the channel or behind it"
             raise ShapeError(spot.name, found, "a dimension before the channel", "time_dim=0, where time comes first")
-        return Decision(Timing(whole_policy(spot), time_dim, asked=reset in ("root", "manual")))
+        return Decision(Timing(whole_policy(spot, reset), time_dim, asked=reset == "root"))
     if spot.carried and reset in ("auto", "carried"):
         return Decision(Timing("carried"))
     if reset in ("root", "manual"):

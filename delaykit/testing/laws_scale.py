@@ -72,7 +72,7 @@ class ScaleLaws(Kit):
         """``torch.compile`` of connections that are fed whole sequences changes neither values nor gradients."""
         spikes = input_spikes(SHORT, BATCH)
         net = nn.Sequential(nn.Linear(spikes.shape[2], 7), nn.Tanh(), nn.Linear(7, 5)).double()
-        rule = dk.At(self.config, time_dim=0, reset="manual")
+        rule = dk.At(self.config, time_dim=0, reset="root")
         try:
             dk.wrap_(net, {"0": rule, "2": rule}, example=spikes, generator=torch.Generator().manual_seed(0))
         except DelaykitError as error:

@@ -88,6 +88,32 @@ def test_delays_that_went_wrong_are_refused_at_the_next_segment(kind):
         net(spikes(4))
 
 
+def test_manual_on_whole_sequences_is_refused():
+    """Each call began anew, though it had been asked for a line that goes on."""
+    with pytest.raises(dk.ConfigError, match="time_dim=0.*reset='root'"):
+        dk.At(late(2), time_dim=0, reset="manual")
+    root = dk.wrap_(nn.Sequential(ones()), {"0": dk.At(late(2), time_dim=0, reset="root")})
+    x = torch.zeros(4, 1, 1)
+    x[3] = 1.0
+    assert not root(x).any() and not root(torch.zeros(4, 1, 1)).any()
+
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = ones(), leaky()
+
+        def forward(self, x):
+            mem, out = self.lif.reset_mem(), []
+            for current in self.fc(x):
+                spk, mem = self.lif(current, mem)
+                out.append(spk)
+            return torch.stack(out)
+
+    with pytest.raises(dk.WrapError, match="whole sequences.*reset='root'"):
+        dk.wrap_(Whole(), {"fc": dk.At(late(2), reset="manual")}, example=x)
+    assert dk.plan(Whole(), {"fc": dk.At(late(2), reset="root")}, example=x).issues == ()
+
+
 def test_a_users_module_that_is_called_dk():
     """His module named ``dk`` is his own: listed, kept, loaded; never taken for delaykit's."""
 

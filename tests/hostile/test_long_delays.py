@@ -13,9 +13,9 @@ LONG = dk.FreeDelay("axonal", max_delay=1e6, init=1e6)
 SYNAPTIC = dk.FreeDelay("synaptic", max_delay=1e6, init=1e6)
 
 
-def manual(config, **options):
+def manual(config):
     net = nn.Sequential(nn.Linear(30, 2))
-    return dk.wrap_(net, {"0": dk.At(config, reset="manual", **options)})
+    return dk.wrap_(net, {"0": dk.At(config, reset="manual")})
 
 
 def conv():
@@ -39,7 +39,7 @@ def test_a_long_delay_that_costs_little_runs():
     net = manual(dk.FreeDelay("axonal", max_delay=1e6, init=2e4))
     with torch.no_grad():
         assert torch.isfinite(net(torch.zeros(1, 30))).all()
-    net = manual(LONG, time_dim=0)
+    net = dk.wrap_(nn.Sequential(nn.Linear(30, 2)), {"0": dk.At(LONG, reset="root", time_dim=0)})
     with torch.no_grad():
         assert torch.isfinite(net(torch.zeros(5, 32, 30))).all()  # a sequence says how long it is
 

@@ -43,7 +43,7 @@ def test_two_surrogates_in_one_compiled_network(sequence: bool, granularity: str
     torch.manual_seed(0)
     x = (torch.rand(6, 3, 6) < 0.5).float()
     delay = dk.FreeDelay(granularity, max_delay=3)  # type: ignore[arg-type]
-    net = dk.wrap(Net(sequence), {"fc*": dk.At(delay, time_dim=0, reset="manual") if sequence else delay}, example=x)
+    net = dk.wrap(Net(sequence), {"fc*": dk.At(delay, time_dim=0, reset="root") if sequence else delay}, example=x)
     torch._dynamo.reset()
     found = []
     for run in (net, torch.compile(net, backend="aot_eager")):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import delaykit as dk
 
 PRE, HIDDEN, OUT, TIME, BATCH = 6, 8, 5, 7, 3
-WHOLE = {"time_dim": 0, "reset": "manual"}
+WHOLE = {"time_dim": 0, "reset": "root"}
 
 DELAYS: dict[str, tuple[Any, bool]] = {  # and whether no graph breaks at them
     "dendritic": (dk.FreeDelay("dendritic", max_delay=3), True),

@@ -140,7 +140,7 @@ def test_published_delays_fused_and_step_by_step(package, config, options):
 def test_a_sequence_in_one_call_and_truncated_steps():
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(0, 1)).double()
     x = spikes()
-    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("synaptic", max_delay=4), time_dim=0, reset="manual")})
+    dk.wrap_(net, {"0": dk.At(dk.FreeDelay("synaptic", max_delay=4), time_dim=0, reset="root")})
     whole = net[0](x)
     layer = nn.Conv2d(2, 4, 3).double()
     layer.load_state_dict({k: v for k, v in net[0].state_dict().items() if "dk" not in k})

@@ -91,7 +91,7 @@ def test_a_linear_that_computes_something_else_is_refused_before_it_is_touched()
 
 
 def test_only_a_run_tells_what_a_forward_of_its_own_computes():
-    rules = {"0": dk.At(dk.FreeDelay(), reset="manual", time_dim=0)}
+    rules = {"0": dk.At(dk.FreeDelay(), reset="root", time_dim=0)}
     assert dk.plan(nn.Sequential(nn.Linear(6, 5)), rules).issues == ()
     issues = dk.plan(nn.Sequential(Same(6, 5)), rules).issues
     assert len(issues) == 1 and "Same" in str(issues[0]) and "pass example=" in str(issues[0])

@@ -106,8 +106,8 @@ def test_a_detached_state_keeps_the_spikes_and_cuts_the_graph() -> None:
     torch.testing.assert_close(rest.detach(), whole[5:], rtol=1e-12, atol=1e-12)
 
 
-def test_manual_means_that_every_call_is_a_sequence() -> None:
-    net, x = make(reset="manual"), inputs()
+def test_root_means_that_every_call_is_a_sequence() -> None:
+    net, x = make(reset="root"), inputs()
     net(x)
     net[1].clear()
     first = net(x)

@@ -140,7 +140,7 @@ def test_the_published_package_agrees_on_delays_in_convolutions(version: str) ->
     generator = torch.Generator().manual_seed(8)
     net = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3, bias=False))
     config = DCLS(size, version=version, sigma=2.0)
-    dk.wrap_(net, {"0": dk.At(config, time_dim=0, reset="manual")}, generator=generator)
+    dk.wrap_(net, {"0": dk.At(config, time_dim=0, reset="root")}, generator=generator)
     delay, weight = net[0].dk.delay.delay, net[0].weight
     theirs = modules.Dcls3_1d(2, 4, 1, dense_kernel_size=(3, 3), dilated_kernel_size=size, bias=False, version=version)
     with torch.no_grad():

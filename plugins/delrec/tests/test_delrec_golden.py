@@ -130,9 +130,9 @@ def test_a_wrapped_linear_is_the_published_convolution(path: Path, way: str) -> 
     net = nn.Sequential(nn.Linear(position.shape[1], position.shape[0], bias=False)).double()
     spikes = golden["spikes"].clone().requires_grad_()
     config = DCLS(size, version=path.stem.split("_")[1], sigma=None if sig == 0 else sig)
-    dim = 0 if way == "sequence" else None
+    when = {"reset": "root", "time_dim": 0} if way == "sequence" else {"reset": "manual"}
     example = spikes.detach()[:3] if way == "sequence" else spikes.detach()[0]
-    dk.wrap_(net, {"0": dk.At(config, reset="manual", time_dim=dim)}, example=example)
+    dk.wrap_(net, {"0": dk.At(config, **when)}, example=example)
     state = {"weight": golden["weight"].unsqueeze(-1), "P": position[None, ..., None]}
     state["SIG"] = torch.full_like(state["P"], sig)
     load_published_(net[0], read_published(state)[""])

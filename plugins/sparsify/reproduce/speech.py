@@ -81,7 +81,7 @@ def build(setting: dict[str, Any], granularity: str, kept: float, classes: int, 
         how = dataclasses.replace(how, schedule="cubic", ramp=0.75)
     prune = () if kept == 1 else (how,)
     rules = {
-        "fc": dk.At(forward, *prune, reset="manual", time_dim=0),
+        "fc": dk.At(forward, *prune, reset="root", time_dim=0),
         "lif.recurrent": dk.At(recurrent, *prune, reset="root"),
     }
     return dk.wrap_(net, rules)

@@ -72,7 +72,7 @@ def test_compaction_uses_it():
         torch.manual_seed(0)
         net = torch.nn.Sequential(torch.nn.Linear(30, 30)).double()
         delay = dk.FreeDelay("synaptic", max_delay=9, low=1.0)
-        rule = dk.At(delay, DynamicSparsity(0.8), *more, reset="manual", time_dim=0)
+        rule = dk.At(delay, DynamicSparsity(0.8), *more, reset="root", time_dim=0)
         dk.wrap_(net, {"0": rule}, generator=torch.Generator().manual_seed(0))
         dk.advance_(net, 1.0)
         x = (torch.rand(20, 3, 30, generator=torch.Generator().manual_seed(1)) < 0.3).double()

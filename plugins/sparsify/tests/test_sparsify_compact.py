@@ -127,7 +127,7 @@ def test_a_compact_net_computes_the_same_in_every_sequence(granularity):
 
 def test_whole_sequences_and_no_delay():
     net = nn.Sequential(nn.Linear(12, 10), nn.Tanh()).double()
-    dk.wrap_(net, {"0": dk.At(DynamicSparsity(0.9), time_dim=0, reset="manual")})
+    dk.wrap_(net, {"0": dk.At(DynamicSparsity(0.9), time_dim=0, reset="root")})
     dk.advance_(net, 1.0)
     x = random(7, 2, 12)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_whole_sequences_and_no_delay():
 def test_motif_taps_become_sparse_too():
     motifs = pytest.importorskip("delaykit_motifs", reason="needs the plugin delaykit-motifs")
     net = nn.Sequential(nn.Linear(6, 5)).double()
-    dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=4, scale=0.5), DynamicSparsity(0.7), time_dim=0, reset="manual")})
+    dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=4, scale=0.5), DynamicSparsity(0.7), time_dim=0, reset="root")})
     dk.advance_(net, 1.0)
     x = random(9, 2, 6)
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_plain_linear_layers_keep_their_identity():
 
 def test_memory_is_below_a_quarter_at_ninety_per_cent():
     net = nn.Sequential(nn.Linear(300, 300, bias=False))
-    rule = dk.At(dk.FreeDelay("synaptic"), DynamicSparsity(0.9), time_dim=0, reset="manual")
+    rule = dk.At(dk.FreeDelay("synaptic"), DynamicSparsity(0.9), time_dim=0, reset="root")
     dk.wrap_(net, {"0": rule})
     dk.advance_(net, 1.0)
     dense = stored(net)

@@ -29,7 +29,7 @@ def wrapped(seed=0):
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 4)).double()
     delay = dk.FreeDelay("synaptic", max_delay=5)
-    dk.wrap_(net, {"0": dk.At(delay, DynamicSparsity(0.9), reset="manual", time_dim=0)})
+    dk.wrap_(net, {"0": dk.At(delay, DynamicSparsity(0.9), reset="root", time_dim=0)})
     dk.advance_(net, 1.0)
     return net
 

@@ -73,7 +73,8 @@ def spikes(*shape):
 def test_delays_that_come_from_places(spread, time_dim):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(14, 11))
-    rule = dk.At(DistanceConfig(spread), DynamicSparsity(0.9), time_dim=time_dim, reset="manual")
+    reset = "manual" if time_dim is None else "root"
+    rule = dk.At(DistanceConfig(spread), DynamicSparsity(0.9), time_dim=time_dim, reset=reset)
     dk.wrap_(net, {"0": rule})
     net.double()
     dk.advance_(net, 1.0)
@@ -109,7 +110,7 @@ def test_a_recurrent_layer_with_places_in_a_rollout():
 
 def test_lasting_currents_are_left_dense_and_alone():
     net = nn.Sequential(nn.Linear(14, 11)).double()
-    dk.wrap_(net, {"0": dk.At(LastingConfig(), DynamicSparsity(0.9), time_dim=0, reset="manual")})
+    dk.wrap_(net, {"0": dk.At(LastingConfig(), DynamicSparsity(0.9), time_dim=0, reset="root")})
     dk.advance_(net, 1.0)
     with torch.no_grad():
         before = net(spikes(20, 3, 14))

@@ -26,7 +26,7 @@ def weights(post=8, pre=10, seed=1):
 def trained(config, delay=None, lr=0.1):
     net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3))
     parts = (config,) if delay is None else (delay, config)
-    dk.wrap_(net, {"0": dk.At(*parts, reset="manual", time_dim=0)})
+    dk.wrap_(net, {"0": dk.At(*parts, reset="root", time_dim=0)})
     optimizer = torch.optim.Adam(dk.param_groups(net, lr=lr))
     dk.attach(optimizer, net)
     return net, optimizer

@@ -60,7 +60,7 @@ def test_shared_positions_count_once():
 def test_each_tap_of_a_motif_is_a_weight_of_its_own():
     motifs = pytest.importorskip("delaykit_motifs", reason="needs the plugin delaykit-motifs")
     net = nn.Sequential(nn.Linear(10, 8))
-    dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=5, scale=0.5), DynamicSparsity(0.5), reset="manual", time_dim=0)})
+    dk.wrap_(net, {"0": dk.At(motifs.Motif(depth=5, scale=0.5), DynamicSparsity(0.5), reset="root", time_dim=0)})
     dk.advance_(net, 1.0)
     report = parameter_report(net)
     assert (report.dense, report.sparse) == (400, 40 + 320)  # the rule prunes the taps at 0 only

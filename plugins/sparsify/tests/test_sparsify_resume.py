@@ -19,7 +19,7 @@ EPOCHS = 6
 def fresh(regrow):
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3))
-    rule = dk.At(dk.FreeDelay("synaptic", max_delay=3), DynamicSparsity(0.7, regrow=regrow), reset="manual", time_dim=0)
+    rule = dk.At(dk.FreeDelay("synaptic", max_delay=3), DynamicSparsity(0.7, regrow=regrow), reset="root", time_dim=0)
     return dk.wrap_(net, {"0": rule}, generator=torch.Generator().manual_seed(5))
 
 
@@ -123,7 +123,7 @@ def test_two_optimizers_and_the_one_that_holds_the_weight():
     """Moments are reset in the optimizer of the weight, whichever was attached last."""
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 3))
-    rule = dk.At(dk.FreeDelay("axonal", max_delay=3), DynamicSparsity(0.7, moments="reset"), reset="manual", time_dim=0)
+    rule = dk.At(dk.FreeDelay("axonal", max_delay=3), DynamicSparsity(0.7, moments="reset"), reset="root", time_dim=0)
     dk.wrap_(net, {"0": rule})
     own, delays = dk.param_groups(net, lr=0.02)
     one, two = torch.optim.Adam([own]), torch.optim.SGD([delays])

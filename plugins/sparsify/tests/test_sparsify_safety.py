@@ -16,7 +16,7 @@ from delaykit_sparsify import DynamicSparsity, Sparsifier
 def net_of(config):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 10), nn.Tanh(), nn.Linear(10, 3))
-    return dk.wrap_(net, {"0": dk.At(config, reset="manual", time_dim=0)})
+    return dk.wrap_(net, {"0": dk.At(config, reset="root", time_dim=0)})
 
 
 def one_step(net, optimizer):

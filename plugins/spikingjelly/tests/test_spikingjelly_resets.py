@@ -190,7 +190,7 @@ def test_containers_that_hide_time_are_refused_with_the_way_on() -> None:
     assert "time first" in str(plan.issues[0])
 
 
-@pytest.mark.parametrize("reset", ["auto", "manual"])
+@pytest.mark.parametrize("reset", ["auto", "root"])
 def test_another_step_mode_is_refused(reset: str) -> None:
     net = nn.Sequential(layer.Linear(1, 1, step_mode="m"), neuron.IFNode(step_mode="m"))
     dk.wrap_(net, {"0": dk.At(dk.FreeDelay("axonal", max_delay=5), reset=reset)}, example=torch.zeros(6, 2, 1))

@@ -20,7 +20,8 @@ STEP, SEQUENCE = torch.rand(2, 3), torch.rand(5, 2, 3)
 
 def wrapped(granularity, **options):
     net, config = nn.Sequential(nn.Linear(3, 3)), dk.FreeDelay(granularity, max_delay=3)
-    return dk.wrap_(net, {"0": dk.At(config, reset="manual", **options)})
+    reset = "root" if "time_dim" in options else "manual"
+    return dk.wrap_(net, {"0": dk.At(config, reset=reset, **options)})
 
 
 def nested(x, **options):

@@ -55,7 +55,7 @@ def make(variant: Variant, channels: int, classes: int, shape: Shape, delrec: De
             rules[f"layers.{k}.recurrent"] = dk.At(config, reset="manual")
         if variant.forward:
             config = dataclasses.replace(dcls, control=variant.forward)
-            rules[f"layers.{k}.fc"] = dk.At(config, time_dim=0, reset="manual")
+            rules[f"layers.{k}.fc"] = dk.At(config, time_dim=0, reset="root")
     if rules:
         generator = torch.Generator().manual_seed(seed)
         dk.wrap_(net, rules, example=lambda: call_connections(net, channels), generator=generator)

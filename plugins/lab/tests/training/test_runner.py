@@ -199,7 +199,7 @@ def test_what_a_net_draws_at_random_follows_the_seed_and_nothing_else(component)
         if component == "stochastic":
             delrec = pytest.importorskip("delaykit_delrec", reason="rounds delays at random")
             delay = delrec.DelRec("axonal", max_delay=30, sigma=0.0, init="uniform", rounding="stochastic")
-            rules, draw = {"fc": dk.At(delay, time_dim=0, reset="manual")}, torch.Generator().manual_seed(0)
+            rules, draw = {"fc": dk.At(delay, time_dim=0, reset="root")}, torch.Generator().manual_seed(0)
             net = Late()
             dk.wrap_(net, rules, example=torch.ones(20, 2, 6), generator=draw)
         torch.manual_seed(before)

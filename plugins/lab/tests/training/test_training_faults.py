@@ -43,7 +43,7 @@ SPLITS = Splits(data(8, 0), data(4, 1), data(4, 2))
 def run(path):
     """Train three epochs, or what is missing of them; return the records."""
     torch.manual_seed(0)
-    net = dk.wrap_(Delayed(), {"fc": dk.At(dk.FreeDelay("axonal", max_delay=3), reset="manual", time_dim=0)})
+    net = dk.wrap_(Delayed(), {"fc": dk.At(dk.FreeDelay("axonal", max_delay=3), reset="root", time_dim=0)})
     optimizer = torch.optim.Adam(dk.param_groups(net, lr=0.01))
     dk.attach(optimizer, net)
     return fit(net, SPLITS, optimizer, CONFIG, checkpoint=path, advance=lambda p: dk.advance_(net, p))
