@@ -27,6 +27,7 @@ __all__ = [
     "exact",
     "filtered_linear",
     "inputs",
+    "leaky_step",
     "recurrence",
     "reference",
     "running_sum",

@@ -134,18 +134,15 @@ def implementation_of(operator: str, device: torch.device, work: int | None = No
             has none.
         PluginError: a plugin's record points at nothing that can be imported.
     """
-    name, found = _chosen.get(), None
-    if name is None:
-        native = _NATIVE.get(device.type, device.type)
-        if native == "cpu" and work is not None and work < FEW:
-            native = "torch"
-        if native == "torch" or works(native):
-            found = _function(operator, native)
-    elif _runs_on(name, device):
-        found = _function(operator, name)
-    else:
+    name = _chosen.get()
+    few = work is not None and work < FEW and name is None and _NATIVE.get(device.type) == "cpu"
+    found = None if few else kernel_of(operator, device)
+    if found is not None:
+        return found
+    if name is not None and not _runs_on(name, device):
         expected = "a cpu tensor" if name == "cpu" else "a cuda tensor (or TRITON_INTERPRET=1 in the environment)"
         raise ConfigError(f"backend({name!r})", f"a {device} tensor", expected, "leave the choice to delaykit")
+    found = _function(operator, "reference") if name == "reference" else None
     if found is not None:
         return found
     found = _function(operator, "torch")
@@ -156,6 +153,31 @@ def implementation_of(operator: str, device: torch.device, work: int | None = No
         known = {known for known, _ in registry.loader().operators} | {key[0] for key, f in _found.items() if f}
         raise registry.missing_operator(operator, known)
     return found
+
+
+def kernel_of(operator: str, device: torch.device) -> Callable[..., Any] | None:
+    """Find a chip's own function for ``operator`` on ``device``; None where plain torch would run it, or a judge.
+
+    For what pays off by such a kernel alone, and has another way else: who gets an answer then asks
+    :func:`implementation_of`.
+
+    Args:
+        operator: its name.
+        device: where its tensors are.
+
+    Raises:
+        PluginError: a plugin's record points at nothing that can be imported.
+
+    Example:
+        >>> with backend("torch"):
+        ...     kernel_of("tape_tents", torch.device("cpu")) is None
+        True
+    """
+    name = _chosen.get()
+    if name is None:
+        name = _NATIVE.get(device.type, device.type)
+        return _function(operator, name) if works(name) else None
+    return None if name in ("reference", "torch") or not _runs_on(name, device) else _function(operator, name)
 
 
 resolve = implementation_of  # its former name; delaykit.resolve finds a component

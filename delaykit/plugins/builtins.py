@@ -26,6 +26,7 @@ _ROOMS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         ("tape_polynomials", "tape_tents", "tape_pending", "tape_heights", "tape_deliver", "tape_overlap"),
         _WITHOUT_TRITON,
     ),
+    ("leaky_step", ("leaky_step",), _WITHOUT_TRITON),
     ("recurrence", ("recurrence",), _EVERYWHERE),
 )
 

@@ -20,7 +20,7 @@ from tests.functional.judging import DTYPES, assert_close, device_of, drawn, nee
 RECORDS = list(builtins.delaykit_operators())
 TABLE = {record.name: {r.backend: r for r in RECORDS if r.name == record.name} for record in RECORDS}
 CELLS = {"tape_polynomials", "tape_tents", "tape_pending", "tape_heights", "tape_deliver", "tape_overlap"}  # on the CPU
-IN_TORCH = {"tape_store", *CELLS}  # the first is one kernel anyway
+IN_TORCH = {"tape_store", "leaky_step", *CELLS}  # the first is one kernel anyway
 SUMS = [name for name in TABLE if name != "recurrence"]  # which has test_recurrence_reference.py
 WITHOUT_SUMS = {"delayed_convolution": "tap_filter"}  # room: by what it runs; judged in test_delayed_convolution.py
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "operators.md"
@@ -126,6 +126,7 @@ CASES: dict[str, list[tuple]] = {
     "decay_filter_gradient": [(X, Y, DECAY, WEIGHT, needs_grad_x) for needs_grad_x in (True, False)],
     "decay_step": [(STATES[0], X[0], *TURNED)],
     "decay_step_back": [(*STATES, y, X[0], *TURNED, *(torch.ones(PRE, POST).double(),) * 2) for y in (Y[0], None)],
+    "leaky_step": [(X[0], 2 * X[1] - 0.5, 0.8, 0.5, reset) for reset in ("subtract", "zero", "none")],
     "tape_store": [(ROWS, 5, drawn(4, PRE)), (ROWS, 5, drawn(2, PRE, 2))],
     "tape_lines": [(ROWS, 10, sign * DELAYS, VALUE, torch.empty(PRE, 2, 2).double()) for sign in (1, -1)],
     "tape_series": [(ROWS, 10, -DELAYS, VALUE, torch.empty(PRE, 5, 4).double())],

@@ -58,6 +58,7 @@ ELSEWHERE = {
     "functional.engine_base": "engines/test_cells.py",
     "functional.event_gradients.rule": "engines/test_exact_gradients.py",
     "functional.exact": "docs/test_reference.py",
+    "functional.leaky_step.torch": "functional/test_operators.py",
     "functional.llvm.adjacent_taps": "functional/test_delay_line.py",
     "functional.llvm.polynomials": "functional/step_tape/test_step_cells.py",
     "functional.llvm.recurrence.reading_ahead": "functional/recurrence/test_recurrence_llvm.py",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from delaykit.adapters.snntorch.dynamics import fires_above_zero
 from delaykit.attaching.retyping import library_name
-from delaykit.functional.recurrence.neuron.leaky_step import Leak, Reset, leaky_step, runs_at_once
+from delaykit.functional.leaky_step.operator import Leak, Reset, kernel_for, leaky_step
 
 FEWEST = 1 << 8  # neurons, all rows together, for which a kernel is compiled
 _RESETS: dict[str, Reset] = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
@@ -46,12 +46,13 @@ def _step(neuron: Any, theirs: Any, drive: Tensor, mem: Any = None) -> Any:
         return None  # the library refuses it in its own words
     if membrane.shape != drive.shape:
         membrane = torch.zeros_like(drive, device=membrane.device)
-    if not runs_at_once(drive, membrane):
+    kernel = kernel_for(drive, membrane)
+    if kernel is None:
         return None
     leak = _leak(neuron, theirs, fields, buffers)
     if leak is None:
         return None
-    after, fields["reset"] = leaky_step(drive, membrane, leak)
+    after, fields["reset"] = leaky_step(drive, membrane, leak, kernel)
     buffers["mem"] = after
     spikes = neuron.fire(after)
     return spikes if fields["init_hidden"] and not fields["output"] else (spikes, neuron.mem)

@@ -1,4 +1,4 @@
-"""Laws of leaky_step: the judge's values and gradients, any size, what it refuses and leaves to others."""
+"""Laws of leaky_step: the judge's values and gradients, any size, which chip takes it, what it leaves to others."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from delaykit.functional import dispatch
 from delaykit.functional.dispatch import backend
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence.neuron.leaky_step import Leak, leaky_step, runs_at_once
+from delaykit.functional.leaky_step import Leak, kernel_for, leaky_step
 from delaykit.functional.surrogates import ARCTAN, FAST_SIGMOID, Slope
-from tests.functional.judging import needs_numba
-
-pytestmark = needs_numba
+from tests.functional.judging import DTYPES, WITHOUT_TRITON, assert_judged, drawn, needs_numba
 
 
 class Fires(torch.autograd.Function):
@@ -34,10 +33,46 @@ def judged(slope: Slope, reset: str) -> LIFDynamics:
     return LIFDynamics(0.8, 0.5, lambda x: Fires.apply(x, slope), reset=reset, reset_spares_input=True)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", WITHOUT_TRITON)
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+def test_equals_the_judge(reset: str, name: str, dtype: torch.dtype) -> None:
+    """Outputs of three steps, one after the other, and the gradient of each input."""
+    leak = Leak(np.float32(0.8), np.float32(0.5), reset)
+
+    def run(drives: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
+        out = []
+        for drive in drives:
+            membrane, resets = leaky_step(drive, membrane, leak)
+            out += [membrane, resets]
+        return tuple(out)
+
+    drives, start = drawn(3, 4, 7) - 0.1, drawn(4, 7, seed=1)
+    assert_judged(name, dtype, run, drives, start)
+    assert all(0 < float(resets.mean()) < 1 for resets in run(drives, start)[1::2])
+
+
+def test_a_chip_with_a_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One entry in the table of operators is all it takes: no other file knows of chips."""
+    x, leak, seen = torch.zeros(2, 3), Leak(np.float32(0.5), np.float32(1.0), "none"), []
+
+    def kernel(drive: Tensor, membrane: Tensor, *neuron: object) -> tuple[Tensor, Tensor]:
+        seen.append(neuron)
+        return drive + membrane, torch.zeros_like(drive)
+
+    monkeypatch.setattr(dispatch, "_NATIVE", {"cpu": "new_chip"})
+    assert kernel_for(x, x) is None
+    monkeypatch.setitem(dispatch._found, ("leaky_step", "new_chip"), kernel)
+    assert kernel_for(x, x) is kernel
+    assert leaky_step(x + 1, x, leak)[0].tolist() == (x + 1).tolist()
+    assert seen == [tuple(leak)]
+
+
+@needs_numba
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
 @pytest.mark.parametrize("slope", [Slope(ARCTAN, 1.5, 2.0), Slope(FAST_SIGMOID, 1.0, 25.0)], ids=["arctan", "sigmoid"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 5, 3), (4, 64)])
-def test_equals_the_judge(reset: str, slope: Slope, shape: tuple[int, ...]) -> None:
+def test_equals_the_described_neuron(reset: str, slope: Slope, shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     drives = 2.4 * torch.rand(12, *shape, generator=generator) - 1.1
     weights = torch.randn(2, 12, *shape, generator=generator)
@@ -98,15 +133,16 @@ def test_second_derivatives(reset: str) -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
+@needs_numba
 def test_what_others_have_to_run() -> None:
     x = torch.zeros(2, 4)
-    assert runs_at_once(x, x)
+    assert kernel_for(x, x) is not None
     for other in (x.double(), x.t(), torch.zeros(2, 3), x.to("meta"), x.to_sparse()):
-        assert not runs_at_once(other, other if other.shape == (2, 4) else x)
+        assert kernel_for(other, other if other.shape == (2, 4) else x) is None
     with backend("torch"):
-        assert not runs_at_once(x, x)
+        assert kernel_for(x, x) is None
     with torch.overrides.BaseTorchFunctionMode():
-        assert not runs_at_once(x, x)
-    assert not torch.func.vmap(lambda row: torch.tensor(runs_at_once(row, row)))(x).any()
+        assert kernel_for(x, x) is None
+    assert not torch.func.vmap(lambda row: torch.tensor(kernel_for(row, row) is not None))(x).any()
     with torch.autograd.forward_ad.dual_level():
-        assert not runs_at_once(x, x)
+        assert kernel_for(x, x) is None
