@@ -318,3 +318,19 @@ def test_threads_take_turns() -> None:
         for one, other in zip(pool.map(fast, batches), expected, strict=True):
             assert torch.equal(one[1], other)
     assert ahead_in(fast) == set(fast.report())
+
+
+def test_layers_that_are_no_units_are_told_and_so_is_torch_jit_trace() -> None:
+    fold = nn.utils.parametrizations.weight_norm
+    net = nn.Sequential(
+        fold(nn.Linear(3, 4)), snn.Leaky(beta=0.9, init_hidden=True), nn.Bilinear(4, 4, 2), nn.Linear(2, 2)
+    )
+    net[2].forward = lambda x: nn.functional.bilinear(x, x, net[2].weight, net[2].bias)
+    fast, x = dk.fused(net, example=torch.rand(6, 2, 3)), torch.rand(6, 2, 3)
+    rows = [line.split(maxsplit=2) for line in str(fast).splitlines()[1:5]]
+    own = "as the model's own code"
+    assert rows == [["0", "ParametrizedLinear", own], ["1", "Leaky", "ahead"], ["2", "Bilinear", own], rows[3]]
+    assert rows[3][:2] == ["3", "Linear"]
+    torch.testing.assert_close(fast(x), fast.step_by_step(x))
+    with pytest.raises(dk.ConfigError, match=r"torch.jit.trace.*unwrap_"):
+        torch.jit.trace(fast, x)

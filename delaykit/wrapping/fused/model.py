@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_flatten, tree_map
 
 from delaykit import checks
@@ -119,10 +120,14 @@ class FusedModel:
         self.precision, self.taken = "", ""
         self.last: Layout | None = None
         self.calls = 0
+        self.__name__ = f"fused_{type(net).__name__}"  # torch.jit.trace asks every callable for one
 
     @eager  # it looks at identities
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model over a sequence; threads take turns, since a model has one state."""
+        if torch.jit.is_tracing():
+            found, fix = "dk.fused under torch.jit.trace", "trace the bare model: dk.unwrap_(net), or of a copy"
+            raise ConfigError("fused", found, "a call that runs: a record would hold the numbers of this one", fix)
         with _TURNS.setdefault(self.net, threading.RLock()):
             return self._called(args, kwargs)
 
@@ -246,11 +251,21 @@ class FusedModel:
         if self.last is None:
             return "not run yet"
         modules = dict(self.net.named_modules())
-        rows = [(path, type(modules[path]).__name__, how) for path, how in self.report().items()]
+        said = self.report() | dict.fromkeys(_beside(self.net), "as the model's own code")
+        rows = [(path, type(modules[path]).__name__, said[path]) for path in modules if path in said]
         table = text_table([("layer", "kind", "runs"), *rows])
         return f"{table}\n{self.taken}" if self.taken else table
 
     __repr__ = __str__
+
+
+def _beside(net: nn.Module) -> list[str]:
+    """Return paths of the layers with parameters that are no unit: what they do is done between the units."""
+    units, modules = units_of(net), [(path, module) for path, module in net.named_modules() if path]
+    whole = [path for path, module in modules if is_parametrized(module)]
+    inside = tuple(f"{path}." for path in (*units, *whole))
+    with_parameters = [path for path, module in modules if module._parameters or path in whole]
+    return [path for path in with_parameters if path not in units and not path.startswith(inside)]
 
 
 def _plain(value: Any) -> Any:
