@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import os
 from collections.abc import Callable, Sequence
@@ -38,17 +37,6 @@ def drawn(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
     """Draw numbers that float32 holds, so that both precisions see the same."""
     generator = torch.Generator().manual_seed(seed)
     return (scale * torch.rand(shape, generator=generator)).double()
-
-
-def live_bytes() -> int:
-    """Count the bytes of all tensors that Python holds, each storage once."""
-    gc.collect()
-    found = {}
-    for thing in gc.get_objects():
-        if type(thing) is Tensor and thing.layout is torch.strided:
-            storage = thing.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
-    return sum(found.values())
 
 
 def assert_close(found: Sequence[Tensor], judged: Sequence[Tensor], dtype: torch.dtype) -> None:

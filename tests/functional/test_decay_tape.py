@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,6 +12,7 @@ from delaykit.errors import HistoryError, ShapeError
 from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.dispatch import backend, implementation_of
 from delaykit.functional.filtered_linear import filtered_linear
+from delaykit.testing.faults.steady_costs import living
 from tests.functional.judging import DTYPES, WITHOUT_TRITON, assert_judged
 from tests.functional.judging import drawn as drawn_
 
@@ -184,31 +184,21 @@ def test_a_segment_that_begins_without_gradients_still_trains(chosen: str) -> No
             torch.testing.assert_close(one, true, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("young_heap")
 def test_a_loop_keeps_no_number_for_each_synapse_and_step() -> None:
     pre, post, steps = 60, 50, 40
     weight, decay = torch.randn(post, pre).requires_grad_(), torch.rand(post, pre).requires_grad_()
     tape = SynapseTape(decay, weight)
-    held = [live_bytes()]
+    held = [living()]
     outputs = []
     for k in range(steps):
         outputs.append(tape.step((torch.rand(8, pre) < 0.1).float()))
         if k in (9, 39):
-            held.append(live_bytes())
+            held.append(living())
     each = (held[2] - held[1]) / 30
     assert each < 8 * 4 * (2 * pre + 2 * post), "bytes a step: the input's row (its buffer doubles) and the output"
     torch.stack(outputs).sum().backward()
     assert weight.grad is not None and decay.grad is not None
-
-
-def live_bytes() -> int:
-    gc.collect()
-    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in map(storage_of, gc.get_objects())
-             if t is not None}  # fmt: skip
-    return sum(found.values())
-
-
-def storage_of(thing: object) -> Tensor | None:
-    return thing if type(thing) in (Tensor, torch.nn.Parameter) else None  # type: ignore[return-value]
 
 
 def test_old_currents_that_have_all_but_decayed_become_exact_zeros() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +12,7 @@ from delaykit.engines.decay import _written_out
 from delaykit.errors import ShapeError
 from delaykit.functional.decay_tape import SynapseTape
 from delaykit.functional.decay_tape.arrivals import ArrivalTape
+from delaykit.testing.faults.steady_costs import living
 
 TIME, BATCH, PRE, POST, DEPTH = 17, 3, 6, 4, 5
 
@@ -116,15 +115,14 @@ def test_taps_written_out_are_the_impulse_response(kernel: dk.Kernel) -> None:
             torch.testing.assert_close(one, two, rtol=0, atol=1e-11)
 
 
+@pytest.mark.usefixtures("young_heap")
 def test_a_loop_keeps_no_number_for_each_synapse_and_step() -> None:
     response, decay = torch.randn(40, 50, 6).requires_grad_(), torch.rand(40, 50).requires_grad_()
     tape, outputs, held = ArrivalTape(response, decay), [], []
     for k in range(41):
         outputs.append(tape.step((torch.rand(8, 50) < 0.1).float()))
         if k in (10, 40):
-            gc.collect()
-            tensors = [t for t in gc.get_objects() if type(t) in (Tensor, torch.nn.Parameter)]
-            held.append(sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()))
+            held.append(living())
     assert (held[1] - held[0]) / 30 < 8 * (2 * 50 + 2 * 4 * 40), "bytes a step: the input's row and the output"
     torch.stack(outputs).sum().backward()
     assert response.grad is not None and decay.grad is not None

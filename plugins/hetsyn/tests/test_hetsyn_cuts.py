@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import delaykit as dk
+from delaykit.testing.faults.steady_costs import living
 from delaykit_hetsyn import HetSyn
 from delaykit_hetsyn.groups import shares
-from tests.functional.judging import live_bytes
 
 TIME, BATCH, PRE, POST = 12, 2, 3, 2
 X = (torch.rand(TIME, BATCH, PRE, generator=torch.Generator().manual_seed(0)) < 0.5).double()
@@ -271,6 +271,7 @@ def test_what_a_step_without_gradients_leaves_is_a_constant(library, kind, delay
     assert_agree(*found)
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.parametrize("rate", [0.0, 1e-4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_does_not_grow_with_the_number_of_cuts(kind, rate):
@@ -280,7 +281,7 @@ def test_memory_does_not_grow_with_the_number_of_cuts(kind, rate):
         torch.stack([net.step(x) for x in X[:3]]).square().mean().backward()
         optimizer.step()
         net.cut()
-        held += [live_bytes()] if k in (9, 19, 29) else []  # the first cleans up
+        held += [living()] if k in (9, 19, 29) else []  # the first cleans up
     assert held[2] <= held[1]
 
 

@@ -16,6 +16,7 @@ MANY = how_many(300, 5000)
 CONFIGS = {"synaptic": HetSyn(), "pre": HetSyn("pre"), "post": HetSyn("post"), "groups": HetSyn(groups=4)}
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("check", [check_stream, check_pieces, check_sequences])

@@ -15,6 +15,7 @@ MANY = how_many(300, 5000)
 CONFIGS = {"motif": Motif(7)}
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("check", [check_stream, check_pieces, check_sequences])

@@ -15,6 +15,7 @@ MANY = how_many(300, 5000)
 CONFIGS = {"plane": Spatial(2, max_ms=7.0, dt_ms=1.0), "free": Spatial("inf", max_ms=7.0, dt_ms=1.0)}
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("check", [check_stream, check_pieces, check_sequences])

@@ -180,6 +180,7 @@ def test_kept_memory_grows_with_spikes_not_with_synapses() -> None:
     assert numbers == 5 * len(out.when)
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.parametrize("name", ["cpu", "torch"])
 def test_a_step_leaves_nothing_for_the_garbage_collector(name):
     """What a training step made is freed with it: nothing that it keeps for its gradient refers back to itself."""

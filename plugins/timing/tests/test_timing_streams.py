@@ -21,6 +21,7 @@ def made(delay):
     return layer, Events.of(times.tolist(), [[0, 1, 2, 3, 0, 1]] * 2, size=4)
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", DELAYS)
 @pytest.mark.parametrize("trained", [True, False])

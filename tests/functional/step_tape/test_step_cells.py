@@ -19,7 +19,8 @@ from delaykit.functional.step_tape.cells.lines import LATER, SLACK, Heights, Wri
 from delaykit.functional.step_tape.cells.spreads import fits
 from delaykit.functional.taps import Taps
 from delaykit.functional.tents import OwnTents
-from tests.functional.judging import DTYPES, assert_close, live_bytes, needs_numba
+from delaykit.testing.faults.steady_costs import living
+from tests.functional.judging import DTYPES, assert_close, needs_numba
 
 PRE, POST, BATCH, TIME = 4, 3, 2, SLACK + 20
 RUNS = [pytest.param("torch"), pytest.param("cpu", marks=needs_numba)]
@@ -157,6 +158,7 @@ def test_a_bounded_recording_goes_on_for_ever(name: str) -> None:
 
 
 @needs_numba
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.parametrize("kind", ["triangles", "bells"])
 def test_memory_does_not_grow_with_the_spread_times_the_synapses(kind: str) -> None:
     size, live = 60, {}
@@ -164,12 +166,12 @@ def test_memory_does_not_grow_with_the_spread_times_the_synapses(kind: str) -> N
         delays, weight = torch.rand(size, size) * 50, torch.randn(size, size)
         own = OwnTents(delays, torch.full((1, size), 1 + spread))
         cells = own if kind == "triangles" else Bells(delays, Basis(spread, 1, 5), 100, Gaussian(spread), 1e-7)
-        before = live_bytes()
+        before = living()
         tape = LinearTape(cells, weight)
         with torch.no_grad():
             for _ in range(10):
                 tape.step(torch.ones(2, size))
-        live[spread] = live_bytes() - before
+        live[spread] = living() - before
         del tape
     lines = 38 * 3 * size * (2 + 1) * 4 * (2 if kind == "triangles" else 5)  # of neurons, which may grow
     assert live[40.0] - live[2.0] <= lines < 40 * size * size * 4 and live[2.0] < 400 * size * size

@@ -14,7 +14,8 @@ from delaykit.functional.step_tape import LinearTape
 from delaykit.functional.step_tape.cells.lines import SLACK
 from delaykit.functional.step_tape.cells.tents import TentFilter, grid_of
 from delaykit.functional.tents import Tents
-from tests.functional.judging import assert_close, live_bytes, needs_numba
+from delaykit.testing.faults.steady_costs import living
+from tests.functional.judging import assert_close, needs_numba
 
 PRE, POST, BATCH = 4, 3, 2
 WIDTHS = (1.5, 2.0, 2.75, 5.0, 5.3)
@@ -111,6 +112,7 @@ def test_gradients_have_gradients() -> None:
 
 
 @needs_numba
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.parametrize("steps", [10, 1000])
 def test_memory_grows_with_neither_spread_times_synapses_nor_unrecorded_steps(steps: int) -> None:
     """Live bytes of a step loop: per synapse as much for a spread of 40 steps as for one of 2, and for any sequence."""
@@ -119,12 +121,12 @@ def test_memory_grows_with_neither_spread_times_synapses_nor_unrecorded_steps(st
     for width in (3.0, 41.0):
         delays = torch.rand(size, size) * 50
         tents = Tents(delays, width, Triangle(width - 1.0))
-        before = live_bytes()
+        before = living()
         tape = LinearTape(tents, torch.randn(size, size))
         with torch.no_grad():
             for _ in range(steps):
                 tape.step(torch.ones(2, size))
-        live[width] = live_bytes() - before
+        live[width] = living() - before
         del tape
     lines = 20 * (41 - 3) * size * 2 * 4  # cells and rows of neurons may grow with the spread
     assert live[41.0] - live[3.0] <= lines < 40 * synapses * 4 and live[3.0] < 200 * synapses

@@ -23,6 +23,7 @@ def late(granularity):
     return dk.FreeDelay(granularity, max_delay=7)
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.slow
 @pytest.mark.parametrize("granularity", GRAINS)
 @pytest.mark.parametrize("check", [check_stream, check_sequences])
@@ -30,6 +31,7 @@ def test_a_stream_without_end_and_sequence_after_sequence(granularity, check):
     check(late(granularity), MANY)
 
 
+@pytest.mark.usefixtures("young_heap")
 @pytest.mark.slow
 @pytest.mark.parametrize("granularity", GRAINS)
 def test_a_sequence_state_fed_in_pieces(granularity):
