@@ -13,7 +13,8 @@ from delaykit.engines.tents import may_read_cells
 from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.functional.step_tape.cells.basis import Bells, basis_for
-from delaykit.functional.step_tape.cells.spreads import fits
+from delaykit.functional.step_tape.cells.bells import BellFilter
+from delaykit.functional.step_tape.cells.spreads import SpreadFilter, fits
 from delaykit.functional.step_tape.operator import LinearTape
 from delaykit.functional.taps import check_causal
 from delaykit.functional.tents import OwnTents
@@ -21,7 +22,7 @@ from delaykit.interfaces import PointDelay
 
 
 class CellsEngine(Engine):
-    """A delay of every synapse on the CPU: steps by cells, whole sequences by taps.
+    """A delay of every synapse: steps by cells, whole sequences by taps.
 
     Args:
         cells: what synapses read in steps, and lists the same as taps.
@@ -50,16 +51,21 @@ class CellsEngine(Engine):
 
 def cells_engine(delay: PointDelay, weight: Tensor, bias: Tensor | None) -> CellsEngine | None:
     """Return what runs a delay by cells, None where taps serve it as well or better."""
-    if not may_read_cells(delay, weight):
+    spreads, bells = (may_read_cells(delay, weight, filter) for filter in (SpreadFilter, BellFilter))
+    if not spreads and not bells:
         return None
     kernel, delays = delay.kernel(), delay.delays()
     tents = kernel.own_tents(delays)
-    cells = bells_of(kernel, delays, weight) if tents is None else tents if fits(tents, weight) else None
+    cells: OwnTents | Bells | None = bells_of(kernel, delays, weight) if tents is None and bells else None
+    if tents is not None and spreads and fits(tents, weight):
+        cells = tents
     return None if cells is None else CellsEngine(cells, weight, bias)
 
 
 def bells_of(kernel: Kernel, delays: Tensor, weight: Tensor) -> Bells | None:
     """Describe arrivals by gaussians of one width, None for other kernels, and where taps serve as well or better.
+
+    They do on a chip without kernels that read cells, and where another backend was asked for.
 
     Args:
         kernel: the shape of an arrival.
@@ -70,7 +76,7 @@ def bells_of(kernel: Kernel, delays: Tensor, weight: Tensor) -> Bells | None:
         return None
     if isinstance(kernel.spread, Tensor) and (kernel.spread.requires_grad or kernel.spread.numel() != 1):
         return None
-    if delays.shape != weight.shape or not delays.numel() or weight.device.type != "cpu":
+    if delays.shape != weight.shape or not delays.numel() or not BellFilter.runs_on(weight.device):
         return None
     check_causal("Gaussian", delays)
     kernel = dataclasses.replace(kernel, spread=float(kernel.spread), window=kernel.depth(float(delays.detach().max())))

@@ -7,16 +7,16 @@ from torch import Tensor
 
 from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.delayed_linear.tented_sequences import tented_linear
-from delaykit.functional.dispatch import chosen, works
 from delaykit.functional.engine_base import Engine, Stepper
-from delaykit.functional.step_tape.cells.tents import grid_of
+from delaykit.functional.step_tape.cells.reading import CellFilter
+from delaykit.functional.step_tape.cells.tents import TentFilter, grid_of
 from delaykit.functional.step_tape.operator import LinearTape
 from delaykit.functional.tents import Tents
 from delaykit.interfaces import PointDelay
 
 
 class TentsEngine(Engine):
-    """A delay of every synapse, seen through a triangle, on the CPU.
+    """A delay of every synapse, seen through a triangle.
 
     Args:
         tents: the delays and the width.
@@ -34,7 +34,7 @@ class TentsEngine(Engine):
     def sequence(self, spikes: Tensor) -> Tensor:
         weight, bias = self.plain
         inside = torch._C._functorch.peek_interpreter_stack() is not None
-        if inside or chosen() not in (None, "cpu") or spikes.dtype != weight.dtype or not spikes.numel():
+        if inside or not TentFilter.runs_on(weight.device) or spikes.dtype != weight.dtype or not spikes.numel():
             return delayed_linear(spikes, weight, self.tents.taps(), bias)
         current = tented_linear(spikes, self.scaled, self.tents)
         return current if bias is None else current + bias
@@ -49,18 +49,24 @@ class TentsEngine(Engine):
         return self.tents.memory()
 
 
-def may_read_cells(delay: PointDelay, weight: Tensor) -> bool:
-    """Tell whether a delay is one of every synapse on the CPU, whose kernel alone says how spikes arrive."""
+def may_read_cells(delay: PointDelay, weight: Tensor, filter: type[CellFilter]) -> bool:
+    """Tell whether a delay is one of every synapse, whose kernel alone says how spikes arrive, and a chip reads it.
+
+    Args:
+        delay: of the connection.
+        weight: ``(post, pre)``.
+        filter: what would read the cells.
+    """
     if delay.granularity != "synaptic" or delay.estimator != "interp" or torch.compiler.is_compiling():
         return False
     if type(delay).taps is not PointDelay.taps or type(delay).impulse_response is not PointDelay.impulse_response:
         return False  # it arrives in a way of its own
-    return chosen() in (None, "cpu") and works("cpu") and weight.device.type == "cpu"
+    return filter.runs_on(weight.device)
 
 
 def tents_engine(delay: PointDelay, weight: Tensor, bias: Tensor | None) -> TentsEngine | None:
     """Return what runs a delay by two numbers a synapse, None where taps serve it as well or better."""
-    if not may_read_cells(delay, weight):
+    if not may_read_cells(delay, weight, TentFilter):
         return None
     tents = delay.kernel().tents(delay.delays())
     if tents is None or tents.factor is not None:

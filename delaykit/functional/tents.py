@@ -127,8 +127,8 @@ class OwnTents(NamedTuple):
         _, second, third = nodes.unbind(1)
         part = delays - step
         phase = (part >= second).long() + (part >= third)
-        ends = torch.cat([nodes, torch.ones(len(second), 1, dtype=torch.float64)], 1)
-        neuron = torch.arange(len(second)).expand_as(phase)
+        ends = torch.cat([nodes, second.new_ones(len(second), 1)], 1)
+        neuron = torch.arange(len(second), device=phase.device).expand_as(phase)
         low, high = ends[neuron, phase], ends[neuron, phase + 1]
         return 3 * step.long() + phase, (part - low) / (high - low)
 
@@ -209,5 +209,5 @@ class Grid(NamedTuple):
 
     def gaps(self, cell: Tensor) -> Tensor:
         """Return the distance from each cell's node to the next, float64."""
-        gaps = torch.tensor([b - a for a, b in zip(self.nodes, self.nodes[1:], strict=False)], dtype=torch.float64)
-        return gaps[cell % self.phases]
+        gaps = [b - a for a, b in zip(self.nodes, self.nodes[1:], strict=False)]
+        return torch.tensor(gaps, dtype=torch.float64, device=cell.device)[cell % self.phases]

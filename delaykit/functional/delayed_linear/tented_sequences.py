@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from delaykit.functional.delayed_linear.operator import delayed_linear
+from delaykit.functional.dispatch import kernel_of
+from delaykit.functional.recurrence import numba
 from delaykit.functional.recurrence.connection.base import Inputs
 from delaykit.functional.recurrence.connection.numba import ringed
 from delaykit.functional.second_differences import triangle_taps
@@ -24,7 +26,7 @@ def tented_linear(spikes: Tensor, weight: Tensor, tents: Tents) -> Tensor:
     ``current[t, b, j] = sum_i weight[j, i] sum_tau max(0, s - |tau - d[j, i]|) / s^2 spikes[t - tau, b, i]``
 
     Args:
-        spikes: ``(time, batch, pre)`` in the dtype of the weight, on the CPU.
+        spikes: ``(time, batch, pre)`` in the dtype of the weight.
         weight: ``(post, pre)``, times what the tents are scaled by.
         tents: a delay for each synapse and their width, for which there is a grid.
 
@@ -53,6 +55,8 @@ class _Tented(torch.autograd.Function):
 
 def _by_masks(spikes: Tensor, weight: Tensor, tents: Tents) -> Any:
     """Return the connection of a rollout where it serves: spikes, all 0 or 1, which it takes as bits; else None."""
+    if kernel_of("recurrence", spikes.device) is not numba.recurrence:
+        return None  # the connection is that backend's
     if not bool(((spikes == 0) | (spikes == 1)).all()):
         return None
     return ringed(tents.delays.detach(), weight.detach(), Grid.of(tents.width), *spikes.shape[:2])

@@ -126,7 +126,7 @@ class Bells(NamedTuple):
 
 
 def basis_for(std: float, window: int, delays: Tensor, weight: Tensor) -> Basis | None:
-    """Return the basis for a connection on the CPU, None where its taps, or a dense product over them, serve it better.
+    """Return the basis for a connection, None where its taps, or a dense product over them, serve it better.
 
     Args:
         std: of the gaussian, in steps.
@@ -134,7 +134,7 @@ def basis_for(std: float, window: int, delays: Tensor, weight: Tensor) -> Basis 
         delays: a delay for each synapse.
         weight: ``(post, pre)``.
     """
-    if weight.device.type != "cpu" or weight.dtype not in EXACT or delays.shape != weight.shape or not weight.numel():
+    if weight.dtype not in EXACT or delays.shape != weight.shape or not weight.numel():
         return None
     return _cheapest(std, weight.dtype, math.ceil(float(delays.detach().max())), window, min(weight.shape))
 

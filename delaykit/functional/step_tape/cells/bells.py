@@ -26,6 +26,8 @@ class BellFilter(CellFilter):
         weight: ``(post, pre)``.
     """
 
+    operators = ("tape_tents", "tape_pending", "tape_polynomials")
+
     def __init__(self, bells: Bells, weight: Tensor) -> None:
         self.outputs, self.inputs = weight.shape
         self.parameters = (bells.delays, weight)
@@ -52,7 +54,7 @@ class BellFilter(CellFilter):
     def _heights(self, first: int, last: int, age: int) -> Heights:
         """Coefficients in the cells first .. last from now of an input that came ``age`` cells before."""
         values = self.basis.coefficients(torch.arange(first, last + 1) + age)
-        return Heights(first * self.basis.terms, values.to(self.parameters[1].dtype).reshape(1, -1))
+        return Heights(first * self.basis.terms, values.to(self.parameters[1].detach()).reshape(1, -1))
 
     def line(self, channels: int, chunk: int) -> Written:
         """Make an empty line of cells."""

@@ -7,11 +7,12 @@ tell it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
-from delaykit.functional.dispatch import implementation_of
+from delaykit.functional.dispatch import implementation_of, kernel_of
 from delaykit.functional.step_tape.cells.lines import Written
 from delaykit.functional.step_tape.filters import Filter
 from delaykit.functional.step_tape.recording import Recording
@@ -71,12 +72,19 @@ class CellFilter(Filter):
     """A filter that reads a line of cells.
 
     Attributes:
+        operators: what it runs. Taps serve as well on a chip that has no kernel for one of these.
         behind: reads the cells that inputs have written.
         ahead: reads those that output gradients have written, where these write what inputs do.
     """
 
+    operators: ClassVar[tuple[str, ...]]
     behind: CellReader | PolynomialReader
     ahead: CellReader | PolynomialReader
+
+    @classmethod
+    def runs_on(cls, device: torch.device) -> bool:
+        """Tell whether a chip has a kernel for all that such a filter runs, and no other backend was asked for."""
+        return all(kernel_of(operator, device) is not None for operator in cls.operators)
 
     @abstractmethod
     def line(self, channels: int, chunk: int) -> Written:

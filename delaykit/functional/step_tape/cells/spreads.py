@@ -26,7 +26,7 @@ PHASES = 3
 
 def fits(tents: OwnTents, weight: Tensor) -> bool:
     """Tell whether two cells a synapse serve a connection better than its taps."""
-    if tents.shape != weight.shape or min(weight.shape) < 2 or weight.device.type != "cpu":
+    if tents.shape != weight.shape or min(weight.shape) < 2:
         return False
     if not bool(tents.delays.any()) and bool((tents.widths == 1).all()):
         return False  # nothing is delayed, and taps give the bare product to the bit
@@ -40,6 +40,8 @@ class SpreadFilter(CellFilter):
         tents: a delay for each synapse and a width for each input.
         weight: ``(post, pre)``.
     """
+
+    operators = ("tape_tents", "tape_pending", "tape_synapses", "tape_deliver", "tape_heights")
 
     def __init__(self, tents: OwnTents, weight: Tensor) -> None:
         self.outputs, self.inputs = weight.shape
@@ -55,7 +57,7 @@ class SpreadFilter(CellFilter):
         self.delivered = cell.t().int().contiguous(), strength.permute(2, 1, 0).contiguous()
         widest = PHASES * (math.ceil(float(tents.widths.detach().max())) + 1)
         first = -min(self.farthest, widest)
-        heights = tents.heights(torch.arange(first, widest + 1)).to(weight.dtype)
+        heights = tents.heights(torch.arange(first, widest + 1, device=weight.device)).to(weight.dtype)
         self.heights = Heights(first, heights.contiguous())
 
     def line(self, channels: int, chunk: int) -> Written:
@@ -75,7 +77,7 @@ class SpreadFilter(CellFilter):
         delays, widths, weight = (p.detach() for p in self.parameters)
         found = torch.empty_like(delays), torch.zeros_like(widths, dtype=torch.float64), torch.empty_like(weight)
         width = widths.double()
-        tau = torch.arange(self.reach, dtype=torch.float64).view(-1, 1, 1)
+        tau = torch.arange(self.reach, dtype=torch.float64, device=rows.device).view(-1, 1, 1)
         for block, products in lagged_products(rows, gradients, self.reach):
             away = tau - delays[block].double()
             rise = width - away.abs()

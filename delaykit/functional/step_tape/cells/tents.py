@@ -29,7 +29,7 @@ def grid_of(tents: Tents, weight: Tensor) -> Grid | None:
         weight: ``(post, pre)``.
     """
     grid = Grid.of(tents.width)
-    if tents.width <= 1 or tents.shape != weight.shape or min(weight.shape) < 2 or weight.device.type != "cpu":
+    if tents.width <= 1 or tents.shape != weight.shape or min(weight.shape) < 2:
         return None
     if weight.dtype not in (torch.float32, torch.float64) or not grid.is_wide_enough(weight.dtype):
         return None
@@ -43,6 +43,8 @@ class TentFilter(CellFilter):
         tents: a delay for each synapse, and the width.
         weight: ``(post, pre)``, times what the tents are scaled by.
     """
+
+    operators = ("tape_tents", "tape_pending", "tape_synapses", "tape_overlap")
 
     def __init__(self, tents: Tents, weight: Tensor) -> None:
         self.outputs, self.inputs = weight.shape

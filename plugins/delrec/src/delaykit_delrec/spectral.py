@@ -17,7 +17,6 @@ from delaykit.arrivals import GAUSSIAN_FLOOR, NORMALIZE_EPSILON, Gaussian, Kerne
 from delaykit.engines.cells import bells_of
 from delaykit.functional.delayed_linear import delayed_linear
 from delaykit.functional.derivatives import first_only
-from delaykit.functional.dispatch import chosen, works
 from delaykit.functional.step_tape import LinearTape
 from delaykit.functional.step_tape.cells.basis import Bells
 from delaykit.functional.taps import Taps
@@ -104,7 +103,7 @@ class SpectralEngine(Engine):
     def __init__(self, delay: PointDelay, count: int, weight: Tensor, bias: Tensor | None) -> None:
         self.delay, self.count, self.weight, self.bias = delay, count, weight, bias
         self._taps: Taps | None = None
-        self._steps: Taps | Bells | None = None
+        self._bells: Bells | None = None
 
     def sequence(self, spikes: Tensor) -> Tensor:
         time, dtype = spikes.shape[0], torch.result_type(spikes, self.weight)
@@ -127,12 +126,10 @@ class SpectralEngine(Engine):
 
     def steps(self) -> Taps | Bells:
         """Describe what steps read, once a segment: a few numbers of a wide gaussian, else its taps."""
-        if chosen() not in (None, "cpu") or not works("cpu"):
-            return self.taps()
-        if self._steps is None:
+        if self._bells is None:
             with torch.enable_grad():
-                self._steps = bells_of(self.delay.kernel(), self.delay.delays(), self.weight) or self.taps()
-        return self._steps
+                self._bells = bells_of(self.delay.kernel(), self.delay.delays(), self.weight)
+        return self._bells or self.taps()
 
     def tape(self) -> Stepper:
         return LinearTape(self.steps(), self.weight, self.bias, behind=False, remember=self.remember)
