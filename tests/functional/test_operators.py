@@ -19,7 +19,7 @@ from tests.functional.judging import DTYPES, assert_close, device_of, drawn, nee
 
 RECORDS = list(builtins.delaykit_operators())
 TABLE = {record.name: {r.backend: r for r in RECORDS if r.name == record.name} for record in RECORDS}
-CELLS = {"tape_polynomials", "tape_tents", "tape_pending", "tape_heights", "tape_deliver", "tape_overlap"}  # taps serve in torch
+CELLS = {"tape_polynomials", "tape_tents", "tape_pending", "tape_heights", "tape_deliver", "tape_overlap"}  # by taps
 IN_TORCH = {"tape_store", "leaky_step", *CELLS}  # the first is one kernel anyway
 SUMS = [name for name in TABLE if name != "recurrence"]  # which has test_recurrence_reference.py
 WITHOUT_SUMS = {"delayed_convolution": "tap_filter"}  # room: by what it runs; judged in test_delayed_convolution.py

@@ -16,12 +16,11 @@ from delaykit.attaching.adapter import Neuron, NeuronAdapter, Spot
 from delaykit.attaching.connection.products import CONVOLUTIONS
 from delaykit.attaching.exact_gradients.neurons import refusal
 from delaykit.attaching.fused_parts import FusedParts
-from delaykit.attaching.neuron_mixins import follow_, loop_of, make_exact_, synapses_of
+from delaykit.attaching.neuron_mixins import follow_, loop_of, make_exact_
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.watches import NeuronWatch
-from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dynamics import LIFDynamics
-from delaykit.functional.recurrence.state import Recurrence, RolloutState
+from delaykit.functional.recurrence.state import RolloutState
 
 STEP = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM", "DeltaLeaky")
 SEQUENCE = ("LeakyParallel", "StateLeaky", "LinearLeaky", "AssociativeLeaky")
@@ -102,13 +101,7 @@ class SnnTorchAdapter(NeuronAdapter):
         recurrent: Any = getattr(module, "recurrent", None)
         if recurrent is None or loop_of(module) is not None:
             return super().fused_parts(module)
-        own = getattr(recurrent, "recurrence", getattr(recurrent, "rollout_connection", None))
-        if callable(own) and not isinstance(own, nn.Module):
-            return FusedParts(Recurrence(None, getattr(recurrent, "bias", None), own()))
-        wrapped = wiring_of(recurrent) is not None
-        if not isinstance(recurrent, nn.Linear) or not (wrapped or type(recurrent).forward is nn.Linear.forward):
-            return None  # nobody knows what a subclass does with its weight
-        return FusedParts.of(recurrent.weight, recurrent.bias, synapses_of(recurrent).get(""))
+        return FusedParts.of_layer(recurrent)
 
     def state_of_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RolloutState | None:
         names = [name for name in ("spk", "syn", "mem") if name in module._buffers]
