@@ -47,8 +47,8 @@ class FusedParts:
     def of_layer(cls, layer: nn.Module) -> FusedParts | None:
         """Describe a layer that turns a neuron's spikes into its own current; None where it only runs step by step.
 
-        An ``nn.Linear``, wrapped or bare. Or one that says itself how a rollout runs it, by a method ``recurrence()`` that
-        returns a :class:`~delaykit.functional.recurrence.RecurrentConnection`; its attribute ``bias`` is added to that.
+        An ``nn.Linear``, wrapped or bare. Or one that says itself how a rollout runs it, by a method ``recurrence()``
+        that returns a :class:`~delaykit.functional.recurrence.RecurrentConnection`; its ``bias`` is added to that.
 
         Args:
             layer: ``(batch, post) -> (batch, post)``.

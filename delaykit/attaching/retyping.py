@@ -24,7 +24,7 @@ from delaykit.errors import ConfigError, DelaykitError, PluginError
 def retyped_class(base: type, mixins: tuple[type, ...]) -> type:
     """Make the subclass of ``base`` with ``mixins`` in front, the latest mixin first."""
     name = getattr(mixins[0], "prefix", "") + base.__name__
-    members = {"_dk_recipe": Recipe(base, mixins), "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
+    members = {"_dk_recipe": ClassRecipe(base, mixins), "__reduce_ex__": _reduce_ex, "__module__": base.__module__}
     members["__prepare_scriptable__"] = refuse_compiling
     cls: Any = type(name, (*_anchor(base), *reversed(mixins), base), members)
 
@@ -111,13 +111,13 @@ def original_class(module: nn.Module) -> type[nn.Module]:
     Args:
         module: any module, retyped or not.
     """
-    recipe: Recipe | None = getattr(type(module), "_dk_recipe", None)
+    recipe: ClassRecipe | None = getattr(type(module), "_dk_recipe", None)
     return type(module) if recipe is None else recipe.base
 
 
 def mixins_of(module: nn.Module) -> tuple[type, ...]:
     """Return what was put in front of the module's class, the latest last."""
-    recipe: Recipe | None = getattr(type(module), "_dk_recipe", None)
+    recipe: ClassRecipe | None = getattr(type(module), "_dk_recipe", None)
     return () if recipe is None else recipe.mixins
 
 
@@ -175,7 +175,7 @@ def as_written(module: nn.Module, library: str) -> bool:
     return True
 
 
-class Recipe(NamedTuple):
+class ClassRecipe(NamedTuple):
     """Stand for a generated class, which pickle cannot find by its name."""
 
     base: type
@@ -184,6 +184,9 @@ class Recipe(NamedTuple):
     def make(self) -> type:
         """Return the class."""
         return retyped_class(self.base, self.mixins)
+
+
+Recipe = ClassRecipe  # its former name, which pickled models hold
 
 
 def _recipe_of(value: Any) -> Any:
@@ -224,7 +227,7 @@ class Undo:
         return self.__dict__ | {"arguments": tuple(map(_recipe_of, self.arguments))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        made = (part.make() if isinstance(part, Recipe) else part for part in state["arguments"])
+        made = (part.make() if isinstance(part, ClassRecipe) else part for part in state["arguments"])
         self.__dict__ |= state | {"arguments": tuple(made)}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from delaykit.errors import ConfigError
 from delaykit.nir.connections import Piece, Writing, piece_of
 from delaykit.nir.convolutions import convolution_piece
-from delaykit.nir.neurons import node_of, refusal
+from delaykit.nir.neurons import node_of, refuse_neuron
 from delaykit.nir.observing import Observed, Part, node_name
 from delaykit.nir.proving import prove
 from delaykit.nir.values import nir_package
@@ -114,7 +114,7 @@ class Building:
         assert part.neuron is not None
         adapter, module = part.neuron.adapter, part.module
         dynamics = adapter.dynamics(module)
-        refusal(part.name, module, dynamics, self.subtract)
+        refuse_neuron(part.name, module, dynamics, self.subtract)
         assert dynamics is not None
         nodes = node_of(part.name, dynamics, _features(part.outputs), self.how.dt)
         piece = self._named(part.name, _row, nodes)

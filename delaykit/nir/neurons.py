@@ -38,7 +38,7 @@ DELAYED = (
 )
 
 
-def refusal(where: str, module: nn.Module, dynamics: LIFDynamics | None, subtract: bool) -> None:
+def refuse_neuron(where: str, module: nn.Module, dynamics: LIFDynamics | None, subtract: bool) -> None:
     """Raise for a neuron that no node of NIR describes.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from delaykit.wrapping.fused.graph import Argument, Node, NotAhead, Operation, Result
-from delaykit.wrapping.fused.recipe import Ahead, Apply, Each, Fixed, Recipe, Step
+from delaykit.wrapping.fused.recipe import Ahead, Apply, Each, Fixed, Step, StepRecipe
 
 
 class Timed(NamedTuple):
@@ -55,7 +55,7 @@ class Evaluation:
         self.sources = sources
         self._done: dict[int, Timed] = {}
 
-    def __call__(self, recipe: Recipe) -> Timed:
+    def __call__(self, recipe: StepRecipe) -> Timed:
         """Carry a recipe out.
 
         Raises:
@@ -65,7 +65,7 @@ class Evaluation:
             self._done[id(recipe)] = self._run(recipe)
         return self._done[id(recipe)]
 
-    def _run(self, recipe: Recipe) -> Timed:
+    def _run(self, recipe: StepRecipe) -> Timed:
         if isinstance(recipe, Fixed):
             fixed = self.sources.fixed(recipe.node)
             return Timed(fixed, (fixed,), constant=True)
@@ -96,7 +96,7 @@ class Evaluation:
 
     def _apply(self, recipe: Apply) -> Timed:
         leaves, spec = tree_flatten((recipe.args, recipe.kwargs))
-        values = [self(leaf) if isinstance(leaf, Recipe) else leaf for leaf in leaves]
+        values = [self(leaf) if isinstance(leaf, StepRecipe) else leaf for leaf in leaves]
         if any(_counts(leaf) for leaf in leaves):
             return self._counted(recipe, values, spec)
         moving = [k for k, v in enumerate(values) if isinstance(v, Timed) and not v.constant]

@@ -17,7 +17,7 @@ from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.functional.engine_base import version_of
 from delaykit.wrapping.fused.evaluate import Sources
 from delaykit.wrapping.fused.graph import NotAhead
-from delaykit.wrapping.fused.recipe import Ahead, Apply, Each, Fixed, Recipe, Step
+from delaykit.wrapping.fused.recipe import Ahead, Apply, Each, Fixed, Step, StepRecipe
 
 OTHERWISE = "its input is not made the same way at all steps"
 
@@ -88,9 +88,9 @@ class Follower:
 
     def __init__(self, glue: Glue, sources: Sources) -> None:
         self.glue, self.sources = glue, sources
-        self._first: dict[tuple[int, int], tuple[Any, Recipe]] = {}
+        self._first: dict[tuple[int, int], tuple[Any, StepRecipe]] = {}
 
-    def first(self, recipe: Recipe, given: Any) -> Recipe:
+    def first(self, recipe: StepRecipe, given: Any) -> StepRecipe:
         """Return a recipe with the numbers of this run, which made ``given`` by it at the first step.
 
         Raises:
@@ -109,7 +109,7 @@ class Follower:
         return self._first[key][1]
 
     def _numbers(self, known: Any, given: Any) -> Any:
-        if isinstance(known, Recipe):
+        if isinstance(known, StepRecipe):
             return self.first(known, given)
         if isinstance(known, Step):
             if type(given) is not int or given != known.offset:
@@ -134,7 +134,7 @@ class Follower:
                 return False
             done.add(key)
             return True
-        if isinstance(recipe, Recipe):
+        if isinstance(recipe, StepRecipe):
             return self._is(recipe, _tensor(given), step)
         if isinstance(recipe, Step):
             return type(given) is int and given == recipe.offset + step
@@ -146,7 +146,7 @@ class Follower:
             return alike and all(self.same(a, b, step, done) for a, b in zip(*parts, strict=True))
         return recipe is given or bool(recipe == given)
 
-    def _is(self, recipe: Recipe, tensor: Any, step: int) -> bool:
+    def _is(self, recipe: StepRecipe, tensor: Any, step: int) -> bool:
         if isinstance(recipe, Fixed):
             return self.sources.fixed(recipe.node) is tensor
         if isinstance(recipe, Each):

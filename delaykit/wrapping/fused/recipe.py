@@ -12,19 +12,19 @@ from delaykit.wrapping.fused.graph import Argument, Constant, Node, NotAhead, Op
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Recipe:
+class StepRecipe:
     """How a tensor is made at each step; leaves that do not change are nodes of the run."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fixed(Recipe):
+class Fixed(StepRecipe):
     """A tensor that is there before the loop begins, and stays."""
 
     node: Node
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Ahead(Recipe):
+class Ahead(StepRecipe):
     """What a unit returns earlier in the same step, at its ``place``-th call of the step."""
 
     unit: str
@@ -33,7 +33,7 @@ class Ahead(Recipe):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Each(Recipe):
+class Each(StepRecipe):
     """The part ``step + offset`` of what an operation before the loop returned."""
 
     operation: Operation
@@ -41,7 +41,7 @@ class Each(Recipe):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Apply(Recipe):
+class Apply(StepRecipe):
     """An operation of the step; recipes and :class:`Step` stand among its arguments."""
 
     function: Any
@@ -83,9 +83,9 @@ class Comparison:
 
     def __init__(self, loop: Loop, first: int, second: int, hooked: Collection[Node] = ()) -> None:
         self.loop, self.first, self.second, self.hooked = loop, first, second, hooked
-        self._done: dict[tuple[int, int], Recipe] = {}
+        self._done: dict[tuple[int, int], StepRecipe] = {}
 
-    def recipe(self, one: Node, two: Node) -> Recipe:
+    def recipe(self, one: Node, two: Node) -> StepRecipe:
         """Return how a tensor is made that was ``one`` at the first step and ``two`` at the second.
 
         Raises:
@@ -96,7 +96,7 @@ class Comparison:
             self._done[key] = self._recipe_of(one, two)
         return self._done[key]
 
-    def _recipe_of(self, one: Node, two: Node) -> Recipe:
+    def _recipe_of(self, one: Node, two: Node) -> StepRecipe:
         if one in self.hooked or two in self.hooked:
             raise NotAhead("a hook looks at the gradient of its input")
         if isinstance(one, Output) and isinstance(two, Output) and one.unit in self.loop.times:
@@ -113,7 +113,7 @@ class Comparison:
             return self._result(one, two)
         raise NotAhead("its input comes from operations that carry something from step to step")
 
-    def _output(self, one: Output, two: Output) -> Recipe:
+    def _output(self, one: Output, two: Output) -> StepRecipe:
         times = self.loop.times[one.unit]
         step, place = divmod(one.call, times)
         later, same_place = divmod(two.call, times)
@@ -125,7 +125,7 @@ class Comparison:
             raise NotAhead(f"its input is what {one.unit!r} returned at an earlier step: a recurrent knot")
         raise NotAhead(f"its input is what {one.unit!r} returned at one step of the run")
 
-    def _result(self, one: Result, two: Result) -> Recipe:
+    def _result(self, one: Result, two: Result) -> StepRecipe:
         here, there = one.operation, two.operation
         if here is there:
             offset = self._offset(one.leaf, two.leaf)

@@ -27,7 +27,7 @@ from delaykit.wrapping.fused.graph import (
     tensor_named,
     told,
 )
-from delaykit.wrapping.fused.recipe import Apply, Loop, Recipe
+from delaykit.wrapping.fused.recipe import Apply, Loop, StepRecipe
 from delaykit.wrapping.fused.tracks import FeedForward, Spiking, Track, Unread
 from delaykit.wrapping.fused.units import NeuronUnit, Unit
 from delaykit.wrapping.fused.watch import Forward, answering, in_place
@@ -50,7 +50,7 @@ class Layout:
     loop: Loop | None
     steps: int
     functions: list[Any]
-    recipes: dict[Place, Recipe]
+    recipes: dict[Place, StepRecipe]
     reasons: dict[str, str]
 
     @property
@@ -113,7 +113,7 @@ class Run:
         self.between, self.glue = operations(ahead), Glue()
         self.glue.on = bool(self.between)
         self.follower = Follower(self.glue, self)
-        self.made: dict[Place, Recipe] = {}
+        self.made: dict[Place, StepRecipe] = {}
         self.tracks: dict[Place, Track] = {}
         self.once: dict[tuple[str, int], list[Tensor]] = {}
         self.counts = dict.fromkeys(units, 0)

@@ -34,7 +34,7 @@ from delaykit_lab.records.tables import markdown
 from delaykit_lab.task import Splits
 from delaykit_lab.tasks.spike_files import SpikeFiles
 from delaykit_lab.training.runner import accuracy, predict
-from delaykit_spatial import communities, kept_by_delay
+from delaykit_spatial import communities, kept_by_latency
 
 KEPT = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 DIMS = (3.0, math.inf)
@@ -56,7 +56,7 @@ def static(net: Net, data: Splits, history: list[dict[str, Any]]) -> dict[str, A
 def structure(net: Net, data: Splits, history: list[dict[str, Any]]) -> dict[str, Any]:
     """Describe which synapses are left: by delay, by channel, between whom, and which came and went."""
     delay, (into, within) = net.delay.delays_ms().expand_as(net.into), net.matrices()
-    shares = kept_by_delay(delay, into != 0, DELAY_BIN_MS)[1].tolist()
+    shares = kept_by_latency(delay, into != 0, DELAY_BIN_MS)[1].tolist()
     left = within != 0
     groups = communities(within)
     member = {neuron: k for k, group in enumerate(groups) for neuron in group}

@@ -17,7 +17,7 @@ from delaykit_spatial import (
     channel_order,
     degree_distribution,
     export_positions,
-    kept_by_delay,
+    kept_by_latency,
     late_arrivals,
     spatial_report,
 )
@@ -88,9 +88,9 @@ def test_numbers_may_come_from_numpy(number) -> None:
     ("call", "found"),
     [
         (lambda: late_arrivals(Spatial(2).build(SITE), torch.tensor(1.0)), r"shape \(\)"),
-        (lambda: kept_by_delay(torch.tensor([math.nan]), torch.tensor([True])), "NaN"),
-        (lambda: kept_by_delay(torch.tensor([1.0, math.inf]), torch.tensor([True, False])), "infinite"),
-        (lambda: kept_by_delay(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0])), "torch.float32"),
+        (lambda: kept_by_latency(torch.tensor([math.nan]), torch.tensor([True])), "NaN"),
+        (lambda: kept_by_latency(torch.tensor([1.0, math.inf]), torch.tensor([True, False])), "infinite"),
+        (lambda: kept_by_latency(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0])), "torch.float32"),
         (lambda: degree_distribution(torch.tensor([[0.5, 0.0]])), "torch.float32"),
         (lambda: degree_distribution(torch.tensor([True])), r"shape \(1,\)"),
         (lambda: channel_order(torch.rand(3)), r"shape \(3,\)"),

@@ -28,7 +28,7 @@ from delaykit_spatial import (
     delay_against_distance,
     equal_weights_,
     export_positions,
-    kept_by_delay,
+    kept_by_latency,
     kept_fraction,
     late_arrivals,
     links,
@@ -192,10 +192,10 @@ def test_damaged_files_are_refused_by_line(tmp_path: Path) -> None:
         read_positions(tmp_path / "missing.csv")
 
 
-def test_kept_by_delay_and_degrees_are_counts() -> None:
+def test_kept_by_latency_and_degrees_are_counts() -> None:
     generator = torch.Generator().manual_seed(0)
     late, kept = torch.rand(6, 7, generator=generator) * 100, torch.rand(6, 7, generator=generator) < 0.5
-    edges, share = kept_by_delay(late, kept)
+    edges, share = kept_by_latency(late, kept)
     for low, part in zip(edges[:-1].tolist(), share.tolist(), strict=True):
         inside = (late >= low) & (late < low + 30)
         assert part == pytest.approx(float(kept[inside].float().mean()))
@@ -204,9 +204,9 @@ def test_kept_by_delay_and_degrees_are_counts() -> None:
     assert int((inputs * torch.arange(len(inputs))).sum()) == int(kept.sum())
     for bad in (0.0, -1.0, math.nan):
         with pytest.raises(dk.ConfigError):
-            kept_by_delay(late, kept, bad)
+            kept_by_latency(late, kept, bad)
     with pytest.raises(dk.ShapeError):
-        kept_by_delay(late[:0], kept[:0])
+        kept_by_latency(late[:0], kept[:0])
 
 
 def test_communities_find_blocks_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_products_by_events_equal_dense_ones(density):
     assert took == (torch.count_nonzero(x[0]) <= 0.35 * x[0].numel())
     if took:
         torch.testing.assert_close(out, x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(compiled.Product(weight, 5)(x[0]), x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(compiled.WeightProduct(weight, 5)(x[0]), x[0] @ weight.t(), rtol=1e-12, atol=1e-12)
     want = torch.einsum("tbi,tbj->ij", g, x)
     torch.testing.assert_close(compiled.weight_gradient(g, x), want, rtol=1e-12, atol=1e-12)
 

@@ -37,7 +37,7 @@ VECTOR_BYTES = 64
 FEW = 0.1  # share of inputs that are not zero up to which a correlation for every synapse is faster by events
 
 
-class Product(plain.Product):
+class WeightProduct(plain.WeightProduct):
     """The product ``x W^T`` of a step: by the rows of ``W^T`` that spikes name, where there are few of them."""
 
     def __init__(self, weight: Tensor, batch: int) -> None:
@@ -198,6 +198,6 @@ def _correlate(x: Tensor, grad: Tensor, taps: SparseTaps, index: Tensor, paired:
 
 
 PARTS = Parts(
-    Product, Delivery, LineReader, SynapseReader, weight_gradient, line_correlation, synapse_correlation,
+    WeightProduct, Delivery, LineReader, SynapseReader, weight_gradient, line_correlation, synapse_correlation,
     tents_connection,
 )  # fmt: skip

@@ -17,7 +17,7 @@ from delaykit.functional.recurrence.connection.base import Parts, SparseTaps
 from delaykit.functional.tents import OwnTents, Tents
 
 
-class Product:
+class WeightProduct:
     """The product ``x W^T`` of a step."""
 
     def __init__(self, weight: Tensor, batch: int) -> None:
@@ -197,6 +197,6 @@ def _rows(x: Tensor, taps: SparseTaps, summed: bool) -> Tensor:
 
 
 PARTS = Parts(
-    Product, Delivery, LineReader, SynapseReader, weight_gradient, line_correlation, synapse_correlation,
+    WeightProduct, Delivery, LineReader, SynapseReader, weight_gradient, line_correlation, synapse_correlation,
     tents_connection,
 )  # fmt: skip

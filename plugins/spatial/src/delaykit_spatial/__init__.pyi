@@ -3,6 +3,7 @@ from .analysis import communities as communities
 from .analysis import degree_distribution as degree_distribution
 from .analysis import equal_weights_ as equal_weights_
 from .analysis import kept_by_delay as kept_by_delay
+from .analysis import kept_by_latency as kept_by_latency
 from .config import Spatial as Spatial
 from .connection import SpatialConnection as SpatialConnection
 from .connection import share_positions_ as share_positions_

@@ -13,7 +13,7 @@ BIN_MS = 30.0
 
 
 @checks.annotated
-def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> tuple[Tensor, Tensor]:
+def kept_by_latency(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> tuple[Tensor, Tensor]:
     """Return the fraction of synapses kept in each bin of delay: does pruning prefer short or long ways?
 
     Args:
@@ -25,26 +25,29 @@ def kept_by_delay(delays_ms: Tensor, kept: Tensor, width_ms: float = BIN_MS) -> 
         Edges ``(bins + 1,)`` in ms from 0 on, and the fraction kept ``(bins,)``, NaN where there is no synapse.
 
     Example:
-        >>> edges, share = kept_by_delay(torch.tensor([1.0, 2.0, 40.0]), torch.tensor([True, False, True]))
+        >>> edges, share = kept_by_latency(torch.tensor([1.0, 2.0, 40.0]), torch.tensor([True, False, True]))
         >>> edges.tolist(), share.tolist()
         ([0.0, 30.0, 60.0], [0.5, 1.0])
 
     Reference: Landsmeer, Movahedin et al. 2025: the fraction is flat over bins of 30 ms.
     """
-    checks.number("kept_by_delay width_ms", width_ms, above=0, fix="pass e.g. width_ms=1.0")
+    checks.number("kept_by_latency width_ms", width_ms, above=0, fix="pass e.g. width_ms=1.0")
     if not kept.numel():
-        raise ShapeError("kept_by_delay", "no synapse", "at least one", "give the delays of a connection")
-    _check_kept(kept, "kept_by_delay")
+        raise ShapeError("kept_by_latency", "no synapse", "at least one", "give the delays of a connection")
+    _check_kept(kept, "kept_by_latency")
     if not _broadcasts(delays_ms, kept):
         found, fix = f"delays {tuple(delays_ms.shape)}, kept {tuple(kept.shape)}", "give both of one connection"
-        raise ShapeError("kept_by_delay", found, "delays that broadcast to kept", fix)
+        raise ShapeError("kept_by_latency", found, "delays that broadcast to kept", fix)
     if not bool(torch.isfinite(delays_ms).all()):
-        raise DelayRangeError("kept_by_delay", "NaN or infinite delays", "finite ones", "reload the last checkpoint")
+        raise DelayRangeError("kept_by_latency", "NaN or infinite delays", "finite ones", "reload the last checkpoint")
     where = (delays_ms.detach().expand(kept.shape) / width_ms).floor().long().flatten()
     bins = int(where.max()) + 1
     total = torch.bincount(where, minlength=bins)
     left = torch.bincount(where, weights=kept.flatten().double(), minlength=bins)
     return torch.arange(bins + 1) * float(width_ms), left / total
+
+
+kept_by_delay = kept_by_latency  # its former name; delaykit_sparsify.kept_by_delay counts in steps
 
 
 @checks.annotated

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from delaykit import ConfigError, checks, plotting
 from delaykit.plotting import CATEGORIES, COLOUR_MAPS, GREY, INK, colours
-from delaykit_spatial.analysis import BIN_MS, channel_order, kept_by_delay
+from delaykit_spatial.analysis import BIN_MS, channel_order, kept_by_latency
 from delaykit_spatial.history import PositionHistory
 from delaykit_spatial.report import SpatialLink, links, populations
 
@@ -153,7 +153,7 @@ def kept_fraction(delays_ms: Tensor, kept: Tensor, ax: Axes | None = None, *, wi
         The axes.
     """
     ax = _axes(ax)
-    edges, share = kept_by_delay(delays_ms, kept, width_ms)
+    edges, share = kept_by_latency(delays_ms, kept, width_ms)
     ax.bar(edges[:-1].tolist(), (100 * share.nan_to_num(0)).tolist(), width=0.94 * width_ms, align="edge",
            color=CATEGORIES[2], alpha=0.8)  # fmt: skip
     ax.axhline(100 * float(kept.double().mean()), color=INK, linestyle=":", linewidth=1.4, label="all synapses")

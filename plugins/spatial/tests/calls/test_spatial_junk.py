@@ -45,7 +45,7 @@ CALLS = {
     "communities": (lambda: {"weight": torch.rand(4, 4)}, "seed", "resolution"),
     "degree_distribution": (lambda: {"kept": torch.rand(4, 3) > 0.5},),
     "equal_weights_": (lambda: {"net": net()}, "value"),
-    "kept_by_delay": (kept, "width_ms"),
+    "kept_by_latency": (kept, "width_ms"),
     "SpatialConnection": (lambda: {"site": SITE, "config": Spatial(2), "factor": 1.0}, "generator"),
     "share_positions_": (lambda: {"net": net()},),
     "SpatialDelay": (lambda: {"config": Spatial(2), "site": SITE}, "generator"),
