@@ -20,7 +20,9 @@ def first_only(where: str, fix: str = REFERENCE) -> Callable[[Backward], Backwar
     """Decorate the backward of a ``torch.autograd.Function`` whose own derivative nobody wrote.
 
     ``once_differentiable`` lets a loss pass that is linear in the output, with second derivatives of zero, and says the
-    rest in words of torch. Here every second derivative through the result raises.
+    rest in words of torch. Here every second derivative through the result raises. ``torch.autograd.grad`` only goes
+    where its inputs are: to be met on the way to each of them, the forward pass saves every tensor that the adjoint
+    depends on, or an output, which leads to all of them.
 
     Args:
         where: the operator, for the message.
@@ -35,7 +37,8 @@ def first_only(where: str, fix: str = REFERENCE) -> Callable[[Backward], Backwar
             if not torch.is_grad_enabled():
                 return out
             given = out if isinstance(out, tuple) else (out,)
-            guarded = _Second.apply((where, fix), torch.empty(0, requires_grad=True), *given)
+            ways = [x for x in (*grads, *ctx.saved_tensors) if isinstance(x, Tensor) and x.requires_grad]
+            guarded = _Second.apply((where, fix), given, torch.empty(0, requires_grad=True), *ways)
             return guarded if isinstance(out, tuple) else guarded[0]
 
         return run  # type: ignore[return-value]
@@ -59,10 +62,12 @@ def refuse_second(operator: Any, where: str, fix: str = REFERENCE) -> None:
 
 
 class _Second(torch.autograd.Function):
-    """Pass gradients on; raise where theirs are asked for."""
+    """Return gradients as they are; raise where theirs are asked for, on the way to whatever ``ways`` came from."""
 
     @staticmethod
-    def forward(ctx: Any, told: tuple[str, str], anchor: Tensor, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def forward(
+        ctx: Any, told: tuple[str, str], grads: tuple[Tensor | None, ...], *ways: Tensor
+    ) -> tuple[Tensor | None, ...]:
         ctx.told = told
         return tuple(None if grad is None else grad.view_as(grad) for grad in grads)
 

@@ -112,6 +112,7 @@ ELSEWHERE = {
     "testing.adapters.laws_neurons": "adapters/test_adapter_mutants.py",
     "testing.adapters.laws_wrapping": "adapters/test_adapter_mutants.py",
     "testing.adapters.library_net": "adapters/test_adapter_mutants.py",
+    "testing.faults.second_derivatives": "functional/test_derivatives.py",
     "testing.laws_config": "testing/test_conformance_kit.py",
     "testing.laws_network": "testing/test_conformance_kit.py",
     "testing.laws_operator": "testing/test_conformance_kit.py",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fused_cases import HIDDEN, OUT, PRE, TIME, assert_equal_runs, assert_fused, loud, spikes
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import delaykit as dk
 from delaykit.testing.nets import norse as nets_norse
@@ -123,6 +124,65 @@ def test_a_sequential_state_takes_whole_sequences(granularity: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(fast(spikes())[0], by_hand(spikes())[0], rtol=0, atol=1e-6)
     assert set(fast.report().values()) == {"ahead"}, str(fast)
+
+
+def delayed_sequential(granularity: str) -> tuple[Any, Any]:
+    net = norse.SequentialState(
+        nn.Linear(PRE, HIDDEN), norse.LIFCell(p=parameters()), nn.Linear(HIDDEN, OUT), norse.LIFCell(p=parameters())
+    ).double()
+    loudest(net)
+
+    def loop(x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        rec = []
+        for step in x:
+            output, state = net(step, state)
+            rec.append(output)
+        return torch.stack(rec), state
+
+    x = spikes().double()
+    dk.wrap_(net, {"*": dk.FreeDelay(granularity, max_delay=4, init=2.5)}, example=lambda: loop(x))
+    return net, loop
+
+
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
+def test_a_sequential_state_goes_on_from_the_last_state_of_a_fused_run(granularity: str) -> None:
+    net, loop = delayed_sequential(granularity)
+    x = spikes(TIME + 6, 2).double()
+    fast = dk.fused(net, example=x)
+    whole = loop(x)[0]
+    assert 0.05 < whole[TIME:].mean() < 0.95
+    for begins, goes_on in ((fast, fast), (fast, loop), (loop, fast)):
+        first, state = begins(x[:TIME])
+        found = torch.cat([first, goes_on(x[TIME:], state)[0]])
+        torch.testing.assert_close(found, whole, rtol=0, atol=1e-9)
+        weights = list(net.parameters())
+        grads = (torch.autograd.grad(y.square().sum(), weights, retain_graph=True) for y in (found, whole))
+        torch.testing.assert_close(*grads, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("granularity", ["axonal", "dendritic", "synaptic"])
+@pytest.mark.parametrize(("change", "rows"), [(lambda v: v.detach(), [0, 1]), (lambda v: v[[1, 0]], [1, 0])])
+def test_a_last_state_of_a_fused_run_is_cut_and_permuted_as_any(granularity: str, change: Any, rows: Any) -> None:
+    net, loop = delayed_sequential(granularity)
+    x, weights = spikes(TIME + 6, 2).double(), list(net.parameters())
+    fast, ends = dk.fused(net, example=x), []
+    for begins in (fast, loop):
+        after = loop(x[TIME:][:, rows], tree_map(change, begins(x[:TIME])[1]))[0]
+        ends.append([after, *torch.autograd.grad(after.square().sum(), weights, materialize_grads=True)])
+    torch.testing.assert_close(*ends, rtol=1e-8, atol=1e-8)
+
+
+def test_a_last_state_is_refused_after_a_step_of_the_optimizer_unless_it_was_detached() -> None:
+    net, loop = delayed_sequential("axonal")
+    x = spikes(TIME + 6, 2).double()
+    fast = dk.fused(net, example=x)
+    states = [tree_map(lambda v: v.detach(), run(x[:TIME])[1]) for run in (fast, loop)]
+    _, late = fast(x[:TIME])
+    with torch.no_grad():
+        net[0].weight.mul_(1.5)
+    torch.testing.assert_close(*(loop(x[TIME:], state)[0] for state in states), rtol=0, atol=1e-9)
+    with pytest.raises(dk.HistoryError, match=r"after a change of the weights.*detach the state before"):
+        loop(x[TIME:], late)
 
 
 def test_a_delayed_state_of_a_fused_run_cannot_go_on() -> None:

@@ -14,6 +14,7 @@ from delaykit.attaching.connection.products import product_of, refuse_hidden_pro
 from delaykit.attaching.exporters import refuse_exporters
 from delaykit.attaching.history.carried_states import BARE
 from delaykit.attaching.history.connection_states import (
+    AheadState,
     CarriedState,
     CarriedTail,
     Handed,
@@ -81,6 +82,8 @@ class CarriedConnection(DelayedConnection):
 
     def _dk_stepped(self, input: Tensor, state: Any) -> Any:
         base, attachment = super(DelayedConnection, self).forward, self._dk.sites[""]  # type: ignore[misc]
+        if isinstance(state, AheadState):
+            state = state.resumed()
         if not attachment.scope.depth:
             refuse_exporters(attachment.where, input)
         if attachment.off:

@@ -6,7 +6,8 @@ is in :mod:`~delaykit.attaching.history.carried_states`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +57,43 @@ class Handed:
 
     def __init__(self, state: Any) -> None:
         self.state = state
+
+
+class AheadState:
+    """The state of a delayed connection in a run ahead; behind its last step it is made when somebody asks for it.
+
+    Nobody asks in most runs, and the steps cost what the run ahead has saved.
+    """
+
+    _make: Callable[[], Any] | None = None
+    _made: Any = None
+
+    def behind(self, make: Callable[[], Any]) -> None:
+        """Say how the connection's own state is made."""
+        self._make = make
+
+    def resumed(self) -> Any:
+        """Return the connection's own state; itself within the run, where nobody may go on from it."""
+        if self._make is not None:
+            self._made, self._make = self._make(), None
+        return self if self._made is None else self._made
+
+    def detach(self) -> Any:
+        """Cut its graph; within the run, return another one: a cut graph is not what was run ahead."""
+        own = self.resumed()
+        return AheadState() if own is self else own.detach()
+
+    def __getattr__(self, name: str) -> Any:
+        own = None if name.startswith("__") else self.resumed()
+        if own is None or own is self:
+            raise AttributeError(name)
+        return getattr(own, name)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.resumed()[rows]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self.resumed(), memo)
 
 
 class CarriedTail(LineRows):

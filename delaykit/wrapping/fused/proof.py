@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from delaykit.attaching.batch.rows import Rows
 from delaykit.attaching.batch.tensors import tensors_in
+from delaykit.attaching.history.connection_states import AheadState
 from delaykit.attaching.trial_runs import lines_aside
 from delaykit.attaching.wiring import wiring_of
 from delaykit.functional.dispatch import backend, chosen
@@ -22,9 +24,11 @@ from delaykit.wrapping.fused.graph import Miss, NotAhead, Output, told
 from delaykit.wrapping.fused.program import Program, own_loop
 from delaykit.wrapping.fused.recipe import Comparison, loop_of
 from delaykit.wrapping.fused.run import Layout, Run
+from delaykit.wrapping.fused.tracks import GOES_ON
 from delaykit.wrapping.fused.units import ConnectionUnit, NeuronUnit, Unit, units_of
 from delaykit.wrapping.fused.watch import Seen, watch
 
+USED_ONCE = (Rows, AheadState)  # states that no second run can begin with
 Values = list[tuple[str, Tensor | None]]
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
@@ -73,6 +77,8 @@ def learn(net: nn.Module, program: Program, args: Any, kwargs: Any) -> tuple[Lay
     Returns:
         What is known, and in which precision it was proven.
     """
+    if any(isinstance(leaf, USED_ONCE) for leaf in tree_leaves((args, kwargs))):
+        return Layout(None, 0, [], {}, dict.fromkeys(units_of(net), GOES_ON)), "its own precision"
     for asks in (True, False):  # a model may write into its arguments, which those that ask for a gradient forbid
         with contextlib.suppress(Exception):
             trial = Trial(copy_model(net).double(), program, *_apart((args, kwargs), torch.float64, asks))

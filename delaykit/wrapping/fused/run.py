@@ -139,6 +139,8 @@ class Run:
         for track in self.tracks.values():
             track.check_made()
             track.check_kept()
+            if isinstance(track, FeedForward):
+                track.leave()
         kept = [list(unit.module._buffers.values()) for unit in self.units.values() if isinstance(unit, NeuronUnit)]
         for leaf in tree_leaves((output, kept)):
             if isinstance(leaf, Unread):

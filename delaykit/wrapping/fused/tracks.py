@@ -12,19 +12,22 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.fused_parts import FusedParts
-from delaykit.attaching.history.connection_states import Handed
+from delaykit.attaching.history.connection_states import AheadState, Handed
 from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_start, dynamics_of
 from delaykit.attaching.wiring import wiring_of
-from delaykit.errors import DelaykitError
+from delaykit.errors import DelaykitError, HistoryError
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.engine_base import version_of
 from delaykit.functional.recurrence.state import RolloutState
-from delaykit.wrapping.fused.evaluate import Timed
+from delaykit.wrapping.fused.evaluate import Timed, random_states, restore_states, same_states
 from delaykit.wrapping.fused.glue import OTHERWISE
 from delaykit.wrapping.fused.graph import Miss, NotAhead
 from delaykit.wrapping.fused.units import ConnectionUnit, Layer, NeuronUnit, Unit, refuse_autocast
 from delaykit.wrapping.rollout import run_fused
 
+Kept = list[tuple[dict[str, Any], str, Any, int | None]]
+GOES_ON = "its delays go on from an earlier run"
+DETACH = "detach the state before the optimizer's step, or pass None first"
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 
@@ -114,7 +117,7 @@ class Track(ABC):
         self.grad = torch.is_grad_enabled()
         self.made: list[tuple[Tensor, int | None]] = []
         self.handed: list[tuple[Tensor, ...]] = []
-        self.kept: list[tuple[dict[str, Any], str, Any, int | None]] = []
+        self.kept: Kept = []
 
     def keep(self, sequence: Tensor) -> tuple[Tensor, ...]:
         """Hand a sequence out step by step; it must not be changed in place."""
@@ -169,7 +172,7 @@ class FeedForward(Track):
         refuse_autocast(timed.tensor)
         self.carried = isinstance(unit, ConnectionUnit) and unit.carried
         if self.carried and _handed(unit.path, args, kwargs).state is not None:
-            raise NotAhead("its delays go on from an earlier run")
+            raise NotAhead(GOES_ON)
         inputs = timed.tensor
         if timed.constant:
             inputs = inputs.unsqueeze(0).expand(length, *inputs.shape)
@@ -194,17 +197,42 @@ class FeedForward(Track):
         handed = _handed(self.unit.path, args, kwargs)
         if handed.state is not self.tokens[step]:
             raise Miss(self.unit.path, "its state is changed between steps")
-        handed.state = FusedState()
+        handed.state = AheadState()
         self.tokens.append(handed.state)
         return output
 
+    def leave(self) -> None:
+        """Let the state behind the last step be one to go on from."""
+        if self.carried and len(self.tokens) > 1:
+            inputs, module, kept = self.inputs(), self.unit.module, self.kept
+            self.tokens[-1].behind(lambda: _by_steps(module, inputs, kept, self.grad))
 
-class FusedState:
-    """The state of a delayed connection in a fused run: it holds no spikes, so no other run can go on from it."""
+    def inputs(self) -> list[Tensor]:
+        """Return what each step was given."""
+        made, steps = self.foreseen, len(self.tokens) - 1
+        rows = made.handed or (made.steps if made.steps is not None else (made.tensor,))
+        return [rows[0 if made.constant else k] for k in range(steps)]
 
-    def detach(self) -> FusedState:
-        """Return another one: a cut graph is not what was run ahead."""
-        return FusedState()
+
+def _by_steps(module: Any, inputs: list[Tensor], kept: Kept, grad: bool) -> Any:
+    """Step a connection over what it was given ahead; return its state behind it.
+
+    Raises:
+        HistoryError: it is not what it was, or draws random numbers.
+    """
+    where = module._dk.sites[""].where
+    if any(place.get(name) is not value or _writes_to(value) != before for place, name, value, before in kept):
+        found = "the last state of a fused run, after a change of the weights, delays or constants of that run"
+        raise HistoryError(where, found, "a state that is gone on from, or detached, before they change", DETACH)
+    drawn, state = random_states(), None
+    with torch.set_grad_enabled(grad):
+        for x in inputs:
+            _, state = module.forward(x, state)
+    if not same_states(drawn, random_states()):
+        restore_states(drawn)
+        found = "the last state of a fused run whose delays or masks were drawn at random"
+        raise HistoryError(where, found, "a state of the step loop", "run it step by step, or pass None first")
+    return state
 
 
 class Spiking(Track):

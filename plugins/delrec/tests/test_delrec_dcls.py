@@ -10,6 +10,7 @@ from delaykit.arrivals import Gaussian
 from delaykit.functional.reference import causal_convolution
 from delaykit.interfaces import Site
 from delaykit.synapse import Product, Synapse
+from delaykit.testing.faults.second_derivatives import check_second_derivatives
 from delaykit_delrec import DCLS
 from delaykit_delrec.spectral import SpectralEngine, early_response, spectral_convolution
 from delaykit_delrec.windowed import WindowedTriangle
@@ -157,3 +158,8 @@ def test_the_published_package_agrees_on_delays_in_convolutions(version: str) ->
     two = torch.autograd.grad(wanted.square().sum(), (x, theirs.weight, theirs.P))
     for a, b in zip(one, (two[0], two[1][..., 0], -two[2][0, ..., 0].sum((2, 3))), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * float(b.abs().max()))
+
+
+def test_second_derivatives_of_a_spectral_convolution_are_refused_on_every_way() -> None:
+    spikes, response = (torch.rand(5, 2, PRE).double().requires_grad_(), torch.rand(POST, PRE, 3).double())
+    check_second_derivatives(lambda: spectral_convolution(spikes, response), [spikes, response.requires_grad_()])

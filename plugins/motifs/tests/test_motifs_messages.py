@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.testing.faults.second_derivatives import check_second_derivatives
 from delaykit.testing.messages import check_told
 from delaykit_motifs import (
     Motif,
@@ -23,6 +24,7 @@ from delaykit_motifs import (
     to_delays,
     truncate_cue,
 )
+from delaykit_motifs.membrane import leaky_membrane
 
 NAN, SPIKES, TAPS = float("nan"), torch.ones(5, 2, 3), torch.rand(4, 3, 2)
 FIELDS = {"depth": (0, -1, 2.5, "4", None, True), "scale": ("1", -1.0, NAN), "learn": (1, "yes"), "deph": (3,)}
@@ -73,3 +75,10 @@ def test_second_derivatives_are_told_in_full(wanted):
     loss = tapped_linear(given["spikes"], given["taps"]).square().sum()
     first = torch.autograd.grad(loss, given[wanted], create_graph=True)[0]
     check_told(lambda: first.square().sum().backward())
+
+
+def test_second_derivatives_are_refused_on_every_way():
+    spikes, taps = SPIKES.double().requires_grad_(), TAPS.double().requires_grad_()
+    check_second_derivatives(lambda: tapped_linear(spikes, taps), [spikes, taps])
+    keep = torch.full((5, 2, 3), 0.5).double()
+    check_second_derivatives(lambda: leaky_membrane(spikes, keep), [spikes])

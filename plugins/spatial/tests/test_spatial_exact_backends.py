@@ -10,6 +10,7 @@ from torch import Tensor
 
 from delaykit.functional.dispatch import backend
 from delaykit.plugins import registry
+from delaykit.testing.faults.second_derivatives import check_second_derivatives
 from delaykit_spatial.exact import (
     ExactAdEx,
     ExactLIF,
@@ -147,3 +148,21 @@ def test_no_rows_or_no_steps_have_no_spikes(name: str) -> None:
 
 def jumps_of_no_rows(neuron: ExactLIF, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
     return exact_arrivals(draw(STEPS, 0, PRE), None, weight, delay, neuron.tau_syn, neuron.dt)
+
+
+@pytest.mark.parametrize("name", ["numba", "torch"])
+def test_second_derivatives_are_refused_on_every_way(name):
+    neuron = next(iter(NEURONS.values()))
+    spikes = (draw(12, BATCH, PRE) < 0.3).double()
+    weight, delay = (
+        (0.1 + 0.35 * draw(POST, PRE, seed=1)).requires_grad_(),
+        (4 * draw(POST, PRE, seed=2)).requires_grad_(),
+    )
+    inner, lag = (0.4 * draw(POST, POST, seed=3)).requires_grad_(), (4 * draw(POST, POST, seed=4)).requires_grad_()
+
+    def run():
+        jumps = exact_arrivals(spikes, torch.zeros_like(spikes), weight, delay, neuron.tau_syn, neuron.dt)
+        return exact_rollout(*jumps, neuron, inner, lag).membrane
+
+    with backend({"numba": "cpu"}.get(name, name)):
+        check_second_derivatives(run, [weight, delay, inner, lag])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import delaykit as dk
+from delaykit.testing.faults.second_derivatives import check_second_derivatives
 from delaykit.testing.messages import check_told
 from delaykit_timing import (
     Events,
@@ -88,3 +89,14 @@ def test_second_derivatives_are_told_in_full():
     out = spike_times(TIMES, NEURONS, weight, TimingDynamics(0.8))
     first = torch.autograd.grad(out.when.sum(), weight, create_graph=True)[0]
     check_told(lambda: first.sum().backward())
+
+
+def test_second_derivatives_are_refused_on_every_way():
+    times, weight, delays = (
+        TIMES.double().requires_grad_(),
+        WEIGHT.double().requires_grad_(),
+        torch.tensor([[0.1, 0.2]]),
+    )
+    delays = delays.double().requires_grad_()
+    run = lambda: spike_times(times, NEURONS, weight, TimingDynamics(0.8), delays).when  # noqa: E731
+    check_second_derivatives(run, [times, weight, delays])

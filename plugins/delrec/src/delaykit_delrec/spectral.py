@@ -55,14 +55,15 @@ class _Spectral(torch.autograd.Function):
         size = _fast_size(time + depth - 1)
         spectrum = torch.fft.rfft(spikes, size, dim=0)  # (frequency, batch, pre)
         kernel = torch.fft.rfft(response, size, dim=-1).permute(2, 0, 1).contiguous()  # (frequency, post, pre)
-        ctx.save_for_backward(spectrum, kernel)
+        out = torch.fft.irfft(spectrum @ kernel.transpose(1, 2), size, dim=0)[:time]
+        ctx.save_for_backward(spectrum, kernel, spikes, response)  # the latter two are where second derivatives go
         ctx.sizes = time, depth, size
-        return torch.fft.irfft(spectrum @ kernel.transpose(1, 2), size, dim=0)[:time]
+        return out
 
     @staticmethod
     @first_only("spectral_convolution")
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        spectrum, kernel = ctx.saved_tensors
+        spectrum, kernel, *_ = ctx.saved_tensors
         time, depth, size = ctx.sizes
         arrived = torch.fft.rfft(gradient, size, dim=0)  # (frequency, batch, post)
         grad_spikes = grad_response = None

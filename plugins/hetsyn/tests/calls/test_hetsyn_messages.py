@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import delaykit as dk
+from delaykit.testing.faults.second_derivatives import check_second_derivatives
 from delaykit.testing.messages import check_told
 from delaykit_hetsyn import (
     AdaptationCurrent,
@@ -155,3 +156,12 @@ def test_second_derivatives_of_the_rollout_are_told_in_full(loss):
         torch.autograd.grad(loss(membrane), weight, create_graph=True)[0].sum().backward()
 
     check_told(twice)
+
+
+def test_second_derivatives_of_the_rollout_are_refused_on_every_way():
+    drive, weight = DRIVE.double().requires_grad_(), torch.eye(2).double().requires_grad_()
+    decay = torch.full((2, 2), 0.5).double().requires_grad_()
+    own = gather([ResetCurrent(0.5)], None, drive.detach(), 2)
+    check_second_derivatives(
+        lambda: rollout(drive, weight, decay, own, TriangularSurrogate())[1], [drive, weight, decay]
+    )

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from delaykit.functional.derivatives import DIFFERENCES, first_only
 from delaykit_spatial.exact.neuron import ExactState, Neuron
 
 
@@ -109,12 +110,13 @@ class _Lead(torch.autograd.Function):
         state = ExactState(v, i, a)
         lead = torch.where(due, neuron.lead(state, min_slope), 0.0)
         keep, gain = neuron.back(lead)
-        ctx.save_for_backward(torch.where(due, keep / neuron.slope(state, lead).clamp(min=min_slope), 0.0), gain)
+        ctx.save_for_backward(torch.where(due, keep / neuron.slope(state, lead).clamp(min=min_slope), 0.0), gain, lead)
         return lead
 
     @staticmethod
+    @first_only("exact_rollout", DIFFERENCES)
     def backward(ctx: Any, grad_lead: Tensor) -> tuple[Tensor | None, ...]:
-        factor, gain = ctx.saved_tensors
+        factor, gain, _ = ctx.saved_tensors
         grad_v = factor * grad_lead
         return grad_v, -gain * grad_v, gain * grad_v, None, None, None
 
