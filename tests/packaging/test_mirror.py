@@ -136,6 +136,7 @@ ELSEWHERE = {
     "wrapping.fused.evaluate": "wrapping/test_fused_shapes.py",
     "wrapping.fused.finding": "wrapping/test_fused_loop.py",
     "wrapping.fused.graph": "wrapping/test_fused_shapes.py",
+    "wrapping.fused.held": "wrapping/test_fused_norse.py",
     "wrapping.fused.model": "wrapping/test_fused_snntorch.py",
     "wrapping.fused.program": "wrapping/test_fused_snntorch.py",
     "wrapping.fused.proof": "wrapping/test_fused_changes.py",

@@ -51,8 +51,7 @@ def fused(
         loop: ``"inside"``: ``net(sequence)`` holds the time loop. ``"outside"``: the model is called once a step; the
             result then takes ``(time, ...)``, begins at rest, returns all outputs stacked along time, and after them
             the last state of a model that carries its state. A wrapped ``SequentialState`` goes on from it, with its
-            spikes under way, step by step; delayed recurrent cells do not. None: found from the example; printing the
-            result says why it is the latter.
+            spikes under way; delayed recurrent cells do not. None: found from the example, and printed why.
 
     Returns:
         A callable with the model's signature; printing it shows which layers run ahead and why others do not.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,19 +14,18 @@ from delaykit.attaching.fused_parts import FusedParts
 from delaykit.attaching.history.connection_states import AheadState, Handed
 from delaykit.attaching.neuron.reported_numbers import by_dynamics, check_start, dynamics_of
 from delaykit.attaching.wiring import wiring_of
-from delaykit.errors import DelaykitError, HistoryError
+from delaykit.errors import DelaykitError
 from delaykit.functional.dynamics import PARAMETERS, LIFDynamics
 from delaykit.functional.engine_base import version_of
 from delaykit.functional.recurrence.state import RolloutState
-from delaykit.wrapping.fused.evaluate import Timed, random_states, restore_states, same_states
+from delaykit.wrapping.fused.evaluate import Timed
 from delaykit.wrapping.fused.glue import OTHERWISE
 from delaykit.wrapping.fused.graph import Miss, NotAhead
+from delaykit.wrapping.fused.held import Kept, changed, held_by, state_behind
 from delaykit.wrapping.fused.units import ConnectionUnit, Layer, NeuronUnit, Unit, refuse_autocast
 from delaykit.wrapping.rollout import run_fused
 
-Kept = list[tuple[dict[str, Any], str, Any, int | None]]
 GOES_ON = "its delays go on from an earlier run"
-DETACH = "detach the state before the optimizer's step, or pass None first"
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 
@@ -127,7 +125,7 @@ class Track(ABC):
 
     def hold(self) -> None:
         """Note what the sequence was made with."""
-        self.kept = list(_held(self.unit))
+        self.kept = list(held_by(self.unit))
 
     def check(self, step: int, given: Any) -> None:
         """Raise :class:`Miss` where this call is not the one that was foreseen."""
@@ -149,9 +147,8 @@ class Track(ABC):
 
         The gradient of a step that was handed out lacks what reaches it through layers that ran ahead.
         """
-        for place, name, value, before in self.kept:
-            if place.get(name) is not value or _writes_to(value) != before:
-                raise Miss(self.unit.path, "its weights or constants are changed within a run")
+        if changed(self.kept):
+            raise Miss(self.unit.path, "its weights or constants are changed within a run")
         if self.grad and any(step._backward_hooks or step.retains_grad for steps in self.handed for step in steps):
             raise Miss(self.unit.path, "a hook looks at the gradient of its output")
 
@@ -205,34 +202,13 @@ class FeedForward(Track):
         """Let the state behind the last step be one to go on from."""
         if self.carried and len(self.tokens) > 1:
             inputs, module, kept = self.inputs(), self.unit.module, self.kept
-            self.tokens[-1].behind(lambda: _by_steps(module, inputs, kept, self.grad))
+            self.tokens[-1].behind(lambda: state_behind(module, inputs, kept, self.grad))
 
     def inputs(self) -> list[Tensor]:
         """Return what each step was given."""
         made, steps = self.foreseen, len(self.tokens) - 1
         rows = made.handed or (made.steps if made.steps is not None else (made.tensor,))
         return [rows[0 if made.constant else k] for k in range(steps)]
-
-
-def _by_steps(module: Any, inputs: list[Tensor], kept: Kept, grad: bool) -> Any:
-    """Step a connection over what it was given ahead; return its state behind it.
-
-    Raises:
-        HistoryError: it is not what it was, or draws random numbers.
-    """
-    where = module._dk.sites[""].where
-    if any(place.get(name) is not value or _writes_to(value) != before for place, name, value, before in kept):
-        found = "the last state of a fused run, after a change of the weights, delays or constants of that run"
-        raise HistoryError(where, found, "a state that is gone on from, or detached, before they change", DETACH)
-    drawn, state = random_states(), None
-    with torch.set_grad_enabled(grad):
-        for x in inputs:
-            _, state = module.forward(x, state)
-    if not same_states(drawn, random_states()):
-        restore_states(drawn)
-        found = "the last state of a fused run whose delays or masks were drawn at random"
-        raise HistoryError(where, found, "a state of the step loop", "run it step by step, or pass None first")
-    return state
 
 
 class Spiking(Track):
@@ -299,25 +275,6 @@ class Spiking(Track):
         if kwargs or len(args) < 2 or type(last) is not tuple or len(args) != len(last) + self.whole:
             return False
         return all(a is b for a, b in zip(args[1:], last[1 - self.whole :], strict=True))
-
-
-def _held(unit: Unit) -> Iterator[tuple[dict[str, Any], str, Any, int | None]]:
-    """Yield where a unit keeps each parameter and constant, it, and its version; a neuron's state is neither."""
-    neuron = isinstance(unit, NeuronUnit)
-    kept = unit.neuron.adapter.held_state(unit.module) if isinstance(unit, NeuronUnit) and unit.neuron.follows else []
-    state = {id(tensor) for tensor in kept}
-    for module in unit.module.modules():
-        own = vars(module) if neuron and module is unit.module else {}
-        plain = [name for name in own if not name.startswith("_") and name != "forward"]
-        parameters, buffers = module._parameters, module._buffers
-        for place, names in ((parameters, parameters), (buffers, buffers), (own, plain)):
-            for name in names:
-                if id(place[name]) not in state:
-                    yield place, name, place[name], _writes_to(place[name])
-
-
-def _writes_to(value: Any) -> int | None:
-    return version_of(value) if isinstance(value, Tensor) else 0
 
 
 def _is_or_none(given: Any, before: Any) -> bool:
