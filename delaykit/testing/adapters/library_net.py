@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from delaykit.testing.nets.tiny import seeded
+
 INPUTS, RATE = 6, 0.4
 Kind = Literal["kept", "carried", "sequence"]
 
@@ -47,9 +49,7 @@ class LibraryNet(ABC):
 
     def build(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
         """Make the bare network; the same seed makes the same weights, torch's generator is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # no other is put back
-            return self.make().to(dtype)
+        return seeded(self.make, seed).to(dtype)
 
     def example(self, net: nn.Module) -> Callable[[], Tensor]:
         """Return the example for :func:`delaykit.plan`: one short run."""

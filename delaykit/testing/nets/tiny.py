@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +32,13 @@ class Record(NamedTuple):
         """Stack single steps."""
         spikes, membranes = zip(*steps, strict=True)
         return cls(torch.stack(spikes), torch.stack(membranes))
+
+
+def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Call ``make`` with torch's global generator at a seed, and leave that generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # no other is put back
+        return make()
 
 
 class TinyNet(ABC):
@@ -73,9 +80,7 @@ class TinyNet(ABC):
 
     def build(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
         """Make the bare network; the same seed makes the same weights, torch's generator is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # no other is put back
-            return self.make().to(dtype)
+        return seeded(self.make, seed).to(dtype)
 
     def run(self, net: nn.Module, spikes: Tensor) -> Record:
         """Run one whole sequence from rest."""

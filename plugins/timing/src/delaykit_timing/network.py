@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -104,4 +105,4 @@ def project_after_steps(optimizer: torch.optim.Optimizer, net: nn.Module) -> Rem
     """
     if any(isinstance(module, Delay) for module in net.modules()):
         return attach(optimizer, net)
-    return optimizer.register_step_post_hook(lambda *_: None)
+    return RemovableHandle(OrderedDict())  # of no hook
