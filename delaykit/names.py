@@ -4,61 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
+import pkgutil
 from collections.abc import Iterable
 
+_SAID = json.loads(pkgutil.get_data(__package__, "official.json") or b"")  # gathered from the plugins themselves
 # Plugin -> (component names, public Python names to begin with); a test compares them with the plugins of this tree.
 OFFICIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "delrec": (("delrec", "dcls"), ("DelRec", "DCLS")),
-    "spatial": (("spatial",), ("Spatial",)),
-    "hetsyn": (("hetsyn",), ("HetSyn", "HetSynLIF", "HetSynNet")),
-    "motifs": (("motif",), ("Motif", "MotifMemory")),
-    "sparsify": (("delay_pruning", "dynamic_sparsity"), ("DelayPruning", "DynamicSparsity", "compact_")),
-    "spikingjelly": (("spikingjelly",), ("SpikingJellyAdapter",)),
-    "timing": ((), ("MultiSpikeLIF", "PotentialReadout", "Events", "TimingNet")),
-    "lab": (
-        (
-            "coincidence",
-            "dvsgesture",
-            "interval",
-            "japanese-vowels",
-            "match-to-sample",
-            "mnist",
-            "moving-wave",
-            "nmnist",
-            "psmnist",
-            "shd",
-            "smnist",
-            "sound-localisation",
-            "spike-files",
-            "ssc",
-            "yin-yang",
-        ),
-        (
-            "Coincidence",
-            "DVSGesture",
-            "IntervalDiscrimination",
-            "JapaneseVowels",
-            "MatchToSample",
-            "MNIST",
-            "MovingWave",
-            "NMNIST",
-            "PSMNIST",
-            "SHD",
-            "SMNIST",
-            "SoundLocalisation",
-            "SpikeFiles",
-            "SSC",
-            "YinYang",
-        ),
-    ),  # fmt: skip
+    plugin: (tuple(said["components"]), tuple(said["names"])) for plugin, said in _SAID.items()
 }
-
-
 # What to cite for a plugin that registers no component.
-PAPERS = {
-    "timing": "Kakei Yamamoto, Yusuke Sakemi and Kazuyuki Aihara 2022, Timing-based backpropagation in spiking neural "
-    "networks without single-spike restrictions, arXiv 2211.16113",
-}
+PAPERS: dict[str, str] = {plugin: said["paper"] for plugin, said in _SAID.items() if "paper" in said}
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

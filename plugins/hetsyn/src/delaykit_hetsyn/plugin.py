@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
+DELAYKIT_NAMES = ("HetSynLIF", "HetSynNet")  # to begin with, besides the components' classes
 
 
 @hookimpl

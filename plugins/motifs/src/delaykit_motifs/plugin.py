@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
+DELAYKIT_NAMES = ("MotifMemory",)  # to begin with, besides the components' classes
 
 
 @hookimpl

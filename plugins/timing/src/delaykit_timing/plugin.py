@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from delaykit import Component, Operator, hookimpl
 
 DELAYKIT_API = 1
+DELAYKIT_NAMES = ("MultiSpikeLIF", "PotentialReadout", "Events", "TimingNet")  # to begin with
+DELAYKIT_PAPER = (
+    "Kakei Yamamoto, Yusuke Sakemi and Kazuyuki Aihara 2022, Timing-based backpropagation in spiking neural networks "
+    "without single-spike restrictions, arXiv 2211.16113"
+)
 
 
 @hookimpl
