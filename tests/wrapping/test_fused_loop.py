@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import norse.torch as norse
 import pytest
 import snntorch as snn
 import torch
 from fused_cases import HIDDEN, OUT, PRE, TIME, TwoLayers, ahead_in, assert_equal_runs, leaky, loud, spikes
+from snntorch import utils
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 import delaykit as dk
 
@@ -103,3 +106,76 @@ def test_one_step_of_a_loop_inside() -> None:
     assert_equal_runs(net, fast, net, spikes())
     cell = loud(nn.Sequential(nn.Linear(PRE, HIDDEN), snn.Leaky(beta=0.5, init_hidden=True)))
     assert dk.fused(cell, example=spikes(1)).loop == "outside"
+
+
+class Whole(nn.Module):
+    """It holds no loop: one of its layers takes the sequence."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.fc, self.kind = nn.Linear(PRE, HIDDEN), kind
+        self.over = {"norse": norse.LIF, "norse recurrent": lambda: norse.LIFRecurrent(HIDDEN, HIDDEN),
+                     "gru": lambda: nn.GRU(HIDDEN, HIDDEN), "none": nn.Tanh}[kind]()  # fmt: skip
+        self.lif = leaky() if kind == "gru" else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = self.over(self.fc(x))
+        output = output[0] if isinstance(output, tuple) else output
+        if self.kind == "none":
+            return output.cumsum(0)
+        return self.lif(output[-1], torch.zeros_like(output[-1]))[1] if self.kind == "gru" else output
+
+
+@pytest.mark.parametrize("check", ["first", "always"])
+@pytest.mark.parametrize("kind", ["norse", "norse recurrent", "gru", "none"])
+def test_a_model_that_takes_whole_sequences_is_called_with_them(kind: str, check: Any) -> None:
+    net = loud(Whole(kind))
+    fast = dk.fused(net, example=spikes(), check=check)
+    assert fast.loop == "inside"
+    assert_equal_runs(net, fast, net, spikes(TIME + 3, 2))
+
+
+class Windows(TwoLayers):
+    """Its loop looks at three inputs at once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem, rec = self.lif1.reset_mem(), []
+        for t in range(2, len(x)):
+            _, mem = self.lif1(self.fc1(x[t - 2 : t + 1].mean(0)), mem)
+            rec.append(mem)
+        return torch.stack(rec)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_sequence_too_short_for_the_loop_tells_nothing_of_later_ones(steps: int) -> None:
+    net = loud(Windows())
+    fast = dk.fused(net)
+    with pytest.raises(RuntimeError, match="non-empty TensorList"):
+        fast(spikes(steps, 3))
+    assert_equal_runs(net, fast, net, spikes())
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("example", [True, False])
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("sequential", [True, False])
+def test_a_proof_can_fall_into_an_evaluation(mode: Any, example: bool, wrapped: bool, sequential: bool) -> None:
+    layers = (nn.Linear(PRE, HIDDEN), leaky(init_hidden=True))
+    net = loud(nn.Sequential(*layers) if sequential else TwoLayers())
+    loop = (lambda x: torch.stack([net(step) for step in x])) if sequential else net
+    if wrapped:
+        dk.wrap_(net, {"*": dk.FreeDelay("axonal", max_delay=4, init=1.5)}, example=lambda: loop(spikes()))
+    fast = dk.fused(net, example=spikes() if example else None)
+    net.eval()
+    with mode():
+        found = [fast(spikes()), fast(spikes() * 1)]
+    if sequential:
+        utils.reset(net)
+    with torch.no_grad():
+        wanted = loop(spikes())
+    for one in found:
+        torch.testing.assert_close(one, wanted, rtol=1e-5, atol=1e-6)
+    net.train()
+    if sequential:
+        utils.reset(net)
+    tree_leaves(fast(spikes()))[0].sum().backward()

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from delaykit.attaching.trial_runs import lines_aside
 from delaykit.planning.snapshot import Snapshot
+from delaykit.planning.survey import adapters
 from delaykit.wrapping.fused.graph import Constant, Node, Operation, Result, held_tensors, told
 from delaykit.wrapping.fused.program import outer_loop
 from delaykit.wrapping.fused.proof import uncompiled
@@ -27,7 +28,7 @@ def find_loop(net: nn.Module, args: Any, kwargs: Any) -> tuple[str, str]:
     """Tell where the time loop is: outside, where one call of the model calls every neuron at most once.
 
     A model that takes whole sequences without a loop, by ``dk.rollout`` for one, calls none more than once either; it
-    cannot take a single step.
+    cannot take a single step, or holds modules that take sequences, or no neuron that is stepped.
 
     Returns:
         ``"inside"`` or ``"outside"``, and for the latter why.
@@ -39,7 +40,11 @@ def find_loop(net: nn.Module, args: Any, kwargs: Any) -> tuple[str, str]:
     whole, error = _tried(net, units, args, lambda: net(*args, **kwargs))
     sequence = args[0] if args and isinstance(args[0], Tensor) and args[0].ndim else None
     begun = _picks_steps(whole) and (error is not None or (sequence is not None and len(sequence) == 1))
-    if _repeats(whole, units) or begun:
+    if error is not None and not whole.failed and not begun and not _repeats(whole, units):  # too short for its loop?
+        if hasattr(error, "add_note"):  # of Python 3.11
+            error.add_note("if the model is called once a step, pass loop='outside'")
+        raise error
+    if _repeats(whole, units) or begun or (error is None and _takes_sequences(net, units)):
         if error is not None:
             raise error
         return "inside", ""
@@ -69,6 +74,16 @@ def _tried(net: nn.Module, units: dict[str, Unit], args: Any, run: Callable[[], 
     finally:
         before.restore()
     return watcher.seen, None
+
+
+def _takes_sequences(net: nn.Module, units: dict[str, Unit]) -> bool:
+    """Tell whether what runs over time is fed whole sequences, by modules that hold the loop, and no neuron's step."""
+    if not any(isinstance(unit, NeuronUnit) for unit in units.values()):
+        return True
+    known = adapters()
+    found = (adapter.find(path, module)[1] for path, module in net.named_modules() for adapter in known)
+    loops = any(neuron is not None and neuron.style != "step" for neuron in found)
+    return loops or any(isinstance(module, nn.RNNBase) for module in net.modules())
 
 
 def _repeats(seen: Seen, units: dict[str, Unit]) -> bool:

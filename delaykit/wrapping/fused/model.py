@@ -190,6 +190,10 @@ class FusedModel:
 
     def prove(self, *args: Any, **kwargs: Any) -> Layout:
         """Prove the run ahead for arguments like these, if that was not done yet; return what is known."""
+        if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors_in((args, kwargs))):
+            with torch.inference_mode(False):  # a proof takes gradients
+                args, kwargs = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, (args, kwargs))
+                return self.prove(*args, **kwargs)
         self._find_loop(args, kwargs)
         kind, sizes = self._kind(args, kwargs), _sizes(args, kwargs)
         if (kind, None) not in self.known and len(self.known) >= MOST_PROOFS:

@@ -47,6 +47,7 @@ class Seen:
     edited: set[str] = dataclasses.field(default_factory=set)  # units whose outputs were changed in place
     hooked: set[Node] = dataclasses.field(default_factory=set)  # whose gradients somebody looks at, or changes
     functions: list[Any] = dataclasses.field(default_factory=list)  # of the operations, in order
+    failed: bool = False  # whether a unit raised
 
 
 @contextlib.contextmanager
@@ -168,6 +169,9 @@ class Watch(TorchFunctionMode):
             self._inside += 1
             try:
                 output = forward(*args, **kwargs)
+            except Exception:
+                self.seen.failed = True
+                raise
             finally:
                 self._inside -= 1
             kept: set[int] = set()  # one tensor may be the output and part of the state

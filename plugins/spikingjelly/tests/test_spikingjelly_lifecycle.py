@@ -147,3 +147,24 @@ def test_plan_leaves_the_membranes_as_they_were() -> None:
     values = membrane.clone()
     dk.plan(net, RULES, example=lambda: [net(x) for x in spikes()])
     assert net[1].v is membrane and torch.equal(membrane, values)
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_fused_run_calls_a_model_as_its_step_mode_says(mode: str, wrapped: bool) -> None:
+    """Single steps are called once a step, from rest; a model in multi-step mode is called as it is."""
+    net, x = make(mode), 6 * torch.rand(8, 3, 4, generator=torch.Generator().manual_seed(1)).double()
+
+    def own() -> Tensor:
+        functional.reset_net(net)
+        return torch.stack([net(step) for step in x]) if mode == "s" else net(x)
+
+    if wrapped:
+        dk.wrap_(net, RULES, example=own)
+    wanted = own()
+    assert wanted.any()
+    functional.reset_net(net)
+    fast = dk.fused(net, example=x)
+    functional.reset_net(net)
+    torch.testing.assert_close(fast(x), wanted, rtol=0, atol=1e-9)
+    assert fast.loop == ("outside" if mode == "s" else "inside")
