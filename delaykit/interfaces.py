@@ -11,7 +11,6 @@ Dimension words: ``time batch pre post depth``. Delays are real numbers of steps
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 from delaykit import checks
 from delaykit.arrivals import Kernel
-from delaykit.errors import PROJECT, ConfigError, DelayRangeError, PluginError
+from delaykit.checks.values import fields_taken
+from delaykit.errors import PROJECT, ConfigError, DelayRangeError
 from delaykit.functional.draws import drawn
 from delaykit.functional.engine_base import Engine
 from delaykit.functional.recurrence.connection.base import RecurrentConnection
@@ -91,15 +91,7 @@ class ComponentConfig(ABC):
 
     def __new__(cls, *values: Any, **named: Any) -> ComponentConfig:
         """Refuse arguments that the fields do not take, before the dataclass does so in its own words."""
-        fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-        places = [field.name for field in fields if field.init and not field.kw_only]
-        names = [field.name for field in fields if field.init]
-        if fields and len(values) > len(places):
-            found = f"{len(values)} values without a name"
-            fix = f"name them, e.g. {cls.__name__}(..., {names[len(places)]}=...)" if len(names) > len(places) else ""
-            raise ConfigError(cls.__name__, found, f"at most {places} without a name", fix or "leave the last out")
-        if fields:
-            checks.known(cls.__name__, named, names)
+        fields_taken(cls, values, named)
         return super().__new__(cls)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -286,27 +278,6 @@ class PointDelay(Delay):
             taps = self.taps()
             response = taps.response(max(taps.depth(), 1))
         return weight.unsqueeze(-1) * response
-
-
-def check_attributes(delay: Delay) -> None:
-    """Refuse a delay whose granularity, estimator or dropout is none.
-
-    Raises:
-        PluginError: with the attribute of the delay's class.
-    """
-    words = {"estimator": ESTIMATORS} | ({"granularity": GRANULARITIES} if isinstance(delay, PointDelay) else {})
-    dropout = delay.dropout
-    wrong = {name: one_of for name, one_of in words.items() if not _among(getattr(delay, name, None), one_of)}
-    for name, one_of in wrong.items():
-        found, expected = checks.shown(getattr(delay, name, None)), f"one of {', '.join(one_of)}"
-        raise PluginError(f"{type(delay).__name__}.{name}", found, expected, "set it in the component's class")
-    if isinstance(dropout, bool) or not (isinstance(dropout, numbers.Real) and 0 <= dropout < 1):
-        fix = "set it in the component's class"
-        raise PluginError(f"{type(delay).__name__}.dropout", checks.shown(dropout), "a number in [0, 1)", fix)
-
-
-def _among(value: Any, words: Sequence[str]) -> bool:
-    return isinstance(value, str) and value in words
 
 
 class LeakyNeuron(Protocol):

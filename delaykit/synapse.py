@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from delaykit import checks
 from delaykit.arrivals import Hard, Linear, Triangle, check_spread
 from delaykit.engines.cells import cells_engine
 from delaykit.engines.decay import DecayEngine, Decaying, lingering_response
@@ -31,13 +33,14 @@ from delaykit.functional.engine_base import Engine, Stepper
 from delaykit.functional.recurrence.state import Recurrence
 from delaykit.functional.taps import checked
 from delaykit.interfaces import (
+    ESTIMATORS,
+    GRANULARITIES,
     ComponentConfig,
     Delay,
     Heterogeneity,
     PointDelay,
     Pruning,
     Site,
-    check_attributes,
 )
 from delaykit.sizes import MEND, SITE, check_sizes, method_of, remember_sizes_
 
@@ -197,7 +200,7 @@ class Synapse(nn.Module):
     def check(self) -> None:
         """Validate the parameters of this segment; costs a host sync, so it is done once a segment."""
         if self.delay is not None:
-            check_attributes(self.delay)
+            _check_attributes(self.delay)
         for part in (self.delay, self.heterogeneity):
             if part is not None:
                 check_sizes(self.site.name, part)
@@ -277,5 +280,26 @@ def _built(config: ComponentConfig, site: Site, generator: torch.Generator | Non
         remember_sizes_(part)
         vars(part)[SITE] = site
     if isinstance(part, Delay):
-        check_attributes(part)
+        _check_attributes(part)
     return part
+
+
+def _check_attributes(delay: Delay) -> None:
+    """Refuse a delay whose granularity, estimator or dropout is none.
+
+    Raises:
+        PluginError: with the attribute of the delay's class.
+    """
+    words = {"estimator": ESTIMATORS} | ({"granularity": GRANULARITIES} if isinstance(delay, PointDelay) else {})
+    dropout = delay.dropout
+    wrong = {name: one_of for name, one_of in words.items() if not _among(getattr(delay, name, None), one_of)}
+    for name, one_of in wrong.items():
+        found, expected = checks.shown(getattr(delay, name, None)), f"one of {', '.join(one_of)}"
+        raise PluginError(f"{type(delay).__name__}.{name}", found, expected, "set it in the component's class")
+    if isinstance(dropout, bool) or not (isinstance(dropout, numbers.Real) and 0 <= dropout < 1):
+        fix = "set it in the component's class"
+        raise PluginError(f"{type(delay).__name__}.dropout", checks.shown(dropout), "a number in [0, 1)", fix)
+
+
+def _among(value: Any, words: Sequence[str]) -> bool:
+    return isinstance(value, str) and value in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import os
@@ -179,6 +180,34 @@ def known(where: str, named: Iterable[str], names: Sequence[str]) -> None:
     if unknown:
         found = f"{unknown[0]!r}{nearest(unknown[0], names)}"
         raise ConfigError(where, found, f"a field among {', '.join(names)}", f"correct {unknown[0]}")
+
+
+def fields_taken(cls: type, values: Sequence[Any], named: Iterable[str]) -> None:
+    """Refuse arguments that the fields of a dataclass do not take; what is none yet takes any.
+
+    Args:
+        cls: the dataclass.
+        values: arguments without a name.
+        named: names of the others.
+
+    Raises:
+        ConfigError: too many values, or one of another name.
+
+    Example:
+        >>> from delaykit import Target
+        >>> fields_taken(Target, (), ("maximal",))
+        Traceback (most recent call last):
+        delaykit.errors.ConfigError: Target: found 'maximal'...
+    """
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    places = [field.name for field in fields if field.init and not field.kw_only]
+    names = [field.name for field in fields if field.init]
+    if fields and len(values) > len(places):
+        found = f"{len(values)} values without a name"
+        fix = f"name them, e.g. {cls.__name__}(..., {names[len(places)]}=...)" if len(names) > len(places) else ""
+        raise ConfigError(cls.__name__, found, f"at most {places} without a name", fix or "leave the last out")
+    if fields:
+        known(cls.__name__, named, names)
 
 
 def is_model(where: str, net: Any) -> None:
