@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from delaykit.attaching.batch import refusals
-from delaykit.attaching.batch.membranes import SAME, Change, LeftMembrane, begins_alike
+from delaykit.attaching.batch.asked_resets import AskedReset
+from delaykit.attaching.batch.membranes import RESET, SAME, Change, LeftMembrane, begins_alike
 from delaykit.attaching.batch.older_membranes import OlderMembranes
 from delaykit.attaching.batch.states import resting_of
 from delaykit.attaching.history.connection_history import History, Moment
+from delaykit.attaching.history.told_changes import TellsLines
 from delaykit.attaching.neuron_reading import ReadsNeurons
 from delaykit.attaching.scope import RootScope
 from delaykit.errors import HistoryError
@@ -25,7 +26,7 @@ from delaykit.errors import HistoryError
 RECENT = 16  # membranes by which other streams than in the example are known
 
 
-class NeuronWatch:
+class NeuronWatch(TellsLines):
     """Knows whether a neuron's membrane is the one that the neuron's own last step left behind.
 
     Args:
@@ -65,6 +66,8 @@ class NeuronWatch:
         self._left: deque[LeftMembrane] = deque(maxlen=self.period)
         self._recent: deque[weakref.ref[Tensor]] = deque(maxlen=RECENT + 2 * self.period)
         self._matched, self._unknown, self._older = False, 0, OlderMembranes()
+        self._spared = False  # whether a reset of other models wrote into it, while the caller has its membrane
+        self.asked = AskedReset()  # a reset of which the next membrane has to tell whether a sequence begins
 
     def expect(self, streams: int) -> None:
         """Let at least so many streams take turns on the neuron."""
@@ -104,7 +107,8 @@ class NeuronWatch:
         if not (self.steps or self.resets) and self.module is not None and self.adapter.membrane(self.module) is None:
             self.resets = 1  # at rest before its first step, be it of a copy: a sequence begins
         if not self.inside and self._left and self.period == 1 and self.module is not None:
-            change = self._left[0].look(membrane := self.adapter.membrane(self.module), self._of_one_sample)
+            membrane = self._left[0].tensor if self._spared else self.adapter.membrane(self.module)
+            change = self._left[0].look(membrane, self._of_one_sample)
             if change != SAME:
                 self._refuse_unknown(change, membrane, steps=1)
                 self._tell(change, (*self.followers, *self.owned))
@@ -112,10 +116,25 @@ class NeuronWatch:
                 self._left[0].line = self._left[0].line and not change.cut
         return Moment(self.resets, self.cuts)
 
-    def forget(self) -> None:
-        """Note a reset that the library has just made: whatever membrane comes next is a new one."""
+    def forget(self, meant: bool = True, alone: bool = True) -> None:
+        """Note a reset that the library has just made: the membrane that comes next is a new one.
+
+        A membrane that the caller hands on is none of what a reset writes to: a running one that comes back in spite of
+        it is refused, and a reset of other models (snnTorch's reaches every neuron there is) changes nothing.
+
+        Args:
+            meant: whether it was made of this neuron, or of a model with it.
+            alone: whether of nothing but this neuron.
+        """
         if self.inside:
             return
+        if self._handed and self._left and not meant:
+            self._spared = True
+            return
+        if self._handed:
+            late = [h.where for h in (*self.inputs, *self.followers, *self.owned) if h.under_way()]
+            self.asked.note(self._left, late, alone)
+        self._spared = False
         self.resets, self.forgotten = self.resets + 1, self.forgotten + 1
         self._older.note(*(left.values for left in self._left))
         self._left.clear()
@@ -143,6 +162,10 @@ class NeuronWatch:
                 if beat.neuron is self and history.age and self.steps - beat.mark >= beat.each and history.under_way():
                     raise history.out_of_step(beat, self.steps - beat.mark + 1)
         membrane, self._handed = (given if passes else held), passes
+        if self.asked:
+            self.asked.check(self.path, membrane, self._of_one_sample)
+        if self._spared:
+            self._lose_spared(passes)
         serial = 0 if self.scope is None or self.scope.depth == 0 else self.scope.serial
         first, self._call = self._call != serial, serial
         self._to_begin = self.period if first else self._to_begin
@@ -159,6 +182,13 @@ class NeuronWatch:
             if history.resized is not None:
                 raise refusals.unknown_rows(self.path, history.where, history.resized)
         self.steps, self.inside = self.steps + 1, True
+
+    def _lose_spared(self, passes: bool) -> None:
+        """Refuse a reset of other models after all, where the neuron goes on from what that has written."""
+        self._spared = False
+        late = [] if passes else [h.where for h in (*self.inputs, *self.followers, *self.owned) if h.under_way()]
+        if late:
+            raise refusals.two_readings(self.path, RESET, late[0])
 
     def _begin_too(self, membrane: Tensor | None) -> None:
         """Refuse to go on where a connection began anew with another neuron that it leads to."""
@@ -272,39 +302,6 @@ class NeuronWatch:
         held = self.module is None or self.adapter.membrane(self.module) is not None
         same = left is not None and left.look(membrane).kind == "same"
         raise refusals.lost_between_calls(self.path, ", ".join(late), same, held)
-
-    def _tell(self, change: Change, histories: tuple[History, ...] | list[History]) -> None:
-        """Pass a change on to histories that have not been stepped since."""
-        self.cuts += change.cut
-        if change.kind == "reset":
-            self.resets += 1
-        elif change.kind == "rows":
-            assert change.rows is not None
-            for history in histories:
-                history.clear_rows_with(self, change.rows)
-        elif change.kind == "resized":
-            self._resize(histories, change.batch)
-        elif change.kind == "unclear":
-            late = [h.where for h in histories if h.under_way()]
-            if late:
-                raise refusals.two_readings(self.path, change, late[0])
-
-    def _tell_owned(self, change: Change) -> None:
-        """Pass a handed membrane's change on to the neuron's own connections, which see it in time."""
-        for history in self.owned:
-            if change.kind == "reset":
-                history.clear()
-            elif change.kind == "rows" and change.rows is not None:
-                history.clear_rows(change.rows)
-            elif change.kind == "resized":
-                self._resize([history], change.batch)
-            elif change.kind == "unclear" and history.under_way():
-                raise refusals.two_readings(self.path, change, history.where)
-
-    def _resize(self, histories: Iterable[History], batch: int) -> None:
-        if (before := self._left[0].tensor) is not None:
-            for history in histories:
-                history.resize(len(before), batch, before.device)
 
     def _resting(self) -> Tensor | None:
         """Return what the membrane is in a fresh state, where that is not zero."""

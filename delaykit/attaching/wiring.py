@@ -11,6 +11,7 @@ from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.exact_gradients.neurons import ExactNeuron
 from delaykit.attaching.history.beginnings import Beginnings
 from delaykit.attaching.history.carried_run import CarriedRun
+from delaykit.attaching.history.dropped_entries import DroppedEntries
 from delaykit.attaching.retyping import Undo
 from delaykit.attaching.scope import RootScope
 from delaykit.attaching.watches import NeuronWatch
@@ -55,6 +56,7 @@ class Wiring:
         watch: of a neuron whose hidden membrane is followed.
         carried: of a neuron whose histories ride in its state.
         exact: of a neuron with exact gradients.
+        dropped: of a container whose list of states carries lines.
         beginnings: of a neuron around connections that hold whole sequences.
         root: of the wrapped model itself.
         own: an adapter's own data, by name; see :func:`keep_`.
@@ -64,6 +66,7 @@ class Wiring:
     watch: NeuronWatch | None = None
     carried: CarriedRun | None = None
     exact: ExactNeuron | None = None
+    dropped: DroppedEntries | None = None
     beginnings: Beginnings | None = None
     root: Wrapping | None = None
     own: dict[str, Any] = dataclasses.field(default_factory=dict)

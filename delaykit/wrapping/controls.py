@@ -125,9 +125,15 @@ def reset(net: nn.Module, rows: Tensor | Sequence[bool] | NDArray[np.bool_] | No
         for site in sites:
             site.attachment.history.clear()
             site.attachment.history.lost = False
+            for neuron in (*site.attachment.history.neurons, site.attachment.watch):
+                if neuron is not None:
+                    neuron.asked.forget()
         for module in net.modules():
-            if (wiring := wiring_of(module)) is not None and wiring.carried is not None:
-                wiring.carried.forget()
+            if (wiring := wiring_of(module)) is None:
+                continue
+            for part in (wiring.carried, wiring.dropped):
+                if part is not None:
+                    part.forget()
         return
     rows = _mask(rows)
     carried = [site.name for site in sites if site.attachment.timing.policy == "carried"]

@@ -12,14 +12,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from delaykit.adapters.norse.cell import resting
+from delaykit.adapters.norse.cell import is_initial, resting
 from delaykit.attaching.batch.refusals import other_rows
 from delaykit.attaching.batch.states import LeftState, read_values
 from delaykit.attaching.batch.tensors import tensors_in
 from delaykit.attaching.connection.mixins import CarriedConnection
 from delaykit.attaching.history.carried_states import move_rows, of_one_sample, refuse_joined, unclear_rows, was_cut
-from delaykit.attaching.history.connection_states import CarriedState, CarriedTail
+from delaykit.attaching.history.connection_states import AheadState, CarriedState, CarriedTail
+from delaykit.attaching.history.dropped_entries import DroppedEntries, Left
 from delaykit.attaching.retyping import Undo, give_class_, has_mixin, retype_
+from delaykit.attaching.wiring import unwire_, wire_
 from delaykit.functional.eager import eager
 
 Carried = (CarriedState, CarriedTail)
@@ -33,10 +35,11 @@ class FollowedStates:
 
     def forward(self, input_tensor: Any, state: Any = None) -> Any:
         """Run one call; lines follow what became of the neurons' states since the last."""
+        given = {}
         if isinstance(state, list):
-            _follow(self, state)
+            given = _follow(self, state)
         output, state = super().forward(input_tensor, state)  # type: ignore[misc]
-        _remember(state)
+        _remember(self, state, given)
         return output, state
 
     def register_forward_state_hooks(self, forward_hook: Callable[..., Any]) -> None:
@@ -59,22 +62,38 @@ def follow_states_(container: nn.Module) -> list[Undo]:
         return []
     before = container.__class__
     retype_(container, FollowedStates)
-    return [Undo(give_class_, (container, before))]
+    wire_(container).dropped = DroppedEntries(is_initial)
+    return [Undo(_follow_no_more_, (container, before))]
+
+
+def _follow_no_more_(container: nn.Module, before: type) -> None:
+    give_class_(container, before)
+    wire_(container).dropped = None
+    unwire_(container)
 
 
 @eager  # identities are looked at
-def _remember(state: list[Any]) -> None:
+def _remember(container: Any, state: list[Any], given: dict[int, Any]) -> None:
     behind: tuple[int, LeftState] | None = None
+    entries: dict[int, Left] = {}
     for index in range(len(state) - 1, -1, -1):
         entry = state[index]
         if isinstance(entry, Carried):
             entry.drives = behind
+            entries[index] = Left(entry, False, None if behind is None else behind[1].state)
+        elif isinstance(entry, AheadState):
+            entries[index] = Left(entry, True, None)
         elif entry is not None:
             behind = index, LeftState(entry, _leaves(entry))
+    if (dropped := container._dk.dropped) is not None:
+        dropped.leave(given, entries)
 
 
 @eager
-def _follow(container: Any, state: list[Any]) -> None:
+def _follow(container: Any, state: list[Any]) -> dict[int, Any]:
+    """Let lines follow the states of the neurons; return the connections' entries."""
+    if any(entry is None for entry in state):
+        _refuse_dropped(container, state)
     for index, entry in enumerate(state):
         if not isinstance(entry, Carried) or entry.drives is None:
             continue
@@ -88,6 +107,22 @@ def _follow(container: Any, state: list[Any]) -> None:
             where = f"{list(container._modules)[index]} of SequentialState"
             neuron = list(container._modules.values())[place]
             state[index] = _moved(where, entry, left, now, neuron)
+    return {index: entry for index, entry in enumerate(state) if isinstance(entry, (*Carried, AheadState))}
+
+
+def _refuse_dropped(container: Any, state: list[Any]) -> None:
+    """Refuse a list that lacks the entry of a connection, where the neuron behind it, or before the last, has one."""
+    dropped, children = container._dk.dropped, list(container._modules.items())
+    lines = [has_mixin(child, CarriedConnection) for _, child in children]
+    if dropped is None or len(state) != len(children):
+        return
+    neurons = [k for k, flag in enumerate(container.stateful_layers) if flag and not lines[k]]
+    for index, entry in enumerate(state):
+        if entry is not None or not lines[index] or not neurons:
+            continue
+        beside = state[next((k for k in neurons if k > index), neurons[-1])]
+        if beside is not None:
+            dropped.check(f"{children[index][0]} of SequentialState", index, beside)
 
 
 def _moved(

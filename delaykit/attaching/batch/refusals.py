@@ -54,6 +54,17 @@ def two_readings(path: str, change: Change, where: str) -> HistoryError:
     )
 
 
+def reset_and_running(path: str, where: str) -> HistoryError:
+    """Say that a neuron was reset, and then handed the membrane that it had before."""
+    found = f"a running membrane handed to neuron {path!r} behind a reset of it (reset_mem, utils.reset and the like), "
+    found += "which emptied this connection's line, while spikes were under way"
+    fix = "hand in what reset_mem() returned; leave this neuron out of the reset (snnTorch: utils.reset of the other "
+    fix += "model, and not of one that this neuron is part of, nor a class's reset_hidden()); for several users or "
+    fix += f"threads, a copy of the model for each; {MANUAL}"
+    expected = "a fresh membrane behind a reset, or no reset of a neuron whose membrane runs on"
+    return HistoryError(where, found, expected, fix)
+
+
 def unknown_rows(path: str, where: str, before: int | None) -> HistoryError:
     """Say that the batch changed and the neuron's state did not change alike."""
     found = f"a batch that was {before} rows, while spikes are under way and the state of {path!r} "
