@@ -20,19 +20,18 @@ def seconds_for(path: Path) -> float:
     return SECONDS + path.stat().st_size / BYTES_A_SECOND
 
 
-def run_bounded(module: str, path: Path, *arguments: str, seconds: float | None = None) -> None:
+def run_bounded(module: str, path: Path, *arguments: str) -> None:
     """Run ``python -m module path arguments`` and wait for it.
 
     Args:
         module: of the child process.
         path: the file that it reads, for the time allowed and for messages.
         *arguments: more words for the child.
-        seconds: time allowed; None: :func:`seconds_for`.
 
     Raises:
         DataError: it took too long, or the process ended by itself.
     """
-    allowed = seconds_for(path) if seconds is None else seconds
+    allowed = seconds_for(path)
     command = [sys.executable, "-m", module, str(path), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=allowed, check=False)

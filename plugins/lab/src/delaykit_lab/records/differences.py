@@ -10,6 +10,7 @@ from delaykit_lab.records.statistics import interval, standard_error
 from delaykit_lab.records.tables import markdown
 
 ENOUGH = 3  # seeds
+POINTS = 100.0  # of an accuracy of 1
 
 
 def verdict(values: Sequence[float]) -> str:
@@ -33,23 +34,22 @@ def verdict(values: Sequence[float]) -> str:
     return "not shown"
 
 
-def signed(values: Sequence[float], scale: float = 100.0) -> str:
-    """Write the mean of differences with its sign and, where there are several, its standard error.
+def signed(values: Sequence[float]) -> str:
+    """Write the mean of differences in points with its sign and, where there are several, its standard error.
 
     Example:
         >>> signed([0.01, 0.02]), signed([-0.5])
         ('+1.5 ± 0.5', '-50.0')
     """
-    error = standard_error([scale * value for value in values])
-    return f"{scale * statistics.mean(values):+.1f}" + ("" if error is None else f" ± {error:.1f}")
+    error = standard_error([POINTS * value for value in values])
+    return f"{POINTS * statistics.mean(values):+.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
-def differences_table(found: Mapping[str, Sequence[float]], scale: float = 100.0) -> str:
+def differences_table(found: Mapping[str, Sequence[float]]) -> str:
     """Write a Markdown table, a case a line: every seed's difference, the mean, and what it shows.
 
     Args:
         found: learned minus frozen by case, one a seed.
-        scale: of the numbers; 100 for points of accuracies.
 
     Example:
         >>> print(differences_table({"as it is": [0.01, 0.02]}))
@@ -59,19 +59,18 @@ def differences_table(found: Mapping[str, Sequence[float]], scale: float = 100.0
     """
     lines = []
     for name, values in found.items():
-        each = " ".join(f"{scale * value:+.1f}" for value in values)
-        lines.append([name, each, signed(values, scale), verdict(values)])
+        each = " ".join(f"{POINTS * value:+.1f}" for value in values)
+        lines.append([name, each, signed(values), verdict(values)])
     return markdown(["", "learned - frozen, each seed (points)", "mean ± s.e.", ""], lines)
 
 
-def differences_picture(found: Mapping[str, Sequence[float]], title: str, path: Path, scale: float = 100.0) -> None:
+def differences_picture(found: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
     """Draw every difference as a dot, and the mean of each case as a line.
 
     Args:
         found: learned minus frozen by case, one a seed.
         title: above the picture.
         path: where it is written.
-        scale: of the numbers.
     """
     from matplotlib import pyplot
 
@@ -80,8 +79,8 @@ def differences_picture(found: Mapping[str, Sequence[float]], title: str, path: 
     with style():
         figure, ax = pyplot.subplots(figsize=(6.8, 0.6 + 0.34 * len(found)))
         for k, values in enumerate(found.values()):
-            ax.plot([scale * value for value in values], [k] * len(values), "o", color=CATEGORIES[0], alpha=0.6)
-            mean = scale * statistics.mean(values)
+            ax.plot([POINTS * value for value in values], [k] * len(values), "o", color=CATEGORIES[0], alpha=0.6)
+            mean = POINTS * statistics.mean(values)
             ax.plot([mean], [k], "|", color=CATEGORIES[1], markersize=14, markeredgewidth=2)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set(xlabel="learned minus frozen, validation (points)", title=title)
