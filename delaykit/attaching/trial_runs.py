@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,18 @@ from torch import nn
 
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.wiring import wiring_of
+
+
+class _Running(threading.local):
+    depth = 0
+
+
+_RUNNING = _Running()
+
+
+def in_trial_run() -> bool:
+    """Tell whether a model is being tried out, in this thread, maybe before it is wrapped."""
+    return _RUNNING.depth > 0
 
 
 @contextlib.contextmanager
@@ -33,9 +46,11 @@ def lines_aside(net: nn.Module) -> Iterator[None]:
         attachment.history.lost = False
     for watch in watches:
         watch.begin()
+    _RUNNING.depth += 1
     try:
         yield
     finally:
+        _RUNNING.depth -= 1
         for part, attributes in (*apart, *before):
             part.__dict__.clear()
             part.__dict__.update(attributes)

@@ -138,3 +138,19 @@ def initial_values(where: str, value: Any, words: Sequence[str]) -> Any:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         expected = f"one of {', '.join(words)}, a number or a nested list"
         raise ConfigError(where, checks.shown(value), expected, f"pass e.g. {words[0]!r}") from None
+
+
+def as_it_is(parameter: Tensor) -> Tensor:
+    """Return a view of a parameter, for the graph to keep as it is now.
+
+    Of a leaf autograd keeps the leaf itself, and reads it when the gradient is made: another tensor that was put into
+    it by then (``weight.data = ...``) would count, in silence. What is written in place is refused through a view, too.
+
+    Example:
+        >>> weight = torch.ones(1, requires_grad=True)
+        >>> view = as_it_is(weight)
+        >>> weight.data = torch.zeros(1)
+        >>> view.tolist()
+        [1.0]
+    """
+    return parameter.view_as(parameter) if parameter.is_leaf and torch.is_grad_enabled() else parameter

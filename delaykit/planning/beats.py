@@ -9,19 +9,21 @@ from delaykit.planning.trace import Call, Trace, chains_of
 Heard = list[tuple[str, Call]]
 
 
-def beats_of(spot: Spot, heard: list[Heard], trace: Trace, streams: int) -> dict[str, int]:
+def beats_of(spot: Spot, calls: list[Call], heard: list[Heard], trace: Trace, streams: int) -> dict[str, int]:
     """Return how often each neuron steps from one call of the connection to the next, of the same stream.
 
     0 for one that is called once for all of them, on a whole sequence.
 
     Args:
         spot: the connection.
+        calls: those of it.
         heard: for each of its calls, the neuron calls that heard it.
         trace: what the example showed.
         streams: number of streams that take turns.
 
     Raises:
-        HistoryError: it was left out in some steps of its neuron: a delay could count calls or steps.
+        HistoryError: it was left out in some steps of its neuron: a delay could count calls or steps. Or it is called
+            for several steps before the neuron takes the first of them.
     """
     found: dict[str, int] = {}
     for path in sorted({path for some in heard for path, _ in some}):
@@ -34,11 +36,13 @@ def beats_of(spot: Spot, heard: list[Heard], trace: Trace, streams: int) -> dict
             for k in range(len(heard) - streams)
             if rounds[k] and rounds[k + streams] and roots[k] == roots[k + streams]
         }
+        if gaps:
+            _check_turns(spot, path, calls, rounds, streams)
         if len(gaps) == 1:
             found[path] = gaps.pop()
         elif not gaps:  # one step a call of the model
-            calls = [c for c in trace.neurons[path] if c.root == (roots[0] or 0)]
-            found[path] = max(1, len(calls))
+            steps = [c for c in trace.neurons[path] if c.root == (roots[0] or 0)]
+            found[path] = max(1, len(steps))
     return found
 
 
@@ -92,6 +96,21 @@ def is_reused(path: str, heard: list[Heard], trace: Trace) -> bool:
     mine = {chains[c.number] for some in heard for p, c in some if p == path}
     roots = {c.root for some in heard for p, c in some if p == path}
     return any(chain not in mine for chain, call in zip(chains, trace.neurons[path], strict=True) if call.root in roots)
+
+
+def _check_turns(spot: Spot, path: str, calls: list[Call], rounds: list[list[int]], streams: int) -> None:
+    """Raise where a call comes before its neuron has stepped on the one before: all calls of a sequence in advance."""
+    pairs = zip(calls, calls[streams:], rounds, rounds[streams:], strict=False)
+    for one, two, heard, later in pairs:
+        if heard and later and one.root == two.root and one.steps.get(path, 0) == two.steps.get(path, 0):
+            raise HistoryError(
+                spot.name,
+                f"a connection that is called several times before neuron {path!r} steps on what came of it: nothing "
+                "would tell a call too many, or one left out, from the next step",
+                "a call, then the neuron's step, and so on; or one call with the whole sequence",
+                "call it within the neuron's loop (for step in x: ... lif(fc(step))); or give it the whole sequence, "
+                "time in a dimension of its own (currents = fc(x), then the loop)",
+            )
 
 
 def _check_no_step_left_out(spot: Spot, path: str, heard: list[Heard], chains: list[int]) -> None:

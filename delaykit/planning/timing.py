@@ -88,7 +88,7 @@ def decide(spot: Spot, rule: Any, trace: Trace | None, neurons: dict[str, Neuron
     inside = trace.roots > 0 and not _goes_on(trace)
     if reset == "auto" and inside and calls_a_root <= 1 and _steps_less(trace, drives):
         raise outside_the_loop(spot)
-    beats = tuple(beats_of(spot, heard, trace, streams).items())
+    beats = tuple(beats_of(spot, calls, heard, trace, streams).items())
     reused = neuron is not None and is_reused(neuron, heard, trace)
     if reset in ("manual", "root"):
         return Decision(Timing(reset, None, streams, asked=True), neuron, None, beats, reused)

@@ -55,6 +55,7 @@ class Call:
     handed: bool = True  # neuron: called as `output, state = neuron(input, state)`, as far as can be seen
     state: type = type(None)  # neuron: of what kind the state is that it returned
     outside: bool = False  # connection: after the model was called, and not inside such a call
+    steps: dict[str, int] = dataclasses.field(default_factory=dict)  # connection: those of each neuron before it
     linear: bool = True  # connection: the output was the product of input and weight, and nothing else
 
     def same_input(self, other: Call) -> bool:
@@ -208,6 +209,7 @@ def _site_spy(
         call = Call(len(calls), trace.roots, _shape(args, kwargs), tags=provenance.of((args, kwargs)))
         calls.append(call)
         call.outside = trace.roots > 0 and not trace.inside
+        call.steps = {path: len(steps) for path, steps in trace.neurons.items()}
         lead = len(call.input_shape) - 1 - channel_space(module)
         with _unwatched():
             trace.rows.arrive("state", name, (args, kwargs), lead)

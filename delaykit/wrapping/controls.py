@@ -16,6 +16,7 @@ from delaykit import checks
 from delaykit.attaching.attachment import Attachment
 from delaykit.attaching.clocks import emptied_by
 from delaykit.attaching.neuron_mixins import part_at
+from delaykit.attaching.trial_runs import in_trial_run
 from delaykit.attaching.wiring import wiring_of
 from delaykit.errors import ConfigError, HistoryError
 from delaykit.interfaces import PointDelay
@@ -63,7 +64,7 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
         net: a wrapped model, or a part of one.
 
     Raises:
-        ConfigError: there are none, and no neuron with :class:`TimeConstants` either.
+        ConfigError: there are none, and no neuron with :class:`TimeConstants` either, but for a plan's example run.
 
     Example:
         >>> import torch, delaykit as dk
@@ -74,7 +75,7 @@ def wrapped_sites(net: nn.Module) -> list[Wrapped]:
     """
     checks.is_model("model", net)
     found = [_wrapped(m, slot, a) for m in net.modules() if (w := wiring_of(m)) for slot, a in w.sites.items()]
-    if not found and not neuron_decays(net):
+    if not found and not neuron_decays(net) and not in_trial_run():  # an example may reset the model that it is for
         raise ConfigError(
             "model", "no wrapped connection", "a model given to dk.wrap_", "call dk.wrap_(net, rules, example=...)"
         )

@@ -20,7 +20,7 @@ from delaykit.functional.delay_line.operator import correlate_channels, delay_li
 from delaykit.functional.delayed_linear import reference
 from delaykit.functional.delayed_linear.product import linear
 from delaykit.functional.dispatch import implementation_of, wants_reference
-from delaykit.functional.inputs import check_operands
+from delaykit.functional.inputs import as_it_is, check_operands
 from delaykit.functional.running_sum.operator import summed
 from delaykit.functional.taps import Taps
 
@@ -52,6 +52,7 @@ def delayed_linear(spikes: Tensor, weight: Tensor, taps: Taps, bias: Tensor | No
     _check(spikes, weight, taps, bias)
     if wants_reference():
         return reference.delayed_linear(spikes, weight, taps, bias)
+    weight = as_it_is(weight)
     if taps.shape[0] == 1:
         late, known = delay_line(spikes, taps), taps._replace(value=taps.value.detach())
         if torch.compiler.is_compiling() or known.is_identity():  # then the bits are those of the product alone

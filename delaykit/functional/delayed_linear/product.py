@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from delaykit.functional.dispatch import implementation_of
+from delaykit.functional.inputs import as_it_is
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -26,7 +27,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     kinds = {t.dtype for t in (x, weight, bias) if t is not None}
     if len(kinds) > 1 or torch.is_autocast_enabled(x.device.type) or x.ndim < 2:
         return F.linear(x, weight, bias)
-    return _product(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
+    return _product(x.flatten(0, -2), as_it_is(weight), bias).unflatten(0, x.shape[:-1])
 
 
 @torch.library.custom_op(

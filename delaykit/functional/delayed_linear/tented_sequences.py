@@ -12,6 +12,7 @@ from torch import Tensor
 
 from delaykit.functional.delayed_linear.operator import delayed_linear
 from delaykit.functional.dispatch import kernel_of
+from delaykit.functional.inputs import as_it_is
 from delaykit.functional.recurrence import numba
 from delaykit.functional.recurrence.connection.base import Inputs
 from delaykit.functional.recurrence.connection.numba import ringed
@@ -33,7 +34,7 @@ def tented_linear(spikes: Tensor, weight: Tensor, tents: Tents) -> Tensor:
     Returns:
         Current ``(time, batch, post)``, without a bias.
     """
-    out: Tensor = _Tented.apply(spikes, tents.delays, weight, tents)
+    out: Tensor = _Tented.apply(spikes, as_it_is(tents.delays), as_it_is(weight), tents)
     return out
 
 

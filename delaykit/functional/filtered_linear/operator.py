@@ -24,7 +24,7 @@ from delaykit.errors import ShapeError
 from delaykit.functional.derivatives import refuse_second
 from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.filtered_linear import reference
-from delaykit.functional.inputs import check_operands
+from delaykit.functional.inputs import as_it_is, check_operands
 from delaykit.functional.running_sum.operator import running_sum
 
 
@@ -71,7 +71,7 @@ def filtered_linear(
         current = running_sum(F.linear(spikes, weight), decay.flatten())
     else:
         common = torch.promote_types(torch.promote_types(spikes.dtype, weight.dtype), torch.float32)
-        current = _filter(spikes.to(common), decay.to(common), weight.to(common))
+        current = _filter(spikes.to(common), as_it_is(decay).to(common), as_it_is(weight).to(common))
     return current if bias is None else current + bias.to(current.dtype)
 
 

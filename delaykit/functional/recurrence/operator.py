@@ -17,6 +17,7 @@ from torch import Tensor
 from delaykit.functional.dispatch import implementation_of, wants_reference
 from delaykit.functional.dynamics import LIFDynamics
 from delaykit.functional.eager import eager
+from delaykit.functional.inputs import as_it_is
 from delaykit.functional.recurrence import torch as plain
 from delaykit.functional.recurrence.connection.base import Fading, RecurrentConnection
 from delaykit.functional.recurrence.state import HALF, Recurrence, RolloutState, check, check_state
@@ -80,6 +81,7 @@ def rollout(
     check_state(state, weight, taps)
     if not len(currents):
         return currents.clone(), currents.clone(), state
+    weight = None if weight is None else as_it_is(weight)
     given = Recurrence(weight, bias, taps) if connection is None else Recurrence(None, bias, connection)
     own = connection is not None and wants_reference()  # which has no other form than its own
     run = plain.recurrence if own else implementation_of("recurrence", currents.device)

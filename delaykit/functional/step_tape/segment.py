@@ -46,7 +46,7 @@ class Segment:
         self.first: int | None = None
         self.passes: dict[int, Gradients] = {}
         self.trainable = any(p is not None and p.requires_grad for p in operator.parameters)
-        self._versions: list[int | None] = []
+        self._versions: list[tuple[int | None, int] | None] = []
         self.row = -1
         self._passed = False  # whether a backward pass ended since the last step that was recorded
 
@@ -73,9 +73,12 @@ class Segment:
         ctx.save_for_backward(token)  # gone when the graph has been freed
         return token
 
-    def versions(self) -> list[int | None]:
-        """Count in-place changes of every parameter, as autograd does for tensors it has saved."""
-        return [None if p is None else version_of(p) for p in self.operator.parameters]
+    def versions(self) -> list[tuple[int | None, int] | None]:
+        """Count in-place changes of every parameter, as autograd does for tensors it has saved, and say where it lies.
+
+        The latter tells of another tensor that was put into it (``weight.data = ...``), which no count does.
+        """
+        return [None if p is None else (version_of(p), p.data_ptr()) for p in self.operator.parameters]
 
     def backward(
         self, row: int, grad: Tensor | None, dtype: torch.dtype | None, of: Literal["input", "time"] = "input"
@@ -100,7 +103,7 @@ class Segment:
         if self.versions() != self._versions:
             raise HistoryError(
                 "tape backward",
-                "a weight or delay that was changed in place after its segment began",
+                "a weight or delay that was changed in place, or through .data, after its segment began",
                 "the parameters that made the outputs",
                 "call backward before the optimizer's step, and rebind the tape after it",
             )
