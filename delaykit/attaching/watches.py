@@ -108,7 +108,7 @@ class NeuronWatch(TellsLines):
             self.resets = 1  # at rest before its first step, be it of a copy: a sequence begins
         if not self.inside and self._left and self.period == 1 and self.module is not None:
             membrane = self._left[0].tensor if self._spared else self.adapter.membrane(self.module)
-            change = self._left[0].look(membrane, self._of_one_sample)
+            change = self._certain(self._left[0].look(membrane, self._of_one_sample), membrane)
             if change != SAME:
                 self._refuse_unknown(change, membrane, steps=1)
                 self._tell(change, (*self.followers, *self.owned))
@@ -233,7 +233,7 @@ class NeuronWatch(TellsLines):
             if late:
                 tried = first and self.scope is not None and self.scope.unfinished
                 raise (refusals.unfinished if tried else refusals.older_membrane)(self.path, late[0])
-        change = self._left[0].look(membrane, self._of_one_sample, self._resting)
+        change = self._certain(self._left[0].look(membrane, self._of_one_sample, self._resting), membrane)
         if change == SAME:
             return
         self._refuse_unknown(change, membrane, steps=2)

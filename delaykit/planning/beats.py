@@ -102,7 +102,8 @@ def _check_turns(spot: Spot, path: str, calls: list[Call], rounds: list[list[int
     """Raise where a call comes before its neuron has stepped on the one before: all calls of a sequence in advance."""
     pairs = zip(calls, calls[streams:], rounds, rounds[streams:], strict=False)
     for one, two, heard, later in pairs:
-        if heard and later and one.root == two.root and one.steps.get(path, 0) == two.steps.get(path, 0):
+        apart = heard and later and min(heard) < min(later)
+        if apart and one.root == two.root and one.steps.get(path, 0) == two.steps.get(path, 0):
             raise HistoryError(
                 spot.name,
                 f"a connection that is called several times before neuron {path!r} steps on what came of it: nothing "

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "adapters.snntorch.instances": "adapters/test_snntorch_copies.py",
     "attaching.attachment": "hostile/test_rewrapped.py",
     "attaching.batch.asked_resets": "hostile/states/test_resets_of_others.py",
+    "attaching.batch.moved_and_edited": "hostile/states/test_moved_and_edited.py",
     "attaching.batch.older_membranes": "hostile/states/test_older_sequences.py",
     "attaching.batch.refusals": "hostile/test_membrane_edits.py",
     "attaching.batch.streams": "hostile/test_streams.py",

@@ -152,7 +152,8 @@ def older_membrane(path: str, where: str, replaced: bool = False) -> HistoryErro
     if replaced:
         found += "another sequence began in between, and the line of this one is gone"
     else:
-        found, fix = f"{found}another sequence ran in between, or {UNFINISHED}", f"{fix}; {AFTER_A_FAILURE}"
+        found += f"another sequence ran in between, or this state was used twice, or {UNFINISHED}"
+        fix += f"; {AFTER_A_FAILURE}"
     return HistoryError(where, found, "one sequence at a time, each step behind the one before", fix)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from torch import Tensor
+
 from delaykit.attaching.batch import refusals
 from delaykit.attaching.batch.membranes import Change, LeftMembrane
+from delaykit.attaching.batch.moved_and_edited import moved_and_edited, taken_by_row
 from delaykit.attaching.history.connection_history import History
 
 
@@ -17,6 +20,8 @@ class TellsLines:
         resets: how often the membrane began anew.
         cuts: how often it lost its graph.
         owned: histories of the neuron's own connections.
+        inputs: histories of the connections that lead to it.
+        followers: histories that its resets empty.
     """
 
     path: str
@@ -24,6 +29,18 @@ class TellsLines:
     cuts: int
     owned: list[History]
     _left: deque[LeftMembrane]
+    inputs: list[History]
+    followers: list[History]
+
+    def _certain(self, change: Change, membrane: Tensor | None) -> Change:
+        """Return a change as it was read, or one of which nobody can tell: an edit that may be of rows elsewhere."""
+        left = self._left[0]
+        if change.kind != "edit" or membrane is None or left.tensor is None or left.values is None:
+            return change
+        if not any(history.under_way() for history in (*self.inputs, *self.followers, *self.owned)):
+            return change
+        moved = taken_by_row(membrane, left.tensor) or moved_and_edited(left.values, membrane)
+        return Change("unclear") if moved else change
 
     def _tell(self, change: Change, histories: tuple[History, ...] | list[History]) -> None:
         """Pass a change on to histories that have not been stepped since."""

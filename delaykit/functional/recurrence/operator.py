@@ -81,9 +81,12 @@ def rollout(
     check_state(state, weight, taps)
     if not len(currents):
         return currents.clone(), currents.clone(), state
-    weight = None if weight is None else as_it_is(weight)
-    given = Recurrence(weight, bias, taps) if connection is None else Recurrence(None, bias, connection)
+    given = Recurrence(_kept(weight), bias, taps) if connection is None else Recurrence(None, bias, connection)
     own = connection is not None and wants_reference()  # which has no other form than its own
     run = plain.recurrence if own else implementation_of("recurrence", currents.device)
     with torch.autocast(currents.device.type, enabled=False):
         return run(currents, given, dynamics, state, recurrent_mask)
+
+
+def _kept(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else as_it_is(weight)
