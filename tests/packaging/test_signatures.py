@@ -91,6 +91,7 @@ IN_METHODS = {  # classes without a public name that methods of public classes h
     "delaykit.attaching.history.beginnings.Beginnings",
     "delaykit.attaching.history.carried_run.CarriedRun",
     "delaykit.attaching.history.connection_history.Moment",
+    "delaykit.attaching.history.dropped_entries.DroppedEntries",
     "delaykit.attaching.scope.RootScope",
     "delaykit.attaching.wiring.Wrapping",
     "delaykit.wrapping.fused.run.Layout",
