@@ -118,7 +118,7 @@ def _refuse_dropped(container: Any, state: list[Any]) -> None:
         return
     neurons = [k for k, flag in enumerate(container.stateful_layers) if flag and not lines[k]]
     for index, entry in enumerate(state):
-        if entry is not None or not lines[index] or not neurons:
+        if entry is not None or not lines[index] or not neurons or children[index][1]._dk.sites[""].off:
             continue
         beside = state[next((k for k in neurons if k > index), neurons[-1])]
         if beside is not None:
