@@ -166,7 +166,7 @@ class NeuronAdapter(ReadsNeurons, ABC):
         """Retype a neuron that keeps its membrane, so that connections can follow it; once, however often asked.
 
         A library whose resets can be seen as they are made gives a subclass of
-        :class:`~delaykit.adapters.FollowedNeuron` that calls ``_dk.watch.forget()`` there.
+        :class:`~delaykit.adapters.FollowedNeuron` that calls ``wiring_of(self).watch.forget()`` there.
         """
         return follow_(module, type(self)(), FollowedNeuron)
 

@@ -64,16 +64,17 @@ class HandedNeuron:
     _dk: Wiring
 
     @eager
-    def forward(self, input_: Any, state: Any = None, *more: Any, **others: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Step the neuron, and note which state it was given and which it returned."""
         watch = self._dk.watch
         assert watch is not None
         membrane, module = watch.adapter.membrane, watch.neuron(self)
+        state = args[1] if len(args) > 1 else kwargs.get("state")
         given = None if state is None else membrane(module, state)
-        watch.enter(None, given, True, ((input_, state, *more), others))
+        watch.enter(None, given, True, (args, kwargs))
         after = None
         try:
-            output = super().forward(input_, state, *more, **others)  # type: ignore[misc]
+            output = super().forward(*args, **kwargs)  # type: ignore[misc]
             after = output[1] if isinstance(output, tuple) and len(output) == 2 else None
             return output
         finally:

@@ -5,6 +5,7 @@ What kind an answer is was asked where it was given, by :mod:`delaykit.checks.an
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -35,11 +36,26 @@ def check_found(
             wrong.append(f"a Neuron with path={neuron.path!r}, asked about {path!r}")
         if neuron.module is not modules[path]:
             wrong.append(f"a Neuron with a module that is not the one at {path!r}")
+        if (name := _other_name_of_state(adapter, neuron)) is not None:
+            call, fix = f"{type(neuron.module).__name__}(input, {name})", "call that argument of forward state"
+            raise PluginError(answer_of(adapter, "find"), f"a Neuron {path!r} of {call}", "(input, state)", fix)
         if neuron.dt_ms is not None and not 0 < neuron.dt_ms < math.inf:
             wrong.append(f"a Neuron with dt_ms={neuron.dt_ms}")
     if wrong:
         expected = "the path asked about, modules at their paths, sizes, none below 0, milliseconds above 0 or None"
         raise PluginError(answer_of(adapter, "find"), wrong[0], expected, MEND)
+
+
+def _other_name_of_state(adapter: NeuronAdapter, neuron: Neuron) -> str | None:
+    """Return what a neuron calls the state that it is given, if that is not ``state``; None where its adapter reads it.
+
+    A call by another name would be taken for one without a state, which begins a sequence.
+    """
+    if neuron.follows or neuron.style != "step" or type(adapter).given_state is not NeuronAdapter.given_state:
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = [name for name, p in inspect.signature(neuron.module.forward).parameters.items() if p.kind in kinds]
+    return None if len(names) < 2 or "state" in names else names[1]
 
 
 def _spot_faults(adapter: NeuronAdapter, modules: Mapping[str, nn.Module], spot: Spot) -> list[str]:

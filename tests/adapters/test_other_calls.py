@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pulse
 import pytest
@@ -101,3 +101,45 @@ def test_an_error_of_an_adapter_is_not_the_examples() -> None:
     with adapter_on_trial(Broken), pytest.raises(PluginError, match=r"Broken.given_state\(\).*StateFirst") as caught:
         dk.wrap(Loop(), {"fc": dk.FreeDelay()}, torch.rand(4, 1, 6))
     assert "bare model runs" not in str(caught.value)
+
+
+class Hidden(nn.Module):
+    """``spikes, hidden = neuron(current, hidden=hidden)``."""
+
+    def forward(self, current: Tensor, hidden: Soma | None = None) -> tuple[Tensor, Soma]:
+        u = current if hidden is None else 0.8 * hidden.u + current
+        spikes = fire(u - 1.0)
+        return spikes, Soma(u - spikes.detach())
+
+
+class ByKeyword(Loop):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = Hidden()
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        hidden, out = None, []
+        for x in spikes:
+            spike, hidden = self.cell(self.fc(x), hidden=hidden)
+            out.append(spike)
+        return torch.stack(out)
+
+
+class Keyword(NeuronAdapter):
+    name = "keyword"
+    api = 1
+
+    def find(self, path, module):
+        return [], Neuron(path, module, self) if isinstance(module, Hidden) else None
+
+    def membrane(self, module, state=None):
+        return getattr(state, "u", None)
+
+
+@pytest.mark.parametrize("rules", [{"fc": dk.FreeDelay()}, {"cell": dk.Recurrent(dk.FreeDelay())}])
+def test_a_state_by_another_name_is_refused_before_anything_is_touched(rules: Any) -> None:
+    net, x = ByKeyword(), torch.rand(4, 1, 6)
+    before = net(x)
+    with adapter_on_trial(Keyword), pytest.raises(PluginError, match=r"Hidden\(input, hidden\).*call that argument"):
+        dk.wrap_(net, rules, x)
+    assert type(net.fc) is nn.Linear and type(net.cell) is Hidden and torch.equal(net(x), before)

@@ -19,6 +19,7 @@ from delaykit.adapters import (
     Synapse,
     Undo,
     follow_,
+    wiring_of,
 )
 from delaykit_spikingjelly.dynamics import dynamics_of, leak_of
 from delaykit_spikingjelly.layers import container_spots, frame_, keep_mode_, layer_spot
@@ -58,8 +59,9 @@ class FollowedMemory(FollowedNode):
     def reset(self) -> None:
         """Reset the node; delays that follow it begin anew."""
         super().reset()  # type: ignore[misc]
-        assert self._dk.watch is not None
-        self._dk.watch.forget()
+        wiring = wiring_of(self)  # type: ignore[arg-type]
+        assert wiring is not None and wiring.watch is not None
+        wiring.watch.forget()
 
 
 class SpikingJellyAdapter(NeuronAdapter):
