@@ -105,5 +105,8 @@ class DroppedEntries:
 
 
 def _goes_on(entry: Any, given: Any) -> bool:
-    line = getattr(entry, "history", None)
-    return entry is given or (line is not None and line is getattr(given, "history", None))
+    if entry is given:
+        return True
+    one, other = (vars(getattr(x, "_made", None) or x).get("history") if hasattr(type(x), "detach") else None
+                  for x in (entry, given))  # fmt: skip
+    return one is not None and one is other
