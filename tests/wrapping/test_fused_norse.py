@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -183,6 +185,17 @@ def test_a_last_state_is_refused_after_a_step_of_the_optimizer_unless_it_was_det
     torch.testing.assert_close(*(loop(x[TIME:], state)[0] for state in states), rtol=0, atol=1e-9)
     with pytest.raises(dk.HistoryError, match=r"after a change of the weights.*detach the state before"):
         loop(x[TIME:], late)
+
+
+def test_a_model_holds_nothing_of_a_fused_run_that_the_caller_has_dropped() -> None:
+    net, _ = delayed_sequential("axonal")
+    fast = dk.fused(net, example=spikes().double())
+    output, state = fast(spikes().double())
+    entry = weakref.ref(state[0])
+    assert entry() is not None
+    del output, state
+    gc.collect()
+    assert entry() is None
 
 
 def test_a_delayed_state_of_a_fused_run_cannot_go_on() -> None:

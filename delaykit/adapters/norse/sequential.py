@@ -7,6 +7,7 @@ behind it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -82,7 +83,7 @@ def _remember(container: Any, state: list[Any], given: dict[int, Any]) -> None:
             entry.drives = behind
             entries[index] = Left(entry, False, None if behind is None else behind[1].state)
         elif isinstance(entry, AheadState):
-            entries[index] = Left(entry, True, None)
+            entries[index] = Left(weakref.ref(entry), True, None)
         elif entry is not None:
             behind = index, LeftState(entry, _leaves(entry))
     if (dropped := container._dk.dropped) is not None:

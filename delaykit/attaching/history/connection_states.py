@@ -78,6 +78,11 @@ class AheadState:
             self._made, self._make = self._make(), None
         return self if self._made is None else self._made
 
+    @property
+    def history(self) -> Any:
+        """The line of the state that was made; None before: to look at it makes none."""
+        return None if self._made is None else self._made.history
+
     def detach(self) -> Any:
         """Cut its graph; within the run, return another one: a cut graph is not what was run ahead."""
         own = self.resumed()

@@ -7,29 +7,23 @@ silence: so the container keeps the newest entries, and knows whether those of s
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from delaykit.errors import HistoryError
-
-
-class Entry(Protocol):
-    """The state of a connection, as a step of its container returned it."""
-
-    def under_way(self) -> bool:
-        """Tell whether a later step may hear of an input."""
 
 
 class Left(NamedTuple):
     """An entry as a step left it.
 
     Args:
-        entry: itself.
+        entry: itself; only weakly one that comes out of a run ahead, which holds all that the run was given.
         ahead: whether it comes out of a run ahead, and is costly to ask.
         beside: the state of the neuron beside it; None where nobody knows.
     """
 
-    entry: Entry
+    entry: Any
     ahead: bool
     beside: Any
 
@@ -105,8 +99,6 @@ class DroppedEntries:
 
 
 def _goes_on(entry: Any, given: Any) -> bool:
-    if entry is given:
-        return True
-    one, other = (vars(getattr(x, "_made", None) or x).get("history") if hasattr(type(x), "detach") else None
-                  for x in (entry, given))  # fmt: skip
-    return one is not None and one is other
+    entry = entry() if isinstance(entry, weakref.ref) else entry
+    line = getattr(entry, "history", None)
+    return entry is given or (line is not None and line is getattr(given, "history", None))
